@@ -1,0 +1,179 @@
+"""The parent's handle on the engine's process. Imports no MLX, so that a front end starts at once.
+
+A child process because a Metal out-of-memory error aborts its whole process, because rendering would
+hold the interpreter's lock while rounds wait, and because ending a process is the sure way to get
+unified memory back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from mlx_engine import events, wire
+from mlx_engine.errors import EngineDiedError
+
+CLOSE_TIMEOUT_S = 2.0
+OnEvent = Callable[[events.Event], None]
+
+
+class EngineHandle(Protocol):
+    """What a front end asks of the engine. Calls return at once; answers come as events."""
+
+    @property
+    def on_event(self) -> OnEvent | None:
+        """Called on a thread of the engine's. While it is None, events wait."""
+        ...
+
+    @on_event.setter
+    def on_event(self, listener: OnEvent | None) -> None: ...
+
+    def start(self) -> None:
+        """Start and load. Loading and Ready follow, or Failed without an id."""
+        ...
+
+    def generate(self, request: events.Generate) -> None:
+        """Ask for a reply; an engine that died is started again first."""
+        ...
+
+    def cancel(self) -> None:
+        """End the running reply at its next round."""
+        ...
+
+    def set_draft_length(self, draft_length: int) -> None:
+        """Change the running reply's draft length from its next round on."""
+        ...
+
+    def close(self) -> None:
+        """End the engine and give its memory back; returns when that is done."""
+        ...
+
+
+class EngineClient:
+    """An `EngineHandle` over a child process."""
+
+    def __init__(self, load: events.Load, log_path: Path) -> None:
+        self._listener: OnEvent | None = None
+        self._waiting: list[events.Event] = []
+        self._delivery = threading.Lock()
+        self._load = load
+        self._log_path = log_path
+        self._child: subprocess.Popen[bytes] | None = None
+        self._is_closing = False
+
+    @property
+    def on_event(self) -> OnEvent | None:
+        """See EngineHandle."""
+        return self._listener
+
+    @on_event.setter
+    def on_event(self, listener: OnEvent | None) -> None:
+        with self._delivery:
+            self._listener = listener
+            while listener and self._waiting:
+                listener(self._waiting.pop(0))
+
+    def start(self) -> None:
+        """See EngineHandle. Raises EngineDiedError if no process can be started."""
+        self._log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with open(self._log_path, "ab", opener=_private) as log:
+                child = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "mlx_engine.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                )
+        except OSError as error:
+            raise EngineDiedError(f"The engine's process could not be started: {error}.") from None
+        self._child = child
+        threading.Thread(target=self._read_events, args=(child,), name="engine-events", daemon=True).start()
+        self._send(self._load)
+
+    def generate(self, request: events.Generate) -> None:
+        """See EngineHandle."""
+        if not self.is_alive:
+            self.start()
+        self._send(request)
+
+    def cancel(self) -> None:
+        """See EngineHandle."""
+        self._send(events.Cancel())
+
+    def set_draft_length(self, draft_length: int) -> None:
+        """See EngineHandle."""
+        self._send(events.SetDraftLength(draft_length))
+
+    def close(self) -> None:
+        """See EngineHandle."""
+        self._is_closing = True
+        child, self._child = self._child, None
+        if child is None:
+            return
+        assert child.stdin is not None
+        try:
+            child.stdin.close()
+            child.wait(CLOSE_TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired):
+            child.kill()
+            child.wait()
+
+    @property
+    def is_alive(self) -> bool:
+        """The child runs."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def process_id(self) -> int | None:
+        """The child's, for those who watch its memory."""
+        return self._child.pid if self._child else None
+
+    def _send(self, command: events.Command) -> None:
+        if self._child is None or self._child.stdin is None:
+            return
+        try:
+            wire.write(self._child.stdin, command)
+        except (OSError, ValueError):
+            pass  # the child is gone; the reader thread says so
+
+    def _read_events(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdout is not None
+        why = ""
+        try:
+            while (event := wire.read(child.stdout, events.Event)) is not None:
+                self._deliver(event)
+        except wire.WireError as error:
+            why = f" after sending {error}"
+            child.kill()
+        status = child.wait()
+        if not self._is_closing:
+            self._deliver(events.Died(f"The engine ended {_how(status)}{why}. {_advice(status, self._log_path)}"))
+
+    def _deliver(self, event: events.Event) -> None:
+        with self._delivery:
+            if self._listener:
+                self._listener(event)
+            else:
+                self._waiting.append(event)
+
+
+def _how(status: int) -> str:
+    if status < 0:
+        return f"by signal {signal.Signals(-status).name}"
+    return f"with exit status {status}"
+
+
+def _advice(status: int, log_path: Path) -> str:
+    if status == -signal.SIGKILL:
+        return "The system may have been out of memory: try a smaller variant. The next message starts it again."
+    return f"The next message starts it again; {log_path} may say more."
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

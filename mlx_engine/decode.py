@@ -1,0 +1,212 @@
+"""The loop: prefill, then rounds of speculative decoding until the reply ends.
+
+A round, in the order of the papers (Leviathan et al. 2023; Chen et al. 2023):
+
+    propose   the drafter proposes K tokens to follow the frontier
+    verify    the target reads the frontier's token and the K drafts in one pass: K + 1 rows
+    accept    the rejection rule keeps a prefix of the drafts and draws the token after it
+    roll back the caches forget the rows of the drafts that fell, once
+    commit    what was accepted becomes part of the reply, and only then is it emitted
+
+K may differ from round to round; K = 0 is plain decoding, by the same code. `begin_round` puts the first
+three steps on the device without waiting; `finish_round` reads their outcome, the one host synchronisation
+of a round, and does the rest. A plain round leaves nothing to roll back, so the round after it is begun
+before its outcome is read, and the device never waits for the host.
+
+Knows nothing of text, files, processes or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
+
+from mlx_engine.acceptance import accept
+from mlx_engine.draft_length import DraftLength
+from mlx_engine.drafters import Drafter, Frontier
+from mlx_engine.events import FinishReason
+from mlx_engine.kv_cache import TargetCache
+from mlx_engine.sampling import Distribution, Randomness, Sampler
+from mlx_engine.target import Target
+
+NO_DRAFT = Distribution(mx.array([], dtype=mx.int32), None)
+PREFILL_CHUNK_TOKENS = 512
+"""Long enough to keep the device busy, short enough that a stop is noticed within a step."""
+
+
+class Control(Protocol):
+    """What a person may change while a reply is being made; looked at between rounds."""
+
+    draft_length: DraftLength
+
+    @property
+    def is_cancelled(self) -> bool:
+        """The reply should end, with what it has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one reply needs to know: how to draw tokens, and when to end."""
+
+    sampler: Sampler
+    randomness: Randomness
+    stop_tokens: frozenset[int]
+    max_tokens: int
+    """At most this many tokens are committed; at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One round's outcome."""
+
+    token_ids: tuple[int, ...]
+    """In order, without the stop token; the first `accepted` of them were drafted."""
+    drafted: int
+    accepted: int
+    """Drafts that stood and are part of the reply: those behind a stop token do not count."""
+    is_pipelined: bool
+    reason: FinishReason | None
+    """Why the reply ends here; None if it goes on."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One conversation's place on the device: the pair, the cache, and what was counted on the way."""
+
+    target: Target
+    drafter: Drafter | None
+    cache: TargetCache
+    target_passes: int = 0
+    host_syncs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A round that is under way on the device."""
+
+    length: int
+    hidden: mx.array
+    """(1, length + 1, hidden)"""
+    token: mx.array
+    """(1,): the target's own token after the accepted drafts."""
+    outcome: mx.array
+    """(length + 2,): how many drafts were accepted, that token, and the drafts."""
+    is_pipelined: bool
+    """Begun before the round before it was read."""
+
+    def frontier(self, accepted: int) -> Frontier:
+        """The frontier that this round leaves behind."""
+        return Frontier(self.token, self.hidden[:, accepted : accepted + 1])
+
+
+def generate(
+    session: Session,
+    prompt: Sequence[int],
+    plan: Plan,
+    control: Control,
+    on_prefill: Callable[[int], None] = lambda done_tokens: None,
+) -> Iterator[Committed]:
+    """Make one reply: yield each round as it is committed; the last one carries the reason.
+
+    prompt: at least two token ids more than the cache holds.
+    """
+    frontier = prefill(session, prompt, control, on_prefill)
+    if frontier is None:
+        yield Committed((), 0, 0, False, "cancelled")
+        return
+    budget = plan.max_tokens
+    pending = begin_round(session, plan, frontier, _next_length(session, control, budget))
+    while True:
+        ahead = begin_ahead(session, plan, pending, control, budget - 1)
+        done = finish_round(session, plan, pending, ahead, budget, control.is_cancelled)
+        yield done
+        if done.reason:
+            return
+        budget -= len(done.token_ids)
+        if ahead is None:
+            length = _next_length(session, control, budget)
+            ahead = begin_round(session, plan, pending.frontier(done.accepted), length)
+        pending = ahead
+
+
+def prefill(
+    session: Session, prompt: Sequence[int], control: Control, on_prefill: Callable[[int], None]
+) -> Frontier | None:
+    """Read the prompt up to its last token, which becomes the frontier; None if cancelled between chunks.
+
+    Stopping one short gives the first round what every round starts from: an unread token and the
+    hidden state before it. The vocabulary projection is never computed for a prompt.
+    """
+    assert session.cache.frontier < len(prompt) - 1, "the hidden state before the frontier has to be read anew"
+    for begin in range(session.cache.frontier, len(prompt) - 1, PREFILL_CHUNK_TOKENS):
+        if control.is_cancelled:
+            return None
+        chunk = prompt[begin : min(begin + PREFILL_CHUNK_TOKENS, len(prompt) - 1)]
+        hidden = session.target.forward(mx.array([chunk], dtype=mx.int32), session.cache)[:, -1:]
+        mx.eval(hidden, session.cache.arrays())
+        on_prefill(begin + len(chunk))
+    return Frontier(mx.array([prompt[-1]], dtype=mx.int32), hidden)
+
+
+def begin_round(
+    session: Session, plan: Plan, frontier: Frontier, length: int, is_pipelined: bool = False
+) -> Pending:
+    """Propose `length` tokens, verify them, apply the rejection rule: all on the device, nothing read."""
+    draft = NO_DRAFT
+    if length and session.drafter:
+        draft = session.drafter.propose(frontier, session.cache, length, plan.sampler, plan.randomness)
+    rows = mx.concatenate([frontier.token, draft.tokens])
+    hidden = session.target.forward(rows[None], session.cache)
+    target = plan.sampler.draw(session.target.logits(hidden), plan.randomness)
+    verdict = accept(draft, target, plan.randomness)
+    outcome = mx.concatenate([verdict.accepted[None], verdict.token, draft.tokens])
+    mx.async_eval(outcome, hidden)
+    session.target_passes += 1
+    return Pending(length, hidden, verdict.token, outcome, is_pipelined)
+
+
+def begin_ahead(
+    session: Session, plan: Plan, pending: Pending, control: Control, budget: int
+) -> Pending | None:
+    """Begin the round after `pending` before that is read, if both are plain; else None.
+
+    Only a plain round leaves a frontier that is known without knowing its outcome.
+    """
+    if pending.length or budget < 1 or _next_length(session, control, budget):
+        return None
+    return begin_round(session, plan, pending.frontier(0), 0, is_pipelined=True)
+
+
+def finish_round(
+    session: Session, plan: Plan, pending: Pending, ahead: Pending | None, budget: int, is_cancelled: bool
+) -> Committed:
+    """Read a round's outcome, cut it behind a stop token, roll the caches back once, and commit."""
+    accepted, token, *draft = _read(session, pending.outcome)
+    run = (*draft[:accepted], token)
+    stop = next((index for index, token in enumerate(run) if token in plan.stop_tokens), None)
+    committed = run[:stop]
+    reason: FinishReason | None = None
+    if stop is not None:
+        reason = "stop"
+    elif len(committed) == budget:
+        reason = "length"
+    elif is_cancelled:
+        reason = "cancelled"
+    stood = min(accepted, len(committed))
+    rows_ahead = 1 if ahead and reason else 0
+    session.cache.rollback(pending.length - stood + rows_ahead)
+    return Committed(committed, pending.length, stood, pending.is_pipelined, reason)
+
+
+def _read(session: Session, outcome: mx.array) -> list[int]:
+    session.host_syncs += 1
+    return outcome.tolist()  # type: ignore[return-value]
+
+
+def _next_length(session: Session, control: Control, budget: int) -> int:
+    """The next round's length: nothing without a drafter, and no draft that the budget would cut off."""
+    return min(control.draft_length.next_length(), budget - 1) if session.drafter else 0

@@ -1,0 +1,50 @@
+"""How many tokens to draft in the next round. Plain numbers: no MLX, no clock."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mlx_engine.errors import RequestError
+from mlx_engine.events import MAX_DRAFT_LENGTH
+
+FIRST_BURST_AFTER_ROUNDS = 8
+BURST_EVERY_ROUNDS = 256
+BURST_ROUNDS = 6
+"""Plain rounds made now and then so that speedup has something measured to divide by: 2% of the rounds,
+in bursts because a plain round shows the pace of plain decoding only behind another one."""
+
+
+class DraftLength(Protocol):
+    """Decides the length of the next round from the rounds before it."""
+
+    def next_length(self) -> int:
+        """Tokens to draft in the next round; 0 is a plain round. Asking changes nothing."""
+        ...
+
+    def observe(self, drafted: int, committed: int, round_s: float) -> None:
+        """Take note of a finished round."""
+        ...
+
+
+class FixedLength:
+    """Always the same length, apart from the bursts of plain rounds that measure the plain pace."""
+
+    def __init__(self, length: int) -> None:
+        self._rounds = 0
+        self.set(length)
+
+    def set(self, length: int) -> None:
+        """Draft this many from the next round on. Raises RequestError if it is not 0 to 16."""
+        if not 0 <= length <= MAX_DRAFT_LENGTH:
+            raise RequestError(f"Draft length {length} is out of range: use 0 (off) to {MAX_DRAFT_LENGTH}.")
+        self._length = length
+
+    def next_length(self) -> int:
+        """See DraftLength."""
+        phase = (self._rounds - FIRST_BURST_AFTER_ROUNDS) % BURST_EVERY_ROUNDS
+        is_burst = self._rounds >= FIRST_BURST_AFTER_ROUNDS and phase < BURST_ROUNDS
+        return 0 if is_burst else self._length
+
+    def observe(self, drafted: int, committed: int, round_s: float) -> None:
+        """See DraftLength."""
+        self._rounds += 1

@@ -1,0 +1,193 @@
+"""One loaded pair: load, then replies as events. Runs in the child process, or wherever MLX may live.
+
+The only clock of the engine is here; the loop itself has none.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlx.core as mx
+
+from mlx_engine import events
+from mlx_engine.assistant import load_assistant
+from mlx_engine.checkpoint import read_json
+from mlx_engine.decode import Committed, Plan, Session, generate
+from mlx_engine.draft_length import FixedLength
+from mlx_engine.drafters import AssistantDrafter, Drafter, check_pair
+from mlx_engine.errors import ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.prompt import ChatFormat
+from mlx_engine.sampling import Randomness, Sampler, suppressed_within
+from mlx_engine.target import Gemma4Target, load_target
+
+CACHED_BUFFER_BYTES = 1 << 30
+"""MLX keeps freed buffers for reuse; the changing shapes of verify passes would let them pile up."""
+WARM_UP_TOKENS = 4
+
+Emit = Callable[[events.Event], None]
+T = TypeVar("T")
+
+
+class ReplyControl:
+    """What may be changed from another thread while a reply is being made."""
+
+    def __init__(self, draft_length: int) -> None:
+        self.draft_length = FixedLength(draft_length)
+        self.is_cancelled = False
+
+
+class Engine:
+    """A pair in memory. All methods belong to one thread."""
+
+    def __init__(self, load: events.Load, emit: Emit, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Load and warm up; emits Loading and Ready. Raises ModelFolderError."""
+        self._emit, self._clock = emit, clock
+        started = clock()
+        mx.set_cache_limit(CACHED_BUFFER_BYTES)
+        folder = Path(load.target)
+        emit(events.Loading(f"reading {folder.name}"))
+        self._format = ChatFormat(folder)
+        self._settings = _generation_config(folder)
+        self._target = load_target(folder)
+        self._check_vocabulary(folder)
+        self._drafter = self._load_drafter(load)
+        self._session = self._new_session()
+        emit(events.Loading("warming up"))
+        self._warm_up(folder)
+        emit(
+            events.Ready(
+                target=folder.name,
+                drafter=Path(load.drafter).name if load.drafter else None,
+                precision=self._target.dtype_name,
+                context_tokens=self._target.facts.context_tokens,
+                memory_bytes=mx.get_active_memory(),
+                load_s=clock() - started,
+            )
+        )
+
+    def generate(self, request: events.Generate, control: ReplyControl) -> None:
+        """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
+        submitted_at_s = self._clock()
+        prompt = self._format.render(request.messages)
+        plan = self._plan(request, len(prompt))
+        self._session = session = self._new_session()
+        mx.reset_peak_memory()
+        self._emit(events.Started(request.id, len(prompt), cached_tokens=0))
+
+        def on_prefill(done_tokens: int) -> None:
+            self._emit(events.Prefilled(request.id, done_tokens, len(prompt)))
+            self._committed_at_s = self._clock()
+
+        self._committed_at_s = self._clock()
+        text = self._format.stream()
+        for done in generate(session, prompt, plan, control, on_prefill):
+            round_s = self._lap_s()
+            control.draft_length.observe(done.drafted, len(done.token_ids), round_s)
+            elapsed_s = self._committed_at_s - submitted_at_s
+            self._emit(self._round(request.id, done, text.add(done.token_ids), round_s, elapsed_s))
+            if done.reason:
+                self._emit(
+                    events.Finished(
+                        request.id, done.reason, text.finish(), session.target_passes, session.host_syncs,
+                        mx.get_peak_memory(),
+                    )  # fmt: skip
+                )
+        mx.clear_cache()
+
+    def _round(self, id: int, done: Committed, text: str, round_s: float, elapsed_s: float) -> events.Round:
+        return events.Round(
+            id=id,
+            text=text,
+            token_ids=done.token_ids,
+            drafted=done.drafted,
+            accepted=done.accepted,
+            round_s=round_s,
+            elapsed_s=elapsed_s,
+            is_pipelined=done.is_pipelined,
+            context_tokens=self._session.cache.frontier,
+            memory_bytes=mx.get_active_memory(),
+        )
+
+    def _lap_s(self) -> float:
+        """Seconds since the commit before."""
+        before, self._committed_at_s = self._committed_at_s, self._clock()
+        return self._committed_at_s - before
+
+    def _plan(self, request: events.Generate, prompt_tokens: int) -> Plan:
+        room = self._target.facts.context_tokens - prompt_tokens
+        if room < 1:
+            raise ContextOverflowError(
+                f"The conversation is {prompt_tokens} tokens long and the model's context holds "
+                f"{self._target.facts.context_tokens}. Shorten the message or start a new chat."
+            )
+        if request.max_tokens is not None and request.max_tokens < 1:
+            raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
+        seed = request.sampling.seed
+        return Plan(
+            sampler=self._sampler(request.sampling),
+            randomness=Randomness(secrets.randbits(32) if seed is None else seed),
+            stop_tokens=self._format.stop_tokens | self._eos_tokens,
+            max_tokens=min(room, request.max_tokens or room),
+        )
+
+    def _sampler(self, options: events.SamplingOptions) -> Sampler:
+        settings = self._settings
+        default_temperature = settings.get("temperature", 1.0) if settings.get("do_sample", True) else 0.0
+        return Sampler(
+            temperature=_chosen(options.temperature, default_temperature),
+            top_k=_chosen(options.top_k, settings.get("top_k", 0)),
+            top_p=_chosen(options.top_p, settings.get("top_p", 1.0)),
+            suppressed=suppressed_within(
+                settings.get("suppress_tokens") or (), self._target.facts.vocab_size
+            ),
+        )
+
+    @property
+    def _eos_tokens(self) -> frozenset[int]:
+        eos = self._settings.get("eos_token_id", [])
+        return frozenset(eos if isinstance(eos, list) else [eos])
+
+    def _load_drafter(self, load: events.Load) -> Drafter | None:
+        if load.drafter is None:
+            return None
+        folder = Path(load.drafter)
+        self._emit(events.Loading(f"reading {folder.name}"))
+        assistant = load_assistant(folder)
+        check_pair(assistant, self._target.facts, (str(folder), load.target))
+        return AssistantDrafter(assistant, self._target)
+
+    def _new_session(self) -> Session:
+        return Session(self._target, self._drafter, self._target.new_cache())
+
+    def _check_vocabulary(self, folder: Path) -> None:
+        # An id beyond the embedding table would be read from memory that is not its own.
+        known = self._target.facts.vocab_size
+        if self._format.vocab_size > known:
+            raise ModelFolderError(
+                f"{folder}: its tokenizer has {self._format.vocab_size} tokens, its weights {known}. "
+                "The folder mixes two models: fetch it again."
+            )
+
+    def _warm_up(self, folder: Path) -> None:
+        """Compile what the first reply would wait for, and find weights that give no numbers."""
+        prompt = self._format.render([events.Message("user", "Hello")])
+        session = self._new_session()
+        hidden = self._target.forward(mx.array([prompt]), session.cache)
+        if not mx.all(mx.isfinite(self._target.logits(hidden))).item():
+            raise ModelFolderError(f"{folder}: its weights give no usable numbers (NaN). Fetch the folder again.")
+        for draft_length in (events.DEFAULT_DRAFT_LENGTH, 0):
+            plan = Plan(self._sampler(events.SamplingOptions()), Randomness(0), frozenset(), WARM_UP_TOKENS)
+            list(generate(self._new_session(), prompt, plan, ReplyControl(draft_length)))
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    path = folder / "generation_config.json"
+    return read_json(path) if path.exists() else {}
+
+
+def _chosen(given: T | None, default: T) -> T:
+    return default if given is None else given

@@ -1,0 +1,161 @@
+"""What crosses between a front end and the engine: requests one way, events the other.
+
+Only numbers and strings, so that both sides of a process boundary, a log and `--json` can hold them.
+Knows nothing of MLX, of processes or of the screen.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+MAX_DRAFT_LENGTH = 16
+DEFAULT_DRAFT_LENGTH = 4
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of a conversation, as a person reads it."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class SamplingOptions(msgspec.Struct, frozen=True):
+    """How tokens are drawn. None means: as the model folder's generation_config says."""
+
+    temperature: float | None = None
+    """0 is greedy."""
+    top_k: int | None = None
+    """Keep the k likeliest tokens; 0 keeps all."""
+    top_p: float | None = None
+    """Keep the smallest set of likeliest tokens that holds this probability; 1 keeps all."""
+    seed: int | None = None
+    """The same seed, prompt and settings give the same reply. None: a new one every time."""
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """Ask for one reply."""
+
+    id: int
+    messages: tuple[Message, ...]
+    sampling: SamplingOptions = SamplingOptions()
+    draft_length: int = DEFAULT_DRAFT_LENGTH
+    """Tokens drafted per round, 0 to 16; 0 is plain decoding."""
+    max_tokens: int | None = None
+    """At most this many tokens; None: up to the end of the context."""
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """End the running reply at the next round, keeping what it has."""
+
+
+class SetDraftLength(msgspec.Struct, frozen=True, tag="set_draft_length"):
+    """Draft this many tokens from the next round on, 0 to 16."""
+
+    draft_length: int
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Load a pair. `drafter` None: no drafter, plain decoding only."""
+
+    target: str
+    drafter: str | None
+
+
+Command = Load | Generate | Cancel | SetDraftLength
+"""Front end to engine."""
+
+
+class Loading(msgspec.Struct, frozen=True, tag="loading"):
+    """The engine is reading a model."""
+
+    what: str
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The pair is loaded and warm."""
+
+    target: str
+    """Name of the target's folder."""
+    drafter: str | None
+    precision: str
+    """Of the target's weights, in words: `float32`, `bfloat16`, `4-bit`."""
+    context_tokens: int
+    """Tokens that fit, prompt and reply together."""
+    memory_bytes: int
+    """What MLX holds now: the weights of both."""
+    load_s: float
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """The prompt is rendered and fits."""
+
+    id: int
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose keys and values were kept from the turn before."""
+
+
+class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
+    """So many prompt tokens have been read."""
+
+    id: int
+    done_tokens: int
+    total_tokens: int
+
+
+class Round(msgspec.Struct, frozen=True, tag="round"):
+    """One round: what was committed, and what it took."""
+
+    id: int
+    text: str
+    """Text to append; it may lag behind the tokens where a character spans several."""
+    token_ids: tuple[int, ...]
+    """Committed, in order; the first `accepted` of them were drafted. A stop token is not among them."""
+    drafted: int
+    """Tokens the drafter proposed; 0 in a plain round."""
+    accepted: int
+    round_s: float
+    """From the commit before to this commit (for the first round: from the end of prefill)."""
+    is_pipelined: bool
+    """A plain round that was under way before the one before it was read: the pace of plain decoding."""
+    context_tokens: int
+    """Tokens whose keys and values are kept, after this round."""
+    memory_bytes: int
+    """What MLX holds now."""
+    elapsed_s: float = 0.0
+    """From submit to this commit."""
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The reply is complete; all its rounds have been sent."""
+
+    id: int
+    reason: FinishReason
+    text: str
+    """What was still held back; append it."""
+    target_passes: int
+    """Passes of the target made to decode this reply, the prompt not counted."""
+    host_syncs: int
+    """Times the host waited for the device to decode this reply."""
+    peak_memory_bytes: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A request or a load failed; the engine goes on. `id` None: the load."""
+
+    id: int | None
+    message: str
+
+
+class Died(msgspec.Struct, frozen=True, tag="died"):
+    """The engine's process ended unasked; the next request starts a new one."""
+
+    message: str
+
+
+Event = Loading | Ready | Started | Prefilled | Round | Finished | Failed | Died
+"""Engine to front end."""

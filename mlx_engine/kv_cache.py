@@ -1,0 +1,234 @@
+"""Keys and values of the target, kept so that a rollback is always exact or refused.
+
+Both caches hold rows in the order of their positions in one buffer with room to spare, so that
+forgetting the newest rows is moving a number: nothing is copied, and nothing that is still needed has
+been overwritten. (A ring buffer overwrites the oldest row with a row that may yet be rejected.)
+
+The layer caches speak the protocol that mlx-lm's layers expect: `offset`, `update_and_fetch`, `make_mask`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import mlx.core as mx
+from mlx_lm.models.base import create_causal_mask
+
+from mlx_engine.errors import RollbackError
+
+GROWTH_ROWS = 256
+"""Buffers grow by this many rows: large enough to copy seldom, small enough to waste little."""
+ROLLBACK_RESERVE_ROWS = 32
+"""Rows beyond the window that a sliding buffer keeps: more than the longest draft and a round ahead."""
+
+Rows = tuple[mx.array, mx.array]
+"""Keys and values, each (1, kv_heads, length, head_dim)."""
+Mask = mx.array | Literal["causal"] | None
+
+
+class LayerCache(Protocol):
+    """What one attention layer remembers."""
+
+    offset: int
+    """Tokens read so far, that is the position of the next one."""
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
+        """Append rows; return all rows that the appended ones may attend to, themselves included."""
+        ...
+
+    def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+        """The mask for `rows` rows about to be appended, over what `update_and_fetch` will return."""
+        ...
+
+    def rollback(self, tokens: int) -> None:
+        """Forget the newest `tokens`, exactly; RollbackError if that is not possible."""
+        ...
+
+    def view(self) -> Rows:
+        """The rows that a drafter may see, live and without a copy."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers."""
+        ...
+
+
+class FullCache:
+    """Remembers every token."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self._buffer: Rows | None = None
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
+        """See LayerCache."""
+        end = self.offset + keys.shape[2]
+        if self._buffer is None or end > self._buffer[0].shape[2]:
+            self._buffer = _grown(self._buffer, self.offset, end, keys, values)
+        _write(self._buffer, self.offset, keys, values)
+        self.offset = end
+        return self.view()
+
+    def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+        """See LayerCache."""
+        if rows == 1:
+            return None
+        return create_causal_mask(rows, self.offset) if return_array else "causal"
+
+    def rollback(self, tokens: int) -> None:
+        """See LayerCache."""
+        if not 0 <= tokens <= self.offset:
+            raise RollbackError(f"Cannot roll back {tokens} tokens: the cache holds {self.offset}.")
+        self.offset -= tokens
+
+    def view(self) -> Rows:
+        """See LayerCache."""
+        return _slice(self._buffer, 0, self.offset)
+
+    @property
+    def nbytes(self) -> int:
+        """See LayerCache."""
+        return _nbytes(self._buffer)
+
+
+class SlidingCache:
+    """Remembers the last `window` tokens, and enough before them to roll back.
+
+    Rows of positions `_first` .. `offset` lie at the front of the buffer. When it is full, the rows still
+    needed move to the front of a new one.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.offset = 0
+        self._window = window
+        self._first = 0
+        self._buffer: Rows | None = None
+
+    @property
+    def _kept_rows(self) -> int:
+        return self._window + 1 + ROLLBACK_RESERVE_ROWS
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
+        """See LayerCache."""
+        start, rows = self.offset, keys.shape[2]
+        first_visible = max(self._first, start - (self._window - 1))
+        if rows > GROWTH_ROWS:
+            return self._append_chunk(first_visible, keys, values)
+        held = self._buffer[0].shape[2] if self._buffer else 0
+        if start - self._first + rows > held:
+            self._make_room(keys, values)
+        assert self._buffer is not None
+        _write(self._buffer, start - self._first, keys, values)
+        self.offset = start + rows
+        return _slice(self._buffer, first_visible - self._first, self.offset - self._first)
+
+    def _append_chunk(self, first_visible: int, keys: mx.array, values: mx.array) -> Rows:
+        """Append more rows than the buffer has room for; only the newest of them are kept."""
+        if self._buffer is not None:
+            past = _slice(self._buffer, first_visible - self._first, self.offset - self._first)
+            keys, values = (mx.concatenate([old, new], axis=2) for old, new in zip(past, (keys, values)))
+        self.offset = first_visible + keys.shape[2]
+        self._first = max(first_visible, self.offset - self._kept_rows)
+        kept = _slice((keys, values), self._first - first_visible, keys.shape[2])
+        self._buffer = _grown(kept, kept[0].shape[2], self._kept_rows + GROWTH_ROWS, keys, values)
+        return keys, values
+
+    def _make_room(self, keys: mx.array, values: mx.array) -> None:
+        first = max(self._first, self.offset - self._kept_rows)
+        kept = None
+        if self._buffer is not None:
+            kept = _slice(self._buffer, first - self._first, self.offset - self._first)
+        count = self.offset - first
+        rows = min(count + keys.shape[2], self._kept_rows) + GROWTH_ROWS
+        self._buffer, self._first = _grown(kept, count, rows, keys, values), first
+
+    def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+        """See LayerCache."""
+        if rows == 1:
+            return None
+        past = min(self.offset, self._window - 1)
+        if past + rows <= self._window and not return_array:
+            return "causal"
+        return create_causal_mask(rows, past, window_size=self._window)
+
+    def rollback(self, tokens: int) -> None:
+        """See LayerCache."""
+        frontier = self.offset - tokens
+        if tokens < 0 or frontier < 0 or self._first > max(0, frontier - (self._window + 1)):
+            raise RollbackError(
+                f"Cannot roll back {tokens} tokens: the sliding window keeps positions "
+                f"{self._first} to {self.offset} and needs {self._window + 1} before the frontier."
+            )
+        self.offset = frontier
+
+    def view(self) -> Rows:
+        """The last window + 1 rows: the distance up to which assistants were trained to see."""
+        first = max(self._first, self.offset - (self._window + 1))
+        return _slice(self._buffer, first - self._first, self.offset - self._first)
+
+    @property
+    def nbytes(self) -> int:
+        """See LayerCache."""
+        return _nbytes(self._buffer)
+
+
+class TargetCache:
+    """One cache per layer that owns keys and values, rolled back together."""
+
+    def __init__(self, layers: Sequence[LayerCache], last_of_type: dict[str, int]) -> None:
+        self.layers = list(layers)
+        self._last_of_type = last_of_type
+
+    @property
+    def frontier(self) -> int:
+        """Tokens whose keys and values are kept."""
+        return self.layers[0].offset
+
+    def rollback(self, tokens: int) -> None:
+        """Forget the newest `tokens` in every layer; RollbackError if one cannot."""
+        if tokens:
+            for layer in self.layers:
+                layer.rollback(tokens)
+
+    def shared_kv(self) -> dict[str, Rows]:
+        """What the assistant attends to: the last owning layer of each type, live."""
+        return {kind: self.layers[index].view() for kind, index in self._last_of_type.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def arrays(self) -> list[mx.array]:
+        """Everything to be evaluated for the cache to be up to date."""
+        return [array for layer in self.layers if layer.offset for array in layer.view()]
+
+
+def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.array) -> Rows:
+    """Buffers of at least `rows` rows, like `keys` and `values`, that start with `count` rows of `kept`."""
+    rows = -(-rows // GROWTH_ROWS) * GROWTH_ROWS
+    grown = []
+    for index, like in enumerate((keys, values)):
+        batch, heads, _, dim = like.shape
+        if kept is None or count == 0:
+            grown.append(mx.zeros((batch, heads, rows, dim), like.dtype))
+        else:
+            room = mx.zeros((batch, heads, rows - count, dim), like.dtype)
+            grown.append(mx.concatenate([kept[index][..., :count, :], room], axis=2))
+    return grown[0], grown[1]
+
+
+def _write(buffer: Rows, at: int, keys: mx.array, values: mx.array) -> None:
+    for room, rows in zip(buffer, (keys, values)):
+        room[..., at : at + rows.shape[2], :] = rows
+
+
+def _slice(buffer: Rows | None, begin: int, end: int) -> Rows:
+    assert buffer is not None, "a cache is read before anything was written"
+    return buffer[0][..., begin:end, :], buffer[1][..., begin:end, :]
+
+
+def _nbytes(buffer: Rows | None) -> int:
+    return 0 if buffer is None else buffer[0].nbytes + buffer[1].nbytes

@@ -1,0 +1,141 @@
+"""The only arithmetic about speed and acceptance: rounds in, figures out.
+
+Definitions
+    acceptance        accepted drafts / drafted tokens
+    tokens per round  tokens committed / target passes; 1.0 without drafting
+    speedup           tokens/s now / plain tokens/s measured on this machine by plain rounds; None until
+                      enough of them have been measured
+    time to first token (ttft_s)  from submit to the first committed token, prefill included
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from statistics import median
+
+from mlx_engine.events import MAX_DRAFT_LENGTH, Round
+
+PLAIN_ROUNDS_NEEDED = 4
+"""Fewer plain rounds than this say too little about the pace of plain decoding."""
+PLAIN_ROUNDS_KEPT = 32
+"""The baseline follows the context as it grows and the machine as it heats up."""
+
+
+class PlainPace:
+    """The pace of plain decoding, from the plain rounds that the engine makes. Outlives a reply."""
+
+    def __init__(self) -> None:
+        self._rounds_s: deque[float] = deque(maxlen=PLAIN_ROUNDS_KEPT)
+
+    def add(self, done: Round) -> None:
+        """Take a round into account if it tells the pace."""
+        if done.is_pipelined and done.round_s > 0:
+            self._rounds_s.append(done.round_s)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Plain tokens per second, by the median round; None until there are enough rounds."""
+        if len(self._rounds_s) < PLAIN_ROUNDS_NEEDED:
+            return None
+        return 1.0 / median(self._rounds_s)
+
+
+class ReplyStats:
+    """Figures of one reply, folded from its rounds."""
+
+    def __init__(self, pace: PlainPace) -> None:
+        self.rounds = 0
+        self.drafted = 0
+        self.accepted = 0
+        self.generated_tokens = 0
+        self.decode_s = 0.0
+        self.ttft_s: float | None = None
+        self.drafted_by_position = [0] * MAX_DRAFT_LENGTH
+        self.accepted_by_position = [0] * MAX_DRAFT_LENGTH
+        self._drafting_tokens = 0
+        self._drafting_s = 0.0
+        self._pace = pace
+
+    def add(self, done: Round) -> None:
+        """Fold one round in."""
+        self._pace.add(done)
+        if self.ttft_s is None and done.token_ids:
+            self.ttft_s = done.elapsed_s
+        self.rounds += 1
+        self.drafted += done.drafted
+        self.accepted += done.accepted
+        self.generated_tokens += len(done.token_ids)
+        self.decode_s += done.round_s
+        for position in range(done.drafted):
+            self.drafted_by_position[position] += 1
+            self.accepted_by_position[position] += position < done.accepted
+        if done.drafted:
+            self._drafting_tokens += len(done.token_ids)
+            self._drafting_s += done.round_s
+
+    @property
+    def acceptance(self) -> float | None:
+        """Accepted / drafted; None when nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted else None
+
+    @property
+    def tokens_per_round(self) -> float | None:
+        """Tokens committed per target pass."""
+        return self.generated_tokens / self.rounds if self.rounds else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Decoding speed, the prompt not counted."""
+        return self.generated_tokens / self.decode_s if self.decode_s > 0 else None
+
+    @property
+    def plain_tokens_per_s(self) -> float | None:
+        """The measured pace without drafting."""
+        return self._pace.tokens_per_s
+
+    @property
+    def speedup(self) -> float | None:
+        """Pace of the drafting rounds over the plain pace; None without both."""
+        plain = self.plain_tokens_per_s
+        if plain is None or self._drafting_s <= 0:
+            return None
+        return self._drafting_tokens / self._drafting_s / plain
+
+
+class RecentRounds:
+    """The same figures over the last rounds only, for gauges that must follow the text."""
+
+    def __init__(self, pace: PlainPace, rounds: int = 64) -> None:
+        self._pace = pace
+        self._rounds: deque[Round] = deque(maxlen=rounds)
+
+    def add(self, done: Round) -> None:
+        """Take in a round that `ReplyStats.add` has already counted into the pace."""
+        self._rounds.append(done)
+
+    def figures(self) -> ReplyStats:
+        """Figures of the rounds kept, against the same plain pace."""
+        return _fold(self._rounds, self._pace)
+
+
+def _fold(rounds: Iterable[Round], pace: PlainPace) -> ReplyStats:
+    frozen = ReplyStats(_Known(pace.tokens_per_s))
+    for done in rounds:
+        frozen.add(done)
+    return frozen
+
+
+class _Known(PlainPace):
+    """A pace that is looked at, not measured."""
+
+    def __init__(self, tokens_per_s: float | None) -> None:
+        super().__init__()
+        self._tokens_per_s = tokens_per_s
+
+    def add(self, done: Round) -> None:
+        """Leave the pace as it is."""
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return self._tokens_per_s

@@ -1,0 +1,160 @@
+"""The Gemma 4 target: mlx-lm's own model classes, seen as the loop needs them.
+
+Loads all text variants (E2B, E4B, 12B unified, 26B-A4B, 31B), in full precision or MLX-quantized, from
+a local folder in the published format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlx.core as mx
+from mlx_lm.models import gemma4, gemma4_text
+
+from mlx_engine import checkpoint
+from mlx_engine.errors import ModelFolderError
+from mlx_engine.kv_cache import FullCache, LayerCache, SlidingCache, TargetCache
+
+MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
+LARGEST = {
+    "num_hidden_layers": 512,
+    "hidden_size": 1 << 16,
+    "intermediate_size": 1 << 18,
+    "vocab_size": 1 << 20,
+    "num_attention_heads": 1 << 10,
+    "head_dim": 1 << 12,
+    "sliding_window": 1 << 20,
+}
+"""Beyond these a config is a mistake or an attack; building it would exhaust memory before any check of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """What a drafter and a front end need to know of a target."""
+
+    hidden_size: int
+    vocab_size: int
+    context_tokens: int
+    sliding_window: int
+    kv_geometry: dict[str, tuple[int, int]]
+    """Layer type -> (K/V heads, head size) of the last layer of that type that owns a cache."""
+
+
+class Target(Protocol):
+    """What the loop asks of a target. Token arrays are (1, L) int32."""
+
+    facts: TargetFacts
+
+    def new_cache(self) -> TargetCache:
+        """An empty cache for one conversation."""
+        ...
+
+    def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
+        """Read tokens (1, L) after what `cache` holds; hidden states (1, L, hidden) after the final norm."""
+        ...
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Scores (L, vocab) of what follows each row of hidden states (1, L, hidden)."""
+        ...
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        """Embeddings (1, L, hidden) as the model's own first layer gets them: scaled by sqrt(hidden)."""
+        ...
+
+
+class Gemma4Target:
+    """A `Target` over mlx-lm's Gemma 4 text model."""
+
+    def __init__(self, model: gemma4_text.Model) -> None:
+        self._model = model
+        args = model.args
+        owning = model.layers[: args.num_hidden_layers - args.num_kv_shared_layers]
+        self._owned_types = [layer.layer_type for layer in owning]
+        self._last_of_type = {kind: index for index, kind in enumerate(self._owned_types)}
+        self.facts = TargetFacts(
+            hidden_size=args.hidden_size,
+            vocab_size=args.vocab_size,
+            context_tokens=args.max_position_embeddings,
+            sliding_window=args.sliding_window,
+            kv_geometry={
+                kind: (owning[index].self_attn.n_kv_heads, owning[index].self_attn.head_dim)
+                for kind, index in self._last_of_type.items()
+            },
+        )
+
+    def new_cache(self) -> TargetCache:
+        """See Target."""
+        layers: list[LayerCache] = [
+            FullCache() if kind == "full_attention" else SlidingCache(self.facts.sliding_window)
+            for kind in self._owned_types
+        ]
+        return TargetCache(layers, self._last_of_type)
+
+    def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
+        """See Target."""
+        return self._model.model(tokens, cache=cache.layers)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """See Target."""
+        if self._model.tie_word_embeddings:
+            scores = self._model.model.embed_tokens.as_linear(hidden)
+        else:
+            scores = self._model.lm_head(hidden)
+        if self._model.final_logit_softcapping is not None:
+            scores = gemma4_text.logit_softcap(self._model.final_logit_softcapping, scores)
+        return scores[0]
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        """See Target."""
+        body = self._model.model
+        return body.embed_tokens(tokens) * body.embed_scale
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        from mlx.utils import tree_flatten
+
+        return sum(array.nbytes for _, array in tree_flatten(self._model.parameters()))
+
+    @property
+    def dtype_name(self) -> str:
+        """Precision in words: `float32`, `bfloat16`, or `4-bit`."""
+        table = self._model.model.embed_tokens
+        bits = getattr(table, "bits", None)
+        return f"{bits}-bit" if bits else str(table.weight.dtype).removeprefix("mlx.core.")
+
+
+def load_target(folder: Path) -> Gemma4Target:
+    """Load a Gemma 4 folder. Raises ModelFolderError."""
+    config = checkpoint.read_config(folder)
+    if config.get("model_type") not in MODEL_TYPES:
+        raise ModelFolderError(
+            f"{folder} is a {config.get('model_type')!r} model; Slipstream runs Gemma 4 "
+            f"({', '.join(MODEL_TYPES)}). Name the folder of a Gemma 4 target with --model."
+        )
+    try:
+        model = _build(config)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelFolderError(f"{folder}/config.json does not describe a Gemma 4 text model ({error!r}).") from None
+    weights = checkpoint.load_weights(folder)
+    if config["model_type"] == "gemma4_text":
+        weights = {f"language_model.{name}": array for name, array in weights.items()}
+    weights = model.sanitize(weights)
+    if model.language_model.args.tie_word_embeddings:
+        weights.pop("language_model.lm_head.weight", None)
+    checkpoint.fill_module(model, weights, config, folder)
+    return Gemma4Target(model.language_model)
+
+
+def _build(config: dict[str, Any]) -> gemma4.Model:
+    text = dict(config if config["model_type"] == "gemma4_text" else config["text_config"])
+    for key, largest in LARGEST.items():
+        value = text.get(key, 1)
+        if type(value) is not int or not 1 <= value <= largest:
+            raise ValueError(f"{key} is {value!r}, expected 1 to {largest}")
+    # The wrapper's own vocab_size would overwrite the text model's with Gemma's default.
+    vocab_size = text.get("vocab_size", config.get("vocab_size", 262144))
+    text.setdefault("vocab_size_per_layer_input", vocab_size)
+    return gemma4.Model(gemma4.ModelArgs(model_type="gemma4", text_config=text, vocab_size=vocab_size))

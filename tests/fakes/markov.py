@@ -1,0 +1,103 @@
+"""A target and a drafter that are tables: the next token depends on the last one, in known proportions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_engine.drafters import Frontier
+from mlx_engine.errors import RollbackError
+from mlx_engine.kv_cache import Mask, Rows, TargetCache
+from mlx_engine.sampling import Distribution, Randomness, Sampler
+from mlx_engine.target import TargetFacts
+
+
+class CountingCache:
+    """A layer cache that holds nothing but how much it would hold."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def rollback(self, tokens: int) -> None:
+        if tokens > self.offset:
+            raise RollbackError("more than there is")
+        self.offset -= tokens
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
+        raise AssertionError("never asked")
+
+    def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+        raise AssertionError("never asked")
+
+    def view(self) -> Rows:
+        return mx.zeros((1, 1, 1, 1)), mx.zeros((1, 1, 1, 1))
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+
+@dataclass
+class MarkovTarget:
+    """Scores come from `table[last token]`; the hidden state is the last token itself."""
+
+    table: np.ndarray
+    """(vocab, vocab) logits."""
+    forwards: list[tuple[int, int]] = field(default_factory=list)
+    """(position, rows) of every pass."""
+
+    def __post_init__(self) -> None:
+        self._table = mx.array(self.table.astype(np.float32))
+        self.facts = TargetFacts(1, len(self.table), 1 << 20, 1 << 20, {})
+
+    def new_cache(self) -> TargetCache:
+        return TargetCache([CountingCache()], {})
+
+    def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
+        self.forwards.append((cache.frontier, tokens.shape[1]))
+        cache.layers[0].offset += tokens.shape[1]
+        return tokens[..., None].astype(mx.float32)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        return self._table[hidden[0, :, 0].astype(mx.int32)]
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        return tokens[..., None].astype(mx.float32)
+
+
+class MarkovDrafter:
+    """Draws its drafts one after the other from its own table, and says truly from what."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self._table = mx.array(table.astype(np.float32))
+
+    def propose(
+        self, frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler, randomness: Randomness
+    ) -> Distribution:
+        token = frontier.token
+        tokens, probs = [], []
+        for _ in range(length):
+            drawn = sampler.draw(self._table[token], randomness)
+            token = drawn.tokens
+            tokens.append(token)
+            if drawn.probs is not None:
+                probs.append(drawn.probs)
+        return Distribution(mx.concatenate(tokens), mx.concatenate(probs) if probs else None)
+
+
+class PointDrafter:
+    """Certain of one token after each: `points[last token]`."""
+
+    def __init__(self, points: np.ndarray) -> None:
+        self._points = mx.array(points.astype(np.int32))
+
+    def propose(
+        self, frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler, randomness: Randomness
+    ) -> Distribution:
+        token, tokens = frontier.token, []
+        for _ in range(length):
+            token = self._points[token]
+            tokens.append(token)
+        return Distribution(mx.concatenate(tokens), None)
