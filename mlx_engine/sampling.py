@@ -101,8 +101,11 @@ class Sampler:
 
 
 def draw(weights: mx.array, key: mx.array) -> mx.array:
-    """One index per row of non-negative weights (rows, n), in proportion to them; (rows,) int32."""
-    return mx.random.categorical(mx.log(weights), axis=-1, key=key).astype(mx.int32)
+    """One index per row of non-negative weights (rows, n), in proportion to them; (rows,) int32.
+
+    The Gumbel-max trick: adding Gumbel noise to log weights makes the largest a fair draw.
+    """
+    return mx.argmax(mx.log(weights) + mx.random.gumbel(weights.shape, key=key), axis=-1).astype(mx.int32)
 
 
 def suppressed_within(ids: Sequence[int], vocab_size: int) -> tuple[int, ...]:
