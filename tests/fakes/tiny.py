@@ -56,10 +56,10 @@ def target(layout: str, seed: int = 0, **changes: Any) -> Gemma4Target:
     return Gemma4Target(model)
 
 
-def assistant(layout: str, seed: int = 1, **changes: Any) -> Assistant:
+def assistant(layout: str, seed: int = 1, hidden_size_of_assistant: int = 16) -> Assistant:
     """A random assistant for the target of the same layout; it is right about as often as chance."""
-    own = text_config(layout) | changes
-    own |= {"layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2, "hidden_size": 16}
+    own = text_config(layout) | {"layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2}
+    own["hidden_size"] = hidden_size_of_assistant
     network = Assistant(
         AssistantConfig.from_dict(
             {

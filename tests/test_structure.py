@@ -1,0 +1,41 @@
+"""Dependencies point down, shown in a fresh interpreter as well as by the import contracts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.md", "LICENSE"}
+
+
+@pytest.mark.parametrize(
+    ("imported", "absent"),
+    [
+        ("app.cli, app.chat_app, app.run", {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub"}),
+        ("mlx_engine.client, mlx_engine.events, mlx_engine.stats", {"mlx", "textual"}),
+        ("mlx_engine.worker", {"textual", "app", "models"}),
+        ("models.folders", {"mlx", "mlx_engine", "app", "textual"}),
+    ],
+)
+def test_a_fresh_interpreter_brings_in_only_what_it_may(imported: str, absent: set[str]) -> None:
+    code = f"import sys, {imported}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not absent & set(run.stdout.split())
+
+
+def test_the_top_level_stays_as_designed() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_nothing_trusts_code_from_a_model_folder() -> None:
+    sources = [path.read_text() for folder in ("app", "mlx_engine", "models") for path in (ROOT / folder).rglob("*.py")]
+    assert not any("trust_remote_code" in text or "pickle" in text for text in sources)
+    assert sum(text.count("mx.load(") for text in sources if "models.pocket" not in text) == 1
