@@ -65,6 +65,7 @@ class EngineClient:
         self._load = load
         self._log_path = log_path
         self._child: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
         self._is_closing = False
 
     @property
@@ -93,7 +94,8 @@ class EngineClient:
         except OSError as error:
             raise EngineDiedError(f"The engine's process could not be started: {error}.") from None
         self._child = child
-        threading.Thread(target=self._read_events, args=(child,), name="engine-events", daemon=True).start()
+        self._reader = threading.Thread(target=self._read_events, args=(child,), name="engine-events", daemon=True)
+        self._reader.start()
         self._send(self._load)
 
     def generate(self, request: events.Generate) -> None:
@@ -116,13 +118,14 @@ class EngineClient:
         child, self._child = self._child, None
         if child is None:
             return
-        assert child.stdin is not None
+        _hang_up(child)
         try:
-            child.stdin.close()
             child.wait(CLOSE_TIMEOUT_S)
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        if self._reader and self._reader is not threading.current_thread():
+            self._reader.join()
 
     @property
     def is_alive(self) -> bool:
@@ -152,6 +155,8 @@ class EngineClient:
             why = f" after sending {error}"
             child.kill()
         status = child.wait()
+        child.stdout.close()
+        _hang_up(child)
         if not self._is_closing:
             self._deliver(events.Died(f"The engine ended {_how(status)}{why}. {_advice(status, self._log_path)}"))
 
@@ -161,6 +166,15 @@ class EngineClient:
                 self._listener(event)
             else:
                 self._waiting.append(event)
+
+
+def _hang_up(child: subprocess.Popen[bytes]) -> None:
+    """Close the command pipe, which tells the child to end."""
+    assert child.stdin is not None
+    try:
+        child.stdin.close()
+    except OSError:
+        pass  # it is gone already, with a command unsent
 
 
 def _how(status: int) -> str:

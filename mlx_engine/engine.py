@@ -9,13 +9,14 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import mlx.core as mx
+import msgspec
 
 from mlx_engine import events
 from mlx_engine.assistant import load_assistant
-from mlx_engine.checkpoint import read_json
+from mlx_engine.checkpoint import read_config, read_json
 from mlx_engine.decode import Committed, Plan, Session, generate
 from mlx_engine.draft_length import FixedLength
 from mlx_engine.drafters import AssistantDrafter, Drafter, check_pair
@@ -50,8 +51,9 @@ class Engine:
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
         emit(events.Loading(f"reading {folder.name}"))
+        read_config(folder)  # a folder that is no model is refused as that, not for want of a tokenizer
         self._format = ChatFormat(folder)
-        self._settings = _generation_config(folder)
+        self._settings = GenerationConfig.read(folder)
         self._target = load_target(folder)
         self._check_vocabulary(folder)
         self._drafter = self._load_drafter(load)
@@ -130,26 +132,18 @@ class Engine:
         return Plan(
             sampler=self._sampler(request.sampling),
             randomness=Randomness(secrets.randbits(32) if seed is None else seed),
-            stop_tokens=self._format.stop_tokens | self._eos_tokens,
+            stop_tokens=self._format.stop_tokens | self._settings.eos_tokens,
             max_tokens=min(room, request.max_tokens or room),
         )
 
     def _sampler(self, options: events.SamplingOptions) -> Sampler:
-        settings = self._settings
-        default_temperature = settings.get("temperature", 1.0) if settings.get("do_sample", True) else 0.0
+        folder = self._settings
         return Sampler(
-            temperature=_chosen(options.temperature, default_temperature),
-            top_k=_chosen(options.top_k, settings.get("top_k", 0)),
-            top_p=_chosen(options.top_p, settings.get("top_p", 1.0)),
-            suppressed=suppressed_within(
-                settings.get("suppress_tokens") or (), self._target.facts.vocab_size
-            ),
+            temperature=_chosen(options.temperature, folder.default_temperature),
+            top_k=_chosen(options.top_k, folder.top_k or 0),
+            top_p=_chosen(options.top_p, folder.top_p or 1.0),
+            suppressed=suppressed_within(folder.suppress_tokens or (), self._target.facts.vocab_size),
         )
-
-    @property
-    def _eos_tokens(self) -> frozenset[int]:
-        eos = self._settings.get("eos_token_id", [])
-        return frozenset(eos if isinstance(eos, list) else [eos])
 
     def _load_drafter(self, load: events.Load) -> Drafter | None:
         if load.drafter is None:
@@ -184,9 +178,39 @@ class Engine:
             list(generate(self._new_session(), prompt, plan, ReplyControl(draft_length)))
 
 
-def _generation_config(folder: Path) -> dict[str, Any]:
-    path = folder / "generation_config.json"
-    return read_json(path) if path.exists() else {}
+class GenerationConfig(msgspec.Struct, frozen=True):
+    """The folder's own settings: what a request leaves open, and what it may not change."""
+
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    eos_token_id: int | list[int] | None = None
+    suppress_tokens: list[int] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> GenerationConfig:
+        """From generation_config.json; nothing set if there is none. Raises ModelFolderError."""
+        path = folder / "generation_config.json"
+        if not path.exists():
+            return cls()
+        try:
+            return msgspec.convert(read_json(path), cls)
+        except msgspec.ValidationError as error:
+            raise ModelFolderError(f"{path} cannot be used: {error}. Correct or remove it.") from None
+
+    @property
+    def default_temperature(self) -> float:
+        """Greedy only where the folder says so."""
+        if self.do_sample is False:
+            return 0.0
+        return 1.0 if self.temperature is None else self.temperature
+
+    @property
+    def eos_tokens(self) -> frozenset[int]:
+        """Ids at which a reply ends, beside the family's own."""
+        eos = self.eos_token_id
+        return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
 
 
 def _chosen(given: T | None, default: T) -> T:

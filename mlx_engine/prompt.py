@@ -7,6 +7,7 @@ template's own and become their ids, and all text between them is encoded with c
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,6 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from mlx_engine.checkpoint import read_json
 from mlx_engine.errors import EmptyPromptError, ModelFolderError
@@ -24,6 +24,7 @@ from mlx_engine.events import Message
 
 STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
 """Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and handing over to a tool, which there is none of."""
+BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 TEMPLATE_FILE = "chat_template.jinja"
 SET_ASIDE = range(0xF0000, 0xFFFFE)
 """Private-use characters that stand for a control spelling while the template is rendered."""
@@ -108,27 +109,29 @@ class ChatFormat:
 
 
 class TextStream:
-    """Turns token ids into text as they come, holding back a character until all its bytes are there."""
+    """Turns token ids into text as they come, holding back a character until all its bytes are there.
+
+    Gemma's tokenizer spells what its vocabulary lacks in byte tokens; every other token is text by itself.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._decoder = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._sent_characters = 0
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, ids: Iterable[int]) -> str:
-        """The text that these tokens complete; may be empty."""
-        text = ""
-        for id in ids:
-            self._ids.append(id)
-            text += self._decoder.step(self._tokenizer, id) or ""
-        self._sent_characters += len(text)
-        return text
+        """The text that these tokens complete; may be empty. Control tokens have none."""
+        return self._characters.decode(b"".join(map(self._bytes, ids)))
 
     def finish(self) -> str:
-        """What is still held back, unfinished bytes as replacement characters."""
-        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return whole[self._sent_characters :]
+        """What is still held back: an unfinished character, as a replacement character."""
+        return self._characters.decode(b"", final=True)
+
+    def _bytes(self, id: int) -> bytes:
+        spelling = BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(id) or "")
+        if spelling:
+            return bytes([int(spelling[1], 16)])
+        text: str = self._tokenizer.decode([id], skip_special_tokens=True)
+        return text.encode()
 
 
 class _SetAside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -67,18 +68,16 @@ def tokens(committed: Sequence[Committed]) -> list[int]:
 
 
 class OracleDrafter:
-    """Knows the greedy reply and tells it, except at every `wrong_every`-th token (0: never wrong)."""
+    """Knows the greedy reply, and tells each token of it rightly with this chance, always the same ones."""
 
-    def __init__(self, prompt_tokens: int, reply: Sequence[int], wrong_every: int, vocab: int) -> None:
-        self._prompt_tokens, self._reply, self._wrong_every, self._vocab = prompt_tokens, reply, wrong_every, vocab
+    def __init__(self, prompt_tokens: int, reply: Sequence[int], right: float, vocab: int) -> None:
+        self._prompt_tokens = prompt_tokens
+        draw = random.Random(len(reply))
+        self._draft = [token if draw.random() < right else (token + 1) % vocab for token in reply]
 
     def propose(
         self, frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler, randomness: Randomness
     ) -> Distribution:
         begin = cache.frontier - (self._prompt_tokens - 1)
-        draft = []
-        for index in range(begin, begin + length):
-            token = self._reply[index] if index < len(self._reply) else 0
-            is_wrong = self._wrong_every and index % self._wrong_every == 0
-            draft.append((token + 1) % self._vocab if is_wrong else token)
+        draft = [*self._draft[begin : begin + length], *[0] * length][:length]
         return Distribution(mx.array(draft, dtype=mx.int32), None)

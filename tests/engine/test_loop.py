@@ -168,7 +168,7 @@ def test_one_pass_and_one_wait_a_round(length: int, monkeypatch: pytest.MonkeyPa
         raise AssertionError("the host waited for the device outside of the one read of a round")
 
     target = chain(*RUN)
-    oracle = OracleDrafter(len(PROMPT), RUN, 0, VOCAB)
+    oracle = OracleDrafter(len(PROMPT), RUN, 1.0, VOCAB)
     session = Session(target, oracle, target.new_cache())
     replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 6), control(length))
     monkeypatch.setattr(mx.array, "tolist", counted)

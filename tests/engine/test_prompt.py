@@ -99,6 +99,14 @@ def test_a_character_of_several_tokens_comes_whole() -> None:
     assert "".join(pieces) + stream.finish() == "né🙂"
 
 
+def test_bytes_that_are_no_text_do_not_end_the_stream() -> None:
+    first, second = CHAT.encode("🙂")[-2:]
+    stream = CHAT.stream()
+    text = stream.add([first, *CHAT.encode("ok"), second]) + stream.add(CHAT.encode("!")) + stream.finish()
+    assert text.replace("�", "") == "ok!"
+    assert text.startswith("�")
+
+
 def test_a_reply_cut_inside_a_character_shows_that_something_was_there() -> None:
     stream = CHAT.stream()
     text = stream.add(CHAT.encode("a🙂")[:-1])

@@ -52,7 +52,7 @@ def text_config(layout: str) -> dict[str, Any]:
 def target(layout: str, seed: int = 0, **changes: Any) -> Gemma4Target:
     """A random target whose scores are far from flat."""
     model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text_config(layout) | changes))
-    _randomise(model, seed)
+    randomise(model, seed)
     return Gemma4Target(model)
 
 
@@ -71,11 +71,12 @@ def assistant(layout: str, seed: int = 1, hidden_size_of_assistant: int = 16) ->
             }
         )
     )
-    _randomise(network, seed)
+    randomise(network, seed)
     return network
 
 
-def _randomise(module: Any, seed: int) -> None:
+def randomise(module: Any, seed: int) -> None:
+    """Fill a network with seeded noise."""
     keys = iter(mx.random.split(mx.random.key(seed), 10_000))
 
     def draw(path: str, old: mx.array) -> mx.array:

@@ -1,0 +1,134 @@
+"""The engine's process, for real: it answers, is stopped, dies, and is started again."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlx_engine import events
+from mlx_engine.client import EngineClient
+from mlx_engine.events import Generate, Load, Message
+from tests.fakes.folders import write_pair
+
+HELLO = (Message("user", "Hello there, how are you?"),)
+PATIENCE_S = 60
+
+
+class Rig:
+    """A client and what it has heard."""
+
+    def __init__(self, load: Load, log: Path) -> None:
+        self.client = EngineClient(load, log)
+        self._heard: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
+
+    def listen(self) -> None:
+        self.client.on_event = self._heard.put
+
+    def until(self, kind: type) -> list[events.Event]:
+        """Everything up to the first event of a kind."""
+        heard: list[events.Event] = []
+        while not heard or not isinstance(heard[-1], kind):
+            heard.append(self._heard.get(timeout=PATIENCE_S))
+        return heard
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_pair(tmp_path_factory.mktemp("pair"), context_tokens=100_000)
+
+
+@pytest.fixture
+def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(Load(str(pair[0]), str(pair[1])), tmp_path / "logs" / "engine.log")
+    rig.client.start()
+    rig.listen()
+    yield rig
+    rig.client.close()
+    assert not rig.client.is_alive
+
+
+def ids_of(heard: list[events.Event]) -> list[int]:
+    return [id for event in heard if isinstance(event, events.Round) for id in event.token_ids]
+
+
+@pytest.mark.slow
+def test_a_conversation_with_the_process(rig: Rig) -> None:
+    rig.until(events.Ready)
+    rig.client.generate(Generate(1, HELLO, max_tokens=20))
+    first = rig.until(events.Finished)
+    rig.client.generate(Generate(2, HELLO, max_tokens=20, draft_length=0))
+    assert ids_of(first) == ids_of(rig.until(events.Finished))
+
+    # A request that cannot be served is answered in words, and the process goes on.
+    rig.client.generate(Generate(3, (Message("user", " "),)))
+    (failed,) = (event for event in rig.until(events.Failed) if isinstance(event, events.Failed))
+    assert failed.id == 3
+
+    # Stopped in the middle, with what there was; drafting switched off on the way.
+    rig.client.generate(Generate(4, (Message("user", "key " * 3_000),), draft_length=4))
+    rig.until(events.Started)
+    rig.client.set_draft_length(0)
+    rig.client.cancel()
+    finished = rig.until(events.Finished)[-1]
+    assert isinstance(finished, events.Finished)
+    assert finished.reason == "cancelled"
+
+    # Killed: said in words; the next message starts a new one.
+    pid = rig.client.process_id
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    died = rig.until(events.Died)[-1]
+    assert isinstance(died, events.Died)
+    assert "SIGKILL" in died.message
+    rig.client.generate(Generate(5, HELLO, max_tokens=20))
+    assert ids_of(rig.until(events.Finished)) == ids_of(first)
+    assert rig.client.process_id != pid
+
+
+@pytest.mark.slow
+def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig.client.start()
+    rig.client.generate(Generate(1, HELLO, max_tokens=5))
+    while not any(isinstance(event, events.Finished) for event in list(rig.client._waiting)):
+        assert rig.client.is_alive
+        os.sched_yield()
+    rig.listen()
+    assert len(ids_of(rig.until(events.Finished))) == 5
+    rig.client.close()
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_loaded_is_said_and_the_process_goes_on(tmp_path: Path) -> None:
+    rig = Rig(Load(str(tmp_path / "nowhere"), None), tmp_path / "engine.log")
+    rig.client.start()
+    rig.listen()
+    failed = rig.until(events.Failed)[-1]
+    assert isinstance(failed, events.Failed)
+    assert failed.id is None
+    assert "not a folder" in failed.message
+    rig.client.generate(Generate(1, HELLO))
+    failed = rig.until(events.Failed)[-1]
+    assert isinstance(failed, events.Failed)
+    assert failed.id == 1
+    rig.client.close()
+    rig.client.close()
+    assert (tmp_path / "engine.log").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_what_a_library_prints_does_not_break_the_pipe(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    os.environ["PYTHONVERBOSE"] = "1"
+    try:
+        rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+        rig.client.start()
+    finally:
+        del os.environ["PYTHONVERBOSE"]
+    rig.listen()
+    rig.until(events.Ready)
+    rig.client.close()

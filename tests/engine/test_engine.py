@@ -1,0 +1,242 @@
+"""A loaded pair, in this process: requests in, events out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import count
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_engine import events
+from mlx_engine.engine import Engine, ReplyControl
+from mlx_engine.errors import ContextOverflowError, EmptyPromptError, ModelFolderError, PairMismatchError, RequestError
+from mlx_engine.events import Generate, Load, Message, SamplingOptions
+from mlx_engine.stats import PlainPace, ReplyStats
+from tests.fakes.folders import write_pair
+
+CONTEXT = 512
+HELLO = (Message("user", "Hello there, how are you?"),)
+
+
+class Rig:
+    """An engine, everything it emitted, and a clock that goes on by a second a look."""
+
+    def __init__(self, target: Path, drafter: Path | None) -> None:
+        self.emitted: list[events.Event] = []
+        ticks = count()
+        drafter_name = str(drafter) if drafter else None
+        self.engine = Engine(Load(str(target), drafter_name), self.emitted.append, clock=lambda: float(next(ticks)))
+
+    def ask(self, request: Generate, control: ReplyControl | None = None) -> list[events.Event]:
+        self.emitted.clear()
+        self.engine.generate(request, control or ReplyControl(request.draft_length))
+        return list(self.emitted)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_pair(tmp_path_factory.mktemp("pair"), CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def rig(pair: tuple[Path, Path]) -> Rig:
+    return Rig(*pair)
+
+
+def only(kind: type, emitted: list[events.Event]) -> list:
+    return [event for event in emitted if isinstance(event, kind)]
+
+
+def token_ids(emitted: list[events.Event]) -> list[int]:
+    return [id for done in only(events.Round, emitted) for id in done.token_ids]
+
+
+def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -> None:
+    emitted = Rig(*pair).emitted
+    assert [e.what for e in only(events.Loading, emitted)] == [
+        "reading target", "reading target-assistant", "warming up",
+    ]  # fmt: skip
+    (ready,) = only(events.Ready, emitted)
+    assert (ready.target, ready.drafter, ready.precision) == ("target", "target-assistant", "float32")
+    assert ready.context_tokens == CONTEXT
+
+
+def test_a_reply_is_events_in_order(rig: Rig) -> None:
+    emitted = rig.ask(Generate(7, HELLO, max_tokens=20))
+    kinds = [type(event).__name__ for event in emitted]
+    assert kinds[:2] == ["Started", "Prefilled"]
+    assert kinds[-1] == "Finished"
+    assert set(kinds[2:-1]) == {"Round"}
+    assert all(event.id == 7 for event in emitted)
+    (started,), (finished,) = only(events.Started, emitted), only(events.Finished, emitted)
+    assert only(events.Prefilled, emitted)[-1].total_tokens == started.prompt_tokens
+    assert finished.reason == "length"
+    assert len(token_ids(emitted)) == 20
+
+
+def test_one_pass_and_one_wait_a_round(rig: Rig) -> None:
+    emitted = rig.ask(Generate(1, HELLO, max_tokens=40, draft_length=4))
+    (finished,) = only(events.Finished, emitted)
+    assert finished.host_syncs == finished.target_passes == len(only(events.Round, emitted))
+
+
+def test_drafting_does_not_change_the_words(rig: Rig) -> None:
+    replies = {tuple(token_ids(rig.ask(Generate(1, HELLO, max_tokens=60, draft_length=k)))) for k in (0, 1, 4, 16)}
+    assert len(replies) == 1
+
+
+def test_toggling_in_the_middle_takes_effect_at_the_next_round(rig: Rig) -> None:
+    control = ReplyControl(0)
+    rounds: list[events.Round] = []
+
+    def toggle(event: events.Event) -> None:
+        if isinstance(event, events.Round):
+            rounds.append(event)
+            if len(rounds) == 5:
+                control.draft_length.set(3)
+
+    rig.engine._emit, emit = toggle, rig.engine._emit
+    try:
+        rig.engine.generate(Generate(1, HELLO, max_tokens=30, draft_length=0), control)
+    finally:
+        rig.engine._emit = emit
+    assert [done.drafted for done in rounds[:8]] == [0, 0, 0, 0, 0, 0, 3, 3], "one plain round was under way"
+
+
+def test_cancel_ends_at_the_next_round_and_keeps_what_there_is(rig: Rig) -> None:
+    control = ReplyControl(4)
+    seen: list[events.Event] = []
+
+    def cancel(event: events.Event) -> None:
+        seen.append(event)
+        if len(only(events.Round, seen)) == 2:
+            control.is_cancelled = True
+
+    rig.engine._emit, emit = cancel, rig.engine._emit
+    try:
+        rig.engine.generate(Generate(1, HELLO), control)
+    finally:
+        rig.engine._emit = emit
+    assert len(only(events.Round, seen)) == 3
+    assert only(events.Finished, seen)[0].reason == "cancelled"
+
+
+@pytest.mark.parametrize("length", [0, 4, 16])
+def test_the_context_is_never_passed(rig: Rig, length: int) -> None:
+    words = "key " * (CONTEXT - len(rig.engine._format.render(HELLO)) - 6)
+    emitted = rig.ask(Generate(1, (Message("user", words + HELLO[0].text),), draft_length=length))
+    (started,) = only(events.Started, emitted)
+    assert CONTEXT - 40 < started.prompt_tokens < CONTEXT
+    assert only(events.Finished, emitted)[0].reason == "length"
+    assert started.prompt_tokens + len(token_ids(emitted)) == CONTEXT
+    assert max(done.context_tokens for done in only(events.Round, emitted)) <= CONTEXT
+
+
+def test_a_prompt_longer_than_the_context_names_both_numbers(rig: Rig) -> None:
+    with pytest.raises(ContextOverflowError, match=rf"\d+ tokens long.*{CONTEXT}"):
+        rig.ask(Generate(1, (Message("user", "word " * CONTEXT),)))
+    assert token_ids(rig.ask(Generate(2, HELLO, max_tokens=3))), "the engine goes on"
+
+
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_an_empty_prompt_is_refused(rig: Rig, text: str) -> None:
+    with pytest.raises(EmptyPromptError):
+        rig.ask(Generate(1, (Message("user", text),)))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Generate(1, HELLO, draft_length=17),
+        Generate(1, HELLO, draft_length=-1),
+        Generate(1, HELLO, max_tokens=0),
+        Generate(1, HELLO, SamplingOptions(temperature=-1)),
+        Generate(1, HELLO, SamplingOptions(top_p=2)),
+    ],
+)
+def test_settings_out_of_range_are_refused(rig: Rig, request_: Generate) -> None:
+    with pytest.raises(RequestError, match="out of range"):
+        rig.ask(request_)
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_the_same_seed_gives_the_same_reply(rig: Rig, length: int) -> None:
+    def reply(seed: int) -> list[int]:
+        sampling = SamplingOptions(temperature=1.0, top_k=0, top_p=1.0, seed=seed)
+        return token_ids(rig.ask(Generate(1, HELLO, sampling, length, max_tokens=30)))
+
+    assert reply(5) == reply(5) != reply(6)
+
+
+def test_stop_tokens_of_the_folder_are_honoured(pair: tuple[Path, Path], tmp_path: Path, rig: Rig) -> None:
+    said = token_ids(rig.ask(Generate(1, HELLO, max_tokens=12)))
+    stop = said[6]
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stop, "do_sample": False}))
+    emitted = Rig(folder, pair[1]).ask(Generate(1, HELLO, max_tokens=12))
+    assert token_ids(emitted) == said[: said.index(stop)]
+    assert only(events.Finished, emitted)[0].reason == "stop"
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_suppressed_tokens_are_never_said(pair: tuple[Path, Path], tmp_path: Path, rig: Rig, length: int) -> None:
+    said = set(token_ids(rig.ask(Generate(1, HELLO, max_tokens=12))))
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    settings = {"suppress_tokens": [*said, 258_883], "do_sample": False}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    emitted = Rig(folder, pair[1]).ask(Generate(1, HELLO, draft_length=length, max_tokens=12))
+    assert not said & set(token_ids(emitted))
+
+
+def test_without_a_drafter_every_round_is_plain(pair: tuple[Path, Path]) -> None:
+    emitted = Rig(pair[0], None).ask(Generate(1, HELLO, max_tokens=10, draft_length=4))
+    assert {done.drafted for done in only(events.Round, emitted)} == {0}
+
+
+def test_speedup_has_plain_rounds_to_divide_by(rig: Rig) -> None:
+    pace = PlainPace()
+    stats = ReplyStats(pace)
+    for done in only(events.Round, rig.ask(Generate(1, HELLO, max_tokens=60, draft_length=4))):
+        stats.add(done)
+    assert stats.drafted > 0
+    assert stats.plain_tokens_per_s is not None
+    assert stats.speedup is not None
+    assert stats.ttft_s is not None
+
+
+@pytest.mark.parametrize("settings", [{"temperature": "hot"}, {"eos_token_id": "end"}, {"suppress_tokens": 3}, {"top_k": None}])
+def test_a_generation_config_of_another_form(pair: tuple[Path, Path], tmp_path: Path, settings: dict) -> None:
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    if settings == {"top_k": None}:
+        Rig(folder, None)
+    else:
+        with pytest.raises(ModelFolderError, match=r"generation_config\.json"):
+            Rig(folder, None)
+
+
+def test_weights_that_are_not_numbers_are_found_at_warm_up(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    weights = dict(mx.load(str(folder / "model.safetensors")))
+    weights["model.language_model.norm.weight"] = weights["model.language_model.norm.weight"] * float("nan")
+    mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    with pytest.raises(ModelFolderError, match="NaN"):
+        Rig(folder, None)
+
+
+def test_a_tokenizer_larger_than_the_weights_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["far away"] = 4000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelFolderError, match="4001 tokens, its weights 2048"):
+        Rig(folder, None)
+
+
+def test_a_drafter_of_another_variant_is_refused(pair: tuple[Path, Path]) -> None:
+    other = Path(__file__).parents[1] / "golden" / "31b" / "assistant"
+    with pytest.raises(PairMismatchError):
+        Rig(pair[0], other)

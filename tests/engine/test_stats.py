@@ -1,0 +1,86 @@
+"""The arithmetic of the gauges, on rounds made up by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlx_engine.draft_length import BURST_EVERY_ROUNDS, BURST_ROUNDS, FIRST_BURST_AFTER_ROUNDS, FixedLength
+from mlx_engine.errors import RequestError
+from mlx_engine.events import Round
+from mlx_engine.stats import PLAIN_ROUNDS_NEEDED, PlainPace, RecentRounds, ReplyStats
+
+
+def done(tokens: int, drafted: int, accepted: int, round_s: float, *, pipelined: bool = False, at_s: float = 1) -> Round:
+    return Round(1, "", tuple(range(tokens)), drafted, accepted, round_s, pipelined, 0, 0, at_s)
+
+
+def test_nothing_is_known_before_the_first_round() -> None:
+    stats = ReplyStats(PlainPace())
+    figures = (stats.acceptance, stats.tokens_per_round, stats.tokens_per_s, stats.speedup, stats.ttft_s)
+    assert figures == (None,) * 5
+
+
+def test_acceptance_tokens_per_round_and_pace() -> None:
+    stats = ReplyStats(PlainPace())
+    stats.add(done(4, 4, 3, 0.5, at_s=0.75))
+    stats.add(done(1, 4, 0, 0.5))
+    stats.add(done(1, 0, 0, 0.25))
+    assert stats.acceptance == 3 / 8
+    assert stats.tokens_per_round == 2.0
+    assert stats.tokens_per_s == 6 / 1.25
+    assert stats.ttft_s == 0.75
+    assert stats.drafted_by_position[:5] == [2, 2, 2, 2, 0]
+    assert stats.accepted_by_position[:5] == [1, 1, 1, 0, 0]
+
+
+def test_speedup_is_drafting_pace_over_measured_plain_pace() -> None:
+    stats = ReplyStats(PlainPace())
+    stats.add(done(6, 4, 4, 1.0))
+    for _ in range(PLAIN_ROUNDS_NEEDED - 1):
+        stats.add(done(1, 0, 0, 0.5, pipelined=True))
+        assert stats.speedup is None, "too little to divide by"
+    stats.add(done(1, 0, 0, 99.0, pipelined=True))
+    assert stats.plain_tokens_per_s == 2.0, "one slow round does not tell the pace"
+    assert stats.speedup == 3.0
+
+
+def test_a_plain_round_that_waited_for_the_host_does_not_tell_the_pace() -> None:
+    pace = PlainPace()
+    for _ in range(50):
+        pace.add(done(1, 0, 0, 0.5))
+    assert pace.tokens_per_s is None
+
+
+def test_the_pace_follows_the_machine() -> None:
+    pace = PlainPace()
+    for round_s in [0.1] * 100 + [0.2] * 100:
+        pace.add(done(1, 0, 0, round_s, pipelined=True))
+    assert pace.tokens_per_s == 5.0
+
+
+def test_recent_rounds_forget_the_old_ones() -> None:
+    recent = RecentRounds(PlainPace(), rounds=2)
+    for accepted in (0, 4, 2):
+        recent.add(done(accepted + 1, 4, accepted, 0.1))
+    assert recent.figures().acceptance == 6 / 8
+
+
+def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
+    policy, lengths = FixedLength(4), []
+    for _ in range(FIRST_BURST_AFTER_ROUNDS + 2 * BURST_EVERY_ROUNDS):
+        lengths.append(policy.next_length())
+        policy.observe(lengths[-1], 1, 0.1)
+    assert lengths.count(0) == 2 * BURST_ROUNDS
+    assert set(lengths) == {0, 4}
+    assert lengths[FIRST_BURST_AFTER_ROUNDS : FIRST_BURST_AFTER_ROUNDS + BURST_ROUNDS] == [0] * BURST_ROUNDS
+
+
+def test_asking_for_the_length_changes_nothing() -> None:
+    policy = FixedLength(3)
+    assert [policy.next_length() for _ in range(100)] == [3] * 100
+
+
+@pytest.mark.parametrize("length", [-1, 17])
+def test_a_length_out_of_range_is_refused(length: int) -> None:
+    with pytest.raises(RequestError, match="0 .off. to 16"):
+        FixedLength(length)
