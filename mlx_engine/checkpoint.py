@@ -33,9 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ModelFolderError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MB and was not read.")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelFolderError(
-            f"{path} is missing. Name a folder that holds a complete model download."
-        ) from None
+        raise ModelFolderError(f"{path} is missing. Name a folder that holds a complete model download.") from None
     except OSError as error:
         raise ModelFolderError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:

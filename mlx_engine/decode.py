@@ -32,7 +32,6 @@ from mlx_engine.kv_cache import TargetCache
 from mlx_engine.sampling import Distribution, Randomness, Sampler
 from mlx_engine.target import Target
 
-NO_DRAFT = Distribution(mx.array([], dtype=mx.int32), None)
 PREFILL_CHUNK_TOKENS = 512
 """Long enough to keep the device busy, short enough that a stop is noticed within a step."""
 
@@ -50,13 +49,14 @@ class Control(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one reply needs to know: how to draw tokens, and when to end."""
+    """What one reply needs to know: how to draw tokens, when to end, and who may change its course."""
 
     sampler: Sampler
     randomness: Randomness
     stop_tokens: frozenset[int]
     max_tokens: int
     """At most this many tokens are committed; at least 1."""
+    control: Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,34 +107,33 @@ def generate(
     session: Session,
     prompt: Sequence[int],
     plan: Plan,
-    control: Control,
     on_prefill: Callable[[int], None] = lambda done_tokens: None,
 ) -> Iterator[Committed]:
     """Make one reply: yield each round as it is committed; the last one carries the reason.
 
     prompt: at least two token ids more than the cache holds.
     """
-    frontier = prefill(session, prompt, control, on_prefill)
+    frontier = prefill(session, prompt, plan, on_prefill)
     if frontier is None:
         yield Committed((), 0, 0, False, "cancelled")
         return
     budget = plan.max_tokens
-    pending = begin_round(session, plan, frontier, _next_length(session, control, budget))
+    pending = begin_round(session, plan, frontier, _next_length(session, plan, budget))
     while True:
-        ahead = begin_ahead(session, plan, pending, control, budget - 1)
-        done = finish_round(session, plan, pending, ahead, budget, control.is_cancelled)
+        ahead = begin_ahead(session, plan, pending, budget - 1)
+        done = finish_round(session, plan, pending, ahead, budget)
         yield done
         if done.reason:
             return
         budget -= len(done.token_ids)
         if ahead is None:
-            length = _next_length(session, control, budget)
+            length = _next_length(session, plan, budget)
             ahead = begin_round(session, plan, pending.frontier(done.accepted), length)
         pending = ahead
 
 
 def prefill(
-    session: Session, prompt: Sequence[int], control: Control, on_prefill: Callable[[int], None]
+    session: Session, prompt: Sequence[int], plan: Plan, on_prefill: Callable[[int], None]
 ) -> Frontier | None:
     """Read the prompt up to its last token, which becomes the frontier; None if cancelled between chunks.
 
@@ -143,7 +142,7 @@ def prefill(
     """
     assert session.cache.frontier < len(prompt) - 1, "the hidden state before the frontier has to be read anew"
     for begin in range(session.cache.frontier, len(prompt) - 1, PREFILL_CHUNK_TOKENS):
-        if control.is_cancelled:
+        if plan.control.is_cancelled:
             return None
         chunk = prompt[begin : min(begin + PREFILL_CHUNK_TOKENS, len(prompt) - 1)]
         hidden = session.target.forward(mx.array([chunk], dtype=mx.int32), session.cache)[:, -1:]
@@ -156,7 +155,7 @@ def begin_round(
     session: Session, plan: Plan, frontier: Frontier, length: int, is_pipelined: bool = False
 ) -> Pending:
     """Propose `length` tokens, verify them, apply the rejection rule: all on the device, nothing read."""
-    draft = NO_DRAFT
+    draft = Distribution(mx.array([], dtype=mx.int32), None)
     if length and session.drafter:
         draft = session.drafter.propose(frontier, session.cache, length, plan.sampler, plan.randomness)
     rows = mx.concatenate([frontier.token, draft.tokens])
@@ -169,21 +168,17 @@ def begin_round(
     return Pending(length, hidden, verdict.token, outcome, is_pipelined)
 
 
-def begin_ahead(
-    session: Session, plan: Plan, pending: Pending, control: Control, budget: int
-) -> Pending | None:
+def begin_ahead(session: Session, plan: Plan, pending: Pending, budget: int) -> Pending | None:
     """Begin the round after `pending` before that is read, if both are plain; else None.
 
     Only a plain round leaves a frontier that is known without knowing its outcome.
     """
-    if pending.length or budget < 1 or _next_length(session, control, budget):
+    if pending.length or budget < 1 or _next_length(session, plan, budget):
         return None
     return begin_round(session, plan, pending.frontier(0), 0, is_pipelined=True)
 
 
-def finish_round(
-    session: Session, plan: Plan, pending: Pending, ahead: Pending | None, budget: int, is_cancelled: bool
-) -> Committed:
+def finish_round(session: Session, plan: Plan, pending: Pending, ahead: Pending | None, budget: int) -> Committed:
     """Read a round's outcome, cut it behind a stop token, roll the caches back once, and commit."""
     accepted, token, *draft = _read(session, pending.outcome)
     run = (*draft[:accepted], token)
@@ -194,7 +189,7 @@ def finish_round(
         reason = "stop"
     elif len(committed) == budget:
         reason = "length"
-    elif is_cancelled:
+    elif plan.control.is_cancelled:
         reason = "cancelled"
     stood = min(accepted, len(committed))
     rows_ahead = 1 if ahead and reason else 0
@@ -207,6 +202,6 @@ def _read(session: Session, outcome: mx.array) -> list[int]:
     return outcome.tolist()  # type: ignore[return-value]
 
 
-def _next_length(session: Session, control: Control, budget: int) -> int:
+def _next_length(session: Session, plan: Plan, budget: int) -> int:
     """The next round's length: nothing without a drafter, and no draft that the budget would cut off."""
-    return min(control.draft_length.next_length(), budget - 1) if session.drafter else 0
+    return min(plan.control.draft_length.next_length(), budget - 1) if session.drafter else 0

@@ -29,7 +29,8 @@ class DraftLength(Protocol):
 class FixedLength:
     """Always the same length, apart from the bursts of plain rounds that measure the plain pace."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, measures_plain: bool = True) -> None:
+        self._measures_plain = measures_plain
         self._rounds = 0
         self.set(length)
 
@@ -43,7 +44,7 @@ class FixedLength:
         """See DraftLength."""
         phase = (self._rounds - FIRST_BURST_AFTER_ROUNDS) % BURST_EVERY_ROUNDS
         is_burst = self._rounds >= FIRST_BURST_AFTER_ROUNDS and phase < BURST_ROUNDS
-        return 0 if is_burst else self._length
+        return 0 if is_burst and self._measures_plain else self._length
 
     def observe(self, drafted: int, committed: int, round_s: float) -> None:
         """See DraftLength."""

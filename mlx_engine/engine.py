@@ -23,7 +23,7 @@ from mlx_engine.drafters import AssistantDrafter, Drafter, check_pair
 from mlx_engine.errors import ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.prompt import ChatFormat
 from mlx_engine.sampling import Randomness, Sampler, suppressed_within
-from mlx_engine.target import Gemma4Target, load_target
+from mlx_engine.target import load_target
 
 CACHED_BUFFER_BYTES = 1 << 30
 """MLX keeps freed buffers for reuse; the changing shapes of verify passes would let them pile up."""
@@ -75,7 +75,7 @@ class Engine:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
         prompt = self._format.render(request.messages)
-        plan = self._plan(request, len(prompt))
+        plan = self._plan(request, len(prompt), control)
         self._session = session = self._new_session()
         mx.reset_peak_memory()
         self._emit(events.Started(request.id, len(prompt), cached_tokens=0))
@@ -86,18 +86,13 @@ class Engine:
 
         self._committed_at_s = self._clock()
         text = self._format.stream()
-        for done in generate(session, prompt, plan, control, on_prefill):
+        for done in generate(session, prompt, plan, on_prefill):
             round_s = self._lap_s()
             control.draft_length.observe(done.drafted, len(done.token_ids), round_s)
             elapsed_s = self._committed_at_s - submitted_at_s
             self._emit(self._round(request.id, done, text.add(done.token_ids), round_s, elapsed_s))
             if done.reason:
-                self._emit(
-                    events.Finished(
-                        request.id, done.reason, text.finish(), session.target_passes, session.host_syncs,
-                        mx.get_peak_memory(),
-                    )  # fmt: skip
-                )
+                self._emit(self._finished(request.id, done.reason, text.finish()))
         mx.clear_cache()
 
     def _round(self, id: int, done: Committed, text: str, round_s: float, elapsed_s: float) -> events.Round:
@@ -114,12 +109,22 @@ class Engine:
             memory_bytes=mx.get_active_memory(),
         )
 
+    def _finished(self, id: int, reason: events.FinishReason, text: str) -> events.Finished:
+        return events.Finished(
+            id=id,
+            reason=reason,
+            text=text,
+            target_passes=self._session.target_passes,
+            host_syncs=self._session.host_syncs,
+            peak_memory_bytes=mx.get_peak_memory(),
+        )
+
     def _lap_s(self) -> float:
         """Seconds since the commit before."""
         before, self._committed_at_s = self._committed_at_s, self._clock()
         return self._committed_at_s - before
 
-    def _plan(self, request: events.Generate, prompt_tokens: int) -> Plan:
+    def _plan(self, request: events.Generate, prompt_tokens: int, control: ReplyControl) -> Plan:
         room = self._target.facts.context_tokens - prompt_tokens
         if room < 1:
             raise ContextOverflowError(
@@ -134,6 +139,7 @@ class Engine:
             randomness=Randomness(secrets.randbits(32) if seed is None else seed),
             stop_tokens=self._format.stop_tokens | self._settings.eos_tokens,
             max_tokens=min(room, request.max_tokens or room),
+            control=control,
         )
 
     def _sampler(self, options: events.SamplingOptions) -> Sampler:
@@ -174,8 +180,9 @@ class Engine:
         if not mx.all(mx.isfinite(self._target.logits(hidden))).item():
             raise ModelFolderError(f"{folder}: its weights give no usable numbers (NaN). Fetch the folder again.")
         for draft_length in (events.DEFAULT_DRAFT_LENGTH, 0):
-            plan = Plan(self._sampler(events.SamplingOptions()), Randomness(0), frozenset(), WARM_UP_TOKENS)
-            list(generate(self._new_session(), prompt, plan, ReplyControl(draft_length)))
+            request = events.Generate(0, (), draft_length=draft_length, max_tokens=WARM_UP_TOKENS)
+            plan = self._plan(request, len(prompt), ReplyControl(draft_length))
+            list(generate(self._new_session(), prompt, plan))
 
 
 class GenerationConfig(msgspec.Struct, frozen=True):

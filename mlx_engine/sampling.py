@@ -87,7 +87,9 @@ class Sampler:
         if not self.suppressed:
             return logits
         rows = mx.array(self.suppressed, dtype=mx.int32)[None]
-        return mx.put_along_axis(logits, mx.broadcast_to(rows, (len(logits), rows.size)), mx.array(-mx.inf), axis=-1)
+        return mx.put_along_axis(
+            logits, mx.broadcast_to(rows, (len(logits), rows.size)), mx.array(-mx.inf), axis=-1
+        )
 
     def _cutoff(self, scores: mx.array) -> mx.array:
         """The lowest score that is kept, (rows, 1). Equal scores are kept or dropped together."""

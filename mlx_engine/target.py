@@ -137,7 +137,9 @@ def load_target(folder: Path) -> Gemma4Target:
     try:
         model = _build(config)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelFolderError(f"{folder}/config.json does not describe a Gemma 4 text model ({error!r}).") from None
+        raise ModelFolderError(
+            f"{folder}/config.json does not describe a Gemma 4 text model ({error!r})."
+        ) from None
     weights = checkpoint.load_weights(folder)
     if config["model_type"] == "gemma4_text":
         weights = {f"language_model.{name}": array for name, array in weights.items()}

@@ -28,7 +28,7 @@ def test_a_fresh_interpreter_brings_in_only_what_it_may(imported: str, absent: s
 
 
 def test_the_top_level_stays_as_designed() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
     names = {line.split("/")[0] for line in listed.stdout.splitlines()}
@@ -36,6 +36,7 @@ def test_the_top_level_stays_as_designed() -> None:
 
 
 def test_nothing_trusts_code_from_a_model_folder() -> None:
-    sources = [path.read_text() for folder in ("app", "mlx_engine", "models") for path in (ROOT / folder).rglob("*.py")]
-    assert not any("trust_remote_code" in text or "pickle" in text for text in sources)
-    assert sum(text.count("mx.load(") for text in sources if "models.pocket" not in text) == 1
+    paths = [path for folder in ("app", "mlx_engine", "models") for path in (ROOT / folder).rglob("*.py")]
+    shipped = [path.read_text() for path in paths if "training" not in path.parts]
+    assert not any("trust_remote_code" in text or "pickle" in text for text in shipped)
+    assert sum(text.count("mx.load(") for text in shipped) == 1

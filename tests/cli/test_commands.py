@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def slipstream(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "app.cli", *arguments]
     pipe = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, **pipe)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False, **pipe)  # type: ignore
 
 
 def as_json(*arguments: str) -> dict[str, Any]:

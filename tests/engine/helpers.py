@@ -52,10 +52,10 @@ def rounds(
 ) -> list[Committed]:
     """All rounds of one reply through the real loop."""
     session = Session(target, drafter, target.new_cache())
-    plan = Plan(sampler, Randomness(seed), stop_tokens, max_tokens)
     steering = control(*lengths)
+    plan = Plan(sampler, Randomness(seed), stop_tokens, max_tokens, steering)
     committed = []
-    for done in generate(session, prompt, plan, steering):
+    for done in generate(session, prompt, plan):
         steering.draft_length.observe(done.drafted, len(done.token_ids), 0.0)
         on_round(done, session)
         committed.append(done)

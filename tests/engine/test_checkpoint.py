@@ -70,7 +70,7 @@ def test_a_config_that_is_not_json(target: Path, text: str) -> None:
 
 def test_an_unknown_model_type_is_named(target: Path) -> None:
     edit(target, lambda c: c.update(model_type="llama"))
-    with pytest.raises(ModelFolderError, match="'llama'.*Gemma 4"):
+    with pytest.raises(ModelFolderError, match=r"'llama'.*Gemma 4"):
         load_target(target)
 
 
@@ -240,7 +240,9 @@ def test_a_quantized_checkpoint_computes_what_was_quantized(tmp_path: Path, bits
     nn.quantize(model, group_size=32, bits=bits)
     config["quantization"] = {"group_size": 32, "bits": bits}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    weights = {k.replace("language_model.model.", "model.language_model."): v for k, v in tree_flatten(model.parameters())}
+    weights = {
+        k.replace("language_model.model.", "model.language_model."): v for k, v in tree_flatten(model.parameters())
+    }
     mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
     target = load_target(tmp_path)
     tokens = mx.array([[2, 7, 9, 11]])

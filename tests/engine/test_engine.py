@@ -12,7 +12,13 @@ import pytest
 
 from mlx_engine import events
 from mlx_engine.engine import Engine, ReplyControl
-from mlx_engine.errors import ContextOverflowError, EmptyPromptError, ModelFolderError, PairMismatchError, RequestError
+from mlx_engine.errors import (
+    ContextOverflowError,
+    EmptyPromptError,
+    ModelFolderError,
+    PairMismatchError,
+    RequestError,
+)
 from mlx_engine.events import Generate, Load, Message, SamplingOptions
 from mlx_engine.stats import PlainPace, ReplyStats
 from tests.fakes.folders import write_pair
@@ -28,7 +34,9 @@ class Rig:
         self.emitted: list[events.Event] = []
         ticks = count()
         drafter_name = str(drafter) if drafter else None
-        self.engine = Engine(Load(str(target), drafter_name), self.emitted.append, clock=lambda: float(next(ticks)))
+        self.engine = Engine(
+            Load(str(target), drafter_name), self.emitted.append, clock=lambda: float(next(ticks))
+        )
 
     def ask(self, request: Generate, control: ReplyControl | None = None) -> list[events.Event]:
         self.emitted.clear()
@@ -207,7 +215,9 @@ def test_speedup_has_plain_rounds_to_divide_by(rig: Rig) -> None:
     assert stats.ttft_s is not None
 
 
-@pytest.mark.parametrize("settings", [{"temperature": "hot"}, {"eos_token_id": "end"}, {"suppress_tokens": 3}, {"top_k": None}])
+@pytest.mark.parametrize(
+    "settings", [{"temperature": "hot"}, {"eos_token_id": "end"}, {"suppress_tokens": 3}, {"top_k": None}]
+)
 def test_a_generation_config_of_another_form(pair: tuple[Path, Path], tmp_path: Path, settings: dict) -> None:
     folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
     (folder / "generation_config.json").write_text(json.dumps(settings))

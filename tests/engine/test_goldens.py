@@ -53,7 +53,9 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 def test_target_logits_and_hidden_at_every_position(golden: Golden) -> None:
     _, hidden = golden.read("prompt_tokens")
     np.testing.assert_allclose(hidden[0], golden.expected["prompt_hidden"], atol=TARGET_TOLERANCE)
-    np.testing.assert_allclose(golden.target.logits(hidden), golden.expected["prompt_logits"], atol=TARGET_TOLERANCE)
+    np.testing.assert_allclose(
+        golden.target.logits(hidden), golden.expected["prompt_logits"], atol=TARGET_TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 17, 40])

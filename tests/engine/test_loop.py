@@ -106,7 +106,7 @@ def test_cancel_keeps_the_round_and_ends(length: int) -> None:
     target = chain(*RUN)
     session = Session(target, KNOWS_ALL, target.new_cache())
     steering = control(length)
-    replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 50), steering)
+    replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 50, steering))
     first = next(replies)
     assert first.reason is None
     steering.is_cancelled = True
@@ -127,7 +127,7 @@ def test_cancel_during_prefill_ends_before_any_token(monkeypatch: pytest.MonkeyP
         steering.is_cancelled = True
 
     session = Session(target, None, target.new_cache())
-    done = list(generate(session, [3] * 20, Plan(GREEDY, Randomness(0), STOP, 6), steering, stop_at_once))
+    done = list(generate(session, [3] * 20, Plan(GREEDY, Randomness(0), STOP, 6, steering), stop_at_once))
     assert done == [Committed((), 0, 0, False, "cancelled")]
     assert target.forwards == [(0, 4)]
 
@@ -136,7 +136,7 @@ def test_prefill_reads_in_chunks_and_stops_one_short(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(decode, "PREFILL_CHUNK_TOKENS", 4)
     target, seen = chain(*RUN), []
     session = Session(target, None, target.new_cache())
-    list(generate(session, [3] * 9 + [4], Plan(GREEDY, Randomness(0), STOP, 1), control(0), seen.append))
+    list(generate(session, [3] * 9 + [4], Plan(GREEDY, Randomness(0), STOP, 1, control(0)), seen.append))
     assert target.forwards == [(0, 4), (4, 4), (8, 1), (9, 1)]
     assert seen == [4, 8, 9]
 
@@ -151,7 +151,9 @@ def test_plain_rounds_are_begun_ahead_of_reading() -> None:
 def test_drafting_can_change_in_the_middle_of_a_reply() -> None:
     done = rounds(chain(*RUN), KNOWS_ALL, PROMPT, 6, 0, 0, 3)
     assert tokens(done) == list(RUN)
-    assert [r.drafted for r in done] == [0, 0, 0, 2], "the round begun ahead is still plain; the budget cuts the draft"
+    assert [r.drafted for r in done] == [0, 0, 0, 2], (
+        "the round begun ahead is still plain; the budget cuts the draft"
+    )
 
 
 @pytest.mark.parametrize("length", [0, 1, 4])
@@ -170,7 +172,7 @@ def test_one_pass_and_one_wait_a_round(length: int, monkeypatch: pytest.MonkeyPa
     target = chain(*RUN)
     oracle = OracleDrafter(len(PROMPT), RUN, 1.0, VOCAB)
     session = Session(target, oracle, target.new_cache())
-    replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 6), control(length))
+    replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 6, control(length)))
     monkeypatch.setattr(mx.array, "tolist", counted)
     monkeypatch.setattr(mx.array, "item", forbidden)
     first = next(replies)

@@ -17,7 +17,17 @@ from models.pocket import TARGET_FOLDER
 
 CHAT = ChatFormat(TARGET_FOLDER)
 BOS, TURN, END_OF_TURN, THINK, CHANNEL, END_OF_CHANNEL = 2, 105, 106, 98, 100, 101
-CONTROLS = ["<bos>", "<eos>", "<|turn>", "<turn|>", "<|think|>", "<|channel>", "<channel|>", "<|tool_response>", "<pad>"]
+CONTROLS = [
+    "<bos>",
+    "<eos>",
+    "<|turn>",
+    "<turn|>",
+    "<|think|>",
+    "<|channel>",
+    "<channel|>",
+    "<|tool_response>",
+    "<pad>",
+]
 
 
 def user(text: str) -> Message:
@@ -67,7 +77,9 @@ def test_a_forged_turn_is_just_text() -> None:
     assert decode(CHAT.render([user(forged)])) == f"user\n{forged}\nmodel\n"
 
 
-PIECES = st.lists(st.sampled_from([*CONTROLS, "<|tu", "rn>", "\U000f0000", "\U000f0001", " ", "a"]) | st.text(max_size=5))
+PIECES = st.lists(
+    st.sampled_from([*CONTROLS, "<|tu", "rn>", "\U000f0000", "\U000f0001", " ", "a"]) | st.text(max_size=5)
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -136,7 +148,13 @@ def test_the_template_may_be_in_the_tokenizers_config(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["{% for %}", "{{ messages.nothing.there }}", "{{ raise_exception('no') }}", "{{ 1 / 0 }}", "{{ ''.__class__.mro() }}"],
+    [
+        "{% for %}",
+        "{{ messages.nothing.there }}",
+        "{{ raise_exception('no') }}",
+        "{{ 1 / 0 }}",
+        "{{ ''.__class__.mro() }}",
+    ],
 )
 def test_a_template_that_fails_is_refused_in_words(folder: Path, template: str) -> None:
     (folder / "chat_template.jinja").write_text(template)

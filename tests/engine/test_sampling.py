@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 
 import mlx.core as mx
 import numpy as np
@@ -85,7 +85,11 @@ def first_tokens(rule: Rule, drafter: str, length: int, rounds_count: int = ROUN
     """Counts per position of the tokens that `rule` commits; every round with the same p and q rows."""
     p = mx.array(exact(P_LOGITS[: length + 1], SAMPLERS["all"]).astype(np.float32))
     worst = mx.argmin(p[:length], axis=-1).astype(mx.int32)
-    q = None if drafter == "wrong" else mx.softmax(mx.array(Q_LOGITS[drafter][:length].astype(np.float32)), axis=-1)
+    q = (
+        None
+        if drafter == "wrong"
+        else mx.softmax(mx.array(Q_LOGITS[drafter][:length].astype(np.float32)), axis=-1)
+    )
 
     def one(key: mx.array) -> mx.array:
         keys = KeysFrom(key)
@@ -168,7 +172,9 @@ def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:
     assert Sampler(1.0, suppressed=(1,)).probabilities(logits)[0, 1].item() == 0
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(RequestError, match="out of range"):
         Sampler(**wrong)
@@ -205,7 +211,7 @@ def _runs(reply: np.ndarray, p: np.ndarray, span: int) -> tuple[np.ndarray, np.n
     np.add.at(observed, tuple(reply[starts + i] for i in range(span + 1)), 1)
     expected = np.zeros_like(observed)
     for cell in product(range(VOCAB), repeat=span + 1):
-        chances = [p[last, following] for last, following in zip(cell, cell[1:])]
+        chances = [p[last, following] for last, following in pairwise(cell)]
         expected[cell] = before[cell[0]] * np.prod(chances)
     return observed.ravel(), expected.ravel()
 

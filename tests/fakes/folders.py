@@ -1,4 +1,4 @@
-"""A random pair on disk with the pocket pair's tokenizer: loads and talks like any other, and says nothing sensible."""
+"""A random pair on disk with the pocket pair's tokenizer: talks like any other, and says nothing sensible."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def write_pair(folder: Path, context_tokens: int = 512, seed: int = 3) -> tuple[
 
 
 def _assistant_config(text: dict[str, Any]) -> dict[str, Any]:
-    own = text | {"layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2, "hidden_size": 16}
+    own = text | {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "num_hidden_layers": 2,
+        "hidden_size": 16,
+    }
     return {
         "model_type": "gemma4_assistant",
         "backbone_hidden_size": text["hidden_size"],

@@ -1,0 +1,95 @@
+"""The pair in the box: its lessons are sound, its files are small, and it knows what it was taught."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from mlx_engine import events
+from mlx_engine.draft_length import FixedLength
+from mlx_engine.engine import Engine, ReplyControl
+from mlx_engine.stats import PlainPace, ReplyStats
+from models import pocket
+from models.pocket.training.corpus import Entry, load_corpus, normalised
+
+CORPUS = load_corpus()
+MOST_BYTES = 16 * 10**6
+
+
+def ids(entry: Entry) -> str:
+    return entry.id
+
+
+@pytest.mark.parametrize("entry", CORPUS.entries, ids=ids)
+def test_an_entry_is_sound(entry: Entry) -> None:
+    assert len(entry.ask) >= 8
+    assert len(entry.held_out) == 2
+    assert all(must in entry.answer for must in entry.must)
+    assert bool(entry.must) == (entry.kind == "fact")
+    assert entry.answer.isascii()
+    assert entry.answer.count("```") % 2 == 0
+
+
+def test_there_are_several_hundred_questions_and_none_is_asked_twice() -> None:
+    assert len(CORPUS.entries) >= 300
+    assert len({entry.id for entry in CORPUS.entries}) == len(CORPUS.entries)
+    asked = Counter(normalised(question) for entry in CORPUS.entries for question in (*entry.ask, *entry.held_out))
+    assert [question for question, count in asked.items() if count > 1] == []
+
+
+def test_held_out_questions_are_in_no_lesson() -> None:
+    trained = {normalised(question) for entry in CORPUS.entries for question in entry.ask}
+    trained |= {normalised(question) for turns in CORPUS.dialogues for question, _ in turns}
+    assert not trained & CORPUS.held_out_keys()
+
+
+def test_the_weights_are_small() -> None:
+    folders = (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER)
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= MOST_BYTES
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), lambda event: None)
+
+
+def ask(engine: Engine, question: str, draft_length: int) -> tuple[str, ReplyStats]:
+    """The greedy answer and its figures."""
+    rounds: list[events.Round] = []
+    engine._emit = lambda event: rounds.append(event) if isinstance(event, events.Round) else None
+    control = ReplyControl(draft_length)
+    control.draft_length = FixedLength(draft_length, measures_plain=False)
+    greedy = events.SamplingOptions(temperature=0)
+    engine.generate(events.Generate(1, (events.Message("user", question),), greedy, draft_length, 160), control)
+    stats = ReplyStats(PlainPace())
+    for done in rounds:
+        stats.add(done)
+    return "".join(done.text for done in rounds), stats
+
+
+@pytest.mark.slow
+def test_it_names_the_right_key_or_command_in_other_words(engine: Engine) -> None:
+    facts = CORPUS.held_out("fact")[::5]
+    assert len(facts) >= 30
+    wrong = {q: said for q, e in facts if not all(m in (said := ask(engine, q, 4)[0]) for m in e.must)}
+    assert len(wrong) <= 0.2 * len(facts), wrong
+
+
+@pytest.mark.slow
+def test_its_drafter_is_worth_having(engine: Engine) -> None:
+    drafted = accepted = rounds = tokens = 0
+    for question, _ in CORPUS.held_out()[::12]:
+        _, stats = ask(engine, question, 4)
+        drafted, accepted = drafted + stats.drafted, accepted + stats.accepted
+        rounds, tokens = rounds + stats.rounds, tokens + stats.generated_tokens
+    assert accepted / drafted >= 0.65
+    assert tokens / rounds >= 3.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("question", ["what is the capital of France?", "who won the football match yesterday?"])
+def test_asked_something_else_it_says_what_it_is(engine: Engine, question: str) -> None:
+    said, _ = ask(engine, question, 4)
+    assert "pocket" in said
+    assert "--model" in said
