@@ -14,6 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from mlx_engine.errors import ModelFolderError
 
@@ -23,6 +24,7 @@ ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
+MAX_DIMENSIONS = 8
 CODE_KEYS = ("model_file", "auto_map")
 
 
@@ -134,15 +136,16 @@ def _entry(entry: Any) -> tuple[str, tuple[int, ...], int, int] | None:
     """(dtype, shape, begin, end) of one header entry, or None if it is not well formed."""
     if not isinstance(entry, dict) or entry.get("dtype") not in ITEM_BYTES:
         return None
-    shape, offsets = entry.get("shape"), entry.get("data_offsets")
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < 2**48 for n in numbers):
-            return None
-    if len(offsets) != 2 or len(shape) > 8:
+    shape, offsets = _sizes(entry.get("shape"), 2**31), _sizes(entry.get("data_offsets"), 2**48)
+    if shape is None or offsets is None or len(offsets) != 2 or len(shape) > MAX_DIMENSIONS:
         return None
-    if not all(n < 2**31 for n in shape):
+    return entry["dtype"], shape, offsets[0], offsets[1]
+
+
+def _sizes(numbers: Any, limit: int) -> tuple[int, ...] | None:
+    if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < limit for n in numbers):
         return None
-    return entry["dtype"], tuple(shape), offsets[0], offsets[1]
+    return tuple(numbers)
 
 
 def load_weights(folder: Path) -> dict[str, mx.array]:
@@ -168,8 +171,6 @@ def fill_module(
     Raises ModelFolderError naming the tensor that is missing, left over or of another shape.
     """
     _quantize_like(module, weights, config, folder)
-    from mlx.utils import tree_flatten
-
     expected = {name: array.shape for name, array in tree_flatten(module.parameters())}
     missing = sorted(expected.keys() - weights.keys())
     extra = sorted(weights.keys() - expected.keys())

@@ -39,7 +39,10 @@ PREFILL_CHUNK_TOKENS = 512
 class Control(Protocol):
     """What a person may change while a reply is being made; looked at between rounds."""
 
-    draft_length: DraftLength
+    @property
+    def draft_length(self) -> DraftLength:
+        """What decides the length of each round."""
+        ...
 
     @property
     def is_cancelled(self) -> bool:

@@ -80,7 +80,7 @@ def check_pair(assistant: Assistant, target: TargetFacts, names: tuple[str, str]
         ("a hidden size of", assistant.config.backbone_hidden_size, target.hidden_size),
         ("a vocabulary of", text.vocab_size, target.vocab_size),
     ]
-    for kind in sorted(set(text.layer_types)):
+    for kind in sorted(set(text.layer_types or ())):
         head_dim = text.head_dim if kind == "sliding_attention" else (text.global_head_dim or text.head_dim)
         own = target.kv_geometry.get(kind)
         numbers.append((f"a {kind} head size of", head_dim, own[1] if own else "no such layer"))

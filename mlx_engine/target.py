@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 from mlx_lm.models import gemma4, gemma4_text
 
 from mlx_engine import checkpoint
@@ -114,8 +115,6 @@ class Gemma4Target:
     @property
     def nbytes(self) -> int:
         """Bytes of the weights."""
-        from mlx.utils import tree_flatten
-
         return sum(array.nbytes for _, array in tree_flatten(self._model.parameters()))
 
     @property

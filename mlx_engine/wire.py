@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, TypeVar
+from typing import IO, Any
 
 import msgspec
 
@@ -10,22 +10,20 @@ PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 256 << 20
 """A conversation of any length fits; a stray writer on the pipe is noticed before it fills the memory."""
 
-T = TypeVar("T")
-
 
 class WireError(Exception):
     """The pipe carries something that is not a message of this protocol."""
 
 
-def write(pipe: BinaryIO, message: msgspec.Struct) -> None:
+def write(pipe: IO[bytes], message: msgspec.Struct) -> None:
     """Send one message. Raises OSError if the other side is gone."""
     body = msgspec.json.encode(message)
     pipe.write(len(body).to_bytes(4, "big") + body)
     pipe.flush()
 
 
-def read(pipe: BinaryIO, kind: type[T]) -> T | None:
-    """The next message of `kind` (a tagged union), or None at the end of the pipe. Raises WireError."""
+def read(pipe: IO[bytes], kind: Any) -> Any:
+    """The next message of `kind`, a tagged union; None at the end of the pipe. Raises WireError."""
     head = pipe.read(4)
     if not head:
         return None

@@ -11,7 +11,7 @@ import queue
 import signal
 import sys
 import threading
-from typing import BinaryIO
+from typing import IO
 
 import mlx.core as mx
 
@@ -25,7 +25,7 @@ Job = events.Load | tuple[events.Generate, ReplyControl]
 class Commands:
     """Reads commands; what cannot wait is applied at once, the rest is queued for the main thread."""
 
-    def __init__(self, pipe: BinaryIO) -> None:
+    def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._latest: ReplyControl | None = None
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()

@@ -1,0 +1,166 @@
+"""The command `slipstream`: what is typed in the shell becomes a chat, a reply or a list of places."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import TypeVar
+
+from app import places
+from app.chat_options import ChatOptions
+from mlx_engine.client import EngineClient
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import DEFAULT_DRAFT_LENGTH, MAX_DRAFT_LENGTH, Load, SamplingOptions
+from models import pocket
+from models.folders import PairFolders, find_pair
+
+N = TypeVar("N", int, float)
+
+OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
+        words.insert(0, "chat")
+    options = _parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except SlipstreamError as error:
+        print(f"slipstream: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _chat(options: argparse.Namespace) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("slipstream: the chat needs a terminal. For pipes there is `slipstream run`.", file=sys.stderr)
+        return WRONG_USAGE
+    pair = _pair(options)
+    engine = _engine(pair)
+    # Before anything of the screen: the engine then loads while the screen is being built.
+    engine.start()
+    try:
+        from app.chat_app import ChatApp
+
+        chat = ChatApp(engine, pair.target.name if not pair.is_pocket else "pocket", _chat_options(options, pair))
+        chat.run()
+        return chat.return_code or OK
+    finally:
+        engine.close()
+
+
+def _run(options: argparse.Namespace) -> int:
+    from app.run import run_once
+
+    prompt = options.prompt
+    if prompt is None and sys.stdin.isatty():
+        print('slipstream run: no prompt. Give one: slipstream run "How do I start?"', file=sys.stderr)
+        return WRONG_USAGE
+    if prompt in (None, "-"):
+        prompt = _read_standard_input()
+    pair = _pair(options)
+    return run_once(_engine(pair), prompt, _chat_options(options, pair), is_json=options.json)
+
+
+def _paths(options: argparse.Namespace) -> int:
+    for name, path in (("pocket", pocket.TARGET_FOLDER.parent), ("state", places.state_folder()),
+                       ("engine log", places.engine_log())):  # fmt: skip
+        print(f"{name:<12}{path}")
+    return OK
+
+
+def _read_standard_input() -> str:
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SlipstreamError(
+            f"standard input is not UTF-8 (byte {error.start} is {data[error.start]:#04x}). "
+            "Convert it first, for example with iconv."
+        ) from None
+
+
+def _pair(options: argparse.Namespace) -> PairFolders:
+    pair = find_pair(options.model, options.drafter)
+    for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
+        if folder and not folder.is_dir():
+            raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
+    return pair
+
+
+def _engine(pair: PairFolders) -> EngineClient:
+    load = Load(str(pair.target.resolve()), str(pair.drafter.resolve()) if pair.drafter else None)
+    return EngineClient(load, places.engine_log())
+
+
+def _chat_options(options: argparse.Namespace, pair: PairFolders) -> ChatOptions:
+    return ChatOptions(
+        sampling=SamplingOptions(options.temp, options.top_k, options.top_p, options.seed),
+        draft_length=options.draft,
+        max_tokens=options.max_tokens,
+        system=options.system,
+        about_model=pocket.INTRODUCTION if pair.is_pocket else None,
+        log_path=places.app_log(),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slipstream",
+        description="Chat with Gemma 4 on this machine, sped up by its drafter. Without a command: the chat.",
+    )
+    parser.add_argument("--version", action="version", version=f"slipstream {version('slipstream')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    chat = commands.add_parser("chat", help="open the chat (what `slipstream` alone does)")
+    run = commands.add_parser("run", help="print one reply; reads a pipe")
+    run.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to ask; - or nothing reads standard input")
+    run.add_argument("--json", action="store_true", help="print one JSON object with text, tokens and figures")
+    for command, action in ((chat, _chat), (run, _run)):
+        _add_generation_options(command)
+        command.set_defaults(command=action)
+    paths = commands.add_parser("paths", help="say where everything is kept")
+    paths.set_defaults(command=_paths)
+    return parser
+
+
+def _add_generation_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", metavar="FOLDER", help="folder of a Gemma 4 target (default: the pocket model in the box)")
+    add("--drafter", metavar="FOLDER|auto|none", default="auto", help="folder of its drafter (default: auto)")
+    add("--draft", type=_draft_length, default=DEFAULT_DRAFT_LENGTH, metavar="off|1..16",
+        help=f"tokens drafted per round (default: {DEFAULT_DRAFT_LENGTH})")  # fmt: skip
+    add("--temp", type=_number(float, 0, 100), metavar="T", help="temperature; 0 is greedy")
+    add("--top-k", type=_number(int, 0, 1 << 30), metavar="K", help="keep the K likeliest tokens; 0 keeps all")
+    add("--top-p", type=_number(float, 1e-6, 1), metavar="P", help="keep the likeliest tokens that hold P")
+    add("--seed", type=_number(int, 0, (1 << 32) - 1), metavar="N", help="the same seed, the same reply")
+    add("--max-tokens", type=_number(int, 1, 1 << 30), metavar="N", help="end the reply after N tokens")
+    add("--system", metavar="TEXT", help="instructions ahead of the conversation")
+
+
+def _draft_length(text: str) -> int:
+    if text == "off":
+        return 0
+    return _number(int, 1, MAX_DRAFT_LENGTH)(text)
+
+
+def _number(kind: type[N], least: N, most: N) -> Callable[[str], N]:
+    def parse(text: str) -> N:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+        return value
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())
