@@ -25,7 +25,8 @@ class Reply:
     def __init__(self) -> None:
         self.text = ""
         self.token_ids: list[int] = []
-        self.stats = ReplyStats(PlainPace())
+        self.pace = PlainPace()
+        self.stats = ReplyStats(self.pace)
         self.ready: events.Ready | None = None
         self.started: events.Started | None = None
         self.finished: events.Finished | None = None
@@ -68,6 +69,7 @@ def _take(event: events.Event, reply: Reply) -> str:
         case events.Started():
             reply.started = event
         case events.Round():
+            reply.pace.add(event)
             reply.stats.add(event)
             reply.token_ids += event.token_ids
             reply.text += event.text

@@ -1,0 +1,379 @@
+"""The chat: what the person types goes to the engine, what the engine reports goes on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from time import monotonic
+
+from textual import events, on
+from textual.app import ComposeResult, SystemCommand
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from app.chat_options import ChatOptions
+from app.conversation import Conversation
+from app.figures import reply_line
+from app.gauge_panel import PANEL_WIDTH, GaugePanel
+from app.gauge_strip import GaugeStrip
+from app.gauges import Gauges
+from app.help_screen import HelpScreen
+from app.keys import CHAT_KEYS
+from app.prompt import Prompt
+from app.safe_app import SafeApp
+from app.top_line import NO_DRAFTER, TopLine
+from app.transcript import Transcript
+from app.turn import Reply
+from mlx_engine.client import EngineHandle
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import (
+    DEFAULT_DRAFT_LENGTH,
+    Died,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Loading,
+    Prefilled,
+    Ready,
+    Round,
+    Started,
+)
+
+GAUGES_S = 0.25
+"""Gauges move four times a second: more is not readable, and every redraw takes time from the engine."""
+QUIT_WINDOW_S = 2.0
+WIDE_COLUMNS = 100
+"""From here on the panel takes the place of the strip by itself."""
+NARROWEST_BESIDE_PANEL = 34
+NARROW_COLUMNS = 80
+"""Below, the footer closes up and leaves the palette out."""
+SMALL = (60, 15)
+"""Up to here no footer and no frame around the prompt."""
+TINY = (39, 9)
+"""Up to here nothing but transcript and prompt."""
+
+WELCOME = """\
+Type a message below and press enter; escape stops it.
+ctrl+t turns drafting on or off; f1 explains the rest."""
+
+
+class EngineReported(Message):
+    """An event of the engine."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__()
+        self.event = event
+
+
+class ChatApp(SafeApp):
+    """The terminal chat. Whoever runs it starts the engine before `run` and closes it afterwards.
+
+    `return_code` is the exit code.
+    """
+
+    CSS_PATH = Path(__file__).with_name("chat_app.tcss")
+    TITLE = "Slipstream"
+    BINDINGS = CHAT_KEYS
+
+    def __init__(self, engine: EngineHandle, title_of_model: str, options: ChatOptions) -> None:
+        super().__init__(options.log_path)
+        self._engine = engine
+        self._options = options
+        self._conversation = Conversation(options.system)
+        self._gauges = Gauges(options.draft_length)
+        self._last_draft_length = options.draft_length or DEFAULT_DRAFT_LENGTH
+        self._last_id = 0
+        self._awaited: int | None = None
+        """The request whose reply is awaited."""
+        self._reply: Reply | None = None
+        self._is_stopping = False
+        self._has_news = True
+        """Whether the gauges are behind the facts."""
+        self._interrupted_s = float("-inf")
+        self._wants_panel: bool | None = None
+        """None: as wide as the window is."""
+        about = f"\n\n{options.about_model}" if options.about_model else ""
+        self._top_line = TopLine(title_of_model)
+        self._transcript = Transcript(WELCOME + about)
+        self._strip = GaugeStrip()
+        self._panel = GaugePanel()
+        self._prompt = Prompt()
+        self._footer = Footer()
+
+    def compose(self) -> ComposeResult:
+        """Top line; transcript, strip and prompt beside the panel; footer."""
+        yield self._top_line
+        with Horizontal(id="body"):
+            with Vertical(id="chat"):
+                yield self._transcript
+                yield self._strip
+                yield self._prompt
+            yield self._panel
+        yield self._footer
+
+    def on_mount(self) -> None:
+        """Land in the prompt and listen to the engine."""
+        self._prompt.focus()
+        self._say_state("loading")
+        self._engine.on_event = self._hear
+        self.set_interval(GAUGES_S, self._show_gauges)
+
+    def on_unmount(self) -> None:
+        """Stop listening."""
+        self._engine.on_event = None
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Gauges and frames give way to the transcript on small windows."""
+        self._fit(event.size.width, event.size.height)
+
+    # From the engine
+
+    def _hear(self, event: Event) -> None:
+        """Called on the engine's thread."""
+        self.post_message(EngineReported(event))
+
+    async def on_engine_reported(self, message: EngineReported) -> None:
+        """Put one event of the engine on the screen."""
+        self._has_news = True
+        match message.event:
+            case Loading(what=what):
+                self._say_state(f"loading {what}")
+            case Ready() as ready:
+                self._gauges.loaded(ready)
+                self._top_line.drafter = ready.drafter or NO_DRAFTER
+                self._say_state("ready" if self._awaited is None else "waiting")
+            case Started(id=id, prompt_tokens=total, cached_tokens=cached) if id == self._awaited:
+                self._say_state(f"reading prompt {cached} of {total}")
+            case Prefilled(id=id, done_tokens=done, total_tokens=total) if id == self._awaited:
+                self._say_state(f"reading prompt {done} of {total}")
+            case Round() as done if done.id == self._awaited:
+                self._gauges.add(done)
+                self._transcript.count_new(len(done.token_ids))
+                self._grow(done.text)
+            case Finished() as finished if finished.id == self._awaited:
+                self._grow(finished.text)
+                self._end_reply(reply_line(self._gauges.reply, finished.reason))
+                self._say_state("stopped" if finished.reason == "cancelled" else "ready")
+            case Failed(id=None, message=words):
+                await self._break_off(f"The model could not be loaded. {words}", "not loaded")
+            case Failed(id=id, message=words) if id == self._awaited:
+                await self._break_off(words, "failed")
+            case Died(message=words):
+                await self._break_off(words, "engine ended")
+
+    def _grow(self, text: str) -> None:
+        self._conversation.append(text)
+        if self._reply is not None:
+            self._reply.write(text)
+        if not self._is_stopping:
+            self._say_state("generating")
+
+    def _end_reply(self, figures: str) -> None:
+        if self._reply is not None:
+            self._reply.finish(figures)
+        self._reply = None
+        self._awaited = None
+        self._prompt.is_waiting = False
+        self._is_stopping = False
+        self.refresh_bindings()
+
+    async def _break_off(self, words: str, state: str) -> None:
+        """The running reply, if any, ends here; what it has stays, and without a word the prompt comes back."""
+        if self._awaited is not None and (exchange := self._conversation.last):
+            self._end_reply(reply_line(self._gauges.reply, None) if exchange.reply else "")
+            if not exchange.reply:
+                self._prompt.offer(exchange.prompt)
+        self._say_state(state, is_trouble=True)
+        await self._transcript.add_error(words)
+
+    # From the person
+
+    async def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
+        """Send a message."""
+        self._conversation.ask(event.text)
+        await self._transcript.add_turn(event.text)
+        await self._request()
+
+    @on(Prompt.Refused)
+    def _refuse(self) -> None:
+        self.notify("A reply is running: escape stops it. Your text stays in the prompt.")
+
+    @on(Prompt.FollowRequested)
+    def _follow(self) -> None:
+        self._transcript.follow()
+
+    @on(Prompt.PageRequested)
+    def _page(self, event: Prompt.PageRequested) -> None:
+        self._transcript.page(event.pages)
+
+    async def _request(self) -> None:
+        """Ask the engine for the reply to the newest message."""
+        turn = self._transcript.last_turn
+        assert turn is not None
+        self._reply = await turn.begin_reply()
+        self._last_id += 1
+        self._awaited = self._last_id
+        self._prompt.is_waiting = True
+        self._gauges.begin_reply()
+        self._say_state("waiting")
+        self.refresh_bindings()
+        request = Generate(
+            id=self._last_id,
+            messages=self._conversation.to_send(),
+            sampling=self._options.sampling,
+            draft_length=self._gauges.draft_length,
+            max_tokens=self._options.max_tokens,
+        )
+        try:
+            self._engine.generate(request)
+        except SlipstreamError as error:
+            await self._break_off(str(error), "engine ended")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Stop is greyed out while there is nothing to stop."""
+        if action == "stop" and self._awaited is None:
+            return None
+        return True
+
+    def action_stop(self) -> None:
+        """End the reply at its next round; what has been written stays."""
+        if self._awaited is not None and not self._is_stopping:
+            self._is_stopping = True
+            self._say_state("stopping")
+            self._engine.cancel()
+
+    def action_interrupt(self) -> None:
+        """Copy a selection, else stop, else empty the prompt; twice in a row quits."""
+        selected = self.screen.get_selected_text() or self._prompt.selected_text
+        if selected:
+            self._copy(selected, "the selection")
+            return
+        if monotonic() - self._interrupted_s < QUIT_WINDOW_S:
+            self.exit()
+            return
+        self._interrupted_s = monotonic()
+        if self._awaited is not None:
+            self.action_stop()
+            said = "Stopping. "
+        elif self._prompt.text:
+            self._prompt.discard()
+            said = "Prompt emptied; up brings it back. "
+        else:
+            said = ""
+        self.notify(f"{said}Press ctrl+c again to quit.", timeout=QUIT_WINDOW_S)
+
+    def action_toggle_drafting(self) -> None:
+        """Between off and the last draft length, also for the running reply."""
+        gauges = self._gauges
+        if not gauges.has_drafter:
+            self.notify("This model runs without a drafter, so there is nothing to switch on.")
+            return
+        gauges.draft_length = 0 if gauges.draft_length else self._last_draft_length
+        if self._awaited is not None:
+            self._engine.set_draft_length(gauges.draft_length)
+        self._has_news = True
+        self._show_gauges()
+
+    async def action_regenerate(self) -> None:
+        """Ask for the last reply once more."""
+        if self._awaited is not None:
+            self.notify("A reply is running: escape stops it.")
+        elif self._transcript.last_turn is None or not self._conversation.regenerate():
+            self.notify("There is no reply to regenerate yet.")
+        else:
+            self._transcript.follow()
+            await self._request()
+
+    async def action_new_chat(self) -> None:
+        """Begin a new conversation; what stands in the prompt stays."""
+        if self._awaited is not None:
+            self._engine.cancel()
+            self._end_reply("")
+            self._say_state("ready")
+        self._conversation.clear()
+        self._gauges.forget_context()
+        self._has_news = True
+        await self._transcript.clear()
+
+    def action_copy_answer(self) -> None:
+        """Put the last answer on the clipboard."""
+        answer = self._conversation.last_answer
+        if answer is None:
+            self.notify("There is no answer to copy yet.")
+        else:
+            self._copy(answer, "the last answer")
+
+    def action_toggle_panel(self) -> None:
+        """Show or hide the gauge panel, whatever the width suggests."""
+        if self.size.width < PANEL_WIDTH + NARROWEST_BESIDE_PANEL:
+            needed = PANEL_WIDTH + NARROWEST_BESIDE_PANEL
+            self.notify(f"The gauge panel needs a window of {needed} columns; this one has {self.size.width}.")
+            return
+        self._wants_panel = not self._panel.display
+        self._fit(*self.size)
+
+    def action_help(self) -> None:
+        """Explain keys and gauges."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def action_save_screenshot(self) -> None:
+        """Save the screen as an SVG file in the current folder."""
+        self.notify(f"Saved {self.save_screenshot()}")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every action by name."""
+        yield SystemCommand("Drafting on or off", "ctrl+t", self.action_toggle_drafting)
+        yield SystemCommand("Stop the reply", "escape", self.action_stop)
+        yield SystemCommand("Regenerate the last reply", "ctrl+r", self.action_regenerate)
+        yield SystemCommand("New chat", "ctrl+n", self.action_new_chat)
+        yield SystemCommand("Copy the last answer", "ctrl+y", self.action_copy_answer)
+        yield SystemCommand("Send the message", "enter", self._prompt.action_send)
+        yield SystemCommand("New line in the prompt", "ctrl+j", self._prompt.action_newline)
+        yield SystemCommand("Gauge panel on or off", "f3", self.action_toggle_panel)
+        yield SystemCommand("Help", "f1", self.action_help)
+        yield SystemCommand("Theme", "change the colours", self.action_change_theme)
+        yield SystemCommand(
+            "Screenshot", "save the screen as SVG", lambda: self.set_timer(0.1, self.action_save_screenshot)
+        )
+        yield SystemCommand("Quit", "ctrl+q", self.action_quit)
+
+    # To the screen
+
+    def _say_state(self, state: str, *, is_trouble: bool = False) -> None:
+        self._top_line.state = state
+        self._top_line.is_trouble = is_trouble
+
+    def _show_gauges(self) -> None:
+        """Bring the gauges up to the facts; nothing while there is no news."""
+        if not self._has_news:
+            return
+        self._has_news = False
+        if self._awaited is not None:
+            self._gauges.sample_pace()
+        reading = self._gauges.reading()
+        self._strip.reading = reading
+        if self._panel.display:
+            self._panel.show(reading)
+
+    def _fit(self, width: int, height: int) -> None:
+        wants_panel = width >= WIDE_COLUMNS if self._wants_panel is None else self._wants_panel
+        has_panel = wants_panel and width >= PANEL_WIDTH + NARROWEST_BESIDE_PANEL and height > SMALL[1]
+        base = self.screen_stack[0]
+        is_tiny = width <= TINY[0] or height <= TINY[1]
+        is_small = width <= SMALL[0] or height <= SMALL[1]
+        base.set_class(is_tiny, "-tiny")
+        base.set_class(is_small and not is_tiny, "-small")
+        base.set_class(width < NARROW_COLUMNS, "-narrow")
+        self._footer.compact = width < NARROW_COLUMNS
+        self._panel.display = has_panel
+        self._strip.display = not has_panel and not is_tiny
+        self._has_news = True
+        self._show_gauges()
+
+    def _copy(self, text: str, what: str) -> None:
+        self.copy_to_clipboard(text)
+        self.notify(f"Copied {what} ({len(text):,} characters).")

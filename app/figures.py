@@ -1,0 +1,107 @@
+"""Figures in words and bars, at constant widths so that nothing jumps. No arithmetic about speed here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlx_engine.events import FinishReason
+from mlx_engine.stats import ReplyStats
+
+UNKNOWN = "—"
+MUTED = "dim"
+"""The style of what may be overlooked; `$text-muted` has no effect inside a text."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_ENDINGS: dict[FinishReason, str] = {
+    "stop": "",
+    "length": "reached the token limit",
+    "cancelled": "stopped",
+}
+
+
+def speed(tokens_per_s: float | None) -> str:
+    """Four characters: `58.3`, ` 142`, `   —`."""
+    if tokens_per_s is None:
+        return UNKNOWN.rjust(4)
+    return f"{tokens_per_s:4.1f}" if tokens_per_s < 99.95 else f"{tokens_per_s:4.0f}"
+
+
+def times(speedup: float | None) -> str:
+    """Five characters: `1.82×`, `    —`."""
+    if speedup is None:
+        return UNKNOWN.rjust(5)
+    return f"{speedup:4.2f}×" if speedup < 9.995 else f"{speedup:4.1f}×"
+
+
+def is_slower(speedup: float | None) -> bool:
+    """Whether drafting costs more than it brings, as far as two decimals show it."""
+    return speedup is not None and round(speedup, 2) < 1.0
+
+
+def percent(share: float | None) -> str:
+    """Four characters: ` 71%`, `100%`, `   —`."""
+    return UNKNOWN.rjust(4) if share is None else f"{share:4.0%}"
+
+
+def per_round(tokens: float | None) -> str:
+    """Three characters, four from ten on: `2.9`."""
+    return UNKNOWN.rjust(3) if tokens is None else f"{tokens:3.1f}"
+
+
+def size(count_bytes: int | None) -> str:
+    """Seven characters: `17.2 GB`, ` 48 MB`."""
+    if count_bytes is None:
+        return f"{UNKNOWN} GB".rjust(7)
+    if count_bytes < 1e9:
+        return f"{count_bytes / 1e6:.0f} MB".rjust(7)
+    return f"{count_bytes / 1e9:.1f} GB".rjust(7)
+
+
+def thousands(count: int | None) -> str:
+    """`812`, `3.1k`, `128k`."""
+    if count is None:
+        return UNKNOWN
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 100_000 else f"{count / 1000:.0f}k"
+
+
+def share_of(part: int | None, whole: int | None) -> float | None:
+    """part / whole; None when either is unknown or the whole is nothing."""
+    return part / whole if part is not None and whole else None
+
+
+def sparkline(samples: Sequence[float], width: int, rows: int = 1) -> list[str]:
+    """The last `width` samples as `rows` lines of bars, scaled to the highest of them, newest at the right."""
+    shown = list(samples[-width:]) if width > 0 else []
+    top = max(shown, default=0.0)
+    lines = []
+    for row in reversed(range(rows)):
+        line = ""
+        for sample in shown:
+            eighths = round(sample / top * (rows * 8 - 1)) + 1 - row * 8 if top > 0 else 1 - row * 8
+            line += " " if eighths <= 0 else _BLOCKS[min(eighths, 8) - 1]
+        lines.append(line.rjust(width))
+    return lines
+
+
+def bar(share: float, width: int) -> str:
+    """`width` cells, heavy up to `share` and light after it."""
+    full = max(0, min(round(share * width), width))
+    return "━" * full + "─" * (width - full)
+
+
+def reply_line(stats: ReplyStats, reason: FinishReason | None) -> str:
+    """The figures under a reply; `reason` None: it broke off. Only what was measured is named."""
+    parts = [f"{stats.generated_tokens} tok"]
+    if stats.tokens_per_s is not None:
+        parts.append(f"{speed(stats.tokens_per_s).strip()} tok/s")
+    if stats.acceptance is not None:
+        parts.append(f"{percent(stats.acceptance).strip()} accepted")
+    if stats.tokens_per_round is not None:
+        parts.append(f"{per_round(stats.tokens_per_round)} tok/round")
+    if stats.speedup is not None:
+        parts.append(times(stats.speedup) + (" slower" if is_slower(stats.speedup) else ""))
+    if stats.ttft_s is not None:
+        parts.append(f"TTFT {stats.ttft_s:.2f} s")
+    ending = "broke off" if reason is None else _ENDINGS[reason]
+    return " · ".join([*parts, ending] if ending else parts)

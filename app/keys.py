@@ -1,0 +1,66 @@
+"""The keys of the chat, each with an id for a keymap and the words the help shows."""
+
+from __future__ import annotations
+
+from textual.binding import Binding, BindingType
+
+NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
+
+PROMPT_KEYS: list[BindingType] = [
+    Binding("enter", "send", "Send", id="send", tooltip="sends the message"),
+    Binding(
+        ",".join(NEWLINE_KEYS),
+        "newline",
+        "New line",
+        id="newline",
+        tooltip="new line in the prompt (shift+enter and alt+enter too, where the terminal passes them)",
+    ),
+    Binding("up", "earlier", id="earlier", tooltip="at the top edge of the prompt: earlier prompts", show=False),
+    Binding("down", "later", id="later", tooltip="at the bottom edge of the prompt: later prompts", show=False),
+    Binding("pageup", "page(-1)", id="page_up", tooltip="scrolls the transcript up", show=False),
+    Binding("pagedown", "page(1)", id="page_down", tooltip="scrolls the transcript down", show=False),
+    Binding("end", "end", id="follow", tooltip="at the end of the line: back to following", show=False),
+]
+
+CHAT_KEYS: list[BindingType] = [
+    Binding("escape", "stop", "Stop", id="stop", tooltip="stops the reply; what has been written stays"),
+    Binding(
+        "ctrl+t",
+        "toggle_drafting",
+        "Drafting",
+        id="draft",
+        tooltip="drafting on or off, also in the middle of a reply (from the next round on)",
+    ),
+    Binding("ctrl+r", "regenerate", id="retry", tooltip="regenerates the last reply", show=False),
+    Binding("ctrl+n", "new_chat", id="new", tooltip="new chat; empties the transcript", show=False),
+    # Priority, because a text area redoes with it.
+    Binding(
+        "ctrl+y",
+        "copy_answer",
+        id="copy",
+        tooltip="copies the last answer to the clipboard",
+        show=False,
+        priority=True,
+    ),
+    Binding("f3", "toggle_panel", "Gauges", id="gauges", tooltip="gauge panel on or off"),
+    Binding("f1", "help", "Help", id="help", tooltip="help: keys, and what each gauge means"),
+    Binding(
+        "ctrl+c",
+        "interrupt",
+        id="interrupt",
+        tooltip="copies a selection, or stops a reply, or empties the prompt; pressed twice quits",
+        show=False,
+        priority=True,
+    ),
+    Binding("ctrl+q", "quit", id="quit", tooltip="quits", show=False, priority=True),
+]
+
+
+def key_table() -> list[tuple[str, str]]:
+    """Every key with what it does, the command palette included, in the order of the help."""
+    rows = [
+        (binding.key.partition(",")[0], binding.tooltip)
+        for binding in (*PROMPT_KEYS, *CHAT_KEYS)
+        if isinstance(binding, Binding)
+    ]
+    return [*rows[:-2], ("ctrl+p", "command palette: everything by name"), *rows[-2:]]

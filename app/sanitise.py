@@ -1,0 +1,48 @@
+"""Text from outside, made safe to draw: nothing in it can command a terminal or hide from the eye.
+
+Every sink of the chat passes through here: transcript, titles, errors, notifications, clipboard. Works on
+single characters, so an escape sequence that is split over chunks stays harmless.
+"""
+
+from __future__ import annotations
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_BIDI_AND_TAGS = (
+    0x061C,
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    *range(0xE0000, 0xE0080),
+)
+
+_STAND_INS: dict[int, str] = {
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
+    0x7F: "\N{SYMBOL FOR DELETE}",
+    **dict.fromkeys(range(0x80, 0xA0), _REPLACEMENT),
+    **dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT),
+    # Line and paragraph separator: Textual and markdown-it disagree whether they end a line.
+    0x2028: "\n",
+    0x2029: "\n",
+    **{code: f"<U+{code:04X}>" for code in _BIDI_AND_TAGS},
+}
+
+_CELLS: dict[int, str] = {**_STAND_INS, **dict.fromkeys(_BIDI_AND_TAGS, _REPLACEMENT)}
+
+
+def sanitise(text: str) -> str:
+    """`text` with C0 (but newline and tab), DEL, C1, bidi controls, tags and lone surrogates made visible.
+
+    Idempotent, and sanitise(a + b) == sanitise(a) + sanitise(b).
+    """
+    return text.translate(_STAND_INS)
+
+
+def sanitise_line(text: str) -> str:
+    """`text` on one line, for titles."""
+    return sanitise(" ".join(text.split()))
+
+
+def sanitise_cells(line: str) -> str:
+    """One line, character for character, where the cursor counts them."""
+    return line.translate(_CELLS)

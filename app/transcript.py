@@ -1,0 +1,180 @@
+"""The transcript: turns in order, following the end until the person scrolls."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from app.sanitise import sanitise
+from app.turn import Turn
+
+LIVE_TURNS = 10
+"""The newest turns stay as Markdown widgets; older ones become plain styled text."""
+LIVE_WIDGETS = 110
+"""Every layout walks every widget: beyond some 260 in all, an append takes more than 20 ms. The running reply
+and the rest of the screen take the other 150."""
+TURNS_PER_FROZEN = 16
+CHARACTERS_PER_FROZEN = 20_000
+"""A text of this length is wrapped in some 10 ms, once for every turn that joins it."""
+
+
+class FrozenTurns(Static):
+    """Old turns as one widget."""
+
+    def __init__(self) -> None:
+        super().__init__(classes="frozen", markup=False)
+        self._turns: list[Content] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next turn needs a new widget."""
+        return (
+            len(self._turns) >= TURNS_PER_FROZEN
+            or sum(len(turn.plain) for turn in self._turns) > CHARACTERS_PER_FROZEN
+        )
+
+    def take(self, turn: Turn) -> None:
+        """Show one more turn, below the others."""
+        self._turns.append(turn.frozen())
+        self.update(Content("\n\n").join(self._turns))
+
+
+class NewBelow(Static):
+    """Says how much has been written below while the person reads further up."""
+
+    def __init__(self) -> None:
+        super().__init__(id="new-below", markup=False)
+
+    def say(self, new_tokens: int) -> None:
+        """Show the number of tokens, constant in width."""
+        words = f"▼ {new_tokens:5d} new tokens · end: follow" if new_tokens else "▼ end: back to the newest"
+        self.update(words, layout=False)
+
+
+class TurnList(VerticalScroll, can_focus=False):
+    """The scrolling part. Follows its end until the person scrolls away from it, and again once back there."""
+
+    is_following = reactive(True)
+
+    def anchor(self, anchor: bool = True) -> None:
+        """Go to the end and stay there."""
+        super().anchor(anchor)
+        self.is_following = anchor
+
+    def release_anchor(self) -> None:
+        """Called before every scroll, also one that leads nowhere or to the end."""
+        super().release_anchor()
+        self.call_after_refresh(self._settle)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Back at the end: follow again."""
+        super().watch_scroll_y(old_value, new_value)
+        if not self.is_following and new_value >= self.max_scroll_y:
+            self.anchor()
+
+    def on_resize(self) -> None:
+        """A window that has grown may show the end."""
+        if not self.is_following:
+            self.call_after_refresh(self._settle)
+
+    def _settle(self) -> None:
+        if self.scroll_target_y >= self.max_scroll_y:
+            self.anchor()
+        else:
+            self.is_following = False
+
+
+class Transcript(Container):
+    """All turns of the conversation on the screen."""
+
+    def __init__(self, welcome: str) -> None:
+        super().__init__(id="transcript")
+        self._welcome = welcome
+        self._list = TurnList(id="turns")
+        self._stack = Vertical(id="stack")
+        self._new_below = NewBelow()
+        self._new_tokens = 0
+        self._turns: list[Turn] = []
+        self._frozen: FrozenTurns | None = None
+
+    def compose(self) -> ComposeResult:
+        """The welcome first; it scrolls away with the rest."""
+        with self._list, self._stack:
+            yield Static(sanitise(self._welcome), id="welcome", markup=False)
+        yield self._new_below
+
+    def on_mount(self) -> None:
+        """Say when following stops."""
+        self.watch(self._list, "is_following", self._following_changed)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether the end is in view and stays so."""
+        return self._list.is_following
+
+    @property
+    def last_turn(self) -> Turn | None:
+        """The newest turn, None at the start."""
+        return self._turns[-1] if self._turns else None
+
+    async def add_turn(self, prompt: str) -> Turn:
+        """Show a message of the person; follows the end again."""
+        await self._freeze_old()
+        turn = Turn(prompt)
+        self._turns.append(turn)
+        await self._stack.mount(turn)
+        self.follow()
+        return turn
+
+    async def add_error(self, text: str) -> None:
+        """Say what went wrong, below everything."""
+        if self._turns:
+            await self._turns[-1].add_error(text)
+        else:
+            await self._stack.mount(Static(sanitise(text), classes="error", markup=False))
+
+    async def clear(self) -> None:
+        """Empty, as at the start."""
+        self._turns.clear()
+        self._frozen = None
+        await self._stack.query(".turn, .frozen, .error").remove()
+        self.follow()
+
+    def count_new(self, tokens: int) -> None:
+        """So many tokens were written; counted while the person reads further up."""
+        if not self.is_following:
+            self._new_tokens += tokens
+            self._new_below.say(self._new_tokens)
+
+    def follow(self) -> None:
+        """Go to the end and stay there."""
+        self._list.anchor()
+
+    def page(self, pages: int) -> None:
+        """Scroll by screens, up when negative."""
+        if not self._list.max_scroll_y:
+            return
+        if pages < 0:
+            self._list.scroll_page_up(animate=False)
+        else:
+            self._list.scroll_page_down(animate=False)
+
+    def _following_changed(self, is_following: bool) -> None:
+        self._new_tokens = 0
+        self._new_below.say(0)
+        self._new_below.display = not is_following
+
+    async def _freeze_old(self) -> None:
+        """Keep the newest turns live, as many as the budget allows."""
+        counts = [turn.widget_count for turn in self._turns]
+        while len(counts) >= LIVE_TURNS or sum(counts) > LIVE_WIDGETS:
+            counts.pop(0)
+            turn = self._turns.pop(0)
+            if self._frozen is None or self._frozen.is_full:
+                self._frozen = FrozenTurns()
+                await self._stack.mount(self._frozen, before=turn)
+            self._frozen.take(turn)
+            await turn.remove()

@@ -1,0 +1,110 @@
+"""The chat in a real terminal: how it leaves it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+CHILD = """
+import sys
+from pathlib import Path
+from app.chat_app import ChatApp
+from app.chat_options import ChatOptions
+from tests.fakes.engine import FakeEngine
+
+class Chat(ChatApp):
+    def on_ready(self):
+        if sys.argv[2] == "crash":
+            self.set_timer(0.2, self.fail)
+
+    def fail(self):
+        typed = "SECRET" + "-PROMPT"
+        raise KeyError(len(typed))
+
+engine = FakeEngine()
+chat = Chat(engine, "gemma-4-e2b", ChatOptions(log_path=Path(sys.argv[1])))
+engine.start()
+chat.run()
+sys.exit(chat.return_code)
+"""
+ROOT = Path(__file__).parents[2]
+LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
+LEAVES_MOUSE = b"\x1b[?1000l"
+
+
+def run(
+    log: Path, what: str, *, send: signal.Signals | None = None, environment: dict[str, str]
+) -> tuple[int, bytes]:
+    """Run the chat under a terminal of its own; its exit code and everything it wrote."""
+    script = log.parent / "chat_child.py"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(CHILD)
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(log), what],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment},
+        start_new_session=True,
+    )
+    os.close(child)
+    written = b""
+    give_up_s = monotonic() + 20
+    while monotonic() < give_up_s:
+        ready, _, _ = select.select([parent], [], [], 0.1)
+        if ready:
+            try:
+                chunk = os.read(parent, 65536)
+            except OSError:
+                break
+            if not chunk:
+                break
+            written += chunk
+            if send and b"gemma-4-e2b" in written and b"ready" in written:
+                process.send_signal(send)
+                send = None
+        elif process.poll() is not None:
+            break
+    os.close(parent)
+    return process.wait(5), written
+
+
+def test_a_crash_says_one_sentence_and_prints_no_variables(tmp_path: Path) -> None:
+    log = tmp_path / "state" / "app.log"
+    code, written = run(log, "crash", environment={})
+    after = written.rpartition(LEAVES_ALTERNATE_SCREEN)[2]
+    assert code == 1
+    assert LEAVES_MOUSE in written
+    assert b"KeyError" in after
+    assert str(log.name).encode() in after.replace(b"\r\n", b"")
+    assert b"NOTE" not in after
+    assert b"Traceback" not in written
+    assert b"SECRET" not in written
+    assert "Traceback" in log.read_text()
+    assert "-PROMPT" not in log.read_text().replace('"-PROMPT"', "")
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_terminal_is_restored_when_the_chat_is_ended(
+    tmp_path: Path, number: signal.Signals, expected: int
+) -> None:
+    code, written = run(tmp_path / "log", "wait", send=number, environment={})
+    assert code == expected
+    assert LEAVES_ALTERNATE_SCREEN in written
+    assert LEAVES_MOUSE in written
+
+
+def test_no_color_is_honoured(tmp_path: Path) -> None:
+    _, written = run(tmp_path / "log", "wait", send=signal.SIGTERM, environment={"NO_COLOR": "1"})
+    assert b"draft ON 4" in written
+    assert b"38;" not in written
+    assert b"48;" not in written

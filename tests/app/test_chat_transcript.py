@@ -1,0 +1,369 @@
+"""The transcript: streaming, following, staying cheap, and letting nothing command the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from time import monotonic, thread_time
+
+import pytest
+from textual import events
+from textual.app import App, ComposeResult
+from textual.await_complete import AwaitComplete
+from textual.widgets import Markdown, Static
+
+from app.markdown_text import as_content, markdown_parser
+from app.sanitise import sanitise
+from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
+from app.turn import Reply, Turn
+from tests.app.pilot import Story, chat, wait_until
+
+SAMPLE = """\
+# A title
+
+Some *words* with `code` and **weight**.
+
+- one
+
+  ```python
+  def f(x):
+      return x
+  ```
+
+- two
+  1. deeper
+  2. still
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+> quoted
+
+<div>not markup</div> and <b>neither</b>
+
+```python
+print("end")
+```
+"""
+HOSTILE = (
+    "\x1b]52;c;aGk=\x1b\\ \x1b[2J \x1b[?1049l \x9b2J \x1bP1$r\x1b\\ \x1b_Gx\x1b\\ \x07 \x08 \r \x00 \x0e \x7f "
+    '\u202eevil\u2066 \U000e0041 \ud800 [/nope] [@click=app.quit]x[/] [a=b"c] \x1b]8;;http://h\x1b\\link'
+)
+
+
+def drawn(story: Story) -> str:
+    """Every character the screen would send, styles left out."""
+    return "".join(segment.text for strip in story.strips() for segment in strip)
+
+
+def tree(markdown: Markdown) -> list[tuple[str, str]]:
+    """The widgets of a document in order, with what they show."""
+    return [
+        (type(widget).__name__, str(widget.render()) if isinstance(widget, Static) else "")
+        for widget in markdown.query("*")
+    ]
+
+
+def has_widgets(reply: Reply, more_than: int) -> bool:
+    return len(reply.query("*")) > more_than
+
+
+class Page(App[None]):
+    """A reply streamed beside the same text rendered at once."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.reply = Reply()
+        self.whole = Markdown(source, open_links=False, parser_factory=markdown_parser)
+
+    def compose(self) -> ComposeResult:
+        yield self.reply
+        yield self.whole
+
+
+@pytest.mark.parametrize("step", [1, 3, 17])
+async def test_a_streamed_reply_ends_as_a_full_render(step: int) -> None:
+    app = Page(sanitise(SAMPLE))
+    async with app.run_test() as pilot:
+        await wait_until(pilot, lambda: len(app.whole.query("*")) > 10)
+        for start in range(0, len(SAMPLE), step):
+            app.reply.write(SAMPLE[start : start + step])
+            if start % 5 == 0:
+                await pilot.pause()
+        app.reply.finish("figures")
+        streamed = app.reply.query_one(Markdown)
+        await wait_until(pilot, lambda: app.reply.query_one(".figures", Static).render() == "figures")
+        assert streamed.source == app.whole.source == SAMPLE
+        assert tree(streamed) == tree(app.whole)
+
+
+async def test_streaming_appends_and_renders_in_full_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates: list[str] = []
+    appends: list[str] = []
+    update, append = Markdown.update, Markdown.append
+
+    def counting_update(self: Markdown, text: str) -> AwaitComplete:
+        updates.append(text)
+        return update(self, text)
+
+    def counting_append(self: Markdown, text: str) -> AwaitComplete:
+        appends.append(text)
+        return append(self, text)
+
+    monkeypatch.setattr(Markdown, "update", counting_update)
+    monkeypatch.setattr(Markdown, "append", counting_append)
+    async with chat() as story:
+        await story.send("hello")
+        updates.clear()
+        started_s = monotonic()
+        for number in range(200):
+            story.engine.say("word ")
+            if number % 2:
+                await story.pilot.pause(0.003)
+        await story.until(lambda: "".join(appends).count("word") == 200)
+        assert len(appends) <= 2 + (monotonic() - started_s) / 0.1, "appends follow a timer, not the rounds"
+        assert not updates
+        story.engine.finish()
+        await story.until(lambda: updates)
+        assert updates == ["word " * 200]
+
+
+async def test_tags_are_shown_as_text() -> None:
+    async with chat() as story:
+        await story.exchange("q", "Use <b> and\n\n<div>\nblock\n</div>")
+        await story.until_seen("Use <b> and", "<div>", "</div>")
+
+
+async def test_nothing_hostile_reaches_the_screen() -> None:
+    async with chat(size=(100, 50)) as story:
+        typed = HOSTILE.replace("\r", "").replace("\ud800", "")  # no terminal can send these
+        await story.send(typed)
+        for character in HOSTILE:
+            story.engine.say(character)
+        await story.until_seen("evil")
+        story.engine.finish()
+        await story.until_seen("tok/round")
+        await story.type(typed)
+        await story.pilot.pause()
+        story.engine.die(HOSTILE)
+        await story.until(lambda: story.state == "engine ended")
+        story.app.notify(HOSTILE, title=HOSTILE)
+        await story.pilot.pause(0.2)
+        text = drawn(story)
+        assert "[/nope]" in text
+        assert "␛" in text
+        for character in text:
+            code = ord(character)
+            assert code >= 0x20
+            assert not 0x7F <= code < 0xA0
+            assert code not in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xE0000, 0xE0080))
+            assert not 0xD800 <= code < 0xE000
+
+
+async def test_hostile_text_stays_harmless_when_it_is_old() -> None:
+    async with chat() as story:
+        turn = await story.transcript.add_turn(HOSTILE)
+        reply = await turn.begin_reply()
+        reply.write(HOSTILE)
+        frozen = turn.frozen().plain
+        assert "\x1b" not in frozen
+        assert "\u202e" not in frozen
+        assert "[/nope]" in frozen
+
+
+async def test_a_hundred_and_fifty_turns_stay_cheap() -> None:
+    async with chat() as story:
+        with story.app.batch_update():  # one layout in the end, not hundreds
+            for number in range(150):
+                turn = await story.transcript.add_turn(f"question {number}")
+                reply = await turn.begin_reply()
+                reply.write(f"answer **{number}**\n")
+                reply.finish("9 tok")
+                await story.until(partial(has_widgets, reply, 2))
+        assert len(story.app.screen.query("*")) <= 260
+        assert len(story.app.query(Turn)) <= LIVE_TURNS
+        texts = "\n".join(str(frozen.render()) for frozen in story.app.query(FrozenTurns))
+        texts += "\n".join(str(turn.frozen()) for turn in story.app.query(Turn))
+        for number in range(150):
+            assert f"question {number}\n" in texts
+            assert f"answer {number}\n" in texts
+
+
+async def test_long_replies_are_frozen_before_ten_turns() -> None:
+    async with chat() as story:
+        for _ in range(3):
+            turn = await story.transcript.add_turn("list")
+            reply = await turn.begin_reply()
+            reply.write("- item\n" * 20)
+            reply.finish("9 tok")
+            await story.until(partial(has_widgets, reply, 40))
+        await story.transcript.add_turn("next")
+        assert len(story.app.query(Turn)) == 2
+        assert len(story.app.query(FrozenTurns)) == 1
+
+
+async def test_a_very_long_reply_stays_cheap_and_whole() -> None:
+    async with chat() as story:
+        await story.send("list")
+        for number in range(300):
+            story.engine.say(f"- item {number}\n")
+            if number % 50 == 0:
+                await story.pilot.pause(0.1)
+        story.engine.finish(text="- the end\n")
+        await story.until_seen("• the end", "tok/round")
+        assert len(story.app.screen.query("*")) <= 260
+        long = story.app.query_one(".long", Static).render()
+        assert [line for line in str(long).splitlines() if line] == [
+            *(f"• item {number}" for number in range(300)),
+            "• the end",
+        ]
+
+
+async def test_the_end_is_followed_until_the_person_scrolls() -> None:
+    async with chat() as story:
+        await story.send("hello")
+        story.engine.say("\n\n".join(f"line {number}" for number in range(60)))
+        await story.until_seen("line 59")
+        await story.pilot.press("pageup")
+        await story.until(lambda: not story.transcript.is_following)
+        await story.until(lambda: "line 59" not in story.screen())
+        before = [line for line in story.screen().splitlines() if "line" in line]
+        story.engine.say("\n\nnew words")
+        await story.until_seen("4 new tokens")
+        assert [line for line in story.screen().splitlines() if "line" in line][:-1] == before[:-1]
+        await story.pilot.press("end")
+        await story.until_seen("new words")
+        assert story.transcript.is_following
+        assert "new tokens" not in story.screen()
+        story.engine.say("\n\nand newer")
+        await story.until_seen("and newer")
+        await story.pilot.press("pageup")
+        await story.until_seen("end: back to the newest")
+
+
+async def test_paging_down_to_the_end_follows_again() -> None:
+    async with chat() as story:
+        await story.exchange("hello", "\n\n".join(f"line {number}" for number in range(60)))
+        await story.until_seen("line 59")
+        await story.pilot.press("pagedown")
+        await story.pilot.pause(0.05)
+        assert story.transcript.is_following, "there was nothing below to scroll to"
+        await story.pilot.press("pageup")
+        await story.until(lambda: not story.transcript.is_following)
+        await story.pilot.press("pagedown", "pagedown")
+        await story.until(lambda: story.transcript.is_following)
+        await story.send("more")
+        story.engine.say("\n\nlast words")
+        await story.until_seen("last words")
+
+
+async def test_the_wheel_leaves_the_end_and_comes_back() -> None:
+    async with chat() as story:
+        await story.exchange("hello", "\n\n".join(f"line {number}" for number in range(60)))
+        await story.until_seen("line 59")
+        turns = story.app.query_one(TurnList)
+
+        def turn_wheel(kind: type[events.MouseScrollDown | events.MouseScrollUp]) -> None:
+            turns.post_message(kind(turns, 5, 5, 0, 0, 0, False, False, False, 5, 5))
+
+        turn_wheel(events.MouseScrollUp)
+        await story.until(lambda: not story.transcript.is_following)
+        for _ in range(3):
+            turn_wheel(events.MouseScrollDown)
+        await story.until(lambda: story.transcript.is_following)
+
+
+async def test_a_window_that_shows_everything_follows_again() -> None:
+    async with chat() as story:
+        await story.exchange("hello", "\n\n".join(f"line {number}" for number in range(20)))
+        await story.until_seen("tok/round")
+        await story.pilot.press("pageup", "pageup", "pageup")
+        await story.until_seen("Type a message below")
+        await story.until(lambda: not story.transcript.is_following)
+        await story.pilot.resize_terminal(80, 80)
+        await story.until(lambda: story.transcript.is_following)
+
+
+async def test_sending_follows_again() -> None:
+    async with chat() as story:
+        await story.exchange("hello", "\n\n".join(f"line {number}" for number in range(60)))
+        await story.pilot.press("pageup")
+        await story.until(lambda: not story.transcript.is_following)
+        await story.send("next question")
+        await story.until_seen("next question")
+        assert story.transcript.is_following
+
+
+async def test_a_megabyte_is_pasted_without_a_stall() -> None:
+    paste = "x" * 1_000_000 + "\n" + "word " * 10_000
+    async with chat() as story:
+        longest_s = 0.0
+
+        async def watch() -> None:
+            nonlocal longest_s
+            while True:
+                before_s = thread_time()  # of this thread, so that a busy machine does not count
+                await asyncio.sleep(0.002)
+                longest_s = max(longest_s, thread_time() - before_s)
+
+        watcher = asyncio.create_task(watch())
+        await story.pilot.press("a")
+        await story.type(paste)
+        await story.until_seen("[pasted text 1: 1,050,001 characters, 2 lines]")
+        await story.pilot.press("b", "enter")
+        await story.until(lambda: story.engine.requests)
+        await story.until_seen("characters in all")
+        watcher.cancel()
+        assert longest_s < 0.5
+        assert story.engine.requests[-1].messages[-1].text == f"a{paste}b"
+
+
+async def test_resizing_to_almost_nothing_and_back() -> None:
+    async with chat() as story:
+        await story.exchange("hello", SAMPLE)
+        await story.send("more")
+        for size in ((20, 5), (1, 1), (40, 10), (60, 15), (200, 50), (39, 9), (80, 24)):
+            story.engine.say("word ")
+            await story.pilot.resize_terminal(*size)
+            await story.pilot.pause()
+        await story.until_seen("word word", "draft ON 4", "Send")
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown", "hidden"),
+    [
+        ((60, 15), ["gemma-4-e2b", "draft ON 4", "Message"], ["New line  "]),
+        ((40, 10), ["gemma-4-e2b", "draft ON 4", "Message"], ["Drafting"]),
+        ((20, 5), ["Message"], ["gemma-4-e2b", "draft ON"]),
+    ],
+)
+async def test_small_windows(size: tuple[int, int], shown: list[str], hidden: list[str]) -> None:
+    async with chat(size=size) as story:
+        await story.until_seen(*shown)
+        for words in hidden:
+            assert words not in story.screen()
+
+
+def test_old_turns_keep_their_words() -> None:
+    text = as_content(SAMPLE).plain
+    for words in (
+        "A title",
+        "Some words with code and weight.",
+        "• one",
+        "def f(x):",
+        "      return x",
+        "• two",
+        "1. deeper",
+        "2. still",
+        "a │ b",
+        "1 │ 2",
+        "▌ quoted",
+        "<div>not markup</div>",
+        'print("end")',
+    ):
+        assert words in text
+    assert "**" not in text
+    assert "```" not in text

@@ -1,0 +1,154 @@
+"""A scripted engine: the tests say what happens, and read what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+
+from mlx_engine.events import (
+    Died,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Generate,
+    Loading,
+    Prefilled,
+    Ready,
+    Round,
+    Started,
+)
+
+
+class FakeEngine:
+    """Keeps what was asked; speaks only when a test lets it, and on another thread, as the real one does."""
+
+    def __init__(self, drafter: str | None = "fake-assistant") -> None:
+        self.drafter = drafter
+        self.requests: list[Generate] = []
+        self.draft_lengths: list[int] = []
+        self.cancels = 0
+        self.is_closed = False
+        self._listener: Callable[[Event], None] | None = None
+        self._waiting: list[Event] = []
+
+    @property
+    def on_event(self) -> Callable[[Event], None] | None:
+        """Whoever listens; until somebody does, events wait."""
+        return self._listener
+
+    @on_event.setter
+    def on_event(self, listener: Callable[[Event], None] | None) -> None:
+        self._listener = listener
+        if listener:
+            waiting, self._waiting = self._waiting, []
+            self.emit(*waiting)
+
+    def start(self) -> None:
+        """Load at once."""
+        self.emit(Loading(what="fake"), self.ready())
+
+    def generate(self, request: Generate) -> None:
+        """Keep the request; `begin`, `say` and `finish` answer the newest."""
+        self.requests.append(request)
+
+    def cancel(self) -> None:
+        """Keep the call; `finish("cancelled")` obeys it."""
+        self.cancels += 1
+
+    def set_draft_length(self, draft_length: int) -> None:
+        """Keep the number."""
+        self.draft_lengths.append(draft_length)
+
+    def close(self) -> None:
+        """Remember it."""
+        self.is_closed = True
+
+    @property
+    def running(self) -> int:
+        """The newest request's id."""
+        return self.requests[-1].id
+
+    def emit(self, *events: Event) -> None:
+        """Send events from another thread; returns when they are delivered."""
+        thread = Thread(target=lambda: [*map(self._listener or self._waiting.append, events)])
+        thread.start()
+        thread.join()
+
+    def ready(self) -> Ready:
+        """The pair that this engine pretends to be."""
+        return Ready(
+            target="fake",
+            drafter=self.drafter,
+            precision="4-bit",
+            context_tokens=32_768,
+            memory_bytes=17_200_000_000,
+            load_s=0.1,
+        )
+
+    def begin(self, prompt_tokens: int = 12) -> None:
+        """The newest request's prompt is read."""
+        self.emit(
+            Started(id=self.running, prompt_tokens=prompt_tokens, cached_tokens=0),
+            Prefilled(id=self.running, done_tokens=prompt_tokens, total_tokens=prompt_tokens),
+        )
+
+    def say(
+        self,
+        text: str,
+        *,
+        drafted: int = 4,
+        accepted: int = 3,
+        round_s: float = 0.05,
+        is_plain: bool = False,
+        context_tokens: int = 3277,
+    ) -> None:
+        """One round of the newest request."""
+        self.emit(self.round(text, drafted, accepted, round_s, is_plain=is_plain, context_tokens=context_tokens))
+
+    def round(
+        self,
+        text: str,
+        drafted: int = 4,
+        accepted: int = 3,
+        round_s: float = 0.05,
+        *,
+        is_plain: bool = False,
+        context_tokens: int = 3277,
+    ) -> Round:
+        """One round, not sent."""
+        if is_plain:
+            drafted = accepted = 0
+        return Round(
+            id=self.running,
+            text=text,
+            token_ids=tuple(range(accepted + 1)),
+            drafted=drafted,
+            accepted=accepted,
+            round_s=round_s,
+            is_pipelined=is_plain,
+            context_tokens=context_tokens,
+            memory_bytes=17_300_000_000,
+            elapsed_s=0.414,
+        )
+
+    def finish(self, reason: FinishReason = "stop", text: str = "") -> None:
+        """The newest request's reply is complete."""
+        self.emit(
+            Finished(
+                id=self.running,
+                reason=reason,
+                text=text,
+                target_passes=1,
+                host_syncs=1,
+                peak_memory_bytes=17_400_000_000,
+            )
+        )
+
+    def fail(self, message: str = "It does not fit.") -> None:
+        """The newest request fails."""
+        self.emit(Failed(id=self.running, message=message))
+
+    def die(self, message: str = "The engine ended by signal SIGKILL. The next message starts it again.") -> None:
+        """The process is gone."""
+        self.emit(Died(message=message))
