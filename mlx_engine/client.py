@@ -101,6 +101,8 @@ class EngineClient:
     def generate(self, request: events.Generate) -> None:
         """See EngineHandle."""
         if not self.is_alive:
+            if self._reader:
+                self._reader.join()  # the end of the old process is told before the start of the new one
             self.start()
         self._send(request)
 

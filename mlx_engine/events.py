@@ -126,7 +126,7 @@ class Round(msgspec.Struct, frozen=True, tag="round"):
     """Tokens whose keys and values are kept, after this round."""
     memory_bytes: int
     """What MLX holds now."""
-    elapsed_s: float = 0.0
+    elapsed_s: float
     """From submit to this commit."""
 
 

@@ -11,7 +11,6 @@ Definitions
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from statistics import median
 
 from mlx_engine.events import MAX_DRAFT_LENGTH, Round
@@ -42,7 +41,10 @@ class PlainPace:
 
 
 class ReplyStats:
-    """Figures of one reply, folded from its rounds."""
+    """Figures of one reply, or of any run of rounds, folded from them.
+
+    The plain pace is only looked at: whoever receives the rounds adds each to it once.
+    """
 
     def __init__(self, pace: PlainPace) -> None:
         self.rounds = 0
@@ -59,7 +61,6 @@ class ReplyStats:
 
     def add(self, done: Round) -> None:
         """Fold one round in."""
-        self._pace.add(done)
         if self.ttft_s is None and done.token_ids:
             self.ttft_s = done.elapsed_s
         self.rounds += 1
@@ -104,38 +105,19 @@ class ReplyStats:
 
 
 class RecentRounds:
-    """The same figures over the last rounds only, for gauges that must follow the text."""
+    """The same figures over the last rounds only, for gauges that follow the text."""
 
     def __init__(self, pace: PlainPace, rounds: int = 64) -> None:
         self._pace = pace
         self._rounds: deque[Round] = deque(maxlen=rounds)
 
     def add(self, done: Round) -> None:
-        """Take in a round that `ReplyStats.add` has already counted into the pace."""
+        """Take one round in, and the oldest out."""
         self._rounds.append(done)
 
     def figures(self) -> ReplyStats:
-        """Figures of the rounds kept, against the same plain pace."""
-        return _fold(self._rounds, self._pace)
-
-
-def _fold(rounds: Iterable[Round], pace: PlainPace) -> ReplyStats:
-    frozen = ReplyStats(_Known(pace.tokens_per_s))
-    for done in rounds:
-        frozen.add(done)
-    return frozen
-
-
-class _Known(PlainPace):
-    """A pace that is looked at, not measured."""
-
-    def __init__(self, tokens_per_s: float | None) -> None:
-        super().__init__()
-        self._tokens_per_s = tokens_per_s
-
-    def add(self, done: Round) -> None:
-        """Leave the pace as it is."""
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        return self._tokens_per_s
+        """Figures of the rounds kept."""
+        stats = ReplyStats(self._pace)
+        for done in self._rounds:
+            stats.add(done)
+        return stats

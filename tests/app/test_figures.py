@@ -10,10 +10,11 @@ from tests.app.test_chat_gauges import a_round
 
 
 def stats(plain_s: float, drafting_s: float) -> ReplyStats:
-    folded = ReplyStats(PlainPace())
-    for _ in range(4):
-        folded.add(a_round(is_plain=True, round_s=plain_s))
-    folded.add(a_round(round_s=drafting_s))
+    pace = PlainPace()
+    folded = ReplyStats(pace)
+    for done in (*[a_round(is_plain=True, round_s=plain_s)] * 4, a_round(round_s=drafting_s)):
+        pace.add(done)
+        folded.add(done)
     return folded
 
 

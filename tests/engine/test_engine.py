@@ -208,6 +208,7 @@ def test_speedup_has_plain_rounds_to_divide_by(rig: Rig) -> None:
     pace = PlainPace()
     stats = ReplyStats(pace)
     for done in only(events.Round, rig.ask(Generate(1, HELLO, max_tokens=60, draft_length=4))):
+        pace.add(done)
         stats.add(done)
     assert stats.drafted > 0
     assert stats.plain_tokens_per_s is not None

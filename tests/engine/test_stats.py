@@ -36,12 +36,13 @@ def test_acceptance_tokens_per_round_and_pace() -> None:
 
 
 def test_speedup_is_drafting_pace_over_measured_plain_pace() -> None:
-    stats = ReplyStats(PlainPace())
+    pace = PlainPace()
+    stats = ReplyStats(pace)
     stats.add(done(6, 4, 4, 1.0))
     for _ in range(PLAIN_ROUNDS_NEEDED - 1):
-        stats.add(done(1, 0, 0, 0.5, pipelined=True))
+        pace.add(done(1, 0, 0, 0.5, pipelined=True))
         assert stats.speedup is None, "too little to divide by"
-    stats.add(done(1, 0, 0, 99.0, pipelined=True))
+    pace.add(done(1, 0, 0, 99.0, pipelined=True))
     assert stats.plain_tokens_per_s == 2.0, "one slow round does not tell the pace"
     assert stats.speedup == 3.0
 
