@@ -36,7 +36,8 @@ class ChatFormat:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         path = folder / "tokenizer.json"
-        read_json(path)
+        if not path.is_file():
+            raise ModelFolderError(f"{path} is missing. The download is incomplete: fetch the folder again.")
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers library raises Exception itself

@@ -178,9 +178,7 @@ def assistant_config(layout: Layout) -> dict[str, Any]:
         "vocab_size_per_layer_input": 0,
     }
     return {
-        "architectures": [
-            "Gemma4UnifiedAssistantForCausalLM" if layout.unified else "Gemma4AssistantForCausalLM"
-        ],
+        "architectures": ["Gemma4UnifiedAssistantForCausalLM" if layout.unified else "Gemma4AssistantForCausalLM"],
         "backbone_hidden_size": HIDDEN_SIZE,
         "centroid_intermediate_top_k": 4,
         "dtype": "float32",

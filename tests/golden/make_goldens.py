@@ -270,9 +270,7 @@ def check_variety(goldens: Tensors) -> None:
         (late, goldens["late_drafted_tokens_prev"]),
         (late, goldens["late_drafted_tokens_window"]),
     )
-    assert not any(torch.equal(*variant) for variant in variants), (
-        "a variant drafts the same: change the seed"
-    )
+    assert not any(torch.equal(*variant) for variant in variants), "a variant drafts the same: change the seed"
 
 
 def draft_goldens(pair: Pair, state: State, late: State, window: int) -> Tensors:
@@ -299,7 +297,8 @@ def make_goldens(layout: Layout, pair: Pair) -> Tensors:
     late_prompt = prompt[:LATE_PROMPT_COUNT]
     late_tokens = late_prompt + generate_greedily(pair.target, late_prompt, LATE_STEP_COUNT)
     late = prefill(pair.target, late_tokens)
-    assert greedy[0] == state.bonus and len(late_tokens) == PROMPT_COUNT
+    assert greedy[0] == state.bonus
+    assert len(late_tokens) == PROMPT_COUNT
     greedy_logits = prefill(pair.target, prompt + greedy).logits[PROMPT_COUNT - 1 : -1]
     check_margins([greedy_logits, late.logits[LATE_PROMPT_COUNT - 1 :]])
     goldens = {

@@ -11,7 +11,7 @@ from mlx_engine.draft_length import FixedLength
 from mlx_engine.engine import Engine, ReplyControl
 from mlx_engine.stats import PlainPace, ReplyStats
 from models import pocket
-from models.pocket.training.corpus import Entry, load_corpus, normalised
+from models.pocket.training.lessons import Entry, load_corpus, normalised
 
 CORPUS = load_corpus()
 MOST_BYTES = 16 * 10**6

@@ -1,0 +1,111 @@
+"""Draws training conversations from the corpus, and writes them as token ids in Gemma 4's chat format."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from models.pocket.training.augment import vary
+from models.pocket.training.lessons import Corpus, Turns, normalised
+from models.pocket.training.out_of_scope import out_of_scope
+
+SYSTEM_TURNS = (
+    "You are Slipstream's pocket model.", "Be brief.", "You are a helpful assistant.", "Answer briefly.",
+    "Be friendly.", "You are a guide to Slipstream.", "Use plain language.",
+)  # fmt: skip
+SYSTEM_SHARE = 0.12
+DIALOGUE_SHARE = 0.5
+"""Of the conversations with the number of turns that some dialogue has."""
+OUT_OF_SCOPE_SHARE = 0.07
+VARIED_SHARE = 0.8
+"""Of the questions; the others are asked as the corpus has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A conversation as token ids; `learned[i]` says that ids[i] is a token of an answer."""
+
+    ids: list[int]
+    learned: list[bool]
+
+
+class SampleSource(Protocol):
+    """Something that draws conversations."""
+
+    def draw(self, turn_count: int) -> Sample:
+        """A conversation of `turn_count` turns."""
+        ...
+
+
+def render_prompt(turns: Turns, question: str, system: str | None = None) -> str:
+    """The text before an answer: earlier turns, the question, and the open model turn."""
+    text = "<bos>" + (f"<|turn>system\n{system}<turn|>\n" if system else "")
+    for asked, answered in turns:
+        text += f"<|turn>user\n{asked}<turn|>\n<|turn>model\n{answered}<turn|>\n"
+    return text + f"<|turn>user\n{question}<turn|>\n<|turn>model\n"
+
+
+def encode_conversation(tokenizer: Tokenizer, turns: Turns, system: str | None = None) -> Sample:
+    """All turns as one sample; what is learned are the answers with their closing token."""
+    ids: list[int] = []
+    learned: list[bool] = []
+
+    def append(text: str, is_learned: bool) -> None:
+        new = tokenizer.encode(text, add_special_tokens=False).ids
+        ids.extend(new)
+        learned.extend([is_learned] * len(new))
+
+    append("<bos>" + (f"<|turn>system\n{system}<turn|>\n" if system else ""), False)
+    for index, (question, answer) in enumerate(turns):
+        append(("\n" if index else "") + f"<|turn>user\n{question}<turn|>\n<|turn>model\n", False)
+        append(f"{answer}<turn|>", True)
+    return Sample(ids, learned)
+
+
+@dataclass
+class ConversationSource:
+    """A seeded, endless source of conversations. Entries are dealt like cards, so that none is forgotten."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    seed: int
+    _rng: random.Random = field(init=False)
+    _deck: list[tuple[str, str]] = field(init=False, default_factory=list)
+    _refused: frozenset[str] = field(init=False)
+    _dialogues: dict[int, list[Turns]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+        self._refused = self.corpus.held_out_keys()
+        for turns in self.corpus.dialogues:
+            self._dialogues.setdefault(len(turns), []).append(turns)
+
+    def draw(self, turn_count: int) -> Sample:
+        """A conversation of `turn_count` turns."""
+        scripted = self._dialogues.get(turn_count, [])
+        if scripted and self._rng.random() < DIALOGUE_SHARE:
+            turns = [(self._vary(q), a) for q, a in self._rng.choice(scripted)]
+        else:
+            turns = [self._turn() for _ in range(turn_count)]
+        system = self._rng.choice(SYSTEM_TURNS) if self._rng.random() < SYSTEM_SHARE else None
+        return encode_conversation(self.tokenizer, turns, system)
+
+    def _turn(self) -> tuple[str, str]:
+        if self._rng.random() < OUT_OF_SCOPE_SHARE:
+            question, entry_id = out_of_scope(self._rng)
+            answers = {e.id: e.answer for e in self.corpus.entries}
+            return self._vary(question), answers[entry_id]
+        if not self._deck:
+            self._deck = [(self._rng.choice(e.ask), e.answer) for e in self.corpus.entries]
+            self._rng.shuffle(self._deck)
+        question, answer = self._deck.pop()
+        return self._vary(question), answer
+
+    def _vary(self, question: str) -> str:
+        if self._rng.random() > VARIED_SHARE:
+            return question
+        varied = vary(question, self._rng)
+        return question if normalised(varied) in self._refused else varied

@@ -1,0 +1,191 @@
+"""`python -m models.pocket.training.report`: what the pocket pair can do, measured, written to report.md.
+
+Answers to held-out questions, acceptance by position, and speed by draft length, with and without OpenBLAS
+in place of the reference BLAS of MLX's Linux wheel. Speeds are ratios within one run: every question is
+answered at every length, there and back, so that a machine that slows down slows all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_engine import events
+from mlx_engine.draft_length import FixedLength
+from mlx_engine.engine import Engine, ReplyControl
+from mlx_engine.stats import PlainPace, ReplyStats
+from models import pocket
+from models.pocket.training.evaluate import held_out_scores
+from models.pocket.training.lessons import Entry, load_corpus
+from models.pocket.training.target_config import load_target
+from models.pocket.training.tokenizer import load_tokenizer
+
+LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 12)
+SHOWN_LENGTH = 4
+"""Of acceptance by position: the default of the chat."""
+FACTUAL_QUESTIONS = 50
+SPEED_QUESTIONS = 16
+LONGEST_REPLY = 160
+REPORT = Path(pocket.__file__).with_name("report.md")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer and its figures."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    stats: ReplyStats
+
+
+class Asker:
+    """Puts questions to the pair, in this process."""
+
+    def __init__(self) -> None:
+        self._heard: list[events.Event] = []
+        self._engine = Engine(
+            events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), self._heard.append
+        )
+
+    def ask(self, question: str, draft_length: int) -> Reply:
+        """The greedy answer, every round at one draft length."""
+        self._heard.clear()
+        control = ReplyControl(draft_length)
+        control.draft_length = FixedLength(draft_length, measures_plain=False)
+        greedy = events.SamplingOptions(temperature=0)
+        message = events.Message("user", question)
+        self._engine.generate(events.Generate(1, (message,), greedy, draft_length, LONGEST_REPLY), control)
+        rounds = [event for event in self._heard if isinstance(event, events.Round)]
+        stats = ReplyStats(PlainPace())
+        for done in rounds:
+            stats.add(done)
+        ids = tuple(id for done in rounds for id in done.token_ids)
+        return Reply("".join(done.text for done in rounds), ids, stats)
+
+
+def measure_answers(asker: Asker) -> dict[str, Any]:
+    """Held-out factual questions answered rightly, acceptance, and whether drafting changed a word."""
+    facts = load_corpus().held_out("fact")
+    chosen = facts[:: max(1, len(facts) // FACTUAL_QUESTIONS)][:FACTUAL_QUESTIONS]
+    wrong, drafted, accepted = [], [0] * SHOWN_LENGTH, [0] * SHOWN_LENGTH
+    tokens = rounds = changed = 0
+    for question, entry in chosen:
+        reply, plain = asker.ask(question, SHOWN_LENGTH), asker.ask(question, 0)
+        changed += reply.token_ids != plain.token_ids
+        if not is_right(reply.text, entry):
+            wrong.append((question, reply.text))
+        for position in range(SHOWN_LENGTH):
+            drafted[position] += reply.stats.drafted_by_position[position]
+            accepted[position] += reply.stats.accepted_by_position[position]
+        tokens += reply.stats.generated_tokens
+        rounds += reply.stats.rounds
+    return {
+        "asked": len(chosen),
+        "right": len(chosen) - len(wrong),
+        "wrong": wrong,
+        "acceptance": sum(accepted) / sum(drafted),
+        "by_position": [a / d for a, d in zip(accepted, drafted)],
+        "tokens_per_round": tokens / rounds,
+        "changed": changed,
+        "loss": held_out_loss(),
+    }
+
+
+def held_out_loss() -> float:
+    """Cross entropy per answer token over all held-out questions."""
+    model, tokenizer = load_target(pocket.TARGET_FOLDER), load_tokenizer(pocket.TARGET_FOLDER)
+    return held_out_scores(model, tokenizer, load_corpus())["loss"]
+
+
+def is_right(text: str, entry: Entry) -> bool:
+    """Whether an answer names every key, command or number that it must."""
+    return all(must in text for must in entry.must)
+
+
+def measure_speed(asker: Asker) -> dict[str, float]:
+    """Tokens per second by draft length."""
+    held_out = load_corpus().held_out()
+    questions = [question for question, _ in held_out[:: len(held_out) // SPEED_QUESTIONS][:SPEED_QUESTIONS]]
+    tokens, seconds = dict.fromkeys(LENGTHS, 0), dict.fromkeys(LENGTHS, 0.0)
+    for question in questions:
+        for length in (*LENGTHS, *reversed(LENGTHS)):
+            stats = asker.ask(question, length).stats
+            tokens[length] += stats.generated_tokens
+            seconds[length] += stats.decode_s
+    return {str(length): tokens[length] / seconds[length] for length in LENGTHS}
+
+
+def measured_in_child(what: str, openblas: Path | None) -> Any:
+    """The figures of one measurement, made in a process with or without OpenBLAS."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    if openblas:
+        environment["LD_PRELOAD"] = str(openblas)
+    command = [sys.executable, "-m", "models.pocket.training.report", "--measure", what]
+    return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def write_report(answers: dict[str, Any], speeds: dict[str, dict[str, float]]) -> str:
+    """The report's text."""
+    positions = " | ".join(f"{share:.0%}" for share in answers["by_position"])
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    )
+    lines = [
+        "# What the pocket pair can do",
+        "",
+        "By `python -m models.pocket.training.report`: greedy, float32, questions that training never saw.",
+        f"Machine: {machine}.",
+        "",
+        f"- Factual questions answered with the right key, command or number: "
+        f"**{answers['right']} of {answers['asked']}**",
+        f"- Acceptance at {SHOWN_LENGTH} drafts: **{answers['acceptance']:.2f}**; "
+        f"tokens per round: **{answers['tokens_per_round']:.2f}**",
+        f"- Replies in which drafting changed a token: {answers['changed']} of {answers['asked']}",
+        f"- Loss per token of held-out answers: {answers['loss']:.3f}",
+        "",
+        "| acceptance at position | " + " | ".join(map(str, range(1, SHOWN_LENGTH + 1))) + " |",
+        "|---|" + "---|" * SHOWN_LENGTH,
+        f"| | {positions} |",
+        "",
+        "Decoding speed, tokens/s (and against length 0):",
+        "",
+        "| draft length | " + " | ".join("off" if n == 0 else str(n) for n in LENGTHS) + " |",
+        "|---|" + "---|" * len(LENGTHS),
+    ]
+    for name, by_length in speeds.items():
+        plain = by_length["0"]
+        cells = (f"{pace:.0f} ({pace / plain:.2f}×)" for pace in by_length.values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure the pocket pair and write report.md.")
+    parser.add_argument("--openblas", type=Path, help="libblas.so.3 of OpenBLAS (Debian: libopenblas0-pthread)")
+    parser.add_argument("--measure", choices=["answers", "speed"], help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.measure:
+        measure = measure_answers if options.measure == "answers" else measure_speed
+        print(json.dumps(measure(Asker())))
+        return
+    speeds = {"reference BLAS": measured_in_child("speed", None)}
+    if options.openblas:
+        speeds["OpenBLAS"] = measured_in_child("speed", options.openblas)
+    answers = measured_in_child("answers", options.openblas)
+    REPORT.write_text(write_report(answers, speeds))
+    print(REPORT.read_text())
+    for question, text in answers["wrong"]:
+        print(f"wrong: {question}\n   {text}")
+
+
+if __name__ == "__main__":
+    main()

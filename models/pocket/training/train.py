@@ -1,0 +1,58 @@
+"""Makes the pocket pair again: `python -m models.pocket.training.train`.
+
+Three stages, each left out if its result is there: tokenizer, target, assistant. Interrupted stages go on
+from their last checkpoint. On Linux give MLX a fast BLAS (LD_PRELOAD=.../libblas.so.3 of OpenBLAS), or
+it takes many times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from models import pocket
+from models.pocket.training.lessons import load_corpus
+from models.pocket.training.tokenizer import write_tokenizer
+from models.pocket.training.train_assistant import train_assistant
+from models.pocket.training.train_target import train_target
+
+WORK = Path.home() / ".cache" / "slipstream-pocket"
+MALLOC_SETTINGS = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+"""Keep glibc from giving every array's memory back to the kernel, which then has to clear it again."""
+
+
+def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False) -> None:
+    """All stages that are not done yet; all of them from the start if `is_fresh`."""
+    if is_fresh:
+        for folder in (target, drafter, work):
+            shutil.rmtree(folder, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    os.environ.update({name: os.environ.get(name, value) for name, value in MALLOC_SETTINGS.items()})
+    if not (target / "tokenizer.json").exists():
+        write_tokenizer(load_corpus().texts(), target)
+    if not (target / "model.safetensors").exists():
+        train_target(target, work)
+    if not (drafter / "model.safetensors").exists():
+        train_assistant(target, drafter, work)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", type=Path, default=pocket.TARGET_FOLDER, help="where the target goes")
+    parser.add_argument("--drafter", type=Path, default=pocket.DRAFTER_FOLDER, help="where the assistant goes")
+    parser.add_argument("--work", type=Path, default=WORK, help="where checkpoints go")
+    parser.add_argument("--fresh", action="store_true", help="begin again, deleting what is there")
+    arguments = parser.parse_args()
+    train(arguments.target, arguments.drafter, arguments.work, arguments.fresh)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Distils the pocket assistant from the trained target.
+
+The assistant is unrolled as decoding uses it: its first step gets the target's hidden state of the last
+verified token, the following ones its own, and all of them see keys and values up to that token only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models import gemma4
+
+from mlx_engine.assistant import Assistant
+from models.pocket.training.assistant_config import CENTROID_TOP_K, CENTROIDS, new_assistant, save_assistant
+from models.pocket.training.batches import endless_batches
+from models.pocket.training.centroids import balanced_clusters, fit_centroids, recall
+from models.pocket.training.conversations import ConversationSource, encode_conversation
+from models.pocket.training.distillation import (
+    UNROLLED_STEPS,
+    DraftBatch,
+    OwnReplySource,
+    make_draft_batch,
+    write_own_replies,
+)
+from models.pocket.training.evaluate import greedy_replies
+from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
+from models.pocket.training.forward import head_logits, view_target
+from models.pocket.training.learner import Learner, Plan
+from models.pocket.training.lessons import load_corpus
+from models.pocket.training.ring import Ring, run_ring
+from models.pocket.training.target_config import load_target
+from models.pocket.training.tokenizer import load_tokenizer
+
+SEED = 20260502
+STEPS = 900
+BATCH_TOKENS = 3072
+MUON_RATE, ADAM_RATE, DECAY = 0.015, 4e-3, 0.02
+LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
+CENTROID_BATCHES = 40
+SCORED_QUESTIONS = 96
+
+
+def train_assistant(target: Path, folder: Path, work: Path) -> None:
+    """Let the target write its replies, distil the assistant from them, and write it into `folder`."""
+    replies = work / "own_replies.json"
+    if not replies.exists():
+        tokenizer = load_tokenizer(target)
+        write_own_replies(load_target(target), tokenizer, load_corpus(), replies, SEED)
+    run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work)], work)
+
+
+def unroll(assistant: Assistant, model: gemma4.Model, tokens: mx.array, places: mx.array) -> tuple[mx.array, ...]:
+    """The target's scores at `places`, (n, vocab), then the assistant's state there at each draft step.
+
+    Row r of the batch is a round whose frontier is token r + 1; its draft step k speaks of place r + k.
+    """
+    view = view_target(model, tokens)
+    length = tokens.shape[1]
+    masks = round_masks(length, model.language_model.args.sliding_window)
+    teacher = head_logits(model, view.hidden.reshape(-1, view.hidden.shape[-1])[places])
+    hidden, states = view.hidden, []
+    for k in range(1, UNROLLED_STEPS + 1):
+        # Rolled past the end, tokens of the row's beginning come in; no place there has weight.
+        state, hidden = assistant(mx.roll(view.embedded, -k, axis=1), hidden, view.shared_kv, 1, masks)
+        states.append(state.reshape(-1, state.shape[-1])[mx.maximum(places - k, 0)])
+    return teacher, *states
+
+
+def round_masks(length: int, window: int) -> dict[str, mx.array]:
+    """Row r sees keys up to r; in sliding layers the last window + 1 of them, as in decoding."""
+    distance = mx.arange(length)[:, None] - mx.arange(length)[None]
+    return {"full_attention": distance >= 0, "sliding_attention": (distance >= 0) & (distance <= window)}
+
+
+def distillation_loss(assistant: Assistant, model: gemma4.Model, *batch: mx.array) -> mx.array:
+    """Summed cross entropy against the target's distribution, over all draft steps."""
+    tokens, places, _, step_weights = batch
+    teacher, *states = unroll(assistant, model, tokens, places)
+    probs = softmax(mx.stop_gradient(teacher))
+    total = mx.array(0.0)
+    for state, weights in zip(states, step_weights):
+        logits = assistant.model.embed_tokens.as_linear(state)
+        total = total + ((logsumexp(logits) - (probs * logits).sum(-1)) * weights).sum()
+    return total
+
+
+def acceptance_by_position(assistant: Assistant, model: gemma4.Model, batches: list[DraftBatch]) -> list[float]:
+    """Share of rounds, started at every token of a reply, whose first 1, 2, ... greedy drafts are right."""
+    right, rounds = np.zeros(UNROLLED_STEPS), np.zeros(UNROLLED_STEPS)
+    for batch in batches:
+        _, *states = unroll(assistant, model, batch.tokens, batch.places)
+        places, weights = np.array(batch.places), np.array(batch.step_weights)
+        alive = np.ones(batch.tokens.size, bool)
+        for k, state in enumerate(states):
+            hits = np.array(mx.argmax(assistant.logits(state), axis=-1) == batch.targets)
+            starts, is_round = np.maximum(places - k - 1, 0), weights[k] > 0
+            alive[starts[is_round & ~hits]] = False
+            right[k] += alive[starts[is_round]].sum()
+            rounds[k] += is_round.sum()
+    return [round(float(share), 3) for share in right / np.maximum(rounds, 1)]
+
+
+def run(target: Path, folder: Path, work: Path, steps: int) -> None:
+    """One process's part of the distillation."""
+    ring = Ring()
+    corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
+    mx.random.seed(SEED)
+    assistant = new_assistant()
+    plan = Plan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "assistant.safetensors")
+    learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
+    replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
+    source = OwnReplySource(replies, ConversationSource(corpus, tokenizer, SEED), tokenizer, SEED)
+    batches = endless_batches(source, BATCH_TOKENS, SEED)
+    for _ in range(learner.step):
+        next(batches)
+    asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]
+    scored: list[DraftBatch] = []
+    if ring.rank == 0:
+        own = [(question, reply) for question, _, reply in greedy_replies(model, tokenizer, asked)]
+        scored = [make_draft_batch([encode_conversation(tokenizer, [turn])]) for turn in own]
+    started, losses = time.perf_counter(), []
+    while not learner.is_done:
+        samples = next(batches)
+        losses.append(learner.learn(*make_draft_batch(samples[ring.rank :: ring.size]).arrays()))
+        if learner.step % LOG_EVERY == 0:
+            pace = (time.perf_counter() - started) / LOG_EVERY
+            ring.log(f"step {learner.step} loss {sum(losses) / len(losses):.4f} s/step {pace:.2f}")
+            started, losses = time.perf_counter(), []
+        if learner.step % SAVE_EVERY == 0 or learner.is_done:
+            learner.save()
+        if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
+            ring.log(f"held-out acceptance: {acceptance_by_position(assistant, model, scored)}")
+    if ring.rank == 0:
+        drafts = [make_draft_batch(next(batches)) for _ in range(CENTROID_BATCHES)]
+        finish(assistant, model, drafts, folder, ring)
+
+
+def finish(assistant: Assistant, model: gemma4.Model, batches: list[DraftBatch], folder: Path, ring: Ring) -> None:
+    """Fit the centroid head to the assistant's states, and write the assistant."""
+    hidden, tokens = [], []
+    for batch in batches:
+        teacher, *states = unroll(assistant, model, batch.tokens, batch.places)
+        best = np.array(mx.argmax(teacher, axis=-1))
+        for state, weights in zip(states, np.array(batch.step_weights)):
+            hidden.append(np.array(state)[weights > 0])
+            tokens.append(best[weights > 0])
+    all_hidden, all_tokens = mx.array(np.concatenate(hidden)), mx.array(np.concatenate(tokens))
+    table = assistant.model.embed_tokens.weight
+    ordering = balanced_clusters(np.array(table), CENTROIDS)
+    centroids = fit_centroids(all_hidden, all_tokens, table, ordering, CENTROIDS)
+    share = recall(all_hidden, all_tokens, centroids, ordering, CENTROID_TOP_K)
+    ring.log(f"the right token is in the top {CENTROID_TOP_K} of {CENTROIDS} clusters for {share:.4f} of drafts")
+    save_assistant(assistant, centroids, mx.array(ordering), folder)
+
+
+def main() -> None:
+    """The command line of one process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    arguments = parser.parse_args()
+    with fast_ops():
+        run(arguments.target, arguments.folder, arguments.work, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
