@@ -96,9 +96,9 @@ def reply_line(stats: ReplyStats, reason: FinishReason | None) -> str:
     if stats.tokens_per_s is not None:
         parts.append(f"{speed(stats.tokens_per_s).strip()} tok/s")
     if stats.acceptance is not None:
-        parts.append(f"{percent(stats.acceptance).strip()} accepted")
+        parts.append(f"{percent(stats.acceptance).strip()} acc")
     if stats.tokens_per_round is not None:
-        parts.append(f"{per_round(stats.tokens_per_round)} tok/round")
+        parts.append(f"{per_round(stats.tokens_per_round)} tok/rd")
     if stats.speedup is not None:
         parts.append(times(stats.speedup) + (" slower" if is_slower(stats.speedup) else ""))
     if stats.ttft_s is not None:

@@ -52,7 +52,7 @@ async def test_a_message_is_sent_and_the_reply_streams() -> None:
         story.engine.say("day.")
         await story.until_seen("Good day.")
         story.engine.finish(text=" Bye.")
-        await story.until_seen("Good day. Bye.", "8 tok · ", "75% accepted", "4.0 tok/round", "TTFT")
+        await story.until_seen("Good day. Bye.", "8 tok · ", "75% acc", "4.0 tok/rd", "TTFT")
         assert story.state == "ready"
         await story.send("And then?")
         assert [each.text for each in story.engine.requests[-1].messages] == [

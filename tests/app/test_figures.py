@@ -19,7 +19,7 @@ def stats(plain_s: float, drafting_s: float) -> ReplyStats:
 
 
 def test_the_line_under_a_reply() -> None:
-    line = "8 tok · 13.3 tok/s · 75% accepted · 1.6 tok/round · 2.00× · TTFT 0.41 s"
+    line = "8 tok · 13.3 tok/s · 75% acc · 1.6 tok/rd · 2.00× · TTFT 0.41 s"
     assert figures.reply_line(stats(0.1, 0.2), "stop") == line
     assert figures.reply_line(stats(0.1, 0.2), "cancelled") == f"{line} · stopped"
     assert figures.reply_line(stats(0.1, 0.2), "length") == f"{line} · reached the token limit"
@@ -30,7 +30,7 @@ def test_the_line_under_a_reply() -> None:
 def test_only_what_was_measured_is_named() -> None:
     plain = ReplyStats(PlainPace())
     plain.add(a_round(is_plain=True, round_s=0.1))
-    assert figures.reply_line(plain, "stop") == "1 tok · 10.0 tok/s · 1.0 tok/round · TTFT 0.41 s"
+    assert figures.reply_line(plain, "stop") == "1 tok · 10.0 tok/s · 1.0 tok/rd · TTFT 0.41 s"
 
 
 @pytest.mark.parametrize("value", [None, 0.0, 0.04, 9.96, 58.3, 99.94, 99.96, 412.0, 9999.0])

@@ -73,12 +73,3 @@ def greedy_replies(
         for (question, entry, _), answer in zip(group, answers):
             replies.append((question, entry, tokenizer.decode(answer, skip_special_tokens=False).strip()))
     return replies
-
-
-def fact_accuracy(
-    model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus
-) -> tuple[float, list[tuple[str, str]]]:
-    """Share of held-out factual questions whose greedy reply has every `must`; and all other replies."""
-    replies = greedy_replies(model, tokenizer, corpus.held_out("fact"))
-    wrong = [(question, reply) for question, entry, reply in replies if not all(m in reply for m in entry.must)]
-    return 1 - len(wrong) / len(replies), wrong

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx_lm.models import gemma4_text
@@ -74,12 +74,12 @@ def _(_primals: Any, cotangent: mx.array, p: mx.array) -> mx.array:
 
 
 @mx.compile
-def _softcap(cap: float, x: mx.array) -> mx.array:
+def _softcap(cap: mx.array, x: mx.array) -> mx.array:
     return cap * _tanh(x / cap)
 
 
 @mx.compile
-def _softcap_vjp(cap: float, cotangent: mx.array, output: mx.array) -> mx.array:
+def _softcap_vjp(cap: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * (1 - (output / cap) * (output / cap))
 
 
@@ -108,7 +108,7 @@ def _(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     """Per row: -log softmax(logits)[target]."""
-    return logsumexp(logits) - mx.take_along_axis(logits, targets[..., None], -1).squeeze(-1)
+    return cast(mx.array, logsumexp(logits)) - mx.take_along_axis(logits, targets[..., None], -1).squeeze(-1)
 
 
 def attention(
@@ -131,7 +131,7 @@ def attention(
         mask = mx.arange(length)[:, None] >= mx.arange(span)[None]
     if mask is not None:
         scores = scores + mx.where(mask, 0.0, MASKED)
-    weights = softmax(scores).reshape(batch, heads * length, span)
+    weights = cast(mx.array, softmax(scores)).reshape(batch, heads * length, span)
     return (weights @ values[:, 0]).reshape(batch, heads, length, size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 from mlx_lm.models import gemma4
@@ -27,7 +27,8 @@ class TargetView:
 def head_logits(model: gemma4.Model, hidden: mx.array) -> mx.array:
     """Scores over the vocabulary for hidden states after the final norm."""
     text = model.language_model
-    return softcap(mx.array(text.final_logit_softcapping), text.model.embed_tokens.as_linear(hidden))
+    scores = text.model.embed_tokens.as_linear(hidden)
+    return cast(mx.array, softcap(mx.array(text.final_logit_softcapping), scores))
 
 
 def answer_logits(model: gemma4.Model, tokens: mx.array, rows: mx.array) -> mx.array:

@@ -66,7 +66,7 @@ def unroll(assistant: Assistant, model: gemma4.Model, tokens: mx.array, places: 
     hidden, states = view.hidden, []
     for k in range(1, UNROLLED_STEPS + 1):
         # Rolled past the end, tokens of the row's beginning come in; no place there has weight.
-        state, hidden = assistant(mx.roll(view.embedded, -k, axis=1), hidden, view.shared_kv, 1, masks)
+        state, hidden = assistant(mx.roll(view.embedded, -k, 1), hidden, view.shared_kv, 1, masks)
         states.append(state.reshape(-1, state.shape[-1])[mx.maximum(places - k, 0)])
     return teacher, *states
 
