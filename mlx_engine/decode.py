@@ -67,7 +67,7 @@ class Committed:
     """One round's outcome."""
 
     token_ids: tuple[int, ...]
-    """In order, without the stop token; the first `accepted` of them were drafted."""
+    """In order; a stop token is the last. The first `accepted` of them were drafted."""
     drafted: int
     accepted: int
     """Drafts that stood and are part of the reply: those behind a stop token do not count."""
@@ -185,10 +185,10 @@ def finish_round(session: Session, plan: Plan, pending: Pending, ahead: Pending 
     """Read a round's outcome, cut it behind a stop token, roll the caches back once, and commit."""
     accepted, token, *draft = _read(session, pending.outcome)
     run = (*draft[:accepted], token)
-    stop = next((index for index, token in enumerate(run) if token in plan.stop_tokens), None)
-    committed = run[:stop]
+    end = next((index for index, token in enumerate(run, 1) if token in plan.stop_tokens), None)
+    committed = run[:end]
     reason: FinishReason | None = None
-    if stop is not None:
+    if end is not None:
         reason = "stop"
     elif len(committed) == budget:
         reason = "length"

@@ -90,7 +90,8 @@ class Engine:
             round_s = self._lap_s()
             control.draft_length.observe(done.drafted, len(done.token_ids), round_s)
             elapsed_s = self._committed_at_s - submitted_at_s
-            self._emit(self._round(request.id, done, text.add(done.token_ids), round_s, elapsed_s))
+            said = done.token_ids[:-1] if done.reason == "stop" else done.token_ids
+            self._emit(self._round(request.id, done, text.add(said), round_s, elapsed_s))
             if done.reason:
                 self._emit(self._finished(request.id, done.reason, text.finish()))
         mx.clear_cache()

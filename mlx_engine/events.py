@@ -114,7 +114,7 @@ class Round(msgspec.Struct, frozen=True, tag="round"):
     text: str
     """Text to append; it may lag behind the tokens where a character spans several."""
     token_ids: tuple[int, ...]
-    """Committed, in order; the first `accepted` of them were drafted. A stop token is not among them."""
+    """Committed, in order; the first `accepted` of them were drafted. A stop token, if any, is the last."""
     drafted: int
     """Tokens the drafter proposed; 0 in a plain round."""
     accepted: int

@@ -184,9 +184,13 @@ def test_stop_tokens_of_the_folder_are_honoured(pair: tuple[Path, Path], tmp_pat
     stop = said[6]
     folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stop, "do_sample": False}))
-    emitted = Rig(folder, pair[1]).ask(Generate(1, HELLO, max_tokens=12))
-    assert token_ids(emitted) == said[: said.index(stop)]
+    stopping = Rig(folder, pair[1])
+    emitted = stopping.ask(Generate(1, HELLO, max_tokens=12))
+    assert token_ids(emitted) == said[: said.index(stop) + 1]
     assert only(events.Finished, emitted)[0].reason == "stop"
+    text = "".join(event.text for event in emitted if isinstance(event, events.Round | events.Finished))
+    stream = stopping.engine._format.stream()
+    assert text == stream.add(said[: said.index(stop)]) + stream.finish(), "the stop token itself is not text"
 
 
 @pytest.mark.parametrize("length", [0, 4])

@@ -70,19 +70,19 @@ def test_a_stop_token_inside_an_accepted_run_cuts_it() -> None:
     done = rounds(
         target, drafter, PROMPT, 50, 4, stop_tokens=STOP, on_round=lambda _, s: frontiers.append(s.cache.frontier)
     )
-    assert [r.token_ids for r in done] == [(5, 6)]
-    assert (done[0].accepted, done[0].reason) == (2, "stop")
-    assert frontiers == [len(PROMPT) + 2], "nothing behind the stop token is kept"
+    assert [r.token_ids for r in done] == [(5, 6, 1)]
+    assert (done[0].accepted, done[0].reason) == (3, "stop")
+    assert frontiers == [len(PROMPT) + 3], "nothing behind the stop token is kept"
 
 
 def test_a_stop_token_from_the_target_ends_the_reply() -> None:
     done = rounds(chain(5, 1), points((4, 5)), PROMPT, 50, 1, stop_tokens=STOP)
-    assert [(r.token_ids, r.reason) for r in done] == [((5,), "stop")]
+    assert [(r.token_ids, r.reason) for r in done] == [((5, 1), "stop")]
 
 
 def test_the_first_token_may_stop() -> None:
     done = rounds(chain(1), points((4, 1)), PROMPT, 50, 3, stop_tokens=STOP)
-    assert [(r.token_ids, r.accepted, r.reason) for r in done] == [((), 0, "stop")]
+    assert [(r.token_ids, r.accepted, r.reason) for r in done] == [((1,), 1, "stop")]
 
 
 @pytest.mark.parametrize("length", [0, 1, 4])
