@@ -39,8 +39,8 @@ def test_with_the_network(layout: str, plain: list[int], length: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "least", "most"),
-    [(1.0, 1.0, 1.0), (0.8, 0.3, 0.95), (0.2, 0.01, 0.35), (0.0, 0.0, 0.0)],
-    ids=["right always", "right often", "right seldom", "right never"],
+    [(0.8, 0.2, 0.95), (0.2, 0.01, 0.35), (0.0, 0.0, 0.0)],
+    ids=["right often", "right seldom", "right never"],
 )
 @pytest.mark.parametrize("length", range(1, 17))
 def test_with_an_oracle(
@@ -49,7 +49,7 @@ def test_with_an_oracle(
     drafter = OracleDrafter(len(PROMPT), plain, right, tiny.VOCAB)
     done = rounds(tiny.target(layout), drafter, PROMPT, TOKENS, length)
     assert tokens(done) == plain
-    assert least * (1 / length if right == 0.2 else 1) <= _acceptance(done) <= most
+    assert least <= _acceptance(done) <= most
 
 
 @pytest.mark.slow

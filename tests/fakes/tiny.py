@@ -40,6 +40,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "31b": {"layers": 2, "num_key_value_heads": 4, "num_global_key_value_heads": 2, **K_EQ_V},
     "12b-unified": {"layers": 2, "num_global_key_value_heads": 1, **K_EQ_V},
 }  # fmt: skip
+SEEDS = {"31b": 2}
+"""Where the first seed gives a network that soon repeats itself."""
 
 
 def text_config(layout: str) -> dict[str, Any]:
@@ -49,10 +51,10 @@ def text_config(layout: str) -> dict[str, Any]:
     return COMMON | own | {"layer_types": kinds, "num_hidden_layers": len(kinds)}
 
 
-def target(layout: str, seed: int = 0, **changes: Any) -> Gemma4Target:
+def target(layout: str, **changes: Any) -> Gemma4Target:
     """A random target whose scores are far from flat."""
     model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text_config(layout) | changes))
-    randomise(model, seed)
+    randomise(model, SEEDS.get(layout, 0))
     return Gemma4Target(model)
 
 
