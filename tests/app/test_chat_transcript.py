@@ -18,6 +18,8 @@ from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.turn import Reply, Turn
 from tests.app.pilot import Story, chat, wait_until
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = """\
 # A title
 

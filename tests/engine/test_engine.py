@@ -23,6 +23,8 @@ from mlx_engine.events import Generate, Load, Message, SamplingOptions
 from mlx_engine.stats import PlainPace, ReplyStats
 from tests.fakes.folders import write_pair
 
+pytestmark = pytest.mark.slow
+
 CONTEXT = 512
 HELLO = (Message("user", "Hello there, how are you?"),)
 

@@ -16,6 +16,8 @@ from mlx_engine.sampling import Randomness
 from mlx_engine.target import Gemma4Target, load_target
 from tests.engine.helpers import GREEDY, rounds, tokens
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 LAYOUTS = ("e2b", "e4b", "26b-a4b", "31b", "12b-unified")
 TARGET_TOLERANCE = 1e-3
