@@ -196,11 +196,6 @@ class TargetCache:
         """What the assistant attends to: the last owning layer of each type, live."""
         return {kind: self.layers[index].view() for kind, index in self._last_of_type.items()}
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all buffers."""
-        return sum(layer.nbytes for layer in self.layers)
-
     def arrays(self) -> list[mx.array]:
         """Everything to be evaluated for the cache to be up to date."""
         return [array for layer in self.layers if layer.offset for array in layer.view()]

@@ -24,10 +24,6 @@ class Distribution:
     probs: mx.array | None
     """(rows, vocab) float32."""
 
-    def prefix(self, rows: int) -> Distribution:
-        """The first `rows` rows."""
-        return Distribution(self.tokens[:rows], None if self.probs is None else self.probs[:rows])
-
 
 class Randomness:
     """Keys for one reply: the same seed gives the same keys in the same order, without asking the device."""

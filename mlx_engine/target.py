@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 from mlx_lm.models import gemma4, gemma4_text
 
 from mlx_engine import checkpoint
@@ -111,11 +110,6 @@ class Gemma4Target:
         """See Target."""
         body = self._model.model
         return body.embed_tokens(tokens) * body.embed_scale
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the weights."""
-        return sum(array.nbytes for _, array in tree_flatten(self._model.parameters()))
 
     @property
     def dtype_name(self) -> str:

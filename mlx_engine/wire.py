@@ -6,7 +6,6 @@ from typing import IO, Any
 
 import msgspec
 
-PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 256 << 20
 """A conversation of any length fits; a stray writer on the pipe is noticed before it fills the memory."""
 
