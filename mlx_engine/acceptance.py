@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from mlx_engine.sampling import Distribution, Randomness, draw
+from mlx_engine.sampling import Distribution, draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +25,22 @@ class Verdict:
     """(1,) int32: the target's own token after them (residual or bonus)."""
 
 
-def accept(draft: Distribution, target: Distribution, randomness: Randomness) -> Verdict:
-    """Judge K drafts by the target's K + 1 rows; row i is the target's distribution at draft i."""
+def accept(draft: Distribution, target: Distribution, keys: tuple[mx.array, mx.array]) -> Verdict:
+    """Judge K drafts by the target's K + 1 rows; row i is the target's distribution at draft i.
+
+    keys: for the chances of the drafts, and for the token after them. Where the target's rows are one-point
+    distributions (greedy and coupled sampling) the rule is equality, and nothing is left to chance.
+    """
     length = len(draft.tokens)
     if target.probs is None:
         accepted = _leading(draft.tokens == target.tokens[:length])
         return Verdict(accepted, mx.take(target.tokens, accepted[None]))
     if length == 0:
         return Verdict(mx.array(0, dtype=mx.int32), target.tokens[:1])
-    stands = _stands(draft, target.probs[:length], randomness.next_key())
+    stands = _stands(draft, target.probs[:length], keys[0])
     accepted = _leading(stands)
     weights = _next_weights(draft, target.probs, accepted)
-    return Verdict(accepted, draw(weights, randomness.next_key()))
+    return Verdict(accepted, draw(weights, keys[1]))
 
 
 def _stands(draft: Distribution, p: mx.array, key: mx.array) -> mx.array:

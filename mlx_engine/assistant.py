@@ -20,6 +20,7 @@ from mlx_engine import checkpoint
 from mlx_engine.errors import ModelFolderError
 
 MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
+CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")
 
 SharedKV = dict[str, tuple[mx.array, mx.array]]
 """Keys and values, each (1, kv_heads, length, head_dim), by layer type; the target's, never copied."""
@@ -141,8 +142,12 @@ class Assistant(nn.Module):
         return ids, (rows @ hidden[..., None]).squeeze(-1)
 
 
-def load_assistant(folder: Path) -> Assistant:
-    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder. Raises ModelFolderError."""
+def load_assistant(folder: Path, bits: int | None = None) -> Assistant:
+    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to so many.
+
+    A centroid head stays as it is: it is a small part of a small drafter, and reads single rows of its table.
+    Raises ModelFolderError.
+    """
     config = checkpoint.read_config(folder)
     if config.get("model_type") not in MODEL_TYPES:
         raise ModelFolderError(
@@ -161,4 +166,7 @@ def load_assistant(folder: Path) -> Assistant:
         ordering = weights["masked_embedding.token_ordering"]
         weights["masked_embedding.token_ordering"] = ordering.astype(mx.int32)
     checkpoint.fill_module(assistant, weights, config, folder)
+    if bits:
+        has_centroids = assistant.config.use_ordered_embeddings
+        checkpoint.quantize(assistant, bits, kept=CENTROID_HEAD if has_centroids else ())
     return assistant

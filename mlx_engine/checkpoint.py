@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ ITEM_BYTES = {
 }  # fmt: skip
 MAX_DIMENSIONS = 8
 CODE_KEYS = ("model_file", "auto_map")
+QUANTIZATION_GROUP = 64
+"""What published MLX conversions use."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -188,6 +190,18 @@ def fill_module(
             )
     module.load_weights(list(weights.items()))
     module.eval()
+    mx.eval(module.parameters())
+
+
+def quantize(module: nn.Module, bits: int, kept: Collection[str] = ()) -> None:
+    """Quantize a loaded module in groups of 64, apart from the submodules whose paths begin with one of `kept`."""
+
+    def predicate(path: str, layer: nn.Module) -> bool:
+        if not hasattr(layer, "to_quantized") or path.startswith(tuple(kept)):
+            return False
+        return layer.weight.shape[-1] % QUANTIZATION_GROUP == 0
+
+    nn.quantize(module, group_size=QUANTIZATION_GROUP, bits=bits, class_predicate=predicate)
     mx.eval(module.parameters())
 
 

@@ -46,7 +46,7 @@ class EngineHandle(Protocol):
         """End the running reply at its next round."""
         ...
 
-    def set_draft_length(self, draft_length: int) -> None:
+    def set_draft_length(self, draft_length: events.DraftSetting) -> None:
         """Change the running reply's draft length from its next round on."""
         ...
 
@@ -110,7 +110,7 @@ class EngineClient:
         """See EngineHandle."""
         self._send(events.Cancel())
 
-    def set_draft_length(self, draft_length: int) -> None:
+    def set_draft_length(self, draft_length: events.DraftSetting) -> None:
         """See EngineHandle."""
         self._send(events.SetDraftLength(draft_length))
 

@@ -4,7 +4,7 @@ A round, in the order of the papers (Leviathan et al. 2023; Chen et al. 2023):
 
     propose   the drafter proposes K tokens to follow the frontier
     verify    the target reads the frontier's token and the K drafts in one pass: K + 1 rows
-    accept    the rejection rule keeps a prefix of the drafts and draws the token after it
+    accept    the rule keeps a prefix of the drafts and adds the target's own token after it
     roll back the caches forget the rows of the drafts that fell, once
     commit    what was accepted becomes part of the reply, and only then is it emitted
 
@@ -18,30 +18,25 @@ Knows nothing of text, files, processes or clocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import mlx.core as mx
 
 from mlx_engine.acceptance import accept
-from mlx_engine.draft_length import DraftLength
 from mlx_engine.drafters import Drafter, Frontier
 from mlx_engine.events import FinishReason
-from mlx_engine.kv_cache import TargetCache
-from mlx_engine.sampling import Distribution, Randomness, Sampler
+from mlx_engine.prefix import PrefixCache
+from mlx_engine.sampling import NOTHING_DRAFTED, Sampler, Use, history_after, history_rows
 from mlx_engine.target import Target
-
-PREFILL_CHUNK_TOKENS = 512
-"""Long enough to keep the device busy, short enough that a stop is noticed within a step."""
 
 
 class Control(Protocol):
-    """What a person may change while a reply is being made; looked at between rounds."""
+    """What decides while a reply is being made; asked between rounds."""
 
-    @property
-    def draft_length(self) -> DraftLength:
-        """What decides the length of each round."""
+    def next_length(self) -> int:
+        """Tokens to draft in the next round; 0 is a plain round. Asking changes nothing."""
         ...
 
     @property
@@ -55,11 +50,12 @@ class Plan:
     """What one reply needs to know: how to draw tokens, when to end, and who may change its course."""
 
     sampler: Sampler
-    randomness: Randomness
     stop_tokens: frozenset[int]
     max_tokens: int
     """At most this many tokens are committed; at least 1."""
     control: Control
+    marks: tuple[int, ...] = ()
+    """Positions in the prompt where a later prompt may part from it; see PrefixCache.prefill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +74,11 @@ class Committed:
 
 @dataclass(slots=True)
 class Session:
-    """One conversation's place on the device: the pair, the cache, and what was counted on the way."""
+    """One reply's place on the device: the pair, what was read so far, and what was counted on the way."""
 
     target: Target
     drafter: Drafter | None
-    cache: TargetCache
+    prefix: PrefixCache
     target_passes: int = 0
     host_syncs: int = 0
 
@@ -96,6 +92,8 @@ class Pending:
     """(1, length + 1, hidden)"""
     token: mx.array
     """(1,): the target's own token after the accepted drafts."""
+    seen: mx.array | None
+    """(length + 1, vocab) bool: what the reply holds before each row."""
     outcome: mx.array
     """(length + 2,): how many drafts were accepted, that token, and the drafts."""
     is_pipelined: bool
@@ -103,20 +101,19 @@ class Pending:
 
     def frontier(self, accepted: int) -> Frontier:
         """The frontier that this round leaves behind."""
-        return Frontier(self.token, self.hidden[:, accepted : accepted + 1])
+        here = slice(accepted, accepted + 1)
+        seen = None if self.seen is None else history_after(self.seen[here], self.token)
+        return Frontier(self.token, self.hidden[:, here], seen)
 
 
 def generate(
-    session: Session,
-    prompt: Sequence[int],
-    plan: Plan,
-    on_prefill: Callable[[int], None] = lambda done_tokens: None,
+    session: Session, plan: Plan, on_prefill: Callable[[int], None] = lambda done_tokens: None
 ) -> Iterator[Committed]:
-    """Make one reply: yield each round as it is committed; the last one carries the reason.
+    """Make one reply to the prompt that `session.prefix` was resumed with.
 
-    prompt: at least two token ids more than the cache holds.
+    Yields each round as it is committed; the last one carries the reason.
     """
-    frontier = prefill(session, prompt, plan, on_prefill)
+    frontier = prefill(session, plan, on_prefill)
     if frontier is None:
         yield Committed((), 0, 0, False, "cancelled")
         return
@@ -135,40 +132,45 @@ def generate(
         pending = ahead
 
 
-def prefill(
-    session: Session, prompt: Sequence[int], plan: Plan, on_prefill: Callable[[int], None]
-) -> Frontier | None:
+def prefill(session: Session, plan: Plan, on_prefill: Callable[[int], None]) -> Frontier | None:
     """Read the prompt up to its last token, which becomes the frontier; None if cancelled between chunks.
 
     Stopping one short gives the first round what every round starts from: an unread token and the
     hidden state before it. The vocabulary projection is never computed for a prompt.
     """
-    assert session.cache.frontier < len(prompt) - 1, "the hidden state before the frontier has to be read anew"
-    for begin in range(session.cache.frontier, len(prompt) - 1, PREFILL_CHUNK_TOKENS):
-        if plan.control.is_cancelled:
-            return None
-        chunk = prompt[begin : min(begin + PREFILL_CHUNK_TOKENS, len(prompt) - 1)]
-        hidden = session.target.forward(mx.array([chunk], dtype=mx.int32), session.cache)[:, -1:]
-        mx.eval(hidden, session.cache.arrays())
-        on_prefill(begin + len(chunk))
-    return Frontier(mx.array([prompt[-1]], dtype=mx.int32), hidden)
+    prefix = session.prefix
+    prompt = prefix.tokens
+    readers = [prefix.prefill(plan.marks)]
+    if session.drafter:
+        readers.append(session.drafter.prefill(prompt, plan.marks))
+    for reader in readers:
+        for _ in reader:
+            on_prefill(prefix.cache.frontier)
+            if plan.control.is_cancelled:
+                return None
+    assert prefix.hidden is not None, "resume leaves a token to read"
+    seen = mx.zeros((1, session.target.facts.vocab_size), mx.bool_) if plan.sampler.needs_history else None
+    return Frontier(mx.array(prompt[-1:], dtype=mx.int32), prefix.hidden, seen)
 
 
 def begin_round(
     session: Session, plan: Plan, frontier: Frontier, length: int, is_pipelined: bool = False
 ) -> Pending:
-    """Propose `length` tokens, verify them, apply the rejection rule: all on the device, nothing read."""
-    draft = Distribution(mx.array([], dtype=mx.int32), None)
+    """Propose `length` tokens, verify them, apply the rule: all on the device, nothing read."""
+    sampler, cache = plan.sampler, session.prefix.cache
+    position = cache.frontier + 1
+    draft = NOTHING_DRAFTED
     if length and session.drafter:
-        draft = session.drafter.propose(frontier, session.cache, length, plan.sampler, plan.randomness)
+        draft = session.drafter.propose(session.prefix.tokens, frontier, cache, length, sampler)
     rows = mx.concatenate([frontier.token, draft.tokens])
-    hidden = session.target.forward(rows[None], session.cache)
-    target = plan.sampler.draw(session.target.logits(hidden), plan.randomness)
-    verdict = accept(draft, target, plan.randomness)
+    hidden = session.target.forward(rows[None], cache)
+    seen = history_rows(frontier.seen, draft.tokens)
+    target = sampler.draw(session.target.logits(hidden), position, Use.TARGET, seen)
+    verdict = accept(draft, target, (sampler.key(position, Use.ACCEPT), sampler.key(position, Use.RESIDUAL)))
     outcome = mx.concatenate([verdict.accepted[None], verdict.token, draft.tokens])
     mx.async_eval(outcome, hidden)
     session.target_passes += 1
-    return Pending(length, hidden, verdict.token, outcome, is_pipelined)
+    return Pending(length, hidden, verdict.token, seen, outcome, is_pipelined)
 
 
 def begin_ahead(session: Session, plan: Plan, pending: Pending, budget: int) -> Pending | None:
@@ -195,9 +197,15 @@ def finish_round(session: Session, plan: Plan, pending: Pending, ahead: Pending 
     elif plan.control.is_cancelled:
         reason = "cancelled"
     stood = min(accepted, len(committed))
-    rows_ahead = 1 if ahead and reason else 0
-    session.cache.rollback(pending.length - stood + rows_ahead)
+    _rollback(session, fallen=pending.length - stood, rows_ahead=1 if ahead and reason else 0)
+    session.prefix.tokens.extend(committed)
     return Committed(committed, pending.length, stood, pending.is_pipelined, reason)
+
+
+def _rollback(session: Session, fallen: int, rows_ahead: int) -> None:
+    session.prefix.cache.rollback(fallen + rows_ahead)
+    if session.drafter:
+        session.drafter.rollback(fallen)
 
 
 def _read(session: Session, outcome: mx.array) -> list[int]:
@@ -206,5 +214,7 @@ def _read(session: Session, outcome: mx.array) -> list[int]:
 
 
 def _next_length(session: Session, plan: Plan, budget: int) -> int:
-    """The next round's length: nothing without a drafter, and no draft that the budget would cut off."""
-    return min(plan.control.draft_length.next_length(), budget - 1) if session.drafter else 0
+    """The next round's length: no draft that the budget would cut off, none that the drafter has not got."""
+    if session.drafter is None:
+        return 0
+    return session.drafter.reach(session.prefix.tokens, min(plan.control.next_length(), budget - 1))

@@ -11,9 +11,13 @@ from typing import Literal
 import msgspec
 
 MAX_DRAFT_LENGTH = 16
-DEFAULT_DRAFT_LENGTH = 4
 
 FinishReason = Literal["stop", "length", "cancelled"]
+SamplingRule = Literal["rejection", "coupled"]
+DraftSetting = int | Literal["auto"]
+"""Tokens drafted per round, 0 to 16, where 0 is plain decoding; or as many as pay, by what is measured."""
+LOOKUP = "lookup"
+"""In place of a drafter's folder: prompt lookup, which needs no weights."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -32,8 +36,15 @@ class SamplingOptions(msgspec.Struct, frozen=True):
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: float | None = None
     """Keep the smallest set of likeliest tokens that holds this probability; 1 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens at least this share as likely as the likeliest; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Makes tokens that the reply already holds less likely (above 1) or likelier; 1 changes nothing."""
     seed: int | None = None
     """The same seed, prompt and settings give the same reply. None: a new one every time."""
+    rule: SamplingRule = "rejection"
+    """Both are exact. `rejection` accepts most drafts; with `coupled` a seed gives the same words however
+    they were drafted."""
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -42,10 +53,13 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     id: int
     messages: tuple[Message, ...]
     sampling: SamplingOptions = SamplingOptions()
-    draft_length: int = DEFAULT_DRAFT_LENGTH
-    """Tokens drafted per round, 0 to 16; 0 is plain decoding."""
+    draft_length: DraftSetting = "auto"
     max_tokens: int | None = None
     """At most this many tokens; None: up to the end of the context."""
+    is_thinking: bool = False
+    """Let the model think before it answers."""
+    measures_plain: bool = True
+    """Make a few plain rounds now and then, so that speedup has something measured to divide by."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -53,16 +67,24 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 
 class SetDraftLength(msgspec.Struct, frozen=True, tag="set_draft_length"):
-    """Draft this many tokens from the next round on, 0 to 16."""
+    """Draft this many tokens from the next round on."""
 
-    draft_length: int
+    draft_length: DraftSetting
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Load a pair. `drafter` None: no drafter, plain decoding only."""
+    """Load a pair."""
 
     target: str
+    """Its folder."""
     drafter: str | None
+    """The folder of an assistant or of a smaller model, or LOOKUP. None: plain decoding only."""
+    drafter_bits: int | None = None
+    """Quantize the drafter's weights to 4 or 8 bits while loading; None: as they are."""
+    estimates_folder: str | None = None
+    """Where what was learned about draft lengths is kept from run to run; None: nowhere."""
+    start_length: int | None = None
+    """The length that `auto` begins with when it knows nothing; None: by the kind of GPU."""
 
 
 Command = Load | Generate | Cancel | SetDraftLength
@@ -75,12 +97,21 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     what: str
 
 
+class Notice(msgspec.Struct, frozen=True, tag="notice"):
+    """Something to be told that stops nothing."""
+
+    message: str
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The pair is loaded and warm."""
 
     target: str
     """Name of the target's folder."""
     drafter: str | None
+    """Name of its folder, or LOOKUP."""
+    start_length: int
+    """The length that `auto` begins with when it knows nothing."""
     precision: str
     """Of the target's weights, in words: `float32`, `bfloat16`, `4-bit`."""
     context_tokens: int
@@ -112,7 +143,9 @@ class Round(msgspec.Struct, frozen=True, tag="round"):
 
     id: int
     text: str
-    """Text to append; it may lag behind the tokens where a character spans several."""
+    """Text to append to the answer; it may lag behind the tokens where a character spans several."""
+    thinking: str
+    """Text to append to the thoughts."""
     token_ids: tuple[int, ...]
     """Committed, in order; the first `accepted` of them were drafted. A stop token, if any, is the last."""
     drafted: int
@@ -136,7 +169,9 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     id: int
     reason: FinishReason
     text: str
-    """What was still held back; append it."""
+    """What was still held back of the answer; append it."""
+    thinking: str
+    """What was still held back of the thoughts."""
     target_passes: int
     """Passes of the target made to decode this reply, the prompt not counted."""
     host_syncs: int
@@ -157,5 +192,5 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
     message: str
 
 
-Event = Loading | Ready | Started | Prefilled | Round | Finished | Failed | Died
+Event = Loading | Notice | Ready | Started | Prefilled | Round | Finished | Failed | Died
 """Engine to front end."""

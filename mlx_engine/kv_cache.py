@@ -2,7 +2,8 @@
 
 Both caches hold rows in the order of their positions in one buffer with room to spare, so that
 forgetting the newest rows is moving a number: nothing is copied, and nothing that is still needed has
-been overwritten. (A ring buffer overwrites the oldest row with a row that may yet be rejected.)
+been overwritten. (A ring buffer overwrites the oldest row with a row that may yet be rejected.) Sliding caches
+forget the oldest rows all the same; a snapshot brings those back that a conversation may return to.
 
 The layer caches speak the protocol that mlx-lm's layers expect: `offset`, `update_and_fetch`, `make_mask`.
 """
@@ -10,6 +11,7 @@ The layer caches speak the protocol that mlx-lm's layers expect: `offset`, `upda
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import mlx.core as mx
@@ -25,6 +27,16 @@ ROLLBACK_RESERVE_ROWS = 32
 Rows = tuple[mx.array, mx.array]
 """Keys and values, each (1, kv_heads, length, head_dim)."""
 Mask = mx.array | Literal["causal"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSnapshot:
+    """What brings one layer back to where it was taken."""
+
+    oldest_frontier: int
+    """How far a rollback reaches once this is restored."""
+    rows: Rows | None = None
+    """Copies of the rows that the layer may forget; None if it forgets none."""
 
 
 class LayerCache(Protocol):
@@ -43,6 +55,19 @@ class LayerCache(Protocol):
 
     def rollback(self, tokens: int) -> None:
         """Forget the newest `tokens`, exactly; RollbackError if that is not possible."""
+        ...
+
+    @property
+    def oldest_frontier(self) -> int:
+        """The earliest position that a rollback can reach."""
+        ...
+
+    def snapshot(self) -> LayerSnapshot:
+        """A way back to here, for as long as the cache is not rolled back behind it."""
+        ...
+
+    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
+        """Be as at `frontier`, where the snapshot was taken."""
         ...
 
     def view(self) -> Rows:
@@ -82,6 +107,19 @@ class FullCache:
         if not 0 <= tokens <= self.offset:
             raise RollbackError(f"Cannot roll back {tokens} tokens: the cache holds {self.offset}.")
         self.offset -= tokens
+
+    @property
+    def oldest_frontier(self) -> int:
+        """See LayerCache."""
+        return 0
+
+    def snapshot(self) -> LayerSnapshot:
+        """See LayerCache. Appending never touches the rows before it, so their number is enough."""
+        return LayerSnapshot(0)
+
+    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
+        """See LayerCache."""
+        self.rollback(self.offset - frontier)
 
     def view(self) -> Rows:
         """See LayerCache."""
@@ -156,12 +194,33 @@ class SlidingCache:
     def rollback(self, tokens: int) -> None:
         """See LayerCache."""
         frontier = self.offset - tokens
-        if tokens < 0 or frontier < 0 or self._first > max(0, frontier - (self._window + 1)):
+        if tokens < 0 or frontier < self.oldest_frontier:
             raise RollbackError(
                 f"Cannot roll back {tokens} tokens: the sliding window keeps positions "
                 f"{self._first} to {self.offset} and needs {self._window + 1} before the frontier."
             )
         self.offset = frontier
+
+    @property
+    def oldest_frontier(self) -> int:
+        """See LayerCache."""
+        return self._oldest_frontier(self._first)
+
+    def _oldest_frontier(self, first: int) -> int:
+        return first + self._window + 1 if first else 0
+
+    def snapshot(self) -> LayerSnapshot:
+        """See LayerCache."""
+        first = max(self._first, self.offset - self._kept_rows)
+        keys, values = _slice(self._buffer, first - self._first, self.offset - self._first)
+        # A product is a copy: a slice would hold on to the whole buffer, and every write would copy that.
+        return LayerSnapshot(self._oldest_frontier(first), (keys * 1, values * 1))
+
+    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
+        """See LayerCache."""
+        assert snapshot.rows is not None
+        self._buffer, self.offset = snapshot.rows, frontier
+        self._first = frontier - snapshot.rows[0].shape[2]
 
     def view(self) -> Rows:
         """The last window + 1 rows: the distance up to which assistants were trained to see."""
@@ -172,6 +231,24 @@ class SlidingCache:
     def nbytes(self) -> int:
         """See LayerCache."""
         return _nbytes(self._buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What brings a target's caches back to a frontier."""
+
+    frontier: int
+    layers: tuple[LayerSnapshot, ...]
+
+    @property
+    def oldest_frontier(self) -> int:
+        """How far a rollback reaches once this is restored."""
+        return max(layer.oldest_frontier for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copies."""
+        return sum(_nbytes(layer.rows) for layer in self.layers)
 
 
 class TargetCache:
@@ -186,11 +263,27 @@ class TargetCache:
         """Tokens whose keys and values are kept."""
         return self.layers[0].offset
 
+    @property
+    def oldest_frontier(self) -> int:
+        """The earliest position that a rollback can reach."""
+        return max(layer.oldest_frontier for layer in self.layers)
+
     def rollback(self, tokens: int) -> None:
         """Forget the newest `tokens` in every layer; RollbackError if one cannot."""
         if tokens:
             for layer in self.layers:
                 layer.rollback(tokens)
+
+    def snapshot(self) -> Snapshot:
+        """A way back to here, for as long as the cache is not rolled back behind it. Evaluated."""
+        layers = tuple(layer.snapshot() for layer in self.layers)
+        mx.eval([layer.rows for layer in layers if layer.rows])
+        return Snapshot(self.frontier, layers)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Be as at the snapshot."""
+        for layer, kept in zip(self.layers, snapshot.layers, strict=True):
+            layer.restore(snapshot.frontier, kept)
 
     def shared_kv(self) -> dict[str, Rows]:
         """What the assistant attends to: the last owning layer of each type, live."""

@@ -1,16 +1,19 @@
-"""Between text and token ids: the chat template, safely; stop tokens; text from a stream of tokens.
+"""Between messages and token ids: the chat template, safely, and stop tokens.
 
 What a person writes can never become a control token. The template is rendered with every control
 spelling in the messages set aside; the control spellings that the rendered text then holds are the
 template's own and become their ids, and all text between them is encoded with control tokens switched off.
+
+A reply of this engine goes back into the prompt as the very tokens that were generated: encoding its text
+again may split it otherwise, and what the cache holds of it would be lost.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,15 +22,30 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from mlx_engine.checkpoint import read_json
-from mlx_engine.errors import EmptyPromptError, ModelFolderError
+from mlx_engine.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.events import Message
+from mlx_engine.prefix import common_length
+from mlx_engine.reply_text import ReplyText
 
 STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
 """Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and handing over to a tool, which there is none of."""
-BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+CHANNEL_SPELLINGS = ("<|channel>", "<channel|>")
 TEMPLATE_FILE = "chat_template.jinja"
-SET_ASIDE = range(0xF0000, 0xFFFFE)
-"""Private-use characters that stand for a control spelling while the template is rendered."""
+SET_ASIDE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
+"""Private-use characters that stand for what must not be looked into while the template is rendered."""
+
+Said = Mapping[str, Sequence[int]]
+"""Replies by their text: the tokens that they were generated as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation as the model reads it."""
+
+    ids: list[int]
+    marks: tuple[int, ...]
+    """Positions where a later prompt may part from this one: where the newest message begins, and where
+    the model's turn begins."""
 
 
 class ChatFormat:
@@ -58,22 +76,34 @@ class ChatFormat:
         """The ids at which every Gemma 4 reply ends."""
         return frozenset(self._controls[name] for name in STOP_SPELLINGS if name in self._controls)
 
-    def render(self, messages: Sequence[Message], is_thinking: bool = False) -> list[int]:
-        """Token ids of a conversation, ready for the model's turn. Raises EmptyPromptError, ModelFolderError."""
+    def render(self, messages: Sequence[Message], is_thinking: bool = False, said: Said | None = None) -> Prompt:
+        """Token ids of a conversation, ready for the model's turn.
+
+        Raises EmptyPromptError, RequestError, ModelFolderError.
+        """
         if not messages or not messages[-1].text.strip():
             raise EmptyPromptError("The message is empty: there is nothing to answer. Type something first.")
-        aside = _SetAside(self._split, (message.text for message in messages))
+        aside = _SetAside(self._split, messages, said or {})
+        shown = [{"role": m.role, "content": aside.hide(m)} for m in messages]
+        text = self._fill_in(shown, is_thinking, is_models_turn=True)
+        # With an answer, the template no longer adds what only opens the model's turn.
+        others = [shown[:-1], [*shown, {"role": "assistant", "content": "answer"}]]
+        cuts = [common_length(text, self._fill_in(other, is_thinking)) for other in others if other]
+        return self._encode_rendered(text, aside, cuts)
+
+    def _fill_in(self, messages: list[dict[str, str]], is_thinking: bool, is_models_turn: bool = False) -> str:
         try:
-            text = self._template.render(
-                messages=[{"role": m.role, "content": aside.hide(m.text)} for m in messages],
-                add_generation_prompt=True,
+            return self._template.render(
+                messages=messages,
+                add_generation_prompt=is_models_turn,
                 enable_thinking=is_thinking,
                 bos_token="<bos>",
                 eos_token="<eos>",
             )
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            if not is_models_turn:
+                return ""  # only looked at for where it parts from the prompt
             raise ModelFolderError(f"{self._folder}: its chat template failed ({error}).") from None
-        return self._encode_rendered(text, aside)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; never a control token, whatever the text spells."""
@@ -82,22 +112,36 @@ class ChatFormat:
             return ids
         return [id for character in text for id in self._tokenizer.encode(character, add_special_tokens=False).ids]
 
-    def stream(self) -> TextStream:
+    def reply_text(self) -> ReplyText:
         """A decoder for one reply."""
-        return TextStream(self._tokenizer)
+        opens, closes = (self._controls.get(name, -1) for name in CHANNEL_SPELLINGS)
+        return ReplyText(self._tokenizer, opens, closes, self._control_ids)
 
     @property
     def _control_ids(self) -> frozenset[int]:
         return frozenset(self._controls.values())
 
-    def _encode_rendered(self, text: str, aside: _SetAside) -> list[int]:
+    def has_same_tokens(self, other: ChatFormat) -> bool:
+        """Whether every id means the same in both tokenizers, as far as ids have a meaning."""
+        return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
+
+    def _encode_rendered(self, text: str, aside: _SetAside, cuts: Sequence[int]) -> Prompt:
         ids: list[int] = []
+        marks = [0] * len(cuts)
         begin = 0
-        for match in self._split.finditer(text):
-            ids += self.encode(aside.show(text[begin : match.start()]))
-            ids.append(self._controls[match.group()])
-            begin = match.end()
-        return ids + self.encode(aside.show(text[begin:]))
+        for end in (*(place for match in self._split.finditer(text) for place in match.span()), len(text)):
+            piece = text[begin:end]
+            ids += [self._controls[piece]] if piece in self._controls else self._encode_piece(piece, aside)
+            begin = end
+            marks = [len(ids) if end <= cut else mark for cut, mark in zip(cuts, marks)]
+        return Prompt(ids, tuple(sorted(set(marks))))
+
+    def _encode_piece(self, piece: str, aside: _SetAside) -> list[int]:
+        ids: list[int] = []
+        for part in aside.replies.split(piece):
+            said = aside.said.get(part)
+            ids += self.encode(aside.show(part)) if said is None else said
+        return ids
 
     def _compile(self, text: str) -> jinja2.Template:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
@@ -109,51 +153,34 @@ class ChatFormat:
             raise ModelFolderError(f"{self._folder}: its chat template is not valid ({error}).") from None
 
 
-class TextStream:
-    """Turns token ids into text as they come, holding back a character until all its bytes are there.
-
-    Gemma's tokenizer spells what its vocabulary lacks in byte tokens; every other token is text by itself.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def add(self, ids: Iterable[int]) -> str:
-        """The text that these tokens complete; may be empty. Control tokens have none."""
-        return self._characters.decode(b"".join(map(self._bytes, ids)))
-
-    def finish(self) -> str:
-        """What is still held back: an unfinished character, as a replacement character."""
-        return self._characters.decode(b"", final=True)
-
-    def _bytes(self, id: int) -> bytes:
-        spelling = BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(id) or "")
-        if spelling:
-            return bytes([int(spelling[1], 16)])
-        text: str = self._tokenizer.decode([id], skip_special_tokens=True)
-        return text.encode()
-
-
 class _SetAside:
-    """Hides control spellings in messages behind characters that no message uses, and puts them back."""
+    """Hides control spellings and known replies behind characters that no message uses, and puts them back."""
 
-    def __init__(self, controls: re.Pattern[str], texts: Iterable[str]) -> None:
+    def __init__(self, controls: re.Pattern[str], messages: Sequence[Message], said: Said) -> None:
         self._controls = controls
-        texts = list(texts)
-        spellings = sorted({match for text in texts for match in controls.findall(text)})
-        used = set().union(*texts) if spellings else set()
-        free = (chr(code) for code in SET_ASIDE if chr(code) not in used)
-        self._stand_ins = dict(zip(spellings, free, strict=False))
-        self._spellings = {ord(stand_in): spelling for spelling, stand_in in self._stand_ins.items()}
+        replies = {m.text for m in messages if m.role == "assistant" and m.text in said}
+        texts = [m.text for m in messages]
+        spellings = {match for text in texts for match in controls.findall(text)}
+        used = set().union(*texts) if spellings or replies else set()
+        free = [chr(code) for code in SET_ASIDE if chr(code) not in used][: len(spellings) + len(replies)]
+        if len(free) < len(spellings) + len(replies):
+            raise RequestError("The conversation uses every private-use character. Take some of them out.")
+        self._spellings = dict(zip(sorted(spellings), free))
+        self._replies = dict(zip(sorted(replies), free[len(spellings) :]))
+        self._originals = {ord(stand_in): spelling for spelling, stand_in in self._spellings.items()}
+        self.said = {stand_in: said[reply] for reply, stand_in in self._replies.items()}
+        """Stand-in -> the tokens of the reply that it hides."""
+        self.replies = re.compile("([" + "".join(self.said) + "])" if self.said else "(?!)")
 
-    def hide(self, text: str) -> str:
-        """The text with a stand-in for each control spelling."""
-        return self._controls.sub(lambda match: self._stand_ins[match.group()], text)
+    def hide(self, message: Message) -> str:
+        """The message with a stand-in for each control spelling, or for all of it."""
+        if message.role == "assistant" and message.text in self._replies:
+            return self._replies[message.text]
+        return self._controls.sub(lambda match: self._spellings[match.group()], message.text)
 
     def show(self, text: str) -> str:
         """The text as it was written."""
-        return text.translate(self._spellings)
+        return text.translate(self._originals)
 
 
 def _template_text(folder: Path) -> str:

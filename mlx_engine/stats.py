@@ -11,7 +11,7 @@ Definitions
 from __future__ import annotations
 
 from collections import deque
-from statistics import median
+from statistics import median, mode
 
 from mlx_engine.events import MAX_DRAFT_LENGTH, Round
 
@@ -114,6 +114,11 @@ class RecentRounds:
     def add(self, done: Round) -> None:
         """Take one round in, and the oldest out."""
         self._rounds.append(done)
+
+    @property
+    def usual_length(self) -> int | None:
+        """What most of the rounds kept drafted; None without any."""
+        return mode(done.drafted for done in self._rounds) if self._rounds else None
 
     def figures(self) -> ReplyStats:
         """Figures of the rounds kept."""

@@ -119,8 +119,8 @@ class Gemma4Target:
         return f"{bits}-bit" if bits else str(table.weight.dtype).removeprefix("mlx.core.")
 
 
-def load_target(folder: Path) -> Gemma4Target:
-    """Load a Gemma 4 folder. Raises ModelFolderError."""
+def load_target(folder: Path, bits: int | None = None) -> Gemma4Target:
+    """Load a Gemma 4 folder; `bits`: quantize its weights to so many. Raises ModelFolderError."""
     config = checkpoint.read_config(folder)
     if config.get("model_type") not in MODEL_TYPES:
         raise ModelFolderError(
@@ -140,6 +140,8 @@ def load_target(folder: Path) -> Gemma4Target:
     if model.language_model.args.tie_word_embeddings:
         weights.pop("language_model.lm_head.weight", None)
     checkpoint.fill_module(model, weights, config, folder)
+    if bits:
+        checkpoint.quantize(model, bits)
     return Gemma4Target(model.language_model)
 
 

@@ -16,8 +16,9 @@ from typing import IO
 import mlx.core as mx
 
 from mlx_engine import events, wire
-from mlx_engine.engine import Emit, Engine, ReplyControl
+from mlx_engine.engine import Emit, Engine
 from mlx_engine.errors import SlipstreamError
+from mlx_engine.steering import ReplyControl
 
 Job = events.Load | tuple[events.Generate, ReplyControl]
 
@@ -51,7 +52,7 @@ class Commands:
             case events.Cancel() if self._latest:
                 self._latest.is_cancelled = True
             case events.SetDraftLength(draft_length) if self._latest:
-                self._latest.draft_length.set(draft_length)
+                self._latest.draft_length = draft_length
 
 
 def serve(commands: Commands, emit: Emit) -> None:

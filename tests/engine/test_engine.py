@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import count
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
 from mlx_engine import events
-from mlx_engine.engine import Engine, ReplyControl
 from mlx_engine.errors import (
     ContextOverflowError,
     EmptyPromptError,
@@ -19,31 +17,17 @@ from mlx_engine.errors import (
     PairMismatchError,
     RequestError,
 )
-from mlx_engine.events import Generate, Load, Message, SamplingOptions
+from mlx_engine.events import Generate, Message, SamplingOptions
+from mlx_engine.reply_text import TextStream
 from mlx_engine.stats import PlainPace, ReplyStats
+from mlx_engine.steering import ReplyControl
+from tests.engine.rig import Rig, only, token_ids
 from tests.fakes.folders import write_pair
 
 pytestmark = pytest.mark.slow
 
 CONTEXT = 512
 HELLO = (Message("user", "Hello there, how are you?"),)
-
-
-class Rig:
-    """An engine, everything it emitted, and a clock that goes on by a second a look."""
-
-    def __init__(self, target: Path, drafter: Path | None) -> None:
-        self.emitted: list[events.Event] = []
-        ticks = count()
-        drafter_name = str(drafter) if drafter else None
-        self.engine = Engine(
-            Load(str(target), drafter_name), self.emitted.append, clock=lambda: float(next(ticks))
-        )
-
-    def ask(self, request: Generate, control: ReplyControl | None = None) -> list[events.Event]:
-        self.emitted.clear()
-        self.engine.generate(request, control or ReplyControl(request.draft_length))
-        return list(self.emitted)
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +38,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def rig(pair: tuple[Path, Path]) -> Rig:
     return Rig(*pair)
-
-
-def only(kind: type, emitted: list[events.Event]) -> list:
-    return [event for event in emitted if isinstance(event, kind)]
-
-
-def token_ids(emitted: list[events.Event]) -> list[int]:
-    return [id for done in only(events.Round, emitted) for id in done.token_ids]
 
 
 def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -> None:
@@ -106,7 +82,7 @@ def test_toggling_in_the_middle_takes_effect_at_the_next_round(rig: Rig) -> None
         if isinstance(event, events.Round):
             rounds.append(event)
             if len(rounds) == 5:
-                control.draft_length.set(3)
+                control.draft_length = 3
 
     rig.engine._emit, emit = toggle, rig.engine._emit
     try:
@@ -136,7 +112,7 @@ def test_cancel_ends_at_the_next_round_and_keeps_what_there_is(rig: Rig) -> None
 
 @pytest.mark.parametrize("length", [0, 4, 16])
 def test_the_context_is_never_passed(rig: Rig, length: int) -> None:
-    words = "key " * (CONTEXT - len(rig.engine._format.render(HELLO)) - 6)
+    words = "key " * (CONTEXT - len(rig.engine._format.render(HELLO).ids) - 6)
     emitted = rig.ask(Generate(1, (Message("user", words + HELLO[0].text),), draft_length=length))
     (started,) = only(events.Started, emitted)
     assert CONTEXT - 40 < started.prompt_tokens < CONTEXT
@@ -191,7 +167,7 @@ def test_stop_tokens_of_the_folder_are_honoured(pair: tuple[Path, Path], tmp_pat
     assert token_ids(emitted) == said[: said.index(stop) + 1]
     assert only(events.Finished, emitted)[0].reason == "stop"
     text = "".join(event.text for event in emitted if isinstance(event, events.Round | events.Finished))
-    stream = stopping.engine._format.stream()
+    stream = TextStream(stopping.engine._format._tokenizer)
     assert text == stream.add(said[: said.index(stop)]) + stream.finish(), "the stop token itself is not text"
 
 
@@ -210,7 +186,8 @@ def test_without_a_drafter_every_round_is_plain(pair: tuple[Path, Path]) -> None
     assert {done.drafted for done in only(events.Round, emitted)} == {0}
 
 
-def test_speedup_has_plain_rounds_to_divide_by(rig: Rig) -> None:
+def test_speedup_has_plain_rounds_to_divide_by(pair: tuple[Path, Path]) -> None:
+    rig = Rig(*pair)
     pace = PlainPace()
     stats = ReplyStats(pace)
     for done in only(events.Round, rig.ask(Generate(1, HELLO, max_tokens=60, draft_length=4))):

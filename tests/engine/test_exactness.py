@@ -1,18 +1,51 @@
-"""Greedy with drafting gives the tokens of greedy without, past the window, in every layout."""
+"""Drafting changes no word, greedy or coupled, past the window, in every layout."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from mlx_engine.decode import Committed
-from mlx_engine.drafters import AssistantDrafter
+from mlx_engine.drafters import AssistantDrafter, Drafter, LookupDrafter, ModelDrafter
+from mlx_engine.sampling import Sampler
 from tests.engine.helpers import OracleDrafter, rounds, tokens
 from tests.fakes import tiny
 
 PROMPT = [2, *random.Random(7).choices(range(3, tiny.VOCAB), k=23)]
 TOKENS = 300
+SOME_TOKENS = 60
+"""Enough to go past the window."""
+TEMPERATURES = (0.3, 0.7, 1.0, 1.5, 3.0)
+PENALISED = Sampler(temperature=0, repetition_penalty=1.3)
+
+
+def assistant(layout: str) -> Drafter:
+    return AssistantDrafter(tiny.assistant(layout), tiny.target(layout))
+
+
+def smaller_model(layout: str) -> Drafter:
+    """Another network of the same vocabulary, with a window of its own."""
+    return ModelDrafter(tiny.target("e2b", sliding_window=tiny.WINDOW // 2))
+
+
+def same_model(layout: str) -> Drafter:
+    """Right every time, so that its cache is rolled back never and far behind often."""
+    return ModelDrafter(tiny.target(layout))
+
+
+def lookup(layout: str) -> Drafter:
+    return LookupDrafter()
+
+
+KINDS: dict[str, Callable[[str], Drafter]] = {
+    "assistant": assistant,
+    "smaller model": smaller_model,
+    "same model": same_model,
+    "lookup": lookup,
+}
 
 
 @pytest.fixture(scope="module", params=tiny.LAYOUTS)
@@ -30,10 +63,27 @@ def plain(layout: str) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("length", range(1, 17))
-def test_with_the_network(layout: str, plain: list[int], length: int) -> None:
-    target = tiny.target(layout)
-    drafter = AssistantDrafter(tiny.assistant(layout), target)
-    assert tokens(rounds(target, drafter, PROMPT, TOKENS, length)) == plain
+def test_with_the_assistant(layout: str, plain: list[int], length: int) -> None:
+    assert tokens(rounds(tiny.target(layout), assistant(layout), PROMPT, TOKENS, length)) == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        ("smaller model", 1),
+        ("smaller model", 3),
+        ("same model", 5),
+        ("same model", 16),
+        ("lookup", 2),
+        ("lookup", 16),
+    ],
+)
+def test_with_the_other_kinds(layout: str, plain: list[int], kind: str, length: int) -> None:
+    done = rounds(tiny.target(layout), KINDS[kind](layout), PROMPT, TOKENS, length)
+    assert tokens(done) == plain
+    if kind == "same model":
+        assert _acceptance(done) == 1.0, "its own cache is that of plain decoding, rollback or not"
 
 
 @pytest.mark.slow
@@ -42,7 +92,7 @@ def test_with_the_network(layout: str, plain: list[int], length: int) -> None:
     [(0.8, 0.2, 0.95), (0.2, 0.01, 0.35), (0.0, 0.0, 0.0)],
     ids=["right often", "right seldom", "right never"],
 )
-@pytest.mark.parametrize("length", range(1, 17))
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 8, 11, 16])
 def test_with_an_oracle(
     layout: str, plain: list[int], length: int, right: float, least: float, most: float
 ) -> None:
@@ -54,9 +104,9 @@ def test_with_an_oracle(
 
 @pytest.mark.slow
 def test_length_changes_every_round(layout: str, plain: list[int]) -> None:
-    drafter = OracleDrafter(len(PROMPT), plain, 0.75, tiny.VOCAB)
     lengths = random.Random(3).choices(range(17), k=TOKENS)
-    assert tokens(rounds(tiny.target(layout), drafter, PROMPT, TOKENS, *lengths)) == plain
+    for drafter in (OracleDrafter(len(PROMPT), plain, 0.75, tiny.VOCAB), same_model(layout), lookup(layout)):
+        assert tokens(rounds(tiny.target(layout), drafter, PROMPT, TOKENS, *lengths)) == plain
 
 
 def test_quickly_in_every_layout(layout: str) -> None:
@@ -64,6 +114,48 @@ def test_quickly_in_every_layout(layout: str) -> None:
     expected = tokens(rounds(target, None, PROMPT, 48, 0))
     drafter = OracleDrafter(len(PROMPT), expected, 0.75, tiny.VOCAB)
     assert tokens(rounds(target, drafter, PROMPT, 48, 4)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_coupled_one_seed_gives_the_same_words_however_they_were_drafted(layout: str, temperature: float) -> None:
+    target = tiny.target(layout)
+    sampler = Sampler(temperature, is_coupled=True, seed=21)
+    expected = tokens(rounds(target, None, PROMPT, TOKENS, 0, sampler=sampler))
+    assert len(set(expected)) > 8
+    kind = list(KINDS)[TEMPERATURES.index(temperature) % len(KINDS)]
+    toggled = random.Random(temperature).choices([0, 0, 1, 3, 4, 8], k=TOKENS)
+    for drafter, lengths in ((assistant(layout), [4]), (KINDS[kind](layout), toggled)):
+        assert tokens(rounds(target, drafter, PROMPT, TOKENS, *lengths, sampler=sampler)) == expected
+    other = tokens(rounds(target, None, PROMPT, 30, 0, sampler=replace(sampler, seed=22)))
+    assert other != expected[:30]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Sampler(1.0, top_k=20, top_p=0.9, is_coupled=True),
+        Sampler(1.2, min_p=0.05, is_coupled=True),
+        Sampler(1.0, repetition_penalty=1.4, suppressed=(5, 6, 7), is_coupled=True),
+        PENALISED,
+    ],
+    ids=["top-k and top-p", "min-p", "penalty", "greedy with penalty"],
+)
+def test_every_setting_sees_what_plain_decoding_sees(layout: str, sampler: Sampler) -> None:
+    target = tiny.target(layout)
+    expected = tokens(rounds(target, None, PROMPT, SOME_TOKENS, 0, sampler=sampler))
+    lengths = random.Random(4).choices(range(6), k=SOME_TOKENS)
+    for make in KINDS.values():
+        assert tokens(rounds(target, make(layout), PROMPT, SOME_TOKENS, *lengths, sampler=sampler)) == expected
+
+
+def test_a_penalty_counts_the_drafts_before_a_draft() -> None:
+    """The same model, drafting under the same penalty, is right every time."""
+    target = tiny.target("31b")
+    done = rounds(target, same_model("31b"), PROMPT, 60, 6, sampler=PENALISED)
+    assert _acceptance(done) == 1.0
+    assert tokens(done) != tokens(rounds(target, None, PROMPT, 60, 0)), "the penalty does something"
 
 
 def _acceptance(done: list[Committed]) -> float:

@@ -12,7 +12,6 @@ from mlx_engine import drafters
 from mlx_engine.assistant import load_assistant
 from mlx_engine.drafters import AssistantDrafter, Frontier, check_pair
 from mlx_engine.kv_cache import TargetCache
-from mlx_engine.sampling import Randomness
 from mlx_engine.target import Gemma4Target, load_target
 from tests.engine.helpers import GREEDY, rounds, tokens
 
@@ -43,8 +42,9 @@ class Golden:
         return cache, self.target.forward(self.expected[name].astype(mx.int32)[None], cache)
 
     def drafts(self, cache: TargetCache, hidden: mx.array, token: int, length: int = 4) -> list[int]:
-        frontier = Frontier(mx.array([token], dtype=mx.int32), hidden[:, -1:])
-        return self.drafter.propose(frontier, cache, length, GREEDY, Randomness(0)).tokens.tolist()  # type: ignore
+        frontier = Frontier(mx.array([token], dtype=mx.int32), hidden[:, -1:], None)
+        committed = [0] * cache.frontier + [token]
+        return self.drafter.propose(committed, frontier, cache, length, GREEDY).tokens.tolist()  # type: ignore
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)

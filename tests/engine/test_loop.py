@@ -6,10 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_engine import decode
-from mlx_engine.decode import Committed, Plan, Session, generate
-from mlx_engine.sampling import Randomness
-from tests.engine.helpers import GREEDY, OracleDrafter, control, rounds, tokens
+from mlx_engine import prefix
+from mlx_engine.decode import Committed, Plan, generate
+from tests.engine.helpers import GREEDY, OracleDrafter, ScriptedControl, rounds, session_for, tokens
 from tests.fakes.markov import MarkovTarget, PointDrafter
 
 VOCAB = 12
@@ -48,7 +47,7 @@ def test_all_accepted_gives_a_bonus() -> None:
 def test_none_accepted_gives_the_targets_token() -> None:
     frontiers = []
     target = chain(*RUN)
-    done = rounds(target, points(), PROMPT, 3, 2, on_round=lambda _, s: frontiers.append(s.cache.frontier))
+    done = rounds(target, points(), PROMPT, 3, 2, on_round=lambda _, s: frontiers.append(s.prefix.cache.frontier))
     assert [r.token_ids for r in done] == [(5,), (6,), (7,)]
     assert all(r.accepted == 0 for r in done)
     assert frontiers == [3, 4, 5], "every rejected row is forgotten"
@@ -68,7 +67,13 @@ def test_a_stop_token_inside_an_accepted_run_cuts_it() -> None:
     frontiers: list[int] = []
     drafter = points((4, 5), (5, 6), (6, 1), (1, 8))
     done = rounds(
-        target, drafter, PROMPT, 50, 4, stop_tokens=STOP, on_round=lambda _, s: frontiers.append(s.cache.frontier)
+        target,
+        drafter,
+        PROMPT,
+        50,
+        4,
+        stop_tokens=STOP,
+        on_round=lambda _, s: frontiers.append(s.prefix.cache.frontier),
     )
     assert [r.token_ids for r in done] == [(5, 6, 1)]
     assert (done[0].accepted, done[0].reason) == (3, "stop")
@@ -104,9 +109,9 @@ def test_any_budget_is_met_exactly(budget: int, length: int) -> None:
 @pytest.mark.parametrize("length", [0, 2])
 def test_cancel_keeps_the_round_and_ends(length: int) -> None:
     target = chain(*RUN)
-    session = Session(target, KNOWS_ALL, target.new_cache())
-    steering = control(length)
-    replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 50, steering))
+    session = session_for(target, KNOWS_ALL, PROMPT)
+    steering = ScriptedControl([length])
+    replies = generate(session, Plan(GREEDY, STOP, 50, steering))
     first = next(replies)
     assert first.reason is None
     steering.is_cancelled = True
@@ -115,28 +120,28 @@ def test_cancel_keeps_the_round_and_ends(length: int) -> None:
     assert rest[0].reason == "cancelled"
     assert rest[0].token_ids, "what the round found is committed"
     committed = len(first.token_ids) + len(rest[0].token_ids)
-    assert session.cache.frontier == len(PROMPT) - 1 + committed, "nothing begun ahead is left in the cache"
+    assert session.prefix.cache.frontier == len(PROMPT) - 1 + committed, "nothing begun ahead is left in the cache"
 
 
 def test_cancel_during_prefill_ends_before_any_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "PREFILL_CHUNK_TOKENS", 4)
+    monkeypatch.setattr(prefix, "PREFILL_CHUNK_TOKENS", 4)
     target = chain(*RUN)
-    steering = control(0)
+    steering = ScriptedControl([0])
 
     def stop_at_once(done_tokens: int) -> None:
         steering.is_cancelled = True
 
-    session = Session(target, None, target.new_cache())
-    done = list(generate(session, [3] * 20, Plan(GREEDY, Randomness(0), STOP, 6, steering), stop_at_once))
+    session = session_for(target, None, [3] * 20)
+    done = list(generate(session, Plan(GREEDY, STOP, 6, steering), stop_at_once))
     assert done == [Committed((), 0, 0, False, "cancelled")]
     assert target.forwards == [(0, 4)]
 
 
 def test_prefill_reads_in_chunks_and_stops_one_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "PREFILL_CHUNK_TOKENS", 4)
+    monkeypatch.setattr(prefix, "PREFILL_CHUNK_TOKENS", 4)
     target, seen = chain(*RUN), []
-    session = Session(target, None, target.new_cache())
-    list(generate(session, [3] * 9 + [4], Plan(GREEDY, Randomness(0), STOP, 1, control(0)), seen.append))
+    session = session_for(target, None, [3] * 9 + [4])
+    list(generate(session, Plan(GREEDY, STOP, 1, ScriptedControl([0])), seen.append))
     assert target.forwards == [(0, 4), (4, 4), (8, 1), (9, 1)]
     assert seen == [4, 8, 9]
 
@@ -171,8 +176,8 @@ def test_one_pass_and_one_wait_a_round(length: int, monkeypatch: pytest.MonkeyPa
 
     target = chain(*RUN)
     oracle = OracleDrafter(len(PROMPT), RUN, 1.0, VOCAB)
-    session = Session(target, oracle, target.new_cache())
-    replies = generate(session, PROMPT, Plan(GREEDY, Randomness(0), STOP, 6, control(length)))
+    session = session_for(target, oracle, PROMPT)
+    replies = generate(session, Plan(GREEDY, STOP, 6, ScriptedControl([length])))
     monkeypatch.setattr(mx.array, "tolist", counted)
     monkeypatch.setattr(mx.array, "item", forbidden)
     first = next(replies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise, product
 
 import mlx.core as mx
@@ -12,9 +13,9 @@ from scipy.stats import chisquare
 
 from mlx_engine import acceptance
 from mlx_engine.acceptance import Verdict, accept
-from mlx_engine.drafters import Drafter
+from mlx_engine.drafters import Drafter, LookupDrafter, ModelDrafter
 from mlx_engine.errors import RequestError
-from mlx_engine.sampling import Distribution, Sampler, draw
+from mlx_engine.sampling import Distribution, Sampler, Use, draw, history_rows
 from tests.engine.helpers import rounds, tokens
 from tests.fakes.markov import MarkovDrafter, MarkovTarget, PointDrafter
 
@@ -27,7 +28,7 @@ Rule = Callable[..., Verdict]
 
 
 def exact(logits: np.ndarray, sampler: Sampler) -> np.ndarray:
-    """Temperature, top-k, top-p in float64, written from their definitions."""
+    """Temperature, top-k, top-p, min-p in float64, written from their definitions."""
     scores = logits.astype(np.float64) / sampler.temperature
     ranks = np.argsort(np.argsort(-scores, axis=-1, kind="stable"), axis=-1)
     if sampler.top_k:
@@ -38,7 +39,7 @@ def exact(logits: np.ndarray, sampler: Sampler) -> np.ndarray:
     mass_above = np.cumsum(np.take_along_axis(p, order, -1), -1) - np.take_along_axis(p, order, -1)
     is_kept = np.zeros(p.shape, bool)
     np.put_along_axis(is_kept, order, mass_above < sampler.top_p, -1)
-    p = np.where(is_kept, p, 0)
+    p = np.where(is_kept & (p >= sampler.min_p * p.max(-1, keepdims=True)), p, 0)
     return p / p.sum(-1, keepdims=True)
 
 
@@ -67,18 +68,12 @@ SAMPLERS = {
     "top-k": Sampler(1.0, top_k=3),
     "top-p": Sampler(0.8, top_p=0.8),
     "both": Sampler(1.2, top_k=4, top_p=0.9),
+    "min-p": Sampler(1.5, min_p=0.2),
+    "all three": Sampler(1.3, top_k=4, top_p=0.95, min_p=0.1),
 }
 
 
-class KeysFrom:
-    """Keys split from one, so that a rule can be mapped over many rounds at once."""
-
-    def __init__(self, key: mx.array) -> None:
-        self._key = key
-
-    def next_key(self) -> mx.array:
-        self._key, key = mx.random.split(self._key)
-        return key
+Keys = tuple[mx.array, mx.array]
 
 
 def first_tokens(rule: Rule, drafter: str, length: int, rounds_count: int = ROUNDS) -> list[np.ndarray]:
@@ -92,9 +87,9 @@ def first_tokens(rule: Rule, drafter: str, length: int, rounds_count: int = ROUN
     )
 
     def one(key: mx.array) -> mx.array:
-        keys = KeysFrom(key)
-        drafts = worst if q is None else draw(q, keys.next_key())
-        verdict = rule(Distribution(drafts, q), Distribution(draw(p, keys.next_key()), p), keys)
+        *keys, drafting = mx.random.split(key, 3)
+        drafts = worst if q is None else draw(q, drafting)
+        verdict = rule(Distribution(drafts, q), Distribution(mx.argmax(p, axis=-1), p), tuple(keys))
         return mx.concatenate([verdict.accepted[None], verdict.token, drafts])
 
     outcome = np.array(mx.vmap(one)(mx.random.split(mx.random.key(length), rounds_count)))
@@ -118,26 +113,20 @@ def test_the_rule_commits_what_the_target_would(drafter: str, length: int) -> No
     assert worst_pvalue(accept, drafter, length) > ALPHA
 
 
-def _no_residual(draft: Distribution, target: Distribution, keys: KeysFrom) -> Verdict:
+def _no_residual(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     right = accept(draft, target, keys)
-    return Verdict(right.accepted, draw(mx.take(target.probs, right.accepted[None], axis=0), keys.next_key()))
+    return Verdict(right.accepted, draw(mx.take(target.probs, right.accepted[None], axis=0), keys[1]))
 
 
-def _bonus_from_the_wrong_row(draft: Distribution, target: Distribution, keys: KeysFrom) -> Verdict:
+def _bonus_from_the_wrong_row(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     right = accept(draft, target, keys)
-    wrong = draw(target.probs[-2:-1], keys.next_key())
+    wrong = draw(target.probs[-2:-1], keys[1])
     return Verdict(right.accepted, mx.where(right.accepted == len(draft.tokens), wrong, right.token))
 
 
-def _q_of_other_logits(draft: Distribution, target: Distribution, keys: KeysFrom) -> Verdict:
+def _q_of_other_logits(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     declared = mx.softmax(mx.log(draft.probs) * 2, axis=-1)
     return accept(Distribution(draft.tokens, declared), target, keys)
-
-
-def _point_declared_as_drawn(draft: Distribution, target: Distribution, keys: KeysFrom) -> Verdict:
-    """Drafts by argmax, but hands over the whole distribution as if it had drawn from it."""
-    likeliest = mx.argmax(draft.probs, axis=-1).astype(mx.int32)
-    return accept(Distribution(likeliest, draft.probs), target, keys)
 
 
 @pytest.mark.parametrize("rule", [_no_residual, _bonus_from_the_wrong_row, _q_of_other_logits])
@@ -151,7 +140,7 @@ def test_declaring_a_certain_draft_as_drawn_is_found_out() -> None:
     likeliest = mx.argmax(q, axis=-1).astype(mx.int32)
 
     def one(key: mx.array) -> mx.array:
-        verdict = accept(Distribution(likeliest, q), Distribution(p, p), KeysFrom(key))
+        verdict = accept(Distribution(likeliest, q), Distribution(p, p), tuple(mx.random.split(key)))
         return mx.where(verdict.accepted > 0, likeliest, verdict.token)
 
     drawn = np.array(mx.vmap(one)(mx.random.split(mx.random.key(0), ROUNDS)))[:, 0]
@@ -168,12 +157,24 @@ def test_probabilities_are_the_definition(name: str) -> None:
 
 def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:
     logits = mx.array([[1.0, 5.0, 3.0]])
-    assert Sampler(0, suppressed=(1,)).best(logits).tolist() == [2]
+    assert Sampler(0, suppressed=(1,)).draw(logits, 0, Use.TARGET).tokens.tolist() == [2]
     assert Sampler(1.0, suppressed=(1,)).probabilities(logits)[0, 1].item() == 0
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}]
+    "wrong",
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"min_p": float("nan")},
+        {"repetition_penalty": 0},
+        {"repetition_penalty": float("nan")},
+        {"repetition_penalty": 101},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(RequestError, match="out of range"):
@@ -181,8 +182,13 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 
 def drafter_named(name: str, sampler: Sampler) -> Drafter:
-    if name == "wrong":
-        return PointDrafter(exact(P_LOGITS, sampler).argmin(-1))
+    match name:
+        case "wrong":
+            return PointDrafter(exact(P_LOGITS, sampler).argmin(-1))
+        case "model":
+            return ModelDrafter(MarkovTarget(Q_LOGITS["good"]))
+        case "lookup":
+            return LookupDrafter()
     return MarkovDrafter(Q_LOGITS[name])
 
 
@@ -190,11 +196,23 @@ def drafter_named(name: str, sampler: Sampler) -> Drafter:
 @pytest.mark.parametrize("length", [0, 1, 2, 4])
 @pytest.mark.parametrize("sampler", ["all", "both"])
 @pytest.mark.parametrize("drafter", ["good", "poor", "wrong"])
-def test_pairs_and_triples_through_the_loop(drafter: str, sampler: str, length: int) -> None:
-    settings = SAMPLERS[sampler]
+@pytest.mark.parametrize("rule", ["rejection", "coupled"])
+def test_pairs_and_triples_through_the_loop(drafter: str, sampler: str, length: int, rule: str) -> None:
+    check_pairs_and_triples(drafter, sampler, length, rule)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drafter", ["model", "lookup"])
+@pytest.mark.parametrize("rule", ["rejection", "coupled"])
+def test_pairs_and_triples_with_the_other_kinds(drafter: str, rule: str) -> None:
+    check_pairs_and_triples(drafter, "all three", 3, rule)
+
+
+def check_pairs_and_triples(drafter: str, sampler: str, length: int, rule: str) -> None:
+    settings = replace(SAMPLERS[sampler], is_coupled=rule == "coupled")
     done = rounds(
         MarkovTarget(P_LOGITS), drafter_named(drafter, settings), [0, 0], REPLY_TOKENS, length,
-        sampler=settings, seed=11,
+        sampler=replace(settings, seed=11),
     )  # fmt: skip
     reply = np.array([0, *tokens(done)])
     p = exact(P_LOGITS, settings)
@@ -221,7 +239,7 @@ def test_the_same_seed_gives_the_same_reply(seed: int) -> None:
     def reply() -> list[int]:
         return tokens(
             rounds(MarkovTarget(P_LOGITS), drafter_named("poor", SAMPLERS["all"]), [0, 0], 100, 3,
-                   sampler=SAMPLERS["all"], seed=seed)
+                   sampler=replace(SAMPLERS["all"], seed=seed))
         )  # fmt: skip
 
     assert reply() == reply()
@@ -231,3 +249,66 @@ def test_no_residual_left_falls_back_to_the_target() -> None:
     p = mx.array([[0.5, 0.5], [0.5, 0.5]])
     weights = acceptance._next_weights(Distribution(mx.array([0]), p[:1]), p, mx.array(0))
     assert weights.tolist() == [[0.5, 0.5]]
+
+
+def test_coupled_accepts_less_than_rejection_and_more_than_chance() -> None:
+    """The price of the same words: acceptance falls, and stays far above that of drawing independently."""
+
+    def acceptance(is_coupled: bool) -> float:
+        sampler = Sampler(1.0, is_coupled=is_coupled, seed=3)
+        done = rounds(MarkovTarget(P_LOGITS), MarkovDrafter(Q_LOGITS["good"]), [0, 0], 3_000, 1, sampler=sampler)
+        return sum(r.accepted for r in done) / sum(r.drafted for r in done)
+
+    p, q = exact(P_LOGITS, SAMPLERS["all"]), exact(Q_LOGITS["good"], SAMPLERS["all"])
+    chance = (p * q).sum(-1).mean()
+    assert chance + 0.1 < acceptance(is_coupled=True) < acceptance(is_coupled=False)
+
+
+def test_a_positions_noise_does_not_depend_on_what_is_read_with_it() -> None:
+    sampler = Sampler(1.0, is_coupled=True, seed=9)
+    logits = mx.zeros((6, 50))
+    together = sampler.draw(logits, 10, Use.TARGET).tokens.tolist()
+    apart = [sampler.draw(logits[:1], 10 + row, Use.DRAFT).tokens.item() for row in range(6)]
+    assert together == apart
+    assert len(set(together)) > 1
+
+
+def test_a_penalty_is_the_papers() -> None:
+    logits = mx.array([[2.0, -1.0, 0.5, 3.0]])
+    seen = mx.array([[True, True, False, False]])
+    sampler = Sampler(1.0, repetition_penalty=2.0)
+    expected = np.exp([1.0, -2.0, 0.5, 3.0])
+    np.testing.assert_allclose(sampler.probabilities(logits, seen)[0], expected / expected.sum(), rtol=1e-5)
+
+
+def test_history_grows_row_by_row() -> None:
+    seen = mx.array([[True, False, False, False]])
+    rows = history_rows(seen, mx.array([2, 0, 3]))
+    assert rows is not None
+    assert [[i for i, is_seen in enumerate(row) if is_seen] for row in rows.tolist()] == [
+        [0],
+        [0, 2],
+        [0, 2],
+        [0, 2, 3],
+    ]
+    assert history_rows(None, mx.array([2])) is None
+
+
+def test_a_penalised_reply_has_the_penalised_distribution() -> None:
+    """Second tokens after a known first one, over many seeds, with a drafter that is often wrong."""
+    penalised = Sampler(1.0, repetition_penalty=3.0)
+    seconds = np.zeros((VOCAB, VOCAB))
+    for seed in range(1_500):
+        sampler = replace(penalised, seed=seed)
+        first, second = tokens(
+            rounds(MarkovTarget(P_LOGITS), MarkovDrafter(Q_LOGITS["good"]), [0, 0], 2, 1, sampler=sampler)
+        )
+        seconds[first, second] += 1
+    logits = P_LOGITS.copy()
+    for token in range(VOCAB):
+        own = logits[token, token]
+        logits[token, token] = own / 3 if own > 0 else own * 3
+    expected = exact(logits, SAMPLERS["all"]) * seconds.sum(-1, keepdims=True)
+    assert pvalue(seconds.ravel(), expected.ravel()) > ALPHA
+    unpenalised = exact(P_LOGITS, SAMPLERS["all"]) * seconds.sum(-1, keepdims=True)
+    assert pvalue(seconds.ravel(), unpenalised.ravel()) < 1e-6

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mlx_engine.draft_length import BURST_EVERY_ROUNDS, BURST_ROUNDS, FIRST_BURST_AFTER_ROUNDS, FixedLength
+from mlx_engine.draft_length import (
+    BURST_EVERY_ROUNDS,
+    BURST_ROUNDS,
+    FIRST_BURST_AFTER_ROUNDS,
+    FixedLength,
+    RoundFacts,
+)
 from mlx_engine.errors import RequestError
 from mlx_engine.events import Round
 from mlx_engine.stats import PLAIN_ROUNDS_NEEDED, PlainPace, RecentRounds, ReplyStats
@@ -13,7 +19,7 @@ from mlx_engine.stats import PLAIN_ROUNDS_NEEDED, PlainPace, RecentRounds, Reply
 def done(
     tokens: int, drafted: int, accepted: int, round_s: float, *, pipelined: bool = False, at_s: float = 1
 ) -> Round:
-    return Round(1, "", tuple(range(tokens)), drafted, accepted, round_s, pipelined, 0, 0, at_s)
+    return Round(1, "", "", tuple(range(tokens)), drafted, accepted, round_s, pipelined, 0, 0, at_s)
 
 
 def test_nothing_is_known_before_the_first_round() -> None:
@@ -72,7 +78,7 @@ def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
     policy, lengths = FixedLength(4), []
     for _ in range(FIRST_BURST_AFTER_ROUNDS + 2 * BURST_EVERY_ROUNDS):
         lengths.append(policy.next_length())
-        policy.observe(lengths[-1], 1, 0.1)
+        policy.observe(RoundFacts(lengths[-1], 0, 0.1, False))
     assert lengths.count(0) == 2 * BURST_ROUNDS
     assert set(lengths) == {0, 4}
     assert lengths[FIRST_BURST_AFTER_ROUNDS : FIRST_BURST_AFTER_ROUNDS + BURST_ROUNDS] == [0] * BURST_ROUNDS

@@ -7,6 +7,7 @@ from threading import Thread
 
 from mlx_engine.events import (
     Died,
+    DraftSetting,
     Event,
     Failed,
     Finished,
@@ -26,7 +27,7 @@ class FakeEngine:
     def __init__(self, drafter: str | None = "fake-assistant") -> None:
         self.drafter = drafter
         self.requests: list[Generate] = []
-        self.draft_lengths: list[int] = []
+        self.draft_lengths: list[DraftSetting] = []
         self.cancels = 0
         self.is_closed = False
         self._listener: Callable[[Event], None] | None = None
@@ -56,7 +57,7 @@ class FakeEngine:
         """Keep the call; `finish("cancelled")` obeys it."""
         self.cancels += 1
 
-    def set_draft_length(self, draft_length: int) -> None:
+    def set_draft_length(self, draft_length: DraftSetting) -> None:
         """Keep the number."""
         self.draft_lengths.append(draft_length)
 
@@ -80,6 +81,7 @@ class FakeEngine:
         return Ready(
             target="fake",
             drafter=self.drafter,
+            start_length=4,
             precision="4-bit",
             context_tokens=32_768,
             memory_bytes=17_200_000_000,
@@ -102,9 +104,20 @@ class FakeEngine:
         round_s: float = 0.05,
         is_plain: bool = False,
         context_tokens: int = 3277,
+        thinking: str = "",
     ) -> None:
         """One round of the newest request."""
-        self.emit(self.round(text, drafted, accepted, round_s, is_plain=is_plain, context_tokens=context_tokens))
+        self.emit(
+            self.round(
+                text,
+                drafted,
+                accepted,
+                round_s,
+                is_plain=is_plain,
+                context_tokens=context_tokens,
+                thinking=thinking,
+            )
+        )
 
     def round(
         self,
@@ -115,6 +128,7 @@ class FakeEngine:
         *,
         is_plain: bool = False,
         context_tokens: int = 3277,
+        thinking: str = "",
     ) -> Round:
         """One round, not sent."""
         if is_plain:
@@ -122,6 +136,7 @@ class FakeEngine:
         return Round(
             id=self.running,
             text=text,
+            thinking=thinking,
             token_ids=tuple(range(accepted + 1)),
             drafted=drafted,
             accepted=accepted,
@@ -139,6 +154,7 @@ class FakeEngine:
                 id=self.running,
                 reason=reason,
                 text=text,
+                thinking="",
                 target_passes=1,
                 host_syncs=1,
                 peak_memory_bytes=17_400_000_000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -9,8 +10,8 @@ import numpy as np
 
 from mlx_engine.drafters import Frontier
 from mlx_engine.errors import RollbackError
-from mlx_engine.kv_cache import Mask, Rows, TargetCache
-from mlx_engine.sampling import Distribution, Randomness, Sampler
+from mlx_engine.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
+from mlx_engine.sampling import Distribution, Sampler, Use, history_after
 from mlx_engine.target import TargetFacts
 
 
@@ -30,6 +31,16 @@ class CountingCache:
 
     def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
         raise AssertionError("never asked")
+
+    @property
+    def oldest_frontier(self) -> int:
+        return 0
+
+    def snapshot(self) -> LayerSnapshot:
+        return LayerSnapshot(0)
+
+    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
+        self.offset = frontier
 
     def view(self) -> Rows:
         return mx.zeros((1, 1, 1, 1)), mx.zeros((1, 1, 1, 1))
@@ -67,34 +78,47 @@ class MarkovTarget:
         return tokens[..., None].astype(mx.float32)
 
 
-class MarkovDrafter:
+class StatelessDrafter:
+    """What drafters that keep nothing have in common."""
+
+    def prefill(self, prompt: Sequence[int], marks: Collection[int]) -> Iterator[int]:
+        return iter(())
+
+    def reach(self, committed: Sequence[int], length: int) -> int:
+        return length
+
+    def rollback(self, fallen: int) -> None:
+        pass
+
+
+class MarkovDrafter(StatelessDrafter):
     """Draws its drafts one after the other from its own table, and says truly from what."""
 
     def __init__(self, table: np.ndarray) -> None:
         self._table = mx.array(table.astype(np.float32))
 
     def propose(
-        self, frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler, randomness: Randomness
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
-        token = frontier.token
+        token, seen = frontier.token, frontier.seen
         tokens, probs = [], []
-        for _ in range(length):
-            drawn = sampler.draw(self._table[token], randomness)
-            token = drawn.tokens
+        for position in range(len(committed), len(committed) + length):
+            drawn = sampler.draw(self._table[token], position, Use.DRAFT, seen)
+            token, seen = drawn.tokens, history_after(seen, drawn.tokens)
             tokens.append(token)
             if drawn.probs is not None:
                 probs.append(drawn.probs)
         return Distribution(mx.concatenate(tokens), mx.concatenate(probs) if probs else None)
 
 
-class PointDrafter:
+class PointDrafter(StatelessDrafter):
     """Certain of one token after each: `points[last token]`."""
 
     def __init__(self, points: np.ndarray) -> None:
         self._points = mx.array(points.astype(np.int32))
 
     def propose(
-        self, frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler, randomness: Randomness
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
         token, tokens = frontier.token, []
         for _ in range(length):

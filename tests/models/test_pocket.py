@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from mlx_engine import events
-from mlx_engine.draft_length import FixedLength
-from mlx_engine.engine import Engine, ReplyControl
+from mlx_engine.engine import Engine
 from mlx_engine.stats import PlainPace, ReplyStats
+from mlx_engine.steering import ReplyControl
 from models import pocket
 from models.pocket.training.lessons import Entry, load_corpus, normalised
 
@@ -58,10 +58,10 @@ def ask(engine: Engine, question: str, draft_length: int) -> tuple[str, ReplySta
     """The greedy answer and its figures."""
     rounds: list[events.Round] = []
     engine._emit = lambda event: rounds.append(event) if isinstance(event, events.Round) else None
-    control = ReplyControl(draft_length)
-    control.draft_length = FixedLength(draft_length, measures_plain=False)
     greedy = events.SamplingOptions(temperature=0)
-    engine.generate(events.Generate(1, (events.Message("user", question),), greedy, draft_length, 160), control)
+    message = events.Message("user", question)
+    request = events.Generate(1, (message,), greedy, draft_length, 160, measures_plain=False)
+    engine.generate(request, ReplyControl(draft_length))
     stats = ReplyStats(PlainPace())
     for done in rounds:
         stats.add(done)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from mlx_engine import events
-from mlx_engine.draft_length import FixedLength
-from mlx_engine.engine import Engine, ReplyControl
+from mlx_engine.engine import Engine
 from mlx_engine.stats import PlainPace, ReplyStats
+from mlx_engine.steering import ReplyControl
 from models import pocket
 from models.pocket.training.evaluate import held_out_scores
 from models.pocket.training.lessons import Entry, load_corpus
@@ -58,11 +58,15 @@ class Asker:
     def ask(self, question: str, draft_length: int) -> Reply:
         """The greedy answer, every round at one draft length."""
         self._heard.clear()
-        control = ReplyControl(draft_length)
-        control.draft_length = FixedLength(draft_length, measures_plain=False)
-        greedy = events.SamplingOptions(temperature=0)
-        message = events.Message("user", question)
-        self._engine.generate(events.Generate(1, (message,), greedy, draft_length, LONGEST_REPLY), control)
+        request = events.Generate(
+            id=1,
+            messages=(events.Message("user", question),),
+            sampling=events.SamplingOptions(temperature=0),
+            draft_length=draft_length,
+            max_tokens=LONGEST_REPLY,
+            measures_plain=False,
+        )
+        self._engine.generate(request, ReplyControl(draft_length))
         rounds = [event for event in self._heard if isinstance(event, events.Round)]
         stats = ReplyStats(PlainPace())
         for done in rounds:

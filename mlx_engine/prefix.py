@@ -1,0 +1,102 @@
+"""What one model has read of a conversation, kept from turn to turn, so that a turn reads only what is new.
+
+The next prompt repeats the last one up to some point: to the end of the reply, to the start of the model's
+turn where the template renders past replies otherwise than they were generated (it strips thoughts, or the
+empty thought block), or to the start of a message that was edited. Within the reserve of the sliding
+layers the way back to that point is a rollback; further back it is a snapshot, taken where prompts may part.
+
+Knows token ids and positions; what they mean is `prompt.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_engine.kv_cache import Snapshot
+from mlx_engine.target import Target
+
+PREFILL_CHUNK_TOKENS = 512
+"""Long enough to keep the device busy, short enough that a stop is noticed within a step."""
+SNAPSHOTS_KEPT = 2
+"""The last turn's: where its message begins, and where the model's turn begins."""
+MORE_SNAPSHOTS_BYTES = 512 << 20
+"""Snapshots of earlier turns are kept as long as all of them together stay below this."""
+SHORTEST_SNAPSHOT_TOKENS = 8
+"""To read so few tokens again costs less than to remember them."""
+
+
+class PrefixCache:
+    """A target's cache with the token ids it stands for. `tokens` may run ahead of what has been read."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._snapshots: list[Snapshot] = []
+        self.cache = target.new_cache()
+        self.tokens: list[int] = []
+        """Ids of the conversation so far; the first `cache.frontier` of them have been read."""
+        self.hidden: mx.array | None = None
+        """(1, 1, hidden): the hidden state of the last token that `prefill` read."""
+
+    def resume(self, prompt: Sequence[int]) -> int:
+        """Take `prompt` for the conversation; keep what was read of it, forget the rest.
+
+        At least one token before the prompt's last stays to be read: the hidden state there is not kept.
+        Returns the number of tokens kept.
+        """
+        same = common_length(self.tokens[: self.cache.frontier], prompt)
+        self._return_to(max(0, min(same, len(prompt) - 2)))
+        self.tokens = list(prompt)
+        return self.cache.frontier
+
+    def prefill(self, marks: Collection[int] = ()) -> Iterator[int]:
+        """Read `tokens` up to the last but one, a chunk a step; yields how many have been read.
+
+        marks: positions where a later prompt may part from this one; a snapshot is taken at each.
+        """
+        end = len(self.tokens) - 1
+        stops = sorted({min(mark, end) for mark in marks if mark >= SHORTEST_SNAPSHOT_TOKENS} | {end})
+        for stop in stops:
+            while (begin := self.cache.frontier) < stop:
+                chunk = self.tokens[begin : min(begin + PREFILL_CHUNK_TOKENS, stop)]
+                self.hidden = self.read(chunk)
+                mx.eval(self.hidden, self.cache.arrays())
+                yield self.cache.frontier
+            if marks and stop == self.cache.frontier >= SHORTEST_SNAPSHOT_TOKENS:
+                self._remember()
+
+    def read(self, tokens: Sequence[int]) -> mx.array:
+        """One pass over the tokens that follow; the hidden state (1, 1, hidden) of the last, not evaluated."""
+        return self._target.forward(mx.array([tokens], dtype=mx.int32), self.cache)[:, -1:]
+
+    def _return_to(self, frontier: int) -> None:
+        if frontier == 0:
+            self.cache = self._target.new_cache()
+        elif frontier < self.cache.oldest_frontier:
+            reaching = [kept for kept in self._snapshots if kept.oldest_frontier <= frontier]
+            if reaching:
+                self.cache.restore(reaching[-1])
+            else:
+                self.cache = self._target.new_cache()
+        self.cache.rollback(max(0, self.cache.frontier - frontier))
+        # A snapshot counts on the rows of the full layers before it.
+        self._snapshots = [kept for kept in self._snapshots if kept.frontier <= self.cache.frontier]
+
+    def _remember(self) -> None:
+        if not self._snapshots or self._snapshots[-1].frontier < self.cache.frontier:
+            self._snapshots.append(self.cache.snapshot())
+        while len(self._snapshots) > SNAPSHOTS_KEPT and self.snapshot_bytes > MORE_SNAPSHOTS_BYTES:
+            del self._snapshots[0]
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Bytes of all snapshots."""
+        return sum(kept.nbytes for kept in self._snapshots)
+
+
+def common_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many elements two sequences share before they part."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))

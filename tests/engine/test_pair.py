@@ -1,0 +1,111 @@
+"""Which drafters a target gets: assistants, smaller models, lookup; quantized or not; and which are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_engine.assistant import load_assistant
+from mlx_engine.checkpoint import quantize
+from mlx_engine.drafters import AssistantDrafter, LookupDrafter, ModelDrafter
+from mlx_engine.errors import ModelFolderError, PairMismatchError
+from mlx_engine.events import LOOKUP, Generate, Load, Message, Ready
+from mlx_engine.pair import Pair, load_pair
+from models import pocket
+from tests.engine.rig import Rig, only, token_ids
+from tests.fakes.folders import write_pair
+
+pytestmark = pytest.mark.slow
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+HELLO = (Message("user", "Hello there, how are you?"),)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pair(tmp_path_factory.mktemp("other"), seed=8)[0]
+
+
+def load(target: Path, drafter: Path | str | None, bits: int | None = None) -> Pair:
+    return load_pair(Load(str(target), str(drafter) if drafter else None, bits), lambda what: None)
+
+
+def test_the_folder_says_which_kind_it_is(pair: tuple[Path, Path], other: Path) -> None:
+    assert isinstance(load(*pair).drafter, AssistantDrafter)
+    assert isinstance(load(pair[0], other).drafter, ModelDrafter)
+    assert isinstance(load(pair[0], LOOKUP).drafter, LookupDrafter)
+    assert load(pair[0], None).drafter is None
+
+
+@pytest.mark.parametrize("kind", ["assistant", "model", "itself", "lookup"])
+def test_every_kind_leaves_the_words_alone(pair: tuple[Path, Path], other: Path, kind: str) -> None:
+    drafter = {"assistant": pair[1], "model": other, "itself": pair[0], "lookup": LOOKUP}[kind]
+    rig = Rig(pair[0], drafter)
+    (ready,) = only(Ready, rig.emitted)
+    assert ready.drafter == (LOOKUP if kind == "lookup" else drafter.name)  # type: ignore[union-attr]
+    replies = {
+        tuple(token_ids(rig.ask(Generate(1, HELLO, draft_length=k, max_tokens=60)))) for k in (0, 3, "auto")
+    }
+    assert len(replies) == 1
+
+
+def test_a_draft_model_of_another_tokenizer_is_refused(
+    pair: tuple[Path, Path], other: Path, tmp_path: Path
+) -> None:
+    renamed = Path(shutil.copytree(other, tmp_path / "renamed"))
+    tokenizer = json.loads((renamed / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    one, two = [token for token in vocab if len(token) == 1 and token.isalpha()][:2]
+    vocab[one], vocab[two] = vocab[two], vocab[one]
+    (renamed / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(PairMismatchError, match="another tokenizer"):
+        load(pair[0], renamed)
+
+
+def test_an_assistant_of_another_target_is_refused_with_both_numbers(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(PairMismatchError, match=r"a vocabulary of 320; .* has 2048"):
+        load(pair[0], GOLDEN / "31b" / "assistant")
+
+
+def test_a_folder_that_is_neither_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ModelFolderError):
+        load(pair[0], tmp_path)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_quantized_drafter_keeps_its_centroid_head_and_changes_no_word(bits: int) -> None:
+    assistant = load_assistant(pocket.DRAFTER_FOLDER, bits)
+    names = {name for name, _ in tree_flatten(assistant.parameters())}
+    quantized = {name.removesuffix(".scales") for name in names if name.endswith(".scales")}
+    assert "pre_projection" in quantized
+    assert "model.layers.0.mlp.gate_proj" in quantized
+    assert not any(name.startswith(("masked_embedding", "model.embed_tokens")) for name in quantized)
+    message = (Message("user", "How do I turn drafting off?"),)
+    plain = Rig(pocket.TARGET_FOLDER, None).ask(Generate(1, message))
+    rig = Rig(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER, drafter_bits=bits)
+    assert token_ids(rig.ask(Generate(1, message, draft_length=4))) == token_ids(plain)
+
+
+def test_the_head_of_a_large_drafter_is_quantized_with_the_rest() -> None:
+    whole = load_assistant(GOLDEN / "31b" / "assistant")
+    whole.model.embed_tokens.weight = mx.random.normal((whole.config.text.vocab_size, 64))
+    quantize(whole, 4)
+    quantized = {name for name, _ in tree_flatten(whole.parameters()) if name.endswith(".scales")}
+    assert "model.embed_tokens.scales" in quantized
+
+
+def test_a_context_too_small_for_the_template_is_refused_in_words(tmp_path: Path) -> None:
+    target, _ = write_pair(tmp_path, context_tokens=6)
+    with pytest.raises(ModelFolderError, match=r"context of 6 tokens.*template"):
+        Rig(target, None)
