@@ -29,13 +29,14 @@ from app.turn import Reply
 from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import (
-    DEFAULT_DRAFT_LENGTH,
     Died,
+    DraftSetting,
     Event,
     Failed,
     Finished,
     Generate,
     Loading,
+    Notice,
     Prefilled,
     Ready,
     Round,
@@ -84,7 +85,7 @@ class ChatApp(SafeApp):
         self._options = options
         self._conversation = Conversation(options.system)
         self._gauges = Gauges(options.draft_length)
-        self._last_draft_length = options.draft_length or DEFAULT_DRAFT_LENGTH
+        self._last_draft_length: DraftSetting = options.draft_length or "auto"
         self._last_id = 0
         self._awaited: int | None = None
         """The request whose reply is awaited."""
@@ -141,6 +142,8 @@ class ChatApp(SafeApp):
         match message.event:
             case Loading(what=what):
                 self._say_state(f"loading {what}")
+            case Notice(message=words):
+                self.notify(words)
             case Ready() as ready:
                 self._gauges.loaded(ready)
                 self._top_line.drafter = ready.drafter or NO_DRAFTER
@@ -152,9 +155,9 @@ class ChatApp(SafeApp):
             case Round() as done if done.id == self._awaited:
                 self._gauges.add(done)
                 self._transcript.count_new(len(done.token_ids))
-                self._grow(done.text)
+                self._grow(done)
             case Finished() as finished if finished.id == self._awaited:
-                self._grow(finished.text)
+                self._grow(finished)
                 self._end_reply(reply_line(self._gauges.reply, finished.reason))
                 self._say_state("stopped" if finished.reason == "cancelled" else "ready")
             case Failed(id=None, message=words):
@@ -164,12 +167,13 @@ class ChatApp(SafeApp):
             case Died(message=words):
                 await self._break_off(words, "engine ended")
 
-    def _grow(self, text: str) -> None:
-        self._conversation.append(text)
+    def _grow(self, part: Round | Finished) -> None:
+        self._conversation.append(part.text, part.thinking)
         if self._reply is not None:
-            self._reply.write(text)
+            self._reply.think(part.thinking)
+            self._reply.write(part.text)
         if not self._is_stopping:
-            self._say_state("generating")
+            self._say_state("thinking" if part.thinking else "generating")
 
     def _end_reply(self, figures: str) -> None:
         if self._reply is not None:
@@ -226,6 +230,7 @@ class ChatApp(SafeApp):
             sampling=self._options.sampling,
             draft_length=self._gauges.draft_length,
             max_tokens=self._options.max_tokens,
+            is_thinking=self._options.is_thinking,
         )
         try:
             self._engine.generate(request)
@@ -306,6 +311,11 @@ class ChatApp(SafeApp):
         else:
             self._copy(answer, "the last answer")
 
+    def action_toggle_thoughts(self) -> None:
+        """Fold or unfold the thoughts of all replies, as the newest ones are not."""
+        if not self._transcript.toggle_thoughts():
+            self.notify("There are no thoughts to show; `slipstream --think` lets the model think first.")
+
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""
         if self.size.width < PANEL_WIDTH + NARROWEST_BESIDE_PANEL:
@@ -331,6 +341,7 @@ class ChatApp(SafeApp):
         yield SystemCommand("Regenerate the last reply", "ctrl+r", self.action_regenerate)
         yield SystemCommand("New chat", "ctrl+n", self.action_new_chat)
         yield SystemCommand("Copy the last answer", "ctrl+y", self.action_copy_answer)
+        yield SystemCommand("Fold or unfold the thoughts", "ctrl+o", self.action_toggle_thoughts)
         yield SystemCommand("Send the message", "enter", self._prompt.action_send)
         yield SystemCommand("New line in the prompt", "ctrl+j", self._prompt.action_newline)
         yield SystemCommand("Gauge panel on or off", "f3", self.action_toggle_panel)

@@ -12,7 +12,7 @@ from app import places
 from app.chat_options import ChatOptions
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import DEFAULT_DRAFT_LENGTH, MAX_DRAFT_LENGTH, Load, SamplingOptions
+from mlx_engine.events import LOOKUP, MAX_DRAFT_LENGTH, DraftSetting, Load, SamplingOptions
 from models import pocket
 from models.folders import PairFolders, find_pair
 
@@ -42,7 +42,7 @@ def _chat(options: argparse.Namespace) -> int:
         print("slipstream: the chat needs a terminal. For pipes there is `slipstream run`.", file=sys.stderr)
         return WRONG_USAGE
     pair = _pair(options)
-    engine = _engine(pair)
+    engine = _engine(options, pair)
     # Before anything of the screen: the engine then loads while the screen is being built.
     engine.start()
     try:
@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     if prompt in (None, "-"):
         prompt = _read_standard_input()
     pair = _pair(options)
-    return run_once(_engine(pair), prompt, _chat_options(options, pair), is_json=options.json)
+    return run_once(_engine(options, pair), prompt, _chat_options(options, pair), is_json=options.json)
 
 
 def _paths(options: argparse.Namespace) -> int:
@@ -87,24 +87,41 @@ def _read_standard_input() -> str:
 
 
 def _pair(options: argparse.Namespace) -> PairFolders:
-    pair = find_pair(options.model, options.drafter)
+    pair = find_pair(options.model, "none" if options.drafter == LOOKUP else options.drafter)
     for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
         if folder and not folder.is_dir():
             raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
     return pair
 
 
-def _engine(pair: PairFolders) -> EngineClient:
-    load = Load(str(pair.target.resolve()), str(pair.drafter.resolve()) if pair.drafter else None)
+def _engine(options: argparse.Namespace, pair: PairFolders) -> EngineClient:
+    # Whoever has no assistant has at least the text to look things up in.
+    without = None if options.drafter == "none" else LOOKUP
+    load = Load(
+        target=str(pair.target.resolve()),
+        drafter=str(pair.drafter.resolve()) if pair.drafter else without,
+        drafter_bits=options.drafter_bits,
+        estimates_folder=str(places.estimates_folder()),
+        start_length=options.draft_start,
+    )
     return EngineClient(load, places.engine_log())
 
 
 def _chat_options(options: argparse.Namespace, pair: PairFolders) -> ChatOptions:
     return ChatOptions(
-        sampling=SamplingOptions(options.temp, options.top_k, options.top_p, options.seed),
+        sampling=SamplingOptions(
+            temperature=options.temp,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
+            seed=options.seed,
+            rule=options.sampling,
+        ),
         draft_length=options.draft,
         max_tokens=options.max_tokens,
         system=options.system,
+        is_thinking=options.think,
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
         log_path=places.app_log(),
     )
@@ -132,18 +149,32 @@ def _parser() -> argparse.ArgumentParser:
 def _add_generation_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="FOLDER", help="folder of a Gemma 4 target (default: the pocket model in the box)")
-    add("--drafter", metavar="FOLDER|auto|none", default="auto", help="folder of its drafter (default: auto)")
-    add("--draft", type=_draft_length, default=DEFAULT_DRAFT_LENGTH, metavar="off|1..16",
-        help=f"tokens drafted per round (default: {DEFAULT_DRAFT_LENGTH})")  # fmt: skip
+    add("--drafter", metavar="FOLDER|auto|lookup|none", default="auto",
+        help="folder of its assistant or of a smaller model of the family; lookup: what the text itself suggests, "
+        "without weights; auto (default): the assistant if it is there, else lookup")  # fmt: skip
+    add("--drafter-bits", type=int, choices=(4, 8), help="quantize the drafter's weights while loading")
+    add("--draft", type=_draft_setting, default="auto", metavar="auto|off|1..16",
+        help="tokens drafted per round; auto (default): as many as pay, by what is measured")  # fmt: skip
+    add("--draft-start", type=_number(int, 1, MAX_DRAFT_LENGTH), metavar="N",
+        help="what auto begins with when it knows nothing (default: by the kind of GPU)")  # fmt: skip
     add("--temp", type=_number(float, 0, 100), metavar="T", help="temperature; 0 is greedy")
     add("--top-k", type=_number(int, 0, 1 << 30), metavar="K", help="keep the K likeliest tokens; 0 keeps all")
     add("--top-p", type=_number(float, 1e-6, 1), metavar="P", help="keep the likeliest tokens that hold P")
+    add("--min-p", type=_number(float, 0, 1), default=0.0, metavar="P",
+        help="keep tokens at least P times as likely as the likeliest")  # fmt: skip
+    add("--repetition-penalty", type=_number(float, 0.01, 100), default=1.0, metavar="R",
+        help="above 1: words that the reply already has become less likely")  # fmt: skip
+    add("--sampling", choices=("rejection", "coupled"), default="rejection",
+        help="both are exact; coupled: one seed, the same words with and without drafting")  # fmt: skip
     add("--seed", type=_number(int, 0, (1 << 32) - 1), metavar="N", help="the same seed, the same reply")
     add("--max-tokens", type=_number(int, 1, 1 << 30), metavar="N", help="end the reply after N tokens")
+    add("--think", action=argparse.BooleanOptionalAction, default=False, help="let the model think first")
     add("--system", metavar="TEXT", help="instructions ahead of the conversation")
 
 
-def _draft_length(text: str) -> int:
+def _draft_setting(text: str) -> DraftSetting:
+    if text == "auto":
+        return "auto"
     if text == "off":
         return 0
     return _number(int, 1, MAX_DRAFT_LENGTH)(text)

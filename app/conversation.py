@@ -13,6 +13,8 @@ class Exchange:
 
     prompt: str
     reply: str = ""
+    thinking: str = ""
+    """What the model thought before it answered; never sent again."""
 
 
 class Conversation:
@@ -36,15 +38,16 @@ class Conversation:
         """Begin an exchange."""
         self._exchanges.append(Exchange(_without_surrogates(prompt)))
 
-    def append(self, text: str) -> None:
+    def append(self, text: str, thinking: str = "") -> None:
         """Let the running reply grow. What it has is kept, however it ends."""
         self._exchanges[-1].reply += _without_surrogates(text)
+        self._exchanges[-1].thinking += _without_surrogates(thinking)
 
     def regenerate(self) -> bool:
         """Forget the last reply, so that `to_send` asks for it again. False: there is nothing to ask again."""
         if not self._exchanges:
             return False
-        self._exchanges[-1].reply = ""
+        self._exchanges[-1].reply = self._exchanges[-1].thinking = ""
         return True
 
     def clear(self) -> None:

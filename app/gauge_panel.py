@@ -26,6 +26,8 @@ def caption(reading: GaugeReading) -> Content:
         return Content.styled("this model has no drafter", figures.MUTED)
     if reading.speedup is None and not reading.draft_length:
         return Content.styled("drafting is off", figures.MUTED)
+    if reading.draft_length == "auto" and reading.usual_length == 0:
+        return Content.styled("auto: drafting does not pay now", figures.MUTED)
     if reading.speedup is None:
         return Content.styled("not measured yet", figures.MUTED)
     if figures.is_slower(reading.speedup):

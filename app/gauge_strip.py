@@ -29,19 +29,27 @@ class Field:
 
 
 def drafting_words(reading: GaugeReading) -> str:
-    """`draft ON 4`, `draft OFF`, `no drafter`."""
+    """`draft ON 4`, `draft AUTO 5`, `draft AUTO off`, `draft OFF`, `no drafter`."""
     if not reading.has_drafter:
         return "no drafter"
-    return f"draft ON {reading.draft_length}" if reading.draft_length else "draft OFF"
+    if reading.draft_length != "auto":
+        return f"draft ON {reading.draft_length}" if reading.draft_length else "draft OFF"
+    if reading.usual_length is None:
+        return "draft AUTO"
+    return f"draft AUTO {reading.usual_length or 'off'}"
 
 
 def strip_line(reading: GaugeReading, width: int) -> Content:
     """The strip at `width` cells: constant columns, the sparkline takes what is left."""
     is_slower = figures.is_slower(reading.speedup)
-    is_drafting = reading.has_drafter and reading.draft_length > 0
+    is_drafting = reading.has_drafter and reading.draft_length != 0
     context = figures.share_of(reading.context_tokens, reading.context_limit)
     fields = [
-        Field(drafting_words(reading).ljust(10), 0, "bold" if is_drafting else figures.MUTED),
+        Field(
+            drafting_words(reading).ljust(14 if reading.draft_length == "auto" else 10),
+            0,
+            "bold" if is_drafting else figures.MUTED,
+        ),
         Field(
             figures.times(reading.speedup) + (" slower" if is_slower else ""),
             1,

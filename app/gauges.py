@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from mlx_engine.events import Ready, Round
+from mlx_engine.events import DraftSetting, Ready, Round
 from mlx_engine.stats import PlainPace, RecentRounds, ReplyStats
 
 PACE_SAMPLES_KEPT = 40
@@ -17,9 +17,11 @@ PACE_WINDOW_ROUNDS = 12
 class GaugeReading:
     """Everything the gauges show at one moment. None: not known yet."""
 
-    draft_length: int
-    """Tokens drafted per round, 0 when drafting is off."""
+    draft_length: DraftSetting
+    """Tokens drafted per round as they were set, 0 when drafting is off."""
     has_drafter: bool
+    usual_length: int | None = None
+    """What most of the last rounds drafted."""
     speedup: float | None = None
     acceptance: float | None = None
     tokens_per_round: float | None = None
@@ -38,7 +40,7 @@ class GaugeReading:
 class Gauges:
     """Follows the rounds of all replies and keeps its last values when they end."""
 
-    def __init__(self, draft_length: int) -> None:
+    def __init__(self, draft_length: DraftSetting) -> None:
         self.draft_length = draft_length
         self.has_drafter = True
         self._pace = PlainPace()
@@ -92,6 +94,7 @@ class Gauges:
         return GaugeReading(
             draft_length=self.draft_length,
             has_drafter=self.has_drafter,
+            usual_length=self._now.usual_length,
             speedup=recent.speedup,
             acceptance=recent.acceptance,
             tokens_per_round=recent.tokens_per_round,

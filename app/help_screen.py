@@ -15,6 +15,7 @@ from app.keys import key_table
 
 GAUGES = (
     ("draft ON 4", "drafting is on; up to 4 tokens are drafted per round (at most 16)"),
+    ("draft AUTO 4", "as many tokens are drafted as pay, by what the rounds cost and bring; off where none do"),
     (
         "1.82×",
         "speedup: tokens/s now / plain tokens/s measured on this machine with drafting off, by a few plain "

@@ -31,6 +31,7 @@ CHAT_KEYS: list[BindingType] = [
         id="draft",
         tooltip="drafting on or off, also in the middle of a reply (from the next round on)",
     ),
+    Binding("ctrl+o", "toggle_thoughts", id="thoughts", tooltip="folds or unfolds the thoughts", show=False),
     Binding("ctrl+r", "regenerate", id="retry", tooltip="regenerates the last reply", show=False),
     Binding("ctrl+n", "new_chat", id="new", tooltip="new chat; empties the transcript", show=False),
     # Priority, because a text area redoes with it.

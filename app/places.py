@@ -23,3 +23,8 @@ def engine_log() -> Path:
 def app_log() -> Path:
     """What a crash of the chat leaves behind."""
     return state_folder() / "slipstream.log"
+
+
+def estimates_folder() -> Path:
+    """What the engine learned about draft lengths, a file per pair."""
+    return state_folder() / "estimates"

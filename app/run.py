@@ -24,6 +24,7 @@ class Reply:
 
     def __init__(self) -> None:
         self.text = ""
+        self.thinking = ""
         self.token_ids: list[int] = []
         self.pace = PlainPace()
         self.stats = ReplyStats(self.pace)
@@ -58,7 +59,9 @@ def _request(prompt: str, options: ChatOptions) -> events.Generate:
     messages = [events.Message("user", prompt)]
     if options.system:
         messages.insert(0, events.Message("system", options.system))
-    return events.Generate(1, tuple(messages), options.sampling, options.draft_length, options.max_tokens)
+    return events.Generate(
+        1, tuple(messages), options.sampling, options.draft_length, options.max_tokens, options.is_thinking
+    )
 
 
 def _take(event: events.Event, reply: Reply) -> str:
@@ -72,12 +75,12 @@ def _take(event: events.Event, reply: Reply) -> str:
             reply.pace.add(event)
             reply.stats.add(event)
             reply.token_ids += event.token_ids
-            reply.text += event.text
-            return event.text
+            return _grow(reply, event)
         case events.Finished():
             reply.finished = event
-            reply.text += event.text
-            return event.text
+            return _grow(reply, event)
+        case events.Notice(message=message):
+            print(f"slipstream: {sanitise(message)}", file=sys.stderr)
         case events.Failed(id=None, message=message):
             raise SlipstreamError(message)
         case events.Failed(message=message):
@@ -85,6 +88,12 @@ def _take(event: events.Event, reply: Reply) -> str:
         case events.Died(message=message):
             raise EngineDiedError(message)
     return ""
+
+
+def _grow(reply: Reply, event: events.Round | events.Finished) -> str:
+    reply.text += event.text
+    reply.thinking += event.thinking
+    return event.text
 
 
 def _as_json(reply: Reply, options: ChatOptions) -> dict[str, Any]:
@@ -95,7 +104,7 @@ def _as_json(reply: Reply, options: ChatOptions) -> dict[str, Any]:
     drafts = max((n for n, count in enumerate(stats.drafted_by_position, 1) if count), default=0)
     return {
         "text": reply.text,
-        "thinking": "",
+        "thinking": reply.thinking,
         "token_ids": reply.token_ids,
         "finish_reason": finished.reason,
         "prompt_tokens": started.prompt_tokens,

@@ -9,6 +9,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.sanitise import sanitise
+from app.thoughts import Thoughts
 from app.turn import Turn
 
 LIVE_TURNS = 10
@@ -161,6 +162,14 @@ class Transcript(Container):
             self._list.scroll_page_up(animate=False)
         else:
             self._list.scroll_page_down(animate=False)
+
+    def toggle_thoughts(self) -> bool:
+        """Fold or unfold all thoughts alike; False if there are none."""
+        shown = [each for each in self.query(Thoughts) if each.display]
+        is_folded = bool(shown) and not shown[-1].is_folded
+        for each in shown:
+            each.is_folded = is_folded
+        return bool(shown)
 
     def _following_changed(self, is_following: bool) -> None:
         self._new_tokens = 0

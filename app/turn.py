@@ -12,6 +12,7 @@ from textual.widgets import Markdown, Static
 from app.figures import MUTED
 from app.markdown_text import as_content, markdown_parser
 from app.sanitise import sanitise
+from app.thoughts import Thoughts
 
 FLUSH_S = 0.1
 """Between two appends: fast enough to read along, slow enough to leave the processor to the engine."""
@@ -54,15 +55,24 @@ class Reply(Vertical):
         self._markdown = Markdown(open_links=False, parser_factory=markdown_parser)
         self._long: Static | None = None
         self._line = Static(classes="figures", markup=False)
+        self.thoughts = Thoughts()
 
     def compose(self) -> ComposeResult:
-        """The text, then the figures."""
+        """The thoughts, the text, then the figures."""
+        yield self.thoughts
         yield self._markdown
         yield self._line
+
+    def think(self, text: str) -> None:
+        """Append to the thoughts."""
+        if text:
+            self.thoughts.write(text)
 
     def write(self, text: str) -> None:
         """Append text; it is drawn at the next flush."""
         text = sanitise(text)
+        if text:
+            self.thoughts.finish()
         self.source += text
         self._pending += text
         if self._pending and not self._is_flush_due:
@@ -72,6 +82,7 @@ class Reply(Vertical):
     def finish(self, figures: str) -> None:
         """Draw what is left, then the whole once more, and `figures` below it."""
         self.figures = figures
+        self.thoughts.finish()
         self.call_next(self._finish)
 
     async def _flush(self) -> None:

@@ -110,7 +110,7 @@ async def chat(
 ) -> AsyncIterator[Story]:
     """A chat on a screen of `size`, its engine loaded."""
     engine = FakeEngine(drafter)
-    app = ChatApp(engine, "gemma-4-e2b", options or ChatOptions())
+    app = ChatApp(engine, "gemma-4-e2b", options or ChatOptions(draft_length=4))
     if is_loaded:
         engine.start()
     async with app.run_test(size=size, notifications=True) as pilot:

@@ -92,7 +92,7 @@ def test_sixteen_positions_take_eight_rows() -> None:
 
 def test_gauges_keep_their_last_values() -> None:
     gauges = Gauges(4)
-    gauges.loaded(Ready("t", "d", "4-bit", 32_768, 17_000_000_000, 1.0))
+    gauges.loaded(Ready("t", "d", 4, "4-bit", 32_768, 17_000_000_000, 1.0))
     assert gauges.reading().memory_bytes == 17_000_000_000
     assert gauges.reading().speedup is None
     gauges.begin_reply()
@@ -152,6 +152,7 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
         await stream(story)
         await story.until(lambda: story.app._gauges.reading().speedup is not None)
         story.app._show_gauges()
+        await story.until(lambda: story.app._reply and not story.app._reply._is_flush_due)
         await story.pilot.pause()
         layouts: list[Widget] = []
         refresh = Widget.refresh
@@ -227,4 +228,17 @@ async def test_drafting_starts_off_when_asked_to() -> None:
     async with chat(ChatOptions(draft_length=0)) as story:
         assert "draft OFF" in story.strip
         await story.pilot.press("ctrl+t")
-        assert "draft ON 4" in story.strip
+        assert "draft AUTO" in story.strip
+
+
+async def test_auto_says_what_it_chose() -> None:
+    async with chat(ChatOptions(), size=(120, 36)) as story:
+        await story.send("Hi")
+        assert story.engine.requests[-1].draft_length == "auto"
+        story.engine.begin()
+        for _ in range(4):
+            story.engine.say("word ", drafted=5)
+        await story.until_seen("AUTO 5")
+        for _ in range(12):
+            story.engine.say("word ", is_plain=True)
+        await story.until_seen("AUTO off", "auto: drafting does not pay now")

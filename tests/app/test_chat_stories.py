@@ -18,7 +18,7 @@ async def test_the_first_screen_lands_in_the_prompt_and_says_what_to_do() -> Non
         await story.until_seen(
             "Type a message below", "f1 explains the rest", "not Gemma", "gemma-4-e2b", "fake-assistant", "ready"
         )
-        assert "draft ON 4" in story.screen()
+        assert "draft AUTO" in story.screen()
         assert "—" in story.strip
 
 

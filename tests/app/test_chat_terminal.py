@@ -105,6 +105,6 @@ def test_the_terminal_is_restored_when_the_chat_is_ended(
 
 def test_no_color_is_honoured(tmp_path: Path) -> None:
     _, written = run(tmp_path / "log", "wait", send=signal.SIGTERM, environment={"NO_COLOR": "1"})
-    assert b"draft ON 4" in written
+    assert b"draft AUTO" in written
     assert b"38;" not in written
     assert b"48;" not in written

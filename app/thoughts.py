@@ -1,0 +1,68 @@
+"""What the model thinks before it answers: one line that counts, and the text behind it."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from app.figures import MUTED
+from app.sanitise import sanitise
+
+FLUSH_S = 0.25
+"""Between two looks at a growing thought: nobody reads along in a folded one."""
+
+
+class Thoughts(Vertical):
+    """Folded unless the person unfolds it; not there while there is nothing to show."""
+
+    is_folded = reactive(True)
+
+    def __init__(self) -> None:
+        super().__init__(classes="thoughts")
+        self.source = ""
+        """The text so far, sanitised."""
+        self._is_over = False
+        self._is_flush_due = False
+        self._line = Static(classes="thoughts-line", markup=False)
+        self._body = Static(classes="thoughts-body", markup=False)
+        self.display = False
+
+    def compose(self) -> ComposeResult:
+        """The line, then the text."""
+        yield self._line
+        yield self._body
+
+    def write(self, text: str) -> None:
+        """Append text; it is shown at the next flush."""
+        self.source += sanitise(text)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self.set_timer(FLUSH_S, self._flush)
+
+    def finish(self) -> None:
+        """The answer begins, or the reply ends."""
+        if not self._is_over:
+            self._is_over = True
+            self._flush()
+
+    def watch_is_folded(self) -> None:
+        """Show or hide the text."""
+        self._flush()
+
+    def on_click(self) -> None:
+        """The line is what one would click on."""
+        self.is_folded = not self.is_folded
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        self.display = bool(self.source.strip())
+        words = len(self.source.split())
+        state = "thought" if self._is_over else "thinking"
+        sign = "▸" if self.is_folded else "▾"
+        self._line.update(Content.styled(f"{sign} {state} · {words:,} words · ctrl+o", MUTED), layout=False)
+        self._body.display = not self.is_folded
+        if not self.is_folded:
+            self._body.update(Content.styled(self.source.strip(), MUTED))
