@@ -8,7 +8,7 @@ import pytest
 from textual import events
 
 from app.chat_options import ChatOptions
-from mlx_engine.events import Failed, Message, SamplingOptions
+from mlx_engine.events import Failed, Message, Notice, SamplingOptions
 from tests.app.pilot import chat
 
 
@@ -417,3 +417,37 @@ async def test_ctrl_c_quits_from_the_help_as_well() -> None:
     async with chat() as story:
         await story.pilot.press("f1", "ctrl+c", "ctrl+c")
         await story.until(lambda: not story.app.is_running)
+
+
+async def test_thoughts_are_counted_folded_and_never_sent_again() -> None:
+    async with chat(ChatOptions(is_thinking=True)) as story:
+        await story.send("What is seven times six?")
+        assert story.engine.requests[-1].is_thinking
+        story.engine.begin()
+        story.engine.say("", thinking="Seven times six, let me see.\x1b[2J ")
+        await story.until_seen("thinking · 6 words")
+        assert story.state == "thinking"
+        assert "let me see" not in story.screen()
+        await story.pilot.press("ctrl+o")
+        await story.until_seen("let me see.␛[2J")
+        story.engine.say("It is 42.")
+        await story.until_seen("▾ thought · 6 words", "It is 42.")
+        await story.pilot.press("ctrl+o")
+        await story.until(lambda: "let me see" not in story.screen())
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.send("Thanks")
+        assert [m.text for m in story.engine.requests[-1].messages][1] == "It is 42."
+
+
+async def test_no_thoughts_to_unfold() -> None:
+    async with chat() as story:
+        await story.exchange("Hi", "Hello.")
+        await story.pilot.press("ctrl+o")
+        await story.until_told("no thoughts to show")
+
+
+async def test_a_notice_of_the_engine_is_told() -> None:
+    async with chat() as story:
+        story.engine.emit(Notice("The estimates of this pair were damaged and are made anew."))
+        await story.until_told("made anew")

@@ -77,6 +77,43 @@ def test_any_pair_of_folders(pair: tuple[Path, Path]) -> None:
     alone = as_json("--model", str(pair[0]), "--drafter", "none", "--max-tokens", "9", "Hi")
     assert alone["model"]["drafter"] is None
     assert alone["token_ids"] == said["token_ids"]
+    shutil.move(pair[1], pair[1].with_name("elsewhere"))
+    looked_up = as_json("--model", str(pair[0]), "--max-tokens", "9", "Hi")
+    shutil.move(pair[1].with_name("elsewhere"), pair[1])
+    assert looked_up["model"]["drafter"] == "lookup", "without an assistant, the text itself"
+
+
+@pytest.mark.slow
+def test_coupled_one_seed_says_the_same_with_any_drafter() -> None:
+    hot = ("--sampling", "coupled", "--temp", "1.2", "--top-k", "0", "--top-p", "1", "--seed", "7")
+    off, *drafted = (
+        as_json(*hot, *draft, QUESTION)
+        for draft in (("--draft", "off"), ("--draft", "5"), ("--draft", "auto"), ("--drafter", "lookup"))
+    )
+    for each in drafted:
+        assert each["token_ids"] == off["token_ids"]
+    assert all(each["stats"]["drafted"] > 0 for each in drafted[:2])
+    assert [each["model"]["draft"] for each in drafted] == [5, "auto", "auto"]
+    assert drafted[-1]["model"]["drafter"] == "lookup"
+
+
+@pytest.mark.slow
+def test_estimates_are_kept_and_a_broken_file_is_told_of(home: Path) -> None:
+    as_json("--drafter-bits", "8", QUESTION)
+    (kept,) = (home / "state" / "estimates").iterdir()
+    kept.write_bytes(b"{nonsense")
+    run = slipstream("run", "--drafter-bits", "8", QUESTION)
+    assert run.returncode == 0
+    assert kept.name in run.stderr.decode()
+    assert slipstream("run", "--drafter-bits", "8", QUESTION).stderr == b"", "it was written anew"
+
+
+@pytest.mark.slow
+def test_thinking_is_asked_for_and_told_apart() -> None:
+    said = as_json("--think", "--draft", "3", QUESTION)
+    assert set(said) >= {"text", "thinking"}
+    plain = as_json("--no-think", "--draft", "3", QUESTION)
+    assert said["prompt_tokens"] > plain["prompt_tokens"], "the template says that it may think"
 
 
 @pytest.mark.slow
@@ -141,6 +178,11 @@ def test_folders_that_cannot_be_loaded(pair: tuple[Path, Path], tmp_path: Path) 
         ["run", "--temp", "-1", "Hi"],
         ["run", "--temp", "nan", "Hi"],
         ["run", "--top-p", "2", "Hi"],
+        ["run", "--min-p", "1.5", "Hi"],
+        ["run", "--repetition-penalty", "0", "Hi"],
+        ["run", "--sampling", "maybe", "Hi"],
+        ["run", "--drafter-bits", "5", "Hi"],
+        ["run", "--draft-start", "0", "Hi"],
         ["run", "--seed", "x", "Hi"],
         ["run", "--max-tokens", "0", "Hi"],
         ["run", "--nonsense", "Hi"],
