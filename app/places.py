@@ -8,11 +8,17 @@ from pathlib import Path
 
 def state_folder() -> Path:
     """State and logs: `$SLIPSTREAM_HOME/state`, else `$XDG_STATE_HOME/slipstream`, else the usual dot folder."""
-    home = os.environ.get("SLIPSTREAM_HOME")
-    if home:
-        return Path(home).expanduser() / "state"
-    base = os.environ.get("XDG_STATE_HOME")
-    return Path(base) / "slipstream" if base else Path.home() / ".local" / "state" / "slipstream"
+    return _folder("state", "XDG_STATE_HOME", ".local/state")
+
+
+def data_folder() -> Path:
+    """What a person would miss: `$SLIPSTREAM_HOME/data`, else `$XDG_DATA_HOME/slipstream`, else the dot folder."""
+    return _folder("data", "XDG_DATA_HOME", ".local/share")
+
+
+def chats_database() -> Path:
+    """All conversations."""
+    return data_folder() / "chats.db"
 
 
 def engine_log() -> Path:
@@ -28,3 +34,11 @@ def app_log() -> Path:
 def estimates_folder() -> Path:
     """What the engine learned about draft lengths, a file per pair."""
     return state_folder() / "estimates"
+
+
+def _folder(name: str, variable: str, usual: str) -> Path:
+    home = os.environ.get("SLIPSTREAM_HOME")
+    if home:
+        return Path(home).expanduser() / name
+    base = os.environ.get(variable)
+    return Path(base) / "slipstream" if base else Path.home() / usual / "slipstream"

@@ -1,0 +1,75 @@
+"""The file of the store, as the file system sees it: private, regular, and one process at a time to open it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK_WAIT_S = 10.0
+"""The longest that another process may take to open: it may be migrating or putting a damaged file aside."""
+LOCK_POLL_S = 0.02
+
+Identity = tuple[int, int]
+"""Device and inode of a file."""
+
+
+class UnusableFileError(Exception):
+    """What is there is not for this program to write in; the message is a clause."""
+
+
+def identity(path: Path) -> Identity | None:
+    """Which file is at `path`; None if there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def opening_alone(path: Path) -> Iterator[None]:
+    """No two processes create, migrate or put aside the same database at once. Raises OSError."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        give_up_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(LOCK_POLL_S)
+        yield
+    finally:
+        os.close(lock)
+
+
+def make_private_file(path: Path) -> None:
+    """A file of the person's own at `path`, empty if it was missing. Raises OSError or UnusableFileError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        sync_folder(path.parent)
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise UnusableFileError(f"{path} is not a file")
+    if not os.access(path, os.W_OK):
+        raise UnusableFileError(f"{path} cannot be written")
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def sync_folder(folder: Path) -> None:
+    """The name of a new file survives a power cut only if its folder is synced too. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,162 @@
+"""Chats as Markdown. People read the text; comments that no viewer shows say what it takes to read it back.
+
+A line of a message that looks like such a comment gets a backslash in front, which reading takes off again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from app.store.errors import ImportRefusedError
+from app.store.records import FinalState, NewChat, NewMessage, Role, TurnStats
+
+T = TypeVar("T")
+
+VERSION = 1
+_OPENING = "<!-- slipstream-"
+_MARK = re.compile(r"<!-- slipstream-(chat|message|thoughts|answer)(?: (\{.*\}))? -->")
+_MARKS_WITH_FACTS = ("chat", "message")
+_ESCAPED = re.compile(r"\\+" + _OPENING)
+_SPEAKERS: dict[Role, str] = {"user": "You", "assistant": "Reply"}
+
+
+class _ChatFacts(msgspec.Struct, forbid_unknown_fields=True):
+    version: int
+    title: str
+    model: str
+    drafter: str | None
+    params: dict[str, Any]
+    created_s: float
+    updated_s: float
+
+
+class _MessageFacts(msgspec.Struct, forbid_unknown_fields=True):
+    parent: int | None
+    role: Role
+    state: FinalState
+    created_s: float
+    is_shown: bool
+    stats: TurnStats | None
+
+
+class _Section(NamedTuple):
+    """A mark and the lines below it."""
+
+    kind: str
+    facts: str
+    line: int
+    """Of the mark, from 1."""
+    lines: list[str]
+
+
+def write_chat(chat: NewChat) -> str:
+    """One chat; several after each other make a file."""
+    facts = _ChatFacts(VERSION, chat.title, chat.model, chat.drafter, chat.params, chat.created_s, chat.updated_s)
+    title = " ".join(chat.title.split()) or "Chat"
+    return f"{_mark('chat', facts)}\n\n# {title}\n\n" + "".join(map(_write_message, chat.messages))
+
+
+def read_chats(text: str, name: str) -> Sequence[NewChat]:
+    """The chats that `write_chat` wrote. Raises ImportRefusedError, which names the line."""
+    sections = list(_sections(text, name))
+    starts = [at for at, section in enumerate(sections) if section.kind == "chat"]
+    if not sections or starts[:1] != [0]:
+        raise ImportRefusedError(f"{name}, line 1: this is not a chat that Slipstream has exported.")
+    ends = [*starts[1:], len(sections)]
+    return [_read_chat(sections[start:end], name) for start, end in zip(starts, ends)]
+
+
+def _write_message(message: NewMessage) -> str:
+    facts = _MessageFacts(
+        message.parent, message.role, message.state, message.created_s, message.is_shown, message.stats
+    )
+    head = f"{_mark('message', facts)}\n\n## {_SPEAKERS[message.role]}\n\n"
+    if not message.thinking:
+        return f"{head}{_escaped(message.text)}\n\n"
+    thoughts = f"{_OPENING}thoughts -->\n\n{_escaped(message.thinking)}\n\n"
+    return f"{head}{thoughts}{_OPENING}answer -->\n\n{_escaped(message.text)}\n\n"
+
+
+def _mark(kind: str, facts: msgspec.Struct) -> str:
+    # A ">" could end the comment.
+    json = msgspec.json.encode(facts).decode().replace(">", "\\u003e")
+    return f"{_OPENING}{kind} {json} -->"
+
+
+def _escaped(text: str) -> str:
+    return "\n".join(
+        "\\" + line if line.startswith(_OPENING) or _ESCAPED.match(line) else line for line in text.split("\n")
+    )
+
+
+def _sections(text: str, name: str) -> Iterator[_Section]:
+    section: _Section | None = None
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        if not line.startswith(_OPENING):
+            if section is not None:
+                section.lines.append(line[1:] if _ESCAPED.match(line) else line)
+            elif line.strip():
+                raise ImportRefusedError(
+                    f"{name}, line {number}: this is not a chat that Slipstream has exported."
+                )
+            continue
+        if section is not None:
+            yield section
+        mark = _MARK.fullmatch(line)
+        if mark is None or (mark[2] is not None) != (mark[1] in _MARKS_WITH_FACTS):
+            raise ImportRefusedError(f"{name}, line {number}: this comment is not one that Slipstream writes.")
+        section = _Section(mark[1], mark[2] or "", number, [])
+    if section is not None:
+        yield section
+
+
+def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
+    head = sections[0]
+    facts = _facts(head, _ChatFacts, name)
+    if facts.version != VERSION:
+        raise ImportRefusedError(
+            f"{name}, line {head.line}: its version is {facts.version}, this Slipstream reads version {VERSION}."
+        )
+    messages = []
+    rest = list(sections[1:])
+    while rest:
+        first = rest.pop(0)
+        has_thoughts = [section.kind for section in rest[:2]] == ["thoughts", "answer"]
+        parts = [rest.pop(0), rest.pop(0)] if has_thoughts else []
+        messages.append(_read_message(first, parts, name))
+    return NewChat(
+        facts.title, facts.model, facts.drafter, facts.params, facts.created_s, facts.updated_s, tuple(messages)
+    )
+
+
+def _read_message(head: _Section, parts: Sequence[_Section], name: str) -> NewMessage:
+    if head.kind != "message":
+        raise ImportRefusedError(f"{name}, line {head.line}: {head.kind} without a message it belongs to.")
+    facts = _facts(head, _MessageFacts, name)
+    if len(head.lines) < 3 or head.lines[0] or not head.lines[1].startswith("## ") or head.lines[2]:
+        raise ImportRefusedError(f"{name}, line {head.line + 1}: a heading between blank lines is missing.")
+    texts = [_text(part, part.lines, name) for part in parts]
+    thinking, text = texts if texts else ("", _text(head, head.lines[2:], name))
+    return NewMessage(
+        facts.parent, facts.role, text, thinking, facts.state, facts.created_s, facts.is_shown, facts.stats
+    )
+
+
+def _text(section: _Section, lines: Sequence[str], name: str) -> str:
+    """What stands between two blank lines; at the end of a file an editor may have taken the second."""
+    if not lines or lines[0]:
+        raise ImportRefusedError(f"{name}, line {section.line + 1}: a blank line is missing.")
+    return "\n".join(lines[1:]).removesuffix("\n")
+
+
+def _facts(section: _Section, kind: type[T], name: str) -> T:
+    try:
+        return msgspec.json.decode(section.facts, type=kind)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ImportRefusedError(f"{name}, line {section.line}: {error}. Nothing was imported.") from error
+    except RecursionError as error:
+        raise ImportRefusedError(f"{name}, line {section.line}: it is nested too deeply.") from error

@@ -1,0 +1,111 @@
+"""What the store hands out and takes in: plain values, the same for the app, the shell and an export."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+Role = Literal["user", "assistant"]
+State = Literal["generating", "complete", "stopped", "interrupted", "failed"]
+"""interrupted: the program ended while the reply was being made."""
+FinalState = Literal["complete", "stopped", "interrupted", "failed"]
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""As far as JSON, SQLite and everybody else agree on whole numbers."""
+
+
+class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The figures of one reply, as they were when it ended. None: not measured."""
+
+    finish_reason: str | None = None
+    """Why the engine ended it: stop, length or cancelled."""
+    prompt_tokens: Count = 0
+    cached_tokens: Count = 0
+    generated_tokens: Count = 0
+    rounds: Count = 0
+    target_passes: Count = 0
+    drafted: Count = 0
+    accepted: Count = 0
+    drafted_by_position: tuple[Count, ...] = ()
+    accepted_by_position: tuple[Count, ...] = ()
+    draft_length: Count = 0
+    """Tokens drafted per round at the end of the reply; 0 is plain decoding."""
+    ttft_s: float | None = None
+    decode_s: float = 0.0
+    plain_tokens_per_s: float | None = None
+    speedup: float | None = None
+    peak_memory_bytes: Count | None = None
+    model: str = ""
+    drafter: str | None = None
+    app_version: str = ""
+
+
+class Chat(msgspec.Struct, frozen=True):
+    """One conversation, without its messages."""
+
+    id: int
+    title: str
+    model: str
+    drafter: str | None
+    params: dict[str, Any]
+    """The settings of this chat; the store keeps them and does not look inside."""
+    created_s: float
+    updated_s: float
+    message_count: int
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """One message and its place among those that answer the same parent."""
+
+    id: int
+    chat_id: int
+    parent_id: int | None
+    role: Role
+    text: str
+    thinking: str
+    state: State
+    created_s: float
+    sibling: int = 1
+    """Which of its siblings this is, from 1, oldest first."""
+    siblings: int = 1
+    is_shown: bool = True
+    """Whether this is the sibling that was looked at last."""
+    stats: TurnStats | None = None
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A message that a search has found."""
+
+    chat_id: int
+    title: str
+    message_id: int
+    role: Role
+    excerpt: str
+    """One line around the first match."""
+    created_s: float
+
+
+class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message to be imported. `parent` is the position of an earlier one in the same chat."""
+
+    parent: int | None
+    role: Role
+    text: str
+    thinking: str
+    state: FinalState
+    created_s: float
+    is_shown: bool
+    stats: TurnStats | None
+
+
+class NewChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A chat to be imported, its messages in the order they were made."""
+
+    title: str
+    model: str
+    drafter: str | None
+    params: dict[str, Any]
+    created_s: float
+    updated_s: float
+    messages: tuple[NewMessage, ...]

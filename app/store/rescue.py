@@ -1,0 +1,111 @@
+"""Copy what can be read from one database into another: a damaged one, a newer one, one that cannot be written.
+
+Ids stay as they are, so that whoever holds one still finds the same chat and message.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from app.store.schema import TABLES
+
+ROWS_AT_ONCE = 256
+MOST_FAILURES = 4000
+"""Reads that may fail before the rest of a table counts as lost: each takes about 20 µs, and a damaged root
+would fail for every row there ever was."""
+HIGHEST_ID = 1 << 40
+"""No store gets that far; what claims to is damage, and would leave no ids to go on with."""
+
+
+class Rescued(NamedTuple):
+    """How much was copied."""
+
+    chats: int
+    messages: int
+
+
+def copy_rows(source: sqlite3.Connection, target: sqlite3.Connection) -> Rescued:
+    """Copy chats, messages and figures, as far as they can be read, into an empty database of this version.
+
+    Raises sqlite3.Error only for the target, which is then as it was.
+    """
+    target.execute("BEGIN IMMEDIATE")
+    try:
+        # A message may be read and its chat be lost: the rows agree with each other only at the end.
+        target.execute("PRAGMA defer_foreign_keys = ON")
+        for table in TABLES:
+            _copy_table(source, target, table)
+        _adopt_orphans(target)
+        counts = (target.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("chat", "message"))
+        rescued = Rescued(*counts)
+        target.execute("COMMIT")
+    except sqlite3.Error:
+        if target.in_transaction:
+            target.execute("ROLLBACK")
+        raise
+    return rescued
+
+
+def _copy_table(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:
+    columns = _common_columns(source, table)
+    if TABLES[table][0] not in columns:
+        return
+    names, places = ", ".join(columns), ", ".join("?" * len(columns))
+    # REPLACE puts the default where a value is NULL that may not be.
+    insert = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({places})"
+    target.executemany(insert, _readable_rows(source, f"SELECT {names} FROM {table}", TABLES[table][0]))
+
+
+def _common_columns(source: sqlite3.Connection, table: str) -> list[str]:
+    """In our order; a damaged or foreign database may have fewer, a newer one more."""
+    try:
+        found = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return []
+    return [column for column in TABLES[table] if column in found]
+
+
+def _readable_rows(source: sqlite3.Connection, select: str, key: str) -> Iterator[tuple[object, ...]]:
+    """Every row whose page can be read. A range of keys that fails is halved, the wide ranges first."""
+    ranges = deque([_key_range(source, select, key)])
+    failures = 0
+    while ranges and failures < MOST_FAILURES:
+        first, last = ranges.popleft()
+        try:
+            rows = source.execute(
+                f"{select} WHERE {key} BETWEEN ? AND ? ORDER BY {key} LIMIT ?", (first, last, ROWS_AT_ONCE)
+            ).fetchall()
+        except (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError):
+            failures += 1
+            middle = (first + last) // 2
+            ranges += [half for half in ((first, middle), (middle + 1, last)) if first < last]
+            continue
+        yield from rows
+        if len(rows) == ROWS_AT_ONCE:
+            ranges.append((rows[-1][0] + 1, last))
+
+
+def _key_range(source: sqlite3.Connection, select: str, key: str) -> tuple[int, int]:
+    table = select.rsplit(" ", 1)[1]
+    try:
+        last = source.execute(f"SELECT max({key}) FROM {table}").fetchone()[0]
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        last = HIGHEST_ID
+    return 1, min(last or 0, HIGHEST_ID)
+
+
+def _adopt_orphans(target: sqlite3.Connection) -> None:
+    """Messages whose chat was lost get one of the same id, so that they can be seen; figures of none go."""
+    target.execute(
+        "UPDATE message SET chat_id = 0 WHERE typeof(chat_id) <> 'integer' OR chat_id NOT BETWEEN 0 AND ?",
+        (HIGHEST_ID,),
+    )
+    target.execute(
+        """INSERT INTO chat (id, title, model, params_json, created_s, updated_s, activity)
+           SELECT chat_id, 'Rescued chat', '', '{}', min(created_s), max(created_s), chat_id FROM message
+           WHERE chat_id NOT IN (SELECT id FROM chat) GROUP BY chat_id"""
+    )
+    target.execute("DELETE FROM turn_stats WHERE message_id NOT IN (SELECT id FROM message)")

@@ -1,0 +1,115 @@
+"""What a row of the database means, also when its bytes were damaged without SQLite being able to tell."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import msgspec
+
+from app.store.errors import StoreError
+from app.store.records import Chat, Role, State, StoredMessage, TurnStats
+
+Row = Sequence[Any]
+
+CHAT_COLUMNS = """chat.id, chat.title, chat.model, chat.drafter, chat.params_json, chat.created_s, chat.updated_s,
+    (SELECT count(*) FROM message WHERE message.chat_id = chat.id)"""
+MESSAGE_COLUMNS = "id, chat_id, parent_id, role, text, thinking, state, created_s"
+STATS_COLUMNS = ", ".join(TurnStats.__struct_fields__)
+
+_BY_POSITION = ("drafted_by_position", "accepted_by_position")
+
+
+def cleaned(text: str) -> str:
+    """Text that UTF-8 can hold: lone surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def params_to_json(params: Mapping[str, Any]) -> str:
+    """Raises StoreError for what JSON cannot hold."""
+    try:
+        return cleaned(json.dumps(params, ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"The settings of a chat cannot be stored as JSON: {error}.") from error
+
+
+def chat_from(row: Row) -> Chat:
+    """A row of `CHAT_COLUMNS`."""
+    id, title, model, drafter, params_json, created_s, updated_s, message_count = row
+    return Chat(
+        id=id,
+        title=_text(title),
+        model=_text(model),
+        drafter=None if drafter is None else _text(drafter),
+        params=_params(params_json),
+        created_s=_seconds(created_s),
+        updated_s=_seconds(updated_s),
+        message_count=message_count,
+    )
+
+
+def message_from(row: Row, stats: TurnStats | None = None) -> StoredMessage:
+    """A row of `MESSAGE_COLUMNS`, not yet placed among its siblings."""
+    id, chat_id, parent_id, role, text, thinking, state, created_s = row
+    return StoredMessage(
+        id=id,
+        chat_id=chat_id,
+        parent_id=parent_id if isinstance(parent_id, int) else None,
+        role=role if role in get_args(Role) else "user",
+        text=_text(text),
+        thinking=_text(thinking),
+        state=state if state in get_args(State) else "interrupted",
+        created_s=_seconds(created_s),
+        stats=stats,
+    )
+
+
+def stats_from(row: Row) -> TurnStats | None:
+    """A row of `STATS_COLUMNS`; None if it makes no sense."""
+    values = {name: _if_finite(value) for name, value in zip(TurnStats.__struct_fields__, row)}
+    try:
+        for name in _BY_POSITION:
+            values[name] = msgspec.json.decode(values[name])
+        return msgspec.convert(values, TurnStats)
+    except (msgspec.MsgspecError, TypeError, UnicodeError):
+        return None
+
+
+def insert_stats(connection: sqlite3.Connection, message_id: int, stats: TurnStats) -> None:
+    """Store the figures of a reply in place of earlier ones."""
+    values = {name: _if_finite(value) for name, value in msgspec.structs.asdict(stats).items()}
+    for name in _BY_POSITION:
+        values[name] = json.dumps(values[name])
+    texts = {name: cleaned(value) for name, value in values.items() if isinstance(value, str)}
+    # REPLACE puts the default where a figure is not known that has to be.
+    connection.execute(
+        f"INSERT OR REPLACE INTO turn_stats (message_id, {STATS_COLUMNS}) VALUES (?{', ?' * len(values)})",
+        (message_id, *{**values, **texts}.values()),
+    )
+
+
+def _if_finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def whole(value: object) -> int:
+    """A number to sort by; 0 for what is none."""
+    return value if isinstance(value, int) else 0
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else "" if value is None else str(value)
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def _params(value: object) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(_text(value), type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        return {}

@@ -1,0 +1,155 @@
+"""Chats as files: what is exported comes back the same, branches and figures included; anything else is refused.
+
+In a file a message has no id: `parent` is the position of an earlier message of the same chat, from 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from app.store import markdown
+from app.store.chat_store import ChatStore
+from app.store.errors import ImportRefusedError, StoreError
+from app.store.records import NewChat, NewMessage, StoredMessage
+
+T = TypeVar("T")
+
+FORMAT = "slipstream-chats"
+VERSION = 1
+MOST_BYTES = 1 << 30
+
+
+class _Head(msgspec.Struct):
+    format: str
+    version: int
+
+
+class _ChatFile(msgspec.Struct, forbid_unknown_fields=True):
+    format: str
+    version: int
+    chats: tuple[NewChat, ...]
+
+
+def export_json(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:
+    """Chats as JSON; with `is_whole` False only the branches that are shown. Raises StoreError."""
+    chats = tuple(exported(store, chat_id, is_whole) for chat_id in chat_ids)
+    return msgspec.json.format(msgspec.json.encode(_ChatFile(FORMAT, VERSION, chats)), indent=1).decode() + "\n"
+
+
+def export_markdown(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:
+    """Chats as Markdown for people to read, from which the same chats can be made again. Raises StoreError."""
+    return "".join(markdown.write_chat(exported(store, chat_id, is_whole)) for chat_id in chat_ids)
+
+
+def read_file(path: Path) -> Sequence[NewChat]:
+    """The chats in a file of either kind, to be given to `ChatStore.import_chats`. Raises ImportRefusedError."""
+    try:
+        if not path.is_file():
+            raise ImportRefusedError(f"{path}: there is no such file.")
+        if path.stat().st_size > MOST_BYTES:
+            raise ImportRefusedError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no export is.")
+        return read_bytes(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ImportRefusedError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_bytes(data: bytes, name: str) -> Sequence[NewChat]:
+    """The same for what came from `name`."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ImportRefusedError(f"{name} is not UTF-8: byte {error.start} cannot be read.") from error
+    chats = _read_json(text, name) if text.lstrip().startswith(("{", "[")) else markdown.read_chats(text, name)
+    for number, chat in enumerate(chats):
+        _check(chat, f"{name}, chat {number + 1}")
+    return chats
+
+
+def exported(store: ChatStore, chat_id: int, is_whole: bool = True) -> NewChat:
+    """A chat as it is imported again. Raises StoreError."""
+    chat = store.chat(chat_id)
+    messages = store.messages(chat_id) if is_whole else store.path(chat_id)
+    return NewChat(
+        title=chat.title,
+        model=chat.model,
+        drafter=chat.drafter,
+        params=chat.params,
+        created_s=chat.created_s,
+        updated_s=chat.updated_s,
+        messages=tuple(_positioned(messages)),
+    )
+
+
+def _positioned(messages: Sequence[StoredMessage]) -> Iterable[NewMessage]:
+    positions = {message.id: position for position, message in enumerate(messages)}
+    for message in messages:
+        yield NewMessage(
+            parent=None if message.parent_id is None else positions[message.parent_id],
+            role=message.role,
+            text=message.text,
+            thinking=message.thinking,
+            # Nobody will go on with this one where it is imported.
+            state="interrupted" if message.state == "generating" else message.state,
+            created_s=message.created_s,
+            is_shown=message.is_shown,
+            stats=message.stats,
+        )
+
+
+def _read_json(text: str, name: str) -> Sequence[NewChat]:
+    _check_head(_decoded(text, _Head, name), name)
+    return _decoded(text, _ChatFile, name).chats
+
+
+def _check_head(head: _Head, name: str) -> None:
+    if head.format != FORMAT:
+        raise ImportRefusedError(f"{name}: this is not an export of Slipstream (its format is {head.format!r}).")
+    if head.version != VERSION:
+        raise ImportRefusedError(
+            f"{name}: its version is {head.version}, this Slipstream reads version {VERSION}. Update Slipstream."
+        )
+
+
+def _decoded(text: str, kind: type[T], name: str) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ImportRefusedError(f"{name}: {error}. Nothing was imported.") from error
+    except RecursionError as error:
+        raise ImportRefusedError(f"{name}: it is nested too deeply. Nothing was imported.") from error
+
+
+def _check(chat: NewChat, place: str) -> None:
+    """What the types do not say. Raises ImportRefusedError."""
+    shown: set[int | None] = set()
+    for position, message in enumerate(chat.messages):
+        where = f"{place}, message {position + 1}"
+        if message.parent is not None and not 0 <= message.parent < position:
+            raise ImportRefusedError(f"{where}: its parent {message.parent} is not an earlier message.")
+        if message.is_shown and message.parent in shown:
+            raise ImportRefusedError(f"{where}: another answer to the same message is shown already.")
+        if message.is_shown:
+            shown.add(message.parent)
+
+
+def write_file(path: Path, text: str, may_replace: bool) -> None:
+    """Write an export, whole or not at all, for the person's eyes only. Raises StoreError."""
+    if not may_replace and os.path.lexists(path):
+        raise StoreError(f"{path} exists already. Choose another name, or allow it to be replaced.")
+    unfinished = Path(f"{path}.part")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
