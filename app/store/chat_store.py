@@ -120,7 +120,7 @@ class ChatStore:
         """An empty reply that is being generated, shown in place of its siblings."""
 
         def begin(connection: sqlite3.Connection) -> StoredMessage:
-            chat_id = steps.message_of(connection, parent_id).chat_id
+            chat_id = steps.chat_id_of(connection, parent_id)
             return steps.append(connection, chat_id, parent_id, "assistant", "", self._now())
 
         return self._database.write(begin, is_durable=False)

@@ -118,10 +118,15 @@ def import_chat(connection: sqlite3.Connection, chat: NewChat) -> Chat:
 
 def message_of(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
     """A message with its figures, placed among its siblings."""
+    return _placed(connection, tree_of(connection, chat_id_of(connection, message_id)), message_id)
+
+
+def chat_id_of(connection: sqlite3.Connection, message_id: int) -> int:
+    """The chat that a message is in."""
     row = connection.execute("SELECT chat_id FROM message WHERE id = ?", (message_id,)).fetchone()
     if row is None:
         raise NotStoredError(f"There is no message {message_id}.")
-    return _placed(connection, tree_of(connection, row[0]), message_id)
+    return rows.whole(row[0])
 
 
 def tree_of(connection: sqlite3.Connection, chat_id: int) -> Tree:
@@ -150,7 +155,7 @@ def append(
     connection: sqlite3.Connection, chat_id: int, parent_id: int | None, role: Role, text: str, now_s: float
 ) -> StoredMessage:
     """Add a message to a chat; it is the sibling that is shown."""
-    if parent_id is not None and message_of(connection, parent_id).chat_id != chat_id:
+    if parent_id is not None and chat_id_of(connection, parent_id) != chat_id:
         raise NotStoredError(f"There is no message {parent_id} in chat {chat_id}.")
     state: State = "complete" if role == "user" else "generating"
     id = _insert_message(connection, (chat_id, parent_id, role, text, "", state, now_s))
@@ -186,7 +191,7 @@ def interrupt_running(connection: sqlite3.Connection) -> None:
 
 def select_sibling(connection: sqlite3.Connection, message_id: int, step: int) -> StoredMessage:
     """Show the sibling `step` places further."""
-    tree = tree_of(connection, message_of(connection, message_id).chat_id)
+    tree = tree_of(connection, chat_id_of(connection, message_id))
     sibling = tree.step(message_id, step)
     _pick(connection, tree, sibling)
     return message_of(connection, sibling)
@@ -194,7 +199,7 @@ def select_sibling(connection: sqlite3.Connection, message_id: int, step: int) -
 
 def reveal(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
     """Show a message and all that it stands under."""
-    tree = tree_of(connection, message_of(connection, message_id).chat_id)
+    tree = tree_of(connection, chat_id_of(connection, message_id))
     for id in tree.lineage(message_id):
         _pick(connection, tree, id)
     return message_of(connection, message_id)

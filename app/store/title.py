@@ -11,6 +11,5 @@ def automatic_title(text: str) -> str:
     words = " ".join(start.splitlines()[0].split()) if start else ""
     if len(words) <= TITLE_CHARACTERS:
         return words
-    cut = words[: TITLE_CHARACTERS - 1]
-    at_word = cut.rpartition(" ")[0]
-    return f"{at_word if len(at_word) > TITLE_CHARACTERS // 2 else cut}…"
+    at_word = words[:TITLE_CHARACTERS].rpartition(" ")[0]
+    return f"{at_word if len(at_word) > TITLE_CHARACTERS // 2 else words[: TITLE_CHARACTERS - 1]}…"

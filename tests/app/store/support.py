@@ -1,0 +1,81 @@
+"""What the tests of the store share: a clock that is set by hand, and short ways to say things.
+
+`STORE_TESTS=many` in the environment makes them try far more cases.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.store.chat_store import ChatStore
+
+IN_MEMORY = Path("/dev/shm")
+"""Most tests are not about the disk, and a synced write to it takes milliseconds."""
+
+
+def cases(few: int, many: int) -> int:
+    """How many cases to try."""
+    return many if os.environ.get("STORE_TESTS") == "many" else few
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@dataclass
+class Clock:
+    """Stands still until it is moved."""
+
+    now_s: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def texts(store: ChatStore, chat_id: int) -> list[str]:
+    """The branch that is shown."""
+    return [message.text for message in store.path(chat_id)]
+
+
+def say(store: ChatStore, chat_id: int, text: str) -> int:
+    """Go on at the end of the branch that is shown; the message's id."""
+    path = store.path(chat_id)
+    return store.append_user(chat_id, path[-1].id if path else None, text).id
+
+
+def answer(store: ChatStore, parent_id: int, text: str) -> int:
+    """A complete reply; its id."""
+    reply = store.begin_reply(parent_id)
+    store.grow_reply(reply.id, text)
+    return store.finish_reply(reply.id, "complete").id
+
+
+def chat_of_turns(store: ChatStore, turns: int, title: str = "") -> int:
+    """A chat with so many questions and answers; its id."""
+    chat = store.create_chat(title)
+    for turn in range(turns):
+        answer(store, say(store, chat.id, f"question {turn} " + "why " * 20), f"answer {turn} " + "because " * 40)
+    return chat.id
+
+
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+    """What another program sees in the file."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def is_sound(path: Path) -> bool:
+    """Whether SQLite finds nothing wrong with the file."""
+    return rows(path, "PRAGMA integrity_check") == [("ok",)]

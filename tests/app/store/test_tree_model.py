@@ -1,0 +1,185 @@
+"""Any sequence of what a person can do with a chat, against a model in plain Python, with reopening in between."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from app.store import transfer
+from app.store.chat_store import ChatStore
+from tests.app.store.support import Clock, cases, quick_folder
+
+TEXT = st.text(max_size=12)
+PICK = st.integers(0, 1 << 16)
+
+
+@dataclass
+class Node:
+    """A message as the model has it."""
+
+    id: int
+    parent: Node | None
+    role: str
+    text: str
+    state: str
+    children: list[Node] = field(default_factory=list)
+    shown: Node | None = None
+
+    def add(self, child: Node) -> None:
+        self.children.append(child)
+        self.shown = child
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    """One chat; another one beside it must never change."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.resources = ExitStack()
+        self.path = self.resources.enter_context(quick_folder()) / "chats.db"
+        self.clock = Clock()
+        self.store = ChatStore.open(self.path, self.clock)
+        other = self.store.create_chat("other")
+        self.store.append_user(other.id, None, "untouched")
+        self.other = transfer.exported(self.store, other.id), other.id
+        self.chat_id = self.store.create_chat("chat").id
+        self.root = Node(0, None, "root", "", "")
+        self.nodes: list[Node] = []
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.resources.close()
+
+    def picked(self, number: int, role: str | None = None) -> Node | None:
+        nodes = [node for node in self.nodes if role in (None, node.role)]
+        return nodes[number % len(nodes)] if nodes else None
+
+    def add(self, id: int, parent: Node, role: str, text: str, state: str) -> None:
+        assert all(id > node.id for node in self.nodes), "ids tell the order"
+        node = Node(id, parent, role, text, state)
+        parent.add(node)
+        self.nodes.append(node)
+
+    @rule(text=TEXT, at=PICK, is_at_end=st.booleans())
+    def write(self, text: str, at: int, is_at_end: bool) -> None:
+        """Go on at the end, or anywhere: from the middle, beside an earlier message, at the beginning."""
+        nodes = [self.root, *self.nodes]
+        parent = nodes[at % len(nodes)]
+        while is_at_end and parent.shown:
+            parent = parent.shown
+        message = self.store.append_user(self.chat_id, parent.id or None, text)
+        assert (message.text, message.sibling) == (text, len(parent.children) + 1)
+        self.add(message.id, parent, "user", text, "complete")
+
+    @rule(at=PICK)
+    def generate(self, at: int) -> None:
+        if parent := self.picked(at, "user"):
+            self.add(self.store.begin_reply(parent.id).id, parent, "assistant", "", "generating")
+
+    @rule(at=PICK, text=TEXT)
+    def grow(self, at: int, text: str) -> None:
+        reply = self.picked(at, "assistant")
+        if reply and reply.state in ("generating", "interrupted"):
+            self.store.grow_reply(reply.id, text)
+            reply.text += text
+            reply.state = "generating"
+
+    @rule(at=PICK, text=TEXT, state=st.sampled_from(["complete", "stopped", "failed"]))
+    def finish(self, at: int, text: str, state: str) -> None:
+        reply = self.picked(at, "assistant")
+        if reply and reply.state in ("generating", "interrupted"):
+            self.store.finish_reply(reply.id, state, text=text)  # type: ignore[arg-type]
+            reply.text += text
+            reply.state = state
+
+    @rule(at=PICK)
+    def go_on(self, at: int) -> None:
+        if reply := self.picked(at, "assistant"):
+            self.store.continue_reply(reply.id)
+            reply.state = "generating"
+
+    @rule(at=PICK, step=st.integers(-3, 3))
+    def walk(self, at: int, step: int) -> None:
+        if node := self.picked(at):
+            assert node.parent
+            siblings = node.parent.children
+            to = siblings[max(0, min(siblings.index(node) + step, len(siblings) - 1))]
+            assert self.store.select_sibling(node.id, step).id == to.id
+            node.parent.shown = to
+
+    @rule(at=PICK)
+    def reveal(self, at: int) -> None:
+        if node := self.picked(at):
+            assert self.store.reveal(node.id).id == node.id
+            while node.parent:
+                node.parent.shown = node
+                node = node.parent
+
+    @rule(to_s=st.floats(-1e10, 1e10))
+    def set_clock(self, to_s: float) -> None:
+        self.clock.now_s = to_s
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = ChatStore.open(self.path, self.clock)
+        for node in self.nodes:
+            node.state = "interrupted" if node.state == "generating" else node.state
+
+    @precondition(lambda self: self.nodes)
+    @rule(is_json=st.booleans())
+    def move_to_another_store(self, is_json: bool) -> None:
+        write = transfer.export_json if is_json else transfer.export_markdown
+        new = transfer.read_bytes(write(self.store, [self.chat_id]).encode(), "export")
+        with quick_folder() as folder:
+            elsewhere = ChatStore.open(folder / "chats.db", self.clock)
+            (chat,) = elsewhere.import_chats(new)
+            assert transfer.exported(elsewhere, chat.id) == transfer.exported(self.store, self.chat_id)
+            elsewhere.close()
+
+    @invariant()
+    def the_same_branch_is_shown(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        expected = []
+        node = self.root.shown
+        while node:
+            assert node.parent
+            siblings = node.parent.children
+            expected.append((node.id, node.role, node.text, node.state, siblings.index(node) + 1, len(siblings)))
+            node = node.shown
+        found = [
+            (each.id, each.role, each.text, each.state, each.sibling, each.siblings)
+            for each in self.store.path(self.chat_id)
+        ]
+        assert found == expected
+
+    @invariant()
+    def all_messages_are_there_in_order(self) -> None:
+        if hasattr(self, "store"):
+            found = [(each.id, each.parent_id, each.is_shown) for each in self.store.messages(self.chat_id)]
+            assert found == [
+                (node.id, node.parent.id or None if node.parent else None, node.parent.shown is node)  # type: ignore
+                for node in self.nodes
+            ]
+
+    @invariant()
+    def nothing_else_has_changed(self) -> None:
+        if hasattr(self, "store"):
+            chat, chat_id = self.other
+            assert transfer.exported(self.store, chat_id) == chat
+
+
+TestStoreAgainstModel = StoreAgainstModel.TestCase
+TestStoreAgainstModel.settings = settings(
+    max_examples=cases(20, 1000),
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
