@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 BUSY_TIMEOUT_S = 5.0
@@ -56,13 +57,12 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         # A pipe would keep us waiting for ever.
         raise FileNotFoundError(errno.ENOENT, "there is no such file", os.fspath(path))
-    uri = path.as_uri()
-    try:
-        return _readable(f"{uri}?mode=ro")
-    except sqlite3.OperationalError:
-        # WAL needs a place for its shared memory, which a folder that cannot be written does not have.
-        # Nobody else writes there either.
-        return _readable(f"{uri}?immutable=1")
+    uri, journal = path.as_uri(), path.with_name(f"{path.name}-wal")
+    if journal.exists():
+        # Without a place for its shared memory, in a folder that cannot be written, SQLite cannot read it.
+        with suppress(sqlite3.OperationalError):
+            return _readable(f"{uri}?mode=ro")
+    return _readable(f"{uri}?immutable=1")
 
 
 def _readable(uri: str) -> sqlite3.Connection:

@@ -20,6 +20,7 @@ MOST_TRIGRAMS = 32
 """More would not narrow the choice any further."""
 EXCERPT_CHARACTERS = 100
 _LEAD_CHARACTERS = 30
+_INDEX = "CREATE VIRTUAL TABLE message_index USING fts5(text, tokenize='trigram', detail='none')"
 _PENDING = "is_indexed = 0 AND state <> 'generating'"
 _LAST_OF_OLD_CASES = 0x0520
 """Up to here (Latin, Greek, Cyrillic) SQLite and Python agree on capitals, except for these:"""
@@ -46,8 +47,10 @@ def index_pending(connection: sqlite3.Connection) -> bool:
     pending = connection.execute(
         f"SELECT id, text FROM message WHERE {_PENDING} LIMIT ?", (INDEXED_AT_ONCE,)
     ).fetchall()
-    connection.executemany("INSERT OR REPLACE INTO message_index (rowid, text) VALUES (?, ?)", pending)
-    connection.executemany("UPDATE message SET is_indexed = 1 WHERE id = ?", [row[:1] for row in pending])
+    # FTS5 would not look at what follows a NUL.
+    texts = [(id, str(text).replace("\0", " ")) for id, text in pending]
+    connection.executemany("INSERT OR REPLACE INTO message_index (rowid, text) VALUES (?, ?)", texts)
+    connection.executemany("UPDATE message SET is_indexed = 1 WHERE id = ?", [(id,) for id, _ in pending])
     return len(pending) == INDEXED_AT_ONCE
 
 
@@ -105,35 +108,37 @@ def _is_index_complete(connection: sqlite3.Connection) -> bool:
 
 def terms_of(text: str) -> list[str]:
     """The words searched for, in small letters."""
-    return text.lower().split()
+    return small(text).split()
+
+
+def small(text: str) -> str:
+    """The text as it is compared."""
+    # The one letter of which Python makes two, by its place in the word.
+    return text.lower().replace("ς", "σ")
 
 
 def contains(text: object, terms: str) -> bool:
     """Whether every one of the terms, separated by spaces, is in `text`."""
-    lowered = str(text).lower()
+    lowered = small(str(text))
     return all(term in lowered for term in terms.split())
 
 
 def trigrams(terms: Sequence[str]) -> str | None:
     """What the index is asked: three letters at a time, each of which must occur. None: it cannot help."""
     found = dict.fromkeys(
-        term[at : at + 3] for term in terms for at in range(len(term) - 2) if _is_plain(term[at : at + 3])
+        letters
+        for term in terms
+        if not any(letter in term for letter in _UNEQUAL)
+        for letters in (term[at : at + 3] for at in range(len(term) - 2))
+        if all(letter.lower() == letter.upper() or ord(letter) < _LAST_OF_OLD_CASES for letter in letters)
     )
     quoted = ['"' + each.replace('"', '""') + '"' for each in list(found)[:MOST_TRIGRAMS]]
     return " AND ".join(quoted) or None
 
 
-def _is_plain(letters: str) -> bool:
-    """Whether SQLite takes two such texts for the same whenever Python does."""
-    return all(
-        letter not in _UNEQUAL and (letter.lower() == letter.upper() or ord(letter) < _LAST_OF_OLD_CASES)
-        for letter in letters
-    )
-
-
 def excerpt(text: str, terms: Sequence[str]) -> str:
     """One line of the text around the first word found."""
-    lowered = text.lower()
+    lowered = small(text)
     places = [place for term in terms if (place := lowered.find(term)) >= 0]
     start = max(0, min(places, default=0) - _LEAD_CHARACTERS)
     line = " ".join(text[start : start + EXCERPT_CHARACTERS].split())
