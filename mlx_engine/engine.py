@@ -61,8 +61,10 @@ class Engine:
         prompt = self._format.render(request.messages, request.is_thinking, self._said)
         plan = self._plan(request, prompt, Steering(control, self._lengths, request.measures_plain))
         self._forget_replies_but(request.messages)
+        last = request.messages[-1]
+        begun = last.text if last.role == "assistant" else ""
         try:
-            self._reply(request.id, prompt, plan, submitted_at_s)
+            self._reply(request.id, prompt, begun, plan, submitted_at_s)
         except BaseException:
             # Nobody knows what the caches hold now.
             self._prefix = PrefixCache(self._target)
@@ -71,7 +73,7 @@ class Engine:
             mx.clear_cache()
         self._keep_estimates()
 
-    def _reply(self, id: int, prompt: Prompt, plan: Plan, submitted_at_s: float) -> None:
+    def _reply(self, id: int, prompt: Prompt, begun: str, plan: Plan, submitted_at_s: float) -> None:
         session = Session(self._target, self._drafter, self._prefix)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
@@ -83,7 +85,7 @@ class Engine:
 
         self._committed_at_s = self._clock()
         reply = self._format.reply_text()
-        answer = ""
+        answer, answer_ids = begun, prompt.begun
         for done in generate(session, plan, on_prefill):
             round_s = self._lap_s()
             self._observe(done, round_s, session)
@@ -92,7 +94,7 @@ class Engine:
             self._emit(self._round(id, done, said, round_s, self._committed_at_s - submitted_at_s))
             if done.reason:
                 rest = reply.finish()
-                self._remember_reply(answer + rest.text, reply)
+                self._remember_reply(answer + rest.text, answer_ids, reply)
                 self._emit(self._finished(id, done.reason, rest, session))
 
     def _observe(self, done: Committed, round_s: float, session: Session) -> None:
@@ -101,9 +103,9 @@ class Engine:
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 
-    def _remember_reply(self, text: str, reply: ReplyText) -> None:
+    def _remember_reply(self, text: str, begun: list[int], reply: ReplyText) -> None:
         if text and reply.has_plain_answer:
-            self._said[text] = reply.answer_ids
+            self._said[text] = begun + reply.answer_ids
 
     def _forget_replies_but(self, messages: tuple[events.Message, ...]) -> None:
         texts = {message.text for message in messages if message.role == "assistant"}

@@ -52,6 +52,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
 
     id: int
     messages: tuple[Message, ...]
+    """Ending in what is to be answered, or in a reply that was stopped and is to go on."""
     sampling: SamplingOptions = SamplingOptions()
     draft_length: DraftSetting = "auto"
     max_tokens: int | None = None

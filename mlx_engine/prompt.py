@@ -46,6 +46,8 @@ class Prompt:
     marks: tuple[int, ...]
     """Positions where a later prompt may part from this one: where the newest message begins, and where
     the model's turn begins."""
+    begun: list[int]
+    """What `ids` end in: the tokens of a reply that goes on."""
 
 
 class ChatFormat:
@@ -77,10 +79,14 @@ class ChatFormat:
         return frozenset(self._controls[name] for name in STOP_SPELLINGS if name in self._controls)
 
     def render(self, messages: Sequence[Message], is_thinking: bool = False, said: Said | None = None) -> Prompt:
-        """Token ids of a conversation, ready for the model's turn.
+        """Token ids of a conversation, ready for the model's turn, or in the middle of it if a reply is last.
 
         Raises EmptyPromptError, RequestError, ModelFolderError.
         """
+        begun: list[int] = []
+        if messages and messages[-1].role == "assistant":
+            *messages, reply = messages
+            begun = list((said or {}).get(reply.text, ())) or self.encode(reply.text)
         if not messages or not messages[-1].text.strip():
             raise EmptyPromptError("The message is empty: there is nothing to answer. Type something first.")
         aside = _SetAside(self._split, messages, said or {})
@@ -89,7 +95,8 @@ class ChatFormat:
         # With an answer, the template no longer adds what only opens the model's turn.
         others = [shown[:-1], [*shown, {"role": "assistant", "content": "answer"}]]
         cuts = [common_length(text, self._fill_in(other, is_thinking)) for other in others if other]
-        return self._encode_rendered(text, aside, cuts)
+        ids, marks = self._encode_rendered(text, aside, cuts)
+        return Prompt(ids + begun, marks, begun)
 
     def _fill_in(self, messages: list[dict[str, str]], is_thinking: bool, is_models_turn: bool = False) -> str:
         try:
@@ -125,7 +132,10 @@ class ChatFormat:
         """Whether every id means the same in both tokenizers, as far as ids have a meaning."""
         return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
 
-    def _encode_rendered(self, text: str, aside: _SetAside, cuts: Sequence[int]) -> Prompt:
+    def _encode_rendered(
+        self, text: str, aside: _SetAside, cuts: Sequence[int]
+    ) -> tuple[list[int], tuple[int, ...]]:
+        """Token ids, and how many of them stand before each of the cuts in the text."""
         ids: list[int] = []
         marks = [0] * len(cuts)
         begin = 0
@@ -134,7 +144,7 @@ class ChatFormat:
             ids += [self._controls[piece]] if piece in self._controls else self._encode_piece(piece, aside)
             begin = end
             marks = [len(ids) if end <= cut else mark for cut, mark in zip(cuts, marks)]
-        return Prompt(ids, tuple(sorted(set(marks))))
+        return ids, tuple(sorted(set(marks)))
 
     def _encode_piece(self, piece: str, aside: _SetAside) -> list[int]:
         ids: list[int] = []

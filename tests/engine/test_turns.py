@@ -243,3 +243,18 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(small: Talk, monkeypatch:
     small.messages = small.messages[:2]
     started = small.ask("And then?")
     assert started.cached_tokens == 0
+
+
+def test_a_stopped_reply_goes_on_as_if_it_had_not_been_stopped(small: Talk) -> None:
+    small.ask("How do I turn drafting off, and what happens then?", 80)
+    whole, text = small.ids, small.messages[-1].text
+    small.drop_reply()
+    small.reply(30)
+    assert small.ids == whole[:30]
+    begun = small.messages[-1].text
+    assert read(small.reply(50)) == 2, "the one that was never read, and the one before it"
+    assert small.ids == whole[30:]
+    assert begun + small.messages[-1].text == text
+    small.messages[-2:] = [Message("assistant", text)]
+    question = "And on again?"
+    assert read(small.ask(question)) <= small.length_of(question) + AROUND_A_MESSAGE
