@@ -1,0 +1,267 @@
+"""The catalog: which models exist, by name; `catalog.yaml` says what each field means.
+
+A person's own file adds entries or replaces them whole. Facts only: nothing here looks at the disk beyond
+the catalog files, or at the network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from models.errors import CatalogError, FetchError
+from models.headers import LayerFacts
+
+BUNDLED_FILE = Path(__file__).with_name("catalog.yaml")
+FORMAT = 1
+MAX_FILE_BYTES = 1 << 20
+NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+REPO = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?/[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+REVISION = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,98}\w)?", re.ASCII)
+
+T = TypeVar("T")
+Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
+
+
+def check_repo(repo: str) -> str:
+    """`repo` if it is a well-formed hub id, `owner/name`; FetchError before anything else is done with it."""
+    if len(repo) > 96 or not REPO.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith(".git"):
+        raise FetchError("name", f"{repo[:100]!r} is not a hub id. One looks like google/gemma-4-E4B-it.")
+    return repo
+
+
+def check_revision(revision: str) -> str:
+    """`revision` if it is a commit, branch or tag without a path in it; FetchError otherwise."""
+    if not REVISION.fullmatch(revision) or ".." in revision:
+        raise FetchError(
+            "name", f"{revision[:100]!r} is not a revision. Use a commit of 40 hex digits, a branch or a tag."
+        )
+    return revision
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the files of one half of a pair come from; see the header of catalog.yaml."""
+
+    repo: str | None = None
+    folder: str | None = None
+    revision: str | None = None
+    qat: bool = False
+    size_bytes: Positive | None = None
+    size_source: Literal["listed", "reported", "calculated"] | None = None
+    name_source: Literal["listed", "seen", "derived"] = "seen"
+    checked: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.repo is None) == (self.folder is None):
+            raise ValueError("give either repo or folder")
+        if (self.size_bytes is None) != (self.size_source is None):
+            raise ValueError("size_bytes and size_source go together")
+        if self.repo is not None:
+            _valid(check_repo, self.repo)
+        if self.revision is not None:
+            _valid(check_revision, self.revision)
+
+    @property
+    def place(self) -> str:
+        """The hub id or the folder."""
+        return self.repo or self.folder or ""
+
+
+def _valid(check: Any, value: str) -> None:
+    try:
+        check(value)
+    except FetchError as error:
+        raise ValueError(str(error)) from None
+
+
+class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all entries of one size have in common."""
+
+    title: str
+    licence: str
+    parameters: Positive
+    layers: LayerFacts
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model to choose: a target and the drafter that belongs to it."""
+
+    family: str
+    precision: Literal["4-bit", "8-bit", "bf16", "float32"]
+    target: Source
+    drafter: Source | None
+    recommended_memory_gb: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    draft_length: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    aliases: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.drafter is not None and self.target.qat != self.drafter.qat:
+            raise ValueError("target and drafter must both be QAT or both not")
+
+    @property
+    def item_bytes(self) -> int:
+        """Of one number in the activations and in the K/V cache."""
+        return 4 if self.precision == "float32" else 2
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Target, then drafter if there is one."""
+        return (self.target,) if self.drafter is None else (self.target, self.drafter)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Entries and families by name, the bundled ones and a person's own."""
+
+    entries: Mapping[str, Entry]
+    families: Mapping[str, Family]
+    own_names: frozenset[str] = frozenset()
+    """Entries that come from the person's file."""
+
+    def name_of(self, name: str) -> str | None:
+        """The entry that a name or alias means, in any case; None if there is none."""
+        wanted = name.lower()
+        if wanted in self.entries:
+            return wanted
+        return next((own for own, entry in self.entries.items() if wanted in entry.aliases), None)
+
+    def find(self, name: str) -> tuple[str, Entry]:
+        """The entry of a name or alias. Raises CatalogError with the nearest names."""
+        found = self.name_of(name)
+        if found is None:
+            known = [*self.entries, *(alias for entry in self.entries.values() for alias in entry.aliases)]
+            near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+            hint = f"Did you mean {', '.join(near)}? " if near else ""
+            raise CatalogError(f"There is no model {name[:80]!r}. {hint}`slipstream models list` shows them all.")
+        return found, self.entries[found]
+
+    def family(self, entry: Entry) -> Family:
+        """The family of one of this catalog's entries."""
+        return self.families[entry.family]
+
+    def by_repo(self, repo: str) -> tuple[str, Entry] | None:
+        """The entry whose target is this repository; the hub does not tell upper from lower case."""
+        for name, entry in self.entries.items():
+            if (entry.target.repo or "").lower() == repo.lower():
+                return name, entry
+        return None
+
+
+def load_catalog(own_file: Path | None = None) -> Catalog:
+    """The bundled catalog with a person's own file on top, if that file exists. Raises CatalogError."""
+    bundled = _read(BUNDLED_FILE)
+    if own_file is None or not own_file.exists():
+        return _checked(bundled, BUNDLED_FILE)
+    own = _read(own_file)
+    return _checked(
+        Catalog(
+            entries={**bundled.entries, **own.entries},
+            families={**bundled.families, **own.families},
+            own_names=frozenset(own.entries),
+        ),
+        own_file,
+    )
+
+
+def _read(path: Path) -> Catalog:
+    tree = _yaml(path)
+    unknown = tree.keys() - {"format", "families", "entries"}
+    if unknown:
+        raise CatalogError(f"{path}: {min(map(str, unknown))!r} is not known here: use format, families, entries.")
+    if tree.get("format") != FORMAT:
+        raise CatalogError(f"{path}: format is {tree.get('format')!r}; this version reads format: {FORMAT}.")
+    return Catalog(
+        entries={name: _resolved(entry, path) for name, entry in _section(tree, "entries", Entry, path).items()},
+        families=_section(tree, "families", Family, path),
+    )
+
+
+def _section(tree: dict[str, Any], section: str, kind: type[T], path: Path) -> dict[str, T]:
+    values = tree.get(section) or {}
+    if not isinstance(values, dict):
+        raise CatalogError(f"{path}: {section} does not map names to values.")
+    made = {}
+    for name, value in values.items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise CatalogError(
+                f"{path}: {str(name)[:80]!r} in {section} is not a name: use a-z, 0-9, dot and hyphen."
+            )
+        try:
+            made[name] = msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            raise CatalogError(f"{path}: {section} {name!r}: {error}. Correct it or remove the entry.") from None
+    return made
+
+
+def _resolved(entry: Entry, path: Path) -> Entry:
+    """The entry with its folders counted from the catalog's own place."""
+
+    def resolve(source: Source | None) -> Source | None:
+        if source is None or source.folder is None:
+            return source
+        return msgspec.structs.replace(source, folder=str(path.parent / Path(source.folder).expanduser()))
+
+    return msgspec.structs.replace(entry, target=resolve(entry.target), drafter=resolve(entry.drafter))
+
+
+def _checked(catalog: Catalog, path: Path) -> Catalog:
+    """The catalog, if its entries agree with each other."""
+    taken = dict.fromkeys(catalog.entries, "an entry")
+    for name, entry in catalog.entries.items():
+        if entry.family not in catalog.families:
+            known = ", ".join(sorted(catalog.families))
+            raise CatalogError(
+                f"{path}: entry {name!r}: family {entry.family!r} is not known: use one of {known}."
+            )
+        for alias in entry.aliases:
+            if not NAME.fullmatch(alias) or alias in taken:
+                why = f"already means {taken[alias]}" if alias in taken else "is not a name"
+                raise CatalogError(f"{path}: entry {name!r}: alias {alias[:80]!r} {why}.")
+            taken[alias] = name
+    return catalog
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what makes it surprising or endless: no anchors, no key twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="anchors are not used here", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} appears twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise CatalogError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB and was not read.")
+        tree = yaml.load(data, Loader=_Loader)
+    except OSError as error:
+        raise CatalogError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except yaml.MarkedYAMLError as error:
+        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise CatalogError(f"{path}{where}: {error.problem}. Correct it there.") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        words = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        raise CatalogError(f"{path} is not a catalog: {words}.") from None
+    if not isinstance(tree, dict):
+        raise CatalogError(f"{path} is not a catalog: it has no format, families and entries.")
+    return tree

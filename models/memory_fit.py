@@ -1,0 +1,233 @@
+"""Whether a pair fits a machine, as a sum that a person can check: predicted, never tried.
+
+Plain arithmetic on facts that others read; the cache's rows follow `mlx_engine/kv_cache.py`, and a test
+holds the prediction against what MLX then says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from models import headers
+from models.catalog import Catalog, Entry
+from models.headers import Config, LayerFacts, Tensor
+
+GROWTH_ROWS = 256
+RESERVE_ROWS = 33
+"""Rows that a sliding buffer keeps beyond its window: the rollback reserve and one."""
+CHUNK_TOKENS = 512
+"""Tokens that one prefill step reads."""
+PROCESS_BYTES = 400 << 20
+"""The engine's process without a model: Python, MLX, the tokenizer."""
+BUFFER_CACHE_BYTES = 1 << 30
+"""At most this much of what was freed does MLX keep for reuse."""
+USUAL_CONTEXT_TOKENS = 8192
+"""Of a long conversation; what the verdict is about unless another length is asked for."""
+TIGHT_SHARE = 0.9
+"""Above this share of the working set there is little left for anything that was not predicted."""
+NOT_LOADED = (
+    "vision_tower", "multi_modal_projector", "audio_tower", "embed_audio", "embed_vision", "vision_embedder",
+)  # fmt: skip
+"""Parts of a checkpoint that a text chat never loads."""
+
+Verdict = Literal["fits", "tight", "does not fit"]
+
+
+@dataclass(frozen=True, slots=True)
+class PairSize:
+    """What the sum is made of. Bytes; None where the catalog does not know."""
+
+    target_bytes: int | None
+    drafter_bytes: int | None
+    """0 without a drafter."""
+    layers: LayerFacts
+    item_bytes: int
+    """Of one number in activations and K/V."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The memory there is, in bytes."""
+
+    chip: str
+    memory_bytes: int
+    working_set_bytes: int
+    """What the device recommends to hold at most."""
+    is_measured: bool
+    """The device said so; otherwise it is an estimate by the size of the memory."""
+    free_bytes: int
+    """Free now, or freed as soon as someone asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One summand."""
+
+    what: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The verdict and how it came about."""
+
+    verdict: Verdict | None
+    """None while the size of the weights is not known."""
+    context_tokens: int
+    lines: tuple[Line, ...]
+    needed_bytes: int | None
+    machine: Machine
+    largest_context_tokens: int | None
+    """The most that would still fit the working set; 0 if not even a short conversation does."""
+    why: str
+    """One sentence: what the verdict rests on, and what to do."""
+
+
+def fit(pair: PairSize, machine: Machine, context_tokens: int | None = None) -> Fit:
+    """The sum for a conversation of `context_tokens`, against the machine."""
+    context = min(context_tokens or USUAL_CONTEXT_TOKENS, pair.layers.max_context)
+    kv, working = kv_bytes(pair.layers, context, pair.item_bytes), working_bytes(pair, context)
+    lines = (
+        Line("weights", pair.target_bytes),
+        Line("drafter", pair.drafter_bytes),
+        Line(f"K/V of {context:,} tokens", kv),
+        Line("working space", working),
+    )
+    if pair.target_bytes is None or pair.drafter_bytes is None:
+        why = "The size of the weights is not recorded; it is known once the hub was asked."
+        return Fit(None, context, lines, None, machine, None, why)
+    weights = pair.target_bytes + pair.drafter_bytes
+    needed = weights + kv + working
+    largest = _largest_context(pair, machine.working_set_bytes - weights)
+    verdict, why = _judge(needed, machine, largest)
+    return Fit(verdict, context, lines, needed, machine, largest, why)
+
+
+def _judge(needed: int, machine: Machine, largest: int) -> tuple[Verdict, str]:
+    if needed > machine.working_set_bytes:
+        if largest:
+            return "does not fit", f"It would with a context of at most {largest:,} tokens."
+        return "does not fit", "Choose a smaller variant or a lower precision."
+    if needed > machine.free_bytes:
+        lacking = (needed - machine.free_bytes) / 1e9
+        return "tight", f"It fits the device, but {lacking:.1f} GB of it are in use now: close other programs first."
+    if needed > TIGHT_SHARE * machine.working_set_bytes:
+        return "tight", "It fits the device with less than a tenth to spare: keep other programs small."
+    return "fits", "It fits with room to spare."
+
+
+def _largest_context(pair: PairSize, room_bytes: int) -> int:
+    """The longest conversation, in steps of the cache's growth, whose K/V and working space take `room_bytes`."""
+
+    def is_room(steps: int) -> bool:
+        tokens = min(steps * GROWTH_ROWS, pair.layers.max_context)
+        return kv_bytes(pair.layers, tokens, pair.item_bytes) + working_bytes(pair, tokens) <= room_bytes
+
+    low, high = 0, -(-pair.layers.max_context // GROWTH_ROWS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if is_room(middle) else (low, middle - 1)
+    return min(low * GROWTH_ROWS, pair.layers.max_context)
+
+
+def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
+    """Bytes of the cache after `tokens`: full layers grow, sliding ones stop, sharing ones own none.
+
+    K=V layers count twice like the others: keys are rotated and values are not, so both are kept.
+    """
+    full_rows = _grown(tokens)
+    kept = min(tokens, layers.window + RESERVE_ROWS) if tokens <= GROWTH_ROWS else layers.window + RESERVE_ROWS
+    sliding_rows = _grown(kept + GROWTH_ROWS)
+    full = layers.full_layers * layers.full_kv_heads * layers.full_head_dim * full_rows
+    sliding = layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * sliding_rows
+    return 2 * (full + sliding) * item_bytes
+
+
+def _grown(rows: int) -> int:
+    return -(-rows // GROWTH_ROWS) * GROWTH_ROWS
+
+
+def working_bytes(pair: PairSize, context_tokens: int) -> int:
+    """An upper bound on what one step needs beside weights and cache, and on what the process itself takes."""
+    layers, rows = pair.layers, min(CHUNK_TOKENS, context_tokens)
+    # Full layers have no fused attention at their head size: scores and their softmax are both there at once.
+    scores = 2 * layers.heads * rows * context_tokens
+    activations = rows * (6 * layers.hidden_size + 3 * layers.intermediate_size)
+    heads = 2 * rows * layers.heads * max(layers.full_head_dim, layers.sliding_head_dim)
+    step = (scores + activations + heads) * pair.item_bytes + 17 * layers.vocab_size * 4
+    # A layer's buffer is copied as it grows: for a moment there are two.
+    growing = 2 * layers.full_kv_heads * layers.full_head_dim * _grown(context_tokens) * pair.item_bytes
+    return PROCESS_BYTES + step + growing + min(BUFFER_CACHE_BYTES, 2 * step)
+
+
+def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
+    """Bytes of the tensors that the engine keeps of a checkpoint: no vision, no unused K/V, nothing twice."""
+    return sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config)) - (
+        # Stored as int64, kept as int32.
+        tensors["masked_embedding.token_ordering"].size_bytes // 2
+        if config.is_ordered and tensors.get("masked_embedding.token_ordering", Tensor("", 0)).dtype == "I64"
+        else 0
+    )
+
+
+def _is_loaded(name: str, config: Config) -> bool:
+    if config.is_drafter:
+        return name != "lm_head.weight" and (config.is_ordered or not name.startswith("masked_embedding."))
+    if name.removeprefix("model.").startswith(NOT_LOADED):
+        return False
+    if any(part in name for part in ("rotary_emb", "input_max", "input_min", "output_max", "output_min")):
+        return False
+    if config.is_tied and name.removeprefix("language_model.").startswith("lm_head."):
+        return False
+    layer = _layer_index(name)
+    is_kv = any(part in name for part in (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm"))
+    return not (is_kv and layer is not None and layer >= config.first_shared_layer)
+
+
+def _layer_index(name: str) -> int | None:
+    index = name.partition("layers.")[2].partition(".")[0]
+    return int(index) if index.isdecimal() else None
+
+
+def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
+    """The sum's facts from two folders, by their headers alone. Raises ModelFilesError."""
+    config, tensors = headers.read_config(target), headers.read_tensors(target)
+    norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
+    drafter_bytes = 0
+    if drafter is not None:
+        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), headers.read_config(drafter))
+    return PairSize(
+        target_bytes=loaded_bytes(tensors, config),
+        drafter_bytes=drafter_bytes,
+        layers=config.layers,
+        item_bytes=headers.ITEM_BYTES[norm.dtype] if norm else 2,
+    )
+
+
+def size_of_entry(entry: Entry, catalog: Catalog, has_drafter: bool = True) -> PairSize:
+    """The sum's facts of a catalog entry, before anything is on disk."""
+    drafter = entry.drafter if has_drafter else None
+    return PairSize(
+        target_bytes=entry.target.size_bytes,
+        drafter_bytes=drafter.size_bytes if drafter else 0,
+        layers=catalog.family(entry).layers,
+        item_bytes=entry.item_bytes,
+    )
+
+
+def suggest(catalog: Catalog, machine: Machine) -> tuple[str, str]:
+    """The entry to begin with on this machine, and why in one sentence."""
+    is_wide = any(kind in machine.chip for kind in ("Max", "Ultra"))
+    at_rest = Machine(machine.chip, machine.memory_bytes, machine.working_set_bytes, True, machine.memory_bytes)
+    for name in ("31b-4bit", "26b-a4b-4bit", "12b-4bit", "e4b-4bit", "e2b-4bit"):
+        if name == "31b-4bit" and not is_wide:
+            continue  # reads all 17 GB for every token: slow where memory is
+        entry = catalog.entries.get(name)
+        if entry and fit(size_of_entry(entry, catalog), at_rest).verdict == "fits":
+            title = f"{catalog.family(entry).title}, {entry.precision}"
+            room = f"{machine.working_set_bytes / 1e9:.0f} GB for models"
+            return name, f"{title} is the largest variant that {machine.chip} with {room} runs well."
+    return "pocket", f"No Gemma 4 variant fits {machine.working_set_bytes / 1e9:.1f} GB; the pocket pair does."
