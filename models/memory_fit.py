@@ -113,7 +113,10 @@ def _judge(needed: int, machine: Machine, largest: int) -> tuple[Verdict, str]:
         return "does not fit", "Choose a smaller variant or a lower precision."
     if needed > machine.free_bytes:
         lacking = (needed - machine.free_bytes) / 1e9
-        return "tight", f"It fits the device, but {lacking:.1f} GB of it are in use now: close other programs first."
+        return (
+            "tight",
+            f"It fits the device, but {lacking:.1f} GB of it are in use now: close other programs first.",
+        )
     if needed > TIGHT_SHARE * machine.working_set_bytes:
         return "tight", "It fits the device with less than a tenth to spare: keep other programs small."
     return "fits", "It fits with room to spare."

@@ -1,0 +1,227 @@
+"""The sum against what MLX then says, in every layout; and the verdicts as plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_engine.assistant import load_assistant
+from mlx_engine.decode import PREFILL_CHUNK_TOKENS
+from mlx_engine.engine import CACHED_BUFFER_BYTES
+from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS
+from mlx_engine.target import Gemma4Target, load_target
+from models import memory_fit, pocket
+from models.catalog import Catalog, load_catalog
+from models.machine import estimated_working_set, gpu_generation, mac_free_bytes, meminfo, read_machine
+from models.memory_fit import (
+    Machine,
+    PairSize,
+    fit,
+    kv_bytes,
+    size_of_entry,
+    size_of_folders,
+    suggest,
+    working_bytes,
+)
+from tests.fakes.folders import write_pair
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
+PAIRS = {
+    "pocket": (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER),
+    **{name: (GOLDEN / name / "target", GOLDEN / name / "assistant") for name in LAYOUTS},
+}
+CONTEXTS = [1, 40, 256, 257, 700, 1500]
+USUAL_MACS_GB = [4, 8, 16, 24, 32, 48, 64, 96, 128]
+
+
+@pytest.fixture(autouse=True)
+def exact_figures() -> Iterator[None]:
+    """A freed buffer that is reused for a smaller array counts whole: measured without that."""
+    before = mx.set_cache_limit(0)
+    yield
+    mx.set_cache_limit(before)
+
+
+def read(target: Gemma4Target, tokens: int) -> int:
+    """Bytes that a conversation of this length adds."""
+    before = mx.get_active_memory()
+    cache = target.new_cache()
+    for done in range(0, tokens, PREFILL_CHUNK_TOKENS):
+        rows = min(PREFILL_CHUNK_TOKENS, tokens - done)
+        mx.eval(target.forward(mx.zeros((1, rows), dtype=mx.int32), cache), cache.arrays())
+    return mx.get_active_memory() - before
+
+
+def test_the_constants_are_the_engines() -> None:
+    assert memory_fit.GROWTH_ROWS == GROWTH_ROWS
+    assert memory_fit.RESERVE_ROWS == ROLLBACK_RESERVE_ROWS + 1
+    assert memory_fit.CHUNK_TOKENS == PREFILL_CHUNK_TOKENS
+    assert memory_fit.BUFFER_CACHE_BYTES == CACHED_BUFFER_BYTES
+
+
+@pytest.mark.parametrize("name", [pytest.param("pocket", marks=pytest.mark.slow), *LAYOUTS])
+def test_prediction_and_measurement_agree(name: str) -> None:
+    folders = PAIRS[name]
+    size = size_of_folders(*folders)
+    assert size.target_bytes is not None
+    assert size.drafter_bytes is not None
+    before = mx.get_active_memory()
+    target, assistant = load_target(folders[0]), load_assistant(folders[1])
+    assert size.target_bytes + size.drafter_bytes == pytest.approx(mx.get_active_memory() - before, rel=0.05)
+    del assistant
+    for tokens in CONTEXTS:
+        assert kv_bytes(size.layers, tokens, size.item_bytes) == pytest.approx(read(target, tokens), rel=0.05)
+
+
+def test_a_quantized_pair_is_predicted_as_well(tmp_path: Path) -> None:
+    from mlx_engine.convert import convert
+
+    target, drafter = write_pair(tmp_path)
+    for source, copy in ((target, tmp_path / "t4"), (drafter, tmp_path / "d4")):
+        convert(source, copy, bits=4, group_size=32)
+    size = size_of_folders(tmp_path / "t4", tmp_path / "d4")
+    before = mx.get_active_memory()
+    pair = load_target(tmp_path / "t4"), load_assistant(tmp_path / "d4")
+    assert size.target_bytes is not None
+    assert size.drafter_bytes is not None
+    measured = mx.get_active_memory() - before
+    assert size.target_bytes + size.drafter_bytes == pytest.approx(measured, rel=0.05)
+    assert size.target_bytes < 0.6 * (size_of_folders(target, None).target_bytes or 0)
+    del pair
+
+
+@pytest.mark.parametrize("name", [pytest.param("pocket", marks=pytest.mark.slow), *LAYOUTS])
+def test_one_step_needs_no_more_than_the_working_space(name: str) -> None:
+    size = size_of_folders(*PAIRS[name])
+    target = load_target(PAIRS[name][0])
+    cache = target.new_cache()
+    for tokens in (40, 600, 2000):
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        rows = tokens - cache.frontier
+        for done in range(0, rows, PREFILL_CHUNK_TOKENS):
+            count = min(PREFILL_CHUNK_TOKENS, rows - done)
+            hidden = target.forward(mx.zeros((1, count), dtype=mx.int32), cache)
+            mx.eval(target.logits(hidden[:, -17:]), cache.arrays())
+        del hidden
+        used = mx.get_peak_memory() - max(before, mx.get_active_memory())
+        assert 0 < used <= working_bytes(size, tokens) - memory_fit.PROCESS_BYTES
+
+
+def machine(gigabytes: float, free: float | None = None, chip: str = "Apple M4") -> Machine:
+    total = int(gigabytes * 1e9)
+    return Machine(chip, total, total, True, int((gigabytes if free is None else free) * 1e9))
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes", "free", "verdict"),
+    [
+        ("12b-4bit", 12.0, None, "fits"),
+        ("12b-4bit", 12.0, 6.0, "tight"),
+        ("12b-4bit", 10.0, None, "tight"),
+        ("12b-4bit", 9.0, None, "does not fit"),
+        ("12b-4bit", 5.0, None, "does not fit"),
+        ("e2b-4bit", 5.7, None, "fits"),
+        ("31b-bf16", 48.0, None, "does not fit"),
+        ("31b-bf16", 96.0, None, "fits"),
+    ],
+)
+def test_verdicts(catalog: Catalog, name: str, gigabytes: float, free: float | None, verdict: str) -> None:
+    found = fit(size_of_entry(catalog.entries[name], catalog), machine(gigabytes, free))
+    assert found.verdict == verdict
+    assert found.why.endswith(".")
+    assert sum(line.size_bytes or 0 for line in found.lines) == found.needed_bytes
+
+
+def test_the_largest_context_is_the_last_that_fits(catalog: Catalog) -> None:
+    size = size_of_entry(catalog.entries["12b-4bit"], catalog)
+    found = fit(size, machine(12))
+    largest = found.largest_context_tokens
+    assert largest is not None
+    assert 8192 < largest < 262144
+    assert fit(size, machine(12), largest).verdict != "does not fit"
+    too_long = fit(size, machine(12), largest + GROWTH_ROWS)
+    assert too_long.verdict == "does not fit"
+    assert f"at most {largest:,} tokens" in too_long.why
+    assert fit(size, machine(5)).largest_context_tokens == 0
+    assert fit(size, machine(500)).largest_context_tokens == 262144
+    assert fit(size, machine(500), 10**9).context_tokens == 262144
+
+
+def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: Catalog) -> None:
+    entry = catalog.entries["12b-4bit"]
+    alone = fit(size_of_entry(entry, catalog, has_drafter=False), machine(12))
+    assert alone.needed_bytes == (fit(size_of_entry(entry, catalog), machine(12)).needed_bytes or 0) - 845_719_296
+    unknown = fit(PairSize(None, 0, catalog.family(entry).layers, 2), machine(12))
+    assert (unknown.verdict, unknown.needed_bytes, unknown.largest_context_tokens) == (None, None, None)
+
+
+def test_recommended_memory_is_where_the_sum_stays_within_two_thirds(catalog: Catalog) -> None:
+    for name, entry in catalog.entries.items():
+        size = size_of_entry(entry, catalog)
+        if size.target_bytes is None:
+            continue
+        enough = [
+            gigabytes
+            for gigabytes in USUAL_MACS_GB
+            if fit(size, machine(estimated_working_set(gigabytes << 30) / 1e9)).verdict != "does not fit"
+        ]
+        assert entry.recommended_memory_gb == min(enough), name
+
+
+@pytest.mark.parametrize(
+    ("chip", "gigabytes", "name"),
+    [
+        ("Apple M1", 2, "pocket"),
+        ("Apple M2", 5.3, "e2b-4bit"),
+        ("Apple M2", 7.5, "e4b-4bit"),
+        ("Apple M4", 11.4, "12b-4bit"),
+        ("Apple M4 Pro", 24, "26b-a4b-4bit"),
+        ("Apple M4 Pro", 48, "26b-a4b-4bit"),
+        ("Apple M5 Max", 48, "31b-4bit"),
+        ("Apple M3 Ultra", 24, "26b-a4b-4bit"),
+    ],
+)
+def test_the_first_choice(catalog: Catalog, chip: str, gigabytes: float, name: str) -> None:
+    found, why = suggest(catalog, machine(gigabytes, free=0.1, chip=chip))
+    assert found == name
+    assert why.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("chip", "generation"),
+    [("Apple M1 Ultra", 13), ("Apple M5 Max", 17), ("Apple M9", None), ("Intel(R) Core(TM) i7", None), ("", None)],
+)
+def test_gpu_generations(chip: str, generation: int | None) -> None:
+    assert gpu_generation(chip) == generation
+
+
+def test_memory_tables_of_both_systems() -> None:
+    text = (
+        "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
+        "Pages free:                               10.\nPages active:                            999.\n"
+        "Pages inactive:                           20.\nPages speculative:                         3.\n"
+        "Pages purgeable:                           1.\nTranslation faults:                  5.\n"
+    )
+    assert mac_free_bytes(text) == 34 * 16384
+    assert mac_free_bytes("") == 0
+    assert meminfo("MemTotal:       1000 kB\nMemAvailable:    250 kB\nHugePages_Total:  0\n") == {
+        "MemTotal": 1000 << 10,
+        "MemAvailable": 250 << 10,
+    }
+
+
+def test_this_machine() -> None:
+    found = read_machine()
+    assert 0 < found.free_bytes <= found.memory_bytes
+    assert found.chip
+    assert read_machine(working_set_bytes=5).working_set_bytes == 5
