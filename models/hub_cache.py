@@ -1,0 +1,247 @@
+"""What the Hugging Face cache holds: snapshots, listings, partial downloads; and how to take a model out of it.
+
+Written in the layout that every other tool of that cache reads: `models--owner--name/` with `blobs/`, `refs/`,
+`snapshots/<commit>/` of links into `blobs/`, and `trees/<commit>.json`, the hub's own listing of a commit, which
+is also the record of the sizes and hashes that files should have. Opens no connection.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from models import headers
+from models.catalog import check_repo
+from models.errors import ModelFilesError, ModelsError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+TREE_FORMAT = 1
+MAX_TREE_BYTES = 16 << 20
+MAX_FILE_BYTES = 1 << 42
+WANTED = re.compile(
+    r"config\.json|generation_config\.json|chat_template\.(jinja|json)|model.*\.safetensors(\.index\.json)?"
+    r"|tokenizer\.(json|model)|(tokenizer_config|special_tokens_map|added_tokens)\.json"
+)
+"""Weights, tokenizer, configuration and template: all that a chat needs, and nothing that could be run."""
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
+Sha1 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class FileFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file of a commit, as the hub lists it."""
+
+    size: Size
+    blob_id: Sha1
+    """Git's hash of the file, or of its pointer if it is a large one."""
+    lfs_sha256: Sha256 | None = None
+    """Hash of a large file's content."""
+    lfs_size: Size | None = None
+    xet_hash: str | None = None
+
+    @property
+    def blob_name(self) -> str:
+        """The name of its content in `blobs/`."""
+        return self.lfs_sha256 or self.blob_id
+
+
+class _Tree(msgspec.Struct, frozen=True):
+    format_version: int
+    files: dict[str, FileFacts]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One commit of a repository on this machine."""
+
+    repo: str
+    commit: str
+    folder: Path
+    is_complete: bool
+    missing: tuple[str, ...]
+    """Names of the files that are not there, where that is known."""
+
+
+def cache_folder() -> Path:
+    """The hub's cache by its own rules: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache."""
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    if named:
+        return Path(os.path.expandvars(named)).expanduser()
+    home = os.environ.get("HF_HOME")
+    if home:
+        return Path(os.path.expandvars(home)).expanduser() / "hub"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def repo_folder(cache: Path, repo: str) -> Path:
+    """Where the cache keeps a repository. Raises FetchError if `repo` is not a hub id."""
+    return cache / ("models--" + check_repo(repo).replace("/", "--"))
+
+
+def wanted_files(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
+    """The files that are fetched, small ones first."""
+    names = sorted((name for name in files if WANTED.fullmatch(name)), key=lambda name: (files[name].size, name))
+    return {name: files[name] for name in names}
+
+
+def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapshot | None:
+    """The newest complete snapshot of a repository, or of one revision; an incomplete one if there is no other."""
+    folder = repo_folder(cache, repo)
+    commit = revision if revision and COMMIT.fullmatch(revision) else _ref(folder, revision or "main")
+    if commit is None and revision is None:
+        found = sorted(_snapshots(cache, repo), key=lambda one: (one.is_complete, one.folder.stat().st_mtime))
+        return found[-1] if found else None
+    if commit is None or not (folder / "snapshots" / commit).is_dir():
+        return None
+    return _snapshot(cache, repo, commit)
+
+
+def installed(cache: Path) -> list[Snapshot]:
+    """All snapshots of the cache that hold a Gemma 4 target or assistant, by repository."""
+    if not cache.is_dir():
+        return []
+    names = sorted(path.name for path in cache.iterdir() if path.name.startswith("models--") and path.is_dir())
+    repos = [name.removeprefix("models--").replace("--", "/", 1) for name in names]
+    return [one for repo in repos if "/" in repo for one in _snapshots(cache, repo) if _is_ours(one.folder)]
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        headers.read_config(folder)
+    except ModelFilesError:
+        return False
+    return True
+
+
+def _snapshots(cache: Path, repo: str) -> Iterator[Snapshot]:
+    root = repo_folder(cache, repo) / "snapshots"
+    if root.is_dir():
+        for path in sorted(root.iterdir()):
+            if COMMIT.fullmatch(path.name) and path.is_dir():
+                yield _snapshot(cache, repo, path.name)
+
+
+def _snapshot(cache: Path, repo: str, commit: str) -> Snapshot:
+    folder = repo_folder(cache, repo) / "snapshots" / commit
+    missing = tuple(_missing(folder, read_listing(cache, repo, commit)))
+    return Snapshot(repo, commit, folder, is_complete=not missing, missing=missing)
+
+
+def _missing(folder: Path, listing: Mapping[str, FileFacts] | None) -> Iterator[str]:
+    if listing is not None:
+        for name, facts in wanted_files(listing).items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != facts.size:
+                yield name
+        return
+    try:
+        needed = [folder / "config.json", *headers.weight_files(folder)]
+    except ModelFilesError:
+        yield "model.safetensors.index.json"
+        return
+    yield from (path.name for path in needed if not path.is_file())
+
+
+def _ref(folder: Path, revision: str) -> str | None:
+    try:
+        commit = (folder / "refs" / revision).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return commit if COMMIT.fullmatch(commit) else None
+
+
+def write_ref(folder: Path, revision: str, commit: str) -> None:
+    """Remember which commit a branch or tag meant."""
+    if revision != commit:
+        _replace(folder / "refs" / revision, commit.encode())
+
+
+def read_listing(cache: Path, repo: str, commit: str) -> dict[str, FileFacts] | None:
+    """The hub's recorded listing of a commit; None if there is none that can be read."""
+    path = repo_folder(cache, repo) / "trees" / f"{commit}.json"
+    try:
+        if path.stat().st_size > MAX_TREE_BYTES:
+            return None
+        tree = msgspec.json.decode(path.read_bytes(), type=_Tree)
+    except (OSError, msgspec.DecodeError, RecursionError):
+        return None
+    return tree.files if tree.format_version == TREE_FORMAT else None
+
+
+def write_listing(folder: Path, commit: str, files: Mapping[str, FileFacts]) -> None:
+    """Record the listing of a commit in the repository's folder."""
+    tree = msgspec.json.encode(_Tree(TREE_FORMAT, dict(sorted(files.items()))))
+    _replace(folder / "trees" / f"{commit}.json", msgspec.json.format(tree, indent=1))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    with os.fdopen(made, "wb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(data)
+    os.replace(name, path)
+
+
+def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
+    """Make `name` of a snapshot point to its content, replacing a link that points elsewhere."""
+    link = folder / "snapshots" / commit / name
+    goal = os.path.join("..", "..", "blobs", blob_name)
+    if link.is_symlink() and os.readlink(link) == goal:
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    fresh = link.with_name(f".{name}.{os.getpid()}.tmp")
+    fresh.unlink(missing_ok=True)
+    os.symlink(goal, fresh)
+    os.replace(fresh, link)
+
+
+def size_on_disk(cache: Path, repo: str) -> tuple[int, int]:
+    """Bytes that a repository takes, and how many of them belong to unfinished downloads."""
+    total = partial = 0
+    blobs = repo_folder(cache, repo) / "blobs"
+    for path in blobs.iterdir() if blobs.is_dir() else ():
+        if path.is_file():
+            total += path.stat().st_size
+            partial += path.stat().st_size if path.name.endswith(".incomplete") else 0
+    return total, partial
+
+
+def remove(cache: Path, repo: str) -> int:
+    """Delete a repository from the cache, unfinished downloads included; bytes freed. Raises ModelsError."""
+    folder = repo_folder(cache, repo)
+    if folder.is_symlink() or not folder.is_dir() or folder.resolve().parent != cache.resolve():
+        raise ModelsError(f"{repo} is not in {cache}. `slipstream models list` shows what is.")
+    total, _ = size_on_disk(cache, repo)
+    try:
+        _remove_shared(cache, folder)
+        if folder.exists():
+            shutil.rmtree(folder)
+        shutil.rmtree(cache / ".locks" / folder.name, ignore_errors=True)
+    except OSError as error:
+        raise ModelsError(f"{folder} could not be removed whole: {error.strerror or error}.") from None
+    return total
+
+
+def _remove_shared(cache: Path, folder: Path) -> None:
+    """Let the library remove a repository with contents in its shared store, which counts who uses them."""
+    blobs = folder / "blobs"
+    if not blobs.is_dir() or not any(path.is_symlink() for path in blobs.iterdir()):
+        return
+    from huggingface_hub import scan_cache_dir
+
+    scan = scan_cache_dir(cache)
+    for found in scan.repos:
+        if found.repo_path == folder:
+            commits = [revision.commit_hash for revision in found.revisions]
+            scan.delete_revisions(*commits).execute()

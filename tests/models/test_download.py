@@ -1,0 +1,584 @@
+"""Downloads from a local hub: what arrives, what is asked, what is refused, and going on after any end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import msgspec
+import pytest
+from huggingface_hub.utils import close_session
+
+from models import hub_cache
+from models.download import (
+    Download,
+    DownloadEvent,
+    Failed,
+    Fetched,
+    Finished,
+    Job,
+    Listed,
+    Progress,
+    Waiting,
+    Wanted,
+)
+from models.download_worker import Pace, answer
+from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, Stall, Status, Wrong, serve
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "e2b" / "target"
+REPO = "someone/gemma-4-tiny"
+TOKEN = "hf_canary_that_must_stay_at_home"
+WEIGHTS = random.Random(7).randbytes(3 << 20)
+HASH = hashlib.sha256(WEIGHTS).hexdigest()
+EVIL_REPOS = [
+    "../x",
+    "/etc/passwd",
+    "a\\b",
+    "a/b/c",
+    "a",
+    "..",
+    "a/..",
+    "a/b--c",
+    "-a/b",
+    "a/b.git",
+    "a/" + "b" * 99,
+]
+EVIL_REVISIONS = ["../../../x", "/x", "a\\b", "-x", "a..b", "x/y", "\x00", "a b"]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with serve() as hub:
+        hub.repos[REPO] = {
+            "config.json": (GOLDEN / "config.json").read_bytes(),
+            "tokenizer.json": b'{"version": "1.0"}' * 40,
+            "chat_template.jinja": b"{{ bos_token }}",
+            "model.safetensors": WEIGHTS,
+            "modeling.py": b"raise SystemExit('never fetched')",
+            "pytorch_model.bin": b"never fetched",
+            "sub/model.safetensors": b"never fetched",
+        }
+        point_at(monkeypatch, hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield hub
+    close_session()
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", url)  # for child processes
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def job(cache: Path, *repos: str, **changes: Any) -> Job:
+    wanted = tuple(Wanted(repo) for repo in repos or (REPO,))
+    defaults = {"timeout_s": 5.0, "retry_waits_s": (0.0, 0.0), "reserve_bytes": 0, "report_every_s": 0.0}
+    return Job(wanted, str(cache), **(defaults | changes))
+
+
+def pull(cache: Path, *repos: str, **changes: Any) -> list[DownloadEvent]:
+    """All events of a job done in this process."""
+    events: list[DownloadEvent] = []
+    answer(job(cache, *repos, **changes), events.append)
+    return events
+
+
+def failure(events: list[DownloadEvent]) -> Failed:
+    assert isinstance(events[-1], Failed)
+    assert TOKEN not in repr(events)
+    assert events[-1].message.endswith(".")
+    return events[-1]
+
+
+def test_a_repository_arrives_where_every_tool_of_the_cache_looks(hub: FakeHub, tmp_path: Path) -> None:
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    fetched = next(event for event in events if isinstance(event, Fetched))
+    assert fetched.commit == COMMIT
+    found = huggingface_hub.try_to_load_from_cache(REPO, "model.safetensors", cache_dir=tmp_path)
+    assert Path(str(found)).read_bytes() == WEIGHTS
+    assert Path(str(found)).parent == Path(fetched.folder)
+    library = huggingface_hub.snapshot_download(
+        REPO, cache_dir=tmp_path, local_files_only=True, allow_patterns=["*.json", "model.safetensors", "*.jinja"]
+    )
+    assert Path(library) == Path(fetched.folder)
+    [repo] = huggingface_hub.scan_cache_dir(tmp_path).repos
+    assert repo.size_on_disk == hub_cache.size_on_disk(tmp_path, REPO)[0]
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_only_data_is_asked_for_and_small_files_first(hub: FakeHub, tmp_path: Path) -> None:
+    pull(tmp_path)
+    resolved = [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
+    assert resolved == ["chat_template.jinja", "tokenizer.json", "config.json", "model.safetensors"]
+
+
+def test_the_listing_says_sizes_before_anything_is_written(hub: FakeHub, tmp_path: Path) -> None:
+    [listed, finished] = pull(tmp_path / "cache", scope="listing")
+    assert isinstance(listed, Listed)
+    assert isinstance(finished, Finished)
+    assert listed.commit == COMMIT
+    assert listed.files["model.safetensors"].size == len(WEIGHTS)
+    assert listed.files["model.safetensors"].lfs_sha256 == HASH
+    assert not (tmp_path / "cache").exists()
+    assert "/resolve/" not in repr(hub.asked)
+
+
+def test_a_description_is_everything_but_the_weights(hub: FakeHub, tmp_path: Path) -> None:
+    pull(tmp_path, scope="description")
+    found = hub_cache.find_snapshot(tmp_path, REPO)
+    assert found is not None
+    assert found.missing == ("model.safetensors",)
+    assert (found.folder / "config.json").is_file()
+
+
+def test_progress_adds_up_over_several_repositories(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos["someone/other"] = {"config.json": hub.repos[REPO]["config.json"], "model.safetensors": b"x" * 1000}
+    events = pull(tmp_path, REPO, "someone/other")
+    progress = [event for event in events if isinstance(event, Progress)]
+    done = [event.done_bytes for event in progress]
+    assert done == sorted(done)
+    assert done[-1] == progress[-1].total_bytes
+    assert [event.repo for event in events if isinstance(event, Fetched)] == [REPO, "someone/other"]
+    total = sum(event.total_bytes for event in events if isinstance(event, Listed))
+    assert total == progress[-1].total_bytes
+
+
+def test_what_is_there_is_not_asked_for_again(hub: FakeHub, tmp_path: Path) -> None:
+    pull(tmp_path)
+    hub.asked.clear()
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    assert [asked.path for asked in hub.asked] == [f"/api/models/{REPO}"]
+    listed = next(event for event in events if isinstance(event, Listed))
+    assert listed.present_bytes == listed.total_bytes
+
+
+def test_a_revision_is_resolved_and_recorded(hub: FakeHub, tmp_path: Path) -> None:
+    answer(msgspec.structs.replace(job(tmp_path), wanted=(Wanted(REPO, COMMIT),)), lambda event: None)
+    assert hub_cache.find_snapshot(tmp_path, REPO, COMMIT)
+    assert not (hub_cache.repo_folder(tmp_path, REPO) / "refs").exists()
+    pull(tmp_path)
+    assert (hub_cache.repo_folder(tmp_path, REPO) / "refs" / "main").read_text() == COMMIT
+    assert all("main" not in asked.path for asked in hub.asked_for("/resolve/"))
+
+
+@pytest.mark.parametrize("after", [0, 1, 1000, len(WEIGHTS) - 1])
+def test_a_cut_connection_is_taken_up_where_it_broke(hub: FakeHub, tmp_path: Path, after: int) -> None:
+    hub.fail(HASH, Cut(after))
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    assert any(isinstance(event, Waiting) and "broke off" in event.why for event in events)
+    ranges = [asked.range for asked in hub.asked_for(HASH)]
+    assert ranges == [None, f"bytes={after}-" if after else None]
+
+
+def test_tries_that_bring_something_are_not_counted(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail(HASH, *[Cut(100_000)] * 8)
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert len(hub.asked_for(HASH)) == 9
+
+
+def test_a_network_that_stays_away_ends_the_download_and_keeps_what_came(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail(HASH, Cut(1000), *[Cut(0)] * 2)
+    assert failure(pull(tmp_path)).reason == "network"
+    hub.asked.clear()
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert [asked.range for asked in hub.asked_for(HASH)] == ["bytes=1000-"]
+
+
+def test_a_server_without_ranges_starts_over(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail(HASH, Cut(1000), NoRange())
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress[-1].done_bytes == progress[-1].total_bytes
+
+
+def test_wrong_content_is_deleted_and_fetched_once_more(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail(HASH, Wrong())
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    assert any(isinstance(event, Waiting) and "not what the hub lists" in event.why for event in events)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "chat_template.jinja"])
+def test_content_that_stays_wrong_is_refused_and_leaves_nothing(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    path = HASH if name == "model.safetensors" else "/cached/"
+    hub.fail(path, Wrong(), Wrong())
+    failed = failure(pull(tmp_path))
+    assert failed.reason == "content"
+    assert name in failed.message
+    assert not list(tmp_path.rglob("*.incomplete"))
+    assert not list(tmp_path.rglob(name))
+
+
+def test_a_spoilt_beginning_is_noticed_at_the_end(hub: FakeHub, tmp_path: Path) -> None:
+    blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{HASH}.incomplete").write_bytes(b"\0" * 5000)
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert [asked.range for asked in hub.asked_for(HASH)] == ["bytes=5000-", None]
+    assert (blobs / HASH).read_bytes() == WEIGHTS
+
+
+def test_a_partial_file_that_is_too_long_is_begun_anew(hub: FakeHub, tmp_path: Path) -> None:
+    blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{HASH}.incomplete").write_bytes(WEIGHTS + b"more")
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert (blobs / HASH).read_bytes() == WEIGHTS
+
+
+def test_a_partial_file_that_is_whole_needs_no_request(hub: FakeHub, tmp_path: Path) -> None:
+    blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{HASH}.incomplete").write_bytes(WEIGHTS)
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    assert not hub.asked_for(HASH)
+    assert any(isinstance(event, Progress) and event.is_checking for event in events)
+
+
+def test_an_encoding_that_nobody_asked_for_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail(HASH, Gzipped())
+    assert "encoding" in failure(pull(tmp_path)).message
+
+
+GATED = {"X-Error-Code": "GatedRepo"}
+BAD_TOKEN = {"X-Error-Message": "Invalid credentials in Authorization header"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "words"),
+    [
+        (Status(401, GATED), "gated", "licence"),
+        (Status(403, GATED), "gated", "hf auth login"),
+        (Status(401), "private", "does not exist, or is private"),
+        (Status(401, BAD_TOKEN), "private", "token"),
+        (Status(403), "private", "may not read"),
+        (Status(404), "missing", "no such file or repository"),
+        (Status(404, {"X-Error-Code": "RevisionNotFound"}), "missing", "no revision"),
+        (Status(429), "busy", "too many requests"),
+        (Status(500), "server", "status 500"),
+        (Status(503), "server", "status 503"),
+        (Status(418), "server", "418"),
+    ],
+)
+@pytest.mark.parametrize("where", ["/api/models/", "/resolve/"])
+def test_every_refusal_has_a_sentence_of_its_own(
+    hub: FakeHub, tmp_path: Path, fault: Status, reason: str, words: str, where: str
+) -> None:
+    hub.fail(where, *[fault] * 3)
+    failed = failure(pull(tmp_path))
+    assert failed.reason == reason
+    assert words in failed.message
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_what_may_pass_is_tried_again(hub: FakeHub, tmp_path: Path, status: int) -> None:
+    hub.fail("/api/models/", Status(status, {"Retry-After": "0"}))
+    hub.fail(HASH, Status(status))
+    events = pull(tmp_path)
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(event, Waiting) for event in events) == 2
+
+
+def test_an_unknown_repository_and_revision(hub: FakeHub, tmp_path: Path) -> None:
+    assert failure(pull(tmp_path, "someone/else")).reason == "private"
+    events: list[DownloadEvent] = []
+    answer(msgspec.structs.replace(job(tmp_path), wanted=(Wanted(REPO, "v9"),)), events.append)
+    assert "no revision 'v9'" in failure(events).message
+
+
+def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        point_at(monkeypatch, f"http://127.0.0.1:{closed.getsockname()[1]}")
+        failed = failure(pull(tmp_path))
+    close_session()
+    assert failed.reason == "network"
+    assert "refuses connections" in failed.message
+
+
+def test_a_name_that_nobody_knows(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*arguments: Any, **options: Any) -> Any:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    point_at(monkeypatch, "http://hub.invalid")
+    assert "cannot be found" in failure(pull(tmp_path)).message
+
+
+def test_a_silent_server_times_out(hub: FakeHub, tmp_path: Path) -> None:
+    stall = Stall(10)
+    hub.fail(HASH, stall, stall, stall, stall)
+    failed = failure(pull(tmp_path, timeout_s=0.05, retry_waits_s=()))
+    stall.gate.set()
+    assert "silent for 0.05 s" in failed.message
+
+
+def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: FakeHub, tmp_path: Path) -> None:
+    pull(tmp_path)
+    tokens = {(asked.server, asked.token) for asked in hub.asked}
+    assert tokens == {("hub", f"Bearer {TOKEN}"), ("storage", None)}
+
+
+def test_the_token_does_not_follow_a_redirected_listing(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail("/api/models/", Status(307, {"Location": f"{hub.storage_url}/api/models/{REPO}"}))
+    pull(tmp_path, scope="listing")
+    assert [asked.token for asked in hub.asked if asked.server == "storage"] == [None]
+
+
+@pytest.mark.parametrize("goal", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_a_redirect_out_of_the_web_is_refused(hub: FakeHub, tmp_path: Path, goal: str) -> None:
+    hub.fail("/resolve/", Status(302, {"Location": goal}))
+    assert "redirects to" in failure(pull(tmp_path)).message
+
+
+def test_redirects_without_end(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail("/", Status(200 + 107, {"Location": "/x"}), *[Status(302, {"Location": "/x"})] * 200)
+    assert failure(pull(tmp_path)).reason in ("server", "network")
+
+
+@pytest.mark.parametrize("repo", EVIL_REPOS)
+def test_an_evil_repository_is_refused_before_any_request(hub: FakeHub, tmp_path: Path, repo: str) -> None:
+    assert failure(pull(tmp_path / "cache", repo)).reason == "name"
+    assert not hub.asked
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("revision", EVIL_REVISIONS)
+def test_an_evil_revision_is_refused_before_any_request(hub: FakeHub, tmp_path: Path, revision: str) -> None:
+    events: list[DownloadEvent] = []
+    answer(msgspec.structs.replace(job(tmp_path / "cache"), wanted=(Wanted(REPO, revision),)), events.append)
+    assert failure(events).reason == "name"
+    assert not hub.asked
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../evil.json", "/etc/evil", "a\\b", "a/../../b", "C:/x", "a//b", "x\x1b[2J"])
+def test_an_evil_file_name_ends_it_before_any_file(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    hub.repos[REPO][name] = b"evil"
+    failed = failure(pull(tmp_path / "cache"))
+    assert "leads out of its folder" in failed.message
+    assert not hub.asked_for("/resolve/")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha": None},
+        {"sha": "../../x"},
+        {"siblings": [{"rfilename": "config.json"}]},
+        {"siblings": [{"rfilename": "config.json", "size": -1, "blobId": "a" * 40}]},
+        {"siblings": [{"rfilename": "config.json", "size": 1, "blobId": "../../evil"}]},
+        {"siblings": [{"rfilename": "model.safetensors", "size": 1, "blobId": "a" * 40, "lfs": {}}]},
+        {"siblings": "many"},
+    ],
+)
+def test_a_listing_that_makes_no_sense(hub: FakeHub, tmp_path: Path, changes: dict[str, Any]) -> None:
+    hub.listing_changes = changes
+    assert failure(pull(tmp_path / "cache")).reason == "content"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_model_for_slipstream_is_refused_before_its_weights(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos["someone/llama"] = {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}
+    assert "'llama'" in failure(pull(tmp_path, "someone/llama")).message
+    hub.repos["someone/pickle"] = {"config.json": b"{}", "pytorch_model.bin": b""}
+    assert "safetensors" in failure(pull(tmp_path, "someone/pickle")).message
+    assert not hub.asked_for(HASH)
+
+
+def test_a_disk_that_is_too_small_is_noticed_first(hub: FakeHub, tmp_path: Path) -> None:
+    failed = failure(pull(tmp_path, reserve_bytes=1 << 60))
+    assert failed.reason == "disk"
+    assert "still to come" in failed.message
+    assert not hub.asked_for("/resolve/")
+
+
+def test_a_cache_that_cannot_be_written(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    assert failure(pull(tmp_path / "cache")).reason == "disk"
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_offline_opens_no_socket(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    pull(tmp_path)
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "__init__", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    if by == "variable":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    events = pull(tmp_path, is_offline=by == "option")
+    assert [type(event) for event in events] == [Fetched, Finished]
+    assert failure(pull(tmp_path, "someone/else", is_offline=by == "option")).reason == "offline"
+
+
+def test_the_pace_is_that_of_the_last_seconds() -> None:
+    now = 0.0
+    pace = Pace(lambda: now)
+    assert pace.bytes_per_s is None
+    for second in range(20):
+        now = float(second)
+        pace.add(1000 if second < 10 else 50)
+    assert pace.bytes_per_s == 50.0
+
+
+# In a process of its own: stopping it, killing it, limits.
+
+
+class Watched:
+    """A download in its child process, and a queue of its events."""
+
+    def __init__(self, job: Job) -> None:
+        self.events: queue.SimpleQueue[DownloadEvent] = queue.SimpleQueue()
+        self.download = Download(job, self.events.put)
+        self.download.start()
+
+    def until(self, kind: type, **facts: Any) -> Any:
+        """The next event of a kind with these attributes; fails if the download ends before."""
+        while True:
+            event = self.events.get(timeout=60)
+            if isinstance(event, kind) and all(getattr(event, name) == value for name, value in facts.items()):
+                return event
+            assert not isinstance(event, Finished | Failed), event
+
+
+def test_cancel_leaves_neither_process_nor_thread_and_the_next_one_goes_on(hub: FakeHub, tmp_path: Path) -> None:
+    stall = Stall(1_500_000)
+    hub.fail(HASH, stall)
+    watched = Watched(job(tmp_path))
+    watched.until(Progress, file="model.safetensors", file_done_bytes=1_500_000)
+    child = watched.download._child
+    assert child is not None
+    watched.download.cancel()
+    assert child.returncode == -signal.SIGTERM  # at once, and not by the harder way after it
+    assert watched.download._reader is not None
+    assert not watched.download._reader.is_alive()
+    stall.gate.set()
+    came = (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete").stat().st_size
+    assert came == 1_500_000
+    hub.asked.clear()
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-"]
+
+
+def test_cancel_before_the_first_answer_and_twice(hub: FakeHub, tmp_path: Path) -> None:
+    watched = Watched(job(tmp_path))
+    watched.download.cancel()
+    watched.download.cancel()
+    assert watched.download._child is not None
+    assert watched.download._child.returncode is not None
+
+
+def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path) -> None:
+    stall = Stall(2_000_000)
+    hub.fail(HASH, stall)
+    watched = Watched(job(tmp_path))
+    watched.until(Progress, file="model.safetensors", file_done_bytes=2_000_000)
+    assert watched.download.process_id is not None
+    os.kill(watched.download.process_id, signal.SIGKILL)
+    failed = watched.until(Failed)
+    watched.download.wait()
+    stall.gate.set()
+    assert failed.reason == "died"
+    assert "SIGKILL" in failed.message
+    came = (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete").stat().st_size
+    hub.asked.clear()
+    resumed = Watched(job(tmp_path))
+    assert resumed.until(Listed).present_bytes > came
+    resumed.until(Finished)
+    resumed.download.wait()
+    assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-"]
+    assert (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / HASH).read_bytes() == WEIGHTS
+
+
+def test_two_downloads_of_one_model_fetch_it_once(hub: FakeHub, tmp_path: Path) -> None:
+    stall = Stall(1000)
+    hub.fail(HASH, stall)
+    first = Watched(job(tmp_path))
+    first.until(Progress, file="model.safetensors", file_done_bytes=1000)
+    second = Watched(job(tmp_path))
+    assert "another download" in second.until(Waiting, file="model.safetensors").why
+    stall.gate.set()
+    first.until(Finished)
+    second.until(Finished)
+    first.download.wait()
+    second.download.wait()
+    assert len(hub.asked_for(HASH)) == 1
+
+
+def test_the_download_ends_with_its_parent(hub: FakeHub, tmp_path: Path) -> None:
+    stall = Stall(1000)
+    hub.fail(HASH, stall)
+    with worker(job(tmp_path)) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert any(b'"model.safetensors","file_done' in line for line in child.stdout)
+        child.stdin.close()
+        assert child.wait(timeout=60) == 1
+    stall.gate.set()
+
+
+@pytest.mark.parametrize("limit", [20_000, 1_000_000, 3_000_000])
+def test_a_full_disk_in_the_middle(hub: FakeHub, tmp_path: Path, limit: int) -> None:
+    with worker(job(tmp_path), limit) as child:
+        assert child.stdout is not None
+        events = [msgspec.json.decode(line, type=DownloadEvent) for line in child.stdout]
+        assert child.wait(timeout=60) == 0
+    failed = failure(events)
+    assert failed.reason == "disk"
+    assert "is full" in failed.message
+    partial = hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete"
+    assert partial.stat().st_size == limit
+    hub.asked.clear()
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={limit}-"]
+
+
+def worker(job: Job, file_bytes: int | None = None) -> subprocess.Popen[bytes]:
+    """The worker's process as it is, with a limit on the size of files."""
+    code = "import resource, runpy\n"
+    if file_bytes is not None:
+        code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))\n"
+    code += "runpy.run_module('models.download_worker', run_name='__main__')"
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.stdin is not None
+    child.stdin.write(msgspec.json.encode(job) + b"\n")
+    child.stdin.flush()
+    return child
+
+
+def test_nothing_of_the_token_is_printed(hub: FakeHub, tmp_path: Path) -> None:
+    hub.fail(HASH, *[Status(403)] * 3)
+    run = subprocess.run(
+        [sys.executable, "-P", "-m", "models.download_worker"],
+        input=msgspec.json.encode(job(tmp_path)) + b"\n",
+        capture_output=True,
+        check=False,
+        env={**os.environ, "HF_DEBUG": "1", "HF_HUB_VERBOSITY": "debug"},
+    )
+    assert TOKEN.encode() not in run.stdout + run.stderr
