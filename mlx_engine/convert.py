@@ -36,6 +36,8 @@ COPIED = (
 )  # fmt: skip
 
 Say = Callable[[str], None]
+Choose = Callable[[str, nn.Module], bool | dict[str, Any]]
+"""Whether a layer, by its path, is quantized, and with settings of its own."""
 
 
 def convert(
@@ -83,8 +85,8 @@ def convert(
     return record
 
 
-def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Callable[[str, nn.Module], Any]]:
-    """The network with its tensors, not yet evaluated, and which of its layers are quantized, and how."""
+def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
+    """The network with its tensors, not yet evaluated, and which of its layers to quantize."""
     kind = config.get("model_type")
     try:
         if kind in target.MODEL_TYPES:
@@ -96,7 +98,7 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Callable[[st
             if model.language_model.args.tie_word_embeddings:
                 weights.pop("language_model.lm_head.weight", None)
             model.load_weights(list(weights.items()))
-            return model, model.quant_predicate
+            return model, _where_it_divides(model.quant_predicate)
         if kind in assistant.MODEL_TYPES:
             return _read_assistant(source, config)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -106,7 +108,17 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Callable[[st
     raise ModelFolderError(f"{source} is a {kind!r} model; only Gemma 4 targets and assistants are converted.")
 
 
-def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Callable[[str, nn.Module], Any]]:
+def _where_it_divides(choose: Choose) -> Choose:
+    """mlx-lm's own choice of layers, without those whose own group size their width is no multiple of."""
+
+    def chosen(path: str, layer: nn.Module) -> bool | dict[str, Any]:
+        choice = choose(path, layer)
+        return False if isinstance(choice, dict) and layer.weight.shape[-1] % choice["group_size"] else choice
+
+    return chosen
+
+
+def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     network = assistant.Assistant(assistant.AssistantConfig.from_dict(config))
     is_ordered = network.config.use_ordered_embeddings
     weights = checkpoint.load_weights(source)

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from models.config import LayerFacts
 from models.errors import CatalogError, FetchError
-from models.headers import LayerFacts
 
 BUNDLED_FILE = Path(__file__).with_name("catalog.yaml")
 FORMAT = 1

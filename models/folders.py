@@ -1,11 +1,18 @@
-"""Which folders a person means by `--model` and `--drafter`."""
+"""Which folders a person means by `--model` and `--drafter`: catalog names, folders, hub ids.
+
+A name of the catalog is the catalog's; to mean a folder of the same name, write `./name`. Of the hub, only what is
+on this machine: nothing is fetched here. Pairs are matched by their configs, and what does not fit is refused.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import pocket
+from models import hub_cache, pocket
+from models.catalog import REPO, Catalog, Source, load_catalog
+from models.config import Config, check_match, read_config
+from models.errors import ModelFilesError, ModelsError
 
 DRAFTER_NAMES = ("drafter", "assistant")
 
@@ -16,6 +23,10 @@ class PairFolders:
 
     target: Path
     drafter: Path | None
+    name: str | None = None
+    """The catalog's name for the target, if it has one."""
+    notice: str = ""
+    """What a person should know of the choice: a drafter that is missing, or of another branch."""
 
     @property
     def is_pocket(self) -> bool:
@@ -23,14 +34,139 @@ class PairFolders:
         return self.target == pocket.TARGET_FOLDER
 
 
-def find_pair(model: str | None, drafter: str) -> PairFolders:
-    """The pair that `--model` and `--drafter FOLDER|auto|none` name; the engine checks that it exists and fits."""
-    target = Path(model).expanduser() if model else pocket.TARGET_FOLDER
-    if drafter == "none":
-        return PairFolders(target, None)
-    if drafter == "auto":
-        return PairFolders(target, _nearby_drafter(target))
-    return PairFolders(target, Path(drafter).expanduser())
+def find_pair(
+    model: str | None, drafter: str, catalog: Catalog | None = None, cache: Path | None = None
+) -> PairFolders:
+    """The pair that `--model NAME|FOLDER|HUB-ID` and `--drafter FOLDER|HUB-ID|auto|none` mean.
+
+    A folder that does not exist is given back as it is, for the caller to say so. Raises ModelsError for a name
+    that is unknown or not on this machine, and PairError, naming the right drafter, for one of another target.
+    """
+    if model is None and drafter in ("auto", "none"):
+        return PairFolders(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER if drafter == "auto" else None, "pocket")
+    return _Finder(catalog or load_catalog(), cache or hub_cache.cache_folder()).find(model or "pocket", drafter)
+
+
+class _Finder:
+    def __init__(self, catalog: Catalog, cache: Path) -> None:
+        self._catalog = catalog
+        self._cache = cache
+
+    def find(self, model: str, drafter: str) -> PairFolders:
+        name, target, source = self._target(model)
+        found, notice = None, ""
+        if drafter == "auto":
+            found, notice = self._belonging(name, target)
+        elif drafter != "none":
+            found = self._named_drafter(drafter)
+        if found is not None:
+            self._check(target, found)
+            notice = notice or self._branch_notice(name, source, found)
+        return PairFolders(target, found, name, notice)
+
+    def _target(self, model: str) -> tuple[str | None, Path, str]:
+        """(catalog name, folder, what it is called)."""
+        name = self._catalog.name_of(model)
+        if name is not None:
+            source = self._catalog.entries[name].target
+            folder = self._folder(source)
+            if folder is None:
+                raise ModelsError(f"{name} is not on this machine. `slipstream models pull {name}` fetches it.")
+            return name, folder, source.place
+        path = Path(model).expanduser()
+        if path.exists() or not (REPO.fullmatch(model) or _is_plain_name(model)):
+            repo = _repo_of(path)
+            known = self._catalog.by_repo(repo) if repo else None
+            return (known[0] if known else None), path, repo or path.name
+        if _is_plain_name(model):
+            self._catalog.find(model)  # which is not there: says what is like it
+        known = self._catalog.by_repo(model)
+        return (known[0] if known else None), self._snapshot(model), model
+
+    def _named_drafter(self, drafter: str) -> Path:
+        path = Path(drafter).expanduser()
+        if path.exists():
+            return path
+        name = self._catalog.name_of(drafter)
+        if name is not None:
+            source = self._catalog.entries[name].drafter
+            folder = self._folder(source) if source else None
+            if folder is None:
+                raise ModelsError(
+                    f"The drafter of {name} is not on this machine: `slipstream models pull {name}`."
+                )
+            return folder
+        return self._snapshot(drafter) if REPO.fullmatch(drafter) else path
+
+    def _snapshot(self, repo: str) -> Path:
+        found = hub_cache.find_snapshot(self._cache, repo)
+        if found is None or not found.is_complete:
+            state = "is not complete" if found else "is neither a folder here nor a model"
+            raise ModelsError(f"{repo} {state} on this machine. `slipstream models pull {repo}` fetches it.")
+        return found.folder
+
+    def _folder(self, source: Source) -> Path | None:
+        """Where a source's files are; None if they are not all on this machine."""
+        if source.folder is not None:
+            return Path(source.folder)
+        assert source.repo is not None
+        found = hub_cache.find_snapshot(self._cache, source.repo, source.revision)
+        return found.folder if found and found.is_complete else None
+
+    def _belonging(self, name: str | None, target: Path) -> tuple[Path | None, str]:
+        """The drafter that goes with a target, and what to say if it is not here."""
+        nearby = _nearby_drafter(target)
+        if nearby is not None:
+            return nearby, ""
+        if name is None:
+            return self._matching(target), ""
+        source = self._catalog.entries[name].drafter
+        if source is None:
+            return None, ""
+        folder = self._folder(source)
+        notice = f"Its drafter is not on this machine: `slipstream models pull {name}` fetches it."
+        return folder, "" if folder else notice
+
+    def _matching(self, target: Path) -> Path | None:
+        """A drafter of the hub's cache that was made for such a target, and is of the same branch by its name."""
+        try:
+            config = read_config(target)
+        except ModelFilesError:
+            return None  # the engine says what is wrong with it
+        for found in hub_cache.installed(self._cache):
+            drafter = read_config(found.folder)
+            if not (found.is_complete and drafter.is_drafter and _is_qat(found.repo) == _is_qat(target.name)):
+                continue
+            try:
+                check_match(config, drafter, ("", ""), "")
+            except ModelFilesError:
+                continue
+            return found.folder
+        return None
+
+    def _check(self, target: Path, drafter: Path) -> None:
+        try:
+            pair = read_config(target), read_config(drafter)
+        except ModelFilesError:
+            return  # the engine says what is wrong with it
+        if pair[1].is_drafter and not pair[0].is_drafter:
+            check_match(*pair, (str(drafter), str(target)), self._advice(pair[0]))
+
+    def _advice(self, target: Config) -> str:
+        for name, entry in self._catalog.entries.items():
+            layers = self._catalog.family(entry).layers
+            same = (layers.hidden_size, layers.vocab_size) == (target.hidden_size, target.layers.vocab_size)
+            if same and entry.drafter is not None and not entry.target.qat:
+                return f"The right one is {entry.drafter.place}: `slipstream models pull {name}`."
+        return "Use the -assistant folder of the same variant, or --drafter none."
+
+    def _branch_notice(self, name: str | None, source: str, drafter: Path) -> str:
+        is_qat = self._catalog.entries[name].target.qat if name else _is_qat(source)
+        if is_qat == _is_qat(_repo_of(drafter) or drafter.name):
+            return ""
+        return (
+            "One of the pair was trained for quantization (QAT) and the other was not: acceptance will be lower."
+        )
 
 
 def _nearby_drafter(target: Path) -> Path | None:
@@ -40,3 +176,18 @@ def _nearby_drafter(target: Path) -> Path | None:
     if target == pocket.TARGET_FOLDER:
         beside.append(pocket.DRAFTER_FOLDER)
     return next((folder for folder in (*inside, *beside) if (folder / "config.json").is_file()), None)
+
+
+def _repo_of(folder: Path) -> str | None:
+    """The hub id of a snapshot in a hub's cache; None for other folders."""
+    if folder.parent.name != "snapshots":
+        return None
+    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _is_plain_name(model: str) -> bool:
+    return not any(mark in model for mark in "/\\~") and not model.startswith(".")
+
+
+def _is_qat(name: str) -> bool:
+    return "qat" in name.lower()

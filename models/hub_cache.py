@@ -20,6 +20,7 @@ import msgspec
 
 from models import headers
 from models.catalog import check_repo
+from models.config import read_config
 from models.errors import ModelFilesError, ModelsError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -117,7 +118,7 @@ def installed(cache: Path) -> list[Snapshot]:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        headers.read_config(folder)
+        read_config(folder)
     except ModelFilesError:
         return False
     return True

@@ -17,13 +17,12 @@ SYSTEM_TIMEOUT_S = 5.0
 
 def read_machine(working_set_bytes: int | None = None) -> Machine:
     """This machine now. `working_set_bytes`: what the device recommends, where it was asked."""
-    chip, memory, free, limit = _read_mac() if platform.system() == "Darwin" else _read_linux()
-    measured = working_set_bytes or limit
+    chip, memory, free, usual = _read_mac() if platform.system() == "Darwin" else _read_linux()
     return Machine(
         chip=chip,
         memory_bytes=memory,
-        working_set_bytes=measured or estimated_working_set(memory),
-        is_measured=bool(measured),
+        working_set_bytes=working_set_bytes or usual,
+        is_measured=working_set_bytes is not None,
         free_bytes=free,
     )
 
@@ -42,11 +41,11 @@ def gpu_generation(chip: str) -> int | None:
     return GENERATIONS.get(match[0]) if match else None
 
 
-def _read_mac() -> tuple[str, int, int, int | None]:
+def _read_mac() -> tuple[str, int, int, int]:
     chip = _printed("sysctl", "-n", "machdep.cpu.brand_string") or "Apple silicon"
     memory = int(_printed("sysctl", "-n", "hw.memsize") or 0)
-    limit = wired_limit_bytes()
-    return chip, memory, mac_free_bytes(_printed("vm_stat")), limit or None
+    usual = wired_limit_bytes() or estimated_working_set(memory)
+    return chip, memory, mac_free_bytes(_printed("vm_stat")), usual
 
 
 def wired_limit_bytes() -> int | None:
@@ -63,7 +62,7 @@ def mac_free_bytes(vm_stat: str) -> int:
     return pages * int(page[1]) if page else 0
 
 
-def _read_linux() -> tuple[str, int, int, int | None]:
+def _read_linux() -> tuple[str, int, int, int]:
     memory = meminfo(_text("/proc/meminfo"))
     total = memory.get("MemTotal", 0)
     model = re.search(r"^model name\s*: (.+)$", _text("/proc/cpuinfo"), re.MULTILINE)

@@ -13,7 +13,8 @@ from typing import Literal
 
 from models import headers
 from models.catalog import Catalog, Entry
-from models.headers import Config, LayerFacts, Tensor
+from models.config import Config, LayerFacts, read_config
+from models.headers import Tensor
 
 GROWTH_ROWS = 256
 RESERVE_ROWS = 33
@@ -197,11 +198,11 @@ def _layer_index(name: str) -> int | None:
 
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
     """The sum's facts from two folders, by their headers alone. Raises ModelFilesError."""
-    config, tensors = headers.read_config(target), headers.read_tensors(target)
+    config, tensors = read_config(target), headers.read_tensors(target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
     drafter_bytes = 0
     if drafter is not None:
-        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), headers.read_config(drafter))
+        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), read_config(drafter))
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
@@ -223,6 +224,8 @@ def size_of_entry(entry: Entry, catalog: Catalog, has_drafter: bool = True) -> P
 
 def suggest(catalog: Catalog, machine: Machine) -> tuple[str, str]:
     """The entry to begin with on this machine, and why in one sentence."""
+    if "Apple" not in machine.chip:
+        return "pocket", f"Gemma 4 is for Apple silicon; on {machine.chip or 'this chip'} it would be very slow."
     is_wide = any(kind in machine.chip for kind in ("Max", "Ultra"))
     at_rest = Machine(machine.chip, machine.memory_bytes, machine.working_set_bytes, True, machine.memory_bytes)
     for name in ("31b-4bit", "26b-a4b-4bit", "12b-4bit", "e4b-4bit", "e2b-4bit"):

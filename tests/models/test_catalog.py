@@ -10,6 +10,7 @@ import pytest
 
 from models import headers, pocket
 from models.catalog import BUNDLED_FILE, Catalog, check_repo, check_revision, load_catalog
+from models.config import read_config
 from models.errors import CatalogError, FetchError
 from models.memory_fit import PROCESS_BYTES, loaded_bytes
 
@@ -75,9 +76,9 @@ def test_the_pocket_entry_is_the_pair_in_the_box(catalog: Catalog) -> None:
     folders = (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER)
     for source, folder in zip(entry.sources, folders):
         assert Path(source.place) == folder
-        assert source.size_bytes == loaded_bytes(headers.read_tensors(folder), headers.read_config(folder))
+        assert source.size_bytes == loaded_bytes(headers.read_tensors(folder), read_config(folder))
     family = catalog.family(entry)
-    assert family.layers == headers.read_config(pocket.TARGET_FOLDER).layers
+    assert family.layers == read_config(pocket.TARGET_FOLDER).layers
     assert family.parameters * 4 == entry.target.size_bytes
 
 

@@ -32,7 +32,8 @@ from models.download import (
     Waiting,
     Wanted,
 )
-from models.download_worker import Pace, answer
+from models.download_worker import answer
+from models.fetch import Pace
 from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, Stall, Status, Wrong, serve
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "e2b" / "target"
@@ -57,7 +58,7 @@ EVIL_REVISIONS = ["../../../x", "/x", "a\\b", "-x", "a..b", "x/y", "\x00", "a b"
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     with serve() as hub:
         hub.repos[REPO] = {
             "config.json": (GOLDEN / "config.json").read_bytes(),
@@ -71,6 +72,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         point_at(monkeypatch, hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
         yield hub
     close_session()
 
@@ -509,6 +512,14 @@ def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path) -> None:
     resumed.download.wait()
     assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-"]
     assert (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / HASH).read_bytes() == WEIGHTS
+
+
+def test_nothing_is_asked_but_the_model(hub: FakeHub, tmp_path: Path) -> None:
+    watched = Watched(job(tmp_path))
+    watched.until(Finished)
+    watched.download.wait()
+    others = [asked.path for asked in hub.asked if REPO not in asked.path and not asked.path.startswith("/blob/")]
+    assert others == []
 
 
 def test_two_downloads_of_one_model_fetch_it_once(hub: FakeHub, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which folders `--model` and `--drafter` mean."""
+"""Which folders `--model` and `--drafter` mean: names of the catalog, folders, hub ids; matched by config."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from models import pocket
+from models import hub_cache, pocket
+from models.catalog import Catalog, load_catalog
+from models.errors import CatalogError, FetchError, ModelsError, PairError
 from models.folders import find_pair
+from tests.fakes.cache import put
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+E4B_TARGET = "mlx-community/gemma-4-e4b-it-4bit"
+E4B_DRAFTER = "google/gemma-4-E4B-it-assistant"
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog()
 
 
 def model_folder(path: Path) -> Path:
@@ -38,3 +50,90 @@ def test_auto_finds_the_drafter_inside_or_beside(tmp_path: Path, name: str) -> N
 
 def test_a_named_drafter_is_taken_as_it_is(tmp_path: Path) -> None:
     assert find_pair(str(tmp_path), "~/d").drafter == Path.home() / "d"
+
+
+def test_a_name_of_the_catalog_is_what_was_fetched_for_it(tmp_path: Path, catalog: Catalog) -> None:
+    with pytest.raises(ModelsError, match=r"e4b-4bit is not on this machine. `slipstream models pull e4b-4bit`"):
+        find_pair("e4b", "auto", catalog, tmp_path)
+    target = put(tmp_path, E4B_TARGET, GOLDEN / "e4b" / "target")
+    pair = find_pair("E4B", "auto", catalog, tmp_path)
+    assert (pair.target, pair.drafter, pair.name) == (target, None, "e4b-4bit")
+    assert "pull e4b-4bit" in pair.notice
+    drafter = put(tmp_path, E4B_DRAFTER, GOLDEN / "e4b" / "assistant")
+    for drafter_word in ("auto", E4B_DRAFTER, "e4b-8bit", str(drafter)):
+        pair = find_pair("e4b", drafter_word, catalog, tmp_path)
+        assert (pair.target, pair.drafter, pair.notice) == (target, drafter, "")
+    assert find_pair("e4b", "none", catalog, tmp_path).drafter is None
+
+
+def test_the_pocket_has_a_name_too(catalog: Catalog, tmp_path: Path) -> None:
+    pair = find_pair("pocket", "auto", catalog, tmp_path)
+    assert pair == find_pair(None, "auto")
+
+
+def test_a_hub_id_is_its_snapshot(tmp_path: Path, catalog: Catalog) -> None:
+    target = put(tmp_path, "me/own-e4b", GOLDEN / "e4b" / "target")
+    put(tmp_path, "me/other-assistant", GOLDEN / "31b" / "assistant")
+    assert find_pair("me/own-e4b", "auto", catalog, tmp_path).drafter is None
+    drafter = put(tmp_path, "me/own-e4b-drafter", GOLDEN / "e4b" / "assistant")
+    pair = find_pair("me/own-e4b", "auto", catalog, tmp_path)
+    assert (pair.target, pair.drafter) == (target, drafter)
+    with pytest.raises(ModelsError, match="pull me/nothing"):
+        find_pair("me/nothing", "auto", catalog, tmp_path)
+
+
+def test_a_snapshot_of_the_catalog_named_by_its_folder_finds_its_drafter(tmp_path: Path, catalog: Catalog) -> None:
+    target = put(tmp_path, E4B_TARGET, GOLDEN / "e4b" / "target")
+    drafter = put(tmp_path, E4B_DRAFTER, GOLDEN / "e4b" / "assistant")
+    assert find_pair(str(target), "auto", catalog, tmp_path).drafter == drafter
+    assert find_pair(E4B_TARGET, "auto", catalog, tmp_path).name == "e4b-4bit"
+
+
+def test_an_incomplete_download_is_not_a_model(tmp_path: Path, catalog: Catalog) -> None:
+    put(tmp_path, E4B_TARGET, GOLDEN / "e4b" / "target")
+    put(tmp_path, "me/x", GOLDEN / "e4b" / "target")
+    for repo in (E4B_TARGET, "me/x"):
+        blobs = hub_cache.repo_folder(tmp_path, repo) / "blobs"
+        max(blobs.iterdir(), key=lambda path: path.stat().st_size).unlink()
+    with pytest.raises(ModelsError, match="not on this machine"):
+        find_pair("e4b", "auto", catalog, tmp_path)
+    with pytest.raises(ModelsError, match="is not complete"):
+        find_pair("me/x", "auto", catalog, tmp_path)
+
+
+def test_a_wrong_drafter_is_refused_with_both_numbers(tmp_path: Path, catalog: Catalog) -> None:
+    target = GOLDEN / "e2b" / "target"
+    words = r"hidden size of 64; .*e2b/target has 32\. Use the -assistant folder of the same variant"
+    with pytest.raises(PairError, match=words):
+        find_pair(str(target), str(pocket.DRAFTER_FOLDER), catalog, tmp_path)
+
+
+def test_and_the_right_one_is_named_where_the_catalog_knows_it(tmp_path: Path, catalog: Catalog) -> None:
+    with pytest.raises(PairError, match=r"hidden size of 32; .* has 64\. The right one is .*pocket/drafter"):
+        find_pair("pocket", str(GOLDEN / "e2b" / "assistant"), catalog, tmp_path)
+
+
+def test_branches_that_differ_are_said(tmp_path: Path, catalog: Catalog) -> None:
+    put(tmp_path, "mlx-community/gemma-4-E4B-it-qat-4bit", GOLDEN / "e4b" / "target")
+    put(tmp_path, E4B_DRAFTER, GOLDEN / "e4b" / "assistant")
+    pair = find_pair("e4b-qat", E4B_DRAFTER, catalog, tmp_path)
+    assert "QAT" in pair.notice
+    assert find_pair("e4b-qat", "auto", catalog, tmp_path).drafter is None
+
+
+def test_a_folder_of_a_catalog_name_is_meant_with_its_path(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_folder(tmp_path / "e4b")
+    monkeypatch.chdir(tmp_path)
+    assert find_pair("./e4b", "none", catalog, tmp_path / "cache").target == Path("e4b")
+    with pytest.raises(ModelsError, match="e4b-4bit is not on this machine"):
+        find_pair("e4b", "none", catalog, tmp_path / "cache")
+
+
+def test_names_that_mean_nothing(tmp_path: Path, catalog: Catalog) -> None:
+    with pytest.raises(CatalogError, match="Did you mean"):
+        find_pair("e4c", "auto", catalog, tmp_path)
+    assert find_pair("/nowhere/at/all", "auto", catalog, tmp_path).target == Path("/nowhere/at/all")
+    with pytest.raises(FetchError):
+        find_pair("a..b/c", "auto", catalog, tmp_path)

@@ -14,16 +14,9 @@ from typing import Any
 import pytest
 
 from models import pocket
+from models.config import check_match, parse_config, read_config
 from models.errors import ModelFilesError, PairError
-from models.headers import (
-    check_match,
-    parse_config,
-    read_config,
-    read_header,
-    read_json,
-    read_tensors,
-    weight_files,
-)
+from models.headers import read_header, read_json, read_tensors, weight_files
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]

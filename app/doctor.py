@@ -1,0 +1,219 @@
+"""`slipstream doctor`: machine, memory, MLX, versions, terminal, disk and caches; for each problem what to do.
+
+Changes nothing, and asks MLX in a child process: this one never loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import locale
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app import figures, places
+from app.sanitise import sanitise
+from models import hub_cache
+from models.catalog import load_catalog
+from models.errors import ModelsError
+from models.machine import gpu_generation, read_machine, wired_limit_bytes
+from models.memory_fit import Machine
+
+DEVICE_TIMEOUT_S = 60.0
+LITTLE_DISK_BYTES = 10_000_000_000
+SMALL_MEMORY_BYTES = 8 << 30
+FIRST_WIDE_GENERATION = 15
+"""From here on MLX reads quantized weights once for several rows, which is what makes longer drafts cheap."""
+SMALLEST_TERMINAL = (60, 15)
+PACKAGES = ("slipstream", "mlx", "mlx-lm", "textual", "huggingface_hub", "tokenizers", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    topic: str
+    what: str
+    value: str
+    advice: str = ""
+    """What to do about it; empty if all is well."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register `doctor`."""
+    parser = subparsers.add_parser(
+        "doctor", help="say what this machine can do, and what to do about each problem"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(command=doctor)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print the report; 0 also if there are problems, for they are the answer and not a failure."""
+    device = ask_device()
+    checks = list(examine(device, os.environ))
+    if options.json:
+        rows = [msgspec.to_builtins(check) for check in checks]
+        print(json.dumps({"checks": rows, "problems": sum(bool(check.advice) for check in checks)}))
+        return 0
+    topic = ""
+    for check in checks:
+        if check.topic != topic:
+            topic = check.topic
+            print(topic)
+        print(sanitise(f"  {check.what:<18} {check.value}"))
+        if check.advice:
+            print(sanitise(f"  {'':<18} -> {check.advice}"))
+    problems = sum(bool(check.advice) for check in checks)
+    print(f"\n{problems} to look at, marked ->." if problems else "\nAll is well.")
+    return 0
+
+
+def ask_device() -> dict[str, Any] | None:
+    """What MLX says of this machine, from a process of its own; None if it does not start."""
+    command = [sys.executable, "-P", "-m", "mlx_engine.device"]
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=DEVICE_TIMEOUT_S, check=True)
+        facts = json.loads(run.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def machine_now(device: Mapping[str, Any] | None) -> Machine:
+    """The machine, with the working set that its device recommends."""
+    return read_machine((device or {}).get("working_set_bytes"))
+
+
+def examine(device: Mapping[str, Any] | None, environment: Mapping[str, str]) -> Iterator[Check]:
+    """All checks, topic by topic."""
+    yield from _machine(machine_now(device), device)
+    yield from _versions()
+    yield from _terminal(environment, shutil.get_terminal_size((0, 0)), sys.stdout.isatty())
+    yield from _disk(hub_cache.cache_folder(), environment)
+    yield from _places()
+
+
+def _machine(machine: Machine, device: Mapping[str, Any] | None) -> Iterator[Check]:
+    topic, chip = "Machine", machine.chip
+    yield Check(topic, "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    generation = gpu_generation(chip)
+    advice = ""
+    if generation is not None and generation < FIRST_WIDE_GENERATION:
+        advice = "Long drafts cost more on this GPU generation: let the draft length adapt, or begin with 2."
+    yield Check(topic, "chip", chip + (f", GPU generation {generation}" if generation else ""), advice)
+    yield from _memory(topic, machine)
+    if device is None:
+        yield Check(
+            topic, "MLX device", "none", "MLX does not start. `pip install --upgrade mlx mlx-lm`, then again."
+        )
+        return
+    is_slow = platform.system() == "Darwin" and not device.get("is_metal")
+    advice = "MLX runs on the CPU: use a Python for arm64, not one under Rosetta." if is_slow else ""
+    yield Check(topic, "MLX device", f"{device.get('device')} ({device.get('name')})", advice)
+
+
+def _memory(topic: str, machine: Machine) -> Iterator[Check]:
+    small = machine.memory_bytes < SMALL_MEMORY_BYTES
+    advice = "Only the pocket model and perhaps E2B in 4-bit will run well." if small else ""
+    yield Check(topic, "memory", figures.size(machine.memory_bytes).strip(), advice)
+    low = machine.free_bytes < machine.working_set_bytes // 4
+    advice = "Little of it is free: close other programs before loading a large model." if low else ""
+    yield Check(topic, "free now", figures.size(machine.free_bytes).strip(), advice)
+    source = "as the device says" if machine.is_measured else "estimated"
+    yield Check(topic, "for models", f"{figures.size(machine.working_set_bytes).strip()}, {source}")
+    wired = wired_limit_bytes()
+    if wired is not None:
+        advice = ""
+        if wired > machine.memory_bytes * 4 // 5:
+            advice = "Above four fifths of the memory the system may freeze: `sudo sysctl iogpu.wired_limit_mb=0`."
+        yield Check(topic, "wired limit", "the system's default" if wired == 0 else figures.size(wired), advice)
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("Versions", "python", platform.python_version())
+    for name in PACKAGES:
+        try:
+            yield Check("Versions", name, version(name))
+        except PackageNotFoundError:
+            yield Check("Versions", name, "missing", f"`pip install {name}`, or install Slipstream again.")
+
+
+def _terminal(environment: Mapping[str, str], size: os.terminal_size, is_terminal: bool) -> Iterator[Check]:
+    topic, term = "Terminal", environment.get("TERM", "")
+    advice = "The chat needs a terminal that can draw: unset TERM=dumb." if term in ("", "dumb") else ""
+    if not is_terminal:
+        advice = ""  # a pipe needs none of it
+    yield Check(topic, "TERM", term or "not set", advice)
+    colours = environment.get("COLORTERM", "")
+    plain = is_terminal and colours not in ("truecolor", "24bit")
+    advice = "Colours are approximated. A terminal with 24-bit colour, or COLORTERM=truecolor, shows them all."
+    yield Check(topic, "COLORTERM", colours or "not set", advice if plain else "")
+    if "NO_COLOR" in environment:
+        yield Check(topic, "NO_COLOR", "set: no colours")
+    inside = [name for name, mark in (("tmux", "TMUX"), ("screen", "STY"), ("ssh", "SSH_CONNECTION")) if
+              environment.get(mark)]  # fmt: skip
+    advice = "For the clipboard and full colour: `set -g set-clipboard on` and a `tmux-256color` TERM with RGB."
+    yield Check(topic, "inside", ", ".join(inside) or "nothing", advice if "tmux" in inside else "")
+    columns, rows = size
+    small = is_terminal and (columns < SMALLEST_TERMINAL[0] or rows < SMALLEST_TERMINAL[1])
+    advice = f"Make it at least {SMALLEST_TERMINAL[0]} by {SMALLEST_TERMINAL[1]}." if small else ""
+    yield Check(topic, "size", f"{columns} x {rows}" if columns else "not a terminal", advice)
+    encoding = locale.getpreferredencoding(False)
+    advice = (
+        "" if encoding.lower().replace("-", "") == "utf8" else "Choose a UTF-8 locale: `export LANG=en_US.UTF-8`."
+    )
+    yield Check(topic, "locale", encoding, advice)
+
+
+def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
+    topic = "Disk"
+    place = next(path for path in (cache, *cache.parents) if path.is_dir())
+    free = shutil.disk_usage(place).free
+    little = free < LITTLE_DISK_BYTES
+    advice = "Most variants need more. `slipstream models rm` makes room, or set HF_HOME to another disk."
+    yield Check(topic, "free", figures.size(free).strip(), advice if little else "")
+    is_writable = os.access(place, os.W_OK)
+    yield Check(
+        topic, "hub cache", str(cache), "" if is_writable else f"{place} cannot be written: change its owner."
+    )
+    snapshots = hub_cache.installed(cache)
+    repos = sorted({one.repo for one in snapshots})
+    sizes = [hub_cache.size_on_disk(cache, repo) for repo in repos]
+    yield Check(topic, "Gemma 4 models", f"{len(repos)}, {figures.size(sum(total for total, _ in sizes)).strip()}")
+    for one in snapshots:
+        if not one.is_complete:
+            yield Check(topic, one.repo, "not complete", f"`slipstream models pull {one.repo}` goes on with it.")
+    if environment.get("HF_HUB_OFFLINE"):
+        yield Check(
+            topic, "HF_HUB_OFFLINE", environment["HF_HUB_OFFLINE"], "Nothing can be fetched while it is set."
+        )
+
+
+def _places() -> Iterator[Check]:
+    yield Check("Places", "state and logs", str(places.state_folder()))
+    own = own_catalog()
+    try:
+        load_catalog(own)
+    except ModelsError as error:
+        yield Check("Places", "own catalog", str(own), str(error))
+    else:
+        yield Check("Places", "own catalog", str(own) if own.exists() else f"none ({own})")
+
+
+def own_catalog() -> Path:
+    """A person's own catalog: `$SLIPSTREAM_HOME/config`, `$XDG_CONFIG_HOME/slipstream` or the usual dot folder."""
+    home, base = os.environ.get("SLIPSTREAM_HOME"), os.environ.get("XDG_CONFIG_HOME")
+    if home:
+        return Path(home).expanduser() / "config" / "catalog.yaml"
+    return (Path(base) if base else Path.home() / ".config") / "slipstream" / "catalog.yaml"
