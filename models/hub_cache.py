@@ -221,7 +221,7 @@ def size_on_disk(cache: Path, repo: str) -> tuple[int, int]:
 def remove(cache: Path, repo: str) -> int:
     """Delete a repository from the cache, unfinished downloads included; bytes freed. Raises ModelsError."""
     folder = repo_folder(cache, repo)
-    if folder.is_symlink() or not folder.is_dir() or folder.resolve().parent != cache.resolve():
+    if not folder.is_dir() or folder.resolve().parent != cache.resolve():
         raise ModelsError(f"{repo} is not in {cache}. `slipstream models list` shows what is.")
     total, _ = size_on_disk(cache, repo)
     try:

@@ -143,7 +143,7 @@ def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     K=V layers count twice like the others: keys are rotated and values are not, so both are kept.
     """
     full_rows = _grown(tokens)
-    kept = min(tokens, layers.window + RESERVE_ROWS) if tokens <= GROWTH_ROWS else layers.window + RESERVE_ROWS
+    kept = layers.window + RESERVE_ROWS if tokens > GROWTH_ROWS else 1
     sliding_rows = _grown(kept + GROWTH_ROWS)
     full = layers.full_layers * layers.full_kv_heads * layers.full_head_dim * full_rows
     sliding = layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * sliding_rows

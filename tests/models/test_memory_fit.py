@@ -15,12 +15,15 @@ from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS
 from mlx_engine.target import Gemma4Target, load_target
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
+from models.config import read_config
+from models.headers import Tensor
 from models.machine import estimated_working_set, gpu_generation, mac_free_bytes, meminfo, read_machine
 from models.memory_fit import (
     Machine,
     PairSize,
     fit,
     kv_bytes,
+    loaded_bytes,
     size_of_entry,
     size_of_folders,
     suggest,
@@ -75,6 +78,27 @@ def test_prediction_and_measurement_agree(name: str) -> None:
     del assistant
     for tokens in CONTEXTS:
         assert kv_bytes(size.layers, tokens, size.item_bytes) == pytest.approx(read(target, tokens), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_loaded"),
+    [
+        ("model.language_model.layers.2.self_attn.k_proj.weight", True),
+        ("model.language_model.layers.3.self_attn.k_proj.weight", False),
+        ("language_model.model.layers.5.self_attn.v_proj.scales", False),
+        ("language_model.model.layers.5.self_attn.q_proj.weight", True),
+        ("model.vision_tower.encoder.weight", False),
+        ("audio_tower.layers.0.weight", False),
+        ("model.embed_vision.embedding_projection.weight", False),
+        ("language_model.lm_head.weight", False),
+        ("lm_head.weight", False),
+        ("model.language_model.layers.0.self_attn.rotary_emb.inv_freq", False),
+    ],
+)
+def test_parts_that_are_not_loaded_are_not_counted(name: str, is_loaded: bool) -> None:
+    config = read_config(GOLDEN / "e2b" / "target")
+    assert config.first_shared_layer == 3
+    assert loaded_bytes({name: Tensor("BF16", 100)}, config) == (100 if is_loaded else 0)
 
 
 def test_a_quantized_pair_is_predicted_as_well(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def test_a_plain_folder_has_its_headers_and_config_checked(tmp_path: Path) -> No
     assert "'llama'" in findings(folder)[0].problem
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 99_999])
+def test_a_tokenizer_that_is_none(tmp_path: Path, text: str) -> None:
+    folder = Path(shutil.copytree(SOURCE, tmp_path / "copy"))
+    (folder / "tokenizer.json").write_text(text)
+    assert "tokenizer.json is damaged" in findings(folder)[0].problem
+
+
 def test_a_conversions_own_record_counts(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(SOURCE, tmp_path / "copy"))
     record = {"files": {"config.json": {"size": 5, "sha256": "a" * 64}}}
