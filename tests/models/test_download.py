@@ -242,6 +242,7 @@ def test_a_partial_file_that_is_too_long_is_begun_anew(hub: FakeHub, tmp_path: P
     blobs.mkdir(parents=True)
     (blobs / f"{HASH}.incomplete").write_bytes(WEIGHTS + b"more")
     assert isinstance(pull(tmp_path)[-1], Finished)
+    assert [asked.range for asked in hub.asked_for(HASH)] == [None]
     assert (blobs / HASH).read_bytes() == WEIGHTS
 
 

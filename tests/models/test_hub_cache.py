@@ -47,6 +47,14 @@ def test_a_snapshot_is_found_by_branch_commit_and_repository(tmp_path: Path) -> 
     assert hub_cache.find_snapshot(tmp_path, REPO, "0" * 40) is None
 
 
+def test_a_file_of_another_size_is_missing(tmp_path: Path) -> None:
+    folder = put(tmp_path, REPO, SOURCE)
+    (folder / "config.json").resolve().write_text("{}")
+    found = hub_cache.find_snapshot(tmp_path, REPO)
+    assert found is not None
+    assert (found.is_complete, found.missing) == (False, ("config.json",))
+
+
 def test_what_the_library_fetched_is_found_without_a_listing(tmp_path: Path) -> None:
     folder = put(tmp_path, REPO, SOURCE)
     for path in (hub_cache.repo_folder(tmp_path, REPO) / "trees").iterdir():
@@ -120,7 +128,7 @@ def test_a_link_in_place_of_a_repository_is_not_followed(tmp_path: Path) -> None
     cache = tmp_path / "cache"
     cache.mkdir()
     hub_cache.repo_folder(cache, REPO).symlink_to(outside)
-    with pytest.raises(ModelsError):
+    with pytest.raises(ModelsError, match="is not in"):
         hub_cache.remove(cache, REPO)
     assert (outside / "precious").exists()
     for repo in ("../outside", "..", "a/../../outside", "/etc"):

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
+import msgspec
 import pytest
 
 from mlx_engine.assistant import load_assistant
 from mlx_engine.decode import PREFILL_CHUNK_TOKENS
 from mlx_engine.engine import CACHED_BUFFER_BYTES
-from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS
+from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
 from mlx_engine.target import Gemma4Target, load_target
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
@@ -78,6 +79,20 @@ def test_prediction_and_measurement_agree(name: str) -> None:
     del assistant
     for tokens in CONTEXTS:
         assert kv_bytes(size.layers, tokens, size.item_bytes) == pytest.approx(read(target, tokens), rel=0.05)
+
+
+@pytest.mark.parametrize("window", [512, 1024])
+@pytest.mark.parametrize("tokens", [1, 200, 256, 257, 900, 3000])
+def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens: int) -> None:
+    layers = msgspec.structs.replace(
+        catalog.families["pocket"].layers, full_layers=1, sliding_layers=1, window=window, full_head_dim=16
+    )
+    full, sliding = FullCache(), SlidingCache(window)
+    for done in range(0, tokens, PREFILL_CHUNK_TOKENS):
+        rows = mx.zeros((1, 1, min(PREFILL_CHUNK_TOKENS, tokens - done), 16))
+        for cache in (full, sliding):
+            cache.update_and_fetch(rows, rows)
+    assert kv_bytes(layers, tokens, 4) == full.nbytes + sliding.nbytes
 
 
 @pytest.mark.parametrize(
