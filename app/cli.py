@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import TypeVar
 
-from app import places
+from app import chats_command, doctor, models_command, places
 from app.chat_options import ChatOptions
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP, MAX_DRAFT_LENGTH, DraftSetting, Load, SamplingOptions
-from models import pocket
+from models import hub_cache, pocket
+from models.catalog import load_catalog
+from models.errors import ModelsError
 from models.folders import PairFolders, find_pair
 
 N = TypeVar("N", int, float)
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except SlipstreamError as error:
+    except (SlipstreamError, ModelsError) as error:
         print(f"slipstream: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -69,8 +71,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _paths(options: argparse.Namespace) -> int:
-    for name, path in (("pocket", pocket.TARGET_FOLDER.parent), ("state", places.state_folder()),
-                       ("engine log", places.engine_log())):  # fmt: skip
+    kept = {
+        "pocket": pocket.TARGET_FOLDER.parent,
+        "models": hub_cache.cache_folder(),
+        "own catalog": places.own_catalog(),
+        "chats": places.chats_database(),
+        "estimates": places.estimates_folder(),
+        "engine log": places.engine_log(),
+        "crash log": places.app_log(),
+    }
+    for name, path in kept.items():
         print(f"{name:<12}{path}")
     return OK
 
@@ -87,7 +97,8 @@ def _read_standard_input() -> str:
 
 
 def _pair(options: argparse.Namespace) -> PairFolders:
-    pair = find_pair(options.model, "none" if options.drafter == LOOKUP else options.drafter)
+    drafter = "none" if options.drafter == LOOKUP else options.drafter
+    pair = find_pair(options.model, drafter, load_catalog(places.own_catalog()))
     for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
         if folder and not folder.is_dir():
             raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
@@ -141,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     for command, action in ((chat, _chat), (run, _run)):
         _add_generation_options(command)
         command.set_defaults(command=action)
+    models_command.add_parser(commands)
+    chats_command.add_parser(commands)
+    doctor.add_parser(commands)
     paths = commands.add_parser("paths", help="say where everything is kept")
     paths.set_defaults(command=_paths)
     return parser
@@ -148,8 +162,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_generation_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", metavar="FOLDER", help="folder of a Gemma 4 target (default: the pocket model in the box)")
-    add("--drafter", metavar="FOLDER|auto|lookup|none", default="auto",
+    add("--model", metavar="NAME|FOLDER|HUB-ID",
+        help="a Gemma 4 target on this machine; `slipstream models list` names them (default: the pocket model)")  # fmt: skip
+    add("--drafter", metavar="FOLDER|HUB-ID|auto|lookup|none", default="auto",
         help="folder of its assistant or of a smaller model of the family; lookup: what the text itself suggests, "
         "without weights; auto (default): the assistant if it is there, else lookup")  # fmt: skip
     add("--drafter-bits", type=int, choices=(4, 8), help="quantize the drafter's weights while loading")

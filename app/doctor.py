@@ -202,18 +202,10 @@ def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
 
 def _places() -> Iterator[Check]:
     yield Check("Places", "state and logs", str(places.state_folder()))
-    own = own_catalog()
+    own = places.own_catalog()
     try:
         load_catalog(own)
     except ModelsError as error:
         yield Check("Places", "own catalog", str(own), str(error))
     else:
         yield Check("Places", "own catalog", str(own) if own.exists() else f"none ({own})")
-
-
-def own_catalog() -> Path:
-    """A person's own catalog: `$SLIPSTREAM_HOME/config`, `$XDG_CONFIG_HOME/slipstream` or the usual dot folder."""
-    home, base = os.environ.get("SLIPSTREAM_HOME"), os.environ.get("XDG_CONFIG_HOME")
-    if home:
-        return Path(home).expanduser() / "config" / "catalog.yaml"
-    return (Path(base) if base else Path.home() / ".config") / "slipstream" / "catalog.yaml"

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from app import figures
-from app.doctor import ask_device, machine_now, own_catalog
+from app import figures, places
+from app.doctor import ask_device, machine_now
 from app.sanitise import sanitise
 from models import hub_cache
 from models.catalog import Catalog, Entry, Source, load_catalog
@@ -28,7 +28,7 @@ def print_json(value: Any) -> None:
 
 def own_and_bundled() -> Catalog:
     """The catalog with a person's own entries. Raises CatalogError."""
-    return load_catalog(own_catalog())
+    return load_catalog(places.own_catalog())
 
 
 def list_models(options: argparse.Namespace) -> int:

@@ -16,6 +16,16 @@ def data_folder() -> Path:
     return _folder("data", "XDG_DATA_HOME", ".local/share")
 
 
+def config_folder() -> Path:
+    """What a person writes: `$SLIPSTREAM_HOME/config`, else `$XDG_CONFIG_HOME/slipstream`, else the dot folder."""
+    return _folder("config", "XDG_CONFIG_HOME", ".config")
+
+
+def own_catalog() -> Path:
+    """Models that a person adds to the catalog, or sees otherwise."""
+    return config_folder() / "catalog.yaml"
+
+
 def chats_database() -> Path:
     """All conversations."""
     return data_folder() / "chats.db"

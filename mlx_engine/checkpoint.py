@@ -136,7 +136,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...], int, int] | None:
     """(dtype, shape, begin, end) of one header entry, or None if it is not well formed."""
-    if not isinstance(entry, dict) or entry.get("dtype") not in ITEM_BYTES:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in ITEM_BYTES:
         return None
     shape, offsets = _sizes(entry.get("shape"), 2**31), _sizes(entry.get("data_offsets"), 2**48)
     if shape is None or offsets is None or len(offsets) != 2 or len(shape) > MAX_DIMENSIONS:
