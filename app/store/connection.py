@@ -54,9 +54,9 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
     Raises OSError or sqlite3.Error.
     """
-    if not path.is_file():
-        # A pipe would keep us waiting for ever.
-        raise FileNotFoundError(errno.ENOENT, "there is no such file", os.fspath(path))
+    if not path.is_file() or not path.stat().st_size:
+        # A pipe would keep us waiting for ever; beside an empty file SQLite deletes the journal.
+        raise FileNotFoundError(errno.ENOENT, "there is nothing to read", os.fspath(path))
     uri, journal = path.as_uri(), path.with_name(f"{path.name}-wal")
     if journal.exists():
         # Without a place for its shared memory, in a folder that cannot be written, SQLite cannot read it.

@@ -8,14 +8,15 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from app.store.schema import TABLES
 
 ROWS_AT_ONCE = 256
-MOST_FAILURES = 4000
-"""Reads that may fail before the rest of a table counts as lost: each takes about 20 µs, and a damaged root
-would fail for every row there ever was."""
+MOST_FAILURES = 200_000
+"""Reads that may fail before the rest of a table counts as lost: about three seconds of them."""
+MOST_ROWS_ON_A_PAGE = 256
 HIGHEST_ID = 1 << 40
 """No store gets that far; what claims to is damage, and would leave no ids to go on with."""
 
@@ -89,12 +90,19 @@ def _readable_rows(source: sqlite3.Connection, select: str, key: str) -> Iterato
 
 
 def _key_range(source: sqlite3.Connection, select: str, key: str) -> tuple[int, int]:
+    """From 1 to the highest key there can be. The places that tell it may be lost, or tell too little."""
     table = select.rsplit(" ", 1)[1]
-    try:
-        last = source.execute(f"SELECT max({key}) FROM {table}").fetchone()[0]
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
-        last = HIGHEST_ID
-    return 1, min(last or 0, HIGHEST_ID)
+    last = _number(source, f"SELECT max({key}) FROM {table}")
+    highest = max(last, _number(source, "SELECT max(seq) FROM sqlite_sequence"))
+    by_size = MOST_ROWS_ON_A_PAGE * _number(source, "PRAGMA page_count")
+    return 1, min(highest or by_size, HIGHEST_ID)
+
+
+def _number(source: sqlite3.Connection, question: str) -> int:
+    with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
+        answer = source.execute(question).fetchone()[0]
+        return answer if isinstance(answer, int) else 0
+    return 0
 
 
 def _adopt_orphans(target: sqlite3.Connection) -> None:

@@ -74,7 +74,7 @@ def find_chats(connection: sqlite3.Connection, terms: Sequence[str], limit: int,
     found, values = _found(connection, terms)
     rows = connection.execute(
         f"""SELECT {CHAT_COLUMNS} FROM chat
-            WHERE deleted = 0 AND (contains(title, ?) OR id IN (SELECT message.chat_id {found}))
+            WHERE deleted = 0 AND (contains(CAST(title AS BLOB), ?) OR id IN (SELECT message.chat_id {found}))
             ORDER BY activity DESC, id DESC LIMIT ? OFFSET ?""",
         (" ".join(terms), *values, limit, offset),
     )
@@ -84,7 +84,7 @@ def find_chats(connection: sqlite3.Connection, terms: Sequence[str], limit: int,
 def _found(connection: sqlite3.Connection, terms: Sequence[str]) -> tuple[str, list[Any]]:
     """The rest of a SELECT from the messages that hold every term, and its values."""
     words, proposed = " ".join(terms), trigrams(terms)
-    holds = "message.state <> 'generating' AND contains(message.text, ?)"
+    holds = "message.state <> 'generating' AND contains(CAST(message.text AS BLOB), ?)"
     chats = "JOIN chat ON chat.id = message.chat_id"
     if proposed is None or not _is_index_complete(connection):
         return f"FROM message {chats} WHERE {holds}", [words]
@@ -117,9 +117,10 @@ def small(text: str) -> str:
     return text.lower().replace("ς", "σ")
 
 
-def contains(text: object, terms: str) -> bool:
+def contains(text: bytes | None, terms: str) -> bool:
     """Whether every one of the terms, separated by spaces, is in `text`."""
-    lowered = small(str(text))
+    # Bytes, because what a damaged file calls a text is not always UTF-8.
+    lowered = small((text or b"").decode("utf-8", "replace"))
     return all(term in lowered for term in terms.split())
 
 

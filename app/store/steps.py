@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from app.store import rows
+from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError
 from app.store.records import Chat, NewChat, Role, State, StoredMessage
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS, cleaned
@@ -207,6 +208,8 @@ def reveal(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
 
 def _placed(connection: sqlite3.Connection, tree: Tree, message_id: int) -> StoredMessage:
     row = connection.execute(f"SELECT {MESSAGE_COLUMNS} FROM message WHERE id = ?", (message_id,)).fetchone()
+    if row is None:
+        raise DamagedFileError(f"message {message_id} is only in an index")
     figures = connection.execute(
         f"SELECT {STATS_COLUMNS} FROM turn_stats WHERE message_id = ?", (message_id,)
     ).fetchone()

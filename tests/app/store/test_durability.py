@@ -77,7 +77,7 @@ def lives(lines: list[str]) -> Iterator[tuple[Path, set[str]]]:
 
 def test_killed_at_any_step_of_sqlite(folder: Path) -> None:
     """From the first statement on an empty disk to the second start: creating, migrating, writing, closing."""
-    stride = cases(193, 3)
+    stride = cases(389, 3)
     counts = []
     for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 20_500, stride))):
         store = ChatStore.open(where / "chats.db")
