@@ -173,8 +173,9 @@ def _remove(store: ChatStore, options: argparse.Namespace) -> int:
             raise NotStoredError("No chat has been deleted.")
         chats, words = [back], "back"
     else:
-        chats, words = [_find(store, name) for name in options.chats], "deleted"
-        for id in {chat.id for chat in chats}:
+        named = {chat.id: chat for chat in (_find(store, name) for name in options.chats)}
+        chats, words = list(named.values()), "deleted"
+        for id in named:
             store.delete(id)
     _refuse_unsaved(store)
     if options.json:

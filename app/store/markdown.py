@@ -135,7 +135,9 @@ def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
 
 def _read_message(head: _Section, parts: Sequence[_Section], name: str) -> NewMessage:
     if head.kind != "message":
-        raise ImportRefusedError(f"{name}, line {head.line}: {head.kind} without a message it belongs to.")
+        raise ImportRefusedError(
+            f"{name}, line {head.line}: thoughts and answer belong together, below a message."
+        )
     facts = _facts(head, _MessageFacts, name)
     if len(head.lines) < 3 or head.lines[0] or not head.lines[1].startswith("## ") or head.lines[2]:
         raise ImportRefusedError(f"{name}, line {head.line + 1}: a heading between blank lines is missing.")
