@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 from textual import events, on
 from textual.app import ComposeResult, SystemCommand
@@ -14,7 +16,8 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from app.chat_options import ChatOptions
-from app.conversation import Conversation
+from app.chats_screen import ChatsScreen
+from app.conversation import FLUSH_S, Conversation
 from app.figures import reply_line
 from app.gauge_panel import PANEL_WIDTH, GaugePanel
 from app.gauge_strip import GaugeStrip
@@ -23,9 +26,13 @@ from app.help_screen import HelpScreen
 from app.keys import CHAT_KEYS
 from app.prompt import Prompt
 from app.safe_app import SafeApp
+from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+from app.store.records import FinalState
 from app.top_line import NO_DRAFTER, TopLine
 from app.transcript import Transcript
 from app.turn import Reply
+from app.turn_stats import turn_stats
 from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import (
@@ -42,6 +49,8 @@ from mlx_engine.events import (
     Round,
     Started,
 )
+
+T = TypeVar("T")
 
 GAUGES_S = 0.25
 """Gauges move four times a second: more is not readable, and every redraw takes time from the engine."""
@@ -79,11 +88,16 @@ class ChatApp(SafeApp):
     TITLE = "Slipstream"
     BINDINGS = CHAT_KEYS
 
-    def __init__(self, engine: EngineHandle, title_of_model: str, options: ChatOptions) -> None:
+    def __init__(self, engine: EngineHandle, title_of_model: str, options: ChatOptions, store: ChatStore) -> None:
         super().__init__(options.log_path)
         self._engine = engine
         self._options = options
-        self._conversation = Conversation(options.system)
+        self._store = store
+        self._store_notice: str | None = None
+        """What was last said about the store."""
+        self._conversation = Conversation(store, options.system)
+        self._loaded: Ready | None = None
+        self._prompt_read: Started | None = None
         self._gauges = Gauges(options.draft_length)
         self._last_draft_length: DraftSetting = options.draft_length or "auto"
         self._last_id = 0
@@ -121,10 +135,19 @@ class ChatApp(SafeApp):
         self._say_state("loading")
         self._engine.on_event = self._hear
         self.set_interval(GAUGES_S, self._show_gauges)
+        self.set_interval(FLUSH_S, self._keep)
+
+    async def on_ready(self) -> None:
+        """Go on with the chat that was asked for."""
+        self._tell_of_store()
+        if self._options.chat_id is not None:
+            await self._open_chat(self._options.chat_id)
 
     def on_unmount(self) -> None:
-        """Stop listening."""
+        """Stop listening, and keep what a running reply has."""
         self._engine.on_event = None
+        with suppress(StoreError):
+            self._conversation.end("interrupted")
 
     def on_resize(self, event: events.Resize) -> None:
         """Gauges and frames give way to the transcript on small windows."""
@@ -145,10 +168,13 @@ class ChatApp(SafeApp):
             case Notice(message=words):
                 self.notify(words)
             case Ready() as ready:
+                self._loaded = ready
+                self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
                 self._gauges.loaded(ready)
                 self._top_line.drafter = ready.drafter or NO_DRAFTER
                 self._say_state("ready" if self._awaited is None else "waiting")
-            case Started(id=id, prompt_tokens=total, cached_tokens=cached) if id == self._awaited:
+            case Started(id=id, prompt_tokens=total, cached_tokens=cached) as started if id == self._awaited:
+                self._prompt_read = started
                 self._say_state(f"reading prompt {cached} of {total}")
             case Prefilled(id=id, done_tokens=done, total_tokens=total) if id == self._awaited:
                 self._say_state(f"reading prompt {done} of {total}")
@@ -158,7 +184,7 @@ class ChatApp(SafeApp):
                 self._grow(done)
             case Finished() as finished if finished.id == self._awaited:
                 self._grow(finished)
-                self._end_reply(reply_line(self._gauges.reply, finished.reason))
+                self._end_reply("complete" if finished.reason == "stop" else "stopped", finished)
                 self._say_state("stopped" if finished.reason == "cancelled" else "ready")
             case Failed(id=None, message=words):
                 await self._break_off(f"The model could not be loaded. {words}", "not loaded")
@@ -175,9 +201,18 @@ class ChatApp(SafeApp):
         if not self._is_stopping:
             self._say_state("thinking" if part.thinking else "generating")
 
-    def _end_reply(self, figures: str) -> None:
+    def _end_reply(self, state: FinalState, finished: Finished | None = None) -> None:
+        exchange = self._conversation.last
+        stats = turn_stats(self._gauges.reply, self._loaded, self._prompt_read, finished)
+        try:
+            self._conversation.end(state, stats)
+        except StoreError as error:
+            self.notify(str(error), severity="error")
+        self._tell_of_store()
         if self._reply is not None:
-            self._reply.finish(figures)
+            has_words = bool(exchange and (exchange.text or exchange.thinking)) or finished is not None
+            self._reply.finish(reply_line(stats, broke_off=state == "failed") if has_words else "")
+            self._show_siblings()
         self._reply = None
         self._awaited = None
         self._prompt.is_waiting = False
@@ -187,17 +222,23 @@ class ChatApp(SafeApp):
     async def _break_off(self, words: str, state: str) -> None:
         """The running reply, if any, ends here; what it has stays, and without a word the prompt comes back."""
         if self._awaited is not None and (exchange := self._conversation.last):
-            self._end_reply(reply_line(self._gauges.reply, None) if exchange.reply else "")
-            if not exchange.reply:
-                self._prompt.offer(exchange.prompt)
+            self._end_reply("failed")
+            if not exchange.text:
+                self._prompt.offer(exchange.prompt.text)
         self._say_state(state, is_trouble=True)
         await self._transcript.add_error(words)
 
     # From the person
 
     async def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
-        """Send a message."""
-        self._conversation.ask(event.text)
+        """Send a message: kept first, then asked."""
+        try:
+            self._conversation.ask(event.text)
+        except StoreError as error:
+            self._prompt.is_waiting = False
+            self._prompt.offer(event.text)
+            self.notify(str(error), severity="error")
+            return
         await self._transcript.add_turn(event.text)
         await self._request()
 
@@ -213,13 +254,17 @@ class ChatApp(SafeApp):
     def _page(self, event: Prompt.PageRequested) -> None:
         self._transcript.page(event.pages)
 
-    async def _request(self) -> None:
-        """Ask the engine for the reply to the newest message."""
+    async def _request(self, begun: str = "", thinking: str = "") -> None:
+        """Ask the engine for the reply to the newest message, or for the rest of one that has begun."""
         turn = self._transcript.last_turn
         assert turn is not None
+        self._show_title()
         self._reply = await turn.begin_reply()
+        self._reply.think(thinking)
+        self._reply.write(begun)
         self._last_id += 1
         self._awaited = self._last_id
+        self._prompt_read = None
         self._prompt.is_waiting = True
         self._gauges.begin_reply()
         self._say_state("waiting")
@@ -286,20 +331,110 @@ class ChatApp(SafeApp):
         """Ask for the last reply once more."""
         if self._awaited is not None:
             self.notify("A reply is running: escape stops it.")
-        elif self._transcript.last_turn is None or not self._conversation.regenerate():
+        elif self._transcript.last_turn is None or not self._attempt(self._conversation.regenerate):
             self.notify("There is no reply to regenerate yet.")
         else:
             self._transcript.follow()
             await self._request()
 
+    async def action_go_on(self) -> None:
+        """Let a reply that was stopped go on where it is."""
+        if self._awaited is not None:
+            self.notify("A reply is running: escape stops it.")
+        elif not self._conversation.can_go_on or not self._attempt(self._conversation.go_on):
+            self.notify("The last reply is complete; there is nothing to go on with.")
+        else:
+            self._transcript.follow()
+            exchange = self._conversation.last
+            assert exchange is not None
+            await self._request(exchange.text, exchange.thinking)
+
+    async def action_walk(self, step: int) -> None:
+        """Show another reply to the last message, or another message in its place, that was there before."""
+        exchange = self._conversation.last
+        if self._awaited is not None or exchange is None:
+            return
+        shown = next((m for m in (exchange.reply, exchange.prompt) if m and m.siblings > 1), None)
+        if shown is None:
+            self.notify("There is only this reply. ctrl+r makes another one.")
+            return
+        self._attempt(lambda: self._conversation.walk(shown.id, step))
+        await self._show_conversation()
+
+    async def action_chats(self) -> None:
+        """List the chats that are kept."""
+        if self._awaited is not None:
+            self.notify("A reply is running: escape stops it.")
+            return
+        self._attempt(self._conversation.flush)
+        self.push_screen(ChatsScreen(self._store), self._chat_chosen)
+
+    async def _chat_chosen(self, chat_id: int | None) -> None:
+        if chat_id is not None:
+            await self._open_chat(chat_id)
+
+    @on(ChatsScreen.Deleted)
+    async def _chat_deleted(self, event: ChatsScreen.Deleted) -> None:
+        if self._conversation.chat and self._conversation.chat.id == event.chat_id:
+            await self.action_new_chat()
+
+    @on(ChatsScreen.Renamed)
+    def _chat_renamed(self, event: ChatsScreen.Renamed) -> None:
+        if self._conversation.chat and self._conversation.chat.id == event.chat.id:
+            self._conversation.chat = event.chat
+            self._show_title()
+
+    async def _open_chat(self, chat_id: int) -> None:
+        try:
+            self._conversation.open(chat_id)
+        except StoreError as error:
+            self.notify(str(error), severity="error")
+            return
+        self._gauges.forget_context()
+        await self._show_conversation()
+
+    async def _show_conversation(self) -> None:
+        """Bring the transcript to what the conversation is now."""
+        await self._transcript.show(self._conversation.exchanges)
+        self._show_siblings()
+        self._show_title()
+
+    def _show_siblings(self) -> None:
+        exchange, turn = self._conversation.last, self._transcript.last_turn
+        if exchange and turn:
+            shown = next((m for m in (exchange.reply, exchange.prompt) if m and m.siblings > 1), None)
+            turn.say_sibling((shown.sibling, shown.siblings) if shown else None)
+
+    def _show_title(self) -> None:
+        self._top_line.title = self._conversation.chat.title if self._conversation.chat else ""
+
+    def _attempt(self, change: Callable[[], T]) -> T | None:
+        """Do something with the store; None, and a notification, if it cannot be done."""
+        try:
+            return change()
+        except StoreError as error:
+            self.notify(str(error), severity="error")
+            return None
+
+    def _keep(self) -> None:
+        self._conversation.flush()
+        self._tell_of_store()
+
+    def _tell_of_store(self) -> None:
+        if self._store.notice != self._store_notice:
+            self._store_notice = self._store.notice
+            if self._store_notice:
+                self.notify(self._store_notice, severity="warning", timeout=20)
+
     async def action_new_chat(self) -> None:
         """Begin a new conversation; what stands in the prompt stays."""
         if self._awaited is not None:
             self._engine.cancel()
-            self._end_reply("")
+            self._end_reply("stopped")
             self._say_state("ready")
         self._conversation.clear()
         self._gauges.forget_context()
+        self._show_title()
         self._has_news = True
         await self._transcript.clear()
 
@@ -339,6 +474,10 @@ class ChatApp(SafeApp):
         yield SystemCommand("Drafting on or off", "ctrl+t", self.action_toggle_drafting)
         yield SystemCommand("Stop the reply", "escape", self.action_stop)
         yield SystemCommand("Regenerate the last reply", "ctrl+r", self.action_regenerate)
+        yield SystemCommand("Go on with a stopped reply", "it grows where it is", self.action_go_on)
+        yield SystemCommand("Another reply to the last message", "the one before", lambda: self.action_walk(-1))
+        yield SystemCommand("The next reply to the last message", "the one after", lambda: self.action_walk(1))
+        yield SystemCommand("Chats", "f4", self.action_chats)
         yield SystemCommand("New chat", "ctrl+n", self.action_new_chat)
         yield SystemCommand("Copy the last answer", "ctrl+y", self.action_copy_answer)
         yield SystemCommand("Fold or unfold the thoughts", "ctrl+o", self.action_toggle_thoughts)

@@ -19,6 +19,8 @@ class ChatOptions:
     system: str | None = None
     is_thinking: bool = False
     """Whether the model may think before it answers."""
+    chat_id: int | None = None
+    """The stored chat to go on with."""
     about_model: str | None = None
     """A sentence about the model for the first screen; the pocket pair says here what it is."""
     log_path: Path | None = None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
 from app import chats_command, doctor, models_command, places
 from app.chat_options import ChatOptions
+from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP, MAX_DRAFT_LENGTH, DraftSetting, Load, SamplingOptions
@@ -44,17 +46,29 @@ def _chat(options: argparse.Namespace) -> int:
         print("slipstream: the chat needs a terminal. For pipes there is `slipstream run`.", file=sys.stderr)
         return WRONG_USAGE
     pair = _pair(options)
+    store = ChatStore.open(places.chats_database())
+    chat_options = replace(_chat_options(options, pair), chat_id=_chat_to_open(options, store))
     engine = _engine(options, pair)
     # Before anything of the screen: the engine then loads while the screen is being built.
     engine.start()
     try:
         from app.chat_app import ChatApp
 
-        chat = ChatApp(engine, pair.target.name if not pair.is_pocket else "pocket", _chat_options(options, pair))
+        chat = ChatApp(engine, pair.name or pair.target.name, chat_options, store)
         chat.run()
         return chat.return_code or OK
     finally:
         engine.close()
+        store.close()
+
+
+def _chat_to_open(options: argparse.Namespace, store: ChatStore) -> int | None:
+    if not options.go_on:
+        return None
+    latest = store.list_chats(limit=1)
+    if not latest:
+        raise SlipstreamError("There is no chat to continue yet. `slipstream` alone begins one.")
+    return latest[0].id
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -146,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"slipstream {version('slipstream')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="open the chat (what `slipstream` alone does)")
+    chat.add_argument("--continue", dest="go_on", action="store_true", help="go on with the chat used last")
     run = commands.add_parser("run", help="print one reply; reads a pipe")
     run.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to ask; - or nothing reads standard input")
     run.add_argument("--json", action="store_true", help="print one JSON object with text, tokens and figures")
@@ -163,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_generation_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", metavar="NAME|FOLDER|HUB-ID",
-        help="a Gemma 4 target on this machine; `slipstream models list` names them (default: the pocket model)")  # fmt: skip
+        help="a target that is here; `slipstream models list` names them (default: the pocket model)")  # fmt: skip
     add("--drafter", metavar="FOLDER|HUB-ID|auto|lookup|none", default="auto",
         help="folder of its assistant or of a smaller model of the family; lookup: what the text itself suggests, "
         "without weights; auto (default): the assistant if it is there, else lookup")  # fmt: skip

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlx_engine.events import FinishReason
-from mlx_engine.stats import ReplyStats
+from app.store.records import TurnStats
 
 UNKNOWN = "—"
 MUTED = "dim"
 """The style of what may be overlooked; `$text-muted` has no effect inside a text."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_ENDINGS: dict[FinishReason, str] = {
-    "stop": "",
+_ENDINGS = {
     "length": "reached the token limit",
     "cancelled": "stopped",
 }
@@ -90,18 +88,18 @@ def bar(share: float, width: int) -> str:
     return "━" * full + "─" * (width - full)
 
 
-def reply_line(stats: ReplyStats, reason: FinishReason | None) -> str:
-    """The figures under a reply; `reason` None: it broke off. Only what was measured is named."""
+def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
+    """The figures under a reply. Only what was measured is named."""
     parts = [f"{stats.generated_tokens} tok"]
-    if stats.tokens_per_s is not None:
-        parts.append(f"{speed(stats.tokens_per_s).strip()} tok/s")
-    if stats.acceptance is not None:
-        parts.append(f"{percent(stats.acceptance).strip()} acc")
-    if stats.tokens_per_round is not None:
-        parts.append(f"{per_round(stats.tokens_per_round)} tok/rd")
+    if stats.decode_s > 0:
+        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s")
+    if stats.drafted:
+        parts.append(f"{percent(stats.accepted / stats.drafted).strip()} acc")
+    if stats.rounds:
+        parts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
     if stats.speedup is not None:
         parts.append(times(stats.speedup) + (" slower" if is_slower(stats.speedup) else ""))
     if stats.ttft_s is not None:
         parts.append(f"TTFT {stats.ttft_s:.2f} s")
-    ending = "broke off" if reason is None else _ENDINGS[reason]
+    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "", "")
     return " · ".join([*parts, ending] if ending else parts)

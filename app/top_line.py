@@ -19,6 +19,8 @@ class TopLine(Widget):
 
     drafter: reactive[str | None] = reactive(None)
     """The drafter's name, `NO_DRAFTER`, or None while nobody knows."""
+    title = reactive("")
+    """Of the chat; nothing before the first message."""
     state = reactive("")
     is_trouble = reactive(False)
     """Whether the state is one to worry about."""
@@ -33,6 +35,8 @@ class TopLine(Widget):
         names = Content.styled(self._model, "bold")
         if self.drafter is not None:
             names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)
+        if self.title:
+            names += Content.styled(f" · {sanitise_line(self.title)}", MUTED)
         width = self.content_size.width
         room = max(0, width - state.cell_length - 2)
         return names.truncate(room, ellipsis=True, pad=True) + Content("  ") + state

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
+from app.conversation import Exchange
+from app.figures import reply_line
 from app.sanitise import sanitise
 from app.thoughts import Thoughts
 from app.turn import Turn
@@ -137,6 +141,23 @@ class Transcript(Container):
         else:
             await self._stack.mount(Static(sanitise(text), classes="error", markup=False))
 
+    async def show(self, exchanges: Sequence[Exchange]) -> None:
+        """Show a whole conversation in place of what was there, the newest turns live."""
+        await self.clear()
+        frozen: list[FrozenTurns] = []
+        for each in exchanges[:-LIVE_TURNS]:
+            turn = Turn(each.prompt.text)
+            turn.hold_reply(each.text, _line_of(each))
+            if not frozen or frozen[-1].is_full:
+                frozen.append(FrozenTurns())
+            frozen[-1].take(turn)
+        self._frozen = frozen[-1] if frozen else None
+        await self._stack.mount_all(frozen)
+        for each in exchanges[-LIVE_TURNS:]:
+            turn = await self.add_turn(each.prompt.text)
+            if each.reply:
+                await turn.show_reply(each.text, each.thinking, _line_of(each))
+
     async def clear(self) -> None:
         """Empty, as at the start."""
         self._turns.clear()
@@ -187,3 +208,11 @@ class Transcript(Container):
                 await self._stack.mount(self._frozen, before=turn)
             self._frozen.take(turn)
             await turn.remove()
+
+
+def _line_of(exchange: Exchange) -> str:
+    """The figures that were kept with a reply."""
+    reply = exchange.reply
+    if reply is None or reply.stats is None:
+        return ""
+    return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))

@@ -49,6 +49,7 @@ class Reply(Vertical):
         self.source = ""
         """The text so far, sanitised."""
         self.figures = ""
+        self._sibling = ""
         self._pending = ""
         self._is_flush_due = False
         self._pause_s = FIRST_FLUSH_S
@@ -110,8 +111,17 @@ class Reply(Vertical):
             await self._markdown.update(self.source)
         else:
             self._long.update(as_content(self.source))
-        self._line.update(self.figures)
-        self._line.display = bool(self.figures)
+        self._show_line()
+
+    def say_sibling(self, place: tuple[int, int] | None) -> None:
+        """Say which of several replies this is, as `2/3`."""
+        self._sibling = f"‹ {place[0]}/{place[1]} ›" if place else ""
+        self._show_line()
+
+    def _show_line(self) -> None:
+        line = " ".join(part for part in (self._sibling, self.figures) if part)
+        self._line.update(line)
+        self._line.display = bool(line)
 
 
 class Turn(Vertical):
@@ -126,6 +136,23 @@ class Turn(Vertical):
     def compose(self) -> ComposeResult:
         """The person's message; the rest is added as it happens."""
         yield Static(self._prompt, classes="prompt", markup=False)
+
+    async def show_reply(self, text: str, thinking: str, figures: str) -> None:
+        """A reply that is complete."""
+        reply = await self.begin_reply()
+        reply.think(thinking)
+        reply.write(text)
+        reply.finish(figures)
+
+    def hold_reply(self, text: str, figures: str) -> None:
+        """A reply that is complete, of a turn that is never mounted: for `frozen` only."""
+        self.reply = Reply()
+        self.reply.source, self.reply.figures = sanitise(text), figures
+
+    def say_sibling(self, place: tuple[int, int] | None) -> None:
+        """Say which of several replies this is; None: the only one."""
+        if self.reply is not None:
+            self.reply.say_sibling(place)
 
     async def begin_reply(self) -> Reply:
         """An empty reply in place of an earlier one and its errors."""

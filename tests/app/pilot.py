@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 from textual import events
@@ -16,6 +18,7 @@ from app.chat_app import ChatApp
 from app.chat_options import ChatOptions
 from app.gauge_strip import GaugeStrip
 from app.prompt import Prompt
+from app.store.chat_store import ChatStore
 from app.top_line import TopLine
 from app.transcript import Transcript
 from tests.fakes.engine import FakeEngine
@@ -107,14 +110,18 @@ async def chat(
     size: tuple[int, int] = (80, 24),
     drafter: str | None = "fake-assistant",
     is_loaded: bool = True,
+    database: Path | None = None,
 ) -> AsyncIterator[Story]:
     """A chat on a screen of `size`, its engine loaded."""
     engine = FakeEngine(drafter)
-    app = ChatApp(engine, "gemma-4-e2b", options or ChatOptions(draft_length=4))
-    if is_loaded:
-        engine.start()
-    async with app.run_test(size=size, notifications=True) as pilot:
-        story = Story(app, engine, pilot)
+    with TemporaryDirectory() as folder:
+        store = ChatStore.open(database or Path(folder) / "chats.db")
+        app = ChatApp(engine, "gemma-4-e2b", options or ChatOptions(draft_length=4), store)
         if is_loaded:
-            await story.until(lambda: story.state == "ready")
-        yield story
+            engine.start()
+        async with app.run_test(size=size, notifications=True) as pilot:
+            story = Story(app, engine, pilot)
+            if is_loaded:
+                await story.until(lambda: story.state == "ready")
+            yield story
+        store.close()

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from app.chat_app import ChatApp
 from app.chat_options import ChatOptions
+from app.store.chat_store import ChatStore
 from tests.fakes.engine import FakeEngine
 
 class Chat(ChatApp):
@@ -30,7 +31,8 @@ class Chat(ChatApp):
         raise KeyError(len(typed))
 
 engine = FakeEngine()
-chat = Chat(engine, "gemma-4-e2b", ChatOptions(log_path=Path(sys.argv[1])))
+store = ChatStore.open(Path(sys.argv[1]).with_name("chats.db"))
+chat = Chat(engine, "gemma-4-e2b", ChatOptions(log_path=Path(sys.argv[1])), store)
 engine.start()
 chat.run()
 sys.exit(chat.return_code)

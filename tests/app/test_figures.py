@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app import figures
+from app.turn_stats import turn_stats
+from mlx_engine.events import Finished, FinishReason
 from mlx_engine.stats import PlainPace, ReplyStats
 from tests.app.test_chat_gauges import a_round
 
@@ -18,19 +20,26 @@ def stats(plain_s: float, drafting_s: float) -> ReplyStats:
     return folded
 
 
+def line_of(measured: ReplyStats, reason: FinishReason) -> str:
+    finished = Finished(1, reason, "", "", target_passes=5, host_syncs=5, peak_memory_bytes=1)
+    return figures.reply_line(turn_stats(measured, None, None, finished))
+
+
 def test_the_line_under_a_reply() -> None:
     line = "8 tok · 13.3 tok/s · 75% acc · 1.6 tok/rd · 2.00× · TTFT 0.41 s"
-    assert figures.reply_line(stats(0.1, 0.2), "stop") == line
-    assert figures.reply_line(stats(0.1, 0.2), "cancelled") == f"{line} · stopped"
-    assert figures.reply_line(stats(0.1, 0.2), "length") == f"{line} · reached the token limit"
-    assert figures.reply_line(stats(0.1, 0.2), None) == f"{line} · broke off"
-    assert "0.50× slower" in figures.reply_line(stats(0.1, 0.8), "stop")
+    assert line_of(stats(0.1, 0.2), "stop") == line
+    assert line_of(stats(0.1, 0.2), "cancelled") == f"{line} · stopped"
+    assert line_of(stats(0.1, 0.2), "length") == f"{line} · reached the token limit"
+    assert (
+        figures.reply_line(turn_stats(stats(0.1, 0.2), None, None, None), broke_off=True) == f"{line} · broke off"
+    )
+    assert "0.50× slower" in line_of(stats(0.1, 0.8), "stop")
 
 
 def test_only_what_was_measured_is_named() -> None:
     plain = ReplyStats(PlainPace())
     plain.add(a_round(is_plain=True, round_s=0.1))
-    assert figures.reply_line(plain, "stop") == "1 tok · 10.0 tok/s · 1.0 tok/rd · TTFT 0.41 s"
+    assert line_of(plain, "stop") == "1 tok · 10.0 tok/s · 1.0 tok/rd · TTFT 0.41 s"
 
 
 @pytest.mark.parametrize("value", [None, 0.0, 0.04, 9.96, 58.3, 99.94, 99.96, 412.0, 9999.0])

@@ -1,0 +1,204 @@
+"""Stories of chats that are kept: found again, gone on with, edited by regenerating, renamed, deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.chat_options import ChatOptions
+from app.store.chat_store import ChatStore
+from mlx_engine.events import Message
+from tests.app.pilot import Story, chat
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "chats.db"
+
+
+def kept(database: Path) -> list[tuple[str, str, str]]:
+    """(role, text, state) of the chat used last, as another process sees it."""
+    store = ChatStore.open(database)
+    try:
+        chats = store.list_chats()
+        return [(m.role, m.text, m.state) for m in store.path(chats[0].id)] if chats else []
+    finally:
+        store.close()
+
+
+def titles(database: Path) -> list[str]:
+    store = ChatStore.open(database)
+    try:
+        return [each.title for each in store.list_chats()]
+    finally:
+        store.close()
+
+
+async def open_list(story: Story) -> None:
+    await story.pilot.press("f4")
+    await story.until_seen("enter: open")
+
+
+async def test_a_message_is_kept_before_the_engine_hears_of_it(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("What is drafting?")
+        assert kept(database)[0] == ("user", "What is drafting?", "complete")
+
+
+async def test_a_chat_is_all_there_after_a_restart(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("What is drafting?", "Guessing **ahead**.")
+        await story.exchange("And acceptance?", "How often the guess is right.")
+    async with chat(ChatOptions(chat_id=1), database=database) as story:
+        await story.until_seen("What is drafting?", "Guessing ahead.", "How often the guess is right.", "75% acc")
+        await story.until_seen("gemma-4-e2b · fake-assistant · What is drafting?")
+        await story.send("Thank you")
+        assert story.engine.requests[-1].messages[-2] == Message("assistant", "How often the guess is right.")
+    assert len(titles(database)) == 1
+
+
+async def test_a_chat_is_opened_from_the_list(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Tell me about Kyoto", "It has temples.")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("Tell me about regexes", "They match text.")
+        await open_list(story)
+        await story.until_seen("Tell me about Kyoto", "Tell me about regexes")
+        await story.pilot.press("down", "enter")
+        await story.until_seen("It has temples.")
+        await story.until(lambda: "They match text." not in story.screen())
+        await story.send("More")
+        assert [m.text for m in story.engine.requests[-1].messages] == [
+            "Tell me about Kyoto",
+            "It has temples.",
+            "More",
+        ]
+
+
+async def test_chats_are_searched_by_what_was_said(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("one", "apples and pears")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("two", "bread and butter")
+        await open_list(story)
+        await story.pilot.press(*"pears")
+        await story.until(lambda: "two" not in story.app.screen.query_one("#chats-list").render_line(0).text)
+        await story.pilot.press("enter")
+        await story.until_seen("apples and pears")
+
+
+async def test_a_search_that_finds_nothing_says_so(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("one", "1")
+        await open_list(story)
+        await story.pilot.press(*"xyzzy")
+        await story.until_seen("No chat holds these words.")
+        await story.pilot.press("enter")
+        await story.pilot.press("escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+async def test_a_chat_is_renamed(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("What is drafting?", "Guessing ahead.")
+        await open_list(story)
+        await story.pilot.press("ctrl+r")
+        await story.until_seen("enter: this title")
+        await story.pilot.press("ctrl+u", *"About guesses", "enter")
+        await story.until_seen("About guesses")
+        await story.pilot.press("escape")
+        await story.until_seen("fake-assistant · About guesses")
+    assert titles(database) == ["About guesses"]
+
+
+async def test_a_deleted_chat_comes_back(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("What is drafting?", "Guessing ahead.")
+        await open_list(story)
+        await story.pilot.press("ctrl+d")
+        await story.until_seen("ctrl+z brings it back")
+        assert titles(database) == []
+        await story.pilot.press("ctrl+z")
+        await story.until_seen("is back")
+        assert titles(database) == ["What is drafting?"]
+        await story.pilot.press("escape")
+        await story.until(lambda: "Guessing ahead." not in story.screen(), "the open chat went with it")
+
+
+async def test_replies_to_one_message_are_walked(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await story.pilot.press("ctrl+r")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        story.engine.begin()
+        story.engine.say("A pear.")
+        story.engine.finish()
+        await story.until_seen("A pear.", "‹ 2/2 ›")
+        await story.app.action_walk(-1)
+        await story.until_seen("An apple.", "‹ 1/2 ›")
+        await story.app.action_walk(1)
+        await story.until_seen("A pear.")
+
+
+async def test_only_one_reply_cannot_be_walked(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await story.app.action_walk(1)
+        await story.until_told("only this reply")
+
+
+async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.begin()
+        story.engine.say("one two")
+        await story.until_seen("one two")
+        story.engine.finish("cancelled")
+        await story.until(lambda: story.state == "stopped")
+        assert kept(database)[1] == ("assistant", "one two", "stopped")
+        await story.app.action_go_on()
+        assert story.engine.requests[-1].messages[-1] == Message("assistant", "one two")
+        story.engine.begin()
+        story.engine.say(" three")
+        story.engine.finish()
+        await story.until_seen("one two three")
+        await story.until(lambda: story.state == "ready")
+        assert kept(database)[1] == ("assistant", "one two three", "complete")
+        await story.app.action_go_on()
+        await story.until_told("nothing to go on with")
+
+
+async def test_quitting_in_the_middle_keeps_what_there_is(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.begin()
+        story.engine.say("one two")
+        await story.until_seen("one two")
+        await story.pilot.press("ctrl+q")
+    assert kept(database)[1] == ("assistant", "one two", "interrupted")
+
+
+async def test_a_store_that_cannot_be_written_is_said_and_the_chat_goes_on(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    async with chat(database=in_the_way / "chats.db") as story:
+        await story.until_told("Chats are not saved")
+        await story.exchange("Hello", "Hi there.")
+        await story.until_seen("Hi there.")
+
+
+async def test_a_long_chat_is_opened_with_its_old_turns_cheap(database: Path) -> None:
+    store = ChatStore.open(database)
+    made = store.create_chat()
+    parent = None
+    for number in range(60):
+        asked = store.append_user(made.id, parent, f"question {number}")
+        parent = store.begin_reply(asked.id).id
+        store.finish_reply(parent, "complete", text=f"answer **{number}**")
+    store.close()
+    async with chat(ChatOptions(chat_id=made.id), database=database) as story:
+        await story.until_seen("question 59", "answer 59")
+        assert len(story.transcript.query("*")) < 160
+        await story.send("And?")
+        assert len(story.engine.requests[-1].messages) == 121
