@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -24,6 +25,9 @@ from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
 from app.help_screen import HelpScreen
 from app.keys import CHAT_KEYS
+from app.models_screen import ModelsScreen
+from app.models_show import own_and_bundled
+from app.pair_choice import PairChoice
 from app.prompt import Prompt
 from app.safe_app import SafeApp
 from app.store.chat_store import ChatStore
@@ -49,6 +53,9 @@ from mlx_engine.events import (
     Round,
     Started,
 )
+from models.errors import ModelsError
+from models.hub_cache import cache_folder
+from models.machine import read_machine
 
 T = TypeVar("T")
 
@@ -88,9 +95,21 @@ class ChatApp(SafeApp):
     TITLE = "Slipstream"
     BINDINGS = CHAT_KEYS
 
-    def __init__(self, engine: EngineHandle, title_of_model: str, options: ChatOptions, store: ChatStore) -> None:
+    def __init__(
+        self,
+        engine: EngineHandle,
+        pair: PairChoice,
+        choose: Callable[[str], PairChoice],
+        options: ChatOptions,
+        store: ChatStore,
+    ) -> None:
+        """pair: what the engine loads; choose: a pair by name, or SlipstreamError or ModelsError."""
         super().__init__(options.log_path)
         self._engine = engine
+        self._pair = pair
+        self._pair_before: PairChoice | None = None
+        """What to go back to if the pair that is loading cannot be loaded."""
+        self._choose = choose
         self._options = options
         self._store = store
         self._store_notice: str | None = None
@@ -111,7 +130,7 @@ class ChatApp(SafeApp):
         self._wants_panel: bool | None = None
         """None: as wide as the window is."""
         about = f"\n\n{options.about_model}" if options.about_model else ""
-        self._top_line = TopLine(title_of_model)
+        self._top_line = TopLine(pair.title)
         self._transcript = Transcript(WELCOME + about)
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
@@ -168,7 +187,7 @@ class ChatApp(SafeApp):
             case Notice(message=words):
                 self.notify(words)
             case Ready() as ready:
-                self._loaded = ready
+                self._loaded, self._pair_before = ready, None
                 self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
                 self._gauges.loaded(ready)
                 self._top_line.drafter = ready.drafter or NO_DRAFTER
@@ -188,6 +207,7 @@ class ChatApp(SafeApp):
                 self._say_state("stopped" if finished.reason == "cancelled" else "ready")
             case Failed(id=None, message=words):
                 await self._break_off(f"The model could not be loaded. {words}", "not loaded")
+                self._go_back()
             case Failed(id=id, message=words) if id == self._awaited:
                 await self._break_off(words, "failed")
             case Died(message=words):
@@ -451,6 +471,48 @@ class ChatApp(SafeApp):
         if not self._transcript.toggle_thoughts():
             self.notify("There are no thoughts to show; `slipstream --think` lets the model think first.")
 
+    def action_models(self) -> None:
+        """List the models: switch to one, or fetch one."""
+        if self._awaited is not None:
+            self.notify("A reply is running: escape stops it.")
+            return
+        try:
+            catalog = own_and_bundled()
+        except ModelsError as error:
+            self.notify(str(error), severity="error")
+            return
+        machine = read_machine(self._loaded.working_set_bytes if self._loaded else None)
+        self.push_screen(ModelsScreen(catalog, cache_folder(), machine, self._pair.title), self._model_chosen)
+
+    def _model_chosen(self, name: str | None) -> None:
+        if name is None or name == self._pair.title:
+            return
+        try:
+            pair = self._choose(name)
+        except (SlipstreamError, ModelsError) as error:
+            self.notify(str(error), severity="error")
+            return
+        self._pair_before = self._pair
+        self._switch(pair)
+
+    def _go_back(self) -> None:
+        """Load the pair again that was there before one that cannot be loaded."""
+        if self._pair_before is not None:
+            pair, self._pair_before = self._pair_before, None
+            self.notify(f"Going back to {pair.title}.")
+            self._switch(pair)
+
+    def _switch(self, pair: PairChoice) -> None:
+        self._pair = pair
+        self._top_line.model, self._top_line.drafter = pair.title, None
+        self._gauges.forget_pair()
+        self._has_news = True
+        self._say_state("unloading")
+        if pair.notice:
+            self.notify(pair.notice)
+        # It waits until the old pair's memory is back.
+        self.run_worker(partial(self._engine.switch, pair.load), thread=True, exclusive=True, exit_on_error=False)
+
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""
         if self.size.width < PANEL_WIDTH + NARROWEST_BESIDE_PANEL:
@@ -478,6 +540,7 @@ class ChatApp(SafeApp):
         yield SystemCommand("Another reply to the last message", "the one before", lambda: self.action_walk(-1))
         yield SystemCommand("The next reply to the last message", "the one after", lambda: self.action_walk(1))
         yield SystemCommand("Chats", "f4", self.action_chats)
+        yield SystemCommand("Models", "f2", self.action_models)
         yield SystemCommand("New chat", "ctrl+n", self.action_new_chat)
         yield SystemCommand("Copy the last answer", "ctrl+y", self.action_copy_answer)
         yield SystemCommand("Fold or unfold the thoughts", "ctrl+o", self.action_toggle_thoughts)

@@ -11,14 +11,13 @@ from typing import TypeVar
 
 from app import chats_command, doctor, models_command, places
 from app.chat_options import ChatOptions
+from app.pair_choice import Drafting, PairChoice, choose_pair
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import LOOKUP, MAX_DRAFT_LENGTH, DraftSetting, Load, SamplingOptions
+from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingOptions
 from models import hub_cache, pocket
-from models.catalog import load_catalog
 from models.errors import ModelsError
-from models.folders import PairFolders, find_pair
 
 N = TypeVar("N", int, float)
 
@@ -45,16 +44,17 @@ def _chat(options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("slipstream: the chat needs a terminal. For pipes there is `slipstream run`.", file=sys.stderr)
         return WRONG_USAGE
-    pair = _pair(options)
+    drafting = _drafting(options)
+    pair = choose_pair(options.model, drafting)
     store = ChatStore.open(places.chats_database())
     chat_options = replace(_chat_options(options, pair), chat_id=_chat_to_open(options, store))
-    engine = _engine(options, pair)
+    engine = EngineClient(pair.load, places.engine_log())
     # Before anything of the screen: the engine then loads while the screen is being built.
     engine.start()
     try:
         from app.chat_app import ChatApp
 
-        chat = ChatApp(engine, pair.name or pair.target.name, chat_options, store)
+        chat = ChatApp(engine, pair, lambda model: choose_pair(model, drafting), chat_options, store)
         chat.run()
         return chat.return_code or OK
     finally:
@@ -80,8 +80,12 @@ def _run(options: argparse.Namespace) -> int:
         return WRONG_USAGE
     if prompt in (None, "-"):
         prompt = _read_standard_input()
-    pair = _pair(options)
-    return run_once(_engine(options, pair), prompt, _chat_options(options, pair), is_json=options.json)
+    pair = choose_pair(options.model, _drafting(options))
+    if pair.notice:
+        print(f"slipstream: {pair.notice}", file=sys.stderr)
+    return run_once(
+        EngineClient(pair.load, places.engine_log()), prompt, _chat_options(options, pair), is_json=options.json
+    )
 
 
 def _paths(options: argparse.Namespace) -> int:
@@ -110,29 +114,11 @@ def _read_standard_input() -> str:
         ) from None
 
 
-def _pair(options: argparse.Namespace) -> PairFolders:
-    drafter = "none" if options.drafter == LOOKUP else options.drafter
-    pair = find_pair(options.model, drafter, load_catalog(places.own_catalog()))
-    for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
-        if folder and not folder.is_dir():
-            raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
-    return pair
+def _drafting(options: argparse.Namespace) -> Drafting:
+    return Drafting(options.drafter, options.drafter_bits, options.draft_start)
 
 
-def _engine(options: argparse.Namespace, pair: PairFolders) -> EngineClient:
-    # Whoever has no assistant has at least the text to look things up in.
-    without = None if options.drafter == "none" else LOOKUP
-    load = Load(
-        target=str(pair.target.resolve()),
-        drafter=str(pair.drafter.resolve()) if pair.drafter else without,
-        drafter_bits=options.drafter_bits,
-        estimates_folder=str(places.estimates_folder()),
-        start_length=options.draft_start,
-    )
-    return EngineClient(load, places.engine_log())
-
-
-def _chat_options(options: argparse.Namespace, pair: PairFolders) -> ChatOptions:
+def _chat_options(options: argparse.Namespace, pair: PairChoice) -> ChatOptions:
     return ChatOptions(
         sampling=SamplingOptions(
             temperature=options.temp,

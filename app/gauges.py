@@ -84,6 +84,15 @@ class Gauges:
         if tokens_per_s is not None:
             self._samples.append(tokens_per_s)
 
+    def forget_pair(self) -> None:
+        """Another pair has another pace; nothing that was measured holds for it."""
+        self._pace = PlainPace()
+        self._recent = RecentRounds(self._pace)
+        self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
+        self._reply = ReplyStats(self._pace)
+        self._samples.clear()
+        self._ttft_s = self._context_tokens = self._memory_bytes = None
+
     def forget_context(self) -> None:
         """A new conversation has used nothing yet."""
         self._context_tokens = None

@@ -43,6 +43,7 @@ CHAT_KEYS: list[BindingType] = [
         show=False,
         priority=True,
     ),
+    Binding("f2", "models", "Model", id="model", tooltip="the models: switch to one, or fetch one"),
     Binding("f4", "chats", "Chats", id="chats", tooltip="the chats that are kept: open, search, rename, delete"),
     Binding("f3", "toggle_panel", "Gauges", id="gauges", tooltip="gauge panel on or off"),
     Binding("f1", "help", "Help", id="help", tooltip="help: keys, and what each gauge means"),

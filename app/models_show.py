@@ -18,7 +18,7 @@ from models.catalog import Catalog, Entry, Source, load_catalog
 from models.errors import ModelsError
 from models.folders import PairFolders, find_pair
 from models.hub_cache import find_snapshot
-from models.memory_fit import Fit, PairSize, fit, size_of_entry, size_of_folders, suggest
+from models.memory_fit import Fit, Machine, PairSize, fit, size_of_entry, size_of_folders, suggest
 
 
 def print_json(value: Any) -> None:
@@ -31,15 +31,18 @@ def own_and_bundled() -> Catalog:
     return load_catalog(places.own_catalog())
 
 
+def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str, Any]]:
+    """The catalog in order: what each entry is, whether it fits, and how much of it is on this machine."""
+    return [
+        _row(name, entry, catalog, fit(size_of_entry(entry, catalog), machine), _state(entry, cache))
+        for name, entry in catalog.entries.items()
+    ]
+
+
 def list_models(options: argparse.Namespace) -> int:
     """`list`."""
     catalog, cache, machine = own_and_bundled(), hub_cache.cache_folder(), machine_now(ask_device())
-    rows = []
-    for name, entry in catalog.entries.items():
-        found = fit(size_of_entry(entry, catalog), machine)
-        state = _state(entry, cache)
-        if not options.here or state != "-":
-            rows.append(_row(name, entry, catalog, found, state))
+    rows = [row for row in model_rows(catalog, cache, machine) if not options.here or row["here"] != "-"]
     known = {(source.repo or "").lower() for entry in catalog.entries.values() for source in entry.sources}
     others = sorted({one.repo for one in hub_cache.installed(cache) if one.repo.lower() not in known})
     choice, why = suggest(catalog, machine)

@@ -17,6 +17,7 @@ class TopLine(Widget):
 
     ALLOW_SELECT = False
 
+    model = reactive("")
     drafter: reactive[str | None] = reactive(None)
     """The drafter's name, `NO_DRAFTER`, or None while nobody knows."""
     title = reactive("")
@@ -27,12 +28,12 @@ class TopLine(Widget):
 
     def __init__(self, model: str) -> None:
         super().__init__(id="top-line")
-        self._model = sanitise_line(model)
+        self.model = model
 
     def render(self) -> Content:
         """The state is never cut off; the names are."""
         state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_trouble else MUTED)
-        names = Content.styled(self._model, "bold")
+        names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:
             names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)
         if self.title:

@@ -50,6 +50,10 @@ class EngineHandle(Protocol):
         """Change the running reply's draft length from its next round on."""
         ...
 
+    def switch(self, load: events.Load) -> None:
+        """End the engine, and start and load another pair. Blocks until the old one's memory is back."""
+        ...
+
     def close(self) -> None:
         """End the engine and give its memory back; returns when that is done."""
         ...
@@ -113,6 +117,13 @@ class EngineClient:
     def set_draft_length(self, draft_length: events.DraftSetting) -> None:
         """See EngineHandle."""
         self._send(events.SetDraftLength(draft_length))
+
+    def switch(self, load: events.Load) -> None:
+        """See EngineHandle. Raises EngineDiedError."""
+        self.close()
+        self._is_closing = False
+        self._load = load
+        self.start()
 
     def close(self) -> None:
         """See EngineHandle."""

@@ -125,6 +125,7 @@ class Engine:
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,
             memory_bytes=mx.get_active_memory(),
+            working_set_bytes=_working_set_bytes(),
             load_s=load_s,
         )
 
@@ -197,6 +198,11 @@ class Engine:
             prefix = PrefixCache(self._target)
             prefix.resume(prompt.ids)
             list(generate(Session(self._target, self._drafter, prefix), plan))
+
+
+def _working_set_bytes() -> int | None:
+    size = mx.device_info().get("max_recommended_working_set_size")
+    return int(size) if size else None
 
 
 def _estimates_path(load: events.Load) -> Path | None:

@@ -119,6 +119,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Tokens that fit, prompt and reply together."""
     memory_bytes: int
     """What MLX holds now: the weights of both."""
+    working_set_bytes: int | None
+    """What the device recommends to use at most; None: it does not say."""
     load_s: float
 
 

@@ -17,10 +17,13 @@ from textual.strip import Strip
 from app.chat_app import ChatApp
 from app.chat_options import ChatOptions
 from app.gauge_strip import GaugeStrip
+from app.pair_choice import PairChoice
 from app.prompt import Prompt
 from app.store.chat_store import ChatStore
 from app.top_line import TopLine
 from app.transcript import Transcript
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import LOOKUP, Load
 from tests.fakes.engine import FakeEngine
 
 PATIENCE_S = 10.0
@@ -103,6 +106,16 @@ class Story:
         await self.until(lambda: self.state == "ready")
 
 
+PAIR = PairChoice(Load("/models/e2b", "/models/e2b-assistant"), "gemma-4-e2b", "", is_pocket=False)
+
+
+def choose(model: str) -> PairChoice:
+    """Any name is a pair, but one."""
+    if model == "broken":
+        raise SlipstreamError("There is no model called broken.")
+    return PairChoice(Load(f"/models/{model}", LOOKUP), model, "", is_pocket=False)
+
+
 @asynccontextmanager
 async def chat(
     options: ChatOptions | None = None,
@@ -116,7 +129,7 @@ async def chat(
     engine = FakeEngine(drafter)
     with TemporaryDirectory() as folder:
         store = ChatStore.open(database or Path(folder) / "chats.db")
-        app = ChatApp(engine, "gemma-4-e2b", options or ChatOptions(draft_length=4), store)
+        app = ChatApp(engine, PAIR, choose, options or ChatOptions(draft_length=4), store)
         if is_loaded:
             engine.start()
         async with app.run_test(size=size, notifications=True) as pilot:

@@ -92,7 +92,7 @@ def test_sixteen_positions_take_eight_rows() -> None:
 
 def test_gauges_keep_their_last_values() -> None:
     gauges = Gauges(4)
-    gauges.loaded(Ready("t", "d", 4, "4-bit", 32_768, 17_000_000_000, 1.0))
+    gauges.loaded(Ready("t", "d", 4, "4-bit", 32_768, 17_000_000_000, None, 1.0))
     assert gauges.reading().memory_bytes == 17_000_000_000
     assert gauges.reading().speedup is None
     gauges.begin_reply()

@@ -19,6 +19,7 @@ from pathlib import Path
 from app.chat_app import ChatApp
 from app.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
+from tests.app.pilot import PAIR, choose
 from tests.fakes.engine import FakeEngine
 
 class Chat(ChatApp):
@@ -32,7 +33,7 @@ class Chat(ChatApp):
 
 engine = FakeEngine()
 store = ChatStore.open(Path(sys.argv[1]).with_name("chats.db"))
-chat = Chat(engine, "gemma-4-e2b", ChatOptions(log_path=Path(sys.argv[1])), store)
+chat = Chat(engine, PAIR, choose, ChatOptions(log_path=Path(sys.argv[1])), store)
 engine.start()
 chat.run()
 sys.exit(chat.return_code)

@@ -13,6 +13,7 @@ from mlx_engine.events import (
     Finished,
     FinishReason,
     Generate,
+    Load,
     Loading,
     Prefilled,
     Ready,
@@ -28,6 +29,7 @@ class FakeEngine:
         self.drafter = drafter
         self.requests: list[Generate] = []
         self.draft_lengths: list[DraftSetting] = []
+        self.loads: list[Load] = []
         self.cancels = 0
         self.is_closed = False
         self._listener: Callable[[Event], None] | None = None
@@ -61,6 +63,10 @@ class FakeEngine:
         """Keep the number."""
         self.draft_lengths.append(draft_length)
 
+    def switch(self, load: Load) -> None:
+        """Remember what is to be loaded; `emit` tells how it went."""
+        self.loads.append(load)
+
     def close(self) -> None:
         """Remember it."""
         self.is_closed = True
@@ -85,6 +91,7 @@ class FakeEngine:
             precision="4-bit",
             context_tokens=32_768,
             memory_bytes=17_200_000_000,
+            working_set_bytes=38_000_000_000,
             load_s=0.1,
         )
 
