@@ -30,6 +30,10 @@ class TopLine(Widget):
         super().__init__(id="top-line")
         self.model = model
 
+    def say(self, state: str, *, is_trouble: bool = False) -> None:
+        """Show another state."""
+        self.state, self.is_trouble = state, is_trouble
+
     def render(self) -> Content:
         """The state is never cut off; the names are."""
         state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_trouble else MUTED)

@@ -152,7 +152,7 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
         await stream(story)
         await story.until(lambda: story.app._gauges.reading().speedup is not None)
         story.app._show_gauges()
-        await story.until(lambda: story.app._reply and not story.app._reply._is_flush_due)
+        await story.until(lambda: (reply := story.app._dialogue.reply) and not reply._is_flush_due)
         await story.pilot.pause()
         layouts: list[Widget] = []
         refresh = Widget.refresh

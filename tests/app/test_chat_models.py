@@ -62,9 +62,7 @@ async def choose(story: Story, name: str) -> None:
 async def test_the_list_says_what_each_needs_and_what_is_here() -> None:
     async with chat(size=(100, 50)) as story:
         await open_list(story)
-        await story.until_seen(
-            "e2b-4bit", "12b-8bit", "31b-bf16", "fits", "does not fit", "here", "E4B 4-bit QAT"
-        )
+        await story.until_seen("e2b-4bit", "12b-8bit", "31b-bf16", "fits", "does not fit", "here", "E4B 4-bit QAT")
         await story.until_seen("of 38.0 GB")
 
 

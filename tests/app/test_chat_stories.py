@@ -376,7 +376,7 @@ async def test_every_action_is_in_the_palette() -> None:
 async def test_the_screenshot_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with chat() as story:
-        story.app.action_save_screenshot()
+        story.app.action_screenshot_soon()
         await story.until_told("Saved")
         (saved,) = tmp_path.glob("*.svg")
         assert "gemma-4-e2b" in saved.read_text()
