@@ -34,9 +34,7 @@ def prepare_search(connection: sqlite3.Connection) -> None:
     if has_index(connection):
         return
     with suppress(sqlite3.OperationalError):
-        connection.execute(
-            "CREATE VIRTUAL TABLE message_index USING fts5(text, tokenize='trigram', detail='none')"
-        )
+        connection.execute(_INDEX)
         connection.execute("UPDATE message SET is_indexed = 0")
 
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from mlx_engine.assistant import load_assistant
-from mlx_engine.decode import PREFILL_CHUNK_TOKENS
 from mlx_engine.engine import CACHED_BUFFER_BYTES
 from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
+from mlx_engine.prefix import PREFILL_CHUNK_TOKENS
 from mlx_engine.target import Gemma4Target, load_target
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
