@@ -10,6 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from mlx_engine import estimates
 from mlx_engine.draft_length import AdaptiveLength, FixedLength, RoundFacts
 from mlx_engine.events import DraftSetting
 
@@ -33,10 +34,8 @@ class DraftLengths:
     def __init__(self, path: Path | None, start_length: int) -> None:
         """path: of the estimates; None: they are not kept. `notice` says if they could not be used."""
         self._path = path
-        self.notice: str | None = None
-        self._auto = AdaptiveLength(start_length)
-        if path:
-            self._auto, self.notice = AdaptiveLength.load(path, start_length)
+        kept, self.notice = estimates.load(path) if path else (None, None)
+        self._auto = AdaptiveLength(start_length, kept)
         self._fixed = FixedLength(start_length)
 
     def next_length(self, setting: DraftSetting, measures_plain: bool) -> int:
@@ -54,7 +53,7 @@ class DraftLengths:
     def save(self) -> None:
         """Keep what was learned. Raises OSError."""
         if self._path:
-            self._auto.save(self._path)
+            estimates.save(self._path, self._auto.estimates)
 
 
 class Steering:
