@@ -33,6 +33,7 @@ from app.prompt import Prompt
 from app.safe_app import SafeApp
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
+from app.tint import TintLegend
 from app.top_line import NO_DRAFTER, TopLine
 from app.transcript import Transcript
 from mlx_engine.client import EngineHandle
@@ -99,6 +100,7 @@ class ChatApp(SafeApp):
         about = f"\n\n{options.about_model}" if options.about_model else ""
         self._top_line = TopLine(pair.title)
         self._transcript = Transcript(WELCOME + about)
+        self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
         self._prompt = Prompt()
@@ -119,6 +121,7 @@ class ChatApp(SafeApp):
         with Horizontal(id="body"):
             with Vertical(id="chat"):
                 yield self._transcript
+                yield self._legend
                 yield self._strip
                 yield self._prompt
             yield self._panel
@@ -406,6 +409,11 @@ class ChatApp(SafeApp):
         """Fold or unfold the thoughts of all replies, as the newest ones are not."""
         if not self._transcript.toggle_thoughts():
             self.notify("There are no thoughts to show; `slipstream --think` lets the model think first.")
+
+    def action_toggle_tint(self) -> None:
+        """Show what of the replies was drafted, or the Markdown again."""
+        self._transcript.toggle_tint()
+        self._legend.display = self._transcript.is_tinted
 
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""

@@ -31,6 +31,7 @@ COMMANDS = (
     Command("Send the message", "enter", "send"),
     Command("New line in the prompt", "ctrl+j", "newline"),
     Command("Gauge panel on or off", "f3", "toggle_panel"),
+    Command("Tint of what was drafted on or off", "f5", "toggle_tint"),
     Command("Help", "f1", "help"),
     Command("Theme", "change the colours", "change_theme"),
     Command("Screenshot", "save the screen as SVG", "screenshot_soon"),

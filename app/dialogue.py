@@ -188,7 +188,7 @@ class Dialogue:
         self._conversation.append(part.text, part.thinking)
         if self.reply is not None:
             self.reply.think(part.thinking)
-            self.reply.write(part.text)
+            self.reply.write(part.text, part.drafted_characters if isinstance(part, Round) else 0)
         if not self._is_stopping:
             self._top_line.say("thinking" if part.thinking else "generating")
 

@@ -46,6 +46,9 @@ CHAT_KEYS: list[BindingType] = [
     Binding("f2", "models", "Model", id="model", tooltip="the models: switch to one, or fetch one"),
     Binding("f4", "chats", "Chats", id="chats", tooltip="the chats that are kept: open, search, rename, delete"),
     Binding("f3", "toggle_panel", "Gauges", id="gauges", tooltip="gauge panel on or off"),
+    Binding(
+        "f5", "toggle_tint", id="tint", tooltip="tints what was drafted in the replies, or stops that", show=False
+    ),
     Binding("f1", "help", "Help", id="help", tooltip="help: keys, and what each gauge means"),
     Binding(
         "ctrl+c",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 from textual import events
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from app.keys import NEWLINE_KEYS, PROMPT_KEYS
@@ -124,6 +125,10 @@ class Prompt(TextArea):
     def action_page(self, pages: int) -> None:
         """Page keys are for the transcript; the prompt is never higher than a page."""
         self.post_message(self.PageRequested(pages))
+
+    def render_line(self, y: int) -> Strip:
+        """Nothing where there is no column: Textual would divide the placeholder by it."""
+        return super().render_line(y) if self.content_size.width else Strip.blank(0)
 
     def get_line(self, line_index: int) -> Text:
         """The line as it is drawn: what was pasted is kept as it is, and cannot command the terminal."""

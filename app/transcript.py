@@ -104,6 +104,8 @@ class Transcript(Container):
         self._new_tokens = 0
         self._turns: list[Turn] = []
         self._frozen: FrozenTurns | None = None
+        self.is_tinted = False
+        """Whether replies show what of them was drafted."""
 
     def compose(self) -> ComposeResult:
         """The welcome first; it scrolls away with the rest."""
@@ -128,7 +130,7 @@ class Transcript(Container):
     async def add_turn(self, prompt: str) -> Turn:
         """Show a message of the person; follows the end again."""
         await self._freeze_old()
-        turn = Turn(prompt)
+        turn = Turn(prompt, is_tinted=self.is_tinted)
         self._turns.append(turn)
         await self._stack.mount(turn)
         self.follow()
@@ -191,6 +193,12 @@ class Transcript(Container):
         for each in shown:
             each.is_folded = is_folded
         return bool(shown)
+
+    def toggle_tint(self) -> None:
+        """Tint what was drafted of the newest replies and those to come, or stop that."""
+        self.is_tinted = not self.is_tinted
+        for turn in self._turns:
+            turn.show_tint(is_on=self.is_tinted)
 
     def _following_changed(self, is_following: bool) -> None:
         self._new_tokens = 0

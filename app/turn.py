@@ -13,6 +13,7 @@ from app.figures import MUTED
 from app.markdown_text import as_content, markdown_parser
 from app.sanitise import sanitise
 from app.thoughts import Thoughts
+from app.tint import DraftedRuns, TintedText
 
 FLUSH_S = 0.1
 """Between two appends: fast enough to read along, slow enough to leave the processor to the engine."""
@@ -42,9 +43,10 @@ class Reply(Vertical):
 
     The text is drawn by appending, at most once per `FLUSH_S`; `finish` renders the whole once more,
     because streaming by appending can differ from a full render. A very long reply changes to one widget.
+    While drafts are tinted it shows its text as written instead, and the Markdown waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_tinted: bool = False) -> None:
         super().__init__(classes="reply")
         self.source = ""
         """The text so far, sanitised."""
@@ -56,12 +58,18 @@ class Reply(Vertical):
         self._markdown = Markdown(open_links=False, parser_factory=markdown_parser)
         self._long: Static | None = None
         self._line = Static(classes="figures", markup=False)
+        self._runs = DraftedRuns()
+        self._tinted = TintedText()
+        self._is_tinted = is_tinted
+        self._is_over = False
         self.thoughts = Thoughts()
 
     def compose(self) -> ComposeResult:
         """The thoughts, the text, then the figures."""
+        self._choose_view()
         yield self.thoughts
         yield self._markdown
+        yield self._tinted
         yield self._line
 
     def think(self, text: str) -> None:
@@ -69,8 +77,9 @@ class Reply(Vertical):
         if text:
             self.thoughts.write(text)
 
-    def write(self, text: str) -> None:
-        """Append text; it is drawn at the next flush."""
+    def write(self, text: str, drafted_characters: int = 0) -> None:
+        """Append text, of which the beginning may be drafted; it is drawn at the next flush."""
+        self._runs.add(text, drafted_characters)
         text = sanitise(text)
         if text:
             self.thoughts.finish()
@@ -83,8 +92,13 @@ class Reply(Vertical):
     def finish(self, figures: str) -> None:
         """Draw what is left, then the whole once more, and `figures` below it."""
         self.figures = figures
+        self._is_over = True
         self.thoughts.finish()
         self.call_next(self._finish)
+
+    def show_tint(self, *, is_on: bool) -> None:
+        """Tint what was drafted, or show the Markdown again. What nobody knows the drafts of stays Markdown."""
+        self.call_next(self._change_view, is_on and (self._runs.has_facts or not self._is_over))
 
     async def _flush(self) -> None:
         self._is_flush_due = False
@@ -92,7 +106,9 @@ class Reply(Vertical):
         if not text:
             return
         started_s = perf_counter()
-        if self._long is None:
+        if self._is_tinted:
+            await self._tinted.draw(self._runs)
+        elif self._long is None:
             await self._markdown.append(text)
             if len(self._markdown.query("*")) > LONG_REPLY_WIDGETS:
                 await self._become_long()
@@ -106,12 +122,28 @@ class Reply(Vertical):
         await self._markdown.remove()
 
     async def _finish(self) -> None:
+        self._is_tinted = self._is_tinted and self._runs.has_facts
+        await self._draw_whole()
+        self._show_line()
+
+    async def _change_view(self, is_tinted: bool) -> None:
+        if is_tinted != self._is_tinted:
+            self._is_tinted = is_tinted
+            await self._draw_whole()
+
+    async def _draw_whole(self) -> None:
         self._pending = ""
-        if self._long is None:
+        self._choose_view()
+        if self._is_tinted:
+            await self._tinted.draw(self._runs)
+        elif self._long is None:
             await self._markdown.update(self.source)
         else:
             self._long.update(as_content(self.source))
-        self._show_line()
+
+    def _choose_view(self) -> None:
+        self._tinted.display = self._is_tinted
+        (self._long or self._markdown).display = not self._is_tinted
 
     def say_sibling(self, place: tuple[int, int] | None) -> None:
         """Say which of several replies this is, as `2/3`."""
@@ -127,11 +159,12 @@ class Reply(Vertical):
 class Turn(Vertical):
     """One exchange on the screen: the person's message, the reply, and errors in words."""
 
-    def __init__(self, prompt: str) -> None:
+    def __init__(self, prompt: str, *, is_tinted: bool = False) -> None:
         super().__init__(classes="turn")
         self._prompt = prompt_content(prompt)
         self.reply: Reply | None = None
         self._errors: list[str] = []
+        self._is_tinted = is_tinted
 
     def compose(self) -> ComposeResult:
         """The person's message; the rest is added as it happens."""
@@ -158,9 +191,15 @@ class Turn(Vertical):
         """An empty reply in place of an earlier one and its errors."""
         self._errors.clear()
         await self.query(".reply, .error").remove()
-        self.reply = Reply()
+        self.reply = Reply(is_tinted=self._is_tinted)
         await self.mount(self.reply)
         return self.reply
+
+    def show_tint(self, *, is_on: bool) -> None:
+        """Tint what was drafted of this reply and those in its place, or stop that."""
+        self._is_tinted = is_on
+        if self.reply is not None:
+            self.reply.show_tint(is_on=is_on)
 
     async def add_error(self, text: str) -> None:
         """Say what went wrong."""

@@ -89,9 +89,11 @@ class Engine:
         for done in generate(session, plan, on_prefill):
             round_s = self._lap_s()
             self._observe(done, round_s, session)
-            said = reply.add(done.token_ids[:-1] if done.reason == "stop" else done.token_ids)
+            drafted, own = _said(done, reply)
+            said = Piece(drafted.text + own.text, drafted.thinking + own.thinking)
             answer += said.text
-            self._emit(self._round(id, done, said, round_s, self._committed_at_s - submitted_at_s))
+            elapsed_s = self._committed_at_s - submitted_at_s
+            self._emit(self._round(id, done, said, len(drafted.text), round_s, elapsed_s))
             if done.reason:
                 rest = reply.finish()
                 self._remember_reply(answer + rest.text, answer_ids, reply)
@@ -129,7 +131,9 @@ class Engine:
             load_s=load_s,
         )
 
-    def _round(self, id: int, done: Committed, said: Piece, round_s: float, elapsed_s: float) -> events.Round:
+    def _round(
+        self, id: int, done: Committed, said: Piece, drafted_characters: int, round_s: float, elapsed_s: float
+    ) -> events.Round:
         return events.Round(
             id=id,
             text=said.text,
@@ -142,6 +146,7 @@ class Engine:
             is_pipelined=done.is_pipelined,
             context_tokens=self._prefix.cache.frontier,
             memory_bytes=mx.get_active_memory(),
+            drafted_characters=drafted_characters,
         )
 
     def _finished(self, id: int, reason: events.FinishReason, rest: Piece, session: Session) -> events.Finished:
@@ -198,6 +203,12 @@ class Engine:
             prefix = PrefixCache(self._target)
             prefix.resume(prompt.ids)
             list(generate(Session(self._target, self._drafter, prefix), plan))
+
+
+def _said(done: Committed, reply: ReplyText) -> tuple[Piece, Piece]:
+    """What the drafted tokens of a round add to the reply, and what the target's own token adds."""
+    ids = done.token_ids[:-1] if done.reason == "stop" else done.token_ids
+    return reply.add(ids[: done.accepted]), reply.add(ids[done.accepted :])
 
 
 def _working_set_bytes() -> int | None:

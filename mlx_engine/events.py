@@ -164,6 +164,8 @@ class Round(msgspec.Struct, frozen=True, tag="round"):
     """What MLX holds now."""
     elapsed_s: float
     """From submit to this commit."""
+    drafted_characters: int = 0
+    """So much of the beginning of `text` was drafted; a character belongs to the token that completes it."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):

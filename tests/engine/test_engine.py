@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+from tokenizers import Tokenizer
 
 from mlx_engine import events
 from mlx_engine.errors import (
@@ -21,6 +22,7 @@ from mlx_engine.events import Generate, Message, SamplingOptions
 from mlx_engine.reply_text import TextStream
 from mlx_engine.stats import PlainPace, ReplyStats
 from mlx_engine.steering import ReplyControl
+from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.engine.rig import Rig, only, token_ids
 from tests.fakes.folders import write_pair
 
@@ -234,3 +236,16 @@ def test_a_drafter_of_another_variant_is_refused(pair: tuple[Path, Path]) -> Non
     other = Path(__file__).parents[1] / "golden" / "31b" / "assistant"
     with pytest.raises(PairMismatchError):
         Rig(pair[0], other)
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_rounds_say_how_much_of_their_text_was_drafted(length: int) -> None:
+    pocket = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
+    question = (Message("user", "How do I turn drafting off?"),)
+    rounds = only(events.Round, pocket.ask(Generate(7, question, draft_length=length, max_tokens=40)))
+    stream = TextStream(Tokenizer.from_file(str(TARGET_FOLDER / "tokenizer.json")))
+    for done in rounds:
+        drafted, own = stream.add(done.token_ids[: done.accepted]), stream.add(done.token_ids[done.accepted :])
+        assert done.drafted_characters == len(drafted)
+        assert done.text == drafted + own
+    assert any(done.drafted_characters for done in rounds) is bool(length)

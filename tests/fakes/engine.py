@@ -112,6 +112,7 @@ class FakeEngine:
         is_plain: bool = False,
         context_tokens: int = 3277,
         thinking: str = "",
+        drafted_characters: int = 0,
     ) -> None:
         """One round of the newest request."""
         self.emit(
@@ -123,6 +124,7 @@ class FakeEngine:
                 is_plain=is_plain,
                 context_tokens=context_tokens,
                 thinking=thinking,
+                drafted_characters=drafted_characters,
             )
         )
 
@@ -136,6 +138,7 @@ class FakeEngine:
         is_plain: bool = False,
         context_tokens: int = 3277,
         thinking: str = "",
+        drafted_characters: int = 0,
     ) -> Round:
         """One round, not sent."""
         if is_plain:
@@ -152,6 +155,7 @@ class FakeEngine:
             context_tokens=context_tokens,
             memory_bytes=17_300_000_000,
             elapsed_s=0.414,
+            drafted_characters=drafted_characters,
         )
 
     def finish(self, reason: FinishReason = "stop", text: str = "") -> None:

@@ -1,0 +1,36 @@
+"""Any window at any moment: nothing breaks, and what was there is there again afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.app.pilot import chat
+
+SIZES = ((20, 5), (1, 1), (200, 1), (2, 30), (120, 36), (80, 24))
+TEXT = "word\n\n```\nx = 1\n```\n\n"
+
+
+@pytest.mark.parametrize("key", ["f1", "f5"])
+async def test_the_window_changes_in_the_middle_of_everything(key: str) -> None:
+    async with chat() as story:
+        await story.send("A question\nof two lines")
+        await story.pilot.press(key)
+        story.engine.begin()
+        for size in SIZES:
+            await story.pilot.resize_terminal(*size)
+            story.engine.say(TEXT)
+            await story.pilot.pause()
+            assert story.screen().count("\n") == size[1] - 1
+        story.engine.finish()
+        await story.pilot.press("f5" if key == "f5" else "escape")
+        await story.until(lambda: story.state == "ready")
+        await story.until_seen("word")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (20, 5)])
+async def test_a_window_that_small_from_the_start(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.exchange("Hi", "Some *words* that are longer than the window is wide.")
+        await story.pilot.press("f5")
+        await story.pilot.resize_terminal(80, 24)
+        await story.until_seen("longer than the window")
