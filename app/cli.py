@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from app import chats_command, doctor, models_command, places
+from app import bench_command, chats_command, doctor, models_command, places
 from app.chat_options import ChatOptions
 from app.pair_choice import Drafting, PairChoice, choose_pair
 from app.store.chat_store import ChatStore
@@ -88,6 +88,12 @@ def _run(options: argparse.Namespace) -> int:
     )
 
 
+def _bench(options: argparse.Namespace) -> int:
+    return bench_command.run(
+        options, lambda options: choose_pair(options.model, _drafting(options)), _chat_options
+    )
+
+
 def _paths(options: argparse.Namespace) -> int:
     kept = {
         "pocket": pocket.TARGET_FOLDER.parent,
@@ -95,6 +101,7 @@ def _paths(options: argparse.Namespace) -> int:
         "own catalog": places.own_catalog(),
         "chats": places.chats_database(),
         "estimates": places.estimates_folder(),
+        "bench": places.bench_folder(),
         "engine log": places.engine_log(),
         "crash log": places.app_log(),
     }
@@ -153,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     for command, action in ((chat, _chat), (run, _run)):
         _add_generation_options(command)
         command.set_defaults(command=action)
+    bench = bench_command.add_parser(commands)
+    _add_generation_options(bench)
+    bench.set_defaults(command=_bench, draft=None)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
     doctor.add_parser(commands)

@@ -46,6 +46,11 @@ def estimates_folder() -> Path:
     return state_folder() / "estimates"
 
 
+def bench_folder() -> Path:
+    """What `slipstream bench` measured, a file per run, by machine and pair."""
+    return data_folder() / "bench"
+
+
 def _folder(name: str, variable: str, usual: str) -> Path:
     home = os.environ.get("SLIPSTREAM_HOME")
     if home:

@@ -1,0 +1,128 @@
+"""One request at a time on a loaded pair: what came back, in numbers. Knows nothing of plans."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.bench.energy import EnergyMeter
+from mlx_engine import events
+from mlx_engine.client import EngineHandle
+from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
+from mlx_engine.stats import PlainPace, ReplyStats
+
+
+class Clock(Protocol):
+    """Time, for those who wait for it or keep to it."""
+
+    def now_s(self) -> float:
+        """Seconds since some moment."""
+        ...
+
+    def sleep_s(self, seconds: float) -> None:
+        """Let time pass."""
+        ...
+
+
+class SystemClock:
+    """The machine's."""
+
+    def now_s(self) -> float:
+        """See Clock."""
+        return time.monotonic()
+
+    def sleep_s(self, seconds: float) -> None:
+        """See Clock."""
+        time.sleep(seconds)
+
+
+@dataclass(slots=True)
+class Stop:
+    """Set from a signal handler; everybody who goes on looks at it."""
+
+    is_wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One reply's figures and tokens."""
+
+    stats: ReplyStats
+    token_ids: tuple[int, ...]
+    started: events.Started
+    finished: events.Finished
+    energy_j: float | None
+
+
+class Asker:
+    """The engine, for one caller that waits for every answer."""
+
+    def __init__(self, engine: EngineHandle, stop: Stop, meter: EnergyMeter) -> None:
+        self._engine, self._stop, self._meter = engine, stop, meter
+        self._inbox: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
+        self._next_id = 1
+        self.notices: list[str] = []
+        """What the engine had to say besides."""
+
+    def load(self) -> events.Ready:
+        """Start and wait until the pair is loaded and warm. Raises SlipstreamError."""
+        self._engine.on_event = self._inbox.put
+        self._engine.start()
+        while True:
+            event = self._next_event()
+            if isinstance(event, events.Ready):
+                return event
+
+    def ask(
+        self,
+        messages: tuple[events.Message, ...],
+        sampling: events.SamplingOptions,
+        setting: events.DraftSetting,
+        max_tokens: int,
+        is_thinking: bool = False,
+    ) -> Answer:
+        """The reply; with `finished.reason` cancelled if a stop was wanted.
+
+        Every round is made at the setting: none is spent on measuring the plain pace. Raises RequestError for
+        this request, EngineDiedError.
+        """
+        request = events.Generate(
+            self._next_id, messages, sampling, setting, max_tokens, is_thinking, measures_plain=False
+        )
+        self._next_id += 1
+        stats = ReplyStats(PlainPace())
+        token_ids: list[int] = []
+        started: events.Started | None = None
+        is_cancelled = False
+        before_j = self._meter.read_j()
+        self._engine.generate(request)
+        while True:
+            event = self._next_event()
+            if self._stop.is_wanted and not is_cancelled:
+                self._engine.cancel()
+                is_cancelled = True
+            match event:
+                case events.Started():
+                    started = event
+                case events.Round():
+                    stats.add(event)
+                    token_ids += event.token_ids
+                case events.Finished():
+                    assert started
+                    used_j = self._meter.used_j(before_j)
+                    return Answer(stats, tuple(token_ids), started, event, used_j)
+
+    def _next_event(self) -> events.Event:
+        event = self._inbox.get()
+        match event:
+            case events.Failed(id=None, message=message):
+                raise SlipstreamError(message)
+            case events.Failed(message=message):
+                raise RequestError(message)
+            case events.Died(message=message):
+                raise EngineDiedError(message)
+            case events.Notice(message=message):
+                self.notices.append(message)
+        return event

@@ -1,0 +1,145 @@
+"""Two runs side by side: what changed, and whether that is more than noise.
+
+Blocks of the same prompt are paired in their order, so that what differs from prompt to prompt is on both sides. A
+change is more than noise if the 95% interval of the median ratio leaves 1 out, which takes six pairs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from app.bench import history
+from app.bench.results import EVERY_KIND, Context, Mode, Reply, Results
+from app.bench.rows import block_ratios
+from app.bench.statistics import FEWEST_VALUES, Estimate, estimate
+
+Key = tuple[Mode, Context, str, str]
+WORDS = {True: "more than noise", False: "no more than noise", None: "too little to tell"}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """How one figure changed: a ratio, second over first."""
+
+    mode: Mode
+    context: Context
+    kind: str
+    setting: str
+    figure: str
+    """`speedup`, or `tokens/s`, which also changes with whatever else the machine does."""
+    ratio: Estimate
+    is_real: bool | None
+    """More than noise; None: too few pairs to say."""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """All there is to say of two runs."""
+
+    differences: tuple[str, ...]
+    """What was not the same about the runs themselves."""
+    changes: tuple[Change, ...]
+
+
+def compare(first: Results, second: Results) -> Comparison:
+    """What changed from the first to the second."""
+    changes = []
+    for figure, values in (("speedup", _speedups), ("tokens/s", _paces)):
+        before, after = values(first.replies), values(second.replies)
+        pairs: dict[Key, list[float]] = defaultdict(list)
+        for (mode, context, kind, setting, prompt), olds in before.items():
+            for old, new in zip(olds, after.get((mode, context, kind, setting, prompt), [])):
+                for name in (kind, EVERY_KIND):
+                    pairs[mode, context, name, setting].append(new / old)
+        for (mode, context, kind, setting), ratios in pairs.items():
+            ratio = estimate(ratios)
+            assert ratio
+            is_real = ratio.excludes(1.0) if ratio.count >= FEWEST_VALUES else None
+            changes.append(Change(mode, context, kind, setting, figure, ratio, is_real))
+    return Comparison(_differences(first, second), tuple(changes))
+
+
+def as_text(comparison: Comparison, names: tuple[str, str]) -> str:
+    """For the terminal."""
+    lines = [f"From {names[0]}", f"to   {names[1]}"]
+    lines += [f"Not the same: {difference}." for difference in comparison.differences]
+    if not comparison.changes:
+        return "\n".join([*lines, "", "They have no prompt and setting in common: nothing to compare."]) + "\n"
+    for figure in ("speedup", "tokens/s"):
+        chosen = [change for change in comparison.changes if change.figure == figure]
+        note = " (of the machine as it was: not interleaved between the runs)" if figure == "tokens/s" else ""
+        for mode, context in dict.fromkeys((change.mode, change.context) for change in chosen):
+            lines += ["", f"Change of {figure}, {mode}, {context} context{note}", ""]
+            lines += [
+                _line(change)
+                for change in chosen
+                if (change.mode, change.context, change.kind) == (mode, context, EVERY_KIND)
+            ]
+    real = [change for change in comparison.changes if change.figure == "speedup" and change.is_real]
+    for change in real:
+        if change.kind != EVERY_KIND:
+            lines.append(f"{change.kind}, {_line(change).strip()}")
+    return "\n".join([*lines, "", _verdict(comparison)]) + "\n"
+
+
+def _verdict(comparison: Comparison) -> str:
+    speedups = [
+        change for change in comparison.changes if change.figure == "speedup" and change.kind == EVERY_KIND
+    ]
+    real = [change for change in speedups if change.is_real]
+    if all(change.is_real is None for change in speedups):
+        return f"Too little was measured to tell a change from noise: {FEWEST_VALUES} blocks in common are needed."
+    if not real:
+        return "No speedup changed by more than noise."
+    listed = ", ".join(f"draft {change.setting} {change.ratio.median - 1:+.1%}" for change in real)
+    return f"Speedups that changed by more than noise: {listed}."
+
+
+def _line(change: Change) -> str:
+    ratio = change.ratio
+    spread = f"({ratio.low - 1:+.1%} to {ratio.high - 1:+.1%})"
+    return f"{'draft ' + change.setting:>11} {ratio.median - 1:+7.1%}  {spread}  {WORDS[change.is_real]}"
+
+
+def _speedups(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
+    by_prompt: dict[tuple[Mode, Context, str, str, str], list[float]] = {}
+    for prompt in dict.fromkeys(reply.prompt for reply in replies):
+        ratios = block_ratios([reply for reply in replies if reply.prompt == prompt])
+        for (mode, context, kind, setting), values in ratios.items():
+            if kind != EVERY_KIND:
+                by_prompt[mode, context, kind, setting, prompt] = values
+    return by_prompt
+
+
+def _paces(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
+    """Tokens per second: one figure for each block, the mean of its turns."""
+    turns: dict[tuple[Mode, Context, str, str, str], dict[int, list[Reply]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for reply in replies:
+        if reply.decode_s > 0:
+            key = (reply.mode, reply.context, reply.kind, reply.setting, reply.prompt)
+            turns[key][reply.block].append(reply)
+    return {
+        key: [
+            sum(each.tokens for each in block) / sum(each.decode_s for each in block) for block in blocks.values()
+        ]
+        for key, blocks in turns.items()
+    }
+
+
+def _differences(first: Results, second: Results) -> tuple[str, ...]:
+    facts: dict[str, Callable[[Results], str]] = {
+        "the pair": history.pair_name,
+        "the machine": history.machine_name,
+        "preloaded libraries": lambda results: results.machine.preloaded or "none",
+        "slipstream": lambda results: results.app_version,
+        "MLX": lambda results: results.machine.versions.get("mlx", "none"),
+        "the prompts": lambda results: f"{results.method.prompts}{', pocket' if results.pair.is_pocket else ''}",
+        "the longest reply": lambda results: f"{results.method.max_tokens} tokens",
+        "the sampling": lambda results: results.method.rule,
+    }
+    return tuple(
+        f"{name} ({fact(first)} / {fact(second)})" for name, fact in facts.items() if fact(first) != fact(second)
+    )

@@ -1,0 +1,131 @@
+"""Results on disk: a file per run, by machine and pair; never one over another, and never half a one."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from app.bench.results import FORMAT, VERSION, Results
+from mlx_engine.errors import SlipstreamError
+
+MOST_BYTES = 256 << 20
+
+
+class _Head(msgspec.Struct):
+    format: str
+    version: int
+
+
+def encode(results: Results) -> bytes:
+    """As JSON, for programs and for `--compare`."""
+    return msgspec.json.encode(results) + b"\n"
+
+
+def decode(data: bytes, where: str) -> Results:
+    """Raises SlipstreamError if that is no results file of this version, saying what it is."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+    except (msgspec.DecodeError, ValueError):
+        head = None
+    if head is None or head.format != FORMAT:
+        raise SlipstreamError(f"{where} is no results file of `slipstream bench`.")
+    if head.version != VERSION:
+        age = "a newer" if head.version > VERSION else "an older"
+        raise SlipstreamError(
+            f"{where} was written by {age} Slipstream: its format is version {head.version}, this one reads "
+            f"{VERSION}. Measure again, or use that version to compare."
+        )
+    try:
+        return msgspec.json.decode(data, type=Results)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise SlipstreamError(f"{where} is damaged: {error}.") from None
+
+
+def read_results(path: Path) -> Results:
+    """Raises SlipstreamError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise SlipstreamError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(data) > MOST_BYTES:
+        raise SlipstreamError(f"{path} is no results file of `slipstream bench`: it is too large.")
+    return decode(data, str(path))
+
+
+class Record:
+    """The file of one run. Written again after every block, so that nothing is lost with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def begin(cls, folder: Path, results: Results) -> Record:
+        """A new file for a run that begins. Raises SlipstreamError if none can be written."""
+        place = folder / slug(machine_name(results)) / slug(pair_name(results))
+        stem = re.sub(r"[^\dT-]", "-", results.begun_at[:19])
+        try:
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path = _new_file(place, stem)
+        except OSError as error:
+            raise SlipstreamError(f"{place}: results cannot be kept there: {error.strerror}.") from None
+        record = cls(path)
+        record.write(results)
+        return record
+
+    def write(self, results: Results) -> None:
+        """Put the newest state in place of the one before. Raises SlipstreamError."""
+        unfinished = self.path.with_suffix(".part")
+        try:
+            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(encode(results))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, self.path)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise SlipstreamError(f"{self.path} cannot be written: {error.strerror}.") from None
+
+    def forget(self) -> None:
+        """Take the file of a run away in which nothing was measured."""
+        with suppress(OSError):
+            self.path.unlink()
+
+    def before(self) -> Path | None:
+        """The run of the same pair on the same machine before this one."""
+        earlier = sorted(path for path in self.path.parent.glob("*.json") if path.name < self.path.name)
+        return earlier[-1] if earlier else None
+
+
+def machine_name(results: Results) -> str:
+    """What tells one machine from another in the history."""
+    machine = results.machine
+    return f"{machine.chip} {machine.cores} cores {machine.memory_bytes / 1e9:.0f} GB"
+
+
+def pair_name(results: Results) -> str:
+    """What tells one pair from another."""
+    bits = f" {results.pair.drafter_bits}-bit" if results.pair.drafter_bits else ""
+    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}"
+
+
+def slug(name: str) -> str:
+    """A name as a folder's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "unnamed"
+
+
+def _new_file(folder: Path, stem: str) -> Path:
+    number = 1
+    while True:
+        path = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            number += 1
+            continue
+        return path

@@ -1,0 +1,185 @@
+"""One run from end to end: load, measure, keep, show. The command line is read elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from app.bench import report
+from app.bench.asking import Asker, Clock, Stop, SystemClock
+from app.bench.energy import RaplMeter
+from app.bench.history import Record
+from app.bench.live import LiveTable
+from app.bench.machine_state import machine_facts, machine_state
+from app.bench.outputs import Outputs
+from app.bench.plan import Plan
+from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
+from app.bench.rows import make_rows
+from app.bench.runner import Measured, Progress, Runner
+from app.pair_choice import PairChoice
+from app.sanitise import sanitise, sanitise_line
+from mlx_engine.client import EngineHandle
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import LOOKUP, Load, Ready
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done."""
+
+    pair: PairChoice
+    plan: Plan
+    method: Method
+    outputs: Outputs
+    folder: Path
+    """Of the history."""
+
+
+def load_of(pair: PairChoice) -> Load:
+    """The pair as the bench loads it: without a drafter at least with lookup, and `auto` knowing nothing yet."""
+    # What a run learned must neither help the next one nor change what the chat has learned.
+    return msgspec.structs.replace(pair.load, drafter=pair.load.drafter or LOOKUP, estimates_folder=None)
+
+
+def measure(job: Job, engine: EngineHandle, clock: Clock | None = None) -> int:
+    """Run it; the exit code. Raises SlipstreamError if there is nothing to show."""
+    clock = clock or SystemClock()
+    stop = Stop()
+    asker = Asker(engine, stop, RaplMeter())
+    try:
+        ready = asker.load()
+        run = _Run(job, ready, clock, asker)
+        with _stopping(stop):
+            run.measure(Runner(asker, ready, job.plan, clock, stop))
+    finally:
+        engine.close()
+    return run.finish()
+
+
+class _Run:
+    """The results while they grow."""
+
+    def __init__(self, job: Job, ready: Ready, clock: Clock, asker: Asker) -> None:
+        self._job, self._clock, self._asker = job, clock, asker
+        self._begun_at_s = clock.now_s()
+        self._results = _empty(job, ready)
+        self._record = Record.begin(job.folder, self._results)
+        wants_live = sys.stdout.isatty() and not job.outputs.takes_standard_output
+        self._live = LiveTable(sys.stdout if wants_live else None, job.plan.settings)
+
+    def measure(self, runner: Runner) -> None:
+        """Measure, keeping what there is behind every block."""
+        try:
+            runner.run(self._show, self._keep)
+        except KeyboardInterrupt:  # the second ctrl+c: not even to the end of the round
+            runner.measured.ended = "interrupted"
+            self._keep(runner.measured)
+        finally:
+            self._live.clear()
+
+    def finish(self) -> int:
+        """Show and write what there is; the exit code."""
+        results, record = self._results, self._record
+        if not results.replies:
+            record.forget()
+            if results.ended == "interrupted":
+                _say("interrupted before anything was measured.")
+                return INTERRUPTED
+            if results.ended == "time":
+                raise SlipstreamError("The time was up before one reply was measured: give it more --minutes.")
+            raise SlipstreamError(" ".join(["Nothing could be measured.", *results.notes]))
+        if not self._job.outputs.takes_standard_output:
+            print(sanitise(report.wrapped(report.as_text(results))))
+        written = self._job.outputs.write(results)
+        _say(f"{report.ENDINGS[results.ended]}. Kept in {', '.join([*written, str(record.path)])}")
+        before = record.before()
+        if before:
+            _say(f"the run before: slipstream bench --compare {before} {record.path}")
+        return EXIT_CODES.get(results.ended, OK)
+
+    def _show(self, progress: Progress, measured: Measured) -> None:
+        self._live.draw(progress, measured)
+
+    def _keep(self, measured: Measured) -> None:
+        self._results = msgspec.structs.replace(
+            self._results,
+            took_s=self._clock.now_s() - self._begun_at_s,
+            ended=measured.ended,
+            after=machine_state(),
+            first_tokens=tuple(measured.first_tokens),
+            replies=tuple(measured.replies),
+            rows=make_rows(measured.replies, self._job.plan.settings),
+            notes=(*_notes(self._job), *map(sanitise_line, self._asker.notices), *measured.notes),
+        )
+        try:
+            self._record.write(self._results)
+        except SlipstreamError as error:
+            if str(error) not in measured.notes:
+                measured.notes.append(str(error))
+
+
+def _empty(job: Job, ready: Ready) -> Results:
+    return Results(
+        format=FORMAT,
+        version=VERSION,
+        app_version=version("slipstream"),
+        begun_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+        took_s=0.0,
+        ended="running",
+        pair=PairFacts(
+            title=job.pair.title,
+            target=ready.target,
+            drafter=ready.drafter,
+            drafter_bits=job.pair.load.drafter_bits,
+            precision=ready.precision,
+            context_tokens=ready.context_tokens,
+            is_pocket=job.pair.is_pocket,
+        ),
+        machine=machine_facts(),
+        before=machine_state(),
+        after=None,
+        method=job.method,
+        first_tokens=(),
+        replies=(),
+        rows=(),
+        notes=_notes(job),
+    )
+
+
+def _notes(job: Job) -> tuple[str, ...]:
+    notes = [job.pair.notice] if job.pair.notice else []
+    if job.pair.load.drafter in (None, LOOKUP):
+        notes.append("no drafter model: measured are off and prompt lookup, which drafts from the text itself")
+    return tuple(map(sanitise_line, notes))
+
+
+@contextmanager
+def _stopping(stop: Stop) -> Iterator[None]:
+    """First ctrl+c: stop at the next round and keep what there is. Second: end at once."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if stop.is_wanted:
+            raise KeyboardInterrupt
+        stop.is_wanted = True
+
+    was = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, was)
+
+
+def _say(words: str) -> None:
+    print(f"slipstream: {sanitise_line(words)}", file=sys.stderr)

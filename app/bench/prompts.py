@@ -1,0 +1,114 @@
+"""What is asked: the prompts in the box, a person's own file of them, or what was asked in stored chats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import yaml
+
+from app.store.chat_store import ChatStore
+from app.store.records import StoredMessage
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import Message
+
+Kind = Literal["chat", "code", "prose", "enumeration", "json", "own", "stored"]
+"""own: of a person's file; stored: of their chats."""
+BUNDLED_KINDS: tuple[Kind, ...] = ("chat", "code", "prose", "enumeration", "json")
+DATA_FOLDER = Path(__file__).with_name("data")
+MOST_BYTES = 1 << 20
+MOST_PROMPTS = 200
+STORED_PROMPTS = 12
+"""Of stored chats, the prompts asked last: enough for an interval, few enough to repeat them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPrompt:
+    """One conversation to be answered."""
+
+    name: str
+    """Its kind and place, such as `code-2`. Results name prompts by it and never hold their text."""
+    kind: Kind
+    messages: tuple[Message, ...]
+
+
+def bundled_prompts(is_pocket: bool, kinds: Sequence[str] = BUNDLED_KINDS) -> list[BenchPrompt]:
+    """The prompts in the box: those the pocket pair can answer, or those for Gemma."""
+    file = DATA_FOLDER / ("pocket.yaml" if is_pocket else "prompts.yaml")
+    texts = msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), dict[Kind, list[str]])
+    return [prompt for kind in BUNDLED_KINDS if kind in kinds for prompt in _numbered(kind, texts[kind])]
+
+
+def read_prompts(path: Path) -> list[BenchPrompt]:
+    """A person's own prompts. Raises SlipstreamError, saying what is wrong with the file.
+
+    One a line; or, where the file has blank lines, one a paragraph; or a JSON list of strings.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise SlipstreamError(f"--prompts {path}: there is no such file.") from None
+    except OSError as error:
+        raise SlipstreamError(f"--prompts {path} cannot be read: {error.strerror}.") from None
+    if len(data) > MOST_BYTES:
+        raise SlipstreamError(
+            f"--prompts {path} is larger than {MOST_BYTES >> 20} MiB. Keep the prompts you mean."
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SlipstreamError(f"--prompts {path} is not UTF-8 (byte {error.start}). Convert it first.") from None
+    prompts = [prompt for prompt in map(str.strip, parse_prompts(text, str(path))) if prompt]
+    if not prompts:
+        raise SlipstreamError(f"--prompts {path} is empty: write one prompt a line.")
+    if len(prompts) > MOST_PROMPTS:
+        raise SlipstreamError(f"--prompts {path} has {len(prompts)} prompts: {MOST_PROMPTS} are the most.")
+    return _numbered("own", prompts)
+
+
+def parse_prompts(text: str, where: str) -> list[str]:
+    """The prompts in a text, as `read_prompts` says. Raises SlipstreamError."""
+    if text.lstrip().startswith("["):
+        try:
+            return msgspec.json.decode(text, type=list[str])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise SlipstreamError(
+                f"--prompts {where} begins with [ and is no JSON list of strings: {error}."
+            ) from None
+    lines = [line.strip() for line in text.strip().split("\n")]
+    if all(lines):
+        return lines
+    return "\n".join(lines).split("\n\n")
+
+
+def stored_prompts(store: ChatStore, most: int = STORED_PROMPTS) -> list[BenchPrompt]:
+    """What was asked last in stored chats, each with the conversation before it. Raises SlipstreamError."""
+    prompts: list[BenchPrompt] = []
+    for chat in store.list_chats(limit=most):
+        path = store.path(chat.id)
+        asked = [place for place, message in enumerate(path) if message.role == "user" and message.text.strip()]
+        for place in reversed(asked):
+            name = f"stored-{chat.id}.{path[place].id}"
+            prompts.append(BenchPrompt(name, "stored", _conversation(path[: place + 1])))
+    if not prompts:
+        raise SlipstreamError("--chats: there are no stored chats yet to replay. `slipstream` begins one.")
+    return prompts[:most]
+
+
+def _conversation(path: Sequence[StoredMessage]) -> tuple[Message, ...]:
+    """What the engine is told: a prompt that was never answered is left out, as its turn is."""
+    return tuple(
+        Message(message.role, message.text)
+        for message, after in zip(path, [*path[1:], None])
+        if message.text.strip() and (after is None or message.role != after.role)
+    )
+
+
+def _numbered(kind: Kind, texts: Sequence[str]) -> list[BenchPrompt]:
+    return [
+        BenchPrompt(f"{kind}-{number}", kind, (Message("user", text),)) for number, text in enumerate(texts, 1)
+    ]

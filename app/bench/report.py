@@ -1,0 +1,135 @@
+"""The whole result as text: for the terminal, and as Markdown to be published."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from app.bench import table
+from app.bench.advice import advise
+from app.bench.machine_state import in_words
+from app.bench.results import PairFacts, Results, Row
+from app.figures import UNKNOWN, per_round, percent, size, speed
+from app.sanitise import sanitise_line
+from models.folders import DRAFTER_NAMES
+
+WIDTH = 80
+ENDINGS = {
+    "tight": "every interval is within 5% of its median",
+    "passes": "all passes were made",
+    "time": "the time was up",
+    "interrupted": "interrupted: what was measured until then",
+    "failed": "ended early by an error: what was measured until then",
+    "running": "not ended: what was measured until then",
+}
+
+
+def as_text(results: Results) -> str:
+    """For a terminal of 80 columns."""
+    lines = [sanitise_line(line) for line in _head(results)]
+    for mode, context in table.subjects(results.rows):
+        lines += ["", f"{mode.capitalize()}, {context} context, all kinds of prompts", ""]
+        lines += table.main_table(results.rows, mode, context)
+        lines += ["", *table.bars(results.rows, mode, context)]
+        lines += ["", "Speedup by kind of prompt", ""]
+        lines += table.kind_table(results.rows, mode, context, results.method.settings)
+    lines += ["", "Time to the first token, nothing kept of the prompt", ""]
+    lines += table.first_token_lines(results.first_tokens)
+    lines += ["", *_foot(results)]
+    return "\n".join(lines) + "\n"
+
+
+def as_markdown(results: Results) -> str:
+    """The same as Markdown tables."""
+    lines = _head(results)
+    lines = [" ".join([lines[0] + ".", *(f"{line}." for line in lines[1:])])]
+    for mode, context in table.subjects(results.rows):
+        lines += ["", f"**{mode.capitalize()}, {context} context, all kinds of prompts**", ""]
+        lines += _markdown_table(results.rows, mode, context)
+        lines += ["", "Speedup by kind of prompt:", ""]
+        lines += _markdown_kinds(results, mode, context)
+    times = "; ".join(
+        line.strip() for line in map(" ".join, map(str.split, table.first_token_lines(results.first_tokens)))
+    )
+    lines += ["", f"Time to the first token, nothing kept of the prompt: {times}."]
+    for line in _foot(results):
+        lines += ["", line]
+    return "\n".join(lines) + "\n"
+
+
+def _head(results: Results) -> list[str]:
+    pair, machine, method = results.pair, results.machine, results.method
+    preloaded = f", {machine.preloaded} preloaded" if machine.preloaded else ""
+    versions = " ".join(f"{name} {number}" for name, number in machine.versions.items())
+    blocks = len({reply.block for reply in results.replies})
+    return [
+        f"slipstream bench: {pair_words(pair)}",
+        f"{machine.chip}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, {machine.system}{preloaded}",
+        f"slipstream {results.app_version}, {versions}",
+        f"{len(results.replies)} replies of at most {method.max_tokens} tokens in {blocks} interleaved blocks, "
+        f"{results.took_s / 60:.1f} min",
+    ]
+
+
+def pair_words(pair: PairFacts) -> str:
+    """What was measured, such as `e4b (4-bit) with gemma-4-E4B-it-assistant`."""
+    target = f"{pair.title} ({pair.precision}{', not Gemma' if pair.is_pocket else ''})"
+    own = "its own drafter" if pair.drafter in DRAFTER_NAMES else pair.drafter
+    return f"{target} with {own}"
+
+
+def _foot(results: Results) -> list[str]:
+    states = [f"Before: {in_words(results.before)}."]
+    if results.after:
+        states.append(f"After: {in_words(results.after)}.")
+    lines = [
+        "Medians with 95% intervals by rank; speedup is the ratio within a block, in which every setting runs "
+        f"there and back. {ENDINGS[results.ended].capitalize()}.",
+        " ".join(states),
+    ]
+    lines += [f"Note: {sanitise_line(note)}" for note in results.notes]
+    lines += [f"Not identical: {line}." for line in table.differences(results.rows)]
+    return [*lines, advise(results)]
+
+
+def wrapped(text: str) -> str:
+    """Long lines broken at words for the terminal; tables never are that long."""
+    lines = (
+        textwrap.wrap(line, WIDTH, break_on_hyphens=False) if len(line) > WIDTH else [line]
+        for line in text.split("\n")
+    )
+    return "\n".join(part for each in lines for part in each)
+
+
+def _markdown_table(rows: Sequence[Row], mode: str, context: str) -> list[str]:
+    names = (
+        "draft",
+        "ms/token",
+        "tokens/s",
+        "acceptance",
+        "tokens per round",
+        "speedup",
+        "identical",
+        "J/token",
+        "peak memory",
+    )
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in rows:
+        if (row.mode, row.context, row.kind) == (mode, context, "all"):
+            latency = f"{row.ms_per_token.median:.2f}" if row.ms_per_token else UNKNOWN
+            energy = UNKNOWN if row.energy_j_per_token is None else f"{row.energy_j_per_token:.2f}"
+            cells = (
+                row.setting, latency, speed(row.tokens_per_s), percent(row.acceptance),
+                per_round(row.tokens_per_round), table.speedup_words(row), table.identical(row), energy,
+                size(row.peak_memory_bytes),
+            )  # fmt: skip
+            lines.append("| " + " | ".join(cell.strip() for cell in cells) + " |")
+    return lines
+
+
+def _markdown_kinds(results: Results, mode: str, context: str) -> list[str]:
+    lines = table.kind_table(results.rows, mode, context, results.method.settings)  # type: ignore[arg-type]
+    cells = [["", *lines[0].split()], *(line.split() for line in lines[1:])]
+    return ["| " + " | ".join(cells[0]) + " |", "|" + "---|" * len(cells[0])] + [
+        "| " + " | ".join(row) + " |" for row in cells[1:]
+    ]

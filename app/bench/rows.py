@@ -1,0 +1,122 @@
+"""From replies to the rows of the table. All arithmetic about speed in the bench is here.
+
+Speedup is a ratio within one block, in which every setting has its turn there and back again: whatever makes the
+machine slower during the block has slowed both sides of the ratio alike.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, Reply, Row
+from app.bench.statistics import Estimate, estimate
+
+TURNS = 2
+"""Of every setting in a complete block."""
+Key = tuple[Mode, Context, str, str]
+"""Mode, context, kind, setting."""
+
+
+def make_rows(replies: Sequence[Reply], settings: Sequence[str]) -> tuple[Row, ...]:
+    """A row for every setting of every kind that was measured, and, behind them, for all kinds together."""
+    groups: dict[Key, list[Reply]] = defaultdict(list)
+    for reply in replies:
+        for kind in (reply.kind, EVERY_KIND):
+            groups[reply.mode, reply.context, kind, reply.setting].append(reply)
+    ratios = block_ratios(replies)
+    subjects = dict.fromkeys((mode, context, kind) for mode, context, kind, _ in groups)
+    ordered = sorted(subjects, key=lambda subject: subject[2] == EVERY_KIND)
+    return tuple(
+        _row((*subject, setting), groups[(*subject, setting)], ratios)
+        for subject in ordered
+        for setting in settings
+        if (*subject, setting) in groups
+    )
+
+
+def block_ratios(replies: Iterable[Reply]) -> dict[Key, list[float]]:
+    """Speedups by kind and setting, one for every complete block, in their order."""
+    blocks: dict[int, list[Reply]] = defaultdict(list)
+    for reply in replies:
+        blocks[reply.block].append(reply)
+    ratios: dict[Key, list[float]] = defaultdict(list)
+    for block in blocks.values():
+        paces = _paces(block)
+        plain = paces.pop(OFF, None)
+        for setting, pace in paces.items() if plain else ():
+            for kind in (block[0].kind, EVERY_KIND):
+                ratios[block[0].mode, block[0].context, kind, setting].append(plain / pace)  # type: ignore[operator]
+    return ratios
+
+
+def first_token_times(firsts: Iterable[FirstToken]) -> dict[Context, tuple[int, Estimate]]:
+    """By context: the usual number of prompt tokens, and seconds to the first token of the reply."""
+    cold: dict[Context, list[FirstToken]] = defaultdict(list)
+    for first in firsts:
+        if first.cached_tokens < first.prompt_tokens / 2:
+            cold[first.context].append(first)
+    times = {}
+    for context, each in cold.items():
+        tokens = estimate([first.prompt_tokens for first in each])
+        ttft = estimate([first.ttft_s for first in each])
+        assert tokens
+        assert ttft
+        times[context] = (round(tokens.median), ttft)
+    return times
+
+
+def find_row(rows: Iterable[Row], mode: Mode, context: Context, kind: str, setting: str) -> Row | None:
+    """The one row of that kind and setting; None if it was not measured."""
+    wanted = (mode, context, kind, setting)
+    return next((row for row in rows if (row.mode, row.context, row.kind, row.setting) == wanted), None)
+
+
+def _paces(block: Sequence[Reply]) -> dict[str, float]:
+    """Seconds per token of the settings that have had all their turns."""
+    turns: dict[str, list[Reply]] = defaultdict(list)
+    for reply in block:
+        turns[reply.setting].append(reply)
+    return {
+        setting: sum(reply.decode_s for reply in each) / sum(reply.tokens for reply in each)
+        for setting, each in turns.items()
+        if len(each) == TURNS and all(reply.tokens and reply.decode_s > 0 for reply in each)
+    }
+
+
+def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> Row:
+    mode, context, kind, setting = key
+    latency = estimate([reply.decode_s / reply.tokens * 1000 for reply in replies if reply.tokens])
+    compared = [reply for reply in replies if reply.is_same is not None]
+    differing = [reply for reply in compared if not reply.is_same]
+    tokens = sum(reply.tokens for reply in replies)
+    drafted = sum(reply.drafted for reply in replies)
+    passes = sum(reply.target_passes for reply in replies)
+    return Row(
+        mode=mode,
+        context=context,
+        kind=kind,
+        setting=setting,
+        replies=len(replies),
+        ms_per_token=latency,
+        tokens_per_s=1000 / latency.median if latency and latency.median > 0 else None,
+        acceptance=sum(reply.accepted for reply in replies) / drafted if drafted else None,
+        tokens_per_round=tokens / passes if passes else None,
+        speedup=estimate(ratios.get(key, [])),
+        compared=len(compared),
+        same=len(compared) - len(differing),
+        first_difference=_first_difference(differing),
+        energy_j_per_token=_energy(replies),
+        peak_memory_bytes=max((reply.peak_memory_bytes for reply in replies), default=None),
+    )
+
+
+def _first_difference(differing: Sequence[Reply]) -> str | None:
+    first = min(differing, key=lambda reply: reply.differs_at or 0, default=None)
+    return f"token {(first.differs_at or 0) + 1} of {first.prompt}" if first else None
+
+
+def _energy(replies: Sequence[Reply]) -> float | None:
+    metered = [(reply.energy_j, reply.tokens) for reply in replies if reply.energy_j is not None]
+    tokens = sum(count for _, count in metered)
+    return sum(energy_j for energy_j, _ in metered) / tokens if tokens else None

@@ -1,0 +1,37 @@
+"""The rows as CSV: one line for every setting of every kind, for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from app.bench.results import Results
+from app.bench.statistics import Estimate
+
+COLUMNS = (
+    "mode", "context", "kind", "draft", "replies", "ms_per_token", "ms_per_token_low", "ms_per_token_high",
+    "tokens_per_s", "acceptance", "tokens_per_round", "speedup", "speedup_low", "speedup_high", "speedup_blocks",
+    "compared", "identical", "first_difference", "energy_j_per_token", "peak_memory_bytes",
+)  # fmt: skip
+
+
+def as_csv(results: Results) -> str:
+    """With a header line; what is unknown is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in results.rows:
+        latency, speedup = _three(row.ms_per_token), _three(row.speedup)
+        blocks = row.speedup.count if row.speedup else 0
+        writer.writerow(
+            [
+                row.mode, row.context, row.kind, row.setting, row.replies, *latency, row.tokens_per_s,
+                row.acceptance, row.tokens_per_round, *speedup, blocks, row.compared, row.same,
+                row.first_difference, row.energy_j_per_token, row.peak_memory_bytes,
+            ]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def _three(estimate: Estimate | None) -> tuple[float | None, float | None, float | None]:
+    return (estimate.median, estimate.low, estimate.high) if estimate else (None, None, None)
