@@ -1,0 +1,293 @@
+"""The chat's own figures: `python -m tests.bench.chat`. What they should hold stands beside each.
+
+The engine's pace and the echo of a key are measured in the real program under a terminal of its own, on the
+pocket pair; appends, gauges and the list of chats in a chat of 300 messages with a scripted engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import pty
+import re
+import select
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fcntl import ioctl
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from termios import TIOCSWINSZ
+from time import perf_counter, process_time, sleep
+
+from app.chats_screen import ChatsScreen
+from app.store.chat_store import ChatStore
+from app.store.records import NewChat, NewMessage
+from tests.app.pilot import chat
+
+ROOT = Path(__file__).parents[2]
+QUESTION = "What is speculative decoding?"
+PATIENCE_S = 60.0
+PROSE = "The drafter proposes a few tokens, and the target checks them all in **one** pass. `K` may vary.\n\n"
+FENCE = "```python\n" + "for token in draft:\n    accept(token)\n" * 6 + "```\n\n"
+
+
+class Terminal:
+    """The real program under a terminal of its own."""
+
+    def __init__(self, home: Path, size: tuple[int, int] = (120, 36), options: tuple[str, ...] = ()) -> None:
+        parent, child = pty.openpty()
+        ioctl(child, TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.started_s = perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "chat", *options],
+            stdin=child,
+            stdout=child,
+            stderr=child,
+            env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "SLIPSTREAM_HOME": str(home)},
+            start_new_session=True,
+        )
+        os.close(child)
+        self._parent = parent
+        self.written = b""
+
+    def read(self, wait_s: float = 0.02) -> None:
+        """Take in what has been written."""
+        while select.select([self._parent], [], [], wait_s)[0]:
+            try:
+                self.written += os.read(self._parent, 1 << 16)
+            except OSError:
+                return
+            wait_s = 0
+
+    def wait_for(self, is_true: Callable[[], bool]) -> float:
+        """Read until it is true; how long that took."""
+        begun_s = perf_counter()
+        while not is_true():
+            if perf_counter() - begun_s > PATIENCE_S:
+                raise TimeoutError(self.written[-2000:])
+            self.read()
+        return perf_counter() - begun_s
+
+    def shows(self, text: str) -> bool:
+        """Whether it has been written."""
+        return text.encode() in self.written
+
+    def type(self, text: str) -> None:
+        """As if typed."""
+        os.write(self._parent, text.encode())
+
+    def close(self) -> None:
+        """Quit as a person does."""
+        self.type("\x11")
+        with suppress(TimeoutError):
+            self.wait_for(lambda: self._process.poll() is not None)
+        self._process.kill()
+        self._process.wait()
+        os.close(self._parent)
+
+
+def replies(home: Path) -> list[tuple[int, float]]:
+    """Tokens and seconds of decoding of every reply that the chat has kept."""
+    database = next(home.rglob("chats.db"))
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        return connection.execute("SELECT generated_tokens, decode_s FROM turn_stats").fetchall()
+
+
+@contextmanager
+def program(*options: str) -> Iterator[tuple[Terminal, Path]]:
+    """The chat with a model that is loaded."""
+    with TemporaryDirectory() as folder:
+        terminal = Terminal(Path(folder), options=options)
+        try:
+            terminal.wait_for(lambda: b"ready" in terminal.written)
+            yield terminal, Path(folder)
+        finally:
+            terminal.close()
+
+
+SETTINGS = ("--temp", "0", "--draft", "4")
+
+
+def pace_in_front(asked: int) -> float:
+    """Tokens per second that the engine decodes while the chat shows them."""
+    with program(*SETTINGS) as (terminal, home):
+        for number in range(1, asked + 1):
+            terminal.type(QUESTION)
+            sleep(0.2)
+            terminal.type("\r")
+            terminal.wait_for(partial(has_kept, home, number))
+            terminal.type("\x0e")
+        kept = replies(home)
+    return sum(tokens for tokens, _ in kept[1:]) / sum(seconds for _, seconds in kept[1:])
+
+
+def pace_alone(asked: int) -> float:
+    """The same with nobody looking: the engine's client, and no screen."""
+    code = f"""
+import json, queue, sys
+from app.pair_choice import Drafting, choose_pair
+from app import places
+from mlx_engine.client import EngineClient
+from mlx_engine.events import *
+from mlx_engine.stats import PlainPace, ReplyStats
+events = queue.Queue()
+engine = EngineClient(choose_pair(None, Drafting("auto", None, None)).load, places.engine_log())
+engine.on_event = events.put
+engine.start()
+while not isinstance(events.get(), Ready):
+    pass
+tokens = seconds = 0
+for number in range({asked}):
+    engine.generate(Generate(number, (Message("user", {QUESTION!r}),), SamplingOptions(temperature=0.0), 4))
+    stats = ReplyStats(PlainPace())
+    while not isinstance(event := events.get(), Finished):
+        if isinstance(event, Round):
+            stats.add(event)
+    if number:
+        tokens += stats.generated_tokens
+        seconds += stats.decode_s
+engine.close()
+print(tokens / seconds)
+"""
+    with TemporaryDirectory() as folder:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLIPSTREAM_HOME": folder}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    return float(done.stdout)
+
+
+def engine_share(repeats: int) -> tuple[float, float]:
+    """Pace with the chat in front over pace alone, run A B B A; median and spread of the ratios."""
+    ratios = []
+    for _ in range(repeats):
+        first, alone, again, last = pace_in_front(5), pace_alone(5), pace_alone(5), pace_in_front(5)
+        ratios.append((first + last) / (alone + again))
+    return median(ratios), max(ratios) - min(ratios)
+
+
+def has_kept(home: Path, number: int) -> bool:
+    """Whether the chat has kept so many replies."""
+    return len(replies(home)) == number
+
+
+def first_paint() -> float:
+    """Seconds from the start of the process to the first screen."""
+    with TemporaryDirectory() as folder:
+        terminal = Terminal(Path(folder))
+        terminal.wait_for(lambda: b"press enter" in terminal.written)
+        painted_s = perf_counter() - terminal.started_s
+        terminal.close()
+        return painted_s
+
+
+def echo() -> list[float]:
+    """Seconds from a key to its letter on the screen, while a reply streams in."""
+    took = []
+    with program("--temp", "1", "--max-tokens", "4000") as (terminal, _):
+        for letter in "абвгдежзиклмнопрстуфхцчшщъыьэюя":
+            terminal.type("\x0e")
+            terminal.written = b""
+            terminal.type(QUESTION)
+            while not (terminal.shows("waiting") or terminal.shows("generating")):
+                terminal.type("\r")
+                terminal.read(0.3)
+            terminal.read(0)
+            terminal.written = b""
+            terminal.type(letter)
+            took.append(terminal.wait_for(partial(terminal.shows, letter)))
+            sleep(0.05)
+    return took
+
+
+async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
+    """Processor seconds of an append and of a gauge update, drawing included."""
+    async with chat(size=(120, 36)) as story:
+        for number in range(messages // 2):
+            story.app._conversation.ask(f"question {number}")
+            story.app._conversation.append(PROSE * 3 + FENCE)
+            story.app._conversation.end("complete")
+        await story.app._show_conversation()
+        await story.send("one more")
+        story.engine.begin()
+        appends, gauges = [], []
+        for text in re.findall(r".{1,12}", (PROSE * 4 + FENCE) * 2, re.DOTALL):
+            story.engine.say(text)
+            await asyncio.sleep(0.01)
+            reply = story.app._dialogue.reply
+            assert reply is not None
+            begun_s = process_time()
+            await reply._flush()
+            await drawn(story.app)
+            appends.append(process_time() - begun_s)
+            begun_s = process_time()
+            story.app._has_news = True
+            story.app._show_gauges()
+            await drawn(story.app)
+            gauges.append(process_time() - begun_s)
+        return appends, gauges
+
+
+async def drawn(app: object) -> None:
+    """Let the app lay out and draw what has changed."""
+    done = asyncio.Event()
+    app.call_after_refresh(done.set)  # type: ignore[attr-defined]
+    await done.wait()
+
+
+async def list_of(chats: int) -> float:
+    """Seconds to open the list of so many chats."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "chats.db"
+        store = ChatStore.open(path)
+        texts = [NewMessage(None, "user", f"question {n}", "", "complete", 0.0, True, None) for n in range(chats)]
+        store.import_chats([NewChat(f"chat {n}", "m", None, {}, n, n, (text,)) for n, text in enumerate(texts)])
+        store.close()
+        async with chat(size=(120, 36), database=path) as story:
+            begun_s = perf_counter()
+            story.app.action_chats()
+            while not isinstance(story.app.screen, ChatsScreen) or not story.app.screen._chats:
+                await asyncio.sleep(0)
+            await drawn(story.app)
+            return perf_counter() - begun_s
+
+
+def main() -> None:
+    """Measure everything and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.chat", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    appends, gauges = asyncio.run(in_a_long_chat(300))
+    echoes = echo()
+    paints = [first_paint() for _ in range(2 * repeats)]
+    lists = [asyncio.run(list_of(5000)) for _ in range(repeats)]
+    share, spread = engine_share(repeats)
+    rows = [
+        ("engine's pace with the chat in front / alone", f"{share:.3f} (spread {spread:.3f})", "at least 0.95"),
+        ("first paint", f"{median(paints):.2f} s (best {min(paints):.2f})", "under 0.5 s"),
+        ("append, 300 messages", f"{ms(median(appends))}, 95% {ms(quantile(appends))}", "at most 20 ms"),
+        ("gauge update, 300 messages", f"{ms(median(gauges))}, 95% {ms(quantile(gauges))}", "at most 5 ms"),
+        ("key to echo while streaming", f"{ms(median(echoes))}, 95% {ms(quantile(echoes))}", "under 50 ms"),
+        ("list of 5,000 chats", f"{median(lists):.2f} s", "under 0.3 s"),
+    ]
+    for what, figure, bar in rows:
+        print(f"{what:<46}{figure:<30}{bar}")
+
+
+def ms(seconds: float) -> str:
+    """In milliseconds."""
+    return f"{seconds * 1000:.1f} ms"
+
+
+def quantile(values: list[float], share: float = 0.95) -> float:
+    """The value that this share of them stays below."""
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+if __name__ == "__main__":
+    main()
