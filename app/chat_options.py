@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.app_state import AppState
+from app.settings.table import SendKey
 from mlx_engine.events import DraftSetting, SamplingOptions
 
 
@@ -25,3 +28,11 @@ class ChatOptions:
     """A sentence about the model for the first screen; the pocket pair says here what it is."""
     log_path: Path | None = None
     """Where a crash is written down."""
+    theme: str | None = None
+    send_key: SendKey = "enter"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Other keys, by the id of what they do."""
+    state: AppState = field(default_factory=AppState)
+    """What is remembered from run to run; without a file, nothing is."""
+    notices: tuple[str, ...] = ()
+    """What is to be told first."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TypeVar
 
 from app import bench_command, chats_command, doctor, models_command, places
-from app.chat_options import ChatOptions
-from app.pair_choice import Drafting, PairChoice, choose_pair
+from app.app_state import AppState
+from app.pair_choice import choose_pair
+from app.settings import command as settings_command
+from app.settings.effective import read_settings
+from app.settings.flags import add_flags, typed_values
+from app.settings.table import Settings
+from app.start import drafting_of, first_pair, options_of
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingOptions
 from models import hub_cache, pocket
 from models.errors import ModelsError
-
-N = TypeVar("N", int, float)
 
 OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,16 +40,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever was reading has seen enough; what is still held back must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
 def _chat(options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("slipstream: the chat needs a terminal. For pipes there is `slipstream run`.", file=sys.stderr)
         return WRONG_USAGE
-    drafting = _drafting(options)
-    pair = choose_pair(options.model, drafting)
+    state = AppState.read(places.state_file())
+    effective = read_settings(typed_values(options), state.as_settings())
+    drafting = drafting_of(effective.settings)
+    pair, notice = first_pair(effective, drafting)
     store = ChatStore.open(places.chats_database())
-    chat_options = replace(_chat_options(options, pair), chat_id=_chat_to_open(options, store))
+    chat_options = replace(
+        options_of(effective.settings, pair),
+        chat_id=_chat_to_open(options, store),
+        state=state,
+        notices=tuple(each for each in (*effective.warnings, state.notice, notice) if each),
+    )
     engine = EngineClient(pair.load, places.engine_log())
     # Before anything of the screen: the engine then loads while the screen is being built.
     engine.start()
@@ -80,17 +93,23 @@ def _run(options: argparse.Namespace) -> int:
         return WRONG_USAGE
     if prompt in (None, "-"):
         prompt = _read_standard_input()
-    pair = choose_pair(options.model, _drafting(options))
-    if pair.notice:
-        print(f"slipstream: {pair.notice}", file=sys.stderr)
-    return run_once(
-        EngineClient(pair.load, places.engine_log()), prompt, _chat_options(options, pair), is_json=options.json
-    )
+    effective = read_settings(typed_values(options))
+    pair = choose_pair(effective.settings.model, drafting_of(effective.settings))
+    for notice in filter(None, (*effective.warnings, pair.notice)):
+        print(f"slipstream: {notice}", file=sys.stderr)
+    engine = EngineClient(pair.load, places.engine_log())
+    return run_once(engine, prompt, options_of(effective.settings, pair), is_json=options.json)
 
 
 def _bench(options: argparse.Namespace) -> int:
+    typed = typed_values(options)
+    # The pair that holds; but what is asked of it only as typed, so that two machines measure the same.
+    holding = read_settings(typed).settings
+    asked = Settings(**{name: value for name, value in typed.items() if value is not None})
     return bench_command.run(
-        options, lambda options: choose_pair(options.model, _drafting(options)), _chat_options
+        options,
+        lambda options: choose_pair(holding.model, drafting_of(holding)),
+        lambda options, pair: options_of(asked, pair),
     )
 
 
@@ -98,8 +117,10 @@ def _paths(options: argparse.Namespace) -> int:
     kept = {
         "pocket": pocket.TARGET_FOLDER.parent,
         "models": hub_cache.cache_folder(),
+        "settings": places.config_file(),
         "own catalog": places.own_catalog(),
         "chats": places.chats_database(),
+        "state": places.state_file(),
         "estimates": places.estimates_folder(),
         "bench": places.bench_folder(),
         "engine log": places.engine_log(),
@@ -121,30 +142,6 @@ def _read_standard_input() -> str:
         ) from None
 
 
-def _drafting(options: argparse.Namespace) -> Drafting:
-    return Drafting(options.drafter, options.drafter_bits, options.draft_start)
-
-
-def _chat_options(options: argparse.Namespace, pair: PairChoice) -> ChatOptions:
-    return ChatOptions(
-        sampling=SamplingOptions(
-            temperature=options.temp,
-            top_k=options.top_k,
-            top_p=options.top_p,
-            min_p=options.min_p,
-            repetition_penalty=options.repetition_penalty,
-            seed=options.seed,
-            rule=options.sampling,
-        ),
-        draft_length=options.draft,
-        max_tokens=options.max_tokens,
-        system=options.system,
-        is_thinking=options.think,
-        about_model=pocket.INTRODUCTION if pair.is_pocket else None,
-        log_path=places.app_log(),
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slipstream",
@@ -158,65 +155,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to ask; - or nothing reads standard input")
     run.add_argument("--json", action="store_true", help="print one JSON object with text, tokens and figures")
     for command, action in ((chat, _chat), (run, _run)):
-        _add_generation_options(command)
+        add_flags(command)
         command.set_defaults(command=action)
     bench = bench_command.add_parser(commands)
-    _add_generation_options(bench)
-    bench.set_defaults(command=_bench, draft=None)
+    add_flags(bench)
+    bench.set_defaults(command=_bench)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
     doctor.add_parser(commands)
+    settings_command.add_parser(commands)
     paths = commands.add_parser("paths", help="say where everything is kept")
     paths.set_defaults(command=_paths)
     return parser
-
-
-def _add_generation_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--model", metavar="NAME|FOLDER|HUB-ID",
-        help="a target that is here; `slipstream models list` names them (default: the pocket model)")  # fmt: skip
-    add("--drafter", metavar="FOLDER|HUB-ID|auto|lookup|none", default="auto",
-        help="folder of its assistant or of a smaller model of the family; lookup: what the text itself suggests, "
-        "without weights; auto (default): the assistant if it is there, else lookup")  # fmt: skip
-    add("--drafter-bits", type=int, choices=(4, 8), help="quantize the drafter's weights while loading")
-    add("--draft", type=_draft_setting, default="auto", metavar="auto|off|1..16",
-        help="tokens drafted per round; auto (default): as many as pay, by what is measured")  # fmt: skip
-    add("--draft-start", type=_number(int, 1, MAX_DRAFT_LENGTH), metavar="N",
-        help="what auto begins with when it knows nothing (default: by the kind of GPU)")  # fmt: skip
-    add("--temp", type=_number(float, 0, 100), metavar="T", help="temperature; 0 is greedy")
-    add("--top-k", type=_number(int, 0, 1 << 30), metavar="K", help="keep the K likeliest tokens; 0 keeps all")
-    add("--top-p", type=_number(float, 1e-6, 1), metavar="P", help="keep the likeliest tokens that hold P")
-    add("--min-p", type=_number(float, 0, 1), default=0.0, metavar="P",
-        help="keep tokens at least P times as likely as the likeliest")  # fmt: skip
-    add("--repetition-penalty", type=_number(float, 0.01, 100), default=1.0, metavar="R",
-        help="above 1: words that the reply already has become less likely")  # fmt: skip
-    add("--sampling", choices=("rejection", "coupled"), default="rejection",
-        help="both are exact; coupled: one seed, the same words with and without drafting")  # fmt: skip
-    add("--seed", type=_number(int, 0, (1 << 32) - 1), metavar="N", help="the same seed, the same reply")
-    add("--max-tokens", type=_number(int, 1, 1 << 30), metavar="N", help="end the reply after N tokens")
-    add("--think", action=argparse.BooleanOptionalAction, default=False, help="let the model think first")
-    add("--system", metavar="TEXT", help="instructions ahead of the conversation")
-
-
-def _draft_setting(text: str) -> DraftSetting:
-    if text == "auto":
-        return "auto"
-    if text == "off":
-        return 0
-    return _number(int, 1, MAX_DRAFT_LENGTH)(text)
-
-
-def _number(kind: type[N], least: N, most: N) -> Callable[[str], N]:
-    def parse(text: str) -> N:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
-        return value
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -70,3 +70,9 @@ def key_table() -> list[tuple[str, str]]:
         if isinstance(binding, Binding)
     ]
     return [*rows[:-2], ("ctrl+p", "command palette: everything by name"), *rows[-2:]]
+
+
+def usual_keys() -> dict[str, tuple[str, ...]]:
+    """The keys of everything that a keymap can change, by id."""
+    bindings = [binding for binding in (*PROMPT_KEYS, *CHAT_KEYS) if isinstance(binding, Binding) and binding.id]
+    return {str(binding.id): tuple(key.strip() for key in binding.key.split(",")) for binding in bindings}

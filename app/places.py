@@ -26,6 +26,16 @@ def own_catalog() -> Path:
     return config_folder() / "catalog.yaml"
 
 
+def config_file() -> Path:
+    """A person's settings, which nothing here ever writes."""
+    return config_folder() / "config.yaml"
+
+
+def state_file() -> Path:
+    """What the app itself remembers from run to run."""
+    return state_folder() / "state.json"
+
+
 def chats_database() -> Path:
     """All conversations."""
     return data_folder() / "chats.db"

@@ -32,11 +32,14 @@ def identity(path: Path) -> Identity | None:
 
 
 @contextmanager
-def opening_alone(path: Path) -> Iterator[None]:
-    """No two processes create, migrate or put aside the same database at once. Raises OSError."""
+def opening_alone(path: Path, wait_s: float | None = None) -> Iterator[None]:
+    """No two processes create, change or put aside the same file at once. Raises OSError.
+
+    wait_s: how long another process may take; None: `LOCK_WAIT_S`.
+    """
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        give_up_s = time.monotonic() + LOCK_WAIT_S
+        give_up_s = time.monotonic() + (LOCK_WAIT_S if wait_s is None else wait_s)
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,144 @@
+"""Which value holds, and where it comes from: defaults < what the app remembers < file < environment < flags."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app import places
+from app.settings.keymap import read_keys
+from app.settings.kinds import shown
+from app.settings.table import Setting, Settings, table, variable_of
+from app.settings.yaml_file import Problems, Written, read_file
+
+DEFAULT = "default"
+REMEMBERED = "chosen in the chat"
+PREFIX = variable_of("")
+VARIABLES_OF_OTHERS = frozenset({"SLIPSTREAM_HOME"})
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The values that hold."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Where each value comes from, in words, by the setting's name."""
+    path: Path
+    """The person's file, which need not exist."""
+    warnings: tuple[str, ...] = ()
+    """What was left out, one sentence each."""
+
+
+def read_settings(
+    typed: Mapping[str, Any] | None = None,
+    remembered: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> Effective:
+    """Put together what holds. Raises SettingsError with everything that is wrong in the file and the environment.
+
+    typed: values of flags; None where a flag was not typed.
+    remembered: what was chosen in the chat itself.
+    """
+    problems = Problems(path or places.config_file())
+    warnings: list[str] = []
+    layers = (
+        _given(remembered or {}, lambda setting, value: REMEMBERED),
+        _from_file(problems, warnings),
+        _from_environment(os.environ if environment is None else environment, problems, warnings),
+        _given(typed or {}, _flag_of),
+    )
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(table(), DEFAULT)
+    for layer in layers:
+        for name, value, source in layer:
+            values[name], sources[name] = value, source
+    problems.check()
+    return Effective(Settings(**values), sources, problems.path, tuple(warnings))
+
+
+def _given(values: Mapping[str, Any], source: Callable[[Setting, Any], str]) -> Iterator[tuple[str, Any, str]]:
+    for name, setting in table().items():
+        if values.get(name) is not None:
+            yield name, values[name], source(setting, values[name])
+
+
+def _flag_of(setting: Setting, value: Any) -> str:
+    return setting.flag if value is not False else f"--no-{setting.flag.removeprefix('--')}"
+
+
+def _from_file(problems: Problems, warnings: list[str]) -> Iterator[tuple[str, Any, str]]:
+    known = {name: setting for setting in table().values() for name in setting.names}
+    lines: dict[str, int] = {}
+    for name, written in read_file(problems.path, problems):
+        if name not in known:
+            warnings.append(f"{problems.path}, line {written.line}: {_unknown(name, tuple(known))}")
+            continue
+        setting = known[name]
+        if written.value is None:
+            continue
+        if setting.name in lines:
+            first = lines[setting.name]
+            problems.add(
+                written.line, f"{name} is {setting.name}, which line {first} sets. Remove one of the two."
+            )
+            continue
+        lines[setting.name] = written.line
+        source = f"{problems.path.name}, line {written.line}"
+        if setting.about.kind is None:
+            yield setting.name, read_keys(written, problems, warnings), source
+        else:
+            for value in _value(setting, written, problems):
+                yield setting.name, value, source
+
+
+def _value(setting: Setting, written: Written, problems: Problems) -> Iterator[Any]:
+    kind = setting.about.kind
+    assert kind is not None
+    if not isinstance(written.value, str):
+        problems.add(written.line, f"{setting.name} is one value. Use {kind.allowed}.")
+        return
+    try:
+        yield kind.parse(written.value)
+    except ValueError:
+        problems.add(written.line, f"{setting.name} is {shown(written.value)}. Use {kind.allowed}.")
+
+
+def _from_environment(
+    environment: Mapping[str, str], problems: Problems, warnings: list[str]
+) -> Iterator[tuple[str, Any, str]]:
+    known = {
+        variable_of(name): variable_of(name).removeprefix(PREFIX)
+        for setting in table().values()
+        if setting.variable
+        for name in setting.names
+    }
+    for setting in table().values():
+        if setting.about.kind is None:
+            continue
+        for name in setting.names:
+            text = environment.get(variable_of(name), "")
+            if not text.strip():
+                continue
+            try:
+                yield setting.name, setting.about.kind.parse(text), variable_of(name)
+            except ValueError:
+                allowed = setting.about.kind.allowed
+                problems.elsewhere.append(f"{variable_of(name)} is {shown(text)}. Use {allowed}, or unset it.")
+            break
+    for name in environment:
+        if name.startswith(PREFIX) and name not in known and name not in VARIABLES_OF_OTHERS:
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), known.values(), n=1, cutoff=0.8)
+            if near:
+                warnings.append(f"{shown(name)} in the environment sets nothing. Did you mean {PREFIX}{near[0]}?")
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    hint = f"Did you mean {near[0]}?" if near else "`slipstream settings` lists those there are."
+    return f"{shown(name)} is not a setting, and is left out. {hint}"

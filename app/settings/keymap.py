@@ -1,0 +1,93 @@
+"""Other keys for what the chat does: names and keys from the file, checked before there is a screen."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from app.settings.kinds import shown
+from app.settings.yaml_file import Problems, Written
+
+MODIFIERS = ("ctrl", "alt", "shift", "super", "hyper", "meta")
+SAME_BYTES = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+[": "escape", "ctrl+h": "backspace"}
+"""What a terminal cannot tell from another key."""
+KEYS_IN_WORDS = "a key such as ctrl+x, alt+x, f5 or shift+enter"
+
+
+def read_keys(written: Written, problems: Problems, warnings: list[str]) -> Mapping[str, str]:
+    """Keys by action, several joined by commas, as Textual's keymap has them."""
+    if written.pairs is None:
+        problems.add(written.line, "keys holds one line per action, such as `draft: ctrl+x`.")
+        return {}
+    actions = _actions()
+    changed: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for action, keys in written.pairs:
+        if action not in actions:
+            warnings.append(f"{problems.path}, line {keys.line}: {_unknown(action, tuple(actions))}")
+        elif found := tuple(_keys_of(action, keys, problems)):
+            changed[action] = keys.line, found
+    _check_clashes(changed, problems)
+    return {action: ",".join(keys) for action, (_, keys) in changed.items()}
+
+
+def _actions() -> Mapping[str, tuple[str, ...]]:
+    # Only a file with keys in it pays for Textual here.
+    from app.keys import usual_keys
+
+    return usual_keys()
+
+
+def _unknown(action: str, actions: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(action.lower(), actions, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(actions)}."
+    return f"{shown(action)} is nothing that has keys, and is left out. {hint}"
+
+
+def _keys_of(action: str, written: Written, problems: Problems) -> Iterator[str]:
+    if isinstance(written.value, str):
+        texts = tuple(text.strip() for text in written.value.split(","))
+    elif isinstance(written.value, tuple) and written.pairs in (None, ()):
+        texts = tuple(str(text) for text in written.value)
+    else:
+        texts = ()
+    if not texts:
+        problems.add(written.line, f"{action} has no key. Use {KEYS_IN_WORDS}, or a list of them.")
+    for text in texts:
+        key = "+".join(part.strip() for part in text.lower().split("+"))
+        if key in SAME_BYTES:
+            problems.add(written.line, f"{key} is {SAME_BYTES[key]} in a terminal. Use {KEYS_IN_WORDS}.")
+        elif not _is_key(key):
+            problems.add(written.line, f"{action}: {shown(text)} is no key that can be used. Use {KEYS_IN_WORDS}.")
+        else:
+            yield key
+
+
+def _is_key(key: str) -> bool:
+    *modifiers, name = key.split("+")
+    if len(set(modifiers)) != len(modifiers) or not set(modifiers) <= set(MODIFIERS):
+        return False
+    if len(name) == 1:
+        # Alone, or with shift, it is for typing.
+        return name.isascii() and name.isprintable() and bool(set(modifiers) - {"shift"})
+    return name in _named_keys()
+
+
+@cache
+def _named_keys() -> frozenset[str]:
+    from textual.keys import Keys
+
+    return frozenset(key.value for key in Keys if "+" not in key.value and not key.value.startswith("<"))
+
+
+def _check_clashes(changed: Mapping[str, tuple[int, tuple[str, ...]]], problems: Problems) -> None:
+    holders: dict[str, str] = {}
+    for action, keys in _actions().items():
+        if action not in changed:
+            holders |= dict.fromkeys(keys, action)
+    for action, (line, keys) in changed.items():
+        for key in keys:
+            holder = holders.setdefault(key, action)
+            if holder != action:
+                words = f"{key} is {holder}'s already. Give {action} another key, or {holder} as well."
+                problems.add(line, words)

@@ -1,0 +1,130 @@
+"""`slipstream settings` and the commands that go by the settings, as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app import places
+from app.app_state import AppState
+from app.cli import main
+from app.pair_choice import Drafting
+from app.settings.effective import read_settings
+from app.start import first_pair, options_of
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import SamplingOptions
+from models.errors import ModelsError
+from tests.fakes.folders import write_pair
+
+Shell = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path))
+    (tmp_path / "config").mkdir()
+    return tmp_path
+
+
+def write(text: str) -> None:
+    places.config_file().write_text(text, encoding="utf-8")
+
+
+def as_json(capsys: Shell, *arguments: str) -> dict[str, dict[str, object]]:
+    assert main(["settings", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)["settings"]  # type: ignore[no-any-return]
+
+
+def test_what_holds_and_where_it_comes_from(capsys: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("temp: 0.5\nseed: 3\nmin_p: 0.1\nbogus: 1\n")
+    monkeypatch.setenv("SLIPSTREAM_SEED", "4")
+    monkeypatch.setenv("SLIPSTREAM_MIN_P", "0.2")
+    AppState.read(places.state_file()).remember(theme="nord")
+    assert main(["settings", "--min-p", "0.3"]) == 0
+    said = {
+        line.split(" ")[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines() if line
+    }
+    assert said["temp"] == "0.5 config.yaml, line 1"
+    assert said["seed"] == "4 SLIPSTREAM_SEED"
+    assert said["min_p"] == "0.3 --min-p"
+    assert said["theme"] == "nord chosen in the chat"
+    assert said["top_k"] == "as the model says default"
+    assert any("'bogus' is not a setting" in f"{name} {rest}" for name, rest in said.items())
+    found = as_json(capsys, "--no-think", "--draft", "off")
+    assert found["draft"] == {
+        "value": 0,
+        "from": "--draft",
+        "default": "auto",
+        "allowed": "auto, off or 1 to 16",
+        "variable": "SLIPSTREAM_DRAFT",
+        "flag": "--draft",
+    }
+    assert (found["think"]["value"], found["think"]["from"]) == (False, "--no-think")
+
+
+def test_the_example_makes_a_file(capsys: Shell) -> None:
+    assert main(["settings"]) == 0
+    assert "--example" in capsys.readouterr().out
+    assert main(["settings", "--example"]) == 0
+    write(capsys.readouterr().out)
+    assert main(["settings"]) == 0
+    assert "--example" not in capsys.readouterr().out
+
+
+def test_paths_lists_the_files(capsys: Shell) -> None:
+    assert main(["paths"]) == 0
+    said = capsys.readouterr().out
+    assert str(places.config_file()) in said
+    assert str(places.state_file()) in said
+
+
+@pytest.mark.parametrize("command", [["settings"], ["run", "Hi"]])
+def test_a_file_that_cannot_be_used_is_one_sentence_each(command: list[str], capsys: Shell) -> None:
+    write("temp: hot\ndraft: 99\n")
+    assert main(command) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"slipstream: {places.config_file()}, line 1: temp is 'hot'.")
+    assert said[1].startswith(f"{places.config_file()}, line 2: draft is '99'.")
+
+
+def test_other_commands_do_not_need_the_file(capsys: Shell) -> None:
+    write("temp: hot\n")
+    assert main(["paths"]) == 0
+    assert main(["chats", "list"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"), [(["--temp", "hot"], "a number from 0 to 100"), (["--draft-start", "0"], "from 1 to 16")]
+)
+def test_a_flag_that_cannot_be_used_says_what_can(flags: list[str], words: str, capsys: Shell) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", *flags, "Hi"])
+    assert words in capsys.readouterr().err
+
+
+def test_settings_become_what_a_chat_starts_with(home: Path) -> None:
+    write("temp: 0.5\nrule: coupled\nsystem: Be brief.\nthink: on\ndraft: 3\nmax_tokens: 9\nkeys: {draft: f9}\n")
+    effective = read_settings({"seed": 7, "system": ""})
+    pair, _ = first_pair(effective, Drafting())
+    options = options_of(effective.settings, pair)
+    assert options.sampling == SamplingOptions(temperature=0.5, rule="coupled", seed=7)
+    assert (options.draft_length, options.max_tokens, options.is_thinking, options.system) == (3, 9, True, "")
+    assert options.keys == {"draft": "f9"}
+
+
+def test_the_model_chosen_last_is_the_one_to_begin_with(home: Path) -> None:
+    target, _ = write_pair(home)
+    effective = read_settings(remembered={"model": str(target)})
+    pair, notice = first_pair(effective, Drafting())
+    assert (pair.load.target, notice) == (str(target.resolve()), "")
+
+
+def test_a_chosen_model_that_has_gone_is_told_and_the_pocket_pair_comes(home: Path) -> None:
+    for gone in (str(home / "gone"), "e4b", "no-such-name"):
+        pair, notice = first_pair(read_settings(remembered={"model": gone}), Drafting())
+        assert pair.is_pocket
+        assert "The pocket model takes its place" in notice
+        with pytest.raises((SlipstreamError, ModelsError)):
+            first_pair(read_settings({"model": gone}), Drafting())
