@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from io import TextIOWrapper
 
 from app import bench_command, chats_command, doctor, models_command, places
 from app.app_state import AppState
-from app.pair_choice import choose_pair
+from app.chat_options import ChatOptions
+from app.pair_choice import PairChoice, choose_pair
+from app.sanitise import sanitise
 from app.settings import command as settings_command
 from app.settings.effective import read_settings
 from app.settings.flags import add_flags, typed_values
@@ -47,8 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print("slipstream: the chat needs a terminal. For pipes there is `slipstream run`.", file=sys.stderr)
+    is_dumb = os.environ.get("TERM") == "dumb"
+    if not (options.plain or (sys.stdin.isatty() and sys.stdout.isatty())):
+        print(
+            "slipstream: the chat needs a terminal. For pipes there is `slipstream run`; "
+            "`slipstream --plain` chats line by line.",
+            file=sys.stderr,
+        )
         return WRONG_USAGE
     state = AppState.read(places.state_file())
     effective = read_settings(typed_values(options), state.as_settings())
@@ -65,6 +73,8 @@ def _chat(options: argparse.Namespace) -> int:
     # Before anything of the screen: the engine then loads while the screen is being built.
     engine.start()
     try:
+        if options.plain or is_dumb:
+            return _chat_plainly(engine, pair, chat_options, store, is_chosen=options.plain)
         from app.chat_app import ChatApp
 
         chat = ChatApp(engine, pair, lambda model: choose_pair(model, drafting), chat_options, store)
@@ -73,6 +83,22 @@ def _chat(options: argparse.Namespace) -> int:
     finally:
         engine.close()
         store.close()
+
+
+def _chat_plainly(
+    engine: EngineClient, pair: PairChoice, options: ChatOptions, store: ChatStore, *, is_chosen: bool
+) -> int:
+    from app.plain import PlainChat
+
+    if not is_chosen:
+        print("This terminal can only print (TERM is dumb), so the chat goes line by line.")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    for notice in options.notices:
+        print(sanitise(notice))
+    streams = (sys.stdin.buffer, sys.stdout)
+    PlainChat(engine, pair.title, options, store, streams, is_prompting=sys.stdin.isatty()).run()
+    return OK
 
 
 def _chat_to_open(options: argparse.Namespace, store: ChatStore) -> int | None:
@@ -151,6 +177,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="open the chat (what `slipstream` alone does)")
     chat.add_argument("--continue", dest="go_on", action="store_true", help="go on with the chat used last")
+    chat.add_argument(
+        "--plain", action="store_true", help="line by line, without colours: for screen readers and dumb terminals"
+    )
     run = commands.add_parser("run", help="print one reply; reads a pipe")
     run.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to ask; - or nothing reads standard input")
     run.add_argument("--json", action="store_true", help="print one JSON object with text, tokens and figures")

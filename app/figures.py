@@ -103,3 +103,21 @@ def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
         parts.append(f"TTFT {stats.ttft_s:.2f} s")
     ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "", "")
     return " · ".join([*parts, ending] if ending else parts)
+
+
+def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
+    """The same figures in words that can be read aloud."""
+    parts = [f"{stats.generated_tokens} tokens"]
+    if stats.decode_s > 0:
+        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tokens per second")
+    if stats.drafted:
+        parts.append(f"{stats.accepted / stats.drafted:.0%} of the drafts accepted")
+    if stats.rounds:
+        parts.append(f"{stats.generated_tokens / stats.rounds:.1f} tokens per round")
+    if stats.speedup is not None:
+        slower = ", which is slower" if is_slower(stats.speedup) else ""
+        parts.append(f"{stats.speedup:.2f} times plain speed{slower}")
+    if stats.ttft_s is not None:
+        parts.append(f"first token after {stats.ttft_s:.2f} seconds")
+    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "", "")
+    return ", ".join([*parts, ending] if ending else parts) + "."

@@ -10,40 +10,25 @@ from types import FrameType
 from typing import Any
 
 from app.chat_options import ChatOptions
+from app.incoming import Incoming
 from app.sanitise import sanitise
 from mlx_engine import events
 from mlx_engine.client import EngineHandle
-from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
-from mlx_engine.stats import PlainPace, ReplyStats
 
 INTERRUPTED = 130
-
-
-class Reply:
-    """What has come so far."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.thinking = ""
-        self.token_ids: list[int] = []
-        self.pace = PlainPace()
-        self.stats = ReplyStats(self.pace)
-        self.ready: events.Ready | None = None
-        self.started: events.Started | None = None
-        self.finished: events.Finished | None = None
 
 
 def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: bool) -> int:
     """Ask once, print the reply, return the exit code. Raises SlipstreamError if there is none."""
     inbox: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
     engine.on_event = inbox.put
-    reply = Reply()
+    reply = Incoming()
     was = signal.signal(signal.SIGINT, _cancel_then_die(engine))
     try:
         engine.start()
         engine.generate(_request(prompt, options))
         while reply.finished is None:
-            piece = _take(inbox.get(), reply)
+            piece = reply.take(inbox.get())
             if not is_json:
                 _print(piece)
     finally:
@@ -64,39 +49,7 @@ def _request(prompt: str, options: ChatOptions) -> events.Generate:
     )
 
 
-def _take(event: events.Event, reply: Reply) -> str:
-    """Fold one event in; the text it adds."""
-    match event:
-        case events.Ready():
-            reply.ready = event
-        case events.Started():
-            reply.started = event
-        case events.Round():
-            reply.pace.add(event)
-            reply.stats.add(event)
-            reply.token_ids += event.token_ids
-            return _grow(reply, event)
-        case events.Finished():
-            reply.finished = event
-            return _grow(reply, event)
-        case events.Notice(message=message):
-            print(f"slipstream: {sanitise(message)}", file=sys.stderr)
-        case events.Failed(id=None, message=message):
-            raise SlipstreamError(message)
-        case events.Failed(message=message):
-            raise RequestError(message)
-        case events.Died(message=message):
-            raise EngineDiedError(message)
-    return ""
-
-
-def _grow(reply: Reply, event: events.Round | events.Finished) -> str:
-    reply.text += event.text
-    reply.thinking += event.thinking
-    return event.text
-
-
-def _as_json(reply: Reply, options: ChatOptions) -> dict[str, Any]:
+def _as_json(reply: Incoming, options: ChatOptions) -> dict[str, Any]:
     stats, ready, started, finished = reply.stats, reply.ready, reply.started, reply.finished
     assert ready
     assert started

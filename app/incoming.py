@@ -1,0 +1,58 @@
+"""A reply as it comes, for front ends that write lines: events in, text out, and all that was measured."""
+
+from __future__ import annotations
+
+import sys
+
+from app.sanitise import sanitise
+from mlx_engine import events
+from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
+from mlx_engine.stats import PlainPace, ReplyStats
+
+
+class Incoming:
+    """What has come so far of one reply."""
+
+    def __init__(self, pace: PlainPace | None = None, ready: events.Ready | None = None) -> None:
+        """pace: what earlier replies measured; ready: the pair, if it is loaded already."""
+        self.text = ""
+        self.thinking = ""
+        self.token_ids: list[int] = []
+        self.pace = pace or PlainPace()
+        self.stats = ReplyStats(self.pace)
+        self.ready = ready
+        self.started: events.Started | None = None
+        self.finished: events.Finished | None = None
+
+    def take(self, event: events.Event) -> str:
+        """Fold one event in; the text it adds to the answer.
+
+        Notices go to standard error. Raises SlipstreamError when there will be no more of this reply.
+        """
+        match event:
+            case events.Ready():
+                self.ready = event
+            case events.Started():
+                self.started = event
+            case events.Round():
+                self.pace.add(event)
+                self.stats.add(event)
+                self.token_ids += event.token_ids
+                return self._grow(event)
+            case events.Finished():
+                self.finished = event
+                return self._grow(event)
+            case events.Notice(message=message):
+                print(f"slipstream: {sanitise(message)}", file=sys.stderr)
+            case events.Failed(id=None, message=message):
+                raise SlipstreamError(message)
+            case events.Failed(message=message):
+                raise RequestError(message)
+            case events.Died(message=message):
+                raise EngineDiedError(message)
+        return ""
+
+    def _grow(self, event: events.Round | events.Finished) -> str:
+        self.text += event.text
+        self.thinking += event.thinking
+        return event.text

@@ -1,0 +1,272 @@
+"""The chat line by line: what is typed, what is said, and that nothing but plain text is ever written."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO, StringIO
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.chat_options import ChatOptions
+from app.plain import HELP, PlainChat, Sentences
+from app.store.chat_store import ChatStore
+from mlx_engine.errors import SlipstreamError
+from mlx_engine.events import Failed, Generate
+from tests.fakes.engine import FakeEngine
+
+ROOT = Path(__file__).parents[2]
+Answer = Callable[[FakeEngine], None]
+
+
+class AnsweringEngine(FakeEngine):
+    """Answers each request as the next of the answers says."""
+
+    def __init__(self, *answers: str | Answer, drafter: str | None = "fake-assistant") -> None:
+        super().__init__(drafter)
+        self.answers = iter(answers)
+
+    def generate(self, request: Generate) -> None:
+        super().generate(request)
+        answer = next(self.answers)
+        if callable(answer):
+            answer(self)
+        else:
+            self.begin()
+            self.say(answer)
+            self.finish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ChatStore]:
+    store = ChatStore.open(tmp_path / "chats.db")
+    yield store
+    store.close()
+
+
+def talk(
+    store: ChatStore, engine: FakeEngine, *lines: str | bytes, options: ChatOptions | None = None
+) -> list[str]:
+    """Type `lines`, then control d; the lines that were said."""
+    typed = b"".join(line if isinstance(line, bytes) else line.encode() + b"\n" for line in lines)
+    out = StringIO()
+    engine.start()
+    PlainChat(engine, "gemma-4-e2b", options or ChatOptions(), store, (BytesIO(typed), out)).run()
+    said = out.getvalue()
+    assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said) is None
+    return said.splitlines()
+
+
+def test_a_conversation_is_said_and_kept(store: ChatStore) -> None:
+    engine = AnsweringEngine("Hello. I am here.", "Again.")
+    said = talk(store, engine, "Hi", "And again", "/quit")
+    assert said[1].startswith("Slipstream, with gemma-4-e2b, drafting with fake-assistant.")
+    assert "You: Assistant: Hello. I am here." in said
+    assert "4 tokens, 80.0 tokens per second, 75% of the drafts accepted" in " ".join(said)
+    assert "first token after 0.41 seconds." in " ".join(said)
+    assert said[-1] == "You: Goodbye."
+    assert [message.text for message in engine.requests[1].messages] == ["Hi", "Hello. I am here.", "And again"]
+    (chat,) = store.list_chats()
+    assert chat.model == "fake"
+    assert [(message.role, message.text, message.state) for message in store.path(chat.id)] == [
+        ("user", "Hi", "complete"),
+        ("assistant", "Hello. I am here.", "complete"),
+        ("user", "And again", "complete"),
+        ("assistant", "Again.", "complete"),
+    ]
+    stats = store.path(chat.id)[1].stats
+    assert stats is not None
+    assert stats.accepted == 3
+
+
+def test_slower_is_said_in_words(store: ChatStore) -> None:
+    def slow(engine: FakeEngine) -> None:
+        for _ in range(4):
+            engine.say("a ", is_plain=True, round_s=0.1)
+        engine.say("b.", drafted=4, accepted=0, round_s=0.2)
+        engine.finish()
+
+    assert any(
+        "0.50 times plain speed, which is slower" in line for line in talk(store, AnsweringEngine(slow), "Hi")
+    )
+
+
+def test_control_c_stops_a_reply_which_can_go_on(store: ChatStore) -> None:
+    def stopped(engine: FakeEngine) -> None:
+        engine.say("One two")
+        signal.raise_signal(signal.SIGINT)
+        assert engine.cancels == 1
+        engine.finish("cancelled")
+
+    engine = AnsweringEngine(stopped, " three.")
+    said = talk(store, engine, "Count", "/continue", "/continue")
+    assert any(line.endswith("stopped.") for line in said)
+    assert engine.requests[1].messages[-1].text == "One two"
+    assert any("there is nothing to go on with" in line for line in said)
+    assert store.path(store.list_chats()[0].id)[1].text == "One two three."
+
+
+def test_control_c_twice_leaves_and_keeps_the_reply(store: ChatStore) -> None:
+    def stuck(engine: FakeEngine) -> None:
+        engine.say("One two")
+        engine._listener = None  # what comes now is not heard any more
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        talk(store, AnsweringEngine(stuck), "Count")
+    assert store.path(store.list_chats()[0].id)[1].state == "interrupted"
+
+
+class Interrupting(BytesIO):
+    """Control c in place of each of the first lines."""
+
+    def __init__(self, times: int, rest: bytes) -> None:
+        super().__init__(rest)
+        self.times = times
+
+    def readline(self, size: int | None = -1) -> bytes:
+        if self.times:
+            self.times -= 1
+            signal.raise_signal(signal.SIGINT)
+        return super().readline(size)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_control_c_at_the_prompt_asks_once_and_then_leaves(store: ChatStore, times: int) -> None:
+    engine, out = FakeEngine(), StringIO()
+    engine.start()
+    chat = PlainChat(engine, "m", ChatOptions(), store, (Interrupting(times, b"/help\n"), out))
+    if times == 2:
+        with pytest.raises(KeyboardInterrupt):
+            chat.run()
+    else:
+        chat.run()
+    assert "Press control c again to quit." in out.getvalue()
+    assert (HELP in out.getvalue()) is (times == 1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_failures_are_sentences_and_the_chat_goes_on(store: ChatStore) -> None:
+    engine = AnsweringEngine(
+        lambda it: it.fail("It does not fit."), lambda it: it.die("The engine ended."), "Here."
+    )
+    said = talk(store, engine, "Hi", "/retry", "/retry")
+    assert "It does not fit. /retry asks again." in said
+    assert "The engine ended. /retry asks again." in said
+    assert any(line.endswith("Assistant: Here.") for line in said)
+
+
+def test_a_model_that_cannot_be_loaded_ends_it(store: ChatStore) -> None:
+    engine = FakeEngine()
+    engine.start = lambda: engine.emit(Failed(None, "There are no weights."))  # type: ignore[method-assign]
+    with pytest.raises(SlipstreamError, match="no weights"):
+        talk(store, engine, "Hi")
+
+
+def test_what_is_not_utf8_is_not_sent(store: ChatStore) -> None:
+    engine = AnsweringEngine("Fine.")
+    said = talk(store, engine, b"caf\xe9\n", "café")
+    assert any("not UTF-8 (byte 4 is 0xe9)" in line for line in said)
+    assert [request.messages[-1].text for request in engine.requests] == ["café"]
+
+
+def test_a_model_cannot_steer_the_terminal(store: ChatStore) -> None:
+    assert any("␛[2J" in line for line in talk(store, AnsweringEngine("\x1b[2J\x07gone."), "Hi"))
+
+
+def test_messages_of_several_lines_and_messages_with_a_slash(store: ChatStore) -> None:
+    engine = AnsweringEngine("a", "b")
+    said = talk(store, engine, "one\\", "two", " /etc/hosts?", "/nonsense", "")
+    assert [request.messages[-1].text for request in engine.requests] == ["one\ntwo", "/etc/hosts?"]
+    assert any("There is no command /nonsense." in line for line in said)
+
+
+def test_drafting_is_set_and_said(store: ChatStore) -> None:
+    engine = AnsweringEngine(*"abcd")
+    lines = ("/draft", "1", "/draft", "2", "/draft 3", "3", "/draft off", "4", "/draft 17", "/draft off")
+    said = talk(store, engine, *lines, options=ChatOptions(draft_length=4))
+    assert [request.draft_length for request in engine.requests] == [0, 4, 3, 0]
+    assert any("17 is not a draft length. Use auto, off, or 1 to 16." in line for line in said)
+    assert any("Drafting is on, 3 tokens per round." in line for line in said)
+    alone = talk(store, AnsweringEngine(drafter=None), "/draft")
+    assert any("without a drafter" in line for line in alone[2:])
+
+
+def test_an_earlier_chat_is_gone_on_with(store: ChatStore) -> None:
+    talk(store, AnsweringEngine("Yes.", "No."), "First", "/new", "Second")
+    engine = AnsweringEngine("Again.")
+    said = talk(store, engine, "/open 2", "/open 9", "/open 2", "More")
+    assert "2: First, 2 messages" in said
+    assert any("Use a number from 1 to 2" in line for line in said)
+    assert any("Going on with: First" in line for line in said)
+    assert [message.text for message in engine.requests[0].messages] == ["First", "Yes.", "More"]
+    last = store.list_chats()[0]
+    assert any(f"Going on with: {last.title}" in line for line in talk(
+        store, AnsweringEngine(), options=ChatOptions(chat_id=last.id)
+    ))  # fmt: skip
+
+
+@given(st.lists(st.text("ab .!\n。…", max_size=30)))
+def test_sentences_are_the_text(parts: list[str]) -> None:
+    sentences = Sentences()
+    said = [sentences.add(part) for part in parts]
+    assert "".join([*said, sentences.finish()]) == "".join(parts)
+
+
+def test_a_sentence_is_said_when_it_is_complete() -> None:
+    sentences = Sentences()
+    assert [sentences.add(part) for part in ("One ", "two", ". Thr", "ee", "\n", "x = 1.5")] == [
+        "", "", "One two.", "", " Three\n", "",
+    ]  # fmt: skip
+    assert sentences.finish() == "x = 1.5"
+    assert sentences.add("word " * 60).endswith("word ")
+
+
+@pytest.mark.slow
+def test_the_pocket_pair_on_a_dumb_terminal(tmp_path: Path) -> None:
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli"],
+        cwd=ROOT,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "dumb", "SLIPSTREAM_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    os.close(child)
+    written = b""
+
+    def until(words: bytes, times: int = 1) -> None:
+        nonlocal written
+        give_up_s = monotonic() + 60
+        while written.count(words) < times:
+            assert monotonic() < give_up_s, written.decode()
+            if select.select([parent], [], [], 0.1)[0]:
+                written += os.read(parent, 65536)
+
+    until(b"You: ")
+    os.write(parent, b"How do I turn drafting off?\n")
+    until(b"You: ", 2)
+    os.write(parent, b"\xff\n")
+    until(b"not UTF-8")
+    until(b"You: ", 3)
+    os.write(parent, b"\x04")
+    until(b"Goodbye.")
+    os.close(parent)
+    assert process.wait(20) == 0
+    assert b"TERM is dumb" in written
+    assert b"ctrl+t" in written
+    assert b"tokens per second" in written
+    assert b"\x1b" not in written
