@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
-from textual import events, on
-from textual.app import ComposeResult, SystemCommand
+import msgspec
+from textual import events, on, work
+from textual.app import ComposeResult, SuspendNotSupported, SystemCommand
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from app import places
+from app.attachments import written
+from app.chat_files import export_chat, import_chats
 from app.chat_options import ChatOptions
 from app.chats_screen import ChatsScreen
-from app.commands import COMMANDS
+from app.code_block import CodeBlock
+from app.commands import COMMANDS, Command
+from app.composer import Composer
 from app.conversation import FLUSH_S, Conversation
 from app.dialogue import Dialogue
+from app.editor import EditorError, edit, editor_command, undisturbed
 from app.gauge_panel import GaugePanel
 from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
-from app.help_screen import HelpScreen
+from app.help_screen import help_screen
 from app.keys import CHAT_KEYS
 from app.layout import PANEL_NEEDS_COLUMNS, layout
+from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
 from app.models_show import own_and_bundled
 from app.pair_choice import PairChoice
 from app.prompt import Prompt
+from app.prompt_history import PromptHistory
 from app.safe_app import SafeApp
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
+from app.store.records import Chat
+from app.table_screen import TableScreen
 from app.tint import TintLegend
 from app.top_line import NO_DRAFTER, TopLine
 from app.transcript import Transcript
 from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import DraftSetting, Event, Failed, Loading, Notice, Ready
+from mlx_engine.events import Counted, DraftSetting, Event, Failed, Loading, Notice, Ready
 from models.errors import ModelsError
 from models.hub_cache import cache_folder
 from models.machine import read_machine
@@ -48,8 +63,8 @@ GAUGES_S = 0.25
 QUIT_WINDOW_S = 2.0
 
 WELCOME = """\
-Type a message below and press enter; escape stops it.
-ctrl+t turns drafting on or off; f1 explains the rest."""
+Type a message below; enter sends it, escape stops the reply.
+/ for commands, @ for files, ctrl+t for drafting; f1 explains the rest."""
 
 
 class EngineReported(Message):
@@ -103,7 +118,8 @@ class ChatApp(SafeApp):
         self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
-        self._prompt = Prompt()
+        self._composer = Composer(PromptHistory(options.history_path), self._offered)
+        self._prompt = self._composer.prompt
         self._footer = Footer()
         self._dialogue = Dialogue(
             engine,
@@ -123,7 +139,7 @@ class ChatApp(SafeApp):
                 yield self._transcript
                 yield self._legend
                 yield self._strip
-                yield self._prompt
+                yield self._composer
             yield self._panel
         yield self._footer
 
@@ -170,6 +186,8 @@ class ChatApp(SafeApp):
             case Failed(id=None, message=words):
                 await self._dialogue.break_off(f"The model could not be loaded. {words}", "not loaded")
                 self._go_back()
+            case Counted(id=id, tokens=tokens):
+                self._composer.counted(id, tokens)
             case about_reply:
                 await self._dialogue.hear(about_reply)
 
@@ -179,6 +197,7 @@ class ChatApp(SafeApp):
         self._gauges.loaded(ready)
         self._top_line.drafter = ready.drafter or NO_DRAFTER
         self._top_line.say("waiting" if self._dialogue.is_running else "ready")
+        self._composer.recount()
 
     def _reply_began_or_ended(self) -> None:
         self._show_title()
@@ -187,18 +206,29 @@ class ChatApp(SafeApp):
 
     # A reply
 
-    async def on_prompt_submitted(self, event: Prompt.Submitted) -> None:
-        """Send a message. What cannot be kept is not sent: it comes back to the prompt."""
+    @on(Composer.Submitted)
+    async def _send(self, event: Composer.Submitted) -> None:
+        """Send a message. What cannot be kept comes back to the prompt."""
         try:
-            await self._dialogue.ask(event.text)
+            await (self._dialogue.ask_instead if event.is_edit else self._dialogue.ask)(event.text)
         except StoreError as error:
-            self._prompt.is_waiting = False
-            self._prompt.offer(event.text)
+            self._composer.give_back(event.text, is_edit=event.is_edit)
             self.notify(str(error), severity="error")
 
-    @on(Prompt.Refused)
-    def _refuse(self) -> None:
-        self.notify("A reply is running: escape stops it. Your text stays in the prompt.")
+    @on(Composer.Refused)
+    def _refuse(self, event: Composer.Refused) -> None:
+        self.notify(event.words, severity="warning")
+
+    @on(Composer.CountWanted)
+    def _count(self, event: Composer.CountWanted) -> None:
+        # An engine that loads does not read yet, and a large text would wait for it here.
+        if self._dialogue.loaded is not None:
+            self._engine.count(event.id, event.text)
+
+    @on(Prompt.Commanded)
+    async def _command(self, event: Prompt.Commanded) -> None:
+        name, values = event.run.action, event.run.values
+        await self.run_action(("app", name, values) if values else name)
 
     @on(Prompt.FollowRequested)
     def _follow(self) -> None:
@@ -207,6 +237,30 @@ class ChatApp(SafeApp):
     @on(Prompt.PageRequested)
     def _page(self, event: Prompt.PageRequested) -> None:
         self._transcript.page(event.pages)
+
+    @on(Prompt.WalkRequested)
+    async def _walk(self, event: Prompt.WalkRequested) -> None:
+        if not self._dialogue.is_running and self._dialogue.shown_sibling:
+            await self.action_walk(event.step)
+
+    @on(Prompt.EditRequested)
+    def action_edit_last(self) -> None:
+        """Have the last message in the prompt, to send it changed."""
+        if (last := self._last_message()) is not None and not self._prompt.is_editing:
+            self._composer.edit(last)
+
+    async def action_edit(self, text: str) -> None:
+        """Send a message in place of the last one."""
+        if self._last_message() is not None:
+            await self._composer.submit(text, is_edit=True)
+
+    def _last_message(self) -> str | None:
+        """What is to be changed; None, and said: there is nothing, or a reply runs."""
+        with self._idle() as is_idle:
+            last = self._conversation.last
+            if is_idle and last is None:
+                self.notify("There is no message to change yet.")
+            return last.prompt.text if is_idle and last else None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Stop is greyed out while there is nothing to stop."""
@@ -248,11 +302,16 @@ class ChatApp(SafeApp):
 
     def action_toggle_drafting(self) -> None:
         """Between off and the last draft length, also for the running reply."""
+        self.action_set_drafting(0 if self._gauges.draft_length else self._last_draft_length)
+
+    def action_set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
+        """Draft so many tokens per round, also in the running reply; on: as many as before it was off."""
         gauges = self._gauges
         if not gauges.has_drafter:
             self.notify("This model runs without a drafter, so there is nothing to switch on.")
             return
-        gauges.draft_length = 0 if gauges.draft_length else self._last_draft_length
+        gauges.draft_length = (gauges.draft_length or self._last_draft_length) if setting == "on" else setting
+        self._last_draft_length = gauges.draft_length or self._last_draft_length
         if self._dialogue.is_running:
             self._engine.set_draft_length(gauges.draft_length)
         self._has_news = True
@@ -292,13 +351,55 @@ class ChatApp(SafeApp):
         except StoreError as error:
             self.notify(str(error), severity="error")
 
+    # How replies are made
+
+    def action_toggle_thinking(self) -> None:
+        """Let the model think before it answers, or not."""
+        self.action_set_thinking(not self._dialogue.options.is_thinking)
+
+    def action_set_thinking(self, is_thinking: bool) -> None:
+        """The same, said outright."""
+        self._dialogue.options = replace(self._dialogue.options, is_thinking=is_thinking)
+        self.notify(f"Thinking is {'on' if is_thinking else 'off'} from the next message on.")
+
+    def action_tell_system(self) -> None:
+        """Say what stands ahead of the conversation."""
+        system = self._conversation.system
+        self.notify(f"The system text: {system}" if system else "There is no system text. /system TEXT gives one.")
+
+    def action_set_system(self, text: str) -> None:
+        """Have `text` stand ahead of the conversation; off: nothing."""
+        self._conversation.system = None if text == "off" else text
+        self.notify(f"The system text is {'gone' if text == 'off' else 'set'} from the next message on.")
+
+    def action_tell_sampling(self) -> None:
+        """Say how tokens are drawn."""
+        sampling = self._dialogue.options.sampling
+        temperature = "the model's own" if sampling.temperature is None else f"{sampling.temperature:g}"
+        seed = "a new one every time" if sampling.seed is None else sampling.seed
+        self.notify(f"Temperature: {temperature}. Seed: {seed}.")
+
+    def action_set_temperature(self, temperature: float | None) -> None:
+        """Draw so from the next message on; None: as the model's folder says."""
+        self._set_sampling(temperature=temperature)
+
+    def action_set_seed(self, seed: int | None) -> None:
+        """The same seed, the same reply; None: a new one every time."""
+        self._set_sampling(seed=seed)
+
+    def _set_sampling(self, **changes: float | int | None) -> None:
+        options = self._dialogue.options
+        sampling = msgspec.structs.replace(options.sampling, **changes)
+        self._dialogue.options = replace(options, sampling=sampling)
+        self.action_tell_sampling()
+
     # The chats
 
-    def action_chats(self) -> None:
-        """List the chats that are kept."""
+    def action_chats(self, words: str = "") -> None:
+        """List the chats that are kept, those that hold `words`."""
         with self._idle() as is_idle:
             if is_idle:
-                self.push_screen(ChatsScreen(self._store), self._chat_chosen)
+                self.push_screen(ChatsScreen(self._store, words), self._chat_chosen)
 
     async def _chat_chosen(self, chat_id: int | None) -> None:
         if chat_id is not None:
@@ -330,6 +431,57 @@ class ChatApp(SafeApp):
         self._show_title()
         self._has_news = True
         await self._transcript.clear()
+
+    def action_rename(self, title: str) -> None:
+        """Give this chat another title."""
+        with self._stored_chat() as chat:
+            if chat is not None:
+                self._conversation.rename(title)
+                self._show_title()
+
+    async def action_delete_chat(self) -> None:
+        """Take this chat out of sight, and begin a new one."""
+        with self._idle() as is_idle, self._stored_chat() as chat:
+            if is_idle and chat is not None:
+                self._store.delete(chat.id)
+                await self.action_new_chat()
+                self.notify(f"Deleted “{chat.title}”. /undo brings it back.")
+
+    async def action_undo_delete(self) -> None:
+        """Bring back the chat that was deleted last."""
+        with self._idle() as is_idle:
+            if not is_idle:
+                return
+            chat = self._store.undo_delete()
+            if chat is None:
+                self.notify("There is no deleted chat to bring back.")
+            else:
+                await self._open_chat(chat.id)
+                self.notify(f"“{chat.title}” is back.")
+
+    def action_export(self, name: str | None = None) -> None:
+        """Write this chat to a file."""
+        self._keep()
+        with self._stored_chat() as chat:
+            if chat is not None:
+                self.notify(f"Exported to {export_chat(self._store, chat, name)}.")
+
+    async def action_import(self, name: str) -> None:
+        """Add the chats of a file, and show the last of them."""
+        with self._idle() as is_idle:
+            if is_idle and (added := import_chats(self._store, name)):
+                await self._open_chat(added[-1].id)
+                self.notify(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
+
+    @contextmanager
+    def _stored_chat(self) -> Iterator[Chat | None]:
+        """This chat; None, and said: nobody has written in it. What the store cannot do inside is told."""
+        if self._conversation.chat is None:
+            self.notify("This chat is empty: it is kept from its first message on.")
+        try:
+            yield self._conversation.chat
+        except StoreError as error:
+            self.notify(str(error), severity="error")
 
     async def _show_conversation(self) -> None:
         """Bring the transcript to what the conversation is now."""
@@ -366,6 +518,12 @@ class ChatApp(SafeApp):
             machine = read_machine(loaded.working_set_bytes if loaded else None)
             self.push_screen(ModelsScreen(catalog, cache_folder(), machine, self._pair.title), self._model_chosen)
 
+    def action_switch_model(self, name: str) -> None:
+        """Go on with another pair."""
+        with self._idle() as is_idle:
+            if is_idle:
+                self._model_chosen(name)
+
     def _model_chosen(self, name: str | None) -> None:
         if name is None or name == self._pair.title:
             return
@@ -398,12 +556,33 @@ class ChatApp(SafeApp):
     # The screen
 
     def action_copy_answer(self) -> None:
-        """Put the last answer on the clipboard."""
+        """Put the code block in focus on the clipboard, else the last answer."""
+        if isinstance(self.focused, CodeBlock):
+            self._copy(self.focused.code, "the code block")
+        else:
+            self.action_copy(is_code=False)
+
+    def action_copy(self, is_code: bool) -> None:
+        """Put the last answer on the clipboard, or its last code block."""
         answer = self._conversation.last_answer
+        blocks = code_blocks(answer or "")
         if answer is None:
             self.notify("There is no answer to copy yet.")
-        else:
+        elif not is_code:
             self._copy(answer, "the last answer")
+        elif blocks:
+            self._copy(blocks[-1], "the last code block")
+        else:
+            self.notify("There is no code block in the last answer.")
+
+    @on(CodeBlock.CopyRequested)
+    def _copy_code(self, event: CodeBlock.CopyRequested) -> None:
+        self._copy(event.code, "the code block")
+
+    @on(CodeBlock.LeaveRequested)
+    def _leave_code(self, event: CodeBlock.LeaveRequested) -> None:
+        self._prompt.focus()
+        self._prompt.insert(event.typed)
 
     def action_toggle_thoughts(self) -> None:
         """Fold or unfold the thoughts of all replies, as the newest ones are not."""
@@ -426,8 +605,53 @@ class ChatApp(SafeApp):
 
     def action_help(self) -> None:
         """Explain keys and gauges."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+        if not isinstance(self.screen, TableScreen):
+            self.push_screen(help_screen())
+
+    def action_paths(self) -> None:
+        """Say where everything is kept."""
+        kept = {name: str(path) for name, path in places.everything().items()}
+        self.push_screen(TableScreen([("Where everything is kept", kept.items())]))
+
+    def action_set_theme(self, name: str) -> None:
+        """Other colours."""
+        self.theme = name
+
+    def _offered(self, command: Command) -> Sequence[str]:
+        """What may follow a command on this machine."""
+        match command.argument and command.argument.offers:
+            case "themes":
+                return sorted(self.available_themes)
+            case "models":
+                return self._model_names
+        return ()
+
+    @cached_property
+    def _model_names(self) -> Sequence[str]:
+        try:
+            return sorted(own_and_bundled().entries)
+        except ModelsError:
+            return ()
+
+    def action_attach(self, name: str) -> None:
+        """Mention a file in the prompt."""
+        self._prompt.begin(f"{written(name)} ")
+
+    @work(exclusive=True)
+    async def action_editor(self) -> None:
+        """The prompt in the person's own editor. Meanwhile the reply goes on, and is kept."""
+        try:
+            command = editor_command(os.environ)
+            before = self._prompt.whole_text
+            with undisturbed(), self.batch_update(), self.suspend():
+                text = await asyncio.to_thread(edit, before, command)
+        except (EditorError, SuspendNotSupported) as error:
+            self.notify(str(error), severity="error")
+            return
+        if text == before:
+            self.notify("The editor changed nothing.")
+        else:
+            self._prompt.rewrite(text)
 
     def action_screenshot_soon(self) -> None:
         """Save the screen as an SVG file in the current folder, once the palette is gone from it."""
@@ -436,7 +660,10 @@ class ChatApp(SafeApp):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every command by its title."""
         for command in COMMANDS:
-            yield SystemCommand(command.title, command.hint, partial(self.run_action, command.action))
+            run: Callable[[], object] = partial(self.run_action, command.action)
+            if command.argument and command.argument.is_required:
+                run = partial(self._prompt.begin, f"/{command.slash} ")
+            yield SystemCommand(command.title, command.hint, run)
 
     def _show_gauges(self) -> None:
         """Bring the gauges up to the facts; nothing while there is no news."""

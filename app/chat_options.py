@@ -26,6 +26,8 @@ class ChatOptions:
     """The stored chat to go on with."""
     about_model: str | None = None
     """A sentence about the model for the first screen; the pocket pair says here what it is."""
+    history_path: Path | None = None
+    """Where the prompts are kept; None keeps them for this run."""
     log_path: Path | None = None
     """Where a crash is written down."""
     theme: str | None = None

@@ -58,13 +58,14 @@ class ChatsScreen(ModalScreen[int | None]):
         Binding("ctrl+z", "undo", "Undo", priority=True, tooltip="brings back the chat deleted last"),
     ]
 
-    def __init__(self, store: ChatStore) -> None:
+    def __init__(self, store: ChatStore, words: str = "") -> None:
+        """words: what is searched for at first."""
         super().__init__()
         self._store = store
         self._chats: list[Chat] = []
         self._renamed: Chat | None = None
         self._searching = 0
-        self._input = Input(placeholder="Search titles and messages", id="chats-search", compact=True)
+        self._input = Input(words, "Search titles and messages", id="chats-search", compact=True)
         self._list = OptionList(id="chats-list", markup=False)
         self._hint = Static(id="chats-hint", markup=False)
 

@@ -23,7 +23,6 @@ from app.start import drafting_of, first_pair, options_of
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
-from models import hub_cache, pocket
 from models.errors import ModelsError
 
 OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -140,19 +139,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _paths(options: argparse.Namespace) -> int:
-    kept = {
-        "pocket": pocket.TARGET_FOLDER.parent,
-        "models": hub_cache.cache_folder(),
-        "settings": places.config_file(),
-        "own catalog": places.own_catalog(),
-        "chats": places.chats_database(),
-        "state": places.state_file(),
-        "estimates": places.estimates_folder(),
-        "bench": places.bench_folder(),
-        "engine log": places.engine_log(),
-        "crash log": places.app_log(),
-    }
-    for name, path in kept.items():
+    for name, path in places.everything().items():
         print(f"{name:<12}{path}")
     return OK
 

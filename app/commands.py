@@ -1,8 +1,34 @@
-"""Everything that can be done in the chat, by name: one table for the palette and whoever else lists it."""
+"""Everything that can be done in the chat, by name: one table for the palette, the slash commands and the help."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting
+
+MOST_SEED = (1 << 32) - 1
+MOST_TEMPERATURE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """What may follow a slash command."""
+
+    shape: str
+    """How the help writes it: `on|off`, `FILE`."""
+    action: str
+    """What Textual runs with the value."""
+    allowed: str = ""
+    """The values in words, for whoever typed another one."""
+    read: Callable[[str], object] = str
+    """From the typed words to the value; raises ValueError."""
+    choices: tuple[str, ...] = ()
+    """Offered while a person types."""
+    offers: Literal["", "files", "models", "themes"] = ""
+    """What else is offered: it depends on the machine."""
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,26 +40,121 @@ class Command:
     """Its key, or what it does in a few words."""
     action: str
     """What Textual runs, in the chat's own namespace."""
+    slash: str = ""
+    """What it is called after a slash; empty: it has a key and is in the palette only."""
+    argument: Argument | None = None
+    also: tuple[str, ...] = ()
+    """What other programs call it."""
 
+
+def _drafting(text: str) -> DraftSetting | Literal["on"]:
+    if text in ("auto", "on"):
+        return "auto" if text == "auto" else "on"
+    return 0 if text == "off" else _whole(text, 1, MAX_DRAFT_LENGTH)
+
+
+def _is_on(text: str) -> bool:
+    return {"on": True, "off": False}[text]
+
+
+def _is_code(text: str) -> bool:
+    return {"code": True, "answer": False}[text]
+
+
+def _temperature(text: str) -> float | None:
+    if text == "default":
+        return None
+    value = float(text)
+    if not 0 <= value <= MOST_TEMPERATURE:
+        raise ValueError
+    return value
+
+
+def _seed(text: str) -> int | None:
+    return None if text == "random" else _whole(text, 0, MOST_SEED)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    value = int(text)
+    if not least <= value <= most:
+        raise ValueError
+    return value
+
+
+_MODEL = Argument("NAME", "switch_model", offers="models")
+_DRAFT = Argument(
+    f"auto|on|off|1..{MAX_DRAFT_LENGTH}",
+    "set_drafting",
+    f"auto, on, off or 1 to {MAX_DRAFT_LENGTH}",
+    _drafting,
+    ("auto", "on", "off", *map(str, range(1, MAX_DRAFT_LENGTH + 1))),
+)
+_TITLE = Argument("TITLE", "rename", "a title", is_required=True)
+_WORDS = Argument("WORDS", "chats")
+_EXPORT = Argument("FILE", "export", offers="files")
+_IMPORT = Argument("FILE", "import", "the file of an export", offers="files", is_required=True)
+_ATTACH = Argument("FILE", "attach", "a text file", offers="files", is_required=True)
+_MESSAGE = Argument("TEXT", "edit")
+_COPY = Argument("answer|code", "copy", "answer, or code: its last code block", _is_code, ("answer", "code"))
+_THINK = Argument("on|off", "set_thinking", "on or off", _is_on, ("on", "off"))
+_SYSTEM = Argument("TEXT|off", "set_system", choices=("off",))
+_TEMPERATURE = Argument(
+    "T|default",
+    "set_temperature",
+    f"a number from 0 to {MOST_TEMPERATURE:.0f}, or default",
+    _temperature,
+    ("0", "0.7", "1", "default"),
+)
+_SEED = Argument("N|random", "set_seed", f"a whole number from 0 to {MOST_SEED}, or random", _seed, ("random",))
+_THEME = Argument("NAME", "set_theme", "one of the themes", offers="themes")
 
 COMMANDS = (
-    Command("Drafting on or off", "ctrl+t", "toggle_drafting"),
-    Command("Stop the reply", "escape", "stop"),
-    Command("Regenerate the last reply", "ctrl+r", "regenerate"),
-    Command("Go on with a stopped reply", "it grows where it is", "go_on"),
-    Command("Another reply to the last message", "the one before", "walk(-1)"),
-    Command("The next reply to the last message", "the one after", "walk(1)"),
-    Command("Chats", "f4", "chats"),
-    Command("Models", "f2", "models"),
-    Command("New chat", "ctrl+n", "new_chat"),
-    Command("Copy the last answer", "ctrl+y", "copy_answer"),
-    Command("Fold or unfold the thoughts", "ctrl+o", "toggle_thoughts"),
+    Command("Help", "f1", "help", "help", also=("?", "commands")),
+    Command("Models", "f2", "models", "model", _MODEL, also=("models",)),
+    Command("Drafting on or off", "ctrl+t", "toggle_drafting", "draft", _DRAFT),
+    Command("New chat", "ctrl+n", "new_chat", "new", also=("clear",)),
+    Command("Chats", "f4", "chats", "chats", also=("list", "resume", "sessions")),
+    Command("Rename this chat", "gives it another title", "rename", "rename", _TITLE, also=("title",)),
+    Command("Delete this chat", "/undo brings it back", "delete_chat", "delete"),
+    Command("Bring back the chat deleted last", "undoes a deletion", "undo_delete", "undo"),
+    Command("Search all chats", "titles and messages", "chats", "search", _WORDS, also=("find",)),
+    Command("Export this chat", "as .md or .json", "export", "export", _EXPORT, also=("save",)),
+    Command("Import chats", "what an export wrote", "import", "import", _IMPORT, also=("load",)),
+    Command("Regenerate the last reply", "ctrl+r", "regenerate", "retry", also=("regenerate",)),
+    Command("Edit the last message", "ctrl+up", "edit_last", "edit", _MESSAGE),
+    Command("Go on with a stopped reply", "it grows where it is", "go_on", "continue"),
+    Command("Another reply to the last message", "the one before: left in an empty prompt", "walk(-1)"),
+    Command("The next reply to the last message", "the one after: right in an empty prompt", "walk(1)"),
+    Command("Copy the last answer", "ctrl+y", "copy_answer", "copy", _COPY),
+    Command("Write the prompt in an editor", "ctrl+g", "editor", "editor"),
+    Command("Attach a file", "@ in the prompt does the same", "attach", "attach", _ATTACH, also=("file",)),
+    Command("Thinking on or off", "before an answer", "toggle_thinking", "think", _THINK),
+    Command("System text", "what stands ahead of the chat", "tell_system", "system", _SYSTEM),
+    Command("Temperature", "0 always takes the likeliest word", "tell_sampling", "temp", _TEMPERATURE),
+    Command("Seed", "the same one, the same reply", "tell_sampling", "seed", _SEED),
+    Command("Fold or unfold the thoughts", "ctrl+o", "toggle_thoughts", "thoughts"),
+    Command("Tint of what was drafted on or off", "f5", "toggle_tint", "tint"),
+    Command("Gauge panel on or off", "f3", "toggle_panel", "gauges"),
+    Command("Theme", "change the colours", "change_theme", "theme", _THEME),
+    Command("Paths", "where everything is kept", "paths", "paths"),
+    Command("Stop the reply", "escape", "stop", "stop"),
     Command("Send the message", "enter", "send"),
     Command("New line in the prompt", "ctrl+j", "newline"),
-    Command("Gauge panel on or off", "f3", "toggle_panel"),
-    Command("Tint of what was drafted on or off", "f5", "toggle_tint"),
-    Command("Help", "f1", "help"),
-    Command("Theme", "change the colours", "change_theme"),
-    Command("Screenshot", "save the screen as SVG", "screenshot_soon"),
-    Command("Quit", "ctrl+q", "quit"),
+    Command("Screenshot", "save the screen as SVG", "screenshot_soon", "screenshot"),
+    Command("Quit", "ctrl+q", "quit", "quit", also=("exit", "q", "bye")),
 )
+
+SLASH = {command.slash: command for command in COMMANDS if command.slash}
+"""The slash commands by name, in the order of the table."""
+
+
+def slash_table() -> list[tuple[str, str]]:
+    """Every slash command with its argument, and what it does, for the help."""
+    return [
+        (f"/{command.slash} {command.argument.shape if command.argument else ''}".rstrip(), _meaning(command))
+        for command in SLASH.values()
+    ]
+
+
+def _meaning(command: Command) -> str:
+    return f"{command.title} ({command.hint})"

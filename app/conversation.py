@@ -47,7 +47,8 @@ class Conversation:
         self, store: ChatStore, system: str | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
-        self._system = system
+        self.system = system
+        """Stands ahead of every request; None: nothing does."""
         self._clock = clock
         self._running: Running | None = None
         self._flushed_at_s = 0.0
@@ -162,7 +163,7 @@ class Conversation:
         Earlier prompts that never got a word in reply (failed, or stopped at once) are left out: what the
         person sent after them stands in their place.
         """
-        messages = [Message("system", self._system)] if self._system else []
+        messages = [Message("system", self.system)] if self.system else []
         for each in self.exchanges[:-1]:
             if each.text:
                 messages += [Message("user", each.prompt.text), Message("assistant", each.text)]

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from textual.notifications import SeverityLevel
 
+from app.attachments import split
 from app.chat_options import ChatOptions
 from app.conversation import Conversation
 from app.figures import reply_line
@@ -78,6 +79,14 @@ class Dialogue:
         await self._transcript.add_turn(text)
         await self._request()
 
+    async def ask_instead(self, text: str) -> None:
+        """Send a message in place of the last one, which stays beside it."""
+        self._conversation.edit(text)
+        await self._transcript.drop_turn()
+        await self._transcript.add_turn(text)
+        await self._request()
+        self.show_siblings()
+
     async def regenerate(self) -> bool:
         """Ask for the last reply once more; False: there is none."""
         if self._transcript.last_turn is None or not self._conversation.regenerate():
@@ -137,7 +146,7 @@ class Dialogue:
         if self.is_running and (exchange := self._conversation.last):
             self._end_reply("failed")
             if not exchange.text:
-                self._prompt.offer(exchange.prompt.text)
+                self._prompt.offer(split(exchange.prompt.text)[0])
         self._top_line.say(state, is_trouble=True)
         await self._transcript.add_error(words)
 

@@ -1,17 +1,10 @@
-"""The help: every key, and what each gauge means."""
+"""The help: every key, every command, and what each gauge means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
-
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Grid, VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Static
-
+from app.commands import slash_table
 from app.keys import key_table
+from app.table_screen import TableScreen
 
 GAUGES = (
     ("draft ON 4", "drafting is on; up to 4 tokens are drafted per round (at most 16)"),
@@ -30,23 +23,8 @@ GAUGES = (
 )
 
 
-class HelpScreen(ModalScreen[None]):
-    """Keys and gauges in words, over the chat."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q", "dismiss", "Close", tooltip="closes the help")]
-
-    def compose(self) -> ComposeResult:
-        """Two tables, scrollable where the window is small."""
-        with VerticalScroll(id="help"):
-            yield Static("Keys", classes="help-title", markup=False)
-            yield from _table(key_table())
-            yield Static("Gauges, over the last 64 rounds", classes="help-title", markup=False)
-            yield from _table(GAUGES)
-            yield Static("escape closes this", classes="help-close", markup=False)
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> ComposeResult:
-    with Grid(classes="help-table"):
-        for name, meaning in rows:
-            yield Static(name, classes="help-name", markup=False)
-            yield Static(meaning, markup=False)
+def help_screen() -> TableScreen:
+    """All of it, from the tables that the chat itself works by."""
+    return TableScreen(
+        [("Keys", key_table()), ("Gauges, over the last 64 rounds", GAUGES), ("Commands", slash_table())]
+    )

@@ -17,9 +17,23 @@ PROMPT_KEYS: list[BindingType] = [
     ),
     Binding("up", "earlier", id="earlier", tooltip="at the top edge of the prompt: earlier prompts", show=False),
     Binding("down", "later", id="later", tooltip="at the bottom edge of the prompt: later prompts", show=False),
+    Binding("left", "cursor_left", tooltip="in an empty prompt: the reply before", show=False),
+    Binding("right", "cursor_right", tooltip="in an empty prompt: the reply after", show=False),
+    Binding(
+        "ctrl+up,alt+up",
+        "edit_last",
+        id="edit",
+        tooltip="puts the last message into the prompt, to send it changed (alt+up too)",
+        show=False,
+    ),
     Binding("pageup", "page(-1)", id="page_up", tooltip="scrolls the transcript up", show=False),
     Binding("pagedown", "page(1)", id="page_down", tooltip="scrolls the transcript down", show=False),
     Binding("end", "end", id="follow", tooltip="at the end of the line: back to following", show=False),
+]
+
+CODE_KEYS: list[BindingType] = [
+    Binding("c,y,enter", "copy_code", "Copy", tooltip="copies the code block (y and enter too)"),
+    Binding("escape", "leave", "Prompt", tooltip="back to the prompt"),
 ]
 
 CHAT_KEYS: list[BindingType] = [
@@ -33,13 +47,14 @@ CHAT_KEYS: list[BindingType] = [
     ),
     Binding("ctrl+o", "toggle_thoughts", id="thoughts", tooltip="folds or unfolds the thoughts", show=False),
     Binding("ctrl+r", "regenerate", id="retry", tooltip="regenerates the last reply", show=False),
+    Binding("ctrl+g", "editor", id="editor", tooltip="the prompt in $VISUAL or $EDITOR", show=False),
     Binding("ctrl+n", "new_chat", id="new", tooltip="new chat; empties the transcript", show=False),
     # Priority, because a text area redoes with it.
     Binding(
         "ctrl+y",
         "copy_answer",
         id="copy",
-        tooltip="copies the last answer to the clipboard",
+        tooltip="copies the last answer, or the code block in focus",
         show=False,
         priority=True,
     ),
@@ -64,15 +79,23 @@ CHAT_KEYS: list[BindingType] = [
 
 def key_table() -> list[tuple[str, str]]:
     """Every key with what it does, the command palette included, in the order of the help."""
-    rows = [
-        (binding.key.partition(",")[0], binding.tooltip)
-        for binding in (*PROMPT_KEYS, *CHAT_KEYS)
-        if isinstance(binding, Binding)
+    chat = _rows(CHAT_KEYS)
+    code = [(f"{key} on code", meaning) for key, meaning in _rows(CODE_KEYS)]
+    return [
+        *_rows(PROMPT_KEYS),
+        ("shift+tab", "to the code blocks above, the newest first; tab leads back"),
+        *code,
+        *chat[:-2],
+        ("ctrl+p", "command palette: everything by name"),
+        *chat[-2:],
     ]
-    return [*rows[:-2], ("ctrl+p", "command palette: everything by name"), *rows[-2:]]
 
 
 def usual_keys() -> dict[str, tuple[str, ...]]:
     """The keys of everything that a keymap can change, by id."""
     bindings = [binding for binding in (*PROMPT_KEYS, *CHAT_KEYS) if isinstance(binding, Binding) and binding.id]
     return {str(binding.id): tuple(key.strip() for key in binding.key.split(",")) for binding in bindings}
+
+
+def _rows(bindings: list[BindingType]) -> list[tuple[str, str]]:
+    return [(each.key.partition(",")[0], each.tooltip) for each in bindings if isinstance(each, Binding)]

@@ -17,6 +17,12 @@ def markdown_parser() -> MarkdownIt:
     return MarkdownIt("gfm-like", {"html": False})
 
 
+def code_blocks(source: str) -> list[str]:
+    """The code in a Markdown text, block by block."""
+    tokens = markdown_parser().parse(source)
+    return [token.content.rstrip("\n") for token in tokens if token.type in ("fence", "code_block")]
+
+
 def as_content(source: str) -> Content:
     """Markdown as one styled text, cheap to lay out: what a turn becomes when it is old.
 

@@ -5,6 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from models import hub_cache, pocket
+
+
+def everything() -> dict[str, Path]:
+    """Whatever is kept anywhere, by what it is called."""
+    return {
+        "pocket": pocket.TARGET_FOLDER.parent,
+        "models": hub_cache.cache_folder(),
+        "settings": config_file(),
+        "own catalog": own_catalog(),
+        "chats": chats_database(),
+        "state": state_file(),
+        "prompts": prompt_history(),
+        "estimates": estimates_folder(),
+        "bench": bench_folder(),
+        "engine log": engine_log(),
+        "crash log": app_log(),
+    }
+
 
 def state_folder() -> Path:
     """State and logs: `$SLIPSTREAM_HOME/state`, else `$XDG_STATE_HOME/slipstream`, else the usual dot folder."""
@@ -49,6 +68,11 @@ def engine_log() -> Path:
 def app_log() -> Path:
     """What a crash of the chat leaves behind."""
     return state_folder() / "slipstream.log"
+
+
+def prompt_history() -> Path:
+    """What was typed into the chat, for the up key."""
+    return state_folder() / "prompt_history.jsonl"
 
 
 def estimates_folder() -> Path:

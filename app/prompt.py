@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.text import Text
-from textual import events
+from textual import events, on, work
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
+from app import slash
+from app.attachment_line import AttachmentLine, Found
+from app.attachments import Attachment, mentions
+from app.completion import Candidate, Completing, Place, complete, list_files
+from app.completion_list import CompletionList
 from app.keys import NEWLINE_KEYS, PROMPT_KEYS
+from app.prompt_history import PromptHistory
 from app.sanitise import sanitise_cells
 
 PASTE_SHOWN_CHARACTERS = 4000
 """A longer paste is shown collapsed: wrapping a megabyte in a text area takes seconds, on every key."""
 
 
+PLACEHOLDER = "Message · / commands · @ file · ctrl+j: new line"
+
+
 class Prompt(TextArea):
     """A text area that grows up to ten rows, sends on enter and remembers what was sent.
 
-    A collapsed paste stands as one token in the text, and `whole_text` has it in full.
+    A collapsed paste stands as one token in the text, and `whole_text` has it in full. What begins with a slash
+    is a command. The list above it has the keyboard only for enter, tab, escape and the arrows, while it is open.
     """
 
     BINDINGS = PROMPT_KEYS
@@ -31,9 +44,24 @@ class Prompt(TextArea):
         """The person sends `text`; the prompt is empty again and waits."""
 
         text: str
+        mentions: Sequence[str] = ()
+        """Of files, by the person; what was pasted collapsed mentions none."""
+        shown: Mapping[str, Found] = field(default_factory=dict)
+        """What they were, as far as that was known."""
+        is_edit: bool = False
+        """It takes the place of the last message."""
 
+    @dataclass
+    class Commanded(Message):
+        """The person asks for a command."""
+
+        run: slash.Run
+
+    @dataclass
     class Refused(Message):
-        """The person wants to send while a reply is awaited; the prompt keeps the text."""
+        """What was typed cannot be sent now; the prompt keeps it."""
+
+        words: str
 
     class FollowRequested(Message):
         """End was pressed where it has nothing to do in the prompt."""
@@ -44,20 +72,44 @@ class Prompt(TextArea):
 
         pages: int
 
-    def __init__(self) -> None:
-        super().__init__(
-            id="prompt",
-            placeholder="Message · ctrl+j: new line",
-            tab_behavior="focus",
-            highlight_cursor_line=False,
-        )
+    @dataclass
+    class WalkRequested(Message):
+        """Another reply is to be shown; -1: the one before."""
+
+        step: int
+
+    class EditRequested(Message):
+        """The last message is to be changed."""
+
+    def __init__(
+        self,
+        history: PromptHistory,
+        completions: CompletionList,
+        attachments: AttachmentLine,
+        offered: slash.Offered,
+    ) -> None:
+        """offered: what only the running chat knows about the values of commands."""
+        super().__init__(id="prompt", placeholder=PLACEHOLDER, tab_behavior="focus", highlight_cursor_line=False)
+        self._history = history
+        self._completions = completions
+        self._attachments = attachments
+        self._offered = offered
+        self._looked_at: tuple[str, tuple[int, int]] = ("", (0, 0))
+        """The text and the cursor for which the list is right."""
+        self._put = ""
+        """The text that was last put here at once; for what a person has not typed nothing is offered."""
         self._pastes: dict[str, str] = {}
-        self._sent: list[str] = []
+        self._sent = list(history.entries)
         self._place: int | None = None
         """Which of the sent prompts is shown; None: what the person is writing."""
-        self._draft = ""
+        self._drafts: dict[int | None, str] = {}
+        """What the person has written at each place of the history, until something is sent."""
+        self._before_edit: str | None = None
+        """What stood here before the last message came to be changed; None: it is not being changed."""
         self.is_waiting = False
         """Whether a reply is awaited; set back by whoever receives it."""
+
+    # The text
 
     @property
     def whole_text(self) -> str:
@@ -67,33 +119,88 @@ class Prompt(TextArea):
         tokens = "|".join(map(re.escape, self._pastes))
         return re.sub(tokens, lambda match: self._pastes[match[0]], self.text)
 
+    @property
+    def is_editing(self) -> bool:
+        """Whether the last message is being changed."""
+        return self._before_edit is not None
+
     def discard(self) -> None:
-        """Empty the prompt; up brings the text back."""
-        self._place = None
-        self._draft = ""
+        """Empty the prompt, or leave the last message as it is; up brings the text back."""
         if self.text.strip() and self._sent[-1:] != [self.text]:
             self._sent.append(self.text)
-        self.load_text("")
+            self._history.add(self.whole_text.rstrip())
+        self._place = None
+        self._drafts.clear()
+        self._end_edit(self._before_edit or "")
 
     def offer(self, text: str) -> None:
-        """Put `text` into the prompt if it is empty; `up` brings it in any case if it was sent."""
+        """Put `text` into the prompt if it is empty; up brings it in any case if it was sent."""
         if not self.text:
-            self._insert_whole(text)
+            self.put(text)
+
+    def put(self, text: str) -> None:
+        """Have `text` in the prompt, ready to go on with."""
+        self._load("")
+        self._insert_whole(text)
+        self._put = self.text
+
+    def begin(self, text: str) -> None:
+        """Type `text` for the person; what stood here is brought back by up."""
+        self.discard()
+        self._insert_whole(text)
+        self.focus()
+
+    def rewrite(self, text: str) -> None:
+        """Have `text` in place of what stands here."""
+        self.select_all()
+        self._insert_whole(text)
+
+    def begin_edit(self, text: str, sent: tuple[Attachment, ...]) -> None:
+        """Have the last message here to be changed; escape brings back what stood here."""
+        if not self.is_editing:
+            self._before_edit = self.text
+        self._attachments.keep(sent)
+        self.put(text)
+        self.border_title = "the last message, to be sent changed · escape: leave it"
+
+    def _end_edit(self, text: str) -> None:
+        self._before_edit = None
+        self._load(text)
+
+    def _load(self, text: str) -> None:
+        if not self.is_editing:
+            self.border_title = None
+        self._put = text
+        self.load_text(text)
+        self.move_cursor(self.document.end)
+
+    # Sending
 
     def action_send(self) -> None:
-        """Send the text, unless it is empty or a reply is awaited.
+        """Send the text or run the command, unless it is empty, refused, or a reply is awaited.
 
         The prompt is emptied at once: what is typed next belongs to the next message.
         """
         text = self.whole_text.rstrip()
         if not text:
             return
-        if self.is_waiting:
-            self.post_message(self.Refused())
-            return
-        self.is_waiting = True
-        self.discard()
-        self.post_message(self.Submitted(text))
+        match slash.read(text, self._offered):
+            case slash.Refuse(words):
+                self.post_message(self.Refused(words))
+            case slash.Run() as run:
+                self.discard()
+                self.post_message(self.Commanded(run))
+            case slash.Say() if self.is_waiting:
+                words = "A reply is running: escape stops it. Your text stays in the prompt."
+                self.post_message(self.Refused(words))
+            case slash.Say(message):
+                self.is_waiting = True
+                found = mentions(self.text), self._attachments.found
+                submitted = self.Submitted(message, *found, self.is_editing)
+                self.discard()
+                self.post_message(submitted)
+
+    # Keys
 
     def action_newline(self) -> None:
         """Break the line at the cursor."""
@@ -102,8 +209,6 @@ class Prompt(TextArea):
     def action_earlier(self) -> None:
         """Up; in the first row, the prompt sent before."""
         if self.cursor_at_first_line and self._sent and self._place != 0:
-            if self._place is None:
-                self._draft = self.text
             self._show(len(self._sent) - 1 if self._place is None else self._place - 1)
         else:
             self.action_cursor_up()
@@ -114,6 +219,24 @@ class Prompt(TextArea):
             self._show(self._place + 1 if self._place + 1 < len(self._sent) else None)
         else:
             self.action_cursor_down()
+
+    def action_cursor_left(self, select: bool = False) -> None:
+        """Left; in an empty prompt, the reply before."""
+        if self.text:
+            super().action_cursor_left(select)
+        else:
+            self.post_message(self.WalkRequested(-1))
+
+    def action_cursor_right(self, select: bool = False) -> None:
+        """Right; in an empty prompt, the reply after."""
+        if self.text:
+            super().action_cursor_right(select)
+        else:
+            self.post_message(self.WalkRequested(1))
+
+    def action_edit_last(self) -> None:
+        """Ask for the last message, to change it."""
+        self.post_message(self.EditRequested())
 
     def action_end(self) -> None:
         """The end of the line; there already: tell whoever listens."""
@@ -141,10 +264,14 @@ class Prompt(TextArea):
         A binding is handled by the app, ahead of characters that still wait for this widget or behind ones
         typed after it: in a burst the message would go out without its end.
         """
-        if event.key == "enter":
+        if self._complete_by(event.key):
+            pass
+        elif event.key == "enter":
             self.action_send()
         elif event.key in NEWLINE_KEYS:
             self.action_newline()
+        elif event.key == "escape" and self._before_edit is not None:
+            self._end_edit(self._before_edit)
         else:
             await super()._on_key(event)
             return
@@ -166,6 +293,76 @@ class Prompt(TextArea):
         self.replace(text, *self.selection, maintain_selection_offset=False)
 
     def _show(self, place: int | None) -> None:
+        self._drafts[self._place] = self.text
         self._place = place
-        self.load_text(self._draft if place is None else self._sent[place])
-        self.move_cursor(self.document.end)
+        text = self._drafts.get(place, "" if place is None else self._sent[place])
+        self.put(text)
+
+    # Completion
+
+    def _complete_by(self, key: str) -> bool:
+        """Whether the list above has used a key."""
+        if self._completions.offered is None:
+            return False
+        if self._looked_at != (self.text, self.cursor_location):
+            self._completions.offer(None)
+            self._look()
+        offered, chosen = self._completions.offered, self._completions.chosen
+        if offered is None:
+            return False
+        match key:
+            case "up" | "down":
+                self._completions.move(1 if key == "down" else -1)
+            case "escape":
+                self._completions.offer(None)
+            case "enter" if chosen is not None and chosen.text != offered.typed:
+                self.take(chosen)
+            case "tab" if (wanted := chosen or self._completions.first) is not None:
+                self.take(wanted)
+            case _:
+                return False
+        return True
+
+    def take(self, candidate: Candidate) -> None:
+        """Put what was chosen in the list in place of what was typed."""
+        offered = self._completions.offered
+        if offered is None:
+            return
+        row, column = self.cursor_location
+        begin = (row, column - len(offered.typed))
+        self._completions.offer(None)
+        self.replace(candidate.text + candidate.ends, begin, (row, column), maintain_selection_offset=False)
+
+    @on(TextArea.Changed)
+    def _changed(self) -> None:
+        self._attachments.look(self.text)
+        if self.text == self._put:
+            self._completions.offer(None)
+        else:
+            self._put = ""
+            self._look()
+
+    @on(TextArea.SelectionChanged)
+    def _cursor_moved(self) -> None:
+        text, place = self._looked_at
+        if self.text == text and self.cursor_location != place:
+            self._completions.offer(None)
+
+    def _look(self) -> None:
+        """Offer what can be completed at the cursor, at the end of a word."""
+        row, column = self.cursor_location
+        self._looked_at = (self.text, self.cursor_location)
+        line = self.document.get_line(row)
+        is_at_end = not line[column : column + 1].strip()
+        found = complete(line[:column], row == 0, self._offered) if is_at_end else None
+        if isinstance(found, Place):
+            self._look_for(found)
+        else:
+            self._completions.offer(found)
+
+    @work(exclusive=True)
+    async def _look_for(self, place: Place) -> None:
+        looked_at = self._looked_at
+        found: Completing | None = await asyncio.to_thread(list_files, place, Path.cwd())
+        if self._looked_at == looked_at == (self.text, self.cursor_location):
+            self._completions.offer(found)

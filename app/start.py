@@ -35,6 +35,7 @@ def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
         system=settings.system,
         is_thinking=settings.think,
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
+        history_path=places.prompt_history(),
         log_path=places.app_log(),
         theme=settings.theme,
         send_key=settings.send_key,

@@ -136,6 +136,11 @@ class Transcript(Container):
         self.follow()
         return turn
 
+    async def drop_turn(self) -> None:
+        """Take the newest turn away: another one comes in its place."""
+        if self._turns:
+            await self._turns.pop().remove()
+
     async def add_error(self, text: str) -> None:
         """Say what went wrong, below everything."""
         if self._turns:

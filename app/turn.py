@@ -7,10 +7,12 @@ from time import perf_counter
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
+from app.attachments import split
+from app.code_block import ReplyMarkdown
 from app.figures import MUTED
-from app.markdown_text import as_content, markdown_parser
+from app.markdown_text import as_content
 from app.sanitise import sanitise
 from app.thoughts import Thoughts
 from app.tint import DraftedRuns, TintedText
@@ -30,12 +32,13 @@ SHOWN_LINES = 60
 
 
 def prompt_content(text: str) -> Content:
-    """The person's message, shortened for the eye only."""
+    """The person's message, shortened for the eye only, its files by name."""
+    text, files = split(text)
     shown = "\n".join(text[:SHOWN_CHARACTERS].splitlines()[:SHOWN_LINES])
     content = Content.styled("❯ ", "$text-primary") + Content(sanitise(shown).replace("\n", "\n  "))
     if len(shown) < len(text.rstrip("\n")):
         content += Content.styled(f"\n  … {len(text):,} characters in all", MUTED)
-    return content
+    return content + Content("").join(Content.styled(f"\n  ▤ {each.figures}", MUTED) for each in files)
 
 
 class Reply(Vertical):
@@ -55,7 +58,7 @@ class Reply(Vertical):
         self._pending = ""
         self._is_flush_due = False
         self._pause_s = FIRST_FLUSH_S
-        self._markdown = Markdown(open_links=False, parser_factory=markdown_parser)
+        self._markdown = ReplyMarkdown()
         self._long: Static | None = None
         self._line = Static(classes="figures", markup=False)
         self._runs = DraftedRuns()

@@ -50,6 +50,10 @@ class EngineHandle(Protocol):
         """Change the running reply's draft length from its next round on."""
         ...
 
+    def count(self, id: int, text: str) -> None:
+        """Ask for the tokens of a text: Counted follows, unless no pair is loaded."""
+        ...
+
     def switch(self, load: events.Load) -> None:
         """End the engine, and start and load another pair. Blocks until the old one's memory is back."""
         ...
@@ -117,6 +121,10 @@ class EngineClient:
     def set_draft_length(self, draft_length: events.DraftSetting) -> None:
         """See EngineHandle."""
         self._send(events.SetDraftLength(draft_length))
+
+    def count(self, id: int, text: str) -> None:
+        """See EngineHandle."""
+        self._send(events.Count(id, text))
 
     def switch(self, load: events.Load) -> None:
         """See EngineHandle. Raises EngineDiedError."""

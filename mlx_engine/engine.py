@@ -41,7 +41,7 @@ class Engine:
         started_at_s = clock()
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
-        pair = load_pair(load, emit)
+        pair = load_pair(load, lambda what: emit(events.Loading(what)))
         self._format, self._target, self._drafter = pair.format, pair.target, pair.drafter
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
@@ -54,6 +54,10 @@ class Engine:
         if self._lengths.notice:
             emit(events.Notice(self._lengths.notice))
         emit(self._ready(load, clock() - started_at_s))
+
+    def count(self, text: str) -> int:
+        """The tokens of plain text."""
+        return len(self._format.encode(text))
 
     def generate(self, request: events.Generate, control: ReplyControl) -> None:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""

@@ -73,6 +73,13 @@ class SetDraftLength(msgspec.Struct, frozen=True, tag="set_draft_length"):
     draft_length: DraftSetting
 
 
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """Ask how many tokens a text has; Counted answers, after the running reply if there is one."""
+
+    id: int
+    text: str
+
+
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Load a pair."""
 
@@ -88,7 +95,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """The length that `auto` begins with when it knows nothing; None: by the kind of GPU."""
 
 
-Command = Load | Generate | Cancel | SetDraftLength
+Command = Load | Generate | Cancel | SetDraftLength | Count
 """Front end to engine."""
 
 
@@ -96,10 +103,6 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """The engine is reading a model."""
 
     what: str
-    done_bytes: int = 0
-    """Of the weights of target and drafter, so far."""
-    total_bytes: int = 0
-    """As the headers of their files say; tensors that a chat never needs are counted, but not read."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):
@@ -195,11 +198,18 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """So many tokens a text has."""
+
+    id: int
+    tokens: int
+
+
 class Died(msgspec.Struct, frozen=True, tag="died"):
     """The engine's process ended unasked; the next request starts a new one."""
 
     message: str
 
 
-Event = Loading | Notice | Ready | Started | Prefilled | Round | Finished | Failed | Died
+Event = Loading | Notice | Ready | Started | Prefilled | Round | Finished | Failed | Died | Counted
 """Engine to front end."""

@@ -20,7 +20,7 @@ from mlx_engine.engine import Emit, Engine
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.steering import ReplyControl
 
-Job = events.Load | tuple[events.Generate, ReplyControl]
+Job = events.Load | events.Count | tuple[events.Generate, ReplyControl]
 
 
 class Commands:
@@ -44,7 +44,7 @@ class Commands:
 
     def _take(self, command: events.Command) -> None:
         match command:
-            case events.Load():
+            case events.Load() | events.Count():
                 self.jobs.put(command)
             case events.Generate():
                 self._latest = ReplyControl(command.draft_length)
@@ -59,12 +59,15 @@ def serve(commands: Commands, emit: Emit) -> None:
     """Work off the jobs until there are no more."""
     engine: Engine | None = None
     while (job := commands.jobs.get()) is not None:
-        request_id = None if isinstance(job, events.Load) else job[0].id
+        request_id = job[0].id if isinstance(job, tuple) else None
         try:
             match job:
                 case events.Load():
                     engine = None
                     engine = Engine(job, emit)
+                case events.Count(id, text):
+                    if engine is not None:
+                        emit(events.Counted(id, engine.count(text)))
                 case (request, control):
                     if engine is None:
                         raise SlipstreamError("No model is loaded. Choose one that loads, then send again.")

@@ -12,7 +12,8 @@ from textual.app import App, ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.widgets import Markdown, Static
 
-from app.markdown_text import as_content, markdown_parser
+from app.code_block import ReplyMarkdown
+from app.markdown_text import as_content
 from app.sanitise import sanitise
 from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.turn import Reply, Turn
@@ -77,7 +78,7 @@ class Page(App[None]):
     def __init__(self, source: str) -> None:
         super().__init__()
         self.reply = Reply()
-        self.whole = Markdown(source, open_links=False, parser_factory=markdown_parser)
+        self.whole = ReplyMarkdown(source)
 
     def compose(self) -> ComposeResult:
         yield self.reply

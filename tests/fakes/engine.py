@@ -6,6 +6,8 @@ from collections.abc import Callable
 from threading import Thread
 
 from mlx_engine.events import (
+    Count,
+    Counted,
     Died,
     DraftSetting,
     Event,
@@ -29,6 +31,7 @@ class FakeEngine:
         self.drafter = drafter
         self.requests: list[Generate] = []
         self.draft_lengths: list[DraftSetting] = []
+        self.counts: list[Count] = []
         self.loads: list[Load] = []
         self.cancels = 0
         self.is_closed = False
@@ -62,6 +65,11 @@ class FakeEngine:
     def set_draft_length(self, draft_length: DraftSetting) -> None:
         """Keep the number."""
         self.draft_lengths.append(draft_length)
+
+    def count(self, id: int, text: str) -> None:
+        """Four characters are a token here."""
+        self.counts.append(Count(id, text))
+        self.emit(Counted(id, len(text) // 4))
 
     def switch(self, load: Load) -> None:
         """Remember what is to be loaded; `emit` tells how it went."""

@@ -1,0 +1,42 @@
+"""Chats to files and back, for a person who types a path. Knows no screen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from app.store import transfer
+from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+from app.store.records import Chat
+
+MOST_NAME_CHARACTERS = 60
+
+
+def export_chat(store: ChatStore, chat: Chat, name: str | None) -> Path:
+    """Write a chat with all its branches, as JSON if the name ends so, else as Markdown; where it is.
+
+    name: None takes one from the title that is still free. Raises StoreError.
+    """
+    path = _free_path(chat.title) if name is None else _path(name)
+    export = transfer.export_json if path.suffix.lower() == ".json" else transfer.export_markdown
+    transfer.write_file(path, export(store, [chat.id]), may_replace=False)
+    return path
+
+
+def import_chats(store: ChatStore, name: str) -> list[Chat]:
+    """Add the chats of an export. Raises StoreError."""
+    return store.import_chats(transfer.read_file(_path(name)))
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name.strip("\"'")).expanduser()
+    except RuntimeError as error:
+        raise StoreError(f"{name}: {error}") from None
+
+
+def _free_path(title: str) -> Path:
+    name = re.sub(r"[^\w-]+", "-", title).strip("-")[:MOST_NAME_CHARACTERS] or "chat"
+    names = (f"{name}{number}.md" for number in ("", *(f"-{place}" for place in range(2, 10_000))))
+    return next(path for path in map(Path, names) if not path.exists())

@@ -1,0 +1,110 @@
+"""Where a message is made: the prompt, what completes it above, and the files that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+
+from app import attachments, slash
+from app.attachment_line import AttachmentLine
+from app.attachments import Attachment, AttachmentError
+from app.completion_list import CompletionList
+from app.prompt import Prompt
+from app.prompt_history import PromptHistory
+
+
+class Composer(Vertical):
+    """Hands on whole messages, their files in them."""
+
+    @dataclass
+    class Submitted(Message):
+        """A message to send; whoever cannot gives it back."""
+
+        text: str
+        is_edit: bool
+        """It takes the place of the last message."""
+
+    @dataclass
+    class Refused(Message):
+        """What was typed cannot be sent; it is still there."""
+
+        words: str
+
+    @dataclass
+    class CountWanted(Message):
+        """The tokens of a text are asked for; `counted` takes them."""
+
+        id: int
+        text: str
+
+    def __init__(self, history: PromptHistory, offered: slash.Offered) -> None:
+        """offered: what only the running chat knows about the values of commands."""
+        super().__init__(id="composer")
+        self._completions = CompletionList()
+        self._files = AttachmentLine()
+        self.prompt = Prompt(history, self._completions, self._files, offered)
+        self._last_id = 0
+        self._counting: dict[int, Attachment] = {}
+        self._refused: str | None = None
+        """What could not be sent with its files; sent once more, it goes without those."""
+
+    def compose(self) -> ComposeResult:
+        """The prompt last."""
+        yield self._completions
+        yield self._files
+        yield self.prompt
+
+    async def submit(self, text: str, *, is_edit: bool) -> None:
+        """Send a text as if it had been typed."""
+        await self._submit(Prompt.Submitted(text, attachments.mentions(text), is_edit=is_edit))
+
+    def give_back(self, text: str, *, is_edit: bool) -> None:
+        """A message could not be sent: have it in the prompt again, if that is empty."""
+        typed, files = attachments.split(text)
+        self.prompt.is_waiting = False
+        if is_edit:
+            self.prompt.begin_edit(typed, files)
+        else:
+            self.prompt.offer(typed)
+
+    def edit(self, text: str) -> None:
+        """Have a message that was sent in the prompt, to send it changed, with the files that it had."""
+        self.prompt.begin_edit(*attachments.split(text))
+
+    def recount(self) -> None:
+        """Another model counts otherwise."""
+        self._files.recount()
+
+    def counted(self, id: int, tokens: int) -> None:
+        """So many tokens has what was asked for."""
+        self._files.count(self._counting.pop(id), tokens)
+
+    @on(Prompt.Submitted)
+    async def _submit(self, event: Prompt.Submitted) -> None:
+        is_insisting, self._refused = self._refused == event.text, None
+        try:
+            files = await self._files.take(event.mentions, event.shown, is_insisting=is_insisting)
+        except AttachmentError as error:
+            self._refused = event.text
+            self.give_back(event.text, is_edit=event.is_edit)
+            self.post_message(self.Refused(f"{error} Enter once more sends the message without it."))
+            return
+        self.post_message(self.Submitted(attachments.compose(event.text, files), event.is_edit))
+
+    @on(Prompt.Refused)
+    def _refuse(self, event: Prompt.Refused) -> None:
+        self.post_message(self.Refused(event.words))
+
+    @on(CompletionList.Clicked)
+    def _choose(self, event: CompletionList.Clicked) -> None:
+        self.prompt.take(event.candidate)
+
+    @on(AttachmentLine.CountWanted)
+    def _count(self, event: AttachmentLine.CountWanted) -> None:
+        self._last_id += 1
+        self._counting[self._last_id] = event.attachment
+        self.post_message(self.CountWanted(self._last_id, event.attachment.text))

@@ -1,0 +1,93 @@
+"""What a person types after a slash, read into a command or refused in a sentence. Knows no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from app.commands import SLASH, Command
+
+Offered = Callable[[Command], Sequence[str]]
+"""The values that only the running chat knows, such as the names of themes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """No command: a message to send."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A command, and what is to be run."""
+
+    command: Command
+    action: str
+    values: tuple[object, ...] = ()
+    """Of the action; none: the command was typed alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Neither: the text stays where it is."""
+
+    words: str
+
+
+def read(text: str, offered: Offered) -> Say | Run | Refuse:
+    """What `text` asks for. Two slashes at the front send one; the case of a command's name is ignored."""
+    if not text.startswith("/"):
+        return Say(text)
+    if text.startswith("//"):
+        return Say(text[1:])
+    name, _, rest = _split(text)
+    command = _find(name)
+    if command is None:
+        return Refuse(_no_command(name))
+    return _with_argument(command, rest.strip(), offered)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    end = next((at for at, character in enumerate(text) if character.isspace()), len(text))
+    return text[1:end], text[end : end + 1], text[end + 1 :]
+
+
+def _find(name: str) -> Command | None:
+    name = name.lower()
+    return SLASH.get(name) or next((each for each in SLASH.values() if name in each.also), None)
+
+
+def _with_argument(command: Command, typed: str, offered: Offered) -> Run | Refuse:
+    name, argument = command.slash, command.argument
+    if argument is None:
+        return Refuse(f"/{name} takes nothing after it.") if typed else Run(command, command.action)
+    if not typed:
+        needs = f"/{name} needs {argument.allowed}: /{name} {argument.shape}"
+        return Refuse(needs) if argument.is_required else Run(command, command.action)
+    if argument.offers == "themes" and typed not in offered(command):
+        return Refuse(f"/{name} takes {_listed(offered(command))}; not {typed!r}.")
+    try:
+        return Run(command, argument.action, (argument.read(typed),))
+    except (ValueError, LookupError, OverflowError):
+        return Refuse(f"/{name} takes {argument.allowed}; not {typed!r}.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" or {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def _no_command(name: str) -> str:
+    near = nearest(name)
+    said = f"Did you mean /{near}? " if near else ""
+    return f"/{name[:40]} is no command. {said}Begin with // to send a slash; /help lists the commands."
+
+
+def nearest(name: str) -> str | None:
+    """The command that was probably meant."""
+    name = name.lower()
+    begins = [each for each in SLASH if name and each.startswith(name)]
+    spellings = {spelling: each.slash for each in SLASH.values() for spelling in (each.slash, *each.also)}
+    close = get_close_matches(name[:40], spellings, n=1)
+    return begins[0] if begins else spellings[close[0]] if close else None

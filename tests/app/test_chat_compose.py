@@ -1,0 +1,374 @@
+"""What a person does to write a message, and to find what else there is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from textual import events
+
+from app.attachment_line import AttachmentLine
+from app.chat_options import ChatOptions
+from app.completion_list import CompletionList
+from tests.app.pilot import Story, chat
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the person is: two texts, a picture and a folder."""
+    (tmp_path / "notes.md").write_text("# Notes\n\n```\nfenced\n```\n")
+    (tmp_path / "main.py").write_text("print()\n")
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\0\0")
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def completions(story: Story) -> CompletionList:
+    return story.app.screen_stack[0].query_one(CompletionList)
+
+
+def files(story: Story) -> str:
+    return str(story.app.screen_stack[0].query_one(AttachmentLine).render())
+
+
+async def command(story: Story, text: str) -> None:
+    """Type a command and press enter, whatever the list above shows."""
+    await story.type(text)
+    await story.pilot.press("escape", "enter")
+
+
+# Commands
+
+
+async def test_a_command_is_found_while_it_is_typed() -> None:
+    async with chat() as story:
+        await story.pilot.press("/")
+        await story.until_seen("/help Help", "/model Models", "/draft Drafting on or off")
+        await story.pilot.press("d", "r")
+        await story.until(lambda: completions(story).option_count == 1)
+        await story.pilot.press("tab")
+        assert story.prompt.text == "/draft "
+        await story.until_seen("auto", "off")
+        await story.pilot.press("down", "down", "down", "enter")
+        assert story.prompt.text == "/draft off"
+        await story.pilot.press("enter")
+        await story.until(lambda: "draft OFF" in story.strip)
+        assert (story.prompt.text, completions(story).display) == ("", False)
+
+
+async def test_enter_runs_a_command_that_is_typed_in_full() -> None:
+    async with chat() as story:
+        for key in (*"/help", "enter"):
+            story.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await story.until(lambda: len(story.app.screen_stack) == 2)
+        assert story.prompt.text == ""
+
+
+async def test_the_list_takes_no_key_once_it_is_closed() -> None:
+    async with chat() as story:
+        await story.type("earlier")
+        await story.pilot.press("ctrl+c")
+        await story.pilot.press("/", "h", "escape")
+        await story.until(lambda: not completions(story).display)
+        assert story.prompt.text == "/h"
+        await story.pilot.press("up")
+        assert story.prompt.text == "earlier"
+        await story.pilot.press("down")
+        assert story.prompt.text == "/h"
+        await story.pilot.pause()
+        assert not completions(story).display, "what comes from the history opens nothing"
+
+
+async def test_what_is_no_command_is_refused_and_stays() -> None:
+    async with chat() as story:
+        await command(story, "/hlep me")
+        await story.until_told("/hlep is no command. Did you mean /help?")
+        assert story.prompt.text == "/hlep me"
+        assert not story.engine.requests
+        await story.pilot.press("home", "/", "enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == "/hlep me"
+
+
+async def test_commands_run_while_a_reply_does() -> None:
+    async with chat() as story:
+        await story.send("hello")
+        await command(story, "/draft off")
+        await story.until(lambda: story.engine.draft_lengths == [0])
+        await command(story, "/retry")
+        await story.until_told("A reply is running")
+
+
+async def test_a_command_of_the_palette_that_needs_words_begins_in_the_prompt() -> None:
+    async with chat() as story:
+        await story.type("kept")
+        await story.pilot.press("ctrl+p", *"rename this", "enter")
+        await story.until(lambda: story.prompt.text == "/rename ")
+        await story.pilot.press("ctrl+c", "up", "up")
+        assert story.prompt.text == "kept"
+
+
+async def test_how_replies_are_made_is_said_and_changed() -> None:
+    async with chat() as story:
+        for text in ("/temp 0.5", "/seed 7", "/think on", "/system Be brief."):
+            await command(story, text)
+        await story.until_told("Temperature: 0.5. Seed: 7.")
+        await story.send("hello")
+        request = story.engine.requests[-1]
+        assert (request.sampling.temperature, request.sampling.seed, request.is_thinking) == (0.5, 7, True)
+        assert request.messages[0].text == "Be brief."
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        for text in ("/temp default", "/seed random", "/think", "/system", "/system off"):
+            await command(story, text)
+        await story.until_told("The system text: Be brief.")
+        await story.send("hello")
+        request = story.engine.requests[-1]
+        assert (request.sampling.temperature, request.sampling.seed, request.is_thinking) == (None, None, False)
+        assert request.messages[0].text == "hello"
+
+
+async def test_a_chat_is_renamed_deleted_and_brought_back() -> None:
+    async with chat() as story:
+        await command(story, "/delete")
+        await story.until_told("This chat is empty")
+        await story.exchange("first words", "an answer")
+        await command(story, "/rename Better title")
+        await story.until_seen("Better title")
+        await command(story, "/delete")
+        await story.until_told("Deleted “Better title”")
+        assert "an answer" not in story.screen()
+        await command(story, "/undo")
+        await story.until_seen("Better title", "an answer")
+
+
+async def test_a_chat_goes_to_a_file_and_comes_back(folder: Path) -> None:
+    async with chat() as story:
+        await story.exchange("first words", "an answer")
+        for text in ("/export", "/export", "/export kept.json"):
+            await command(story, text)
+        await story.until((folder / "kept.json").exists)
+        assert {"first-words.md", "first-words-2.md"} <= set(os.listdir(folder))
+        await command(story, "/export kept.json")
+        await story.until_told("kept.json exists already")
+        await command(story, "/new")
+        await story.until(lambda: "an answer" not in story.screen())
+        await command(story, "/import kept.json")
+        await story.until_seen("an answer")
+        await command(story, "/import main.py")
+        await story.until_told("not a chat that Slipstream has exported")
+
+
+async def test_the_rest_of_the_commands() -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer\n\n```py\ncode\n```")
+        await command(story, "/copy code")
+        await story.until(lambda: story.app.clipboard == "code")
+        await command(story, "/theme textual-light")
+        await story.until(lambda: story.app.theme == "textual-light")
+        await command(story, "/model broken")
+        await story.until_told("There is no model called broken")
+        await command(story, "/search words")
+        await story.until_seen("words", "enter: open")
+        await story.pilot.press("escape")
+        await command(story, "/paths")
+        await story.until_seen("Where everything is kept", "chats.db")
+        await story.pilot.press("escape")
+        await command(story, "/quit")
+        await story.until(lambda: not story.app.is_running)
+
+
+# Files
+
+
+async def test_a_file_is_attached_counted_and_sent_folded(folder: Path) -> None:
+    async with chat() as story:
+        await story.pilot.press(*"see @no")
+        await story.until_seen("@notes.md")
+        await story.pilot.press("tab")
+        assert story.prompt.text == "see @notes.md "
+        await story.until_seen("@notes.md · 24 bytes · 5 lines · 6 tokens")
+        (folder / "notes.md").write_text("changed since it was shown")
+        await story.pilot.press("enter")
+        await story.until(lambda: story.engine.requests)
+        sent = "see @notes.md\n\n@notes.md (24 bytes):\n````md\n# Notes\n\n```\nfenced\n```\n````"
+        assert story.engine.requests[-1].messages[-1].text == sent
+        await story.until_seen("❯ see @notes.md", "▤ @notes.md · 24 bytes · 5 lines")
+        assert "fenced" not in story.screen()
+        assert files(story) == ""
+
+
+async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() -> None:
+    async with chat() as story:
+        await story.type("look at @photo.png please")
+        await story.until_seen("photo.png is not text: it has a zero byte")
+        await story.pilot.press("enter")
+        await story.until_told("Enter once more sends the message without it")
+        assert not story.engine.requests
+        assert story.prompt.text == "look at @photo.png please"
+        await story.pilot.press("enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == "look at @photo.png please"
+
+
+async def test_attach_is_a_mention_and_a_word_that_names_no_file_is_a_word() -> None:
+    async with chat() as story:
+        await command(story, "/attach main.py")
+        await story.until(lambda: story.prompt.text == "@main.py ")
+        await story.pilot.press(*"by @nobody", "escape", "enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == (
+            "@main.py by @nobody\n\n@main.py (8 bytes):\n```py\nprint()\n```"
+        )
+
+
+async def test_a_message_that_fails_comes_back_with_its_file_as_a_mention() -> None:
+    async with chat() as story:
+        await story.send("see @main.py")
+        story.engine.fail()
+        await story.until(lambda: story.prompt.text == "see @main.py")
+
+
+# Earlier prompts
+
+
+async def test_prompts_of_an_earlier_run_come_back(tmp_path: Path) -> None:
+    options = ChatOptions(history_path=tmp_path / "history.jsonl")
+    async with chat(options) as story:
+        await story.send("first\nwith lines")
+        await command(story, "/help")
+    async with chat(options) as story:
+        await story.pilot.press("up", "up")
+        assert story.prompt.text == "first\nwith lines"
+
+
+async def test_a_draft_survives_a_walk_through_the_history() -> None:
+    async with chat() as story:
+        for text in ("one", "two"):
+            await story.type(text)
+            story.prompt.discard()
+        await story.type("my draft")
+        await story.pilot.press("up", "!", "up", "down")
+        assert story.prompt.text == "two!", "what was changed on the way is there too"
+        await story.pilot.press("down")
+        assert story.prompt.text == "my draft"
+
+
+async def test_the_last_message_is_changed_and_sent_again() -> None:
+    async with chat() as story:
+        await story.pilot.press("ctrl+up")
+        await story.until_told("no message to change")
+        await story.exchange("what is @main.py", "an answer")
+        await story.type("half a thought")
+        await story.pilot.press("ctrl+up")
+        await story.until(lambda: story.prompt.text == "what is @main.py")
+        await story.pilot.press("escape")
+        assert story.prompt.text == "half a thought"
+        (Path("main.py")).unlink()
+        await story.pilot.press("ctrl+up")
+        await story.until(lambda: story.prompt.is_editing)
+        await story.pilot.press(*" about", "enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert story.prompt.text == "half a thought"
+        (message,) = story.engine.requests[-1].messages
+        assert message.text == "what is @main.py about\n\n@main.py (8 bytes):\n```py\nprint()\n```"
+        story.engine.say("another answer")
+        story.engine.finish()
+        await story.until_seen("another answer", "‹ 2/2 ›")
+        assert "an answer" not in story.screen().replace("another answer", "")
+        await story.pilot.press("ctrl+c", "left")
+        await story.until_seen("an answer", "‹ 1/2 ›")
+        await story.pilot.press("right")
+        await story.until_seen("another answer", "‹ 2/2 ›")
+
+
+async def test_edit_takes_the_words_at_once() -> None:
+    async with chat() as story:
+        await story.exchange("poor words", "an answer")
+        await command(story, "/edit better words")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert [each.text for each in story.engine.requests[-1].messages] == ["better words"]
+
+
+async def test_left_and_right_in_an_empty_prompt_say_nothing_where_there_is_nothing_to_walk() -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await story.pilot.press("left", "right")
+        assert not story.app._notifications
+
+
+# The editor
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "told"),
+    [
+        ("open(p, 'a').write(' from the editor')", "words from the editor", None),
+        ("pass", "words", "The editor changed nothing"),
+        ("sys.exit(1)", "words", "exit status 1"),
+        ("os.remove(p)", "words", "left no file"),
+    ],
+)
+async def test_the_prompt_in_an_editor(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, code: str, text: str, told: str | None
+) -> None:
+    (folder / "edit.py").write_text(f"import os, sys\np = sys.argv[1]\n{code}\n")
+    monkeypatch.setenv("VISUAL", f"{sys.executable} edit.py")
+    async with chat() as story:
+        monkeypatch.setattr(story.app, "suspend", suspended)
+        await story.type("words")
+        await story.pilot.press("ctrl+g")
+        if told:
+            await story.until_told(told)
+        await story.until(lambda: story.prompt.text == text)
+
+
+async def test_an_editor_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", "no-such-editor")
+    async with chat() as story:
+        await story.type("words")
+        await story.pilot.press("ctrl+g")
+        await story.until_told("there is no such program")
+        assert story.prompt.text == "words"
+
+
+# Code
+
+
+async def test_a_code_block_is_copied_by_keys() -> None:
+    reply = "One:\n\n```py\nfirst()\n```\n\nTwo:\n\n```py\nsecond()\n```\n"
+    async with chat() as story:
+        await story.exchange("code", reply)
+        await story.until_seen("second()")
+        await story.pilot.press("shift+tab", "c")
+        await story.until(lambda: story.app.clipboard == "second()")
+        await story.until_told("Copied the code block (8 characters)")
+        await story.pilot.press("shift+tab", "ctrl+y")
+        await story.until(lambda: story.app.clipboard == "first()")
+        await story.pilot.press("h")
+        await story.until(lambda: story.prompt.has_focus and story.prompt.text == "h")
+        await story.pilot.press("shift+tab", "escape")
+        assert story.prompt.has_focus
+
+
+# The first screen
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 36)])
+async def test_the_prompt_is_seen_under_everything_that_opens(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.type("see @notes.md and @")
+        await story.until_seen("see @notes.md and @", "@notes.md · 24 bytes", "@main.py")
+        await story.pilot.press("escape", "ctrl+c", "/")
+        await story.until_seen("/help Help")
+        assert story.prompt.region.bottom <= size[1]
