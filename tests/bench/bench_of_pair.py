@@ -1,0 +1,121 @@
+"""One pair, loaded on every side in one BLAS mode, and replies by name: what the rows measure with."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.environment import child_environment
+from tests.bench.pairs import PairFolders
+from tests.bench.sides import Side
+
+FORCED_ACCEPTANCE = 0.75
+"""Of each draft by itself; what assistants of the family are reported to reach on ordinary text."""
+QUESTIONS = (
+    "How do I turn drafting off?",
+    "What is speculative decoding?",
+    "How does the target check the drafts?",
+    "What does the acceptance gauge show?",
+    "How do I stop a reply?",
+    "What is a residual?",
+)
+"""Like what the pocket pair was trained on."""
+KINDS = {
+    "questions": QUESTIONS,
+    "lists": (
+        "List all keys and what each of them does.",
+        "List the gauges, one a line.",
+        "Which commands are there?",
+    ),
+    "beside the point": (
+        "The quick brown fox jumps over the lazy dog and then what happens next?",
+        "Write a poem about rain on an old harbour town.",
+        "Who won the football match yesterday, and why?",
+    ),
+}
+"""From often right to hardly ever."""
+
+Reply = dict[str, Any]
+
+
+class PairBench:
+    """The sides of one pair. Prompts are token ids, the same on each."""
+
+    def __init__(self, pair: PairFolders, openblas: Path | None, peers: Path) -> None:
+        self.pair = pair
+        self.blas = "OpenBLAS" if openblas else "reference"
+        environment = child_environment(openblas)
+        self.ours = Side("Slipstream", Path(sys.executable), "tests.bench.ours", environment)
+        self.mlx_lm = Side("mlx-lm", peers, "tests.bench.mlx_lm_peer", environment)
+        self.mlx_vlm = Side("mlx-vlm", peers, "tests.bench.mlx_vlm_peer", environment)
+        self._sides = (self.ours, self.mlx_lm, self.mlx_vlm)
+        facts = [side.ask("load", target=str(pair.target), drafter=str(pair.drafter)) for side in self._sides]
+        self.weights_bytes = int(facts[0]["weights_bytes"])
+        self.vocab_size = int(facts[0]["vocab_size"])
+        self.stop: list[int] = []
+        self._scripts: dict[tuple[str, int, int], list[int]] = {}
+
+    def close(self) -> None:
+        """End the sides."""
+        for side in self._sides:
+            side.close()
+
+    def prompts(self, count: int, kind: str = "questions") -> list[list[int]]:
+        """Questions of a kind; of a random pair, as many runs of ids."""
+        if self.pair.is_random:
+            return [[(37 * at + 101 * n) % (self.vocab_size - 10) + 10 for at in range(48)] for n in range(count)]
+        texts = (KINDS[kind] * count)[:count]
+        rendered = [self.ours.ask("render", messages=[["user", text]]) for text in texts]
+        self.stop = rendered[0]["stop"]
+        return [each["ids"] for each in rendered]
+
+    def reply(self, side: Side, prompt: list[int], length: int | str, tokens: int, **settings: Any) -> Reply:
+        """One reply. On a random pair drafts are by the script, at temperature 0."""
+        if length and self.pair.is_random and "script" not in settings:
+            settings["script"] = self.script(side, prompt, tokens)
+        return side.ask(
+            "generate",
+            prompt=prompt,
+            length=length,
+            max_tokens=tokens,
+            stop=self.stop,
+            **{"temperature": 0.0} | settings,
+        )
+
+    def replies(
+        self, side: Side, prompts: Sequence[list[int]], length: int | str, tokens: int, **settings: Any
+    ) -> Reply:
+        """One reply per prompt, added up."""
+        total: Reply = {}
+        for number, prompt in enumerate(prompts):
+            seed = {"seed": settings["seed"] + number} if "seed" in settings else {}
+            reply = self.reply(side, prompt, length, tokens, **settings | seed)
+            reply.pop("token_ids")
+            total = {name: total.get(name, 0) + value for name, value in reply.items()}
+        return total
+
+    def rate(self, *arguments: Any, **settings: Any) -> Callable[[], float]:
+        """A run that gives tokens/s of `replies`."""
+
+        def run() -> float:
+            total = self.replies(*arguments, **settings)
+            return total["tokens"] / total["decode_s"]
+
+        return run
+
+    def script(
+        self, side: Side, prompt: list[int], tokens: int, acceptance: float = FORCED_ACCEPTANCE
+    ) -> list[int]:
+        """What the side says to the prompt, wrong at the same places on every side."""
+        key = (side.name, hash(tuple(prompt)), tokens)
+        if key not in self._scripts:
+            said = self.reply(side, prompt, 0, tokens)["token_ids"]
+            self._scripts[key] = said + [0] * (tokens + 32 - len(said))
+        chances = random.Random(5)
+        return [
+            token if chances.random() < acceptance else (token + 1) % self.vocab_size
+            for token in self._scripts[key]
+        ]

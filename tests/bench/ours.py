@@ -1,0 +1,170 @@
+"""Slipstream's own engine as a side: the loop, the caches and the policies that the chat uses, without text.
+
+Freed buffers are given back and rounds observed as `mlx_engine.engine` does it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_engine.assistant import load_assistant
+from mlx_engine.decode import Plan, Session, generate
+from mlx_engine.draft_length import RoundFacts
+from mlx_engine.drafters import AssistantDrafter, Drafter, Frontier, check_pair
+from mlx_engine.engine import CACHED_BUFFER_BYTES, CLEAR_EVERY_ROUNDS
+from mlx_engine.events import Message
+from mlx_engine.kv_cache import TargetCache
+from mlx_engine.prefix import PrefixCache
+from mlx_engine.prompt import ChatFormat
+from mlx_engine.sampling import Distribution, Sampler
+from mlx_engine.steering import DraftLengths, ReplyControl, Steering, start_length
+from mlx_engine.target import load_target
+from tests.bench.serve import Reply, Request, Timeline, serve
+
+
+class ScriptedDrafter:
+    """Drafts as ever, at full cost, and puts the script's tokens in place of what was drafted."""
+
+    def __init__(self, drafter: Drafter, prompt_tokens: int, script: Sequence[int]) -> None:
+        self._drafter = drafter
+        self._prompt_tokens = prompt_tokens
+        self._script = script
+        self.prefill = drafter.prefill
+        self.reach = drafter.reach
+        self.rollback = drafter.rollback
+
+    def propose(
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
+    ) -> Distribution:
+        """See Drafter."""
+        drafted = self._drafter.propose(committed, frontier, cache, length, sampler)
+        at = len(committed) - self._prompt_tokens
+        said = mx.array(self._script[at : at + length], dtype=mx.int32)
+        return Distribution(drafted.tokens * 0 + said, None)
+
+
+class Ours:
+    """One pair, loaded once."""
+
+    def load(self, request: Request) -> Reply:
+        """`weights_bytes` is what the pair alone takes."""
+        mx.set_cache_limit(CACHED_BUFFER_BYTES)
+        target, drafter = Path(request["target"]), Path(request["drafter"])
+        self._target = load_target(target)
+        network = load_assistant(drafter)
+        check_pair(network, self._target.facts, (str(drafter), str(target)))
+        self._drafter = AssistantDrafter(network, self._target)
+        self._format = ChatFormat(target) if (target / "tokenizer.json").exists() else None
+        self._prefix = PrefixCache(self._target)
+        self._start_length = start_length(str(mx.device_info().get("architecture")))
+        self._lengths: dict[str, DraftLengths] = {}
+        return {"weights_bytes": mx.get_active_memory(), "vocab_size": self._target.facts.vocab_size}
+
+    def render(self, request: Request) -> Reply:
+        """Token ids of messages, [[role, text], ...]."""
+        assert self._format, "a random pair has no tokenizer"
+        prompt = self._format.render([Message(role, text) for role, text in request["messages"]])
+        return {"ids": prompt.ids, "stop": sorted(self._format.stop_tokens)}
+
+    def encode(self, request: Request) -> Reply:
+        """Token ids of plain text."""
+        assert self._format
+        return {"ids": self._format.encode(request["text"])}
+
+    def generate(self, request: Request) -> Reply:
+        """One reply to a prompt; `length` is a number or `auto`; `estimates` names what auto goes on with."""
+        self._prefix = PrefixCache(self._target)
+        return self._reply(request, ())
+
+    def turn(self, request: Request) -> Reply:
+        """One turn of a conversation, whose cache is kept."""
+        if request["is_first"]:
+            self._prefix = PrefixCache(self._target)
+        return self._reply(request, request["marks"])
+
+    def memory(self, request: Request) -> Reply:
+        """A long reply, with what is in use beside weights and K/V along the way."""
+        self._prefix = PrefixCache(self._target)
+        samples: list[list[int]] = []
+
+        def look(tokens: int) -> None:
+            if tokens >= (len(samples) + 1) * request["every_tokens"]:
+                mx.clear_cache()
+                samples.append(
+                    [
+                        tokens,
+                        mx.get_active_memory() - sum(c.nbytes for c in self._prefix.cache.layers),
+                        _resident_bytes(),
+                    ]
+                )
+
+        reply = self._reply(request, (), look)
+        return {"samples": samples, "decode_s": reply["decode_s"], "tokens": reply["tokens"]}
+
+    def _reply(self, request: Request, marks: Sequence[int], look: Any = lambda tokens: None) -> Reply:
+        mx.reset_peak_memory()
+        script = request.get("script")
+        drafter = self._drafter
+        if script:
+            drafter = ScriptedDrafter(drafter, len(request["prompt"]), script)  # type: ignore[assignment]
+        timeline = Timeline()
+        cached_tokens = self._prefix.resume(request["prompt"])
+        session = Session(self._target, drafter, self._prefix)
+        lengths = self._estimates(request.get("estimates"))
+        plan = self._plan(request, lengths, marks)
+        rounds = drafted = accepted = 0
+        before_s = time.perf_counter()
+        for done in generate(session, plan):
+            timeline.add(list(done.token_ids))
+            now_s = time.perf_counter()
+            if done.reason != "stop" and rounds:
+                lengths.observe(RoundFacts(done.drafted, done.accepted, now_s - before_s, done.is_pipelined))
+            before_s = now_s
+            if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
+                mx.clear_cache()
+            rounds, drafted, accepted = rounds + 1, drafted + done.drafted, accepted + done.accepted
+            look(len(timeline.token_ids))
+        facts = timeline.facts() | {"rounds": rounds, "drafted": drafted, "accepted": accepted}
+        facts |= {"passes": session.target_passes, "syncs": session.host_syncs, "cached_tokens": cached_tokens}
+        facts |= {"peak_bytes": mx.get_peak_memory(), "kv_bytes": sum(c.nbytes for c in self._prefix.cache.layers)}
+        mx.clear_cache()
+        return facts
+
+    def _plan(self, request: Request, lengths: DraftLengths, marks: Sequence[int]) -> Plan:
+        sampler = Sampler(
+            temperature=request["temperature"],
+            seed=request.get("seed") or 0,
+            is_coupled=request.get("rule") == "coupled",
+        )
+        steering = Steering(ReplyControl(request["length"]), lengths, measures_plain=False)
+        return Plan(sampler, frozenset(request["stop"]), request["max_tokens"], steering, tuple(marks))
+
+    def _estimates(self, name: str | None) -> DraftLengths:
+        fresh = DraftLengths(None, self._start_length)
+        return self._lengths.setdefault(name, fresh) if name else fresh
+
+
+def _resident_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+if __name__ == "__main__":
+    side = Ours()
+    serve(
+        {
+            "load": side.load,
+            "render": side.render,
+            "encode": side.encode,
+            "generate": side.generate,
+            "turn": side.turn,
+            "memory": side.memory,
+        }
+    )

@@ -1,0 +1,299 @@
+"""The rows of the table: what is asked of both sides, and what of the answers is the figure.
+
+Drafted rows give either side the length that does best for it. A random pair's drafts are replaced on both
+sides, after they were computed, by one script that is right at 75% of the positions: random assistants are never
+right, and weights made to agree would say no more about speed. Temperature 1 is measured on the pocket pair alone,
+where distributions mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.bench.bench_of_pair import KINDS, PairBench
+from tests.bench.measure import Effort, Ratio, Run, abba, best
+from tests.bench.sides import Side
+from tests.bench.table import Figure
+
+LENGTHS = (2, 4, 6, 8, 12)
+SEED = 11
+HOST_LENGTH = 4
+TURNS, CONVERSATION_TOKENS = 10, 4000
+MEMORY_TOKENS, MEMORY_SAMPLES = 10_000, 5
+GROWTH_ALLOWED = 0.01
+"""Of what is in use: what the allocator rounds up varies by that much."""
+
+Rows = Iterator[Figure]
+
+
+def plain(bench: PairBench, effort: Effort) -> Rows:
+    """Decoding without drafts against mlx-lm's."""
+    prompts = bench.prompts(effort.replies)
+    ours, theirs = (bench.rate(side, prompts, 0, effort.tokens) for side in (bench.ours, bench.mlx_lm))
+    yield _ratio("plain", bench, "plain decoding / mlx-lm", abba(ours, theirs, effort), 1.0)
+
+
+def greedy(bench: PairBench, effort: Effort) -> Rows:
+    """Drafted decoding against mlx-vlm's, each at its best length."""
+    prompts = bench.prompts(effort.replies)
+    mine = _best_length(bench, bench.ours, prompts, effort)
+    its = _best_length(bench, bench.mlx_vlm, prompts, effort)
+    measured = abba(
+        bench.rate(bench.ours, prompts, mine, effort.tokens),
+        bench.rate(bench.mlx_vlm, prompts, its, effort.tokens),
+        effort,
+    )
+    totals = [
+        bench.replies(side, prompts, length, effort.tokens)
+        for side, length in ((bench.ours, mine), (bench.mlx_vlm, its))
+    ]
+    yield _ratio("greedy", bench, "drafted / mlx-vlm, greedy", measured, 1.3, _rounds_of(totals, (mine, its)))
+
+
+def sampled(bench: PairBench, effort: Effort) -> Rows:
+    """The same at temperature 1, with mlx-vlm's better way of drawing."""
+    if bench.pair.is_random:
+        return
+    prompts = bench.prompts(effort.replies)
+    settings: dict[str, Any] = {"temperature": 1.0, "seed": SEED}
+    mine = _best_length(bench, bench.ours, prompts, effort, **settings)
+    choices = [(length, positioned) for positioned in (False, True) for length in LENGTHS]
+    runs = [
+        bench.rate(bench.mlx_vlm, prompts, length, effort.tokens, is_positioned=positioned, **settings)
+        for length, positioned in choices
+    ]
+    chosen = best(runs, 1)
+    its, positioned = choices[chosen]
+    ours = bench.rate(bench.ours, prompts, mine, effort.tokens, **settings)
+    measured = abba(ours, runs[chosen], effort)
+    totals = [
+        bench.replies(bench.ours, prompts, mine, effort.tokens, **settings),
+        bench.replies(bench.mlx_vlm, prompts, its, effort.tokens, is_positioned=positioned, **settings),
+    ]
+    rounds = _rounds_of(totals, (mine, its))
+    yield _ratio("sampled", bench, "drafted / mlx-vlm, temperature 1", measured, 1.5, rounds)
+
+
+def rounds(bench: PairBench, effort: Effort) -> Rows:
+    """Host synchronisations and target passes per round, as the loop counts them."""
+    total = bench.replies(bench.ours, bench.prompts(effort.replies), HOST_LENGTH, effort.tokens)
+    for name, what in (("syncs", "host synchronisations per round"), ("passes", "target passes per round")):
+        yield Figure("rounds", bench.pair.name, bench.blas, what, total[name] / total["rounds"], 1.0, "at most")
+
+
+def host(bench: PairBench, effort: Effort) -> Rows:
+    """Processor time of the leading thread per round: building graphs, handing them over, reading results."""
+    if bench.pair.name != "e2b":
+        return
+    prompts = bench.prompts(effort.replies)
+
+    def per_round(side: Side) -> Run:
+        def run() -> float:
+            total = bench.replies(side, prompts, HOST_LENGTH, effort.tokens)
+            return total["host_s"] / total["rounds"]
+
+        return run
+
+    measured = abba(per_round(bench.ours), per_round(bench.mlx_vlm), effort)
+    detail = f"{measured.a * 1e3:.1f} ms against {measured.b * 1e3:.1f} ms, {HOST_LENGTH} drafts"
+    yield _ratio("host", bench, "host time per round / mlx-vlm's", measured, 0.5, detail, kind="at most")
+
+
+def auto(bench: PairBench, effort: Effort) -> Rows:
+    """`auto` against the best fixed length, by the kind of prompt; it goes on with what it learned before."""
+    kinds = ("questions",) if bench.pair.is_random else KINDS
+    for kind in kinds:
+        prompts = bench.prompts(effort.replies, kind)
+        lengths = (0, 1, *LENGTHS)
+        fixed = [bench.rate(bench.ours, prompts, length, effort.tokens) for length in lengths]
+        chosen = best(fixed, 2)
+        adaptive = bench.rate(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
+        adaptive()
+        measured = abba(adaptive, fixed[chosen], effort)
+        total = bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
+        detail = f"best fixed {lengths[chosen]}; auto drafts {total['drafted'] / total['rounds']:.1f} a round"
+        yield _ratio("auto", bench, f"auto / best fixed length, {kind}", measured, 0.97, detail)
+
+
+def wrong(bench: PairBench, effort: Effort) -> Rows:
+    """A drafter that is never right, under `auto` that knows nothing yet, against drafting off."""
+    prompts = bench.prompts(effort.replies)
+    tokens = 3 * effort.tokens
+
+    def drafted() -> float:
+        total = {"tokens": 0, "decode_s": 0.0}
+        for prompt in prompts[:1]:
+            script = bench.script(bench.ours, prompt, tokens, acceptance=0.0)
+            reply = bench.reply(bench.ours, prompt, "auto", tokens, script=script)
+            total = {name: total[name] + reply[name] for name in total}
+        return total["tokens"] / total["decode_s"]
+
+    stop, bench.stop = bench.stop, []
+    off = bench.rate(bench.ours, prompts[:1], 0, tokens)
+    measured = abba(drafted, off, effort)
+    bench.stop = stop
+    detail = f"{tokens} tokens, estimates fresh"
+    yield _ratio("wrong", bench, "always-wrong drafter under auto / off", measured, 0.95, detail)
+
+
+def turns(bench: PairBench, effort: Effort) -> Rows:
+    """Time to the first token in the last turn of a long conversation."""
+    if bench.pair.is_random:
+        return
+    reply_tokens = 32
+
+    def converse(side: Side) -> Callable[[], float]:
+        def run() -> float:
+            answers.append(_converse(bench, side, reply_tokens))
+            return float(answers[-1]["ttft_s"])
+
+        return run
+
+    answers: list[dict[str, Any]] = []
+    one = Effort(min(effort.repeats, 3), effort.row_s, effort.replies, effort.tokens)
+    measured = abba(converse(bench.ours), converse(bench.mlx_vlm), one)
+    mine, its = answers[0], answers[1]
+    detail = (
+        f"{measured.a * 1e3:.0f} ms against {measured.b * 1e3:.0f} ms; {mine['prompt_tokens']} tokens, "
+        f"of which kept {mine['cached_tokens']} and {its['cached_tokens']}"
+    )
+    yield _ratio(
+        "turns", bench, f"turn {TURNS}, time to first token / mlx-vlm's", measured, 0.25, detail, "at most"
+    )
+
+
+def memory(bench: PairBench, effort: Effort) -> Rows:
+    """Peak over weights and K/V; and what is in use beside them, late in a long reply against early."""
+    if bench.pair.name == "e2b":
+        for prompt_tokens in (48, 2048):
+            prompt = [(37 * at) % (bench.vocab_size - 10) + 10 for at in range(prompt_tokens)]
+            reply = bench.reply(bench.ours, prompt, HOST_LENGTH, effort.tokens)
+            held = bench.weights_bytes + reply["kv_bytes"]
+            detail = f"peak {reply['peak_bytes'] / 1e6:.0f} MB over {held / 1e6:.0f} MB"
+            what = f"memory peak / (weights + K/V), prompt of {prompt_tokens}"
+            yield Figure(
+                "memory",
+                bench.pair.name,
+                bench.blas,
+                what,
+                reply["peak_bytes"] / held,
+                1.1,
+                "at most",
+                detail=detail,
+            )
+    if bench.pair.name == "pocket":
+        yield _growth(bench, effort)
+
+
+def coupled(bench: PairBench, effort: Effort) -> Rows:
+    """What coupled sampling costs against rejection, at temperature 1; counted, not timed."""
+    if bench.pair.is_random:
+        return
+    prompts = bench.prompts(max(effort.replies, 6)) * 2
+    totals = {
+        rule: bench.replies(bench.ours, prompts, HOST_LENGTH, 64, temperature=1.0, seed=SEED, rule=rule)
+        for rule in ("rejection", "coupled")
+    }
+    for rule, total in totals.items():
+        acceptance = total["accepted"] / total["drafted"]
+        detail = f"acceptance {acceptance:.2f}, {HOST_LENGTH} drafts, {total['rounds']} rounds"
+        figure = f"tokens per round at temperature 1, {rule}"
+        yield Figure("coupled", bench.pair.name, bench.blas, figure, _per_round(total), detail=detail)
+
+
+ROWS: dict[str, Callable[[PairBench, Effort], Rows]] = {
+    "plain": plain,
+    "greedy": greedy,
+    "sampled": sampled,
+    "rounds": rounds,
+    "host": host,
+    "auto": auto,
+    "wrong": wrong,
+    "turns": turns,
+    "memory": memory,
+    "coupled": coupled,
+}
+
+
+def _best_length(bench: PairBench, side: Side, prompts: list[list[int]], effort: Effort, **settings: Any) -> int:
+    runs = [bench.rate(side, prompts, length, effort.tokens, **settings) for length in LENGTHS]
+    return LENGTHS[best(runs, 1 if effort.repeats < 3 else 2)]
+
+
+def _per_round(total: dict[str, Any]) -> float:
+    return 1 + total["accepted"] / total["rounds"]
+
+
+def _rounds_of(totals: list[dict[str, Any]], lengths: tuple[int, int]) -> str:
+    mine, its = (f"{length} drafts {_per_round(total):.2f} tokens/round" for length, total in zip(lengths, totals))
+    cpu = totals[0]["tokens"] / totals[0]["cpu_s"] / (totals[1]["tokens"] / totals[1]["cpu_s"])
+    return f"{mine} against {its}; tokens per processor second {cpu:.2f}"
+
+
+def _ratio(
+    row: str, bench: PairBench, what: str, measured: Ratio, bar: float, detail: str = "", kind: Any = "at least"
+) -> Figure:
+    if not detail or kind == "at least":
+        rates = f"{measured.a:.1f} against {measured.b:.1f} tokens/s"
+        detail = f"{rates}; {detail}" if detail else rates
+    return Figure(
+        row, bench.pair.name, bench.blas, what, measured.value, bar, kind, measured.low, measured.high, detail
+    )
+
+
+def _converse(bench: PairBench, side: Side, reply_tokens: int) -> dict[str, Any]:
+    """Ten turns whose replies go back as they were generated; the last turn's facts."""
+    opening, ending = _turn_frame(bench)
+    own = CONVERSATION_TOKENS // TURNS - reply_tokens - len(opening) - len(ending)
+    said = bench.prompts(1)[0][len(opening) - 1 : -len(ending)]
+    prompt: list[int] = []
+    facts: dict[str, Any] = {}
+    for turn in range(TURNS):
+        begins = len(prompt)
+        text = [(token if at % 3 else 300 + (at * 7 + turn * 131) % 1500) for at, token in enumerate(said * own)]
+        prompt = prompt + (opening[1:] if prompt else opening) + text[:own] + ending
+        facts = side.ask(
+            "turn",
+            prompt=prompt,
+            is_first=turn == 0,
+            marks=[max(begins, 1), len(prompt) - len(ending) + 1],
+            length=3,
+            max_tokens=reply_tokens,
+            temperature=0.0,
+            stop=[],
+        )
+        facts["prompt_tokens"] = len(prompt)
+        prompt = prompt + facts["token_ids"][:reply_tokens] + bench.stop[-1:]
+    return facts
+
+
+def _turn_frame(bench: PairBench) -> tuple[list[int], list[int]]:
+    """What the template puts before and after a message: the tokens that two prompts have in common."""
+    one, other = (bench.ours.ask("render", messages=[["user", text]])["ids"] for text in ("xyz", "How? What."))
+    same = next(at for at, pair in enumerate(zip(one, other)) if pair[0] != pair[1])
+    last = next(at for at, pair in enumerate(zip(one[::-1], other[::-1])) if pair[0] != pair[1])
+    return one[:same], one[-last:]
+
+
+def _growth(bench: PairBench, effort: Effort) -> Figure:
+    tokens = MEMORY_TOKENS if effort.repeats > 1 else MEMORY_TOKENS // 20
+    prompt = bench.prompts(1)[0]
+    answer = bench.ours.ask(
+        "memory",
+        prompt=prompt,
+        length=8,
+        max_tokens=tokens + 20,
+        every_tokens=tokens // MEMORY_SAMPLES,
+        temperature=0.0,
+        stop=[],
+    )
+    first, last = answer["samples"][0], answer["samples"][-1]
+    detail = (
+        f"beside K/V in use: {first[1] / 1e6:.2f} MB after {first[0]} tokens, "
+        f"{last[1] / 1e6:.2f} MB after {last[0]}; "
+        f"resident {first[2] / 1e6:.0f} and {last[2] / 1e6:.0f} MB"
+    )
+    growth = last[1] / first[1] - 1
+    what = f"growth beside K/V over {tokens} tokens"
+    return Figure("memory", bench.pair.name, bench.blas, what, growth, GROWTH_ALLOWED, "at most", detail=detail)
