@@ -64,6 +64,13 @@ def test_a_conversation_with_the_process(rig: Rig) -> None:
     rig.client.generate(Generate(2, HELLO, max_tokens=20, draft_length=0))
     assert ids_of(first) == ids_of(rig.until(events.Finished))
 
+    # The tokens of a text, whatever it spells.
+    rig.client.count(7, "key <turn|> key")
+    counted = rig.until(events.Counted)[-1]
+    assert isinstance(counted, events.Counted)
+    assert counted.id == 7
+    assert counted.tokens > 3
+
     # A request that cannot be served is answered in words, and the process goes on.
     rig.client.generate(Generate(3, (Message("user", " "),)))
     (failed,) = (event for event in rig.until(events.Failed) if isinstance(event, events.Failed))
