@@ -21,6 +21,8 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from app import places
+from app.ab import Comparison, questions
+from app.ab_screen import AbScreen
 from app.attachments import written
 from app.chat_files import export_chat, import_chats
 from app.chat_options import ChatOptions
@@ -184,11 +186,15 @@ class ChatApp(SafeApp):
             case Ready() as ready:
                 self._pair_loaded(ready)
             case Failed(id=None, message=words):
+                if self._comparing is not None:
+                    self._comparing.hear(message.event)
                 await self._dialogue.break_off(f"The model could not be loaded. {words}", "not loaded")
                 self._go_back()
             case Counted(id=id, tokens=tokens):
                 self._composer.counted(id, tokens)
             case about_reply:
+                if self._comparing is not None:
+                    self._comparing.hear(about_reply)
                 await self._dialogue.hear(about_reply)
 
     def _pair_loaded(self, ready: Ready) -> None:
@@ -340,6 +346,28 @@ class ChatApp(SafeApp):
                 return
             self._conversation.walk(shown.id, step)
             await self._show_conversation()
+
+    def action_ab(self) -> None:
+        """Replay the last prompt without and with drafting; the chat stays as it is."""
+        with self._idle() as is_idle:
+            if not is_idle:
+                return
+            if self._conversation.last is None:
+                self.notify("There is no prompt to replay yet: send a message first.")
+            elif not self._gauges.has_drafter:
+                self.notify("This model runs without a drafter, so there is nothing to compare.")
+            else:
+                asked = questions(
+                    self._conversation.to_send(),
+                    self._dialogue.options,
+                    self._gauges.draft_length or self._last_draft_length,
+                    (self._dialogue.new_id(), self._dialogue.new_id()),
+                )
+                self.push_screen(AbScreen(self._engine, Comparison(asked), self._pair.title))
+
+    @property
+    def _comparing(self) -> AbScreen | None:
+        return next((screen for screen in self.screen_stack if isinstance(screen, AbScreen)), None)
 
     @contextmanager
     def _idle(self) -> Iterator[bool]:

@@ -133,6 +133,7 @@ COMMANDS = (
     Command("Temperature", "0 always takes the likeliest word", "tell_sampling", "temp", _TEMPERATURE),
     Command("Seed", "the same one, the same reply", "tell_sampling", "seed", _SEED),
     Command("Fold or unfold the thoughts", "ctrl+o", "toggle_thoughts", "thoughts"),
+    Command("Compare drafting on and off", "replays the last prompt, side by side", "ab", "ab", also=("compare",)),
     Command("Tint of what was drafted on or off", "f5", "toggle_tint", "tint"),
     Command("Gauge panel on or off", "f3", "toggle_panel", "gauges"),
     Command("Theme", "change the colours", "change_theme", "theme", _THEME),

@@ -71,6 +71,11 @@ class Dialogue:
         """Whether a reply is awaited."""
         return self._awaited is not None
 
+    def new_id(self) -> int:
+        """For a request; what is reported under an id that is not awaited here belongs to somebody else."""
+        self._last_id += 1
+        return self._last_id
+
     # From the person
 
     async def ask(self, text: str) -> None:
@@ -173,15 +178,14 @@ class Dialogue:
         self.reply = await turn.begin_reply()
         self.reply.think(thinking)
         self.reply.write(begun)
-        self._last_id += 1
-        self._awaited = self._last_id
+        self._awaited = self.new_id()
         self._prompt_read = None
         self._prompt.is_waiting = True
         self._gauges.begin_reply()
         self._top_line.say("waiting")
         self._on_change()
         request = Generate(
-            id=self._last_id,
+            id=self._awaited,
             messages=self._conversation.to_send(),
             sampling=self.options.sampling,
             draft_length=self._gauges.draft_length,

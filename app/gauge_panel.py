@@ -24,10 +24,13 @@ def caption(reading: GaugeReading) -> Content:
     """What the large number means, in words."""
     if not reading.has_drafter:
         return Content.styled("this model has no drafter", figures.MUTED)
-    if reading.speedup is None and not reading.draft_length:
-        return Content.styled("drafting is off", figures.MUTED)
-    if reading.draft_length == "auto" and reading.usual_length == 0:
-        return Content.styled("auto: drafting does not pay now", figures.MUTED)
+    if not reading.draft_length:
+        return Content.styled("off, as it was set; ctrl+t: on", figures.MUTED)
+    if reading.is_auto_off and figures.is_slower(reading.drafting_speedup):
+        speedup = figures.times(reading.drafting_speedup).strip()
+        return Content.styled(f"auto is off: drafting {speedup}, slower", "$text-warning")
+    if reading.is_auto_off:
+        return Content.styled("auto is off: drafting does not pay", figures.MUTED)
     if reading.speedup is None:
         return Content.styled("not measured yet", figures.MUTED)
     if figures.is_slower(reading.speedup):

@@ -41,7 +41,8 @@ def drafting_words(reading: GaugeReading) -> str:
 
 def strip_line(reading: GaugeReading, width: int) -> Content:
     """The strip at `width` cells: constant columns, the sparkline takes what is left."""
-    is_slower = figures.is_slower(reading.speedup)
+    speedup = reading.drafting_speedup if reading.is_auto_off else reading.speedup
+    is_slower = figures.is_slower(speedup)
     is_drafting = reading.has_drafter and reading.draft_length != 0
     context = figures.share_of(reading.context_tokens, reading.context_limit)
     fields = [
@@ -51,7 +52,7 @@ def strip_line(reading: GaugeReading, width: int) -> Content:
             "bold" if is_drafting else figures.MUTED,
         ),
         Field(
-            figures.times(reading.speedup) + (" slower" if is_slower else ""),
+            figures.times(speedup) + (" slower" if is_slower else ""),
             1,
             "bold $text-warning" if is_slower else "bold",
         ),

@@ -23,6 +23,8 @@ class GaugeReading:
     usual_length: int | None = None
     """What most of the last rounds drafted."""
     speedup: float | None = None
+    drafting_speedup: float | None = None
+    """The last one measured while drafting: what `auto` knew when it turned drafting off."""
     acceptance: float | None = None
     tokens_per_round: float | None = None
     tokens_per_s: float | None = None
@@ -36,6 +38,11 @@ class GaugeReading:
     drafted_by_position: tuple[int, ...] = ()
     accepted_by_position: tuple[int, ...] = ()
 
+    @property
+    def is_auto_off(self) -> bool:
+        """Whether `auto` drafts nothing at present."""
+        return self.has_drafter and self.draft_length == "auto" and self.usual_length == 0
+
 
 class Gauges:
     """Follows the rounds of all replies and keeps its last values when they end."""
@@ -48,6 +55,7 @@ class Gauges:
         self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
         self._reply = ReplyStats(self._pace)
         self._samples: deque[float] = deque(maxlen=PACE_SAMPLES_KEPT)
+        self._drafting_speedup: float | None = None
         self._ttft_s: float | None = None
         self._context_tokens: int | None = None
         self._context_limit: int | None = None
@@ -91,7 +99,7 @@ class Gauges:
         self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
         self._reply = ReplyStats(self._pace)
         self._samples.clear()
-        self._ttft_s = self._context_tokens = self._memory_bytes = None
+        self._drafting_speedup = self._ttft_s = self._context_tokens = self._memory_bytes = None
 
     def forget_context(self) -> None:
         """A new conversation has used nothing yet."""
@@ -100,11 +108,14 @@ class Gauges:
     def reading(self) -> GaugeReading:
         """The figures over the last rounds."""
         recent = self._recent.figures()
+        if recent.speedup is not None:
+            self._drafting_speedup = recent.speedup
         return GaugeReading(
             draft_length=self.draft_length,
             has_drafter=self.has_drafter,
             usual_length=self._now.usual_length,
             speedup=recent.speedup,
+            drafting_speedup=self._drafting_speedup,
             acceptance=recent.acceptance,
             tokens_per_round=recent.tokens_per_round,
             tokens_per_s=recent.tokens_per_s,

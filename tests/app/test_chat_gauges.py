@@ -7,7 +7,7 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from app.chat_options import ChatOptions
-from app.gauge_panel import GaugePanel, panel_lines
+from app.gauge_panel import GaugePanel, caption, panel_lines
 from app.gauge_strip import strip_line
 from app.gauges import GaugeReading, Gauges
 from app.transcript import Transcript
@@ -66,6 +66,31 @@ def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
     assert "0.94× slower" in line.plain
     assert any("warning" in str(span.style) for span in line.spans)
     assert "slower" not in strip_line(reading(speedup=1.0), 78).plain
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        (reading(has_drafter=False), "this model has no drafter"),
+        (reading(draft_length=0), "off, as it was set; ctrl+t: on"),
+        (
+            reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94),
+            "auto is off: drafting 0.94×, slower",
+        ),
+        (reading(draft_length="auto", usual_length=0, speedup=None), "auto is off: drafting does not pay"),
+        (reading(speedup=None), "not measured yet"),
+        (reading(speedup=0.94), "slower than plain; ctrl+t: off"),
+        (READING, "of plain speed"),
+    ],
+)
+def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) -> None:
+    assert caption(each).plain == words
+
+
+def test_the_strip_says_why_auto_is_off() -> None:
+    each = reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94)
+    for width in (40, 80):
+        assert strip_line(each, width).plain.startswith("draft AUTO off  0.94× slower")
 
 
 def test_unmeasured_speedup_is_not_one() -> None:
@@ -241,4 +266,4 @@ async def test_auto_says_what_it_chose() -> None:
         await story.until_seen("AUTO 5")
         for _ in range(12):
             story.engine.say("word ", is_plain=True)
-        await story.until_seen("AUTO off", "auto: drafting does not pay now")
+        await story.until_seen("AUTO off", "auto is off: drafting does not pay")
