@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.ab import DIFFERENCE, Comparison, questions
 from app.ab_screen import AbScreen
 from app.chat_options import ChatOptions
-from mlx_engine.events import Message, SamplingOptions
+from mlx_engine.events import FinishReason, Message, SamplingOptions
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.app.pilot import Story, chat
 from tests.engine.rig import Rig
@@ -115,7 +115,8 @@ async def test_a_person_compares(size: tuple[int, int]) -> None:
         assert [message.text for message in story.engine.requests[-1].messages] == ["Why?", "Because.", "And now?"]
 
 
-async def test_a_comparison_is_stopped_and_the_chat_goes_on() -> None:
+@pytest.mark.parametrize("reason", ["cancelled", "stop"])
+async def test_a_comparison_is_stopped_and_the_chat_goes_on(reason: FinishReason) -> None:
     async with chat() as story:
         await story.exchange("Why?", "Because.")
         await replay(story)
@@ -123,10 +124,11 @@ async def test_a_comparison_is_stopped_and_the_chat_goes_on() -> None:
         story.engine.say("So ")
         await story.pilot.press("escape")
         assert story.engine.cancels == 1
-        story.engine.finish("cancelled")
+        story.engine.finish(reason)
         await story.until_seen("escape: close")
         assert len(story.engine.requests) == 2, "the other side is not asked any more"
         await story.pilot.press("escape")
+        await story.until(lambda: not isinstance(story.app.screen, AbScreen))
         await story.exchange("And now?", "As before.")
         await story.until_seen("As before.")
 
