@@ -17,10 +17,12 @@ import mlx.nn as nn
 from mlx_lm.models import gemma4_text
 
 from mlx_engine import checkpoint
+from mlx_engine.config_bounds import check_layers, check_network
 from mlx_engine.errors import ModelFolderError
 
 MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")
+ORDERING = "masked_embedding.token_ordering"
 
 SharedKV = dict[str, tuple[mx.array, mx.array]]
 """Keys and values, each (1, kv_heads, length, head_dim), by layer type; the target's, never copied."""
@@ -142,31 +144,62 @@ class Assistant(nn.Module):
         return ids, (rows @ hidden[..., None]).squeeze(-1)
 
 
-def load_assistant(folder: Path, bits: int | None = None) -> Assistant:
+def load_assistant(
+    folder: Path, bits: int | None = None, on_read: checkpoint.OnRead = lambda size_bytes: None
+) -> Assistant:
     """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to so many.
 
     A centroid head stays as it is: it is a small part of a small drafter, and reads single rows of its table.
     Raises ModelFolderError.
     """
     config = checkpoint.read_config(folder)
-    if config.get("model_type") not in MODEL_TYPES:
-        raise ModelFolderError(
-            f"{folder} is a {config.get('model_type')!r} model, not a Gemma 4 assistant. "
-            "Name a folder ending in -assistant, or use --drafter none."
-        )
-    try:
-        assistant = Assistant(AssistantConfig.from_dict(config))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFolderError(f"{folder}/config.json does not describe an assistant ({error!r}).") from None
-    weights = checkpoint.load_weights(folder)
-    weights.pop("lm_head.weight", None)  # tied to the embedding
-    if not assistant.config.use_ordered_embeddings:
-        weights = {name: w for name, w in weights.items() if not name.startswith("masked_embedding.")}
-    elif "masked_embedding.token_ordering" in weights:
-        ordering = weights["masked_embedding.token_ordering"]
-        weights["masked_embedding.token_ordering"] = ordering.astype(mx.int32)
-    checkpoint.fill_module(assistant, weights, config, folder)
+    assistant = build(config, folder)
+    weights = assistant_weights(assistant, folder)
+    checkpoint.fill_module(assistant, weights, config, folder, on_read)
+    if assistant.config.use_ordered_embeddings:
+        _check_ordering(assistant, folder)
     if bits:
         has_centroids = assistant.config.use_ordered_embeddings
         checkpoint.quantize(assistant, bits, kept=CENTROID_HEAD if has_centroids else ())
     return assistant
+
+
+def build(config: dict[str, Any], folder: Path) -> Assistant:
+    """The network that a folder's config.json describes, without its weights. Raises ModelFolderError."""
+    if config.get("model_type") not in MODEL_TYPES:
+        raise ModelFolderError(
+            f"{folder} is a {str(config.get('model_type'))[:40]!r} model, not a Gemma 4 assistant. "
+            "Name a folder ending in -assistant, or use --drafter none."
+        )
+    source = folder / "config.json"
+    try:
+        check_layers(config["text_config"], source)
+        check_network(config, source)
+        own = AssistantConfig.from_dict(config)
+        if own.use_ordered_embeddings and (
+            own.text.vocab_size % own.num_centroids or own.centroid_top_k > own.num_centroids
+        ):
+            raise ValueError(f"num_centroids {own.num_centroids} does not go with the other numbers")
+        return Assistant(own)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ModelFolderError(f"{source} does not describe an assistant ({error!r}).") from None
+
+
+def assistant_weights(assistant: Assistant, folder: Path) -> dict[str, mx.array]:
+    """The tensors of a folder that the network has. Raises ModelFolderError."""
+    weights = checkpoint.load_weights(folder)
+    weights.pop("lm_head.weight", None)  # tied to the embedding
+    if not assistant.config.use_ordered_embeddings:
+        return {name: array for name, array in weights.items() if not name.startswith("masked_embedding.")}
+    if ORDERING in weights:
+        weights[ORDERING] = weights[ORDERING].astype(mx.int32)
+    return weights
+
+
+def _check_ordering(assistant: Assistant, folder: Path) -> None:
+    """An id beyond the table would be read from memory that is not its own."""
+    ids = assistant.masked_embedding.token_ordering
+    if not mx.all((ids >= 0) & (ids < assistant.config.text.vocab_size)).item():
+        raise ModelFolderError(
+            f"{folder}: tensor {ORDERING!r} names tokens that the vocabulary has not got. Fetch the folder again."
+        )

@@ -1,14 +1,12 @@
 """Model folders as data: config, tensors and quantization of a checkpoint in the published format.
 
-The only place that calls `mx.load`, and only on a safetensors file whose header passed `check_header`.
+The only place that calls `mx.load`, and only on a safetensors file whose header passed our own check.
 Nothing from a folder is ever imported or executed.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +14,20 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from mlx_engine.config_bounds import check_quantization
 from mlx_engine.errors import ModelFolderError
+from mlx_engine.folder_files import is_there, opened, read_json
+from mlx_engine.safetensors_header import Tensor, read_header
 
-MAX_JSON_BYTES = 64 << 20
-MAX_HEADER_BYTES = 64 << 20
-ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
-}  # fmt: skip
-MAX_DIMENSIONS = 8
 CODE_KEYS = ("model_file", "auto_map")
 QUANTIZATION_GROUP = 64
 """What published MLX conversions use."""
+READ_AT_ONCE_BYTES = 256 << 20
+"""So often progress is told: every few tenths of a second from a fast disk."""
+FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; ModelFolderError if it is missing, huge, malformed or not an object."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ModelFolderError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MB and was not read.")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFolderError(f"{path} is missing. Name a folder that holds a complete model download.") from None
-    except OSError as error:
-        raise ModelFolderError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{path} is not valid JSON ({error}). Download it again.") from None
-    if not isinstance(value, dict):
-        raise ModelFolderError(f"{path} does not hold a JSON object. Download it again.")
-    return value
+OnRead = Callable[[int], None]
+"""Called with the bytes of weights that have been read since it was called last."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -67,113 +50,58 @@ def read_config(folder: Path) -> dict[str, Any]:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder: `model.safetensors`, or exactly the shards its index names."""
     index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        single = folder / "model.safetensors"
-        if not single.is_file():
-            raise ModelFolderError(f"{single} is missing. The download is incomplete: fetch the folder again.")
-        return [single]
+    if not is_there(index):
+        return [folder / "model.safetensors"]
     names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+    if not names or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ModelFolderError(f"{index} has no usable weight_map. Download it again.")
-    shards = [folder / name for name in sorted(set(names.values()))]
-    for shard in shards:
-        if shard.parent != folder or shard.suffix != ".safetensors":
-            raise ModelFolderError(f"{index} names {shard.name!r}, which is not a shard of this folder.")
-        if not shard.is_file():
-            raise ModelFolderError(f"{shard} is missing. The download is incomplete: fetch the folder again.")
-    return shards
-
-
-def check_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Check a safetensors header against its file; return {tensor: (dtype, shape)}.
-
-    Every tensor must have a known dtype and a shape whose size is exactly its extent, and the extents
-    must tile the data without gap or overlap up to the end of the file. Bounded in time and memory.
-    Raises ModelFolderError.
-    """
-
-    def refuse(why: str) -> ModelFolderError:
-        return ModelFolderError(f"{path} is damaged: {why}. Download it again.")
-
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-                raise refuse(f"its header claims {length} bytes in a file of {size}")
-            header = json.loads(file.read(length), object_pairs_hook=_unique_keys)
-    except OSError as error:
-        raise ModelFolderError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, RecursionError):
-        raise refuse("its header is not valid JSON") from None
-    if not isinstance(header, dict):
-        raise refuse("its header is not an object")
-    header.pop("__metadata__", None)
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    extents: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        dtype, shape, begin, end = _entry(entry) or (None, (), 0, 0)
-        if dtype is None or end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
-            raise refuse(f"tensor {name[:80]!r} has no consistent dtype, shape and extent")
-        tensors[name] = (dtype, shape)
-        extents.append((begin, end))
-    frontier = 0
-    for begin, end in sorted(extents):
-        if begin != frontier:
-            raise refuse("its tensors leave a gap or overlap")
-        frontier = end
-    if frontier != size - 8 - length:
-        raise refuse(f"it holds {size - 8 - length} bytes of tensors where its header describes {frontier}")
-    return tensors
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        raise ValueError("duplicate key")
-    return keys
-
-
-def _entry(entry: Any) -> tuple[str, tuple[int, ...], int, int] | None:
-    """(dtype, shape, begin, end) of one header entry, or None if it is not well formed."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in ITEM_BYTES:
-        return None
-    shape, offsets = _sizes(entry.get("shape"), 2**31), _sizes(entry.get("data_offsets"), 2**48)
-    if shape is None or offsets is None or len(offsets) != 2 or len(shape) > MAX_DIMENSIONS:
-        return None
-    return entry["dtype"], shape, offsets[0], offsets[1]
-
-
-def _sizes(numbers: Any, limit: int) -> tuple[int, ...] | None:
-    if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < limit for n in numbers):
-        return None
-    return tuple(numbers)
+    shards = sorted(set(names.values()))
+    for name in shards:
+        if "/" in name or "\0" in name or not name.endswith(".safetensors"):
+            raise ModelFolderError(f"{index} names {name[:80]!r}, which is not a shard of this folder.")
+    return [folder / name for name in shards]
 
 
 def load_weights(folder: Path) -> dict[str, mx.array]:
-    """All tensors of a folder by name, not yet evaluated. Raises ModelFolderError."""
-    files = weight_files(folder)
+    """All tensors of a folder by name, not yet read from the disk. Raises ModelFolderError."""
     weights: dict[str, mx.array] = {}
-    for path in files:
-        names = check_header(path)
-        repeated = names.keys() & weights.keys()
-        if repeated:
-            raise ModelFolderError(f"{path} repeats the tensor {min(repeated)!r} of another shard.")
-        tensors = mx.load(str(path))
+    for path in weight_files(folder):
+        # MLX gets the very file that was checked, whatever has its name by then.
+        with opened(path) as file:
+            repeated = read_header(path, file).keys() & weights.keys()
+            if repeated:
+                raise ModelFolderError(f"{path} repeats the tensor {min(repeated)!r} of another shard.")
+            try:
+                tensors = mx.load(f"/dev/fd/{file.fileno()}", format="safetensors")
+            except (RuntimeError, ValueError) as error:
+                raise ModelFolderError(f"{path} cannot be loaded ({error}). Download it again.") from None
         assert isinstance(tensors, dict)
         weights.update(tensors)
     return weights
 
 
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """What the headers of a folder describe, by name. Raises ModelFolderError."""
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        with opened(path) as file:
+            tensors |= read_header(path, file)
+    return tensors
+
+
 def fill_module(
-    module: nn.Module, weights: Mapping[str, mx.array], config: Mapping[str, Any], folder: Path
+    module: nn.Module,
+    weights: Mapping[str, mx.array],
+    config: Mapping[str, Any],
+    folder: Path,
+    on_read: OnRead = lambda size_bytes: None,
 ) -> None:
     """Give `module` the tensors of a checkpoint, quantizing first the layers that were stored quantized.
 
-    Raises ModelFolderError naming the tensor that is missing, left over or of another shape.
+    Raises ModelFolderError naming the tensor that is missing, left over, or of another shape or kind.
     """
     _quantize_like(module, weights, config, folder)
-    expected = {name: array.shape for name, array in tree_flatten(module.parameters())}
+    expected = dict(tree_flatten(module.parameters()))
     missing = sorted(expected.keys() - weights.keys())
     extra = sorted(weights.keys() - expected.keys())
     if missing or extra:
@@ -182,15 +110,39 @@ def fill_module(
             f"{folder}: tensor {name!r} {what} ({len(missing)} missing, {len(extra)} left over). "
             "The weights do not fit config.json: fetch the folder again."
         )
-    for name, shape in expected.items():
-        if weights[name].shape != shape:
+    for name, array in expected.items():
+        found = weights[name]
+        if found.shape != array.shape:
             raise ModelFolderError(
-                f"{folder}: tensor {name!r} has shape {weights[name].shape} where config.json says {shape}. "
+                f"{folder}: tensor {name!r} has shape {found.shape} where config.json says {array.shape}. "
+                "Fetch the folder again."
+            )
+        if found.dtype not in (FLOATS if array.dtype in FLOATS else (array.dtype,)):
+            raise ModelFolderError(
+                f"{folder}: tensor {name!r} holds {found.dtype} where {array.dtype} is expected. "
                 "Fetch the folder again."
             )
     module.load_weights(list(weights.items()))
     module.eval()
-    mx.eval(module.parameters())
+    try:
+        _read(list(weights.values()), on_read)
+        mx.eval(module.parameters())
+    except RuntimeError as error:
+        raise ModelFolderError(
+            f"{folder}: its weights could not be read into memory ({error}). "
+            "Fetch the folder again if it has changed, or use a smaller variant."
+        ) from None
+
+
+def _read(arrays: list[mx.array], on_read: OnRead) -> None:
+    """Read from the disk, a part at a time."""
+    part: list[mx.array] = []
+    for array in arrays:
+        part.append(array)
+        if (size_bytes := sum(each.nbytes for each in part)) >= READ_AT_ONCE_BYTES or array is arrays[-1]:
+            mx.eval(part)
+            on_read(size_bytes)
+            part = []
 
 
 def quantize(module: nn.Module, bits: int, kept: Collection[str] = ()) -> None:
@@ -211,11 +163,8 @@ def _quantize_like(
     settings = config.get("quantization") or config.get("quantization_config")
     if not any(name.endswith(".scales") for name in weights):
         return
-    if not isinstance(settings, dict) or not {"group_size", "bits"} <= settings.keys():
-        raise ModelFolderError(
-            f"{folder} holds quantized tensors in a form that is not MLX's (config.json has no "
-            "quantization with group_size and bits). Use an MLX conversion of the model."
-        )
+    check_quantization(settings, folder / "config.json")
+    assert isinstance(settings, dict)
 
     def predicate(path: str, layer: nn.Module) -> bool | dict[str, Any]:
         if f"{path}.scales" not in weights or not hasattr(layer, "to_quantized"):

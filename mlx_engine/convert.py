@@ -25,6 +25,7 @@ from mlx_lm.utils import quantize_model, save_config, save_model
 
 from mlx_engine import assistant, checkpoint, target
 from mlx_engine.errors import ModelFolderError, SlipstreamError
+from mlx_engine.folder_files import is_there, read_bytes
 
 RECORD = "conversion.json"
 RECORD_FORMAT = 1
@@ -68,11 +69,10 @@ def convert(
         save_model(partial, module, donate_model=True)
         save_config(made, partial / "config.json")
         for name in COPIED:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, partial / name)
+            if is_there(source / name):
+                (partial / name).write_bytes(read_bytes(source / name))
         say("checking")
-        for path in checkpoint.weight_files(partial):
-            checkpoint.check_header(path)
+        checkpoint.read_tensors(partial)
         record = _record(
             source, partial, {"bits": bits, "group_size": group_size, "mode": "affine"}, (before, after)
         )
@@ -90,7 +90,7 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     kind = config.get("model_type")
     try:
         if kind in target.MODEL_TYPES:
-            model = target._build(config)
+            model = target.build(config, source)
             weights = checkpoint.load_weights(source)
             if kind == "gemma4_text":
                 weights = {f"language_model.{name}": array for name, array in weights.items()}
@@ -119,16 +119,9 @@ def _where_it_divides(choose: Choose) -> Choose:
 
 
 def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
-    network = assistant.Assistant(assistant.AssistantConfig.from_dict(config))
+    network = assistant.build(config, source)
     is_ordered = network.config.use_ordered_embeddings
-    weights = checkpoint.load_weights(source)
-    weights.pop("lm_head.weight", None)
-    if is_ordered:
-        ordering = weights["masked_embedding.token_ordering"]
-        weights["masked_embedding.token_ordering"] = ordering.astype(mx.int32)
-    else:
-        weights = {name: array for name, array in weights.items() if not name.startswith("masked_embedding.")}
-    network.load_weights(list(weights.items()))
+    network.load_weights(list(assistant.assistant_weights(network, source).items()))
 
     def keep(path: str, layer: nn.Module) -> bool:
         # The centroid head looks up single rows and picks clusters by small differences; it is small as it is.

@@ -41,7 +41,7 @@ class Engine:
         started_at_s = clock()
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
-        pair = load_pair(load, lambda what: emit(events.Loading(what)))
+        pair = load_pair(load, emit)
         self._format, self._target, self._drafter = pair.format, pair.target, pair.drafter
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))

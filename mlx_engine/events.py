@@ -103,6 +103,10 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """The engine is reading a model."""
 
     what: str
+    done_bytes: int = 0
+    """Of the weights of target and drafter, so far."""
+    total_bytes: int = 0
+    """As the headers of their files say; tensors that a chat never needs are counted, but not read."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):

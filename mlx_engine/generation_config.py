@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import msgspec
 
-from mlx_engine.checkpoint import read_json
 from mlx_engine.errors import ModelFolderError
 from mlx_engine.events import SamplingOptions
+from mlx_engine.folder_files import is_there, read_json
 from mlx_engine.sampling import Sampler, suppressed_within
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class GenerationConfig(msgspec.Struct, frozen=True):
     def read(cls, folder: Path) -> GenerationConfig:
         """From generation_config.json; nothing set if there is none. Raises ModelFolderError."""
         path = folder / "generation_config.json"
-        if not path.exists():
+        if not is_there(path):
             return cls()
         try:
             return msgspec.convert(read_json(path), cls)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mlx_engine import assistant
 from mlx_engine.assistant import load_assistant
-from mlx_engine.checkpoint import read_config
+from mlx_engine.checkpoint import read_config, read_tensors
 from mlx_engine.drafters import AssistantDrafter, Drafter, LookupDrafter, ModelDrafter, check_pair
 from mlx_engine.errors import ModelFolderError, PairMismatchError
-from mlx_engine.events import LOOKUP, Load
+from mlx_engine.events import LOOKUP, Load, Loading
 from mlx_engine.prompt import ChatFormat
 from mlx_engine.target import Gemma4Target, load_target
 
@@ -25,29 +25,55 @@ class Pair:
     drafter: Drafter | None
 
 
-def load_pair(load: Load, on_loading: Callable[[str], None]) -> Pair:
+class Progress:
+    """Tells what is being read, and how much of the weights of both has been."""
+
+    def __init__(self, load: Load, on_loading: Callable[[Loading], None]) -> None:
+        """Raises ModelFolderError."""
+        self._on_loading = on_loading
+        self._what = ""
+        self._done_bytes = 0
+        folders = [load.target] if load.drafter in (None, LOOKUP) else [load.target, load.drafter]
+        self._total_bytes = sum(
+            tensor.size_bytes for folder in folders for tensor in read_tensors(Path(str(folder))).values()
+        )
+
+    def say(self, what: str) -> None:
+        """Something else begins."""
+        self._what = what
+        self.add(0)
+
+    def add(self, size_bytes: int) -> None:
+        """So much more has been read."""
+        self._done_bytes += size_bytes
+        self._on_loading(Loading(self._what, self._done_bytes, self._total_bytes))
+
+
+def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
     """Load both. Raises ModelFolderError; PairMismatchError if they do not belong together."""
     folder = Path(load.target)
-    on_loading(f"reading {folder.name}")
     read_config(folder)  # a folder that is no model is refused as that, not for want of a tokenizer
     format = ChatFormat(folder)
-    target = load_target(folder)
+    progress = Progress(load, on_loading)
+    progress.say(f"reading {folder.name}")
+    target = load_target(folder, on_read=progress.add)
     _check_vocabulary(format, target, folder)
     if load.drafter is None:
         return Pair(format, target, None)
     if load.drafter == LOOKUP:
         return Pair(format, target, LookupDrafter())
-    on_loading(f"reading {Path(load.drafter).name}")
-    return Pair(format, target, _load_drafter(load, Path(load.drafter), format, target))
+    progress.say(f"reading {Path(load.drafter).name}")
+    return Pair(format, target, _load_drafter(load, format, target, progress))
 
 
-def _load_drafter(load: Load, folder: Path, format: ChatFormat, target: Gemma4Target) -> Drafter:
+def _load_drafter(load: Load, format: ChatFormat, target: Gemma4Target, progress: Progress) -> Drafter:
+    folder = Path(str(load.drafter))
     if read_config(folder).get("model_type") in assistant.MODEL_TYPES:
-        network = load_assistant(folder, load.drafter_bits)
+        network = load_assistant(folder, load.drafter_bits, progress.add)
         check_pair(network, target.facts, (str(folder), load.target))
         return AssistantDrafter(network, target)
     own_format = ChatFormat(folder)
-    model = load_target(folder, load.drafter_bits)
+    model = load_target(folder, load.drafter_bits, progress.add)
     _check_vocabulary(own_format, model, folder)
     if model.facts.vocab_size != target.facts.vocab_size or not own_format.has_same_tokens(format):
         raise PairMismatchError(

@@ -10,20 +10,17 @@ again may split it otherwise, and what the cache holds of it would be lost.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from mlx_engine.checkpoint import read_json
+from mlx_engine.chat_template import ChatTemplate, TemplateFailedError
 from mlx_engine.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.events import Message
+from mlx_engine.folder_files import is_there, read_bytes, read_json, read_text
 from mlx_engine.prefix import common_length
 from mlx_engine.reply_text import ReplyText
 
@@ -55,17 +52,14 @@ class ChatFormat:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelFolderError(f"{path} is missing. The download is incomplete: fetch the folder again.")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the tokenizers library raises Exception itself
-            raise ModelFolderError(f"{path} is not a usable tokenizer ({error}). Download it again.") from None
+        self._tokenizer = _read_tokenizer(folder / "tokenizer.json")
         added = self._tokenizer.get_added_tokens_decoder()
         self._controls = {token.content: id for id, token in added.items() if token.special}
         self._tokenizer.encode_special_tokens = True
-        self._template = self._compile(_template_text(folder))
+        try:
+            self._template = ChatTemplate(_template_text(folder))
+        except TemplateFailedError as error:
+            raise ModelFolderError(f"{folder}: its chat template is not valid ({error}).") from None
         self._split = re.compile("|".join(map(re.escape, sorted(self._controls, key=len, reverse=True))) or "(?!)")
 
     @property
@@ -101,13 +95,13 @@ class ChatFormat:
     def _fill_in(self, messages: list[dict[str, str]], is_thinking: bool, is_models_turn: bool = False) -> str:
         try:
             return self._template.render(
-                messages=messages,
+                messages,
                 add_generation_prompt=is_models_turn,
                 enable_thinking=is_thinking,
                 bos_token="<bos>",
                 eos_token="<eos>",
             )
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except TemplateFailedError as error:
             if not is_models_turn:
                 return ""  # only looked at for where it parts from the prompt
             raise ModelFolderError(f"{self._folder}: its chat template failed ({error}).") from None
@@ -153,15 +147,6 @@ class ChatFormat:
             ids += self.encode(aside.show(part)) if said is None else said
         return ids
 
-    def _compile(self, text: str) -> jinja2.Template:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-        environment.globals["raise_exception"] = _raise_exception
-        try:
-            return environment.from_string(text)
-        except (jinja2.TemplateError, RecursionError) as error:
-            raise ModelFolderError(f"{self._folder}: its chat template is not valid ({error}).") from None
-
 
 class _SetAside:
     """Hides control spellings and known replies behind characters that no message uses, and puts them back."""
@@ -193,22 +178,22 @@ class _SetAside:
         return text.translate(self._originals)
 
 
+def _read_tokenizer(path: Path) -> Tokenizer:
+    content = read_bytes(path)
+    try:
+        return Tokenizer.from_buffer(content)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises Exception itself, and its panics are not even that
+        raise ModelFolderError(f"{path} is not a usable tokenizer ({error}). Download it again.") from None
+
+
 def _template_text(folder: Path) -> str:
     path = folder / TEMPLATE_FILE
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise ModelFolderError(f"{path} cannot be read: {error}.") from None
-    if text is None:
-        text = read_json(folder / "tokenizer_config.json").get("chat_template")
+    text = read_text(path) if is_there(path) else read_json(folder / "tokenizer_config.json").get("chat_template")
     if not isinstance(text, str):
         raise ModelFolderError(
             f"{folder} has no chat template ({TEMPLATE_FILE}, or chat_template in tokenizer_config.json). "
             "Use an instruction-tuned checkpoint (its name ends in -it)."
         )
     return text
-
-
-def _raise_exception(message: Any) -> NoReturn:
-    """What published templates call to refuse a conversation."""
-    raise jinja2.TemplateError(str(message))

@@ -14,20 +14,11 @@ import mlx.core as mx
 from mlx_lm.models import gemma4, gemma4_text
 
 from mlx_engine import checkpoint
+from mlx_engine.config_bounds import check_layers
 from mlx_engine.errors import ModelFolderError
 from mlx_engine.kv_cache import FullCache, LayerCache, SlidingCache, TargetCache
 
 MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
-LARGEST = {
-    "num_hidden_layers": 512,
-    "hidden_size": 1 << 16,
-    "intermediate_size": 1 << 18,
-    "vocab_size": 1 << 20,
-    "num_attention_heads": 1 << 10,
-    "head_dim": 1 << 12,
-    "sliding_window": 1 << 20,
-}
-"""Beyond these a config is a mistake or an attack; building it would exhaust memory before any check of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,39 +110,40 @@ class Gemma4Target:
         return f"{bits}-bit" if bits else str(table.weight.dtype).removeprefix("mlx.core.")
 
 
-def load_target(folder: Path, bits: int | None = None) -> Gemma4Target:
+def load_target(
+    folder: Path, bits: int | None = None, on_read: checkpoint.OnRead = lambda size_bytes: None
+) -> Gemma4Target:
     """Load a Gemma 4 folder; `bits`: quantize its weights to so many. Raises ModelFolderError."""
     config = checkpoint.read_config(folder)
-    if config.get("model_type") not in MODEL_TYPES:
-        raise ModelFolderError(
-            f"{folder} is a {config.get('model_type')!r} model; Slipstream runs Gemma 4 "
-            f"({', '.join(MODEL_TYPES)}). Name the folder of a Gemma 4 target with --model."
-        )
-    try:
-        model = _build(config)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelFolderError(
-            f"{folder}/config.json does not describe a Gemma 4 text model ({error!r})."
-        ) from None
+    model = build(config, folder)
     weights = checkpoint.load_weights(folder)
     if config["model_type"] == "gemma4_text":
         weights = {f"language_model.{name}": array for name, array in weights.items()}
     weights = model.sanitize(weights)
     if model.language_model.args.tie_word_embeddings:
         weights.pop("language_model.lm_head.weight", None)
-    checkpoint.fill_module(model, weights, config, folder)
+    checkpoint.fill_module(model, weights, config, folder, on_read)
     if bits:
         checkpoint.quantize(model, bits)
     return Gemma4Target(model.language_model)
 
 
-def _build(config: dict[str, Any]) -> gemma4.Model:
-    text = dict(config if config["model_type"] == "gemma4_text" else config["text_config"])
-    for key, largest in LARGEST.items():
-        value = text.get(key, 1)
-        if type(value) is not int or not 1 <= value <= largest:
-            raise ValueError(f"{key} is {value!r}, expected 1 to {largest}")
+def build(config: dict[str, Any], folder: Path) -> gemma4.Model:
+    """The network that a folder's config.json describes, without its weights. Raises ModelFolderError."""
+    if config.get("model_type") not in MODEL_TYPES:
+        raise ModelFolderError(
+            f"{folder} is a {str(config.get('model_type'))[:40]!r} model; Slipstream runs Gemma 4 "
+            f"({', '.join(MODEL_TYPES)}). Name the folder of a Gemma 4 target with --model."
+        )
+    source = folder / "config.json"
+    text = config if config["model_type"] == "gemma4_text" else config.get("text_config")
+    if not isinstance(text, dict):
+        raise ModelFolderError(f"{source} has no text_config. Fetch the folder again.")
     # The wrapper's own vocab_size would overwrite the text model's with Gemma's default.
     vocab_size = text.get("vocab_size", config.get("vocab_size", 262144))
-    text.setdefault("vocab_size_per_layer_input", vocab_size)
-    return gemma4.Model(gemma4.ModelArgs(model_type="gemma4", text_config=text, vocab_size=vocab_size))
+    text = {"vocab_size_per_layer_input": vocab_size, **text, "vocab_size": vocab_size}
+    check_layers(text, source)
+    try:
+        return gemma4.Model(gemma4.ModelArgs(model_type="gemma4", text_config=text, vocab_size=vocab_size))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ModelFolderError(f"{source} does not describe a Gemma 4 text model ({error!r}).") from None

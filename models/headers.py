@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _parse(data: bytes, path: Path, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(data, object_pairs_hook=_unique_keys)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         words = "nested too deep" if isinstance(error, RecursionError) else str(error)[:120]
         raise ModelFilesError(f"{path} is damaged: {what} is not valid JSON ({words}). Fetch it again.") from None

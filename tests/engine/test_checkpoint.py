@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -134,24 +133,6 @@ def test_a_header_of_absurd_length(target: Path, length: int) -> None:
     (target / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
     with pytest.raises(ModelFolderError, match="claims"):
         checkpoint.load_weights(target)
-
-
-def test_mutated_headers_are_refused_or_harmless(target: Path) -> None:
-    path = target / "model.safetensors"
-    good = path.read_bytes()
-    length = 8 + int.from_bytes(good[:8], "little")
-    draw = random.Random(4)
-    refused = 0
-    for _ in range(400):
-        mutated = bytearray(good)
-        for _ in range(draw.randint(1, 3)):
-            mutated[draw.randrange(length)] = draw.randrange(256)
-        path.write_bytes(mutated)
-        try:
-            load_target(target)
-        except ModelFolderError:
-            refused += 1
-    assert refused > 300
 
 
 @pytest.mark.parametrize(

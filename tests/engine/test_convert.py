@@ -13,7 +13,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_engine.assistant import load_assistant
-from mlx_engine.checkpoint import check_header
+from mlx_engine.checkpoint import read_tensors
 from mlx_engine.convert import convert
 from mlx_engine.errors import ModelFolderError
 from mlx_engine.target import load_target
@@ -45,7 +45,7 @@ def test_a_target_is_smaller_and_says_nearly_the_same(pair: tuple[Path, Path], t
 
 def test_a_centroid_drafter_keeps_its_head_and_its_table(tmp_path: Path) -> None:
     convert(DRAFTER_FOLDER, tmp_path / "copy", bits=4, group_size=32)
-    tensors = check_header(tmp_path / "copy" / "model.safetensors")
+    tensors = read_tensors(tmp_path / "copy")
     quantized = {name.removesuffix(".scales") for name in tensors if name.endswith(".scales")}
     assert "pre_projection" in quantized
     assert not any(name.startswith(("masked_embedding", "model.embed_tokens")) for name in quantized)

@@ -1,6 +1,6 @@
 """What the tests of the store share: a clock that is set by hand, and short ways to say things.
 
-`STORE_TESTS=many` in the environment makes them try far more cases.
+`SLIPSTREAM_TESTS=many` in the environment makes them try far more cases.
 """
 
 from __future__ import annotations
@@ -17,11 +17,6 @@ from app.store.chat_store import ChatStore
 
 IN_MEMORY = Path("/dev/shm")
 """Most tests are not about the disk, and a synced write to it takes milliseconds."""
-
-
-def cases(few: int, many: int) -> int:
-    """How many cases to try."""
-    return many if os.environ.get("STORE_TESTS") == "many" else few
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import pytest
 from app.store import files, opening
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from tests.app.store.support import Clock, answer, cases, chat_of_turns, is_sound, quick_folder, rows, say, texts
+from tests.app.store.support import Clock, answer, chat_of_turns, is_sound, quick_folder, rows, say, texts
+from tests.cases import cases
 
 TURNS = 20
 

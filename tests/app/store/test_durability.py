@@ -15,7 +15,8 @@ import pytest
 
 from app.store.chat_store import ChatStore
 from app.store.opening import open_database
-from tests.app.store.support import Clock, cases, is_sound, rows, say, texts
+from tests.app.store.support import Clock, is_sound, rows, say, texts
+from tests.cases import cases
 
 ROOT = Path(__file__).parents[3]
 REOPENED_S = 1.0

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app.store import search
 from app.store.chat_store import ChatStore
-from tests.app.store.support import Clock, answer, cases, quick_folder, rows, say
+from tests.app.store.support import Clock, answer, quick_folder, rows, say
+from tests.cases import cases
 
 
 def found(store: ChatStore, words: str) -> list[str]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.rows import cleaned
-from tests.app.store.support import cases, quick_folder
+from tests.app.store.support import quick_folder
+from tests.cases import cases
 
 ANY = st.text(st.characters(exclude_categories=())) | st.sampled_from(
     ["\0", "\ud800", "\udfff\ud800", "\x1b]52;c;aGk=\x07", "a\0b", "\r\n\r", "\x85\u2028\u2029", "\ufeff", "-->",

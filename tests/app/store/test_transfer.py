@@ -17,7 +17,8 @@ from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
 from app.store.records import TurnStats
-from tests.app.store.support import Clock, answer, cases, say, texts
+from tests.app.store.support import Clock, answer, say, texts
+from tests.cases import cases
 
 
 @pytest.fixture

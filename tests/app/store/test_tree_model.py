@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.store import transfer
 from app.store.chat_store import ChatStore
-from tests.app.store.support import Clock, cases, quick_folder
+from tests.app.store.support import Clock, quick_folder
+from tests.cases import cases
 
 TEXT = st.text(max_size=12)
 PICK = st.integers(0, 1 << 16)
