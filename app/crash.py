@@ -6,6 +6,8 @@ import traceback
 from datetime import datetime
 from pathlib import Path
 
+from mlx_engine.log_file import open_log
+
 
 def write_crash(error: BaseException, log_path: Path | None) -> str:
     """Append the traceback to the log; returns the sentence for the person. Never raises."""
@@ -14,9 +16,9 @@ def write_crash(error: BaseException, log_path: Path | None) -> str:
         return f"Slipstream ended because of an error in itself ({kind})."
     lines = traceback.format_exception(error)
     try:
-        log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with log_path.open("a", encoding="utf-8", errors="backslashreplace") as log:
-            log.write(f"{datetime.now().isoformat(timespec='seconds')} crash of the chat\n{''.join(lines)}\n")
+        with open_log(log_path) as log:
+            said = f"{datetime.now().isoformat(timespec='seconds')} crash of the chat\n{''.join(lines)}\n"
+            log.write(said.encode("utf-8", "backslashreplace"))
     except OSError as problem:
         return f"Slipstream ended because of an error in itself ({kind}); the log could not be written: {problem}"
     return f"Slipstream ended because of an error in itself ({kind}). Details are in {log_path}"

@@ -7,7 +7,6 @@ unified memory back.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Protocol
 
 from mlx_engine import events, wire
 from mlx_engine.errors import EngineDiedError
+from mlx_engine.log_file import open_log
 
 CLOSE_TIMEOUT_S = 2.0
 OnEvent = Callable[[events.Event], None]
@@ -55,7 +55,10 @@ class EngineHandle(Protocol):
         ...
 
     def switch(self, load: events.Load) -> None:
-        """End the engine, and start and load another pair. Blocks until the old one's memory is back."""
+        """End the engine, and start and load another pair. Blocks until the old one's memory is back.
+
+        An engine that is still loading is ended in the middle of that.
+        """
         ...
 
     def close(self) -> None:
@@ -75,6 +78,11 @@ class EngineClient:
         self._child: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._is_closing = False
+        self._is_loaded = False
+        self._unanswered: int | None = None
+        """The newest request, until it is finished or has failed."""
+        self._lifecycle = threading.RLock()
+        """Held while a process is started or ended, so that there is never more than one."""
 
     @property
     def on_event(self) -> OnEvent | None:
@@ -90,9 +98,8 @@ class EngineClient:
 
     def start(self) -> None:
         """See EngineHandle. Raises EngineDiedError if no process can be started."""
-        self._log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            with open(self._log_path, "ab", opener=_private) as log:
+            with open_log(self._log_path) as log:
                 child = subprocess.Popen(
                     [sys.executable, "-P", "-m", "mlx_engine.worker"],
                     stdin=subprocess.PIPE,
@@ -101,18 +108,20 @@ class EngineClient:
                 )
         except OSError as error:
             raise EngineDiedError(f"The engine's process could not be started: {error}.") from None
-        self._child = child
+        self._child, self._is_closing, self._is_loaded = child, False, False
         self._reader = threading.Thread(target=self._read_events, args=(child,), name="engine-events", daemon=True)
         self._reader.start()
         self._send(self._load)
 
     def generate(self, request: events.Generate) -> None:
         """See EngineHandle."""
-        if not self.is_alive:
-            if self._reader:
-                self._reader.join()  # the end of the old process is told before the start of the new one
-            self.start()
-        self._send(request)
+        with self._lifecycle:
+            if not self.is_alive:
+                if self._reader:
+                    self._reader.join()  # the end of the old process is told before the start of the new one
+                self.start()
+            self._unanswered = request.id
+            self._send(request)
 
     def cancel(self) -> None:
         """See EngineHandle."""
@@ -128,25 +137,28 @@ class EngineClient:
 
     def switch(self, load: events.Load) -> None:
         """See EngineHandle. Raises EngineDiedError."""
-        self.close()
-        self._is_closing = False
-        self._load = load
-        self.start()
+        with self._lifecycle:
+            self.close()
+            self._load = load
+            self.start()
 
     def close(self) -> None:
         """See EngineHandle."""
-        self._is_closing = True
-        child, self._child = self._child, None
-        if child is None:
-            return
-        _hang_up(child)
-        try:
-            child.wait(CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        if self._reader and self._reader is not threading.current_thread():
-            self._reader.join()
+        with self._lifecycle:
+            self._is_closing = True
+            child, self._child = self._child, None
+            if child is None:
+                return
+            _hang_up(child)
+            if not self._is_loaded:
+                child.kill()  # it looks at nothing until it has loaded, and has nothing to put in order
+            try:
+                child.wait(CLOSE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            if self._reader and self._reader is not threading.current_thread():
+                self._reader.join()
 
     @property
     def is_alive(self) -> bool:
@@ -171,15 +183,25 @@ class EngineClient:
         why = ""
         try:
             while (event := wire.read(child.stdout, events.Event)) is not None:
-                self._deliver(event)
+                self._take_note(event)
+                if not self._is_closing:
+                    self._deliver(event)
         except wire.WireError as error:
             why = f" after sending {error}"
             child.kill()
         status = child.wait()
         child.stdout.close()
         _hang_up(child)
-        if not self._is_closing:
+        is_told = status == wire.STATUS_TOLD and self._unanswered is None
+        if not self._is_closing and not is_told:
             self._deliver(events.Died(f"The engine ended {_how(status)}{why}. {_advice(status, self._log_path)}"))
+
+    def _take_note(self, event: events.Event) -> None:
+        match event:
+            case events.Ready():
+                self._is_loaded = True
+            case events.Finished(id=id) | events.Failed(id=id) if id == self._unanswered:
+                self._unanswered = None
 
     def _deliver(self, event: events.Event) -> None:
         with self._delivery:
@@ -208,7 +230,3 @@ def _advice(status: int, log_path: Path) -> str:
     if status == -signal.SIGKILL:
         return "The system may have been out of memory: try a smaller variant. The next message starts it again."
     return f"The next message starts it again; {log_path} may say more."
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -26,10 +26,14 @@ import mlx.core as mx
 
 from mlx_engine.acceptance import accept
 from mlx_engine.drafters import Drafter, Frontier
+from mlx_engine.errors import BrokenNumbersError
 from mlx_engine.events import FinishReason
 from mlx_engine.prefix import PrefixCache
 from mlx_engine.sampling import NOTHING_DRAFTED, Sampler, Use, history_after, history_rows
 from mlx_engine.target import Target
+
+BROKEN = -1
+"""In an outcome: a score of the target's was not finite, and the rest means nothing."""
 
 
 class Control(Protocol):
@@ -95,7 +99,7 @@ class Pending:
     seen: mx.array | None
     """(length + 1, vocab) bool: what the reply holds before each row."""
     outcome: mx.array
-    """(length + 2,): how many drafts were accepted, that token, and the drafts."""
+    """(length + 2,): how many drafts were accepted, that token, and the drafts. BROKEN in place of how many."""
     is_pipelined: bool
     """Begun before the round before it was read."""
 
@@ -162,12 +166,16 @@ def begin_round(
     draft = NOTHING_DRAFTED
     if length and session.drafter:
         draft = session.drafter.propose(session.prefix.tokens, frontier, cache, length, sampler)
+    length = len(draft.tokens)
     rows = mx.concatenate([frontier.token, draft.tokens])
     hidden = session.target.forward(rows[None], cache)
     seen = history_rows(frontier.seen, draft.tokens)
-    target = sampler.draw(session.target.logits(hidden), position, Use.TARGET, seen)
+    logits = session.target.logits(hidden)
+    target = sampler.draw(logits, position, Use.TARGET, seen)
     verdict = accept(draft, target, (sampler.key(position, Use.ACCEPT), sampler.key(position, Use.RESIDUAL)))
-    outcome = mx.concatenate([verdict.accepted[None], verdict.token, draft.tokens])
+    # The largest of numbers is not one if any of them is not: one reduction, and nothing more to wait for.
+    accepted = mx.where(mx.isfinite(mx.max(logits)), verdict.accepted, BROKEN)
+    outcome = mx.concatenate([accepted[None], verdict.token, draft.tokens])
     mx.async_eval(outcome, hidden)
     session.target_passes += 1
     return Pending(length, hidden, verdict.token, seen, outcome, is_pipelined)
@@ -184,8 +192,16 @@ def begin_ahead(session: Session, plan: Plan, pending: Pending, budget: int) -> 
 
 
 def finish_round(session: Session, plan: Plan, pending: Pending, ahead: Pending | None, budget: int) -> Committed:
-    """Read a round's outcome, cut it behind a stop token, roll the caches back once, and commit."""
+    """Read a round's outcome, cut it behind a stop token, roll the caches back once, and commit.
+
+    Raises BrokenNumbersError, with the caches as they were left.
+    """
     accepted, token, *draft = _read(session, pending.outcome)
+    if accepted == BROKEN:
+        raise BrokenNumbersError(
+            "The model gave scores that are not numbers (NaN), and the reply ends here. Ask again; "
+            "if it happens again, verify the model's files."
+        )
     run = (*draft[:accepted], token)
     end = next((index for index, token in enumerate(run, 1) if token in plan.stop_tokens), None)
     committed = run[:end]

@@ -8,6 +8,7 @@ LookupDrafter     what followed the last time that the text went like this: no w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from mlx_engine.assistant import Assistant
 from mlx_engine.errors import PairMismatchError
 from mlx_engine.kv_cache import TargetCache
 from mlx_engine.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
-from mlx_engine.sampling import Distribution, Sampler, Use, history_after
+from mlx_engine.sampling import NOTHING_DRAFTED, Distribution, Sampler, Use, history_after
 from mlx_engine.target import Target, TargetFacts
 
 DRAFT_POSITION_OFFSET = 0
@@ -141,6 +142,50 @@ class ModelDrafter:
     def rollback(self, fallen: int) -> None:
         """See Drafter. The last token of a proposal was drawn but never read."""
         self._prefix.cache.rollback(max(0, fallen - 1))
+
+
+class GuardedDrafter:
+    """A drafter that may fail: it then proposes nothing any more, and replies go on without it."""
+
+    def __init__(self, drafter: Drafter, on_failure: Callable[[Exception], None]) -> None:
+        """on_failure: called once."""
+        self._drafter: Drafter | None = drafter
+        self._on_failure = on_failure
+
+    def prefill(self, prompt: Sequence[int], marks: Collection[int]) -> Iterator[int]:
+        """See Drafter."""
+        with self._guarding():
+            if self._drafter:
+                yield from self._drafter.prefill(prompt, marks)
+
+    def reach(self, committed: Sequence[int], length: int) -> int:
+        """See Drafter. 0 once it has failed."""
+        with self._guarding():
+            return self._drafter.reach(committed, length) if self._drafter else 0
+        return 0
+
+    def propose(
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
+    ) -> Distribution:
+        """See Drafter. Nothing if it fails."""
+        with self._guarding():
+            if self._drafter:
+                return self._drafter.propose(committed, frontier, cache, length, sampler)
+        return NOTHING_DRAFTED
+
+    def rollback(self, fallen: int) -> None:
+        """See Drafter."""
+        with self._guarding():
+            if self._drafter:
+                self._drafter.rollback(fallen)
+
+    @contextmanager
+    def _guarding(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a network of a stranger's numbers comes to
+            self._drafter = None
+            self._on_failure(error)
 
 
 class LookupDrafter:

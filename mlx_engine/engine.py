@@ -15,6 +15,7 @@ import mlx.core as mx
 from mlx_engine import events
 from mlx_engine.decode import Committed, Plan, Session, generate
 from mlx_engine.draft_length import RoundFacts
+from mlx_engine.drafters import GuardedDrafter
 from mlx_engine.errors import ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.generation_config import GenerationConfig
 from mlx_engine.pair import load_pair
@@ -42,14 +43,21 @@ class Engine:
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
         pair = load_pair(load, emit)
-        self._format, self._target, self._drafter = pair.format, pair.target, pair.drafter
+        self._format, self._target = pair.format, pair.target
+        self._drafter = GuardedDrafter(pair.drafter, self._drafter_failed) if pair.drafter else None
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._lengths = DraftLengths(_estimates_path(load), self._start_length)
         self._said: dict[str, list[int]] = {}
         """Tokens of the replies in the last conversation, by their text."""
         emit(events.Loading("warming up"))
-        self._warm_up(folder)
+        try:
+            self._warm_up(folder)
+        except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as error:
+            raise ModelFolderError(
+                f"{folder}: the network that its config.json describes does not compute ({str(error)[:200]}). "
+                "Fetch the folder again, or use a smaller variant."
+            ) from None
         self._prefix = PrefixCache(self._target)
         if self._lengths.notice:
             emit(events.Notice(self._lengths.notice))
@@ -102,6 +110,14 @@ class Engine:
                 rest = reply.finish()
                 self._remember_reply(answer + rest.text, answer_ids, reply)
                 self._emit(self._finished(id, done.reason, rest, session))
+
+    def _drafter_failed(self, error: Exception) -> None:
+        self._emit(
+            events.Notice(
+                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it; "
+                "load the model again to try it once more."
+            )
+        )
 
     def _observe(self, done: Committed, round_s: float, session: Session) -> None:
         if done.reason != "stop":  # a stop cuts acceptance short: it says nothing of the drafts behind it

@@ -6,6 +6,7 @@
     ├── RequestError          this request cannot be answered as it was asked
     │   ├── EmptyPromptError
     │   └── ContextOverflowError
+    ├── BrokenNumbersError    the target's scores are no longer numbers
     ├── RollbackError         a cache was asked to forget more than it can
     └── EngineDiedError       the engine's process ended; the chat goes on
 
@@ -37,6 +38,10 @@ class EmptyPromptError(RequestError):
 
 class ContextOverflowError(RequestError):
     """The prompt does not fit into the model's context."""
+
+
+class BrokenNumbersError(SlipstreamError):
+    """The target gave scores that are not finite. What was said before stands; nothing is kept of its state."""
 
 
 class RollbackError(SlipstreamError):

@@ -9,6 +9,9 @@ import msgspec
 MAX_FRAME_BYTES = 256 << 20
 """A conversation of any length fits; a stray writer on the pipe is noticed before it fills the memory."""
 
+STATUS_TOLD = 3
+"""Exit status of an engine that has said in a message why it ends."""
+
 
 class WireError(Exception):
     """The pipe carries something that is not a message of this protocol."""

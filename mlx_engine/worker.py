@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from typing import IO
 
 import mlx.core as mx
@@ -56,7 +57,7 @@ class Commands:
 
 
 def serve(commands: Commands, emit: Emit) -> None:
-    """Work off the jobs until there are no more."""
+    """Work off the jobs until there are no more. Raises SystemExit after an error that it was not made for."""
     engine: Engine | None = None
     while (job := commands.jobs.get()) is not None:
         request_id = job[0].id if isinstance(job, tuple) else None
@@ -74,6 +75,12 @@ def serve(commands: Commands, emit: Emit) -> None:
                     engine.generate(request, control)
         except SlipstreamError as error:
             emit(events.Failed(request_id, str(error)))
+        except Exception as error:
+            # Out of memory, most likely. Nobody knows what this process still holds; the next one holds nothing.
+            traceback.print_exc()
+            why = f"{type(error).__name__}: {error}"[:300]
+            emit(events.Failed(request_id, f"The engine failed ({why}). The next message starts it again."))
+            raise SystemExit(wire.STATUS_TOLD) from None
 
 
 def main() -> None:

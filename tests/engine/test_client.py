@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from mlx_engine import events
 from mlx_engine.client import EngineClient
 from mlx_engine.events import Generate, Load, Message
+from tests.cases import cases
 from tests.fakes.folders import write_pair
 
 HELLO = (Message("user", "Hello there, how are you?"),)
@@ -28,6 +30,19 @@ class Rig:
 
     def listen(self) -> None:
         self.client.on_event = self._heard.put
+
+    def until_any(self, *kinds: type) -> list[events.Event]:
+        """Everything up to the first event of one of the kinds."""
+        heard: list[events.Event] = []
+        while not heard or not isinstance(heard[-1], kinds):
+            heard.append(self._heard.get(timeout=PATIENCE_S))
+        self._last = heard[-1]
+        return heard
+
+    def until_died(self) -> None:
+        """The process is gone, and that was told."""
+        if not isinstance(self._last, events.Died):
+            self.until(events.Died)
 
     def until(self, kind: type) -> list[events.Event]:
         """Everything up to the first event of a kind."""
@@ -138,4 +153,80 @@ def test_what_a_library_prints_does_not_break_the_pipe(pair: tuple[Path, Path], 
         del os.environ["PYTHONVERBOSE"]
     rig.listen()
     rig.until(events.Ready)
+    rig.client.close()
+
+
+MOMENTS = {"load": events.Loading, "prefill": events.Started, "stream": events.Round, "idle": events.Finished}
+DEATHS = [
+    (moment, each)
+    for each in (signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL, signal.SIGTERM)
+    for moment in MOMENTS
+]
+"""SIGSEGV of a bad pointer, SIGABRT of Metal or of C++, SIGKILL of a system without memory."""
+
+
+@pytest.mark.slow
+def test_it_dies_at_any_moment_and_the_next_message_is_answered(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    rig = Rig(Load(str(pair[0]), str(pair[1])), log)
+    rig.client.start()
+    rig.listen()
+    canary = "a word that nobody else may read"
+    request = Generate(1, (Message("user", f"{canary} " * 20),), max_tokens=40, draft_length=2)
+    rig.client.generate(request)
+    whole = ids_of(rig.until(events.Finished))
+    for moment, death in random.Random(3).sample(DEATHS, cases(3, len(DEATHS))):
+        if moment == "load":
+            rig.client.switch(Load(str(pair[0]), str(pair[1])))
+        rig.client.generate(request)
+        heard = rig.until(MOMENTS[moment])
+        os.kill(rig.client.process_id or 0, death)
+        said = ids_of(heard)
+        if moment == "idle":
+            rig.until(events.Died)
+        else:
+            said += ids_of(rig.until_any(events.Died, events.Finished))
+            rig.until_died()
+        assert said == whole[: len(said)]
+        rig.client.generate(request)
+        assert ids_of(rig.until(events.Finished)) == whole, (moment, death)
+    rig.client.close()
+    assert canary not in log.read_text(errors="replace")
+
+
+@pytest.mark.slow
+def test_it_ends_cleanly_every_time(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig.listen()
+    for _ in range(cases(2, 200)):
+        rig.client.start()
+        rig.client.generate(Generate(1, HELLO, max_tokens=3))
+        rig.until(events.Finished)
+        child = rig.client._child
+        assert child
+        rig.client.close()
+        assert child.returncode == 0, (tmp_path / "engine.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_load_is_cancelled_by_the_next_one_and_says_how_far_it_is(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig.client.start()
+    first = rig.client._child
+    assert first
+    rig.client.switch(Load(str(pair[0]), str(pair[1])))
+    assert first.returncode == -signal.SIGKILL, "it was loading, and would have gone on with that"
+    rig.listen()
+    heard = rig.until(events.Ready)
+    assert [event for event in heard if isinstance(event, events.Died | events.Failed)] == []
+    ready = heard[-1]
+    assert isinstance(ready, events.Ready)
+    assert ready.drafter == "target-assistant"
+    done = [event.done_bytes for event in heard if isinstance(event, events.Loading) and event.total_bytes]
+    total = max(event.total_bytes for event in heard if isinstance(event, events.Loading))
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, total)
+    assert total > 100_000
     rig.client.close()

@@ -1,0 +1,206 @@
+"""Numbers that break, drafters that fail, errors nobody expected: the turn says why, the next one works."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_engine import events, wire, worker
+from mlx_engine.decode import Committed, Plan, generate
+from mlx_engine.drafters import Frontier, GuardedDrafter
+from mlx_engine.engine import Engine
+from mlx_engine.errors import BrokenNumbersError, ModelFolderError
+from mlx_engine.events import Generate, Load, Message
+from mlx_engine.kv_cache import TargetCache
+from mlx_engine.log_file import KEPT, MAX_LOG_BYTES, open_log
+from mlx_engine.sampling import Distribution, Sampler
+from mlx_engine.steering import ReplyControl
+from tests.engine.helpers import GREEDY, ScriptedControl, rounds, session_for, tokens
+from tests.engine.rig import Rig, only, token_ids
+from tests.fakes.folders import write_pair
+from tests.fakes.markov import MarkovTarget, PointDrafter, StatelessDrafter
+
+PROMPT = (3, 4)
+VOCAB = 16
+RUN = (5, 6, 7, 8, 9, 10, 11)
+HELLO = (Message("user", "Hello there, how are you?"),)
+
+
+def chain(broken: int | None = None, value: float = np.nan) -> MarkovTarget:
+    """After 4 come 5, 6, 7 and so on; what follows `broken` is no number."""
+    table = np.zeros((VOCAB, VOCAB))
+    for before, after in zip((4, *RUN), RUN):
+        table[before, after] = 10
+    if broken is not None:
+        table[broken, 0] = value
+    return MarkovTarget(table)
+
+
+KNOWS_ALL = PointDrafter(np.minimum(np.arange(VOCAB) + 1, VOCAB - 1))
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, Sampler(temperature=0.1), Sampler(temperature=0.1, is_coupled=True)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("length", "broken", "said"),
+    [
+        (0, 8, [5, 6, 7, 8]),
+        (1, 8, [5, 6, 7, 8]),
+        (3, 8, [5, 6, 7, 8]),
+        (3, 7, []),  # in the last row of the first round, after three drafts that all stand
+        (3, 6, []),
+        (0, 4, []),
+    ],
+)
+def test_scores_that_are_no_numbers_end_the_reply_with_what_there_was(
+    length: int, broken: int, said: list[int], value: float, sampler: Sampler
+) -> None:
+    session = session_for(chain(broken, value), KNOWS_ALL, PROMPT)
+    committed: list[Committed] = []
+    with pytest.raises(BrokenNumbersError, match="not numbers"):
+        committed.extend(generate(session, Plan(sampler, frozenset(), 7, ScriptedControl([length]))))
+    assert tokens(committed) == said
+    assert session.host_syncs == len(committed) + 1, "nothing more to wait for than the rounds themselves"
+
+
+class FailingDrafter(StatelessDrafter):
+    """Right, until it fails at one of its calls."""
+
+    def __init__(self, failing: str, after: int) -> None:
+        self._failing, self._left = failing, after
+
+    def _call(self, name: str) -> None:
+        if name == self._failing:
+            self._left -= 1
+            if self._left < 0:
+                raise RuntimeError("[matmul] no such shape")
+
+    def prefill(self, prompt: Sequence[int], marks: Collection[int]) -> Iterator[int]:
+        self._call("prefill")
+        return iter(())
+
+    def reach(self, committed: Sequence[int], length: int) -> int:
+        self._call("reach")
+        return length
+
+    def propose(
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
+    ) -> Distribution:
+        self._call("propose")
+        return KNOWS_ALL.propose(committed, frontier, cache, length, sampler)
+
+    def rollback(self, fallen: int) -> None:
+        self._call("rollback")
+
+
+@pytest.mark.parametrize("failing", ["prefill", "reach", "propose", "rollback"])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_drafter_that_fails_is_left_out_and_changes_no_word(failing: str, after: int) -> None:
+    told: list[Exception] = []
+    drafter = GuardedDrafter(FailingDrafter(failing, after), told.append)
+    said = tokens(rounds(chain(), drafter, PROMPT, 7, 1))
+    assert said == tokens(rounds(chain(), None, PROMPT, 7, 0)) == list(RUN)
+    assert len(told) == (0 if failing == "prefill" and after else 1)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_pair(tmp_path_factory.mktemp("pair"))
+
+
+def test_the_turn_after_broken_numbers_is_a_clean_one(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(*pair)
+    clean = token_ids(rig.ask(Generate(1, HELLO, max_tokens=8, draft_length=3)))
+    target = rig.engine._target
+    logits, passes = target.logits, 0
+
+    def breaking(hidden: mx.array) -> mx.array:
+        nonlocal passes
+        passes += 1
+        scores = logits(hidden)
+        return (
+            mx.where(mx.arange(scores.shape[0])[:, None] == scores.shape[0] - 1, mx.nan, scores)
+            if (passes == 3)
+            else scores
+        )
+
+    monkeypatch.setattr(target, "logits", breaking)
+    with pytest.raises(BrokenNumbersError):
+        rig.ask(Generate(2, HELLO, max_tokens=8, draft_length=3))
+    assert clean[: len(token_ids(rig.emitted))] == token_ids(rig.emitted) != []
+    again = rig.ask(Generate(3, HELLO, max_tokens=8, draft_length=3))
+    assert only(events.Started, again)[0].cached_tokens == 0
+    assert token_ids(again) == clean
+
+    # The drafter fails as well: told once, and the words stay.
+    def failing(*arguments: object) -> Distribution:
+        raise ValueError("[rope] no such position")
+
+    monkeypatch.setattr(rig.engine._drafter._drafter, "propose", failing)
+    told = rig.ask(Generate(4, HELLO, max_tokens=8, draft_length=3))
+    (notice,) = only(events.Notice, told)
+    assert "no such position" in notice.message
+    assert token_ids(told) == clean
+    assert not only(events.Notice, rig.ask(Generate(5, HELLO, max_tokens=8, draft_length=3)))
+
+
+def test_a_network_that_does_not_compute_is_refused_in_words(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Engine, folder: Path) -> None:
+        raise RuntimeError("[malloc] Unable to allocate")
+
+    monkeypatch.setattr(Engine, "_warm_up", failing)
+    with pytest.raises(ModelFolderError, match=r"does not compute .*Unable to allocate"):
+        Rig(pair[0], None)
+
+
+class FailingEngine:
+    """Loads, and then fails at whatever it is asked."""
+
+    def __init__(self, load: Load, emit: Any) -> None:
+        if load.target == "huge":
+            raise MemoryError("no room")
+
+    def generate(self, request: Generate, control: ReplyControl) -> None:
+        raise RuntimeError("[metal::malloc] Attempting to allocate 99 bytes")
+
+
+@pytest.mark.parametrize(("target", "words"), [("fits", "metal::malloc"), ("huge", "no room")])
+def test_an_error_nobody_expected_is_said_and_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], target: str, words: str
+) -> None:
+    monkeypatch.setattr(worker, "Engine", FailingEngine)
+    emitted: list[events.Event] = []
+    commands = worker.Commands(None)  # type: ignore[arg-type]
+    commands.jobs = queue.SimpleQueue()
+    commands.jobs.put(Load(target, None))
+    commands.jobs.put((Generate(7, HELLO), ReplyControl(0)))
+    with pytest.raises(SystemExit) as caught:
+        worker.serve(commands, emitted.append)
+    assert caught.value.code == wire.STATUS_TOLD
+    (failed,) = only(events.Failed, emitted)
+    assert words in failed.message
+    assert failed.id == (7 if target == "fits" else None)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_logs_are_put_aside_when_they_are_full(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "engine.log"
+    for number in range(KEPT + 3):
+        with open_log(path) as log:
+            assert log.tell() == 0
+            log.write(b"%d" % number + b"x" * MAX_LOG_BYTES)
+    names = sorted(each.name for each in path.parent.iterdir())
+    assert names == ["engine.log", *(f"engine.log.{number}" for number in range(1, KEPT + 1))]
+    firsts = [path.parent.joinpath(name).read_bytes()[:1] for name in names]
+    assert firsts == [b"5", b"4", b"3", b"2"]
+    assert all(each.stat().st_mode & 0o077 == 0 for each in path.parent.iterdir())
