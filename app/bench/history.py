@@ -98,8 +98,8 @@ class Record:
 
     def before(self) -> Path | None:
         """The run of the same pair on the same machine before this one."""
-        earlier = sorted(path for path in self.path.parent.glob("*.json") if path.name < self.path.name)
-        return earlier[-1] if earlier else None
+        earlier = [path for path in self.path.parent.glob("*.json") if path.stem < self.path.stem]
+        return max(earlier, key=lambda path: path.stem, default=None)
 
 
 def machine_name(results: Results) -> str:

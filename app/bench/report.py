@@ -83,7 +83,8 @@ def _foot(results: Results) -> list[str]:
     if results.after:
         states.append(f"After: {in_words(results.after)}.")
     lines = [
-        "Medians with 95% intervals by rank; speedup is the ratio within a block, in which every setting runs "
+        "Medians with 95% intervals by rank (from the smallest to the largest below six blocks); speedup is the "
+        "ratio within a block, in which every setting runs "
         f"there and back. {ENDINGS[results.ended].capitalize()}.",
         " ".join(states),
     ]

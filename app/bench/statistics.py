@@ -46,11 +46,11 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     if not values:
         return None
     ordered, count = sorted(values), len(values)
-    rank, outside = 1, 1.0
+    rank = 1
     while rank < (count + 1) // 2 and _outside(count, rank + 1) <= 1 - WANTED_COVERAGE:
         rank += 1
-    outside = _outside(count, rank)
-    return Estimate(median(ordered), ordered[rank - 1], ordered[count - rank], max(0.0, 1 - outside), count)
+    coverage = max(0.0, 1 - _outside(count, rank))
+    return Estimate(median(ordered), ordered[rank - 1], ordered[count - rank], coverage, count)
 
 
 def _outside(count: int, rank: int) -> float:
