@@ -347,8 +347,8 @@ class ChatApp(SafeApp):
             self._conversation.walk(shown.id, step)
             await self._show_conversation()
 
-    def action_ab(self) -> None:
-        """Replay the last prompt without and with drafting; the chat stays as it is."""
+    def action_ab(self, setting: DraftSetting | None = None) -> None:
+        """Replay the last prompt without and with drafting (None: as it is set); the chat stays as it is."""
         with self._idle() as is_idle:
             if not is_idle:
                 return
@@ -360,7 +360,7 @@ class ChatApp(SafeApp):
                 asked = questions(
                     self._conversation.to_send(),
                     self._dialogue.options,
-                    self._gauges.draft_length or self._last_draft_length,
+                    setting or self._gauges.draft_length or self._last_draft_length,
                     (self._dialogue.new_id(), self._dialogue.new_id()),
                 )
                 self.push_screen(AbScreen(self._engine, Comparison(asked), self._pair.title))

@@ -53,6 +53,10 @@ def _drafting(text: str) -> DraftSetting | Literal["on"]:
     return 0 if text == "off" else _whole(text, 1, MAX_DRAFT_LENGTH)
 
 
+def _drafted(text: str) -> DraftSetting:
+    return "auto" if text == "auto" else _whole(text, 1, MAX_DRAFT_LENGTH)
+
+
 def _is_on(text: str) -> bool:
     return {"on": True, "off": False}[text]
 
@@ -88,6 +92,13 @@ _DRAFT = Argument(
     f"auto, on, off or 1 to {MAX_DRAFT_LENGTH}",
     _drafting,
     ("auto", "on", "off", *map(str, range(1, MAX_DRAFT_LENGTH + 1))),
+)
+_COMPARED = Argument(
+    f"auto|1..{MAX_DRAFT_LENGTH}",
+    "ab",
+    f"auto or 1 to {MAX_DRAFT_LENGTH}",
+    _drafted,
+    ("auto", *map(str, range(1, MAX_DRAFT_LENGTH + 1))),
 )
 _TITLE = Argument("TITLE", "rename", "a title", is_required=True)
 _WORDS = Argument("WORDS", "chats")
@@ -133,7 +144,14 @@ COMMANDS = (
     Command("Temperature", "0 always takes the likeliest word", "tell_sampling", "temp", _TEMPERATURE),
     Command("Seed", "the same one, the same reply", "tell_sampling", "seed", _SEED),
     Command("Fold or unfold the thoughts", "ctrl+o", "toggle_thoughts", "thoughts"),
-    Command("Compare drafting on and off", "replays the last prompt, side by side", "ab", "ab", also=("compare",)),
+    Command(
+        "Compare drafting on and off",
+        "replays the last prompt, side by side",
+        "ab",
+        "ab",
+        _COMPARED,
+        also=("compare",),
+    ),
     Command("Tint of what was drafted on or off", "f5", "toggle_tint", "tint"),
     Command("Gauge panel on or off", "f3", "toggle_panel", "gauges"),
     Command("Theme", "change the colours", "change_theme", "theme", _THEME),

@@ -16,7 +16,8 @@ from textual.widgets import Static
 from app.figures import MUTED
 from app.sanitise import sanitise
 
-TINT = "$foreground on $success-muted"
+TINT = "auto 90% on $success-muted"
+"""Black or white on it, whichever reads better: not every theme's own foreground is legible there."""
 COLOURLESS_TINT = "underline"
 MEANINGS = (
     " by the drafter and accepted by the target; the rest is the target's own; f5: Markdown again",

@@ -75,10 +75,10 @@ def test_the_word_at_the_difference_is_marked() -> None:
     assert "differs at character 6" in comparison.result
 
 
-async def replay(story: Story) -> AbScreen:
+async def replay(story: Story, action: str = "ab") -> AbScreen:
     """Ask for a comparison as the palette does; the screen that shows it."""
     before = len(story.engine.requests)
-    await story.app.run_action("ab")
+    await story.app.run_action(action)
     await story.until(lambda: len(story.engine.requests) > before)
     screen = story.app.screen
     assert isinstance(screen, AbScreen)
@@ -131,6 +131,13 @@ async def test_a_comparison_is_stopped_and_the_chat_goes_on(reason: FinishReason
         await story.until(lambda: not isinstance(story.app.screen, AbScreen))
         await story.exchange("And now?", "As before.")
         await story.until_seen("As before.")
+
+
+async def test_a_person_says_what_to_compare() -> None:
+    async with chat() as story:
+        await story.exchange("Why?", "Because.")
+        screen = await replay(story, "ab(2)")
+        assert screen.comparison.on.request.draft_length == 2
 
 
 async def test_an_engine_that_fails_says_so() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.color import Color
 from textual.content import Content
+from textual.style import Style
+from textual.theme import BUILTIN_THEMES
 from textual.widgets import Markdown, Static
 
 from app.sanitise import sanitise
@@ -151,3 +154,28 @@ async def test_the_legend_says_what_the_tint_means_at_every_size(size: tuple[int
 
 def legend(story: Story) -> str:
     return story.app.query_one(TintLegend).render().plain
+
+
+@pytest.mark.parametrize("name", [name for name in BUILTIN_THEMES if not name.startswith("ansi")])
+def test_tinted_text_is_legible_in_every_theme(name: str) -> None:
+    colours = BUILTIN_THEMES[name].to_color_system().generate()
+    style = Style.parse(TINT, {key: value for key, value in colours.items() if key == "success-muted"})
+    assert style.background is not None
+    assert style.foreground is not None
+    paper = Color.parse(colours["background"])
+    tint = paper.blend(style.background, style.background.a).with_alpha(1)
+    ink = tint.get_contrast_text(style.foreground.a)
+    assert contrast(tint.blend(ink, ink.a).with_alpha(1), tint) >= 4.5
+    assert contrast(tint, paper) > 1.1 or abs(tint.hsl.s - paper.hsl.s) > 0.1
+
+
+def contrast(one: Color, other: Color) -> float:
+    """As WCAG 2.1 defines it."""
+    lights = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lights[0] + 0.05) / (lights[1] + 0.05)
+
+
+def luminance(colour: Color) -> float:
+    channels = (part / 255 for part in colour.rgb)
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
