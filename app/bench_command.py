@@ -18,6 +18,7 @@ from app.bench.plan import MOST_PASSES, Plan, make_cases, to_name, to_setting
 from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_prompts, stored_prompts
 from app.bench.results import OFF, Context, Method, Mode
 from app.chat_options import ChatOptions
+from app.console import say, say_json
 from app.pair_choice import PairChoice
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
@@ -107,9 +108,9 @@ def _compare(paths: Sequence[Path], is_json: bool) -> int:
     first, second = paths
     found = comparison.compare(history.read_results(first), history.read_results(second))
     if is_json:
-        print(msgspec.json.encode(found).decode())
+        say_json(msgspec.json.encode(found).decode())
     else:
-        print(comparison.as_text(found, (str(first), str(second))), end="")
+        say(comparison.as_text(found, (str(first), str(second))), end="")
     return OK
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,7 +12,8 @@ from typing import Any
 import msgspec
 
 from app import places
-from app.sanitise import sanitise, sanitise_line
+from app.console import say, say_json, warn
+from app.sanitise import sanitise_line
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import NotStoredError, StoreError
@@ -75,12 +75,8 @@ def _run(subcommand: Subcommand, options: argparse.Namespace) -> int:
     store = ChatStore.open(places.chats_database())
     try:
         if store.notice:
-            _warn(store.notice)
+            warn(store.notice)
         return subcommand(store, options)
-    except BrokenPipeError:
-        # Whoever read has enough. What is still in the buffer must not be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     finally:
         store.close()
 
@@ -88,11 +84,11 @@ def _run(subcommand: Subcommand, options: argparse.Namespace) -> int:
 def _list(store: ChatStore, options: argparse.Namespace) -> int:
     chats = store.list_chats(" ".join(options.words), limit=options.limit)
     if options.json:
-        _print_json({"chats": chats})
+        _say_json({"chats": chats})
     elif not chats:
-        _warn("No chat holds these words." if options.words else "There are no chats yet.")
+        warn("No chat holds these words." if options.words else "There are no chats yet.")
     for chat in chats if not options.json else ():
-        _print(f"{chat.id:>5}  {_date(chat.updated_s)}  {chat.message_count:>4} messages  {_title(chat)}")
+        say(f"{chat.id:>5}  {_date(chat.updated_s)}  {chat.message_count:>4} messages  {_title(chat)}")
     return OK
 
 
@@ -100,11 +96,11 @@ def _show(store: ChatStore, options: argparse.Namespace) -> int:
     chat = _find(store, options.chat)
     messages = store.path(chat.id)
     if options.json:
-        _print_json({"chat": chat, "messages": messages})
+        _say_json({"chat": chat, "messages": messages})
         return OK
-    _print(f"# {_title(chat)}\n")
+    say(f"# {_title(chat)}\n")
     for message in messages:
-        _print(_as_words(message, options.thoughts))
+        say(_as_words(message, options.thoughts))
     return OK
 
 
@@ -120,13 +116,11 @@ def _as_words(message: StoredMessage, has_thoughts: bool) -> str:
 def _search(store: ChatStore, options: argparse.Namespace) -> int:
     hits = store.search(" ".join(options.words), limit=options.limit)
     if options.json:
-        _print_json({"hits": hits})
+        _say_json({"hits": hits})
     elif not hits:
-        _warn("No message holds these words.")
+        warn("No message holds these words.")
     for hit in hits if not options.json else ():
-        _print(
-            f"{hit.chat_id:>5}  {_date(hit.created_s)}  {sanitise_line(hit.title) or 'Untitled'}: {hit.excerpt}"
-        )
+        say(f"{hit.chat_id:>5}  {_date(hit.created_s)}  {sanitise_line(hit.title) or 'Untitled'}: {hit.excerpt}")
     return OK
 
 
@@ -136,10 +130,10 @@ def _export(store: ChatStore, options: argparse.Namespace) -> int:
     write = transfer.export_json if is_json else transfer.export_markdown
     text = write(store, [chat.id for chat in chats], is_whole=not options.shown)
     if options.output is None:
-        _print(text, end="")
+        say(text, end="")
         return OK
     transfer.write_file(options.output, text, may_replace=options.force)
-    _warn(f"{len(chats)} {'chat' if len(chats) == 1 else 'chats'} written to {options.output}")
+    warn(f"{len(chats)} {'chat' if len(chats) == 1 else 'chats'} written to {options.output}")
     return OK
 
 
@@ -150,9 +144,9 @@ def _import(store: ChatStore, options: argparse.Namespace) -> int:
     chats = store.import_chats(new)
     _refuse_unsaved(store)
     if options.json:
-        _print_json({"imported": chats})
+        _say_json({"imported": chats})
     for chat in chats if not options.json else ():
-        _print(f"{chat.id:>5}  {chat.message_count:>4} messages  {_title(chat)}")
+        say(f"{chat.id:>5}  {chat.message_count:>4} messages  {_title(chat)}")
     return OK
 
 
@@ -164,7 +158,7 @@ def _read(name: str) -> Sequence[NewChat]:
 
 def _remove(store: ChatStore, options: argparse.Namespace) -> int:
     if options.undo == bool(options.chats):
-        _warn("name the chats to delete, or --undo to bring the last one back: slipstream chats rm 3")
+        warn("name the chats to delete, or --undo to bring the last one back: slipstream chats rm 3")
         return WRONG_USAGE
     _refuse_unsaved(store)
     if options.undo:
@@ -179,9 +173,9 @@ def _remove(store: ChatStore, options: argparse.Namespace) -> int:
             store.delete(id)
     _refuse_unsaved(store)
     if options.json:
-        _print_json({words: chats})
+        _say_json({words: chats})
     for chat in chats if not options.json else ():
-        _print(f"{words}: {chat.id} {_title(chat)}")
+        say(f"{words}: {chat.id} {_title(chat)}")
     return OK
 
 
@@ -224,18 +218,5 @@ def _date(moment_s: float) -> str:
         return "unknown date    "
 
 
-def _print_json(content: object) -> None:
-    _print(msgspec.json.encode(content).decode())
-
-
-def _print(text: str, end: str = "\n") -> None:
-    """To a terminal only text that cannot steer it; to a pipe or file what is stored, in UTF-8."""
-    is_terminal = sys.stdout.isatty()
-    encoding = sys.stdout.encoding if is_terminal else "utf-8"
-    sys.stdout.flush()
-    sys.stdout.buffer.write(((sanitise(text) if is_terminal else text) + end).encode(encoding, "replace"))
-    sys.stdout.buffer.flush()
-
-
-def _warn(text: str) -> None:
-    print(f"slipstream: {sanitise(text)}", file=sys.stderr)
+def _say_json(content: object) -> None:
+    say_json(msgspec.json.encode(content).decode())

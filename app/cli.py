@@ -10,11 +10,10 @@ from dataclasses import replace
 from importlib.metadata import version
 from io import TextIOWrapper
 
-from app import bench_command, chats_command, doctor, models_command, places
+from app import bench_command, chats_command, console, doctor, models_command, places
 from app.app_state import AppState
 from app.chat_options import ChatOptions
 from app.pair_choice import PairChoice, choose_pair
-from app.sanitise import sanitise
 from app.settings import command as settings_command
 from app.settings.effective import read_settings
 from app.settings.flags import add_flags, typed_values
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except (SlipstreamError, ModelsError) as error:
-        print(f"slipstream: {error}", file=sys.stderr)
+        console.warn(str(error))
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -51,10 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _chat(options: argparse.Namespace) -> int:
     is_dumb = os.environ.get("TERM") == "dumb"
     if not (options.plain or (sys.stdin.isatty() and sys.stdout.isatty())):
-        print(
-            "slipstream: the chat needs a terminal. For pipes there is `slipstream run`; "
-            "`slipstream --plain` chats line by line.",
-            file=sys.stderr,
+        console.warn(
+            "the chat needs a terminal. For pipes there is `slipstream run`; "
+            "`slipstream --plain` chats line by line."
         )
         return WRONG_USAGE
     state = AppState.read(places.state_file())
@@ -90,11 +88,11 @@ def _chat_plainly(
     from app.plain import PlainChat
 
     if not is_chosen:
-        print("This terminal can only print (TERM is dumb), so the chat goes line by line.")
+        console.say("This terminal can only print (TERM is dumb), so the chat goes line by line.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     for notice in options.notices:
-        print(sanitise(notice))
+        console.say(notice)
     streams = (sys.stdin.buffer, sys.stdout)
     PlainChat(engine, pair.title, options, store, streams, is_prompting=sys.stdin.isatty()).run()
     return OK
@@ -114,14 +112,14 @@ def _run(options: argparse.Namespace) -> int:
 
     prompt = options.prompt
     if prompt is None and sys.stdin.isatty():
-        print('slipstream run: no prompt. Give one: slipstream run "How do I start?"', file=sys.stderr)
+        console.warn('no prompt. Give one: slipstream run "How do I start?"')
         return WRONG_USAGE
     if prompt in (None, "-"):
         prompt = _read_standard_input()
     effective = read_settings(typed_values(options))
     pair = choose_pair(effective.settings.model, drafting_of(effective.settings))
     for notice in filter(None, (*effective.warnings, pair.notice)):
-        print(f"slipstream: {notice}", file=sys.stderr)
+        console.warn(notice)
     engine = EngineClient(pair.load, places.engine_log())
     return run_once(engine, prompt, options_of(effective.settings, pair), is_json=options.json)
 
@@ -140,7 +138,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _paths(options: argparse.Namespace) -> int:
     for name, path in places.everything().items():
-        print(f"{name:<12}{path}")
+        console.say(f"{name:<12}{path}")
     return OK
 
 
@@ -156,7 +154,7 @@ def _read_standard_input() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = console.Arguments(
         prog="slipstream",
         description="Chat with Gemma 4 on this machine, sped up by its drafter. Without a command: the chat.",
     )

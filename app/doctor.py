@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from app import figures, places
-from app.sanitise import sanitise
+from app.console import say, say_json
 from models import hub_cache
 from models.catalog import load_catalog
 from models.errors import ModelsError
@@ -64,18 +64,18 @@ def doctor(options: argparse.Namespace) -> int:
     checks = list(examine(device, os.environ))
     if options.json:
         rows = [msgspec.to_builtins(check) for check in checks]
-        print(json.dumps({"checks": rows, "problems": sum(bool(check.advice) for check in checks)}))
+        say_json(json.dumps({"checks": rows, "problems": sum(bool(check.advice) for check in checks)}))
         return 0
     topic = ""
     for check in checks:
         if check.topic != topic:
             topic = check.topic
-            print(topic)
-        print(sanitise(f"  {check.what:<18} {check.value}"))
+            say(topic)
+        say(f"  {check.what:<18} {check.value}")
         if check.advice:
-            print(sanitise(f"  {'':<18} -> {check.advice}"))
+            say(f"  {'':<18} -> {check.advice}")
     problems = sum(bool(check.advice) for check in checks)
-    print(f"\n{problems} to look at, marked ->." if problems else "\nAll is well.")
+    say(f"\n{problems} to look at, marked ->." if problems else "\nAll is well.")
     return 0
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from app.sanitise import sanitise
+from app.console import warn
 from mlx_engine import events
 from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
 from mlx_engine.stats import PlainPace, ReplyStats
@@ -43,7 +41,7 @@ class Incoming:
                 self.finished = event
                 return self._grow(event)
             case events.Notice(message=message):
-                print(f"slipstream: {sanitise(message)}", file=sys.stderr)
+                warn(message)
             case events.Failed(id=None, message=message):
                 raise SlipstreamError(message)
             case events.Failed(message=message):

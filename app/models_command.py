@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app.console import tell, warn
 from app.models_files import convert_model, pull_models, remove_models, verify_models
 from app.models_show import list_models, show_info
-from app.sanitise import sanitise
 from models.errors import ModelsError
 
 FAILED, INTERRUPTED = 1, 130
@@ -64,10 +63,10 @@ def _guarded(action: Action) -> Action:
         try:
             return action(options)
         except ModelsError as error:
-            print(f"slipstream: {sanitise(str(error))}", file=sys.stderr)
+            warn(str(error))
             return FAILED
         except KeyboardInterrupt:
-            print("\nStopped. The same command goes on from here.", file=sys.stderr)
+            tell("\nStopped. The same command goes on from here.")
             return INTERRUPTED
 
     return run

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from app import figures
+from app.console import ask, say, tell, warn
 from app.doctor import ask_device, machine_now
 from app.models_show import have, meant, own_and_bundled, print_json, print_sum
 from app.pull import fetch
-from app.sanitise import sanitise
 from models import hub_cache, verify
 from models.catalog import Catalog, Entry, Source, check_repo, check_revision
 from models.config import read_config
@@ -30,7 +30,7 @@ def pull_models(options: argparse.Namespace) -> int:
     name = catalog.name_of(options.model)
     wanted = _wanted(options, catalog, name)
     if not wanted:
-        print(f"{name} is in folders of this machine already; there is nothing to fetch.")
+        say(f"{name} is in folders of this machine already; there is nothing to fetch.")
         return 0
     show = "json" if options.json else "line"
     if not options.offline and not options.yes:
@@ -80,18 +80,15 @@ def _may_fetch(found: Fit) -> bool:
     """Whether to go on: what does not fit is fetched only if someone insists."""
     if found.verdict != "does not fit":
         return True
-    print_sum(found, sys.stderr)
+    print_sum(found, tell)
     return _confirm("Fetch it all the same?")
 
 
 def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
-        print(f"slipstream: {question} There is nobody to ask here: repeat with --yes.", file=sys.stderr)
+        warn(f"{question} There is nobody to ask here: repeat with --yes.")
         return False
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return ask(question)
 
 
 def remove_models(options: argparse.Namespace) -> int:
@@ -100,14 +97,14 @@ def remove_models(options: argparse.Namespace) -> int:
     repos = _removable(options.model, catalog, cache)
     sizes = {repo: hub_cache.size_on_disk(cache, repo)[0] for repo in repos}
     for repo, size in sizes.items():
-        print(sanitise(f"{figures.size(size)}  {repo}"), file=sys.stderr)
+        tell(f"{figures.size(size)}  {repo}")
     if not options.yes and not _confirm(f"Remove from {cache}?"):
         return 1
     freed = sum(hub_cache.remove(cache, repo) for repo in repos)
     if options.json:
         print_json({"removed": repos, "freed_bytes": freed})
     else:
-        print(f"{figures.size(freed).strip()} freed.")
+        say(f"{figures.size(freed).strip()} freed.")
     return 0
 
 
@@ -140,7 +137,7 @@ def verify_models(options: argparse.Namespace) -> int:
         for one in hub_cache.installed(cache):
             reports.append(_report(one.repo, one.folder, None, catalog))
         if not reports and not options.json:
-            print("No Gemma 4 model is in the hub's cache.")
+            say("No Gemma 4 model is in the hub's cache.")
     else:
         reports = _reports(options, catalog, cache)
     if options.json:
@@ -193,7 +190,7 @@ def _report(what: str, folder: Path, entry: Entry | None, catalog: Catalog) -> d
 
 def _say_file(name: str) -> None:
     if sys.stderr.isatty():
-        print(sanitise(f"reading {name}"), file=sys.stderr, flush=True)
+        tell(f"reading {name}")
 
 
 def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
@@ -207,11 +204,9 @@ def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
 
 def _print_report(report: dict[str, Any]) -> None:
     state = f"{len(report['findings'])} differences" if report["findings"] else "as it should be"
-    print(
-        sanitise(f"{report['what']}: {state} ({report['files']} files, compared with {report['compared_with']})")
-    )
+    say(f"{report['what']}: {state} ({report['files']} files, compared with {report['compared_with']})")
     for finding in report["findings"]:
-        print(sanitise(f"  {finding.place}: {finding.problem}"))
+        say(f"  {finding.place}: {finding.problem}")
 
 
 def convert_model(options: argparse.Namespace) -> int:
@@ -238,7 +233,7 @@ def convert_model(options: argparse.Namespace) -> int:
                 if "error" in message:
                     raise ModelsError(message["error"])
                 if "step" in message and not options.json:
-                    print(sanitise(message["step"]), file=sys.stderr, flush=True)
+                    tell(message["step"])
                 record = message.get("record", record)
         except BaseException:
             child.kill()
@@ -249,5 +244,5 @@ def convert_model(options: argparse.Namespace) -> int:
         print_json({"folder": str(options.copy), **record})
     else:
         before, after = (figures.size(record[f"weights_bytes_{when}"]).strip() for when in ("before", "after"))
-        print(f"{options.copy}: {before} became {after}. Use it with --model or --drafter.")
+        say(f"{options.copy}: {before} became {after}. Use it with --model or --drafter.")
     return 0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
 from app import figures, places
+from app.console import say, say_json
 from app.doctor import ask_device, machine_now
-from app.sanitise import sanitise
 from models import hub_cache
 from models.catalog import Catalog, Entry, Source, load_catalog
 from models.errors import ModelsError
@@ -23,7 +23,7 @@ from models.memory_fit import Fit, Machine, PairSize, fit, size_of_entry, size_o
 
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
-    print(json.dumps(msgspec.to_builtins(value, order="deterministic", enc_hook=str)))
+    say_json(json.dumps(msgspec.to_builtins(value, order="deterministic", enc_hook=str)))
 
 
 def own_and_bundled() -> Catalog:
@@ -49,13 +49,13 @@ def list_models(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"models": rows, "others_here": others, "suggestion": {"name": choice, "why": why}})
         return 0
-    print(f"{'NAME':<15} {'WEIGHTS':>8}  {'FIT':<13} {'HERE':<9} MODEL")
+    say(f"{'NAME':<15} {'WEIGHTS':>8}  {'FIT':<13} {'HERE':<9} MODEL")
     for row in rows:
         weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "not known"
-        print(sanitise(f"{row['name']:<15} {weights:>8}  {verdict:<13} {row['here']:<9} {row['title']}"))
+        say(f"{row['name']:<15} {weights:>8}  {verdict:<13} {row['here']:<9} {row['title']}")
     for repo in others:
-        print(sanitise(f"also here: {repo}"))
-    print(sanitise(f"\nTo begin with: {choice}. {why}"))
+        say(f"also here: {repo}")
+    say(f"\nTo begin with: {choice}. {why}")
     return 0
 
 
@@ -115,28 +115,20 @@ def show_info(options: argparse.Namespace) -> int:
         checked = (
             "" if all(one.checked for one in entry.sources) else "; names and sizes not checked against the hub"
         )
-        print(sanitise(f"{name}: {family.title}, {entry.precision}, {family.licence}{checked}"))
-        print(
-            sanitise(
-                f"  target   {entry.target.place}\n  drafter  {entry.drafter.place if entry.drafter else '-'}"
-            )
-        )
-        print(
+        say(f"{name}: {family.title}, {entry.precision}, {family.licence}{checked}")
+        say(f"  target   {entry.target.place}\n  drafter  {entry.drafter.place if entry.drafter else '-'}")
+        say(
             f"  drafts   {entry.draft_length} a round to begin with; for {entry.recommended_memory_gb} GB and more"
         )
         if entry.note:
-            print(sanitise(f"  {entry.note}"))
-    print(sanitise(f"Sizes from {source}."))
+            say(f"  {entry.note}")
+    say(f"Sizes from {source}.")
     print_sum(found)
     return 0
 
 
-def print_sum(found: Fit, file: TextIO | None = None) -> None:
+def print_sum(found: Fit, say: Callable[[str], None] = say) -> None:
     """The sum line by line, and the verdict."""
-
-    def say(words: str) -> None:
-        print(words, file=file or sys.stdout)
-
     for line in found.lines:
         say(f"  {line.what:<24} {figures.size(line.size_bytes):>9}")
     machine = found.machine

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import queue
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from app import figures
-from app.sanitise import sanitise
+from app.console import MovingLine, say_json
 from models.download import (
     Download,
     DownloadEvent,
@@ -26,7 +25,6 @@ from models.download import (
 )
 from models.errors import FetchError
 
-CLEAR_LINE = "\r\x1b[2K"
 BAR_CELLS = 20
 
 
@@ -60,44 +58,35 @@ def fetch(
 class _Display:
     def __init__(self, show: str) -> None:
         self._show = show
-        self._is_terminal = sys.stderr.isatty()
-        self._is_line_open = False
+        self._line = MovingLine()
         self._file = ""
 
     def add(self, event: DownloadEvent) -> None:
         if self._show == "json":
-            print(msgspec.json.encode(event).decode(), flush=True)
+            say_json(msgspec.json.encode(event).decode())
         elif self._show == "line":
             self._say(event)
 
     def close(self) -> None:
-        if self._is_line_open:
-            print(file=sys.stderr)
+        self._line.close()
 
     def _say(self, event: DownloadEvent) -> None:
         match event:
             case Listed():
                 have = f", {figures.size(event.present_bytes).strip()} here already" if event.present_bytes else ""
-                self._line(f"{event.repo} at {event.commit[:12]}: {figures.size(event.total_bytes).strip()}{have}")
-            case Progress() if self._is_terminal:
-                self._moving(progress_line(event))
+                self._line.say(
+                    f"{event.repo} at {event.commit[:12]}: {figures.size(event.total_bytes).strip()}{have}"
+                )
+            case Progress() if self._line.is_terminal:
+                self._line.move(progress_line(event))
             case Progress() if event.file != self._file:
                 self._file = event.file
-                self._line(f"{event.file} ({figures.size(event.file_total_bytes).strip()})")
+                self._line.say(f"{event.file} ({figures.size(event.file_total_bytes).strip()})")
             case Waiting():
                 then = f"; trying again in {event.wait_s:.0f} s" if event.wait_s else ""
-                self._line(f"{event.file or event.repo}: {event.why}{then}")
+                self._line.say(f"{event.file or event.repo}: {event.why}{then}")
             case Fetched():
-                self._line(f"{event.repo} is complete: {event.folder}")
-
-    def _line(self, words: str) -> None:
-        end = CLEAR_LINE if self._is_line_open else ""
-        self._is_line_open = False
-        print(end + sanitise(words), file=sys.stderr, flush=True)
-
-    def _moving(self, words: str) -> None:
-        self._is_line_open = True
-        print(CLEAR_LINE + sanitise(words), end="", file=sys.stderr, flush=True)
+                self._line.say(f"{event.repo} is complete: {event.folder}")
 
 
 def progress_line(event: Progress) -> str:

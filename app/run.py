@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import queue
 import signal
-import sys
 from types import FrameType
 from typing import Any
 
 from app.chat_options import ChatOptions
+from app.console import say, say_json
 from app.incoming import Incoming
-from app.sanitise import sanitise
 from mlx_engine import events
 from mlx_engine.client import EngineHandle
 
@@ -30,13 +29,14 @@ def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: b
         while reply.finished is None:
             piece = reply.take(inbox.get())
             if not is_json:
-                _print(piece)
+                say(piece, end="")
     finally:
         signal.signal(signal.SIGINT, was)
         engine.close()
     if is_json:
-        _print(json.dumps(_as_json(reply, options), ensure_ascii=False))
-    _print("\n")
+        say_json(json.dumps(_as_json(reply, options), ensure_ascii=False))
+    else:
+        say()
     return INTERRUPTED if reply.finished.reason == "cancelled" else 0
 
 
@@ -83,13 +83,6 @@ def _as_json(reply: Incoming, options: ChatOptions) -> dict[str, Any]:
         },
         "model": {"target": ready.target, "drafter": ready.drafter, "draft": options.draft_length or "off"},
     }
-
-
-def _print(text: str) -> None:
-    """To a terminal only text that cannot steer it; to a pipe what the model said."""
-    if text:
-        sys.stdout.write(sanitise(text) if sys.stdout.isatty() else text)
-        sys.stdout.flush()
 
 
 def _cancel_then_die(engine: EngineHandle) -> Any:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from rich.console import RenderableType
 from rich.text import Text
+from textual import on
 from textual.app import App
+from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
+from textual.widgets import Markdown
 
+from app.barrier import Barrier
 from app.clipboard import copy_with_pbcopy
 from app.crash import write_crash
+from app.links import Link, LinkScreen, open_in_browser, read_link
 from app.sanitise import sanitise, sanitise_line
+from app.terminal_driver import TerminalDriver
 
-_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""Textual leaves the terminal raw on these."""
+LONGEST_SHOWN = 200
+"""Characters of an address that is refused."""
 
 
 class SafeApp(App[None]):
@@ -33,16 +39,34 @@ class SafeApp(App[None]):
         if is_colourless:
             self.theme = "ansi-dark"
         self._log_path = log_path
+        self._barrier = Barrier()
 
-    def _on_mount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _ENDING_SIGNALS:
-            loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
+    def get_driver_class(self) -> type[Driver]:
+        """The driver that gives the terminal back as it was."""
+        return TerminalDriver
 
-    def _on_unmount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _ENDING_SIGNALS:
-            loop.remove_signal_handler(number)
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own, and after them the barrier."""
+        return (*super().get_line_filters(), self._barrier)
+
+    def open_url(self, url: str, *, new_tab: bool = True) -> None:
+        """Nothing is opened before the person has seen the whole address; only http and https are offered."""
+        link = read_link(url)
+        if link is None:
+            self.notify(f"Not opened, because it is no http or https address: {url[:LONGEST_SHOWN]}")
+        else:
+            self.push_screen(LinkScreen(link), partial(self._link_seen, link))
+
+    @on(Markdown.LinkClicked)
+    def _link_clicked(self, event: Markdown.LinkClicked) -> None:
+        self.open_url(event.href)
+
+    def _link_seen(self, link: Link, choice: str | None) -> None:
+        if choice == "copy":
+            self.copy_to_clipboard(link.address)
+            self.notify("Copied the address.")
+        elif choice == "open" and not open_in_browser(link):
+            self.notify("No browser was found here; c copies the address.", severity="warning")
 
     def copy_to_clipboard(self, text: str) -> None:
         """By OSC 52, and by pbcopy for terminals that ignore that."""

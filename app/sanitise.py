@@ -1,20 +1,25 @@
 """Text from outside, made safe to draw: nothing in it can command a terminal or hide from the eye.
 
-Every sink of the chat passes through here: transcript, titles, errors, notifications, clipboard. Works on
-single characters, so an escape sequence that is split over chunks stays harmless.
+Every sink of the chat and of the shell passes through here: transcript, titles, errors, notifications, clipboard,
+log, exports. Works on single characters, so an escape sequence that is split over chunks stays harmless.
 """
 
 from __future__ import annotations
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_BIDI_AND_TAGS = (
+_HIDDEN = (
     0x061C,
+    0x200B,
     0x200E,
     0x200F,
     *range(0x202A, 0x202F),
+    0x2060,
     *range(0x2066, 0x206A),
+    0xFEFF,
     *range(0xE0000, 0xE0080),
 )
+"""Characters that turn the reading direction, or are not seen at all. The joiners U+200C and U+200D are left:
+scripts and emoji need them."""
 
 _STAND_INS: dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
@@ -24,10 +29,22 @@ _STAND_INS: dict[int, str] = {
     # Line and paragraph separator: Textual and markdown-it disagree whether they end a line.
     0x2028: "\n",
     0x2029: "\n",
-    **{code: f"<U+{code:04X}>" for code in _BIDI_AND_TAGS},
+    **{code: f"<U+{code:04X}>" for code in _HIDDEN},
 }
 
-_CELLS: dict[int, str] = {**_STAND_INS, **dict.fromkeys(_BIDI_AND_TAGS, _REPLACEMENT)}
+_CELLS: dict[int, str] = {**_STAND_INS, **dict.fromkeys((*_HIDDEN, 0x2028, 0x2029), _REPLACEMENT)}
+
+UNSAFE_CODES = tuple(_STAND_INS)
+"""The code points that `sanitise` replaces: all but newline and tab that a terminal must not get."""
+
+_JSON: dict[int, str] = {
+    code: "".join(
+        f"\\u{unit:04x}"
+        for unit in ((code,) if code < 0x10000 else (0xD800 + ((code - 0x10000) >> 10), 0xDC00 + (code & 0x3FF)))
+    )
+    for code in UNSAFE_CODES
+    if chr(code) != "\r"
+}
 
 
 def sanitise(text: str) -> str:
@@ -46,3 +63,8 @@ def sanitise_line(text: str) -> str:
 def sanitise_cells(line: str) -> str:
     """One line, character for character, where the cursor counts them."""
     return line.translate(_CELLS)
+
+
+def sanitise_json(json: str) -> str:
+    """A JSON text that means the same, with all of these characters as escapes."""
+    return json.translate(_JSON)

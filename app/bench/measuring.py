@@ -25,8 +25,9 @@ from app.bench.plan import Plan
 from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import Measured, Progress, Runner
+from app.console import say, warn
 from app.pair_choice import PairChoice
-from app.sanitise import sanitise, sanitise_line
+from app.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP, Load, Ready
@@ -101,7 +102,7 @@ class _Run:
                 raise SlipstreamError("The time was up before one reply was measured: give it more --minutes.")
             raise SlipstreamError(" ".join(["Nothing could be measured.", *results.notes]))
         if not self._job.outputs.takes_standard_output:
-            print(sanitise(report.wrapped(report.as_text(results))))
+            say(report.wrapped(report.as_text(results)))
         written = self._job.outputs.write(results)
         _say(f"{report.ENDINGS[results.ended]}. Kept in {', '.join([*written, str(record.path)])}")
         before = record.before()
@@ -182,4 +183,4 @@ def _stopping(stop: Stop) -> Iterator[None]:
 
 
 def _say(words: str) -> None:
-    print(f"slipstream: {sanitise_line(words)}", file=sys.stderr)
+    warn(sanitise_line(words))

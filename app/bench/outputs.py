@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.bench import history, picture, report, spreadsheet
 from app.bench.results import Results
+from app.console import say
 from app.store.transfer import write_file
 from mlx_engine.errors import SlipstreamError
 
@@ -44,9 +44,7 @@ class Outputs:
         for format, place in self._wanted.items():
             text = WRITERS[format](results)
             if place == STANDARD_OUTPUT:
-                sys.stdout.flush()
-                sys.stdout.buffer.write(text.encode())
-                sys.stdout.buffer.flush()
+                say(text, end="")
             else:
                 write_file(Path(place), text, self._may_replace)
         return [place for place in self._wanted.values() if place != STANDARD_OUTPUT]

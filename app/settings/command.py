@@ -11,7 +11,8 @@ from typing import Any
 
 from app import places
 from app.app_state import AppState
-from app.sanitise import sanitise, sanitise_line
+from app.console import say, say_json
+from app.sanitise import sanitise_line
 from app.settings.effective import Effective, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.table import Setting, table
@@ -32,21 +33,21 @@ def add_parser(subparsers: Any) -> None:
 def settings(options: argparse.Namespace) -> int:
     """Print what holds. Raises SettingsError for what cannot hold."""
     if options.example:
-        print("\n".join(example()))
+        say("\n".join(example()))
         return 0
     state = AppState.read(places.state_file())
     effective = read_settings(typed_values(options), state.as_settings())
     if options.json:
-        print(json.dumps(_as_json(effective), ensure_ascii=False))
+        say_json(json.dumps(_as_json(effective), ensure_ascii=False))
         return 0
     missing = "" if effective.path.exists() else "  (not there; `slipstream settings --example` prints one)"
-    print(f"{effective.path}{missing}\n")
+    say(f"{effective.path}{missing}\n")
     values = asdict(effective.settings)
     for name, setting in table().items():
         value = sanitise_line(setting.in_words(values[name]))
-        print(sanitise(f"{name:<19} {textwrap.shorten(value, 44, placeholder='…'):<44} {effective.sources[name]}"))
+        say(f"{name:<19} {textwrap.shorten(value, 44, placeholder='…'):<44} {effective.sources[name]}")
     for warning in effective.warnings:
-        print(f"\n{sanitise(warning)}")
+        say(f"\n{warning}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -180,9 +181,10 @@ def test_nothing_is_removed_or_fetched_without_a_yes(
     assert "Does not fit." in words
     assert "--yes" in words
     assert not hub.asked
-    for answer, is_yes in (("y", True), ("yes", True), ("", False), ("n", False)):
-        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+    for answer, is_yes in (("y\n", True), ("yes\n", True), ("\n", False), ("n\n", False), ("", False)):
+        typed = io.StringIO(answer)
+        monkeypatch.setattr(typed, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", typed)
         assert models_files._confirm("?") is is_yes
 
 
