@@ -43,6 +43,7 @@ from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
 from app.models_show import own_and_bundled
 from app.pair_choice import PairChoice
+from app.pair_in_use import PairInUse
 from app.prompt import Prompt
 from app.prompt_history import PromptHistory
 from app.safe_app import SafeApp
@@ -51,11 +52,11 @@ from app.store.errors import StoreError
 from app.store.records import Chat
 from app.table_screen import TableScreen
 from app.tint import TintLegend
-from app.top_line import NO_DRAFTER, TopLine
+from app.top_line import TopLine
 from app.transcript import Transcript
 from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import Counted, DraftSetting, Event, Failed, Loading, Notice, Ready
+from mlx_engine.events import Counted, Died, DraftSetting, Event, Failed, Loading, Notice, Ready
 from models.errors import ModelsError
 from models.hub_cache import cache_folder
 from models.machine import read_machine
@@ -98,9 +99,6 @@ class ChatApp(SafeApp):
         """pair: what the engine loads; choose: a pair by name, or SlipstreamError or ModelsError."""
         super().__init__(options.log_path)
         self._engine = engine
-        self._pair = pair
-        self._pair_before: PairChoice | None = None
-        """What to go back to if the pair that is loading cannot be loaded."""
         self._choose = choose
         self._store = store
         self._store_notice: str | None = None
@@ -116,6 +114,7 @@ class ChatApp(SafeApp):
         """None: as wide as the window is."""
         about = f"\n\n{options.about_model}" if options.about_model else ""
         self._top_line = TopLine(pair.title)
+        self._pairs = PairInUse(engine, pair, self._top_line, self.notify, self._in_thread)
         self._transcript = Transcript(WELCOME + about)
         self._legend = TintLegend()
         self._strip = GaugeStrip()
@@ -179,8 +178,9 @@ class ChatApp(SafeApp):
         """Events about the pair; those about a reply go on to the dialogue."""
         self._has_news = True
         match message.event:
-            case Loading(what=what):
-                self._top_line.say(f"loading {what}")
+            case Loading() as loading:
+                self._pairs.loading(loading)
+                self.refresh_bindings()
             case Notice(message=words):
                 self.notify(words)
             case Ready() as ready:
@@ -189,23 +189,28 @@ class ChatApp(SafeApp):
                 if self._comparing is not None:
                     self._comparing.hear(message.event)
                 await self._dialogue.break_off(f"The model could not be loaded. {words}", "not loaded")
-                self._go_back()
+                self._pairs.broke_off()
             case Counted(id=id, tokens=tokens):
                 self._composer.counted(id, tokens)
             case about_reply:
                 if self._comparing is not None:
                     self._comparing.hear(about_reply)
                 await self._dialogue.hear(about_reply)
+                if isinstance(about_reply, Died):
+                    self._pairs.broke_off()
 
     def _pair_loaded(self, ready: Ready) -> None:
-        self._dialogue.loaded, self._pair_before = ready, None
+        self._dialogue.loaded = ready
+        self._pairs.loaded(ready)
         self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
         self._gauges.loaded(ready)
-        self._top_line.drafter = ready.drafter or NO_DRAFTER
         self._top_line.say("waiting" if self._dialogue.is_running else "ready")
         self._composer.recount()
+        self.refresh_bindings()
 
     def _reply_began_or_ended(self) -> None:
+        if self._dialogue.is_running:
+            self._pairs.wanted()
         self._show_title()
         self._tell_of_store()
         self.refresh_bindings()
@@ -270,7 +275,7 @@ class ChatApp(SafeApp):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Stop is greyed out while there is nothing to stop."""
-        if action == "stop" and not self._dialogue.is_running:
+        if action == "stop" and not (self._dialogue.is_running or self._pairs.is_loading):
             return None
         return True
 
@@ -283,8 +288,14 @@ class ChatApp(SafeApp):
         self._prompt.action_newline()
 
     def action_stop(self) -> None:
-        """End the reply at its next round; what has been written stays."""
-        self._dialogue.stop()
+        """End the reply at its next round; what has been written stays. Without one, stop loading."""
+        if not self._pairs.is_loading:
+            self._dialogue.stop()
+        elif self._dialogue.is_running:
+            self._dialogue.abandon()
+        else:
+            self._pairs.stop_loading()
+            self.refresh_bindings()
 
     def action_interrupt(self) -> None:
         """Copy a selection, else stop, else empty the prompt; twice in a row quits."""
@@ -363,7 +374,7 @@ class ChatApp(SafeApp):
                     setting or self._gauges.draft_length or self._last_draft_length,
                     (self._dialogue.new_id(), self._dialogue.new_id()),
                 )
-                self.push_screen(AbScreen(self._engine, Comparison(asked), self._pair.title))
+                self.push_screen(AbScreen(self._engine, Comparison(asked), self._pairs.pair.title))
 
     @property
     def _comparing(self) -> AbScreen | None:
@@ -544,7 +555,9 @@ class ChatApp(SafeApp):
                 return
             loaded = self._dialogue.loaded
             machine = read_machine(loaded.working_set_bytes if loaded else None)
-            self.push_screen(ModelsScreen(catalog, cache_folder(), machine, self._pair.title), self._model_chosen)
+            self.push_screen(
+                ModelsScreen(catalog, cache_folder(), machine, self._pairs.pair.title), self._model_chosen
+            )
 
     def action_switch_model(self, name: str) -> None:
         """Go on with another pair."""
@@ -553,33 +566,23 @@ class ChatApp(SafeApp):
                 self._model_chosen(name)
 
     def _model_chosen(self, name: str | None) -> None:
-        if name is None or name == self._pair.title:
+        if name is None or name == self._pairs.pair.title:
             return
         try:
             pair = self._choose(name)
         except (SlipstreamError, ModelsError) as error:
             self.notify(str(error), severity="error")
             return
-        self._pair_before = self._pair
         self._switch(pair)
 
-    def _go_back(self) -> None:
-        """Load the pair again that was there before one that cannot be loaded."""
-        if self._pair_before is not None:
-            pair, self._pair_before = self._pair_before, None
-            self.notify(f"Going back to {pair.title}.")
-            self._switch(pair)
-
     def _switch(self, pair: PairChoice) -> None:
-        self._pair = pair
-        self._top_line.model, self._top_line.drafter = pair.title, None
         self._gauges.forget_pair()
         self._has_news = True
-        self._top_line.say("unloading")
-        if pair.notice:
-            self.notify(pair.notice)
-        # It waits until the old pair's memory is back.
-        self.run_worker(partial(self._engine.switch, pair.load), thread=True, exclusive=True, exit_on_error=False)
+        self._pairs.switch(pair)
+        self.refresh_bindings()
+
+    def _in_thread(self, work: Callable[[], None]) -> None:
+        self.run_worker(work, thread=True, exit_on_error=False)
 
     # The screen
 

@@ -37,7 +37,7 @@ CODE_KEYS: list[BindingType] = [
 ]
 
 CHAT_KEYS: list[BindingType] = [
-    Binding("escape", "stop", "Stop", id="stop", tooltip="stops the reply; what has been written stays"),
+    Binding("escape", "stop", "Stop", id="stop", tooltip="stops the reply, which stays, or loading"),
     Binding(
         "ctrl+t",
         "toggle_drafting",

@@ -75,6 +75,8 @@ def serve(commands: Commands, emit: Emit) -> None:
                     engine.generate(request, control)
         except SlipstreamError as error:
             emit(events.Failed(request_id, str(error)))
+        except BrokenPipeError:
+            raise  # the parent is gone
         except Exception as error:
             # Out of memory, most likely. Nobody knows what this process still holds; the next one holds nothing.
             traceback.print_exc()

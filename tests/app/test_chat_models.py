@@ -97,6 +97,58 @@ async def test_a_model_that_cannot_be_loaded_gives_way_to_the_one_before() -> No
         await story.until_seen("gemma-4-e2b", "It is damaged.")
 
 
+async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.emit(Loading("reading pocket", 6_400_000_000, 15_200_000_000))
+        await story.until_seen("loading 6.4 GB of 15.2 GB")
+        await story.pilot.press("escape")
+        await story.until_told("Loading pocket was stopped.")
+        await story.until_told("Going back to gemma-4-e2b")
+        await story.until(lambda: len(story.engine.loads) == 2)
+        assert story.engine.loads[-1].target == "/models/e2b"
+        story.engine.emit(story.engine.ready())
+        await story.until(lambda: story.state == "ready")
+        await story.exchange("Hello", "Hi there.")
+
+
+async def test_the_first_load_is_stopped_and_the_next_message_begins_it_again() -> None:
+    async with chat(is_loaded=False) as story:
+        story.engine.emit(Loading("reading e2b", 0, 15_200_000_000))
+        await story.until_seen("loading 0 MB of 15.2 GB", "Stop")
+        await story.pilot.press("escape")
+        await story.until(lambda: story.engine.is_closed)
+        story.engine.emit(Loading("reading e2b", 1, 15_200_000_000))
+        await story.until_told("The next message loads it again")
+        assert story.state == "not loaded"
+        await story.send("Hello")
+        story.engine.emit(Loading("reading e2b", 5_000_000_000, 15_200_000_000))
+        await story.until_seen("loading 5.0 GB of 15.2 GB")
+        # Escape lets go of the message first; a second one would stop the loading.
+        await story.pilot.press("escape")
+        await story.until(lambda: not story.prompt.is_waiting)
+        story.engine.emit(story.engine.ready())
+        await story.until(lambda: story.state == "ready")
+        await story.exchange("Hello again", "Hi there.")
+
+
+async def test_an_engine_that_dies_while_it_loads_gives_way_to_the_pair_before() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.die()
+        await story.until_told("Going back to gemma-4-e2b")
+        await story.until(lambda: len(story.engine.loads) == 2)
+        assert story.engine.loads[-1].target == "/models/e2b"
+        # That it dies as well is no reason to try for ever.
+        story.engine.die()
+        await story.until(lambda: story.state == "engine ended")
+        assert len(story.engine.loads) == 2
+
+
 async def test_no_switch_in_the_middle_of_a_reply() -> None:
     async with chat() as story:
         await story.send("Hello")
