@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_engine import events
+from mlx_engine import client, events
 from mlx_engine.client import EngineClient
 from mlx_engine.events import Generate, Load, Message
 from tests.cases import cases
@@ -195,7 +195,10 @@ def test_it_dies_at_any_moment_and_the_next_message_is_answered(pair: tuple[Path
 
 
 @pytest.mark.slow
-def test_it_ends_cleanly_every_time(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_it_ends_cleanly_every_time(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)  # a busy machine is no hang
     rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
     rig.listen()
     for _ in range(cases(2, 200)):
