@@ -118,6 +118,15 @@ def test_a_machine_that_slows_by_half_does_not_move_the_speedup(drift: str) -> N
     assert speedups(bench, measured) == pytest.approx(TRUE_SPEEDUPS, rel=0.03)
 
 
+def test_within_one_block_too_a_slowing_machine_slows_both_sides_alike() -> None:
+    bench = Bench(plan(1, max_tokens=60, passes=1))
+    bench.engine.slowness = lambda time_s: 1 + (time_s - 1000) / 60
+    measured = bench.run()
+    off = [reply.decode_s for reply in measured.replies if reply.setting == "off"]
+    assert off[1] > 1.3 * off[0]
+    assert speedups(bench, measured) == pytest.approx(TRUE_SPEEDUPS, rel=0.03)
+
+
 def test_identical_replies_and_where_the_first_difference_is() -> None:
     def tokens_of(request: Generate) -> list[int]:
         tokens = list(range(40))
@@ -199,7 +208,7 @@ def test_a_cool_down_rests_behind_every_block() -> None:
 
 def test_an_interrupt_in_a_reply_keeps_all_before_it() -> None:
     bench = Bench(plan())
-    bench.engine.hangs_at = 6 + 13 + 6
+    bench.engine.hangs_at = 6 + 13 + 9
 
     def press(request: Generate) -> None:
         bench.stop.is_wanted = len(bench.engine.requests) == bench.engine.hangs_at
@@ -207,10 +216,12 @@ def test_an_interrupt_in_a_reply_keeps_all_before_it() -> None:
     bench.engine.before_reply = press
     measured = bench.run()
     assert measured.ended == "interrupted"
-    assert len(measured.replies) == 12 + 4, "a whole block, and the replies before the one that was cut"
-    assert bench.engine.cancelled == [25]
-    assert bench.blocks_kept == [12, 16]
-    assert speedups(bench, measured) == pytest.approx(TRUE_SPEEDUPS, rel=0.05), "of the whole block"
+    assert len(measured.replies) == 12 + 7, "a whole block, and the replies before the one that was cut"
+    assert bench.engine.cancelled == [28]
+    assert bench.blocks_kept == [12, 19]
+    assert speedups(bench, measured) == pytest.approx(TRUE_SPEEDUPS, rel=0.05)
+    counts = {row.speedup.count for row in bench_rows(bench, measured) if row.speedup}
+    assert counts == {1}, "of the whole block only"
 
 
 def test_an_interrupt_in_a_cool_down() -> None:
