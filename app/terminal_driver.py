@@ -10,7 +10,9 @@ import os
 import selectors
 import signal
 from codecs import getincrementaldecoder
+from contextlib import suppress
 from functools import partial
+from io import TextIOBase
 from types import FrameType
 
 from textual._xterm_parser import XTermParser
@@ -20,6 +22,27 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 READ_BYTES = 4096
 POLL_S = 0.1
 """How long the end of the chat may wait for the input thread, and a lone escape to be taken for the key."""
+
+
+class Output:
+    """What is drawn goes to `file`, and nowhere once the terminal is gone.
+
+    An error would end Textual's writing thread, and its queue, full, would hold up the app for ever.
+    """
+
+    def __init__(self, file: TextIOBase) -> None:
+        self._file = file
+        self.fileno = file.fileno
+
+    def write(self, text: str) -> None:
+        """Write, if there is anybody to read."""
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        with suppress(OSError):
+            self._file.flush()
 
 
 class TerminalDriver(LinuxDriver):
@@ -34,6 +57,8 @@ class TerminalDriver(LinuxDriver):
             self._loop.add_signal_handler(number, partial(self._app.exit, return_code=128 + number))
         # Not by the loop, which would also hear what is meant for an editor that runs in between.
         signal.signal(signal.SIGINT, self._interrupt)
+        if isinstance(self._file, TextIOBase):
+            self._file = Output(self._file)  # type: ignore[assignment]
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def suspend_application_mode(self) -> None:
