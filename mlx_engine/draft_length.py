@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from math import log
+from operator import mul
 from statistics import fmean
 from typing import Protocol
 
 from mlx_engine.errors import RequestError
-from mlx_engine.estimates import LENGTHS, SAMPLES_KEPT, VERSION, Estimates
+from mlx_engine.estimates import LENGTHS, LONGEST_S, SAMPLES_KEPT, SHORTEST_S, VERSION, Estimates
 from mlx_engine.events import MAX_DRAFT_LENGTH
 
 FIRST_BURST_AFTER_ROUNDS = 8
@@ -20,17 +22,36 @@ BURST_ROUNDS = 6
 in bursts because a plain round shows the pace of plain decoding only behind another one."""
 
 PLAIN_ROUNDS_NEEDED = 4
+"""Pipelined ones, in every run, before a speedup can be told: as many as `stats.PlainPace` asks for."""
+
 FIRST_GUESS = 0.7
-"""Drafts of a drafter of which nothing is known yet; about what prose has."""
+"""How often drafts of an unknown drafter stand: a little less than was published for prose."""
 GUESS_WEIGHT = 2.0
-"""Rounds that weigh as much as the guess for where little was seen."""
-FADING = 1 - 1 / 40
-"""A round counts a third of what it did 40 rounds ago."""
+"""The tries that a guess counts for. More would slow learning down, fewer would believe single drafts."""
+SUREST = 0.99
+"""No draft is held for more or less certain than this, so that any outcome can be learned from."""
+NOTHING = (0.0,) * MAX_DRAFT_LENGTH
+LONG_ROUNDS, SHORT_ROUNDS = 100, 10
+"""Memories of acceptance: exact enough to tell lengths a few percent apart; a paragraph of another kind."""
+MOST_DOUBT = 4.0
+"""Nats by which the short memory has to foretell better: chance alone does that once in some thousand rounds."""
 USUAL_ROUNDS = 400
+"""Long enough to hold several kinds of text."""
+
+FEW_SAMPLES = 6
+"""Fewer may be mostly stalls and first rounds."""
+OLD_ROUNDS = 500
+"""The context has grown by a thousand tokens since, or the machine has warmed up."""
+
 PROBING_SHARE = 0.02
-PROBE_OVERHEAD = 0.25
-"""In plain rounds: what a change of length costs besides."""
-MOST_MISSES = 3
+"""Of the tokens made, what probes may lose: most of what drafting may cost where it does not pay."""
+SETTLED_SHARE, SETTLED_ROUNDS = 0.007, 300
+"""Where drafting pays and the lengths were gone through once, costs change slowly and probes find little."""
+PROBE_OVERHEAD = 0.15
+"""In plain rounds, what changing the length costs besides: the next plain round has to wait for the host."""
+FREE_MISSES, MOST_MISSES = 3, 6
+"""Probes without an accepted draft are made half as often with each one after the third, down to an eighth:
+prose has three in a row now and then, a drafter that is always wrong has nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,39 +104,77 @@ class FixedLength:
         self._rounds += 1
 
 
-class Acceptance:
-    """How often the draft at each position stands, given that those before it did.
+class Memory:
+    """Drafts by position: how many were tried and how many stood, the older ones fading.
 
-    Drafts behind the first that fell tell nothing and count as not tried. Old rounds fade, since text
-    changes its kind. Where little was seen, a position is taken to be as good as the one before it, and the
-    first to be as good as it usually is.
+    Drafts behind the first that fell tell nothing and count as not tried.
     """
 
-    def __init__(self, kept: Estimates | None) -> None:
-        self.stood = list(kept.stood) if kept else [0.0] * MAX_DRAFT_LENGTH
-        self.tried = list(kept.tried) if kept else [0.0] * MAX_DRAFT_LENGTH
-        self.usual = kept.usual if kept else FIRST_GUESS
-        self._usual_weight = USUAL_ROUNDS if kept else GUESS_WEIGHT
+    def __init__(self, rounds: float, tried: Sequence[float] = NOTHING, stood: Sequence[float] = NOTHING) -> None:
+        """rounds: those older than this count for little."""
+        self._fading = 1 - 1 / rounds
+        self.tried, self.stood = list(tried), list(stood)
 
     def observe(self, done: RoundFacts) -> None:
         """Learn from a round, and let the others fade."""
-        self.stood = [stood * FADING for stood in self.stood]
-        self.tried = [tried * FADING for tried in self.tried]
+        self.tried = [tried * self._fading for tried in self.tried]
+        self.stood = [stood * self._fading for stood in self.stood]
         for position in range(min(done.accepted + 1, done.drafted)):
             self.tried[position] += 1
             self.stood[position] += position < done.accepted
+
+    def chances(self, guess: float) -> list[float]:
+        """Of the draft at each position, given that those before it stood.
+
+        Where little was seen a position is taken to be as good as the one before it, and the first to be as
+        good as `guess`.
+        """
+        chances = []
+        for tried, stood in zip(self.tried, self.stood):
+            chance = (stood + GUESS_WEIGHT * guess) / (tried + GUESS_WEIGHT)
+            guess = min(max(chance, 1 - SUREST), SUREST)
+            chances.append(guess)
+        return chances
+
+
+class Acceptance:
+    """How often drafts stand: a long memory, for it is exact, until a short one foretells rounds better.
+
+    That is Page's test (1954) for a change, here of the kind of text: the long memory then begins anew from
+    the short one.
+    """
+
+    def __init__(self, kept: Estimates | None) -> None:
+        self.usual = kept.usual if kept else FIRST_GUESS
+        self.long = Memory(LONG_ROUNDS, kept.tried, kept.stood) if kept else Memory(LONG_ROUNDS)
+        self._short = Memory(SHORT_ROUNDS)
+        self._usual_weight = USUAL_ROUNDS if kept else GUESS_WEIGHT
+        self._doubt = 0.0
+
+    def observe(self, done: RoundFacts) -> None:
+        """Learn from a round."""
         if done.drafted:
+            self._doubt += _surprise(done, self.long.chances(self.usual))
+            self._doubt -= _surprise(done, self._short.chances(self.usual))
+            self._doubt = max(self._doubt, 0.0)
             self._usual_weight = min(self._usual_weight + 1, USUAL_ROUNDS)
             self.usual += ((done.accepted > 0) - self.usual) / self._usual_weight
+        self.long.observe(done)
+        self._short.observe(done)
+        if self._doubt > MOST_DOUBT:
+            self._doubt = 0.0
+            self.long = Memory(LONG_ROUNDS, self._short.tried, self._short.stood)
 
     def tokens_per_round(self) -> list[float]:
         """Expected tokens of a round of each length 0 to 16, the target's own one included."""
-        tokens, reached, likely = [1.0], 1.0, self.usual
-        for stood, tried in zip(self.stood, self.tried):
-            likely = (stood + GUESS_WEIGHT * likely) / (tried + GUESS_WEIGHT)
-            reached *= likely
-            tokens.append(tokens[-1] + reached)
-        return tokens
+        reached = accumulate(self.long.chances(self.usual), mul, initial=1.0)
+        return list(accumulate(reached))
+
+
+def _surprise(done: RoundFacts, chances: Sequence[float]) -> float:
+    """Of a round to someone who took these chances for true, in nats."""
+    surprise = -sum(map(log, chances[: done.accepted]))
+    return surprise - (log(1 - chances[done.accepted]) if done.accepted < done.drafted else 0)
 
 
 class Costs:
@@ -126,14 +185,26 @@ class Costs:
 
     def __init__(self, kept: Estimates | None) -> None:
         samples: list[list[float]] = kept.rounds_s if kept else [[] for _ in range(LENGTHS)]
-        self.samples = [deque(some, maxlen=SAMPLES_KEPT) for some in samples]
-        self._middle = [_middle(some) for some in self.samples]
+        self._samples = [deque(((0, round_s) for round_s in some), maxlen=SAMPLES_KEPT) for some in samples]
+        """By length: the number of the round and its seconds."""
+        self._middle = [_middle(some) for some in samples]
+        self._rounds = 0
+
+    @property
+    def rounds_s(self) -> list[list[float]]:
+        """See Estimates."""
+        return [[round_s for _, round_s in some] for some in self._samples]
 
     def observe(self, done: RoundFacts) -> None:
-        """Learn from a round."""
-        if done.round_s > 0 and (done.drafted or done.is_pipelined):
-            self.samples[done.drafted].append(done.round_s)
-            self._middle[done.drafted] = _middle(self.samples[done.drafted])
+        """Learn from a round. A plain one counts if it is pipelined: only then does it show the plain pace."""
+        self._rounds += 1
+        if not (done.drafted or done.is_pipelined):
+            return
+        samples = self._samples[done.drafted]
+        samples.append((self._rounds, min(max(done.round_s, SHORTEST_S), LONGEST_S)))
+        while len(samples) > FEW_SAMPLES and samples[0][0] < self._rounds - OLD_ROUNDS:
+            samples.popleft()
+        self._middle[done.drafted] = _middle([round_s for _, round_s in samples])
 
     @property
     def knows_drafting(self) -> bool:
@@ -146,7 +217,9 @@ class Costs:
         if len(known) < 2 or known[0][0]:
             return None
         (_, plain_s), (longest, longest_s) = known[0], known[-1]
-        known.append((LENGTHS, longest_s + max(longest_s - plain_s, 0) / longest * (LENGTHS - longest)))
+        # Half of the slope so far, since the first draft costs most of it: hopeful, for what looks good is tried.
+        beyond_s = max(longest_s - plain_s, 0) / longest / 2 * (LENGTHS - longest)
+        known.append((LENGTHS, longest_s + beyond_s))
         curve = []
         for (left, left_s), (right, right_s) in pairwise(known):
             slope_s = (right_s - left_s) / (right - left)
@@ -155,11 +228,11 @@ class Costs:
 
 
 def _middle(samples: Sequence[float]) -> float | None:
-    """Mean of the middle third; None of fewer than three."""
-    if len(samples) < 3:
-        return None
-    third = len(samples) // 3
-    return fmean(sorted(samples)[third:-third])
+    """Mean of the middle third; of a few, one of the shortest, since first rounds are often slow."""
+    count, ordered = len(samples), sorted(samples)
+    if count < FEW_SAMPLES:
+        return ordered[count // 4] if count > 2 else None
+    return fmean(ordered[count // 3 : count - count // 3])
 
 
 class AdaptiveLength:
@@ -174,15 +247,11 @@ class AdaptiveLength:
     def __init__(self, start_length: int, kept: Estimates | None = None) -> None:
         """start_length: what to begin with where nothing is known. kept: what an earlier run learned."""
         self._acceptance, self._costs = Acceptance(kept), Costs(kept)
-        self._start_length = start_length
-        self._rounds = self._plain_rounds = 0
-        self._savings = 0.0
-        self._misses = 0
-        self._seen_at = [0] * LENGTHS
-        """The round in which each length was last used."""
-        self._probe_rounds = 0
-        """Rounds left of the probe that is being made."""
-        self._length = start_length
+        self._start_length = self._length = start_length
+        self._rounds = SETTLED_ROUNDS if kept else 0
+        self._plain_rounds = self._misses = self._probe_rounds = 0
+        self._savings = self._hoped = 0.0
+        self._seen_at = [self._rounds] * LENGTHS
         self._choose()
 
     @property
@@ -190,9 +259,9 @@ class AdaptiveLength:
         """What an AdaptiveLength of a later run begins with."""
         return Estimates(
             usual=self._acceptance.usual,
-            tried=self._acceptance.tried,
-            stood=self._acceptance.stood,
-            rounds_s=[list(samples) for samples in self._costs.samples],
+            tried=self._acceptance.long.tried,
+            stood=self._acceptance.long.stood,
+            rounds_s=self._costs.rounds_s,
             version=VERSION,
         )
 
@@ -202,46 +271,58 @@ class AdaptiveLength:
 
     def observe(self, done: RoundFacts) -> None:
         """See DraftLength."""
-        self._rounds += 1
-        self._seen_at[done.drafted] = self._rounds
-        self._plain_rounds += done.is_pipelined
         self._acceptance.observe(done)
         self._costs.observe(done)
+        self._rounds += 1
+        self._plain_rounds += done.is_pipelined
+        self._seen_at[done.drafted] = self._rounds
         if done.drafted:
             self._misses = 0 if done.accepted else min(self._misses + 1, MOST_MISSES)
-        self._savings += PROBING_SHARE * (done.accepted + 1)
-        # A pipelined round was begun before a drafting one could be asked for.
+        is_settled = self._length > 0 and self._rounds > SETTLED_ROUNDS
+        self._savings += (SETTLED_SHARE if is_settled else PROBING_SHARE) * (done.accepted + 1)
+        # A pipelined round was begun before the drafting one that was asked for then.
         if self._probe_rounds and not (done.is_pipelined and self._length):
-            self._probe_rounds -= 1
+            self._end_probe_round(done)
         if not self._probe_rounds:
             self._choose()
+
+    def _end_probe_round(self, done: RoundFacts) -> None:
+        self._probe_rounds -= 1
+        if self._length and done.drafted == self._length:
+            # What a probe brings beyond hope pays for the next: a change for the better is seen sooner.
+            self._savings += done.accepted + 1 - self._hoped
 
     def _choose(self) -> None:
         costs_s = self._costs.curve()
         if costs_s is None:
             self._length = self._start_length
             if self._costs.knows_drafting:
-                self._probe(0, 0.0)
+                self._probe(0, 0.0, 1.0)
             return
         tokens = self._acceptance.tokens_per_round()
-        best = max(range(LENGTHS), key=lambda length: tokens[length] / costs_s[length])
-        pace = tokens[best] / costs_s[best]
-        overhead = PROBE_OVERHEAD * costs_s[0] * pace
+        paces = [some / cost_s for some, cost_s in zip(tokens, costs_s)]
+        best = self._length = paces.index(max(paces))
+        patience = 1 if best else 2 ** max(0, self._misses - FREE_MISSES)
 
         def loss(length: int) -> float:
+            """In tokens."""
+            lost_s = costs_s[length] * (1 - paces[length] / paces[best])
             rounds = 1 if length else BURST_ROUNDS
-            tried = rounds * (costs_s[length] * pace - tokens[length]) + overhead
-            return tried * 2**self._misses if best == 0 else tried
+            return (rounds * lost_s + PROBE_OVERHEAD * costs_s[0]) * paces[best] * patience
 
-        self._length = best
-        others = [length for length in range(LENGTHS) if length != best]
-        due = min(others, key=lambda length: loss(length) / (self._rounds - self._seen_at[length] + 1))
-        if self._rounds >= FIRST_BURST_AFTER_ROUNDS and self._plain_rounds < PLAIN_ROUNDS_NEEDED and best:
-            self._probe(0, loss(0))
-        elif self._savings >= loss(due):
-            self._probe(due, loss(due))
+        if best:
+            others = [length for length in range(LENGTHS) if length != best]
+            due = min(others, key=lambda length: loss(length) / (self._rounds - self._seen_at[length] + 1))
+        else:  # what matters is whether drafting pays again
+            due = paces.index(max(paces[1:]), 1)
+        if best and self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS:
+            due = 0
+        elif self._savings < loss(due):
+            return
+        self._probe(due, loss(due), tokens[due])
 
-    def _probe(self, length: int, loss: float) -> None:
+    def _probe(self, length: int, loss: float, hoped: float) -> None:
         self._savings -= loss
+        self._hoped = hoped
         self._length = length
         self._probe_rounds = 1 if length else BURST_ROUNDS

@@ -16,12 +16,14 @@ VERSION = 1
 LENGTHS = MAX_DRAFT_LENGTH + 1
 SAMPLES_KEPT = 31
 """Rounds of each length whose times are kept."""
+SHORTEST_S, LONGEST_S = 1e-6, 1e6
+"""No round of a model takes less or more."""
 MAX_FILE_BYTES = 1 << 16
 """Several times what a full file takes."""
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+Seconds = Annotated[float, msgspec.Meta(ge=SHORTEST_S, le=LONGEST_S)]
 ByPosition = Annotated[list[Count], msgspec.Meta(min_length=MAX_DRAFT_LENGTH, max_length=MAX_DRAFT_LENGTH)]
 Samples = Annotated[list[Seconds], msgspec.Meta(max_length=SAMPLES_KEPT)]
 
