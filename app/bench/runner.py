@@ -138,13 +138,17 @@ class Runner:
 
         self.measured.first_tokens.append(_first_token(case, number, ask(OFF, 1)))
         replies: list[tuple[Reply, tuple[int, ...]]] = []
+        measured, before = self.measured.replies, len(self.measured.replies)
         try:
             for place, setting in enumerate(block_order(self._plan.settings, number)):
                 answer = ask(setting, self._plan.max_tokens)
                 if len(answer.token_ids) >= FEWEST_TOKENS:
                     replies.append((_reply(case, number, place, setting, answer), answer.token_ids))
+                    measured.append(replies[-1][0])
         finally:
-            self.measured.replies += _compared(replies) if is_compared else [reply for reply, _ in replies]
+            # What every reply is compared with may have come after it.
+            if is_compared:
+                measured[before:] = _compared(replies)
         if not replies:
             raise RequestError("its reply is over at once.")
 
