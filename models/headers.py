@@ -17,7 +17,7 @@ from typing import Any
 from models.errors import ModelFilesError
 
 MAX_JSON_BYTES = 64 << 20
-MAX_HEADER_BYTES = 64 << 20
+MAX_HEADER_BYTES = 8 << 20
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 31
 ITEM_BYTES = {
