@@ -192,11 +192,20 @@ def drafter_named(name: str, sampler: Sampler) -> Drafter:
     return MarkovDrafter(Q_LOGITS[name])
 
 
+LOOP_CASES = [
+    *[(drafter, sampler, length, "rejection")
+      for drafter in ("good", "poor", "wrong") for sampler in ("all", "both") for length in (1, 2, 4)],
+    *[(drafter, "all", length, "coupled") for drafter in ("good", "poor", "wrong") for length in (1, 4)],
+    ("good", "both", 2, "coupled"),
+    # Without drafts it does not matter whose they would have been.
+    ("good", "all", 0, "rejection"),
+    ("good", "both", 0, "rejection"),
+    ("good", "all", 0, "coupled"),
+]  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("length", [0, 1, 2, 4])
-@pytest.mark.parametrize("sampler", ["all", "both"])
-@pytest.mark.parametrize("drafter", ["good", "poor", "wrong"])
-@pytest.mark.parametrize("rule", ["rejection", "coupled"])
+@pytest.mark.parametrize(("drafter", "sampler", "length", "rule"), LOOP_CASES)
 def test_pairs_and_triples_through_the_loop(drafter: str, sampler: str, length: int, rule: str) -> None:
     check_pairs_and_triples(drafter, sampler, length, rule)
 
