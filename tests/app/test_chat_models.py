@@ -122,6 +122,7 @@ async def test_the_first_load_is_stopped_and_the_next_message_begins_it_again() 
         await story.until(lambda: story.engine.is_closed)
         story.engine.emit(Loading("reading e2b", 1, 15_200_000_000))
         await story.until_told("The next message loads it again")
+        await story.pilot.pause()
         assert story.state == "not loaded"
         await story.send("Hello")
         story.engine.emit(Loading("reading e2b", 5_000_000_000, 15_200_000_000))

@@ -213,8 +213,9 @@ def test_it_ends_cleanly_every_time(
 
 @pytest.mark.slow
 def test_a_load_is_cancelled_by_the_next_one_and_says_how_far_it_is(
-    pair: tuple[Path, Path], tmp_path: Path
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)  # waited for, it would end by itself
     rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
     rig.client.start()
     first = rig.client._child
