@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
-import msgspec
 from textual import events, on, work
 from textual.app import ComposeResult, SuspendNotSupported, SystemCommand
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
+from textual.theme import Theme
 from textual.widgets import Footer
 
 from app import places
@@ -37,15 +37,17 @@ from app.gauge_panel import GaugePanel
 from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
 from app.help_screen import help_screen
-from app.keys import CHAT_KEYS
+from app.keys import CHAT_KEYS, changed_keys, keymap_of, keys_of
 from app.layout import PANEL_NEEDS_COLUMNS, layout
 from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
 from app.models_show import own_and_bundled
-from app.pair_choice import PairChoice
+from app.pair_choice import PairChoice, absolute
 from app.pair_in_use import PairInUse
+from app.params_screen import ParamsScreen
 from app.prompt import Prompt
 from app.prompt_history import PromptHistory
+from app.reply_settings import ReplySettings
 from app.safe_app import SafeApp
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -66,8 +68,8 @@ GAUGES_S = 0.25
 QUIT_WINDOW_S = 2.0
 
 WELCOME = """\
-Type a message below; enter sends it, escape stops the reply.
-/ for commands, @ for files, ctrl+t for drafting; f1 explains the rest."""
+Type a message below; {send} sends it, {stop} stops the reply.
+/ for commands, @ for files, {draft} for drafting; {help} explains the rest."""
 
 
 class EngineReported(Message):
@@ -98,29 +100,36 @@ class ChatApp(SafeApp):
     ) -> None:
         """pair: what the engine loads; choose: a pair by name, or SlipstreamError or ModelsError."""
         super().__init__(options.log_path)
+        self._options = options
+        self._state = options.state
+        self._keymap = keymap_of(options.send_key, options.keys)
+        self._use_own_keys()
+        self._shown_theme = self.theme
         self._engine = engine
+        self._chosen: tuple[PairChoice, str] | None = None
+        """The pair that a person chose here, and how it was named; remembered once it is loaded."""
         self._choose = choose
         self._store = store
         self._store_notice: str | None = None
         """What was last said about the store."""
-        self._first_chat = options.chat_id
         self._conversation = Conversation(store, options.system)
         self._gauges = Gauges(options.draft_length)
-        self._last_draft_length: DraftSetting = options.draft_length or "auto"
         self._has_news = True
         """Whether the gauges are behind the facts."""
         self._interrupted_s = float("-inf")
-        self._wants_panel: bool | None = None
+        self._wants_panel = options.state.values.has_panel
         """None: as wide as the window is."""
         about = f"\n\n{options.about_model}" if options.about_model else ""
         self._top_line = TopLine(pair.title)
-        self._pairs = PairInUse(engine, pair, self._top_line, self.notify, self._in_thread)
-        self._transcript = Transcript(WELCOME + about)
+        self._pairs = PairInUse(engine, pair, self._top_line, self.notify, self._in_thread, options.fallback)
+        keys = {id: keys_of(id, self._keymap)[0] for id in ("send", "stop", "draft", "help")}
+        self._transcript = Transcript(WELCOME.format(**keys) + about)
         self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
         self._composer = Composer(PromptHistory(options.history_path), self._offered)
         self._prompt = self._composer.prompt
+        self._prompt.use_keys(keys_of("send", self._keymap), keys_of("newline", self._keymap))
         self._footer = Footer()
         self._dialogue = Dialogue(
             engine,
@@ -131,6 +140,14 @@ class ChatApp(SafeApp):
             self.notify,
             self._reply_began_or_ended,
         )
+        self._replies = ReplySettings(options, engine, self._gauges, self._conversation, self._dialogue)
+
+    def _use_own_keys(self) -> None:
+        """Ahead of what a text area does with them, as a person wants them for something else."""
+        self.set_keymap(self._keymap)
+        for key, bindings in self._bindings.key_to_bindings.items():
+            preferred = [replace(each, priority=True) if each.id in self._keymap else each for each in bindings]
+            self._bindings.key_to_bindings[key] = preferred
 
     def compose(self) -> ComposeResult:
         """Top line; transcript, strip and prompt beside the panel; footer."""
@@ -147,6 +164,10 @@ class ChatApp(SafeApp):
     def on_mount(self) -> None:
         """Land in the prompt and listen to the engine."""
         self._prompt.focus()
+        if self._options.theme in self.available_themes and not self.ansi_color:
+            self.theme = str(self._options.theme)
+        self._shown_theme = self.theme
+        self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self._top_line.say("loading")
         self._engine.on_event = self._hear
         self.set_interval(GAUGES_S, self._show_gauges)
@@ -155,8 +176,10 @@ class ChatApp(SafeApp):
     async def on_ready(self) -> None:
         """Go on with the chat that was asked for."""
         self._tell_of_store()
-        if self._first_chat is not None:
-            await self._open_chat(self._first_chat)
+        for notice in self._options.notices:
+            self.notify(notice, severity="warning", timeout=20)
+        if self._options.chat_id is not None:
+            await self._open_chat(self._options.chat_id)
 
     def on_unmount(self) -> None:
         """Stop listening, and keep what a running reply has."""
@@ -202,6 +225,9 @@ class ChatApp(SafeApp):
     def _pair_loaded(self, ready: Ready) -> None:
         self._dialogue.loaded = ready
         self._pairs.loaded(ready)
+        if self._chosen is not None and self._chosen[0] is self._pairs.pair:
+            self._remember("model", self._chosen[1])
+        self._chosen = None
         self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
         self._gauges.loaded(ready)
         self._top_line.say("waiting" if self._dialogue.is_running else "ready")
@@ -319,18 +345,15 @@ class ChatApp(SafeApp):
 
     def action_toggle_drafting(self) -> None:
         """Between off and the last draft length, also for the running reply."""
-        self.action_set_drafting(0 if self._gauges.draft_length else self._last_draft_length)
+        self.action_set_drafting("on" if not self._gauges.draft_length else 0)
 
     def action_set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
         """Draft so many tokens per round, also in the running reply; on: as many as before it was off."""
-        gauges = self._gauges
-        if not gauges.has_drafter:
+        if not self._gauges.has_drafter:
             self.notify("This model runs without a drafter, so there is nothing to switch on.")
             return
-        gauges.draft_length = (gauges.draft_length or self._last_draft_length) if setting == "on" else setting
-        self._last_draft_length = gauges.draft_length or self._last_draft_length
-        if self._dialogue.is_running:
-            self._engine.set_draft_length(gauges.draft_length)
+        with self._storing():
+            self._replies.set_drafting(setting)
         self._has_news = True
         self._show_gauges()
 
@@ -371,7 +394,7 @@ class ChatApp(SafeApp):
                 asked = questions(
                     self._conversation.to_send(),
                     self._dialogue.options,
-                    setting or self._gauges.draft_length or self._last_draft_length,
+                    setting or self._replies.draft_length_when_on,
                     (self._dialogue.new_id(), self._dialogue.new_id()),
                 )
                 self.push_screen(AbScreen(self._engine, Comparison(asked), self._pairs.pair.title))
@@ -385,12 +408,30 @@ class ChatApp(SafeApp):
         """Whether no reply is running, said if one is; what the store cannot do inside is told."""
         if self._dialogue.is_running:
             self.notify("A reply is running: escape stops it.")
-        try:
+        with self._storing():
             yield not self._dialogue.is_running
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        """What the store cannot do inside is told."""
+        try:
+            yield
         except StoreError as error:
             self.notify(str(error), severity="error")
 
     # How replies are made
+
+    def action_params(self) -> None:
+        """The settings of this chat."""
+        params = self._replies.params
+        self.push_screen(ParamsScreen(params.values, params.usual), self._change)
+
+    def _change(self, values: Mapping[str, Any] | None) -> None:
+        if values is not None:
+            with self._storing():
+                self.notify(self._replies.change(values))
+            self._has_news = True
+            self._show_gauges()
 
     def action_toggle_thinking(self) -> None:
         """Let the model think before it answers, or not."""
@@ -398,8 +439,7 @@ class ChatApp(SafeApp):
 
     def action_set_thinking(self, is_thinking: bool) -> None:
         """The same, said outright."""
-        self._dialogue.options = replace(self._dialogue.options, is_thinking=is_thinking)
-        self.notify(f"Thinking is {'on' if is_thinking else 'off'} from the next message on.")
+        self._change({"think": is_thinking})
 
     def action_tell_system(self) -> None:
         """Say what stands ahead of the conversation."""
@@ -408,8 +448,7 @@ class ChatApp(SafeApp):
 
     def action_set_system(self, text: str) -> None:
         """Have `text` stand ahead of the conversation; off: nothing."""
-        self._conversation.system = None if text == "off" else text
-        self.notify(f"The system text is {'gone' if text == 'off' else 'set'} from the next message on.")
+        self._change({"system": None if text == "off" else text})
 
     def action_tell_sampling(self) -> None:
         """Say how tokens are drawn."""
@@ -420,17 +459,11 @@ class ChatApp(SafeApp):
 
     def action_set_temperature(self, temperature: float | None) -> None:
         """Draw so from the next message on; None: as the model's folder says."""
-        self._set_sampling(temperature=temperature)
+        self._change({"temp": temperature})
 
     def action_set_seed(self, seed: int | None) -> None:
         """The same seed, the same reply; None: a new one every time."""
-        self._set_sampling(seed=seed)
-
-    def _set_sampling(self, **changes: float | int | None) -> None:
-        options = self._dialogue.options
-        sampling = msgspec.structs.replace(options.sampling, **changes)
-        self._dialogue.options = replace(options, sampling=sampling)
-        self.action_tell_sampling()
+        self._change({"seed": seed})
 
     # The chats
 
@@ -459,6 +492,8 @@ class ChatApp(SafeApp):
         with self._idle() as is_idle:
             if is_idle:
                 self._conversation.open(chat_id)
+                if words := self._replies.follow_chat():
+                    self.notify(words, severity="warning")
                 self._gauges.forget_context()
                 await self._show_conversation()
 
@@ -466,6 +501,7 @@ class ChatApp(SafeApp):
         """Begin a new conversation; what stands in the prompt stays."""
         self._dialogue.abandon()
         self._conversation.clear()
+        self._replies.follow_chat()
         self._gauges.forget_context()
         self._show_title()
         self._has_news = True
@@ -573,6 +609,7 @@ class ChatApp(SafeApp):
         except (SlipstreamError, ModelsError) as error:
             self.notify(str(error), severity="error")
             return
+        self._chosen = pair, absolute(name) if pair.load.target == absolute(name) else name
         self._switch(pair)
 
     def _switch(self, pair: PairChoice) -> None:
@@ -632,17 +669,32 @@ class ChatApp(SafeApp):
             self.notify(f"{words}; this one has {self.size.width}.")
             return
         self._wants_panel = not self._panel.display
+        self._remember("has_panel", self._wants_panel)
         self._fit(*self.size)
 
     def action_help(self) -> None:
         """Explain keys and gauges."""
         if not isinstance(self.screen, TableScreen):
-            self.push_screen(help_screen())
+            self.push_screen(help_screen(self._keymap))
 
     def action_paths(self) -> None:
         """Say where everything is kept."""
         kept = {name: str(path) for name, path in places.everything().items()}
         self.push_screen(TableScreen([("Where everything is kept", kept.items())]))
+
+    def _theme_chosen(self, theme: Theme) -> None:
+        if theme.name != self._shown_theme:
+            self._shown_theme = theme.name
+            self._remember("theme", theme.name)
+
+    def _remember(self, name: str, value: str | bool) -> None:
+        """Have it so the next time as well, unless the person names it elsewhere."""
+        self._state.remember(**{name: value})
+        if name in self._options.named:
+            self.notify(f"For now: {self._options.named[name]} names the {name} to begin with.")
+        elif self._state.notice is not None:
+            self.notify(self._state.notice, severity="warning")
+        self._state.notice = None
 
     def action_set_theme(self, name: str) -> None:
         """Other colours."""
@@ -690,11 +742,12 @@ class ChatApp(SafeApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every command by its title."""
+        keys = changed_keys(self._keymap)
         for command in COMMANDS:
             run: Callable[[], object] = partial(self.run_action, command.action)
             if command.argument and command.argument.is_required:
                 run = partial(self._prompt.begin, f"/{command.slash} ")
-            yield SystemCommand(command.title, command.hint, run)
+            yield SystemCommand(command.title, keys.get(command.action, command.hint), run)
 
     def _show_gauges(self) -> None:
         """Bring the gauges up to the facts; nothing while there is no news."""

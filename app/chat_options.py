@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.app_state import AppState
+from app.pair_choice import PairChoice
 from app.settings.table import SendKey
 from mlx_engine.events import DraftSetting, SamplingOptions
 
@@ -34,6 +35,10 @@ class ChatOptions:
     send_key: SendKey = "enter"
     keys: Mapping[str, str] = field(default_factory=dict)
     """Other keys, by the id of what they do."""
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Where the person names the theme and the model; what is chosen in the chat then holds until it ends."""
+    fallback: PairChoice | None = None
+    """What to load if the first pair cannot be."""
     state: AppState = field(default_factory=AppState)
     """What is remembered from run to run; without a file, nothing is."""
     notices: tuple[str, ...] = ()

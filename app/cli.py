@@ -18,7 +18,7 @@ from app.settings import command as settings_command
 from app.settings.effective import read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.table import Settings
-from app.start import drafting_of, first_pair, options_of
+from app.start import drafting_of, fallback_pair, first_pair, options_of
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
@@ -64,6 +64,8 @@ def _chat(options: argparse.Namespace) -> int:
         options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
         state=state,
+        named={name: effective.sources[name] for name in ("theme", "model") if effective.is_named(name)},
+        fallback=fallback_pair(effective, pair, drafting),
         notices=tuple(each for each in (*effective.warnings, state.notice, notice) if each),
     )
     engine = EngineClient(pair.load, places.engine_log())

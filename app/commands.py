@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -142,6 +142,7 @@ COMMANDS = (
     Command("Thinking on or off", "before an answer", "toggle_thinking", "think", _THINK),
     Command("System text", "what stands ahead of the chat", "tell_system", "system", _SYSTEM),
     Command("Temperature", "0 always takes the likeliest word", "tell_sampling", "temp", _TEMPERATURE),
+    Command("Settings of this chat", "f6", "params", "params", also=("set", "settings", "options")),
     Command("Seed", "the same one, the same reply", "tell_sampling", "seed", _SEED),
     Command("Fold or unfold the thoughts", "ctrl+o", "toggle_thoughts", "thoughts"),
     Command(
@@ -167,13 +168,19 @@ SLASH = {command.slash: command for command in COMMANDS if command.slash}
 """The slash commands by name, in the order of the table."""
 
 
-def slash_table() -> list[tuple[str, str]]:
-    """Every slash command with its argument, and what it does, for the help."""
+def slash_table(keys: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Every slash command with its argument, and what it does, for the help.
+
+    keys: those that are not the usual ones, by the action they run.
+    """
     return [
-        (f"/{command.slash} {command.argument.shape if command.argument else ''}".rstrip(), _meaning(command))
+        (
+            f"/{command.slash} {command.argument.shape if command.argument else ''}".rstrip(),
+            _meaning(command, keys),
+        )
         for command in SLASH.values()
     ]
 
 
-def _meaning(command: Command) -> str:
-    return f"{command.title} ({command.hint})"
+def _meaning(command: Command, keys: Mapping[str, str]) -> str:
+    return f"{command.title} ({keys.get(command.action, command.hint)})"

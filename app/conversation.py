@@ -7,8 +7,9 @@ reply; a reply is at most `FLUSH_S` ahead of the disk. Methods that keep somethi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -58,6 +59,8 @@ class Conversation:
         self.model = ""
         """The pair that answers, noted with the chat."""
         self.drafter: str | None = None
+        self.params: dict[str, Any] = {}
+        """The settings that this chat has of its own, kept with it."""
 
     @property
     def last(self) -> Exchange | None:
@@ -78,7 +81,7 @@ class Conversation:
     def ask(self, prompt: str) -> None:
         """Begin an exchange after the last one. On the disk when this returns."""
         if self.chat is None:
-            self.chat = self._store.create_chat(model=self.model, drafter=self.drafter)
+            self.chat = self._store.create_chat(model=self.model, drafter=self.drafter, params=self.params)
         last = self.last
         parent = None if last is None else (last.reply or last.prompt).id
         self._begin(prompt, parent, self.exchanges)
@@ -138,19 +141,26 @@ class Conversation:
             self.last.reply = reply
 
     def clear(self) -> None:
-        """Begin a new conversation with the same system text."""
-        self.chat, self.exchanges = None, []
+        """Begin a new conversation."""
+        self.chat, self.exchanges, self.params = None, [], {}
 
     def open(self, chat_id: int) -> None:
         """Go on with a stored chat."""
         chat = self._store.chat(chat_id)
         self._show(chat)
+        self.params = chat.params
 
     def walk(self, message_id: int, step: int) -> None:
         """Show the sibling of a message, and what stands under it."""
         assert self.chat is not None
         self._store.select_sibling(message_id, step)
         self._show(self.chat)
+
+    def keep_params(self, params: Mapping[str, Any]) -> None:
+        """Have the chat's own settings, kept from its first message on."""
+        has_changed, self.params = params != self.params, dict(params)
+        if has_changed and self.chat is not None:
+            self.chat = self._store.set_params(self.chat.id, self.params)
 
     def rename(self, title: str) -> None:
         """Give the chat a title."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.commands import slash_table
-from app.keys import key_table
+from app.keys import Keymap, changed_keys, key_table
 from app.table_screen import TableScreen
 
 GAUGES = (
@@ -23,8 +23,12 @@ GAUGES = (
 )
 
 
-def help_screen() -> TableScreen:
+def help_screen(keymap: Keymap) -> TableScreen:
     """All of it, from the tables that the chat itself works by."""
     return TableScreen(
-        [("Keys", key_table()), ("Gauges, over the last 64 rounds", GAUGES), ("Commands", slash_table())]
+        [
+            ("Keys", key_table(keymap)),
+            ("Gauges, over the last 64 rounds", GAUGES),
+            ("Commands", slash_table(changed_keys(keymap))),
+        ]
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.binding import Binding, BindingType
+
+from app.settings.table import SendKey
 
 NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
 
@@ -64,6 +68,15 @@ CHAT_KEYS: list[BindingType] = [
     Binding(
         "f5", "toggle_tint", id="tint", tooltip="tints what was drafted in the replies, or stops that", show=False
     ),
+    # Priority, because a text area selects a line with it.
+    Binding(
+        "f6",
+        "params",
+        id="params",
+        tooltip="the settings of this chat: temperature, system text, draft length ...",
+        show=False,
+        priority=True,
+    ),
     Binding("f1", "help", "Help", id="help", tooltip="help: keys, and what each gauge means"),
     Binding(
         "ctrl+c",
@@ -77,18 +90,43 @@ CHAT_KEYS: list[BindingType] = [
 ]
 
 
-def key_table() -> list[tuple[str, str]]:
+Keymap = Mapping[str, str]
+"""Keys by the id of what they do, several joined by commas; what is not in it has its usual ones."""
+PALETTE_KEY = "ctrl+p"
+
+
+def keymap_of(send_key: SendKey, keys: Keymap) -> Keymap:
+    """A person's own keys, and those that follow from what sends a message."""
+    if send_key == "enter":
+        return keys
+    send = dict.fromkeys((send_key, "ctrl+s"))
+    newline = ("enter", *(key for key in NEWLINE_KEYS if key not in send))
+    return {"send": ",".join(send), "newline": ",".join(newline)} | dict(keys)
+
+
+def keys_of(id: str, keymap: Keymap) -> tuple[str, ...]:
+    """The keys of one thing."""
+    return tuple(keymap[id].split(",")) if id in keymap else usual_keys()[id]
+
+
+def key_table(keymap: Keymap) -> list[tuple[str, str]]:
     """Every key with what it does, the command palette included, in the order of the help."""
-    chat = _rows(CHAT_KEYS)
-    code = [(f"{key} on code", meaning) for key, meaning in _rows(CODE_KEYS)]
+    chat = _rows(CHAT_KEYS, keymap)
+    code = [(f"{key} on code", meaning) for key, meaning in _rows(CODE_KEYS, keymap)]
     return [
-        *_rows(PROMPT_KEYS),
+        *_rows(PROMPT_KEYS, keymap),
         ("shift+tab", "to the code blocks above, the newest first; tab leads back"),
         *code,
         *chat[:-2],
-        ("ctrl+p", "command palette: everything by name"),
+        (PALETTE_KEY, "command palette: everything by name"),
         *chat[-2:],
     ]
+
+
+def changed_keys(keymap: Keymap) -> dict[str, str]:
+    """The keys that are not the usual ones, by the action they run."""
+    bindings = [binding for binding in (*PROMPT_KEYS, *CHAT_KEYS) if isinstance(binding, Binding)]
+    return {each.action: keymap[each.id].partition(",")[0] for each in bindings if each.id and each.id in keymap}
 
 
 def usual_keys() -> dict[str, tuple[str, ...]]:
@@ -97,5 +135,9 @@ def usual_keys() -> dict[str, tuple[str, ...]]:
     return {str(binding.id): tuple(key.strip() for key in binding.key.split(",")) for binding in bindings}
 
 
-def _rows(bindings: list[BindingType]) -> list[tuple[str, str]]:
-    return [(each.key.partition(",")[0], each.tooltip) for each in bindings if isinstance(each, Binding)]
+def _rows(bindings: list[BindingType], keymap: Keymap) -> list[tuple[str, str]]:
+    return [
+        (keymap.get(each.id or "", each.key).partition(",")[0], each.tooltip)
+        for each in bindings
+        if isinstance(each, Binding)
+    ]

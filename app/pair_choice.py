@@ -56,5 +56,10 @@ def _load(pair: PairFolders, drafting: Drafting) -> Load:
     )
 
 
+def absolute(folder: str) -> str:
+    """The folder that a name means, if it is one, wherever the program is started the next time."""
+    return _resolved(Path(folder).expanduser())
+
+
 def _resolved(folder: Path) -> str:
     return str(folder.resolve())

@@ -24,8 +24,9 @@ class PairInUse:
         top_line: TopLine,
         tell: Callable[[str], None],
         in_thread: InThread,
+        fallback: PairChoice | None = None,
     ) -> None:
-        """in_thread: does something that takes a while beside the screen."""
+        """in_thread: does something that takes a while beside the screen; fallback: if the first one fails."""
         self.pair = pair
         """The one that answers, or that is loading."""
         self.is_loading = True
@@ -33,7 +34,7 @@ class PairInUse:
         self._top_line = top_line
         self._tell = tell
         self._in_thread = in_thread
-        self._last_loaded: PairChoice | None = None
+        self._last_loaded = fallback
         self._is_unwanted = False
         """Loading was stopped, and nothing has been asked since."""
 

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import BinaryIO, TextIO
 
 from app.chat_options import ChatOptions
+from app.chat_params import ChatParams, with_values
 from app.conversation import Conversation
 from app.figures import spoken_line
 from app.incoming import Incoming
@@ -95,6 +96,7 @@ class PlainChat:
         self._typed, self._out = streams
         self._is_prompting = is_prompting
         self._conversation = Conversation(store, options.system)
+        self._params = ChatParams(options)
         self._draft_length = options.draft_length
         self._last_draft_length: DraftSetting = options.draft_length or "auto"
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -123,6 +125,8 @@ class PlainChat:
         try:
             self._await_pair()
             self._tell_of_store()
+            for notice in self._options.notices:
+                self._say(notice)
             if self._options.chat_id is not None:
                 self._open(self._options.chat_id)
             self._converse()
@@ -284,11 +288,22 @@ class PlainChat:
             self._say(f"{sanitise_line(words)} is not a draft length. Use auto, off, or 1 to {MAX_DRAFT_LENGTH}.")
             return
         self._last_draft_length = self._draft_length or self._last_draft_length
+        self._params.switch_drafting(self._draft_length)
+        self._conversation.keep_params(self._params.stored)
         self._say(f"Drafting is {_drafting_words(self._draft_length)}.")
 
     def _begin_chat(self, _: str) -> None:
         self._conversation.clear()
+        self._follow_chat()
         self._say("A new chat.")
+
+    def _follow_chat(self) -> None:
+        """Go by the settings that the chat has of its own."""
+        if refused := self._params.open(self._conversation.params):
+            self._say(f"This chat's {', '.join(refused)} cannot be used: the default holds.")
+        self._options = with_values(self._options, self._params.values)
+        self._conversation.system = self._options.system
+        self._draft_length = self._options.draft_length
 
     def _list_chats(self, _: str) -> None:
         self._listed = self._store.list_chats(limit=LISTED_CHATS)
@@ -307,6 +322,7 @@ class PlainChat:
     def _open(self, chat_id: int) -> None:
         """Go on with a chat, after a word about where it was."""
         self._conversation.open(chat_id)
+        self._follow_chat()
         chat, last = self._conversation.chat, self._conversation.last
         if chat is not None:
             self._say(f"Going on with: {sanitise_line(chat.title)}, {chat.message_count} messages. The last ones:")

@@ -27,7 +27,7 @@ PASTE_SHOWN_CHARACTERS = 4000
 """A longer paste is shown collapsed: wrapping a megabyte in a text area takes seconds, on every key."""
 
 
-PLACEHOLDER = "Message · / commands · @ file · ctrl+j: new line"
+PLACEHOLDER = "Message · / commands · @ file · "
 
 
 class Prompt(TextArea):
@@ -89,7 +89,14 @@ class Prompt(TextArea):
         offered: slash.Offered,
     ) -> None:
         """offered: what only the running chat knows about the values of commands."""
-        super().__init__(id="prompt", placeholder=PLACEHOLDER, tab_behavior="focus", highlight_cursor_line=False)
+        super().__init__(
+            id="prompt",
+            placeholder=f"{PLACEHOLDER}ctrl+j: new line",
+            tab_behavior="focus",
+            highlight_cursor_line=False,
+        )
+        self._send_keys: tuple[str, ...] = ("enter",)
+        self._newline_keys: tuple[str, ...] = NEWLINE_KEYS
         self._history = history
         self._completions = completions
         self._attachments = attachments
@@ -108,6 +115,12 @@ class Prompt(TextArea):
         """What stood here before the last message came to be changed; None: it is not being changed."""
         self.is_waiting = False
         """Whether a reply is awaited; set back by whoever receives it."""
+
+    def use_keys(self, send: tuple[str, ...], newline: tuple[str, ...]) -> None:
+        """Other keys for the two that are seen here before they are bindings."""
+        self._send_keys, self._newline_keys = send, newline
+        hint = f"{send[0]}: send" if "enter" in newline else f"{newline[0]}: new line"
+        self.placeholder = PLACEHOLDER + hint
 
     # The text
 
@@ -266,9 +279,9 @@ class Prompt(TextArea):
         """
         if self._complete_by(event.key):
             pass
-        elif event.key == "enter":
+        elif event.key in self._send_keys:
             self.action_send()
-        elif event.key in NEWLINE_KEYS:
+        elif event.key in self._newline_keys:
             self.action_newline()
         elif event.key == "escape" and self._before_edit is not None:
             self._end_edit(self._before_edit)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from app import places
 from app.chat_options import ChatOptions
+from app.chat_params import with_values
 from app.pair_choice import Drafting, PairChoice, choose_pair
 from app.settings.effective import REMEMBERED, Effective
 from app.settings.table import Settings
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import SamplingOptions
 from models import pocket
 from models.errors import ModelsError
 
@@ -20,20 +22,7 @@ def drafting_of(settings: Settings) -> Drafting:
 
 def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
     """What the settings ask of a chat or a single reply."""
-    return ChatOptions(
-        sampling=SamplingOptions(
-            temperature=settings.temp,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            min_p=settings.min_p,
-            repetition_penalty=settings.repetition_penalty,
-            seed=settings.seed,
-            rule=settings.sampling,
-        ),
-        draft_length=settings.draft,
-        max_tokens=settings.max_tokens,
-        system=settings.system,
-        is_thinking=settings.think,
+    options = ChatOptions(
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
         history_path=places.prompt_history(),
         log_path=places.app_log(),
@@ -41,6 +30,17 @@ def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
         send_key=settings.send_key,
         keys=settings.keys or {},
     )
+    return with_values(options, asdict(settings))
+
+
+def fallback_pair(effective: Effective, pair: PairChoice, drafting: Drafting) -> PairChoice | None:
+    """What to load if a model chosen in an earlier chat is there but cannot be loaded."""
+    if pair.is_pocket or effective.sources["model"] != REMEMBERED:
+        return None
+    try:
+        return choose_pair(None, drafting)
+    except (SlipstreamError, ModelsError):
+        return None
 
 
 def first_pair(effective: Effective, drafting: Drafting) -> tuple[PairChoice, str]:

@@ -18,7 +18,7 @@ from app.settings.flags import add_flags, typed_values
 from app.settings.table import Setting, table
 
 WIDTH = 100
-KEYS_EXAMPLE = ("draft: ctrl+x", "copy: [ctrl+y, f6]")
+KEYS_EXAMPLE = ("draft: ctrl+x", "copy: [ctrl+y, f9]")
 
 
 def add_parser(subparsers: Any) -> None:

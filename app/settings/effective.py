@@ -33,6 +33,10 @@ class Effective:
     warnings: tuple[str, ...] = ()
     """What was left out, one sentence each."""
 
+    def is_named(self, name: str) -> bool:
+        """Whether the person names it: in the file, the environment or a flag."""
+        return self.sources[name] not in (DEFAULT, REMEMBERED)
+
 
 def read_settings(
     typed: Mapping[str, Any] | None = None,
@@ -58,8 +62,19 @@ def read_settings(
     for layer in layers:
         for name, value, source in layer:
             values[name], sources[name] = value, source
+    settings = Settings(**values)
+    _check_send_key(settings, problems)
     problems.check()
-    return Effective(Settings(**values), sources, problems.path, tuple(warnings))
+    return Effective(settings, sources, problems.path, tuple(warnings))
+
+
+def _check_send_key(settings: Settings, problems: Problems) -> None:
+    """Own keys must leave alone those that follow from what sends."""
+    taken = {settings.send_key, "ctrl+s"} if settings.send_key != "enter" else set()
+    for action, keys in (settings.keys or {}).items():
+        for key in sorted(taken.intersection(keys.split(","))):
+            if action != "send":
+                problems.elsewhere.append(f"{key} is given to {action} and sends (send_key). Use another key.")
 
 
 def _given(values: Mapping[str, Any], source: Callable[[Setting, Any], str]) -> Iterator[tuple[str, Any, str]]:

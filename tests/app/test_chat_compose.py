@@ -117,7 +117,7 @@ async def test_how_replies_are_made_is_said_and_changed() -> None:
     async with chat() as story:
         for text in ("/temp 0.5", "/seed 7", "/think on", "/system Be brief."):
             await command(story, text)
-        await story.until_told("Temperature: 0.5. Seed: 7.")
+        await story.until_told("From the next message on: seed 7.")
         await story.send("hello")
         request = story.engine.requests[-1]
         assert (request.sampling.temperature, request.sampling.seed, request.is_thinking) == (0.5, 7, True)

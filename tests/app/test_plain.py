@@ -270,3 +270,17 @@ def test_the_pocket_pair_on_a_dumb_terminal(tmp_path: Path) -> None:
     assert b"ctrl+t" in written
     assert b"tokens per second" in written
     assert b"\x1b" not in written
+
+
+def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
+    made = store.create_chat(params={"temp": 1.5, "draft": 0, "system": "Be brief.", "top_k": "many"})
+    store.append_user(made.id, None, "Hi")
+    engine = AnsweringEngine("One.", "Two.", "Three.")
+    options = ChatOptions(draft_length=4, chat_id=made.id, notices=("Something to know.",))
+    said = talk(store, engine, "Go on", "/draft 2", "Go on", "/new", "Hello", options=options)
+    assert "Something to know." in said
+    assert "This chat's top_k cannot be used: the default holds." in said
+    assert [each.sampling.temperature for each in engine.requests] == [1.5, 1.5, None]
+    assert [each.draft_length for each in engine.requests] == [0, 2, 4]
+    assert [each.messages[0].role for each in engine.requests] == ["system", "system", "user"]
+    assert store.chat(made.id).params == {"temp": 1.5, "draft": 2, "system": "Be brief."}

@@ -123,4 +123,4 @@ def test_every_choice_that_is_offered_is_taken() -> None:
 
 
 def test_the_help_has_them_all() -> None:
-    assert [name.split()[0][1:] for name, _ in slash_table()] == list(SLASH)
+    assert [name.split()[0][1:] for name, _ in slash_table({})] == list(SLASH)

@@ -110,7 +110,7 @@ def test_settings_become_what_a_chat_starts_with(home: Path) -> None:
     pair, _ = first_pair(effective, Drafting())
     options = options_of(effective.settings, pair)
     assert options.sampling == SamplingOptions(temperature=0.5, rule="coupled", seed=7)
-    assert (options.draft_length, options.max_tokens, options.is_thinking, options.system) == (3, 9, True, "")
+    assert (options.draft_length, options.max_tokens, options.is_thinking, options.system) == (3, 9, True, None)
     assert options.keys == {"draft": "f9"}
 
 

@@ -1,0 +1,113 @@
+"""Other keys: which can be had, and that they work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.chat_options import ChatOptions
+from app.keys import PALETTE_KEY, changed_keys, key_table, keymap_of, usual_keys
+from app.settings.table import SendKey
+from tests.app.pilot import Story, chat
+from tests.app.settings.support import holds, refusal
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("draft: x", "draft: 'x' is no key that can be used. Use a key such as ctrl+x"),
+        ("draft: shift+x", "is no key that can be used"),
+        ("draft: cmd+x", "is no key that can be used"),
+        ("draft: ctrl+ctrl+x", "is no key that can be used"),
+        ("draft: ctrl+", "is no key that can be used"),
+        ("draft: f99", "is no key that can be used"),
+        ("draft: ctrl+i", "ctrl+i is tab in a terminal."),
+        ("draft: ctrl+m", "ctrl+m is enter in a terminal."),
+        ("draft: []", "draft has no key."),
+        ("draft:", "draft has no key."),
+        ("draft: {a: b}", "draft has no key."),
+        ("draft: ctrl+r", "ctrl+r is retry's already. Give draft another key, or retry as well."),
+        ("draft: f9\n  retry: f9", "f9 is draft's already."),
+    ],
+)
+def test_keys_that_cannot_be_had(file: Path, line: str, words: str) -> None:
+    assert words in refusal(file, f"keys:\n  {line}\n")
+
+
+def test_the_keys_that_follow_from_send_key_are_taken(file: Path) -> None:
+    words = refusal(file, "send_key: alt+enter\nkeys: {draft: ctrl+s}\n")
+    assert "ctrl+s is given to draft and sends (send_key)." in words
+    assert holds(file, "keys: {draft: ctrl+s}\n").settings.keys == {"draft": "ctrl+s"}
+
+
+def test_keys_can_be_exchanged_and_written_in_any_way(file: Path) -> None:
+    found = holds(file, "keys:\n  draft: CTRL + R\n  retry: [ctrl+t, f7]\n").settings
+    assert found.keys == {"draft": "ctrl+r", "retry": "ctrl+t,f7"}
+
+
+def test_no_two_things_have_the_same_key() -> None:
+    keys = [key for keys in usual_keys().values() for key in keys]
+    assert len(keys) == len(set(keys))
+    assert PALETTE_KEY not in keys
+
+
+def test_the_help_and_the_palette_know_the_keys() -> None:
+    assert ("f9", dict(key_table({}))["ctrl+t"]) in key_table({"draft": "f9,f10"})
+    assert changed_keys({"draft": "f9,f10"}) == {"toggle_drafting": "f9"}
+
+
+@pytest.mark.parametrize("key", ["ctrl+x", "ctrl+r"])
+async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None:
+    async with chat(ChatOptions(draft_length=4, keys={"draft": key, "retry": "f10"})) as story:
+        await story.type("some text")
+        await story.pilot.press(key)
+        await story.until_seen("draft OFF")
+        await story.pilot.press("ctrl+t")
+        await story.pilot.pause()
+        assert story.shows("draft OFF"), "the usual key does nothing any more"
+        assert story.prompt.text == "some text"
+        await story.pilot.press("f1")
+        await story.until_seen(key)
+
+
+async def sends(story: Story, key: str) -> bool:
+    before = len(story.engine.requests)
+    await story.pilot.press(key)
+    await story.pilot.pause()
+    return len(story.engine.requests) > before
+
+
+@pytest.mark.parametrize("send_key", ["alt+enter", "ctrl+s"])
+async def test_enter_can_be_left_to_the_input_method(send_key: SendKey) -> None:
+    async with chat(ChatOptions(send_key=send_key)) as story:
+        await story.until_seen(f"{send_key} sends it", f"{send_key}: send")
+        await story.type("変換")
+        assert not await sends(story, "enter")
+        assert story.prompt.text == "変換\n"
+        await story.type("二")
+        assert await sends(story, send_key)
+        assert story.engine.requests[-1].messages[-1].text == "変換\n二"
+
+
+async def test_every_terminal_can_send() -> None:
+    async with chat(ChatOptions(send_key="ctrl+enter")) as story:
+        await story.type("Hello")
+        assert await sends(story, "ctrl+s")
+
+
+async def test_sending_and_new_lines_have_the_keys_of_the_keymap() -> None:
+    async with chat(ChatOptions(keys={"send": "f9", "newline": "f10"})) as story:
+        await story.type("one")
+        await story.pilot.press("f10")
+        assert story.prompt.text == "one\n"
+        assert await sends(story, "f9")
+
+
+def test_what_sends_and_what_breaks_lines_differ() -> None:
+    for send_key in ("ctrl+enter", "alt+enter", "ctrl+s"):
+        keymap = keymap_of(send_key, {})
+        assert not set(keymap["send"].split(",")) & set(keymap["newline"].split(","))
+        assert "enter" in keymap["newline"].split(",")
+    assert keymap_of("enter", {"draft": "f9"}) == {"draft": "f9"}
+    assert keymap_of("ctrl+s", {"send": "f9"})["send"] == "f9"
