@@ -70,7 +70,7 @@ class PrefixCache:
 
     def read(self, tokens: Sequence[int]) -> mx.array:
         """One pass over the tokens that follow; the hidden state (1, 1, hidden) of the last, not evaluated."""
-        return self._target.forward(mx.array([tokens], dtype=mx.int32), self.cache)[:, -1:]
+        return self._target.read(mx.array([tokens], dtype=mx.int32), self.cache)
 
     def _return_to(self, frontier: int) -> None:
         if frontier == 0:

@@ -55,7 +55,7 @@ def _measure(options: argparse.Namespace, python: Path) -> Iterator[Figure | str
     if options.only_openblas:
         modes = modes[1:]
     row_s = 60 * options.minutes / (len(modes) * len(options.pairs) * len(options.rows))
-    effort = Effort(repeats=5, row_s=row_s, replies=3, tokens=96)
+    effort = Effort(repeats=5, row_s=row_s, replies=2, tokens=72)
     if options.quick:
         effort = Effort(repeats=1, row_s=0, replies=1, tokens=24)
     for name in options.pairs:

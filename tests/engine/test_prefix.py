@@ -166,6 +166,10 @@ def test_a_draft_model_keeps_its_prefix_too() -> None:
             reads.append(ids.shape[1])
             return own.forward(ids, cache)  # type: ignore[arg-type]
 
+        def read(self, ids: mx.array, cache: object) -> mx.array:
+            reads.append(ids.shape[1])
+            return own.read(ids, cache)  # type: ignore[arg-type]
+
     chat = Chat("31b", ModelDrafter(Watched()))
     assert chat.target.facts.vocab_size == target.facts.vocab_size
     prompt = some_tokens(200)
@@ -192,3 +196,20 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     assert chat.prefix.snapshot_bytes <= sizes[0]
     row_bytes = 2 * 4 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
     assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + ROLLBACK_RESERVE_ROWS)
+
+
+@pytest.mark.parametrize("layout", tiny.LAYOUTS)
+def test_the_last_row_alone_is_what_it_is_among_all_rows(layout: str) -> None:
+    """Whatever is read at once, and wherever the sliding window stands."""
+    target = tiny.target(layout)
+    alone, among = target.new_cache(), target.new_cache()
+    tokens = some_tokens(3 * tiny.WINDOW + 11)
+    begin = 0
+    for rows in (1, 2, tiny.WINDOW - 1, tiny.WINDOW + 1, 1, 5, tiny.WINDOW + 2):
+        ids = mx.array([tokens[begin : begin + rows]])
+        begin += rows
+        read, expected = target.read(ids, alone), target.forward(ids, among)[:, -1:]
+        assert read.shape == expected.shape
+        np.testing.assert_allclose(np.array(read), np.array(expected), atol=1e-4)
+        for own, other in zip(alone.arrays(), among.arrays(), strict=True):
+            np.testing.assert_allclose(np.array(own), np.array(other), atol=1e-5)

@@ -47,6 +47,9 @@ class ScriptedTarget:
         self._position = cache.frontier + 1
         return self._own.forward(ids, cache)
 
+    def read(self, ids: mx.array, cache: TargetCache) -> mx.array:
+        return self._own.read(ids, cache)
+
     def logits(self, hidden: mx.array) -> mx.array:
         scores = self._own.logits(hidden)
         for row in range(len(scores)):

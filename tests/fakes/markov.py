@@ -71,6 +71,9 @@ class MarkovTarget:
         cache.layers[0].offset += tokens.shape[1]
         return tokens[..., None].astype(mx.float32)
 
+    def read(self, tokens: mx.array, cache: TargetCache) -> mx.array:
+        return self.forward(tokens, cache)[:, -1:]
+
     def logits(self, hidden: mx.array) -> mx.array:
         return self._table[hidden[0, :, 0].astype(mx.int32)]
 
