@@ -44,7 +44,7 @@ class Peer:
                 break
         tokens.close()
         facts = timeline.facts()
-        return facts | {"rounds": facts["tokens"], "drafted": 0, "accepted": 0}
+        return facts | {"rounds": facts["tokens"], "drafted": 0, "accepted": 0, "round_tokens": facts["tokens"]}
 
 
 if __name__ == "__main__":

@@ -153,10 +153,12 @@ class Peer:
         return draft_block
 
     def _rounds(self, request: Request, timeline: Timeline) -> Reply:
+        tokens = len(timeline.token_ids) - 1  # the first comes with the prompt
         if not request["length"]:
-            return {"rounds": len(timeline.token_ids) - 1, "drafted": 0, "accepted": 0}
-        accepted = self._drafter.accept_lens
-        return {"rounds": len(accepted), "drafted": sum(self._drafter.draft_lens), "accepted": sum(accepted)}
+            return {"rounds": tokens, "drafted": 0, "accepted": 0, "round_tokens": tokens}
+        accepted, drafted = sum(self._drafter.accept_lens), sum(self._drafter.draft_lens)
+        rounds = len(self._drafter.accept_lens)
+        return {"rounds": rounds, "drafted": drafted, "accepted": accepted, "round_tokens": tokens}
 
 
 if __name__ == "__main__":

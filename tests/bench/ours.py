@@ -130,6 +130,7 @@ class Ours:
             rounds, drafted, accepted = rounds + 1, drafted + done.drafted, accepted + done.accepted
             look(len(timeline.token_ids))
         facts = timeline.facts() | {"rounds": rounds, "drafted": drafted, "accepted": accepted}
+        facts["round_tokens"] = len(timeline.token_ids)
         facts |= {"passes": session.target_passes, "syncs": session.host_syncs, "cached_tokens": cached_tokens}
         facts |= {"peak_bytes": mx.get_peak_memory(), "kv_bytes": sum(c.nbytes for c in self._prefix.cache.layers)}
         mx.clear_cache()

@@ -126,12 +126,9 @@ def wrong(bench: PairBench, effort: Effort) -> Rows:
     tokens = 3 * effort.tokens
 
     def drafted() -> float:
-        total = {"tokens": 0, "decode_s": 0.0}
-        for prompt in prompts[:1]:
-            script = bench.script(bench.ours, prompt, tokens, acceptance=0.0)
-            reply = bench.reply(bench.ours, prompt, "auto", tokens, script=script)
-            total = {name: total[name] + reply[name] for name in total}
-        return total["tokens"] / total["decode_s"]
+        script = bench.script(bench.ours, prompts[0], tokens, acceptance=0.0)
+        reply = bench.reply(bench.ours, prompts[0], "auto", tokens, script=script)
+        return float(reply["tokens"] / reply[bench.clock.decoding])
 
     stop, bench.stop = bench.stop, []
     off = bench.rate(bench.ours, prompts[:1], 0, tokens)
@@ -154,7 +151,7 @@ def turns(bench: PairBench, effort: Effort) -> Rows:
 
         def converse(side: Side, answers: list[dict[str, Any]] = answers, left_out: int = left_out) -> float:
             answers.append(_converse(bench, side, left_out))
-            return float(answers[-1]["ttft_s"])
+            return float(answers[-1][bench.clock.first_token])
 
         few = dataclasses.replace(effort, repeats=min(effort.repeats, 3))
         measured = abba(lambda: converse(bench.ours), lambda: converse(bench.mlx_vlm), few)
@@ -226,7 +223,7 @@ def _best_length(bench: PairBench, side: Side, prompts: list[list[int]], effort:
 
 
 def _per_round(total: dict[str, Any]) -> float:
-    return 1 + total["accepted"] / total["rounds"]
+    return float(total["round_tokens"] / total["rounds"])
 
 
 def _rounds_of(totals: list[dict[str, Any]], lengths: tuple[int, int]) -> str:

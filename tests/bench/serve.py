@@ -31,7 +31,7 @@ class Timeline:
     """When the tokens of a reply came. Decoding is measured from the first of them on, prompt not counted."""
 
     def __init__(self) -> None:
-        self._begun_s = time.perf_counter()
+        self._begun_s, self._begun_cpu_s = time.perf_counter(), time.process_time()
         self._first_s = self._last_s = 0.0
         self._first_host_s = self._last_host_s = 0.0
         self._first_cpu_s = self._last_cpu_s = 0.0
@@ -61,4 +61,5 @@ class Timeline:
             "host_s": self._last_host_s - self._first_host_s,
             "cpu_s": self._last_cpu_s - self._first_cpu_s,
             "ttft_s": self._first_s - self._begun_s,
+            "ttft_cpu_s": self._first_cpu_s - self._begun_cpu_s,
         }
