@@ -82,6 +82,7 @@ def _chat(options: argparse.Namespace) -> int:
     finally:
         engine.close()
         store.close()
+        console.let_go()
 
 
 def _chat_plainly(

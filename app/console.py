@@ -75,6 +75,15 @@ class MovingLine:
             _write(sys.stderr, "\n")
 
 
+def let_go() -> None:
+    """At the end, with the terminal perhaps gone: what is still in the buffers must not become an error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _write(stream: TextIO, text: str) -> None:
     """All of `text`, whatever the locale can hold. Ends the command if nobody reads any more."""
     encoding = stream.encoding if stream.isatty() else "utf-8"

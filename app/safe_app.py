@@ -98,5 +98,8 @@ class SafeApp(App[None]):
         self._close_messages_no_wait()
 
     def panic(self, *renderables: RenderableType) -> None:
-        """The sentence of `_handle_exception` is all that is printed."""
+        """One sentence is all that is printed: that of `_handle_exception`, or this one."""
+        self._return_code = 1
+        if not self._exit_renderables:
+            self._exit_renderables.append(Text("Slipstream ended: the terminal could not be read."))
         self._close_messages_no_wait()

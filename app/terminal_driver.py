@@ -45,6 +45,43 @@ class Output:
             self._file.flush()
 
 
+PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
+
+
+class PasteGuard:
+    """Lets a paste be text only. Textual takes an escape in it for keys, and one of those may be enter.
+
+    Works on chunks that are cut anywhere.
+    """
+
+    def __init__(self) -> None:
+        self._is_inside = False
+        self._held = ""
+        """The beginning of what may be the mark that is waited for: given on before a paste, held back in it."""
+
+    def feed(self, text: str) -> str:
+        """What the parser may have of `text` and of what was held back."""
+        given: list[str] = []
+        while text:
+            mark = PASTE_ENDS if self._is_inside else PASTE_BEGINS
+            text, known = self._held + text, len(self._held)
+            before, found, after = text.partition(mark)
+            self._held = "" if found else _beginning_of(mark, text)
+            if self._is_inside:
+                whole = before if found else before.removesuffix(self._held)
+                given += [whole.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"), found]
+            else:
+                given.append((before + found)[known:])
+            self._is_inside ^= bool(found)
+            text = after
+        return "".join(given)
+
+
+def _beginning_of(mark: str, text: str) -> str:
+    """The longest end of `text` that `mark` may go on from."""
+    return next((mark[:size] for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), "")
+
+
 class TerminalDriver(LinuxDriver):
     """Bytes that are not UTF-8 become U+FFFD; INT, TERM, HUP and a terminal that is gone end the app in order."""
 
@@ -82,6 +119,7 @@ class TerminalDriver(LinuxDriver):
         """Read, decode and pass on what is typed, until the app or the terminal ends."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
+        guard = PasteGuard()
         with selectors.SelectSelector() as selector:
             selector.register(self.fileno, selectors.EVENT_READ)
             while not self.exit_event.is_set():
@@ -90,7 +128,7 @@ class TerminalDriver(LinuxDriver):
                     if not data:
                         self._app.call_later(self._app.exit, return_code=128 + signal.SIGHUP)
                         return
-                    if text := decode(data):
+                    if text := guard.feed(decode(data)):
                         for message in parser.feed(text):
                             self.process_message(message)
                 for message in parser.tick():

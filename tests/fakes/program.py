@@ -1,0 +1,49 @@
+"""The command `slipstream` as it is installed, with an engine that follows a script.
+
+`python program.py SCRIPT FAULTS WORDS...`; FAULTS, divided by commas, take a defence away, to show that a test
+sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; crash: fail at page up.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from app import barrier, chat_app, safe_app, sanitise, turn
+from app.cli import main
+from tests.fakes import scripted_engine
+
+
+def take_away(fault: str) -> None:
+    """Break the program in one way."""
+    match fault:
+        case "no-sanitiser":
+            for table in (sanitise._STAND_INS, sanitise._CELLS):
+                table.clear()
+        case "no-barrier":
+            barrier.Barrier.apply = lambda self, segments, background: segments  # type: ignore[method-assign]
+        case "no-driver":
+            from textual.drivers.linux_driver import LinuxDriver
+
+            safe_app.SafeApp.get_driver_class = lambda self: LinuxDriver  # type: ignore[method-assign]
+        case "eager":
+            turn.FLUSH_S = turn.FIRST_FLUSH_S = 0.0
+            turn.COST_FACTOR = 0
+        case "crash":
+            chat_app.ChatApp.on_prompt_page_requested = lambda self, event: {}["SECRET" + "-KEY"]  # type: ignore[attr-defined]
+
+
+def run() -> int:
+    """The exit code."""
+    script, faults, *words = sys.argv[1:]
+    wrapper = Path(script).with_name("engine.sh")
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P "{scripted_engine.__file__}" "{script}"\n')
+    wrapper.chmod(0o700)
+    sys.executable = str(wrapper)
+    for fault in filter(None, faults.split(",")):
+        take_away(fault)
+    return main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
