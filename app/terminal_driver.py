@@ -109,6 +109,8 @@ class TerminalDriver(LinuxDriver):
             self.suspend_application_mode()
         self._is_suspended = False
         super().resume_application_mode()
+        # The screen is empty now, and a window of the same size is no reason for Textual to draw.
+        self._app.call_later(self._app.refresh, layout=True)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._loop.is_closed():
