@@ -368,8 +368,10 @@ async def test_every_action_is_in_the_palette() -> None:
             "Quit",
         }
         await story.pilot.press("ctrl+p")
+        await story.until_seen("Search for commands")
+        await story.pilot.press(*"drafting on or")
         await story.until_seen("Drafting on or off")
-        await story.pilot.press(*"draft", "enter")
+        await story.pilot.press("enter")
         await story.until(lambda: "draft OFF" in story.strip)
 
 
