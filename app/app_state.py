@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from app.store.files import opening_alone
+from app.store.files import opening_alone, replace_file
 
 MAX_FILE_BYTES = 64 << 10
 LOCK_WAIT_S = 0.5
@@ -59,7 +59,8 @@ class AppState:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with opening_alone(self._path, LOCK_WAIT_S):
-                self._write({**self._load(), **changes})
+                values = {**self._load(), **changes}
+                replace_file(self._path, json.dumps(values, indent=1).encode() + b"\n")
         except OSError as error:
             self.notice = f"{self._path} cannot be written ({error.strerror}): this choice ends with the chat."
 
@@ -92,19 +93,3 @@ class AppState:
         with suppress(OSError):
             self._path.rename(aside)
             self.notice = f"{self._path} was damaged and is kept as {aside.name}: theme and model are as at first."
-
-    def _write(self, values: dict[str, Any]) -> None:
-        """All or nothing, and for nobody else to read."""
-        assert self._path is not None
-        unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
-        try:
-            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(values, file, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(handle)
-            os.replace(unfinished, self._path)
-        finally:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)

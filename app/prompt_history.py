@@ -10,10 +10,10 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from app.store.files import opening_alone, replace_file
 
 MOST_ENTRIES = 1000
 MOST_FILE_BYTES = 2 << 20
@@ -38,20 +38,16 @@ class PromptHistory:
             return
         self.entries = [*self.entries, entry][-MOST_ENTRIES:]
         if self._path and len(entry) <= MOST_ENTRY_CHARACTERS:
-            with suppress(OSError, Timeout), _locked(self._path):
+            with suppress(OSError), opening_alone(self._path, _LOCK_S):
                 _append(self._path, entry)
 
     def _shorten(self, path: Path) -> None:
         """Leave the newest half, whoever wrote it."""
-        with suppress(OSError, Timeout), _locked(path):
+        with suppress(OSError), opening_alone(path, _LOCK_S):
             kept = _read(path)[-MOST_ENTRIES // 2 :]
             while kept and sum(map(len, kept)) > MOST_FILE_BYTES // 4:
                 kept = kept[len(kept) // 2 + 1 :]
-            beside = path.with_name(f"{path.name}.{os.getpid()}")
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.writelines(json.dumps(entry) + "\n" for entry in kept)
-            os.replace(beside, path)
+            replace_file(path, b"".join(map(_line, kept)))
 
 
 def _append(path: Path, entry: str) -> None:
@@ -63,7 +59,7 @@ def _append(path: Path, entry: str) -> None:
         file.seek(max(0, end - 1))
         # A line that was cut off by a crash must not swallow this one.
         torn = b"\n" if end and file.read(1) != b"\n" else b""
-        file.write(torn + json.dumps(entry).encode("ascii") + b"\n")
+        file.write(torn + _line(entry))
 
 
 def _read(path: Path) -> list[str]:
@@ -102,8 +98,5 @@ def _size(path: Path) -> int:
         return 0
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One chat at a time. Raises OSError, Timeout."""
-    with FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_S, mode=0o600):
-        yield
+def _line(entry: str) -> bytes:
+    return json.dumps(entry).encode("ascii") + b"\n"

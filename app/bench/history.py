@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from app.bench.results import FORMAT, VERSION, Results
+from app.store.files import replace_file
 from mlx_engine.errors import SlipstreamError
 
 MOST_BYTES = 256 << 20
@@ -79,16 +80,9 @@ class Record:
 
     def write(self, results: Results) -> None:
         """Put the newest state in place of the one before. Raises SlipstreamError."""
-        unfinished = self.path.with_suffix(".part")
         try:
-            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(encode(results))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path)
+            replace_file(self.path, encode(results))
         except OSError as error:
-            with suppress(OSError):
-                unfinished.unlink()
             raise SlipstreamError(f"{self.path} cannot be written: {error.strerror}.") from None
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""The file of the store, as the file system sees it: private, regular, and one process at a time to open it."""
+"""The store's and the app's own files, as the file system sees them: private, whole, one process at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK_WAIT_S = 10.0
@@ -51,6 +51,21 @@ def opening_alone(path: Path, wait_s: float | None = None) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in place of a file, whole or not at all, for the person's eyes only. Raises OSError."""
+    unfinished = Path(f"{path}.{os.getpid()}.part")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
 
 
 def make_private_file(path: Path) -> None:

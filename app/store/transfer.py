@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ import msgspec
 from app.store import markdown
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
+from app.store.files import replace_file
 from app.store.records import NewChat, NewMessage, StoredMessage
 
 T = TypeVar("T")
@@ -142,14 +142,7 @@ def write_file(path: Path, text: str, may_replace: bool) -> None:
     """Write an export, whole or not at all, for the person's eyes only. Raises StoreError."""
     if not may_replace and os.path.lexists(path):
         raise StoreError(f"{path} exists already. Choose another name, or allow it to be replaced.")
-    unfinished = Path(f"{path}.part")
     try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        replace_file(path, text.encode())
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
