@@ -94,8 +94,6 @@ def _chat_plainly(
         console.say("This terminal can only print (TERM is dumb), so the chat goes line by line.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    for notice in options.notices:
-        console.say(notice)
     streams = (sys.stdin.buffer, sys.stdout)
     PlainChat(engine, pair.title, options, store, streams, is_prompting=sys.stdin.isatty()).run()
     return OK
@@ -134,8 +132,8 @@ def _bench(options: argparse.Namespace) -> int:
     asked = Settings(**{name: value for name, value in typed.items() if value is not None})
     return bench_command.run(
         options,
-        lambda options: choose_pair(holding.model, drafting_of(holding)),
-        lambda options, pair: options_of(asked, pair),
+        lambda: choose_pair(holding.model, drafting_of(holding)),
+        lambda pair: options_of(asked, pair),
     )
 
 

@@ -123,10 +123,10 @@ class PlainChat:
         was = signal.signal(signal.SIGINT, self._interrupted)
         self._engine.on_event = self._inbox.put
         try:
-            self._await_pair()
-            self._tell_of_store()
             for notice in self._options.notices:
                 self._say(notice)
+            self._await_pair()
+            self._tell_of_store()
             if self._options.chat_id is not None:
                 self._open(self._options.chat_id)
             self._converse()
