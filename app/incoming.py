@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.console import warn
 from mlx_engine import events
-from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
+from mlx_engine.client import raise_if_failed
 from mlx_engine.stats import PlainPace, ReplyStats
 
 
@@ -42,12 +42,8 @@ class Incoming:
                 return self._grow(event)
             case events.Notice(message=message):
                 warn(message)
-            case events.Failed(id=None, message=message):
-                raise SlipstreamError(message)
-            case events.Failed(message=message):
-                raise RequestError(message)
-            case events.Died(message=message):
-                raise EngineDiedError(message)
+            case _:
+                raise_if_failed(event)
         return ""
 
     def _grow(self, event: events.Round | events.Finished) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlx_engine import events, wire
-from mlx_engine.errors import EngineDiedError
+from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
 from mlx_engine.log_file import open_log
 
 CLOSE_TIMEOUT_S = 2.0
@@ -209,6 +209,18 @@ class EngineClient:
                 self._listener(event)
             else:
                 self._waiting.append(event)
+
+
+def raise_if_failed(event: events.Event) -> None:
+    """Raises what an event means for whoever waits for an answer: RequestError for a request that failed,
+    SlipstreamError for a load, EngineDiedError."""
+    match event:
+        case events.Failed(id=None, message=message):
+            raise SlipstreamError(message)
+        case events.Failed(message=message):
+            raise RequestError(message)
+        case events.Died(message=message):
+            raise EngineDiedError(message)
 
 
 def _hang_up(child: subprocess.Popen[bytes]) -> None:

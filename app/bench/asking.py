@@ -9,8 +9,7 @@ from typing import Protocol
 
 from app.bench.energy import EnergyMeter
 from mlx_engine import events
-from mlx_engine.client import EngineHandle
-from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
+from mlx_engine.client import EngineHandle, raise_if_failed
 from mlx_engine.stats import PlainPace, ReplyStats
 
 
@@ -116,13 +115,7 @@ class Asker:
 
     def _next_event(self) -> events.Event:
         event = self._inbox.get()
-        match event:
-            case events.Failed(id=None, message=message):
-                raise SlipstreamError(message)
-            case events.Failed(message=message):
-                raise RequestError(message)
-            case events.Died(message=message):
-                raise EngineDiedError(message)
-            case events.Notice(message=message):
-                self.notices.append(message)
+        raise_if_failed(event)
+        if isinstance(event, events.Notice):
+            self.notices.append(event.message)
         return event
