@@ -11,14 +11,11 @@ from typing import Any, get_args
 import msgspec
 
 from app import places
-from app.bench import comparison, history
-from app.bench.measuring import Job, load_of, measure
-from app.bench.outputs import STANDARD_OUTPUT, WRITERS, Outputs
 from app.bench.plan import MOST_PASSES, Plan, make_cases, to_name, to_setting
 from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_prompts, stored_prompts
 from app.bench.results import OFF, Context, Method, Mode
 from app.chat_options import ChatOptions
-from app.console import say, say_json
+from app.console import STANDARD_OUTPUT, say, say_json
 from app.pair_choice import PairChoice
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
@@ -39,8 +36,8 @@ FORMATS = {
     "svg": "a picture of speedup by draft length and kind",
 }
 
-ChoosePair = Callable[[argparse.Namespace], PairChoice]
-ChooseOptions = Callable[[argparse.Namespace, PairChoice], ChatOptions]
+ChoosePair = Callable[[], PairChoice]
+ChooseOptions = Callable[[PairChoice], ChatOptions]
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -83,12 +80,16 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, choose_options: Ch
     """Measure or compare; the exit code. Raises SlipstreamError, ModelsError."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
+    # Every start of the program comes by this module; what measures is loaded by those who measure.
+    from app.bench.measuring import Job, load_of, measure
+    from app.bench.outputs import Outputs
+
     outputs = Outputs(
-        {name: getattr(options, name) for name in WRITERS if getattr(options, name)}, may_replace=options.force
+        {name: getattr(options, name) for name in FORMATS if getattr(options, name)}, may_replace=options.force
     )
-    pair = choose_pair(options)
+    pair = choose_pair()
     prompts, origin = _prompts(options, pair)
-    chat_options = choose_options(options, pair)
+    chat_options = choose_options(pair)
     plan = _plan(options, prompts, chat_options)
     method = Method(
         settings=plan.settings,
@@ -105,6 +106,8 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, choose_options: Ch
 
 
 def _compare(paths: Sequence[Path], is_json: bool) -> int:
+    from app.bench import comparison, history
+
     first, second = paths
     found = comparison.compare(history.read_results(first), history.read_results(second))
     if is_json:

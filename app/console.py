@@ -13,6 +13,8 @@ from typing import IO, Any, TextIO
 
 from app.sanitise import sanitise, sanitise_json
 
+STANDARD_OUTPUT = "-"
+"""In place of the name of a file."""
 CLEAR_LINE = "\r\x1b[2K"
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from app.bench import history, picture, report, spreadsheet
 from app.bench.results import Results
-from app.console import say
+from app.console import STANDARD_OUTPUT, say
 from app.store.transfer import write_file
 from mlx_engine.errors import SlipstreamError
 
-STANDARD_OUTPUT = "-"
 WRITERS: Mapping[str, Callable[[Results], str]] = {
     "json": lambda results: history.encode(results).decode(),
     "csv": spreadsheet.as_csv,
