@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from app.settings.table import DRAFT_START, SEED, TEMPERATURE
 from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting
-
-MOST_SEED = (1 << 32) - 1
-MOST_TEMPERATURE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +48,11 @@ class Command:
 def _drafting(text: str) -> DraftSetting | Literal["on"]:
     if text in ("auto", "on"):
         return "auto" if text == "auto" else "on"
-    return 0 if text == "off" else _whole(text, 1, MAX_DRAFT_LENGTH)
+    return 0 if text == "off" else int(DRAFT_START.parse(text))
 
 
 def _drafted(text: str) -> DraftSetting:
-    return "auto" if text == "auto" else _whole(text, 1, MAX_DRAFT_LENGTH)
+    return "auto" if text == "auto" else int(DRAFT_START.parse(text))
 
 
 def _is_on(text: str) -> bool:
@@ -66,23 +64,11 @@ def _is_code(text: str) -> bool:
 
 
 def _temperature(text: str) -> float | None:
-    if text == "default":
-        return None
-    value = float(text)
-    if not 0 <= value <= MOST_TEMPERATURE:
-        raise ValueError
-    return value
+    return None if text == "default" else TEMPERATURE.parse(text)
 
 
 def _seed(text: str) -> int | None:
-    return None if text == "random" else _whole(text, 0, MOST_SEED)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    value = int(text)
-    if not least <= value <= most:
-        raise ValueError
-    return value
+    return None if text == "random" else int(SEED.parse(text))
 
 
 _MODEL = Argument("NAME", "switch_model", offers="models")
@@ -112,11 +98,11 @@ _SYSTEM = Argument("TEXT|off", "set_system", choices=("off",))
 _TEMPERATURE = Argument(
     "T|default",
     "set_temperature",
-    f"a number from 0 to {MOST_TEMPERATURE:.0f}, or default",
+    f"{TEMPERATURE.allowed}, or default",
     _temperature,
     ("0", "0.7", "1", "default"),
 )
-_SEED = Argument("N|random", "set_seed", f"a whole number from 0 to {MOST_SEED}, or random", _seed, ("random",))
+_SEED = Argument("N|random", "set_seed", f"{SEED.allowed}, or random", _seed, ("random",))
 _THEME = Argument("NAME", "set_theme", "one of the themes", offers="themes")
 
 COMMANDS = (

@@ -28,6 +28,7 @@ DRAFT = Choice(
     f"auto, off or 1 to {MAX_DRAFT_LENGTH}",
     f"auto|off|1..{MAX_DRAFT_LENGTH}",
 )
+TEMPERATURE = Number(0, 100, placeholder="T")
 DRAFT_START = Number(1, MAX_DRAFT_LENGTH, is_whole=True)
 FROM_ZERO = "from 0"
 TOP_K = Number(0, 1 << 30, is_whole=True, placeholder="K", range=FROM_ZERO)
@@ -95,7 +96,7 @@ class Settings:
     temp: Annotated[
         float | None,
         About(
-            Number(0, 100, placeholder="T"),
+            TEMPERATURE,
             "temperature; 0 is greedy",
             unset="as the model says",
             is_per_chat=True,
