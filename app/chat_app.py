@@ -553,10 +553,8 @@ class ChatApp(SafeApp):
         """This chat; None, and said: nobody has written in it. What the store cannot do inside is told."""
         if self._conversation.chat is None:
             self.notify("This chat is empty: it is kept from its first message on.")
-        try:
+        with self._storing():
             yield self._conversation.chat
-        except StoreError as error:
-            self.notify(str(error), severity="error")
 
     async def _show_conversation(self) -> None:
         """Bring the transcript to what the conversation is now."""
