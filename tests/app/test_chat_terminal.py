@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from time import monotonic
 
 import pytest
+
+from tests.app.terminal import ROOT, Terminal
 
 CHILD = """
 import sys
@@ -38,7 +36,6 @@ engine.start()
 chat.run()
 sys.exit(chat.return_code)
 """
-ROOT = Path(__file__).parents[2]
 LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
 LEAVES_MOUSE = b"\x1b[?1000l"
 
@@ -50,35 +47,16 @@ def run(
     script = log.parent / "chat_child.py"
     script.parent.mkdir(exist_ok=True)
     script.write_text(CHILD)
-    parent, child = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(log), what],
-        stdin=child,
-        stdout=child,
-        stderr=child,
-        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment},
-        start_new_session=True,
-    )
-    os.close(child)
-    written = b""
-    give_up_s = monotonic() + 20
-    while monotonic() < give_up_s:
-        ready, _, _ = select.select([parent], [], [], 0.1)
-        if ready:
-            try:
-                chunk = os.read(parent, 65536)
-            except OSError:
-                break
-            if not chunk:
-                break
-            written += chunk
-            if send and b"gemma-4-e2b" in written and b"ready" in written:
-                process.send_signal(send)
-                send = None
-        elif process.poll() is not None:
-            break
-    os.close(parent)
-    return process.wait(5), written
+    own = {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
+    terminal = Terminal([sys.executable, str(script), str(log), what], (80, 24), {**os.environ, **own})
+    try:
+        if send:
+            terminal.until("gemma-4-e2b")
+            terminal.until("ready")
+            terminal.send(send)
+        return terminal.wait(), bytes(terminal.written)
+    finally:
+        terminal.close()
 
 
 def test_a_crash_says_one_sentence_and_prints_no_variables(tmp_path: Path) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO, StringIO
 from pathlib import Path
-from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -23,9 +19,9 @@ from app.plain import HELP, PlainChat, Sentences
 from app.store.chat_store import ChatStore
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import Failed, Generate
+from tests.app.terminal import ROOT, Terminal
 from tests.fakes.engine import FakeEngine
 
-ROOT = Path(__file__).parents[2]
 Answer = Callable[[FakeEngine], None]
 
 
@@ -235,37 +231,25 @@ def test_a_sentence_is_said_when_it_is_complete() -> None:
 
 @pytest.mark.slow
 def test_the_pocket_pair_on_a_dumb_terminal(tmp_path: Path) -> None:
-    parent, child = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli"],
-        cwd=ROOT,
-        stdin=child,
-        stdout=child,
-        stderr=child,
-        env={**os.environ, "TERM": "dumb", "SLIPSTREAM_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-    os.close(child)
-    written = b""
+    own = {"TERM": "dumb", "SLIPSTREAM_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    terminal = Terminal([sys.executable, "-m", "app.cli"], (80, 24), {**os.environ, **own})
 
     def until(words: bytes, times: int = 1) -> None:
-        nonlocal written
-        give_up_s = monotonic() + 60
-        while written.count(words) < times:
-            assert monotonic() < give_up_s, written.decode()
-            if select.select([parent], [], [], 0.1)[0]:
-                written += os.read(parent, 65536)
+        terminal.until(lambda: terminal.written.count(words) >= times)
 
-    until(b"You: ")
-    os.write(parent, b"How do I turn drafting off?\n")
-    until(b"You: ", 2)
-    os.write(parent, b"\xff\n")
-    until(b"not UTF-8")
-    until(b"You: ", 3)
-    os.write(parent, b"\x04")
-    until(b"Goodbye.")
-    os.close(parent)
-    assert process.wait(20) == 0
+    try:
+        until(b"You: ")
+        terminal.type("How do I turn drafting off?\n")
+        until(b"You: ", 2)
+        terminal.type(b"\xff\n")
+        until(b"not UTF-8")
+        until(b"You: ", 3)
+        terminal.type("\x04")
+        until(b"Goodbye.")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
+    written = bytes(terminal.written)
     assert b"TERM is dumb" in written
     assert b"ctrl+t" in written
     assert b"tokens per second" in written

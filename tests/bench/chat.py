@@ -9,88 +9,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import pty
 import re
-import select
 import sqlite3
-import struct
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from fcntl import ioctl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from termios import TIOCSWINSZ
-from time import perf_counter, process_time, sleep
+from time import perf_counter, process_time
 
+import msgspec
+
+from app.bench.asking import Asker, Stop
+from app.bench.energy import RaplMeter
 from app.chats_screen import ChatsScreen
+from app.pair_choice import Drafting, choose_pair
 from app.store.chat_store import ChatStore
 from app.store.records import NewChat, NewMessage
+from mlx_engine.client import EngineClient
+from mlx_engine.events import Message, SamplingOptions
 from tests.app.pilot import chat
+from tests.app.terminal import ROOT, Terminal
 
-ROOT = Path(__file__).parents[2]
 QUESTION = "What is speculative decoding?"
-PATIENCE_S = 60.0
 PROSE = "The drafter proposes a few tokens, and the target checks them all in **one** pass. `K` may vary.\n\n"
 FENCE = "```python\n" + "for token in draft:\n    accept(token)\n" * 6 + "```\n\n"
-
-
-class Terminal:
-    """The real program under a terminal of its own."""
-
-    def __init__(self, home: Path, size: tuple[int, int] = (120, 36), options: tuple[str, ...] = ()) -> None:
-        parent, child = pty.openpty()
-        ioctl(child, TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
-        self.started_s = perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "chat", *options],
-            stdin=child,
-            stdout=child,
-            stderr=child,
-            env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "SLIPSTREAM_HOME": str(home)},
-            start_new_session=True,
-        )
-        os.close(child)
-        self._parent = parent
-        self.written = b""
-
-    def read(self, wait_s: float = 0.02) -> None:
-        """Take in what has been written."""
-        while select.select([self._parent], [], [], wait_s)[0]:
-            try:
-                self.written += os.read(self._parent, 1 << 16)
-            except OSError:
-                return
-            wait_s = 0
-
-    def wait_for(self, is_true: Callable[[], bool]) -> float:
-        """Read until it is true; how long that took."""
-        begun_s = perf_counter()
-        while not is_true():
-            if perf_counter() - begun_s > PATIENCE_S:
-                raise TimeoutError(self.written[-2000:])
-            self.read()
-        return perf_counter() - begun_s
-
-    def shows(self, text: str) -> bool:
-        """Whether it has been written."""
-        return text.encode() in self.written
-
-    def type(self, text: str) -> None:
-        """As if typed."""
-        os.write(self._parent, text.encode())
-
-    def close(self) -> None:
-        """Quit as a person does."""
-        self.type("\x11")
-        with suppress(TimeoutError):
-            self.wait_for(lambda: self._process.poll() is not None)
-        self._process.kill()
-        self._process.wait()
-        os.close(self._parent)
 
 
 def replies(home: Path) -> list[tuple[int, float]]:
@@ -102,12 +47,15 @@ def replies(home: Path) -> list[tuple[int, float]]:
 
 @contextmanager
 def program(*options: str) -> Iterator[tuple[Terminal, Path]]:
-    """The chat with a model that is loaded."""
+    """The chat on a terminal of its own, from its first moment on."""
     with TemporaryDirectory() as folder:
-        terminal = Terminal(Path(folder), options=options)
+        command = [sys.executable, "-m", "app.cli", "chat", *options]
+        own = {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "SLIPSTREAM_HOME": folder}
+        terminal = Terminal(command, (120, 36), {**os.environ, **own})
         try:
-            terminal.wait_for(lambda: b"ready" in terminal.written)
             yield terminal, Path(folder)
+            terminal.type("\x11")
+            terminal.wait()
         finally:
             terminal.close()
 
@@ -118,11 +66,10 @@ SETTINGS = ("--temp", "0", "--draft", "4")
 def pace_in_front(asked: int) -> float:
     """Tokens per second that the engine decodes while the chat shows them."""
     with program(*SETTINGS) as (terminal, home):
+        terminal.until("ready")
         for number in range(1, asked + 1):
-            terminal.type(QUESTION)
-            sleep(0.2)
-            terminal.type("\r")
-            terminal.wait_for(partial(has_kept, home, number))
+            ask(terminal)
+            terminal.until(partial(has_kept, home, number))
             terminal.type("\x0e")
         kept = replies(home)
     return sum(tokens for tokens, _ in kept[1:]) / sum(seconds for _, seconds in kept[1:])
@@ -130,36 +77,18 @@ def pace_in_front(asked: int) -> float:
 
 def pace_alone(asked: int) -> float:
     """The same with nobody looking: the engine's client, and no screen."""
-    code = f"""
-import json, queue, sys
-from app.pair_choice import Drafting, choose_pair
-from app import places
-from mlx_engine.client import EngineClient
-from mlx_engine.events import *
-from mlx_engine.stats import PlainPace, ReplyStats
-events = queue.Queue()
-engine = EngineClient(choose_pair(None, Drafting("auto", None, None)).load, places.engine_log())
-engine.on_event = events.put
-engine.start()
-while not isinstance(events.get(), Ready):
-    pass
-tokens = seconds = 0
-for number in range({asked}):
-    engine.generate(Generate(number, (Message("user", {QUESTION!r}),), SamplingOptions(temperature=0.0), 4))
-    stats = ReplyStats(PlainPace())
-    while not isinstance(event := events.get(), Finished):
-        if isinstance(event, Round):
-            stats.add(event)
-    if number:
-        tokens += stats.generated_tokens
-        seconds += stats.decode_s
-engine.close()
-print(tokens / seconds)
-"""
     with TemporaryDirectory() as folder:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLIPSTREAM_HOME": folder}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
-    return float(done.stdout)
+        load = choose_pair("pocket", Drafting("auto", None, None)).load
+        load = msgspec.structs.replace(load, estimates_folder=folder)
+        engine = EngineClient(load, Path(folder) / "engine.log")
+        try:
+            asker = Asker(engine, Stop(), RaplMeter())
+            asker.load()
+            greedy = SamplingOptions(temperature=0.0)
+            kept = [asker.ask((Message("user", QUESTION),), greedy, 4, 1 << 20).stats for _ in range(asked)][1:]
+        finally:
+            engine.close()
+    return sum(each.generated_tokens for each in kept) / sum(each.decode_s for each in kept)
 
 
 def engine_share(repeats: int) -> tuple[float, float]:
@@ -176,32 +105,38 @@ def has_kept(home: Path, number: int) -> bool:
     return len(replies(home)) == number
 
 
+def ask(terminal: Terminal) -> None:
+    """Type the question and send it."""
+    terminal.written.clear()
+    terminal.type(QUESTION)
+    terminal.until(QUESTION[-10:])
+    terminal.type("\r")
+
+
 def first_paint() -> float:
     """Seconds from the start of the process to the first screen."""
-    with TemporaryDirectory() as folder:
-        terminal = Terminal(Path(folder))
-        terminal.wait_for(lambda: b"enter sends it" in terminal.written)
-        painted_s = perf_counter() - terminal.started_s
-        terminal.close()
-        return painted_s
+    begun_s = perf_counter()
+    with program() as (terminal, _):
+        terminal.until("enter sends it")
+        return perf_counter() - begun_s
 
 
 def echo() -> list[float]:
     """Seconds from a key to its letter on the screen, while a reply streams in."""
     took = []
     with program("--temp", "1", "--max-tokens", "4000") as (terminal, _):
+        terminal.until("ready")
         for letter in "абвгдежзиклмнопрстуфхцчшщъыьэюя":
+            terminal.written.clear()
             terminal.type("\x0e")
-            terminal.written = b""
-            terminal.type(QUESTION)
-            while not (terminal.shows("waiting") or terminal.shows("generating")):
-                terminal.type("\r")
-                terminal.read(0.3)
-            terminal.read(0)
-            terminal.written = b""
+            terminal.until("enter sends it")
+            ask(terminal)
+            terminal.until(lambda: any(state in terminal.drawn for state in (b"waiting", b"generating")))
+            terminal.written.clear()
+            begun_s = perf_counter()
             terminal.type(letter)
-            took.append(terminal.wait_for(partial(terminal.shows, letter)))
-            sleep(0.05)
+            terminal.until(letter)
+            took.append(perf_counter() - begun_s)
     return took
 
 
