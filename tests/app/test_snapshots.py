@@ -96,11 +96,10 @@ def test_a_reply(take: Any, size: tuple[int, int]) -> None:
     assert take(a_turn, size)
 
 
-@pytest.mark.parametrize("key", ["f1"], ids=["help"])
-def test_another_screen(take: Any, key: str) -> None:
+def test_the_help(take: Any) -> None:
     async def open_it(story: Story) -> None:
         await a_turn(story)
-        await story.pilot.press(key)
+        await story.pilot.press("f1")
         await story.until(lambda: len(story.app.screen_stack) == 2)
         await settle(story)
 
