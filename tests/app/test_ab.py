@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ab import DIFFERENCE, Comparison, questions
@@ -46,7 +46,6 @@ def test_both_sides_are_asked_the_same() -> None:
     assert on.is_thinking
 
 
-@settings(deadline=None)
 @given(st.text("ab", max_size=8), st.text("ab", max_size=8))
 def test_the_first_difference(off: str, on: str) -> None:
     at = compared(off, on).difference

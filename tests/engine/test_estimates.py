@@ -112,7 +112,7 @@ SPLICES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200) | SPLICES)
 @example(body=GOOD)
 def test_any_bytes_give_figures_that_can_be_used_or_a_notice(tmp_path: Path, body: bytes) -> None:

@@ -54,7 +54,7 @@ def read(cache: LayerCache, history: History, count: int, draw: np.random.Genera
 STEP = st.tuples(st.integers(1, 17), st.integers(0, 17))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.booleans(), st.lists(STEP, min_size=1, max_size=12), st.integers(0, 2**32 - 1))
 def test_reads_and_rollbacks_in_any_order(is_sliding: bool, steps: list[tuple[int, int]], seed: int) -> None:
     cache: LayerCache = SlidingCache(WINDOW) if is_sliding else FullCache()

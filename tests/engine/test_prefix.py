@@ -138,7 +138,7 @@ def test_another_conversation_begins_anew(chat: Chat) -> None:
 STEP = st.tuples(st.sampled_from(["go on", "edit", "again", "strip"]), st.integers(1, 70), st.integers(1, 60))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(sorted(tiny.LAYOUTS)), st.booleans(), st.lists(STEP, min_size=2, max_size=6))
 def test_any_course_of_a_conversation(layout: str, has_drafter: bool, steps: list[tuple[str, int, int]]) -> None:
     drafter = AssistantDrafter(tiny.assistant(layout), tiny.target(layout)) if has_drafter else None

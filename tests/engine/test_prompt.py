@@ -83,7 +83,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PIECES.map("".join))
 def test_no_text_becomes_a_control_token(text: str) -> None:
     text = text.strip()
@@ -94,7 +94,7 @@ def test_no_text_becomes_a_control_token(text: str) -> None:
     assert decode(ids) == f"user\n{text}\nmodel\n"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60), st.integers(1, 7))
 def test_streamed_text_is_the_decoded_text(text: str, step: int) -> None:
     ids = CHAT.encode(text)
@@ -214,7 +214,7 @@ def test_what_only_opens_the_models_turn_is_behind_the_mark(folder: Path) -> Non
     assert longer.ids[: prompt.marks[-1]] == prompt.ids[: prompt.marks[-1]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=20).filter(str.strip), min_size=1, max_size=5), st.booleans(), st.booleans())
 def test_the_next_prompt_begins_with_this_one_up_to_a_mark(
     texts: list[str], has_system: bool, is_thinking: bool

@@ -71,7 +71,7 @@ def test_a_character_cut_by_a_mark_shows_that_something_was_there() -> None:
     assert thoughts.rstrip("�") == "x" != thoughts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.sampled_from([OPEN, CLOSE]) | st.text(max_size=6).map(ids), max_size=12), st.integers(1, 5))
 def test_how_the_tokens_come_makes_no_difference(parts: list[int | list[int]], step: int) -> None:
     runs = [[part] if isinstance(part, int) else part for part in parts]

@@ -67,7 +67,7 @@ def results() -> Results:
 BASE = Bench(plan(1, passes=1)).results()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(REPLIES, max_size=10), st.lists(FIRSTS, max_size=3), STATES, st.lists(st.text(), max_size=3))
 def test_what_is_written_is_read_the_same(
     replies: list[Reply], firsts: list[FirstToken], state: MachineState, notes: list[str]

@@ -79,7 +79,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_prompts(tmp_path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=60))
 def test_any_text_gives_prompts_or_a_sentence(text: str) -> None:
     if text.lstrip().startswith("["):

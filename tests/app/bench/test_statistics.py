@@ -57,7 +57,7 @@ def test_it_holds_the_median_as_often_as_it_says() -> None:
     assert held / 2000 == pytest.approx(found.coverage, abs=0.015)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=60))
 def test_the_median_lies_in_its_interval_and_order_does_not_matter(values: list[float]) -> None:
     found = estimate(values)

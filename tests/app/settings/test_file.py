@@ -194,7 +194,7 @@ SNIPPETS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(st.binary(max_size=300), st.lists(SNIPPETS, max_size=30).map(b"".join)))
 def test_any_bytes_are_settings_or_a_sentence(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

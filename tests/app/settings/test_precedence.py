@@ -39,7 +39,7 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_last_layer_that_names_a_setting_is_the_one_that_holds(data: st.DataObject) -> None:
     expected = {setting.name: setting.default for setting in TYPED}

@@ -70,7 +70,7 @@ def test_broken_content_is_put_aside_and_told(path: Path, data: bytes) -> None:
     assert AppState.read(path).values.theme == "nord"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_values_or_are_put_aside(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -121,7 +121,7 @@ def both() -> Iterator[ChatStore]:
 
 
 @given(texts=st.lists(WORDS, min_size=1, max_size=5), words=WORDS)
-@settings(max_examples=cases(200, 5000), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=cases(200, 5000), suppress_health_check=list(HealthCheck))
 def test_the_index_changes_nothing_but_the_time(both: ChatStore, texts: list[str], words: str) -> None:
     chat = both.create_chat("chat")
     for text in [*texts, words, f"x{words}x"]:

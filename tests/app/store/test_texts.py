@@ -39,9 +39,7 @@ def other(store: ChatStore) -> Iterator[ChatStore]:
     other.close()
 
 
-few = settings(
-    max_examples=cases(150, 4000), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+few = settings(max_examples=cases(150, 4000), suppress_health_check=list(HealthCheck))
 
 
 @given(text=ANY, thinking=ANY, pieces=st.lists(ANY, max_size=4))
