@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from app.bench.results import FORMAT, VERSION, Results
+from app.sanitise import sanitise_json
 from app.store.files import replace_file
 from mlx_engine.errors import SlipstreamError
 
@@ -23,7 +24,7 @@ class _Head(msgspec.Struct):
 
 def encode(results: Results) -> bytes:
     """As JSON, for programs and for `--compare`."""
-    return msgspec.json.encode(results) + b"\n"
+    return sanitise_json(msgspec.json.encode(results).decode()).encode() + b"\n"
 
 
 def decode(data: bytes, where: str) -> Results:

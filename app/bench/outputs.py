@@ -9,15 +9,17 @@ from pathlib import Path
 from app.bench import history, picture, report, spreadsheet
 from app.bench.results import Results
 from app.console import STANDARD_OUTPUT, say
+from app.sanitise import sanitise
 from app.store.transfer import write_file
 from mlx_engine.errors import SlipstreamError
 
 WRITERS: Mapping[str, Callable[[Results], str]] = {
     "json": lambda results: history.encode(results).decode(),
-    "csv": spreadsheet.as_csv,
-    "markdown": report.as_markdown,
-    "svg": picture.as_svg,
+    "csv": lambda results: sanitise(spreadsheet.as_csv(results)),
+    "markdown": lambda results: sanitise(report.as_markdown(results)),
+    "svg": lambda results: sanitise(picture.as_svg(results)),
 }
+"""None of them lets a name of a model or a file steer the terminal of whoever prints the result."""
 
 
 class Outputs:

@@ -1,6 +1,8 @@
 """Chats as Markdown. People read the text; comments that no viewer shows say what it takes to read it back.
 
-A line of a message that looks like such a comment gets a backslash in front, which reading takes off again.
+A line of a message that looks like such a comment gets a backslash in front, which reading takes off again. What
+could steer a terminal is written as `sanitise` shows it; the comment then holds the text as it was, which counts
+unless somebody has changed what is shown.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from app.sanitise import sanitise, sanitise_json, sanitise_line
 from app.store.errors import ImportRefusedError
 from app.store.records import FinalState, NewChat, NewMessage, Role, TurnStats
 
@@ -34,13 +37,16 @@ class _ChatFacts(msgspec.Struct, forbid_unknown_fields=True):
     updated_s: float
 
 
-class _MessageFacts(msgspec.Struct, forbid_unknown_fields=True):
+class _MessageFacts(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     parent: int | None
     role: Role
     state: FinalState
     created_s: float
     is_shown: bool
     stats: TurnStats | None
+    stored_text: str | None = None
+    """As it is in the store, where that is not what is shown."""
+    stored_thinking: str | None = None
 
 
 class _Section(NamedTuple):
@@ -56,7 +62,7 @@ class _Section(NamedTuple):
 def write_chat(chat: NewChat) -> str:
     """One chat; several after each other make a file."""
     facts = _ChatFacts(VERSION, chat.title, chat.model, chat.drafter, chat.params, chat.created_s, chat.updated_s)
-    title = " ".join(chat.title.split()) or "Chat"
+    title = sanitise_line(chat.title) or "Chat"
     return f"{_mark('chat', facts)}\n\n# {title}\n\n" + "".join(map(_write_message, chat.messages))
 
 
@@ -71,19 +77,27 @@ def read_chats(text: str, name: str) -> Sequence[NewChat]:
 
 
 def _write_message(message: NewMessage) -> str:
+    text, thinking = sanitise(message.text), sanitise(message.thinking)
     facts = _MessageFacts(
-        message.parent, message.role, message.state, message.created_s, message.is_shown, message.stats
+        parent=message.parent,
+        role=message.role,
+        state=message.state,
+        created_s=message.created_s,
+        is_shown=message.is_shown,
+        stats=message.stats,
+        stored_text=message.text if message.text != text else None,
+        stored_thinking=message.thinking if message.thinking != thinking else None,
     )
     head = f"{_mark('message', facts)}\n\n## {_SPEAKERS[message.role]}\n\n"
-    if not message.thinking:
-        return f"{head}{_escaped(message.text)}\n\n"
-    thoughts = f"{_OPENING}thoughts -->\n\n{_escaped(message.thinking)}\n\n"
-    return f"{head}{thoughts}{_OPENING}answer -->\n\n{_escaped(message.text)}\n\n"
+    if not thinking:
+        return f"{head}{_escaped(text)}\n\n"
+    thoughts = f"{_OPENING}thoughts -->\n\n{_escaped(thinking)}\n\n"
+    return f"{head}{thoughts}{_OPENING}answer -->\n\n{_escaped(text)}\n\n"
 
 
 def _mark(kind: str, facts: msgspec.Struct) -> str:
     # A ">" could end the comment.
-    json = msgspec.json.encode(facts).decode().replace(">", "\\u003e")
+    json = sanitise_json(msgspec.json.encode(facts).decode()).replace(">", "\\u003e")
     return f"{_OPENING}{kind} {json} -->"
 
 
@@ -144,8 +158,20 @@ def _read_message(head: _Section, parts: Sequence[_Section], name: str) -> NewMe
     texts = [_text(part, part.lines, name) for part in parts]
     thinking, text = texts if texts else ("", _text(head, head.lines[2:], name))
     return NewMessage(
-        facts.parent, facts.role, text, thinking, facts.state, facts.created_s, facts.is_shown, facts.stats
+        parent=facts.parent,
+        role=facts.role,
+        text=_stored(facts.stored_text, text),
+        thinking=_stored(facts.stored_thinking, thinking),
+        state=facts.state,
+        created_s=facts.created_s,
+        is_shown=facts.is_shown,
+        stats=facts.stats,
     )
+
+
+def _stored(stored: str | None, shown: str) -> str:
+    """What a message says; `stored` only if that is what is shown."""
+    return stored if stored is not None and sanitise(stored) == shown else shown
 
 
 def _text(section: _Section, lines: Sequence[str], name: str) -> str:

@@ -1,5 +1,7 @@
 """Chats as files: what is exported comes back the same, branches and figures included; anything else is refused.
 
+No export holds a character that could steer the terminal of a person who prints it.
+
 In a file a message has no id: `parent` is the position of an earlier message of the same chat, from 0.
 """
 
@@ -12,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from app.sanitise import sanitise_json
 from app.store import markdown
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
@@ -39,7 +42,8 @@ class _ChatFile(msgspec.Struct, forbid_unknown_fields=True):
 def export_json(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:
     """Chats as JSON; with `is_whole` False only the branches that are shown. Raises StoreError."""
     chats = tuple(exported(store, chat_id, is_whole) for chat_id in chat_ids)
-    return msgspec.json.format(msgspec.json.encode(_ChatFile(FORMAT, VERSION, chats)), indent=1).decode() + "\n"
+    json = msgspec.json.format(msgspec.json.encode(_ChatFile(FORMAT, VERSION, chats)), indent=1).decode()
+    return sanitise_json(json) + "\n"
 
 
 def export_markdown(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:

@@ -20,11 +20,12 @@ from app.bench import comparison, measuring, outputs, picture, report, spreadshe
 from app.bench.advice import advise
 from app.bench.history import encode, read_results
 from app.bench.measuring import Job, load_of, measure
-from app.bench.outputs import Outputs
+from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
 from app.bench.rows import make_rows
 from app.bench.runner import Progress
 from app.pair_choice import Drafting, choose_pair
+from app.sanitise import UNSAFE_CODES
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP
 from tests.app.bench.support import Bench, plan
@@ -212,6 +213,20 @@ def test_the_csv_has_every_row_and_the_picture_is_svg(results: Results) -> None:
     assert root.tag.endswith("svg")
     assert not [*root.iter("{http://www.w3.org/2000/svg}script")]
     assert ET.fromstring(picture.as_svg(msgspec.structs.replace(results, replies=(), rows=()))) is not None
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_no_name_in_a_result_steers_the_terminal_that_prints_it(results: Results, format: str) -> None:
+    evil = "e2b\x1b]52;c;eA==\x07\x9b2J\u202e"
+    hostile = msgspec.structs.replace(
+        results,
+        pair=msgspec.structs.replace(results.pair, title=evil),
+        rows=tuple(msgspec.structs.replace(row, kind=f"{row.kind}{evil}") for row in results.rows),
+        notes=(evil,),
+    )
+    text = WRITERS[format](hostile)
+    assert "]52;c;eA==" in text
+    assert ascii(set(text) & set(map(chr, UNSAFE_CODES))) == "set()"
 
 
 def test_the_markdown_has_a_table_with_a_cell_for_every_column(results: Results) -> None:

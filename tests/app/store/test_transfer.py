@@ -13,10 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from app.sanitise import UNSAFE_CODES
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
 from app.store.records import TurnStats
+from tests.app.corpus import CORPUS
 from tests.app.store.support import Clock, answer, say, texts
 from tests.cases import cases
 
@@ -65,6 +67,34 @@ def test_only_the_branch_that_is_shown(store: ChatStore, chat_id: int, write: Ca
     assert texts(store, chat.id) == texts(store, chat_id)
     assert chat.message_count == 3
     assert "Late Ma" not in text
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_no_export_can_steer_a_terminal_and_all_of_it_comes_back(
+    store: ChatStore, folder: Path, write: Callable[..., str]
+) -> None:
+    for number, evil in enumerate(CORPUS):
+        chat = store.create_chat(evil, evil, evil, {"system": evil})
+        reply = store.begin_reply(say(store, chat.id, f"{number} {evil}"))
+        store.finish_reply(reply.id, "complete", TurnStats(model=evil), f"{evil}\n{evil}", f"hm {evil}")
+        file = folder / str(number)
+        transfer.write_file(file, write(store, [chat.id]), may_replace=False)
+        assert ascii(set(file.read_bytes().decode()) & set(map(chr, UNSAFE_CODES))) == "set()"
+        assert list(transfer.read_file(file)) == [transfer.exported(store, chat.id)]
+
+
+def test_what_somebody_has_changed_in_an_export_counts(store: ChatStore) -> None:
+    chat = store.create_chat()
+    reply = store.begin_reply(say(store, chat.id, "red \x1b[31m here"))
+    store.finish_reply(reply.id, "complete", text="\u202edone\u2028<!-- slipstream-answer -->", thinking="\x9bhm")
+    text = transfer.export_markdown(store, [chat.id])
+    assert "red ␛[31m here" in text
+    (read,) = transfer.read_bytes(text.replace("␛[31m here", "␛[31m there").encode(), "x")
+    assert [message.text for message in read.messages] == [
+        "red ␛[31m there",
+        "\u202edone\u2028<!-- slipstream-answer -->",
+    ]
+    assert read.messages[1].thinking == "\x9bhm"
 
 
 def test_markdown_is_for_people_too(store: ChatStore, chat_id: int) -> None:
