@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app import bench_command, cli
+from app import cli
 from app.bench import comparison, measuring, outputs, picture, report, spreadsheet, table
 from app.bench.advice import advise
 from app.bench.history import encode, read_results
@@ -141,7 +141,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_bad_files_are_refused_before_anything_is_loaded(
     tmp_path: Path, results: Results, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_command, "measure", lambda *job: pytest.fail("it was measured"))
+    monkeypatch.setattr(measuring, "measure", lambda *job: pytest.fail("it was measured"))
     (tmp_path / "empty").touch()
     (tmp_path / "mine.csv").write_text("mine")
     assert "no such file" in refused(capsys, "--prompts", str(tmp_path / "missing"))
@@ -181,7 +181,7 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
 
 def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Job:
     jobs: list[Job] = []
-    monkeypatch.setattr(bench_command, "measure", lambda job, engine: jobs.append(job) or 0)
+    monkeypatch.setattr(measuring, "measure", lambda job, engine: jobs.append(job) or 0)
     assert cli.main(["bench", *arguments]) == 0
     return jobs[0]
 
