@@ -1,12 +1,11 @@
-"""What a crash says: one sentence on the terminal, the traceback without any variables in the log."""
+"""What a crash says: one sentence on the terminal; in the log where it happened, without variables or words."""
 
 from __future__ import annotations
 
-import traceback
 from datetime import datetime
 from pathlib import Path
 
-from mlx_engine.log_file import open_log
+from mlx_engine.log_file import Log, trace
 
 
 def write_crash(error: BaseException, log_path: Path | None) -> str:
@@ -14,11 +13,11 @@ def write_crash(error: BaseException, log_path: Path | None) -> str:
     kind = type(error).__name__
     if log_path is None:
         return f"Slipstream ended because of an error in itself ({kind})."
-    lines = traceback.format_exception(error)
+    said = f"{datetime.now().isoformat(timespec='seconds')} crash of the chat\n{trace(error)}\n"
     try:
-        with open_log(log_path) as log:
-            said = f"{datetime.now().isoformat(timespec='seconds')} crash of the chat\n{''.join(lines)}\n"
-            log.write(said.encode("utf-8", "backslashreplace"))
+        log = Log(log_path)
+        log.write(said.encode())
+        log.close()
     except OSError as problem:
-        return f"Slipstream ended because of an error in itself ({kind}); the log could not be written: {problem}"
+        return f"Slipstream ended because of an error in itself ({kind}); the log could not be written: {problem}."
     return f"Slipstream ended because of an error in itself ({kind}). Details are in {log_path}"

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from mlx_engine import events, wire
 from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
-from mlx_engine.log_file import open_log
+from mlx_engine.log_file import Log
 
 CLOSE_TIMEOUT_S = 2.0
 OnEvent = Callable[[events.Event], None]
@@ -99,17 +99,22 @@ class EngineClient:
     def start(self) -> None:
         """See EngineHandle. Raises EngineDiedError if no process can be started."""
         try:
-            with open_log(self._log_path) as log:
-                child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "mlx_engine.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                )
+            log = Log(self._log_path)
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mlx_engine.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
         except OSError as error:
             raise EngineDiedError(f"The engine's process could not be started: {error}.") from None
+        assert child.stderr is not None
+        # By way of this process: what a library prints may quote a file's name or a conversation.
+        logging = log.write_all(child.stderr)
         self._child, self._is_closing, self._is_loaded = child, False, False
-        self._reader = threading.Thread(target=self._read_events, args=(child,), name="engine-events", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read_events, args=(child, logging), name="engine-events", daemon=True
+        )
         self._reader.start()
         self._send(self._load)
 
@@ -178,7 +183,7 @@ class EngineClient:
         except (OSError, ValueError):
             pass  # the child is gone; the reader thread says so
 
-    def _read_events(self, child: subprocess.Popen[bytes]) -> None:
+    def _read_events(self, child: subprocess.Popen[bytes], logging: threading.Thread) -> None:
         assert child.stdout is not None
         why = ""
         try:
@@ -190,6 +195,7 @@ class EngineClient:
             why = f" after sending {error}"
             child.kill()
         status = child.wait()
+        logging.join(CLOSE_TIMEOUT_S)  # what it said at the end is in the log before anybody is sent there
         child.stdout.close()
         _hang_up(child)
         is_told = status == wire.STATUS_TOLD and self._unanswered is None

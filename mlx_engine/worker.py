@@ -11,7 +11,6 @@ import queue
 import signal
 import sys
 import threading
-import traceback
 from typing import IO
 
 import mlx.core as mx
@@ -19,6 +18,7 @@ import mlx.core as mx
 from mlx_engine import events, wire
 from mlx_engine.engine import Emit, Engine
 from mlx_engine.errors import SlipstreamError
+from mlx_engine.log_file import trace
 from mlx_engine.steering import ReplyControl
 
 Job = events.Load | events.Count | tuple[events.Generate, ReplyControl]
@@ -79,7 +79,7 @@ def serve(commands: Commands, emit: Emit) -> None:
             raise  # the parent is gone
         except Exception as error:
             # Out of memory, most likely. Nobody knows what this process still holds; the next one holds nothing.
-            traceback.print_exc()
+            print(trace(error), file=sys.stderr)
             why = f"{type(error).__name__}: {error}"[:300]
             emit(events.Failed(request_id, f"The engine failed ({why}). The next message starts it again."))
             raise SystemExit(wire.STATUS_TOLD) from None

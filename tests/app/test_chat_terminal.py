@@ -27,7 +27,7 @@ class Chat(ChatApp):
 
     def fail(self):
         typed = "SECRET" + "-PROMPT"
-        raise KeyError(len(typed))
+        raise KeyError(typed)
 
 engine = FakeEngine()
 store = ChatStore.open(Path(sys.argv[1]).with_name("chats.db"))

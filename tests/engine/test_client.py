@@ -144,16 +144,21 @@ def test_a_folder_that_cannot_be_loaded_is_said_and_the_process_goes_on(tmp_path
 
 
 @pytest.mark.slow
-def test_what_a_library_prints_does_not_break_the_pipe(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    os.environ["PYTHONVERBOSE"] = "1"
-    try:
-        rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+def test_what_a_library_prints_breaks_neither_pipe_nor_log(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(r"import os; os.write(2, b'\x1b]52;c;eA==\x07 printed\n')")
+    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONVERBOSE", "1")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
         rig.client.start()
-    finally:
-        del os.environ["PYTHONVERBOSE"]
     rig.listen()
     rig.until(events.Ready)
     rig.client.close()
+    logged = (tmp_path / "engine.log").read_text()
+    assert r"\x1b]52;c;eA==\x07 printed" in logged
+    assert ascii({letter for letter in logged if not letter.isprintable()} - {"\n", "\t"}) == "set()"
 
 
 MOMENTS = {"load": events.Loading, "prefill": events.Started, "stream": events.Round, "idle": events.Finished}
