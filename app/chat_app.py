@@ -42,6 +42,7 @@ from app.layout import PANEL_NEEDS_COLUMNS, layout
 from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
 from app.models_show import own_and_bundled
+from app.no_drafter import news_of_refusal, why_there_is_nothing
 from app.pair_choice import PairChoice, absolute
 from app.pair_in_use import PairInUse
 from app.params_screen import ParamsScreen
@@ -223,6 +224,8 @@ class ChatApp(SafeApp):
                     self._pairs.broke_off()
 
     def _pair_loaded(self, ready: Ready) -> None:
+        if news := news_of_refusal(ready, self._dialogue.loaded):
+            self.notify(news, severity="warning", timeout=20)
         self._dialogue.loaded = ready
         self._pairs.loaded(ready)
         if self._chosen is not None and self._chosen[0] is self._pairs.pair:
@@ -350,7 +353,7 @@ class ChatApp(SafeApp):
     def action_set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
         """Draft so many tokens per round, also in the running reply; on: as many as before it was off."""
         if not self._gauges.has_drafter:
-            self.notify("This model runs without a drafter, so there is nothing to switch on.")
+            self.notify(why_there_is_nothing(self._dialogue.loaded, "switch on"))
             return
         with self._storing():
             self._replies.set_drafting(setting)
@@ -389,7 +392,7 @@ class ChatApp(SafeApp):
             if self._conversation.last is None:
                 self.notify("There is no prompt to replay yet: send a message first.")
             elif not self._gauges.has_drafter:
-                self.notify("This model runs without a drafter, so there is nothing to compare.")
+                self.notify(why_there_is_nothing(self._dialogue.loaded, "compare"))
             else:
                 asked = questions(
                     self._conversation.to_send(),

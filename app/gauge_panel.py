@@ -22,6 +22,8 @@ _ROWS_WITHOUT_SECOND_COLUMN = 4
 
 def caption(reading: GaugeReading) -> Content:
     """What the large number means, in words."""
+    if reading.is_refused:
+        return Content.styled("drafter refused; ctrl+t: why", "$text-warning")
     if not reading.has_drafter:
         return Content.styled("this model has no drafter", figures.MUTED)
     if not reading.draft_length:

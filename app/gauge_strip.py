@@ -31,7 +31,7 @@ class Field:
 def drafting_words(reading: GaugeReading) -> str:
     """`draft ON 4`, `draft AUTO 5`, `draft AUTO off`, `draft OFF`, `no drafter`."""
     if not reading.has_drafter:
-        return "no drafter"
+        return "draft OFF" if reading.is_refused else "no drafter"
     if reading.draft_length != "auto":
         return f"draft ON {reading.draft_length}" if reading.draft_length else "draft OFF"
     if reading.usual_length is None:

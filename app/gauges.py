@@ -20,6 +20,8 @@ class GaugeReading:
     draft_length: DraftSetting
     """Tokens drafted per round as they were set, 0 when drafting is off."""
     has_drafter: bool
+    is_refused: bool = False
+    """A drafter was asked for and is of no use."""
     usual_length: int | None = None
     """What most of the last rounds drafted."""
     speedup: float | None = None
@@ -50,6 +52,7 @@ class Gauges:
     def __init__(self, draft_length: DraftSetting) -> None:
         self.draft_length = draft_length
         self.has_drafter = True
+        self._is_refused = False
         self._pace = PlainPace()
         self._recent = RecentRounds(self._pace)
         self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
@@ -69,6 +72,7 @@ class Gauges:
     def loaded(self, ready: Ready) -> None:
         """A pair is there."""
         self.has_drafter = ready.drafter is not None
+        self._is_refused = ready.refusal is not None
         self._context_limit = ready.context_tokens
         self._memory_bytes = ready.memory_bytes
 
@@ -113,6 +117,7 @@ class Gauges:
         return GaugeReading(
             draft_length=self.draft_length,
             has_drafter=self.has_drafter,
+            is_refused=self._is_refused,
             usual_length=self._now.usual_length,
             speedup=recent.speedup,
             drafting_speedup=self._drafting_speedup,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.console import warn
+from app.no_drafter import news_of_refusal
 from mlx_engine import events
 from mlx_engine.client import raise_if_failed
 from mlx_engine.stats import PlainPace, ReplyStats
@@ -29,6 +30,8 @@ class Incoming:
         """
         match event:
             case events.Ready():
+                if news := news_of_refusal(event, self.ready):
+                    warn(news)
                 self.ready = event
             case events.Started():
                 self.started = event

@@ -214,7 +214,9 @@ def convert_model(options: argparse.Namespace) -> int:
     pair = find_pair(options.source, "auto", own_and_bundled(), hub_cache.cache_folder())
     source = pair.drafter if options.drafter else pair.target
     if source is None:
-        raise ModelsError(f"{options.source} has no drafter on this machine. Name the drafter's own folder.")
+        raise ModelsError(
+            pair.refusal or f"{options.source} has no drafter on this machine. Name the drafter's own folder."
+        )
     command = [
         sys.executable,
         "-P",

@@ -46,13 +46,14 @@ def choose_pair(model: str | None, drafting: Drafting) -> PairChoice:
 
 def _load(pair: PairFolders, drafting: Drafting) -> Load:
     # Whoever has no assistant has at least the text to look things up in.
-    without = None if drafting.drafter == "none" else LOOKUP
+    without = None if drafting.drafter == "none" or pair.refusal else LOOKUP
     return Load(
         target=_resolved(pair.target),
         drafter=_resolved(pair.drafter) if pair.drafter else without,
         drafter_bits=drafting.bits,
         estimates_folder=str(places.estimates_folder()),
         start_length=drafting.start_length,
+        refusal=pair.refusal or None,
     )
 
 

@@ -19,6 +19,7 @@ from app.chat_params import ChatParams, with_values
 from app.conversation import Conversation
 from app.figures import spoken_line
 from app.incoming import Incoming
+from app.no_drafter import why_there_is_nothing
 from app.sanitise import sanitise, sanitise_line
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -276,7 +277,7 @@ class PlainChat:
     def _set_drafting(self, words: str) -> None:
         ready = self._incoming.ready
         if ready is None or ready.drafter is None:
-            self._say("This model runs without a drafter, so there is nothing to switch on.")
+            self._say(why_there_is_nothing(ready, "switch on"))
             return
         if not words:
             self._draft_length = 0 if self._draft_length else self._last_draft_length

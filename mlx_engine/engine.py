@@ -13,15 +13,16 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_engine import events
-from mlx_engine.decode import Committed, Plan, Session, generate
+from mlx_engine.decode import Committed, Plan, Session, generate, prefill
 from mlx_engine.draft_length import RoundFacts
-from mlx_engine.drafters import GuardedDrafter
+from mlx_engine.drafters import Drafter, GuardedDrafter
 from mlx_engine.errors import ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.generation_config import GenerationConfig
-from mlx_engine.pair import load_pair
+from mlx_engine.pair import COMPUTING_ERRORS, does_not_compute, load_pair
 from mlx_engine.prefix import PrefixCache
 from mlx_engine.prompt import Prompt
 from mlx_engine.reply_text import Piece, ReplyText
+from mlx_engine.sampling import Sampler
 from mlx_engine.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
 
 CACHED_BUFFER_BYTES = 1 << 30
@@ -44,7 +45,8 @@ class Engine:
         folder = Path(load.target)
         pair = load_pair(load, emit)
         self._format, self._target = pair.format, pair.target
-        self._drafter = GuardedDrafter(pair.drafter, self._drafter_failed) if pair.drafter else None
+        self._drafter: Drafter | None = pair.drafter
+        self._refusal = load.refusal or pair.refusal
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._lengths = DraftLengths(_estimates_path(load), self._start_length)
@@ -53,11 +55,12 @@ class Engine:
         emit(events.Loading("warming up"))
         try:
             self._warm_up(folder)
-        except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as error:
+        except COMPUTING_ERRORS as error:
             raise ModelFolderError(
                 f"{folder}: the network that its config.json describes does not compute ({str(error)[:200]}). "
                 "Fetch the folder again, or use a smaller variant."
             ) from None
+        self._warm_up_drafter(load.drafter)
         self._prefix = PrefixCache(self._target)
         if self._lengths.notice:
             emit(events.Notice(self._lengths.notice))
@@ -142,13 +145,14 @@ class Engine:
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(
             target=Path(load.target).name,
-            drafter=Path(load.drafter).name if load.drafter else None,
+            drafter=Path(load.drafter).name if load.drafter and self._drafter else None,
             start_length=self._start_length,
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,
             memory_bytes=mx.get_active_memory(),
             working_set_bytes=_working_set_bytes(),
             load_s=load_s,
+            refusal=self._refusal,
         )
 
     def _round(
@@ -217,12 +221,47 @@ class Engine:
         hidden = self._target.forward(mx.array([prompt.ids]), self._target.new_cache())
         if not mx.all(mx.isfinite(self._target.logits(hidden))).item():
             raise ModelFolderError(f"{folder}: its weights give no usable numbers (NaN). Fetch the folder again.")
-        for draft_length in (self._start_length, 0):
-            request = events.Generate(0, (), max_tokens=WARM_UP_TOKENS)
-            plan = self._plan(request, prompt, Steering(ReplyControl(draft_length), self._lengths))
-            prefix = PrefixCache(self._target)
-            prefix.resume(prompt.ids)
-            list(generate(Session(self._target, self._drafter, prefix), plan))
+        self._rehearse(prompt, 0)
+
+    def _warm_up_drafter(self, name: str | None) -> None:
+        """The same with drafts. A drafter that is of no use is left out."""
+        if self._drafter is None:
+            return
+        prompt = self._format.render([events.Message("user", "Hello")])
+        try:
+            self._rehearse(prompt, self._start_length)
+            has_numbers = self._drafts_numbers(prompt)
+        except COMPUTING_ERRORS as error:
+            self._refusal = does_not_compute(name, error)
+        else:
+            if not has_numbers:
+                self._refusal = (
+                    f"The drafter {name} gives no usable numbers (NaN). "
+                    "Fetch the folder again, or use --drafter none."
+                )
+        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, self._drafter_failed)
+
+    def _rehearse(self, prompt: Prompt, draft_length: int) -> None:
+        request = events.Generate(0, (), max_tokens=WARM_UP_TOKENS)
+        plan = self._plan(request, prompt, Steering(ReplyControl(draft_length), self._lengths))
+        prefix = PrefixCache(self._target)
+        prefix.resume(prompt.ids)
+        list(generate(Session(self._target, self._drafter if draft_length else None, prefix), plan))
+
+    def _drafts_numbers(self, prompt: Prompt) -> bool:
+        """Whether the drafter's first token is drawn from a distribution."""
+        drafter, prefix = self._drafter, PrefixCache(self._target)
+        assert drafter
+        prefix.resume(prompt.ids)
+        sampler = Sampler(temperature=1)
+        plan = Plan(sampler, frozenset(), 1, Steering(ReplyControl(1), self._lengths))
+        frontier = prefill(Session(self._target, drafter, prefix), plan, lambda done_tokens: None)
+        assert frontier
+        if drafter.reach(prefix.tokens, 1) == 0:
+            return True
+        drawn = drafter.propose(prefix.tokens, frontier, prefix.cache, 1, sampler)
+        drafter.rollback(1)
+        return drawn.probs is None or bool(mx.all(mx.isfinite(drawn.probs)).item())
 
 
 def _said(done: Committed, reply: ReplyText) -> tuple[Piece, Piece]:

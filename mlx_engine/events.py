@@ -93,6 +93,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Where what was learned about draft lengths is kept from run to run; None: nowhere."""
     start_length: int | None = None
     """The length that `auto` begins with when it knows nothing; None: by the kind of GPU."""
+    refusal: str | None = None
+    """Why there is no drafter although one was asked for, if that is known already; Ready says it."""
 
 
 Command = Load | Generate | Cancel | SetDraftLength | Count
@@ -121,7 +123,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     target: str
     """Name of the target's folder."""
     drafter: str | None
-    """Name of its folder, or LOOKUP."""
+    """Name of its folder, or LOOKUP. None also where one was asked for; see `refusal`."""
     start_length: int
     """The length that `auto` begins with when it knows nothing."""
     precision: str
@@ -133,6 +135,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     working_set_bytes: int | None
     """What the device recommends to use at most; None: it does not say."""
     load_s: float
+    refusal: str | None = None
+    """Why the drafter that was asked for is not used, and what to do."""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

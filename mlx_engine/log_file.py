@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import threading
 import traceback
 from contextlib import suppress
@@ -17,6 +18,7 @@ MAX_LOG_BYTES = 5 << 20
 KEPT = 3
 """Full ones, beside the one that is written."""
 READ_BYTES = 64 << 10
+_UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 
 class Log:
@@ -78,7 +80,8 @@ def trace(error: BaseException) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    return _UNUSUAL.sub(_as_escape, text)
+
+
+def _as_escape(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else found[0].encode("unicode_escape").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from mlx_engine.events import LOOKUP, Load, Loading
 from mlx_engine.prompt import ChatFormat
 from mlx_engine.target import Gemma4Target, load_target
 
+COMPUTING_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError)
+"""What MLX raises for numbers that do not go together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -23,6 +27,8 @@ class Pair:
     format: ChatFormat
     target: Gemma4Target
     drafter: Drafter | None
+    refusal: str | None = None
+    """Why the drafter that was asked for is not there."""
 
 
 class Progress:
@@ -33,10 +39,10 @@ class Progress:
         self._on_loading = on_loading
         self._what = ""
         self._done_bytes = 0
-        folders = [load.target] if load.drafter in (None, LOOKUP) else [load.target, load.drafter]
-        self._total_bytes = sum(
-            tensor.size_bytes for folder in folders for tensor in read_tensors(Path(str(folder))).values()
-        )
+        self._total_bytes = _weights_bytes(load.target)
+        if load.drafter not in (None, LOOKUP):
+            with suppress(ModelFolderError):  # refused, and said, when its turn comes
+                self._total_bytes += _weights_bytes(str(load.drafter))
 
     def say(self, what: str) -> None:
         """Something else begins."""
@@ -50,7 +56,7 @@ class Progress:
 
 
 def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
-    """Load both. Raises ModelFolderError; PairMismatchError if they do not belong together."""
+    """Load both; a drafter that is of no use is left out. Raises ModelFolderError for the target."""
     folder = Path(load.target)
     read_config(folder)  # a folder that is no model is refused as that, not for want of a tokenizer
     format = ChatFormat(folder)
@@ -63,7 +69,24 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
     if load.drafter == LOOKUP:
         return Pair(format, target, LookupDrafter())
     progress.say(f"reading {Path(load.drafter).name}")
-    return Pair(format, target, _load_drafter(load, format, target, progress))
+    try:
+        return Pair(format, target, _load_drafter(load, format, target, progress))
+    except ModelFolderError as error:
+        return Pair(format, target, None, str(error))
+    except COMPUTING_ERRORS as error:
+        return Pair(format, target, None, does_not_compute(load.drafter, error))
+
+
+def does_not_compute(drafter: str | None, error: Exception) -> str:
+    """What is said of a drafter whose network raises MLX's own errors."""
+    return (
+        f"The drafter {drafter} does not compute ({str(error)[:200] or type(error).__name__}). "
+        "Fetch the folder again, or use --drafter none."
+    )
+
+
+def _weights_bytes(folder: str) -> int:
+    return sum(tensor.size_bytes for tensor in read_tensors(Path(folder)).values())
 
 
 def _load_drafter(load: Load, format: ChatFormat, target: Gemma4Target, progress: Progress) -> Drafter:

@@ -1,7 +1,8 @@
 """Which folders a person means by `--model` and `--drafter`: catalog names, folders, hub ids.
 
 A name of the catalog is the catalog's; to mean a folder of the same name, write `./name`. Of the hub, only what is
-on this machine: nothing is fetched here. Pairs are matched by their configs, and what does not fit is refused.
+on this machine: nothing is fetched here. Pairs are matched by their configs, and a drafter that does not fit is
+left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from models import hub_cache, pocket
 from models.catalog import REPO, Catalog, Source, load_catalog
 from models.config import Config, check_match, read_config
-from models.errors import ModelFilesError, ModelsError
+from models.errors import ModelFilesError, ModelsError, PairError
 
 DRAFTER_NAMES = ("drafter", "assistant")
 
@@ -27,6 +28,8 @@ class PairFolders:
     """The catalog's name for the target, if it has one."""
     notice: str = ""
     """What a person should know of the choice: a drafter that is missing, or of another branch."""
+    refusal: str = ""
+    """Why the drafter that is meant is left out: it was made for another target. Names the right one."""
 
     @property
     def is_pocket(self) -> bool:
@@ -40,7 +43,7 @@ def find_pair(
     """The pair that `--model NAME|FOLDER|HUB-ID` and `--drafter FOLDER|HUB-ID|auto|none` mean.
 
     A folder that does not exist is given back as it is, for the caller to say so. Raises ModelsError for a name
-    that is unknown or not on this machine, and PairError, naming the right drafter, for one of another target.
+    that is unknown or not on this machine.
     """
     if model is None and drafter in ("auto", "none"):
         return PairFolders(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER if drafter == "auto" else None, "pocket")
@@ -60,7 +63,10 @@ class _Finder:
         elif drafter != "none":
             found = self._named_drafter(drafter)
         if found is not None:
-            self._check(target, found)
+            try:
+                self._check(target, found)
+            except PairError as error:
+                return PairFolders(target, None, name, refusal=str(error))
             notice = notice or self._branch_notice(name, source, found)
         return PairFolders(target, found, name, notice)
 
@@ -145,6 +151,7 @@ class _Finder:
         return None
 
     def _check(self, target: Path, drafter: Path) -> None:
+        """Raises PairError."""
         try:
             pair = read_config(target), read_config(drafter)
         except ModelFilesError:

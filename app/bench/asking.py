@@ -10,6 +10,7 @@ from typing import Protocol
 from app.bench.energy import EnergyMeter
 from mlx_engine import events
 from mlx_engine.client import EngineHandle, raise_if_failed
+from mlx_engine.errors import SlipstreamError
 from mlx_engine.stats import PlainPace, ReplyStats
 
 
@@ -66,12 +67,14 @@ class Asker:
         """What the engine had to say besides."""
 
     def load(self) -> events.Ready:
-        """Start and wait until the pair is loaded and warm. Raises SlipstreamError."""
+        """Start and wait until the pair is loaded and warm. Raises SlipstreamError, also for a drafter alone."""
         self._engine.on_event = self._inbox.put
         self._engine.start()
         while True:
             event = self._next_event()
             if isinstance(event, events.Ready):
+                if event.refusal:
+                    raise SlipstreamError(event.refusal)
                 return event
 
     def ask(

@@ -97,6 +97,32 @@ async def test_a_model_that_cannot_be_loaded_gives_way_to_the_one_before() -> No
         await story.until_seen("gemma-4-e2b", "It is damaged.")
 
 
+async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -> None:
+    why = "The drafter /models/x was made for a target with a hidden size of 96; /models/pocket has 64."
+    async with chat(size=(120, 36)) as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.refusal = why
+        story.engine.emit(story.engine.ready())
+        await story.until_told(f"Replies go on without a drafter. {why}")
+        await story.until_seen("pocket · no drafter", "drafter refused; ctrl+t: why")
+        assert len(story.engine.loads) == 1, "it does not go back"
+
+        # The engine starts again: that is no news.
+        story.app.clear_notifications()
+        story.engine.die()
+        story.engine.emit(story.engine.ready())
+        await story.exchange("Hello", "Hi there.")
+        assert not any("drafter" in each.message for each in story.app._notifications)
+        assert story.engine.requests[-1].messages[-1] == Message("user", "Hello")
+
+        await story.pilot.press("ctrl+t")
+        await story.until_told(f"Drafting is off, so there is nothing to switch on. {why}")
+        await story.pilot.press("f3")
+        await story.until_seen("draft OFF")
+
+
 async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
     async with chat() as story:
         await open_list(story)

@@ -199,6 +199,17 @@ def test_drafting_is_set_and_said(store: ChatStore) -> None:
     assert any("without a drafter" in line for line in alone[2:])
 
 
+def test_a_drafter_that_is_of_no_use_is_told_once(store: ChatStore, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = AnsweringEngine("Hello.")
+    engine.refusal = "The drafter x\x1b gives no usable numbers."
+    said = talk(store, engine, "Hi", "/draft")
+    assert "with gemma-4-e2b, without a drafter." in said[1]
+    assert "You: Assistant: Hello." in said
+    assert any("Drafting is off, so there is nothing to switch on. The drafter x␛" in line for line in said)
+    told = "slipstream: Replies go on without a drafter. The drafter x␛ gives no usable numbers.\n"
+    assert capsys.readouterr().err == told
+
+
 def test_an_earlier_chat_is_gone_on_with(store: ChatStore) -> None:
     talk(store, AnsweringEngine("Yes.", "No."), "First", "/new", "Second")
     engine = AnsweringEngine("Again.")

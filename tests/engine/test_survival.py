@@ -19,7 +19,7 @@ from mlx_engine.errors import BrokenNumbersError, ModelFolderError
 from mlx_engine.events import Generate, Load, Message
 from mlx_engine.kv_cache import TargetCache
 from mlx_engine.log_file import KEPT, MAX_LOG_BYTES, Log, trace
-from mlx_engine.sampling import Distribution, Sampler
+from mlx_engine.sampling import Distribution, Sampler, Use
 from mlx_engine.steering import ReplyControl
 from tests.engine.helpers import GREEDY, ScriptedControl, rounds, session_for, tokens
 from tests.engine.rig import Rig, only, token_ids
@@ -113,6 +113,22 @@ def test_a_drafter_that_fails_is_left_out_and_changes_no_word(failing: str, afte
     said = tokens(done)
     assert said == tokens(rounds(chain(), None, PROMPT, 7, 0)) == list(RUN)
     assert len(told) == (0 if failing == "prefill" and after else 1)
+
+
+class NumberlessDrafter(StatelessDrafter):
+    """Scores that are no numbers: nothing can be said of how its tokens were drawn."""
+
+    def propose(
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
+    ) -> Distribution:
+        nothing = mx.full((length, VOCAB), mx.nan)
+        return sampler.draw(nothing, cache.frontier + 1, Use.DRAFT)
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, Sampler(temperature=0.1), Sampler(temperature=0.1, is_coupled=True)])
+def test_a_drafter_whose_scores_are_no_numbers_changes_no_word(sampler: Sampler) -> None:
+    said = tokens(rounds(chain(), NumberlessDrafter(), PROMPT, 7, 3, sampler=sampler))
+    assert said == list(RUN)
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,7 @@ class ClockworkEngine:
         self.cancelled: list[int] = []
         self.is_closed = False
         self.on_event: Callable[[Event], None] | None = None
+        self.refusal: str | None = None
         self.context_tokens = 4096
         self._read = ""
 
@@ -79,6 +80,7 @@ class ClockworkEngine:
                 memory_bytes=1,
                 working_set_bytes=None,
                 load_s=0.1,
+                refusal=self.refusal,
             )
         )
 

@@ -29,6 +29,8 @@ class FakeEngine:
 
     def __init__(self, drafter: str | None = "fake-assistant") -> None:
         self.drafter = drafter
+        self.refusal: str | None = None
+        """Why the drafter that was asked for is not used."""
         self.requests: list[Generate] = []
         self.draft_lengths: list[DraftSetting] = []
         self.counts: list[Count] = []
@@ -94,7 +96,8 @@ class FakeEngine:
         """The pair that this engine pretends to be."""
         return Ready(
             target="fake",
-            drafter=self.drafter,
+            drafter=None if self.refusal else self.drafter,
+            refusal=self.refusal,
             start_length=4,
             precision="4-bit",
             context_tokens=32_768,

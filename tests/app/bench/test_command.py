@@ -131,6 +131,16 @@ def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: R
     assert "measured are off and prompt lookup" in read_results(kept).notes[0]
 
 
+def test_a_pair_whose_drafter_is_refused_is_not_measured(results: Results, tmp_path: Path) -> None:
+    bench = Bench(plan(passes=1))
+    bench.engine.refusal = "The drafter is of another variant."
+    pair = choose_pair(None, Drafting("none"))
+    job = Job(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    with pytest.raises(SlipstreamError, match="another variant"):
+        measure(job, bench.engine, bench.clock)
+    assert not [*tmp_path.rglob("*.json")]
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert cli.main(["bench", *arguments]) == 1
     said = capsys.readouterr()
