@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+import tests.cases
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: suites that try many cases try all of them."""
@@ -13,12 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hypothesis draws the same examples on every run; new ones with `--long`."""
+    tests.cases.is_long = bool(config.getoption("--long"))
     settings.register_profile("same", deadline=None, derandomize=True, database=None)
     settings.register_profile("new", deadline=None)
-    settings.load_profile("new" if config.getoption("--long") else "same")
-
-
-@pytest.fixture
-def is_long(request: pytest.FixtureRequest) -> bool:
-    """Whether every case is to be tried."""
-    return bool(request.config.getoption("--long"))
+    settings.load_profile("new" if tests.cases.is_long else "same")

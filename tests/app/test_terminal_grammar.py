@@ -11,6 +11,7 @@ from app.sanitise import sanitise
 from tests.app import vt
 from tests.app.corpus import CORPUS, SHORT
 from tests.app.terminal import slipstream
+from tests.cases import cases
 from tests.fakes.scripted_engine import Script
 
 SENDABLE = [text.encode("utf-8", "replace").decode() for text in CORPUS]
@@ -74,9 +75,9 @@ def splits(texts: Sequence[str]) -> list[str]:
     return [half for text in texts for at in range(1, len(text)) for half in (text[:at], text[at:] + "\n\n")]
 
 
-def test_at_every_split_of_a_stream(tmp_path: Path, is_long: bool) -> None:
+def test_at_every_split_of_a_stream(tmp_path: Path) -> None:
     texts = [text.encode("utf-8", "replace").decode() for text in SHORT]
-    for start in range(0, len(texts) if is_long else SPLIT_IN_CI, SPLIT_IN_CI):
+    for start in range(0, cases(SPLIT_IN_CI, len(texts)), SPLIT_IN_CI):
         pieces = splits(texts[start : start + SPLIT_IN_CI])
         written = shown(tmp_path / str(start), pieces, "eager", pause_s=0.01)
         assert set(written.forms) <= STYLES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from app.store.chat_store import ChatStore
 from tests.app import vt
 from tests.app.terminal import Terminal, slipstream
+from tests.cases import cases
 from tests.fakes.scripted_engine import Script
 
 ENDINGS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -21,7 +23,7 @@ MOMENTS = {
     "stream": Script(pieces=[WORDS], stalls_at="stream"),
     "ready": Script(),
 }
-IN_CI = {(signal.SIGINT, "load"), (signal.SIGHUP, "prefill"), (signal.SIGTERM, "stream"), (signal.SIGINT, "ready")}
+SOME = [(signal.SIGINT, "load"), (signal.SIGHUP, "prefill"), (signal.SIGTERM, "stream"), (signal.SIGINT, "ready")]
 
 
 def reach(terminal: Terminal, moment: str) -> None:
@@ -43,11 +45,8 @@ def kept(home: Path) -> list[tuple[str, str, str]]:
         store.close()
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("number", ENDINGS)
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, moment: str, is_long: bool) -> None:
-    if not is_long and (number, moment) not in IN_CI:
-        pytest.skip("with --long")
+@pytest.mark.parametrize(("number", "moment"), cases(SOME, list(product(ENDINGS, MOMENTS))))
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, moment: str) -> None:
     with slipstream(tmp_path, MOMENTS[moment]) as terminal:
         reach(terminal, moment)
         terminal.send(number)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Any
 
 import pytest
 
 from mlx_engine.decode import Committed
 from mlx_engine.drafters import AssistantDrafter, Drafter, LookupDrafter, ModelDrafter
 from mlx_engine.sampling import Sampler
+from tests.cases import cases
 from tests.engine.helpers import OracleDrafter, rounds, tokens
 from tests.fakes import tiny
 
@@ -48,12 +52,17 @@ KINDS: dict[str, Callable[[str], Drafter]] = {
 }
 
 
-@pytest.fixture(scope="module", params=tiny.LAYOUTS)
-def layout(request: pytest.FixtureRequest) -> str:
-    return request.param
+def in_layouts(each: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Each case with a layout before it: with one of them, the next for the next case, or with all."""
+    layouts = list(tiny.LAYOUTS)
+    some = [(layouts[number % len(layouts)], case) for number, case in enumerate(each)]
+    return [
+        (layout, *(case if isinstance(case, tuple) else (case,)))
+        for layout, case in cases(some, list(product(layouts, each)))
+    ]
 
 
-@pytest.fixture(scope="module")
+@cache
 def plain(layout: str) -> list[int]:
     reply = tokens(rounds(tiny.target(layout), None, PROMPT, TOKENS, 0))
     assert len(reply) == TOKENS
@@ -62,55 +71,60 @@ def plain(layout: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("length", [1, 2, 4, 7, 16])
-def test_with_the_assistant(layout: str, plain: list[int], length: int) -> None:
-    assert tokens(rounds(tiny.target(layout), assistant(layout), PROMPT, TOKENS, length)) == plain
+@pytest.mark.parametrize(("layout", "length"), in_layouts([7, 4, 1, 16, 2]))
+def test_with_the_assistant(layout: str, length: int) -> None:
+    assert tokens(rounds(tiny.target(layout), assistant(layout), PROMPT, TOKENS, length)) == plain(layout)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "length"),
-    [
-        ("smaller model", 1),
-        ("smaller model", 3),
-        ("same model", 5),
-        ("same model", 16),
-        ("lookup", 2),
-        ("lookup", 16),
-    ],
+    ("layout", "kind", "length"),
+    in_layouts(
+        [
+            ("same model", 16),
+            ("smaller model", 1),
+            ("same model", 5),
+            ("smaller model", 3),
+            ("lookup", 2),
+            ("lookup", 16),
+        ]
+    ),
 )
-def test_with_the_other_kinds(layout: str, plain: list[int], kind: str, length: int) -> None:
+def test_with_the_other_kinds(layout: str, kind: str, length: int) -> None:
     done = rounds(tiny.target(layout), KINDS[kind](layout), PROMPT, TOKENS, length)
-    assert tokens(done) == plain
+    assert tokens(done) == plain(layout)
     if kind == "same model":
         assert _acceptance(done) == 1.0, "its own cache is that of plain decoding, rollback or not"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("right", "least", "most", "length"),
-    [
-        *[(0.8, 0.2, 0.95, length) for length in range(1, 17)],
-        *[(0.2, 0.01, 0.35, length) for length in (1, 3, 8, 16)],
-        *[(0.0, 0.0, 0.0, length) for length in (1, 4, 16)],
-    ],
+    ("layout", "right", "least", "most", "length"),
+    in_layouts(
+        [
+            *[(0.8, 0.2, 0.95, length) for length in range(1, 17)],
+            *[(0.2, 0.01, 0.35, length) for length in (1, 3, 8, 16)],
+            *[(0.0, 0.0, 0.0, length) for length in (1, 4, 16)],
+        ]
+    ),
 )
-def test_with_an_oracle(
-    layout: str, plain: list[int], right: float, least: float, most: float, length: int
-) -> None:
-    drafter = OracleDrafter(len(PROMPT), plain, right, tiny.VOCAB)
+def test_with_an_oracle(layout: str, right: float, least: float, most: float, length: int) -> None:
+    drafter = OracleDrafter(len(PROMPT), plain(layout), right, tiny.VOCAB)
     done = rounds(tiny.target(layout), drafter, PROMPT, TOKENS, length)
-    assert tokens(done) == plain
+    assert tokens(done) == plain(layout)
     assert least <= _acceptance(done) <= most
 
 
 @pytest.mark.slow
-def test_length_changes_every_round(layout: str, plain: list[int]) -> None:
+@pytest.mark.parametrize("layout", tiny.LAYOUTS)
+def test_length_changes_every_round(layout: str) -> None:
     lengths = random.Random(3).choices(range(17), k=TOKENS)
-    for drafter in (OracleDrafter(len(PROMPT), plain, 0.75, tiny.VOCAB), same_model(layout), lookup(layout)):
-        assert tokens(rounds(tiny.target(layout), drafter, PROMPT, TOKENS, *lengths)) == plain
+    oracle = OracleDrafter(len(PROMPT), plain(layout), 0.75, tiny.VOCAB)
+    for drafter in (oracle, same_model(layout), lookup(layout)):
+        assert tokens(rounds(tiny.target(layout), drafter, PROMPT, TOKENS, *lengths)) == plain(layout)
 
 
+@pytest.mark.parametrize("layout", tiny.LAYOUTS)
 def test_quickly_in_every_layout(layout: str) -> None:
     target = tiny.target(layout)
     expected = tokens(rounds(target, None, PROMPT, 48, 0))
@@ -119,7 +133,7 @@ def test_quickly_in_every_layout(layout: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize(("layout", "temperature"), in_layouts(TEMPERATURES))
 def test_coupled_one_seed_gives_the_same_words_however_they_were_drafted(layout: str, temperature: float) -> None:
     target = tiny.target(layout)
     sampler = Sampler(temperature, is_coupled=True, seed=21)
@@ -135,14 +149,15 @@ def test_coupled_one_seed_gives_the_same_words_however_they_were_drafted(layout:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "sampler",
-    [
-        Sampler(1.0, top_k=20, top_p=0.9, is_coupled=True),
-        Sampler(1.2, min_p=0.05, is_coupled=True),
-        Sampler(1.0, repetition_penalty=1.4, suppressed=(5, 6, 7), is_coupled=True),
-        PENALISED,
-    ],
-    ids=["top-k and top-p", "min-p", "penalty", "greedy with penalty"],
+    ("layout", "sampler"),
+    in_layouts(
+        [
+            Sampler(1.0, top_k=20, top_p=0.9, is_coupled=True),
+            Sampler(1.2, min_p=0.05, is_coupled=True),
+            Sampler(1.0, repetition_penalty=1.4, suppressed=(5, 6, 7), is_coupled=True),
+            PENALISED,
+        ]
+    ),
 )
 def test_every_setting_sees_what_plain_decoding_sees(layout: str, sampler: Sampler) -> None:
     target = tiny.target(layout)

@@ -18,6 +18,7 @@ from mlx_engine.decode import Plan, Session, generate
 from mlx_engine.drafters import AssistantDrafter, Drafter, ModelDrafter
 from mlx_engine.kv_cache import ROLLBACK_RESERVE_ROWS
 from mlx_engine.prefix import PrefixCache
+from tests.cases import cases
 from tests.engine.helpers import GREEDY, ScriptedControl, session_for, tokens
 from tests.fakes import tiny
 
@@ -138,7 +139,7 @@ def test_another_conversation_begins_anew(chat: Chat) -> None:
 STEP = st.tuples(st.sampled_from(["go on", "edit", "again", "strip"]), st.integers(1, 70), st.integers(1, 60))
 
 
-@settings(max_examples=25)
+@settings(max_examples=cases(8, 200))
 @given(st.sampled_from(sorted(tiny.LAYOUTS)), st.booleans(), st.lists(STEP, min_size=2, max_size=6))
 def test_any_course_of_a_conversation(layout: str, has_drafter: bool, steps: list[tuple[str, int, int]]) -> None:
     drafter = AssistantDrafter(tiny.assistant(layout), tiny.target(layout)) if has_drafter else None
@@ -194,7 +195,7 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(prefix_module, "MORE_SNAPSHOTS_BYTES", 1)
     chat.turn([*prompt, *some_tokens(20)], (len(prompt), len(prompt) + 20))
     assert chat.prefix.snapshot_bytes <= sizes[0]
-    row_bytes = 2 * 4 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
+    row_bytes = 2 * 2 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
     assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + ROLLBACK_RESERVE_ROWS)
 
 

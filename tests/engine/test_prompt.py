@@ -15,6 +15,7 @@ from mlx_engine.events import Message
 from mlx_engine.prompt import SET_ASIDE, ChatFormat
 from mlx_engine.reply_text import TextStream
 from models.pocket import TARGET_FOLDER
+from tests.cases import cases
 
 CHAT = ChatFormat(TARGET_FOLDER)
 BOS, TURN, END_OF_TURN, THINK, CHANNEL, END_OF_CHANNEL = 2, 105, 106, 98, 100, 101
@@ -83,7 +84,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=cases(100, 2000))
 @given(PIECES.map("".join))
 def test_no_text_becomes_a_control_token(text: str) -> None:
     text = text.strip()
@@ -94,7 +95,7 @@ def test_no_text_becomes_a_control_token(text: str) -> None:
     assert decode(ids) == f"user\n{text}\nmodel\n"
 
 
-@settings(max_examples=200)
+@settings(max_examples=cases(100, 2000))
 @given(st.text(max_size=60), st.integers(1, 7))
 def test_streamed_text_is_the_decoded_text(text: str, step: int) -> None:
     ids = CHAT.encode(text)
@@ -214,7 +215,7 @@ def test_what_only_opens_the_models_turn_is_behind_the_mark(folder: Path) -> Non
     assert longer.ids[: prompt.marks[-1]] == prompt.ids[: prompt.marks[-1]]
 
 
-@settings(max_examples=60)
+@settings(max_examples=cases(15, 300))
 @given(st.lists(st.text(max_size=20).filter(str.strip), min_size=1, max_size=5), st.booleans(), st.booleans())
 def test_the_next_prompt_begins_with_this_one_up_to_a_mark(
     texts: list[str], has_system: bool, is_thinking: bool

@@ -32,22 +32,22 @@ COMMON: dict[str, Any] = {
 }
 K_EQ_V = {"attention_k_eq_v": True}
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "e2b": {"layers": 3, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3, "use_double_wide_mlp": True,
-            "num_key_value_heads": 1},
-    "e4b": {"layers": 3, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3},
-    "26b-a4b": {"layers": 2, "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
+    "e2b": {"patterns": 2, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3,
+            "use_double_wide_mlp": True, "num_key_value_heads": 1},
+    "e4b": {"patterns": 2, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 3},
+    "26b-a4b": {"patterns": 1, "enable_moe_block": True, "num_experts": 8, "top_k_experts": 2,
                 "moe_intermediate_size": 16, "num_global_key_value_heads": 1, **K_EQ_V},
-    "31b": {"layers": 2, "num_key_value_heads": 4, "num_global_key_value_heads": 2, **K_EQ_V},
-    "12b-unified": {"layers": 2, "num_global_key_value_heads": 1, **K_EQ_V},
+    "31b": {"patterns": 1, "num_key_value_heads": 4, "num_global_key_value_heads": 2, **K_EQ_V},
+    "12b-unified": {"patterns": 1, "num_global_key_value_heads": 1, **K_EQ_V},
 }  # fmt: skip
-SEEDS = {"31b": 2}
+SEEDS = {"26b-a4b": 3, "31b": 21}
 """Where the first seed gives a network that soon repeats itself."""
 
 
 def text_config(layout: str) -> dict[str, Any]:
     """The target's text_config in one of the layouts."""
     own = dict(LAYOUTS[layout])
-    kinds = PATTERN * own.pop("layers")
+    kinds = PATTERN * own.pop("patterns")
     return COMMON | own | {"layer_types": kinds, "num_hidden_layers": len(kinds)}
 
 

@@ -12,6 +12,7 @@ from mlx_engine.stats import PlainPace, ReplyStats
 from mlx_engine.steering import ReplyControl
 from models import pocket
 from models.pocket.training.lessons import Entry, load_corpus, normalised
+from tests.cases import cases
 
 CORPUS = load_corpus()
 MOST_BYTES = 16 * 10**6
@@ -70,8 +71,8 @@ def ask(engine: Engine, question: str, draft_length: int) -> tuple[str, ReplySta
 
 @pytest.mark.slow
 def test_it_names_the_right_key_or_command_in_other_words(engine: Engine) -> None:
-    facts = CORPUS.held_out("fact")[::5]
-    assert len(facts) >= 30
+    facts = CORPUS.held_out("fact")[:: cases(16, 5)]
+    assert len(facts) >= 15
     wrong = {q: said for q, e in facts if not all(m in (said := ask(engine, q, 4)[0]) for m in e.must)}
     assert len(wrong) <= 0.2 * len(facts), wrong
 
@@ -79,7 +80,7 @@ def test_it_names_the_right_key_or_command_in_other_words(engine: Engine) -> Non
 @pytest.mark.slow
 def test_its_drafter_is_worth_having(engine: Engine) -> None:
     drafted = accepted = rounds = tokens = 0
-    for question, _ in CORPUS.held_out()[::12]:
+    for question, _ in CORPUS.held_out()[:: cases(40, 12)]:
         _, stats = ask(engine, question, 4)
         drafted, accepted = drafted + stats.drafted, accepted + stats.accepted
         rounds, tokens = rounds + stats.rounds, tokens + stats.generated_tokens

@@ -1,7 +1,4 @@
-"""What the tests of the store share: a clock that is set by hand, and short ways to say things.
-
-`SLIPSTREAM_TESTS=many` in the environment makes them try far more cases.
-"""
+"""What the tests of the store share: a clock that is set by hand, and short ways to say things."""
 
 from __future__ import annotations
 
