@@ -58,7 +58,7 @@ class Drafter(Protocol):
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
-        """`length` tokens to follow the frontier, each with what it was drawn from; not evaluated.
+        """`length` tokens to follow the frontier, each with what it was drawn from; nothing is waited for.
 
         committed: the conversation up to the frontier's token, which is the last; cache: the target's, one
         token behind; length: 1 to what `reach` allows.
@@ -243,12 +243,16 @@ Step = Callable[[mx.array, mx.array | None, int], Distribution]
 
 
 def _chain(step: Step, frontier: Frontier, position: int, length: int) -> Distribution:
-    """`length` tokens from `position` on, each drawn with the ones before it as history."""
+    """`length` tokens from `position` on, each drawn with the ones before it as history.
+
+    The device begins with each while the host puts together what follows it; nothing is waited for.
+    """
     token, seen = frontier.token, frontier.seen
     drawn: list[Distribution] = []
     for at in range(position, position + length):
         drawn.append(step(token, seen, at))
         token = drawn[-1].tokens
+        mx.async_eval(token)
         seen = history_after(seen, token)
     probs = [each.probs for each in drawn if each.probs is not None]
     tokens = mx.concatenate([each.tokens for each in drawn])

@@ -8,6 +8,8 @@ import pytest
 
 from mlx_engine import prefix
 from mlx_engine.decode import Committed, Plan, generate
+from mlx_engine.drafters import ModelDrafter
+from mlx_engine.kv_cache import TargetCache
 from tests.engine.helpers import GREEDY, OracleDrafter, ScriptedControl, rounds, session_for, tokens
 from tests.fakes.markov import MarkovTarget, PointDrafter
 
@@ -184,3 +186,24 @@ def test_one_pass_and_one_wait_a_round(length: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mx, "eval", forbidden)  # prefill alone may wait
     done = [first, *replies]
     assert waits == session.host_syncs == session.target_passes == len(done)
+
+
+def test_every_draft_is_under_way_before_the_pass_that_reads_it_is_put_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    target = chain(*RUN)
+    forward = target.forward
+
+    def seen_forward(ids: mx.array, cache: TargetCache) -> mx.array:
+        order.append("pass")
+        return forward(ids, cache)
+
+    drafter = ModelDrafter(chain(*RUN))
+    session = session_for(target, drafter, PROMPT)
+    replies = generate(session, Plan(GREEDY, STOP, 6, ScriptedControl([2])))
+    next(replies)
+    monkeypatch.setattr(target, "forward", seen_forward)
+    monkeypatch.setattr(mx, "async_eval", lambda *arrays: order.append("begin"))
+    list(replies)
+    assert order == ["begin", "begin", "begin", "pass", "begin"], "what it had not read, two drafts, the verdict"
