@@ -66,6 +66,7 @@ from models.machine import read_machine
 
 GAUGES_S = 0.25
 """Gauges move four times a second: more is not readable, and every redraw takes time from the engine."""
+INTERRUPTED = 130
 QUIT_WINDOW_S = 2.0
 
 WELCOME = """\
@@ -333,7 +334,7 @@ class ChatApp(SafeApp):
             self._copy(selected, "the selection")
             return
         if monotonic() - self._interrupted_s < QUIT_WINDOW_S:
-            self.exit()
+            self.exit(return_code=INTERRUPTED)
             return
         self._interrupted_s = monotonic()
         if self._dialogue.is_running:

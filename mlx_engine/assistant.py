@@ -14,11 +14,11 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models import gemma4_text
 
 from mlx_engine import checkpoint
 from mlx_engine.config_bounds import check_layers, check_network
 from mlx_engine.errors import ModelFolderError
+from mlx_engine.layers import gemma4_text
 
 MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")

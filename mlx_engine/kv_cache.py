@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import mlx.core as mx
-from mlx_lm.models.base import create_causal_mask
 
 from mlx_engine.errors import RollbackError
+from mlx_engine.layers import create_causal_mask
 
 GROWTH_ROWS = 256
 """Buffers grow by this many rows: large enough to copy seldom, small enough to waste little."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
-from mlx_lm.models import gemma4, gemma4_text
 
 from mlx_engine import checkpoint
 from mlx_engine.config_bounds import check_layers
 from mlx_engine.errors import ModelFolderError
 from mlx_engine.kv_cache import FullCache, LayerCache, Rows, SlidingCache, TargetCache
+from mlx_engine.layers import gemma4, gemma4_text
 
 MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
 

@@ -17,7 +17,7 @@ TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.m
     [
         ("app.cli, app.chat_app, app.run", {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub"}),
         ("mlx_engine.client, mlx_engine.events, mlx_engine.stats", {"mlx", "textual"}),
-        ("mlx_engine.worker", {"textual", "app", "models"}),
+        ("mlx_engine.worker", {"textual", "app", "models", "transformers"}),
         ("models.folders", {"mlx", "mlx_engine", "app", "textual"}),
     ],
 )
@@ -25,6 +25,12 @@ def test_a_fresh_interpreter_brings_in_only_what_it_may(imported: str, absent: s
     code = f"import sys, {imported}; print(*{{name.split('.')[0] for name in sys.modules}})"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not absent & set(run.stdout.split())
+
+
+def test_the_engine_starts_where_the_limit_on_open_files_is_low_and_leaves_it_alone() -> None:
+    # What mlx-lm's package does when it is imported: set a limit that may be above the one that holds.
+    code = "import resource; resource.setrlimit = lambda *limits: 1 / 0; import mlx_engine.worker"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_the_top_level_stays_as_designed() -> None:

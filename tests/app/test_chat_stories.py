@@ -288,7 +288,7 @@ async def test_ctrl_c_stops_then_quits() -> None:
         assert story.app.is_running
         await story.pilot.press("ctrl+c")
         await story.until(lambda: not story.app.is_running)
-    assert story.app.return_code == 0
+    assert story.app.return_code == 130
 
 
 async def test_ctrl_c_twice_slowly_does_not_quit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,12 @@ import mlx.core as mx
 import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.models import gemma4
 
 from mlx_engine import checkpoint
 from mlx_engine.assistant import load_assistant
 from mlx_engine.drafters import check_pair
 from mlx_engine.errors import ModelFolderError, PairMismatchError
+from mlx_engine.layers import gemma4
 from mlx_engine.target import load_target
 from tests.fakes import tiny
 

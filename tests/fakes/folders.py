@@ -9,9 +9,9 @@ from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_lm.models import gemma4, gemma4_text
 
 from mlx_engine.assistant import Assistant, AssistantConfig
+from mlx_engine.layers import gemma4, gemma4_text
 from models.pocket import TARGET_FOLDER
 from tests.fakes import tiny
 
