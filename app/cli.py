@@ -48,15 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    state = AppState.read(places.state_file())
+    effective = read_settings(typed_values(options), state.as_settings())
     is_dumb = os.environ.get("TERM") == "dumb"
-    if not (options.plain or (sys.stdin.isatty() and sys.stdout.isatty())):
+    wants_plain = options.plain or effective.settings.plain
+    if not (wants_plain or (sys.stdin.isatty() and sys.stdout.isatty())):
         console.warn(
             "the chat needs a terminal. For pipes there is `slipstream run`; "
             "`slipstream --plain` chats line by line."
         )
         return WRONG_USAGE
-    state = AppState.read(places.state_file())
-    effective = read_settings(typed_values(options), state.as_settings())
     drafting = drafting_of(effective.settings)
     pair, notice = first_pair(effective, drafting)
     store = ChatStore.open(places.chats_database())
@@ -72,8 +73,8 @@ def _chat(options: argparse.Namespace) -> int:
     # Before anything of the screen: the engine then loads while the screen is being built.
     engine.start()
     try:
-        if options.plain or is_dumb:
-            return _chat_plainly(engine, pair, chat_options, store, is_chosen=options.plain)
+        if wants_plain or is_dumb:
+            return _chat_plainly(engine, pair, chat_options, store, is_chosen=wants_plain)
         from app.chat_app import ChatApp
 
         chat = ChatApp(engine, pair, lambda model: choose_pair(model, drafting), chat_options, store)

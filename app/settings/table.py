@@ -174,6 +174,14 @@ class Settings:
             example="Answer in short sentences.",
         ),
     ] = None
+    plain: Annotated[
+        bool,
+        About(
+            switch(),
+            "chat line by line, without colours, for screen readers; `--plain` says so for once",
+            has_flag=False,
+        ),
+    ] = False
     theme: Annotated[
         str | None,
         About(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO, StringIO
@@ -265,6 +266,17 @@ def test_the_pocket_pair_on_a_dumb_terminal(tmp_path: Path) -> None:
     assert b"ctrl+t" in written
     assert b"tokens per second" in written
     assert b"\x1b" not in written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plain", ["true", "false"])
+def test_plain_may_stand_in_the_settings(tmp_path: Path, plain: str) -> None:
+    own = {"SLIPSTREAM_PLAIN": plain, "SLIPSTREAM_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "app.cli"]
+    run = subprocess.run(command, check=False, input=b"/quit\n", capture_output=True, env={**os.environ, **own})
+    assert run.returncode == (0 if plain == "true" else 2)
+    assert (b"Goodbye." in run.stdout) == (plain == "true")
+    assert (b"the chat needs a terminal" in run.stderr) == (plain == "false")
 
 
 def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
