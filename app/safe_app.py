@@ -18,6 +18,7 @@ from textual.widgets import Markdown
 
 from app.barrier import Barrier
 from app.clipboard import copy_with_pbcopy
+from app.contrast import readable
 from app.crash import write_crash
 from app.links import Link, LinkScreen, open_in_browser, read_link
 from app.sanitise import sanitise, sanitise_line
@@ -40,6 +41,12 @@ class SafeApp(App[None]):
             self.theme = "ansi-dark"
         self._log_path = log_path
         self._barrier = Barrier()
+
+    def get_css_variables(self) -> dict[str, str]:
+        """Textual's own, with colours of texts that can be read."""
+        variables = super().get_css_variables()
+        self.theme_variables = readable(variables, is_dark=self.current_theme.dark)
+        return self.theme_variables
 
     def get_driver_class(self) -> type[Driver]:
         """The driver that gives the terminal back as it was."""
