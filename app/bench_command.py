@@ -16,11 +16,11 @@ from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_
 from app.bench.results import OFF, Context, Method, Mode
 from app.chat_options import ChatOptions
 from app.console import STANDARD_OUTPUT, say, say_json
+from app.exit_codes import OK
 from app.pair_choice import PairChoice
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 
-OK = 0
 CONTEXTS: tuple[Context, ...] = get_args(Context)
 SETTINGS = ("off", "2", "4", "8", "16", "auto")
 MINUTES = 10.0

@@ -33,6 +33,7 @@ from app.composer import Composer
 from app.conversation import FLUSH_S, Conversation
 from app.dialogue import Dialogue
 from app.editor import EditorError, edit, editor_command, undisturbed
+from app.exit_codes import INTERRUPTED
 from app.gauge_panel import GaugePanel
 from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
@@ -66,7 +67,6 @@ from models.machine import read_machine
 
 GAUGES_S = 0.25
 """Gauges move four times a second: more is not readable, and every redraw takes time from the engine."""
-INTERRUPTED = 130
 QUIT_WINDOW_S = 2.0
 
 WELCOME = """\

@@ -13,13 +13,13 @@ import msgspec
 
 from app import places
 from app.console import say, say_json, warn
+from app.exit_codes import OK, WRONG_USAGE
 from app.sanitise import sanitise_line
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import NotStoredError, StoreError
 from app.store.records import Chat, NewChat, StoredMessage
 
-OK, WRONG_USAGE = 0, 2
 EVERY = -1
 """As a limit: no limit."""
 MOST_NAMED = 5

@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from app import bench_command, chats_command, console, doctor, models_command, places
 from app.app_state import AppState
 from app.chat_options import ChatOptions
+from app.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
 from app.pair_choice import PairChoice, choose_pair
 from app.settings import command as settings_command
 from app.settings.effective import read_settings
@@ -23,8 +24,6 @@ from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
 from models.errors import ModelsError
-
-OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

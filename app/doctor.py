@@ -23,6 +23,7 @@ import msgspec
 
 from app import figures, places
 from app.console import say, say_json
+from app.exit_codes import OK
 from models import hub_cache
 from models.catalog import load_catalog
 from models.errors import ModelsError
@@ -65,7 +66,7 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         rows = [msgspec.to_builtins(check) for check in checks]
         say_json(json.dumps({"checks": rows, "problems": sum(bool(check.advice) for check in checks)}))
-        return 0
+        return OK
     topic = ""
     for check in checks:
         if check.topic != topic:
@@ -76,7 +77,7 @@ def doctor(options: argparse.Namespace) -> int:
             say(f"  {'':<18} -> {check.advice}")
     problems = sum(bool(check.advice) for check in checks)
     say(f"\n{problems} to look at, marked ->." if problems else "\nAll is well.")
-    return 0
+    return OK
 
 
 def ask_device() -> dict[str, Any] | None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from app.console import tell, warn
+from app.exit_codes import FAILED, INTERRUPTED
 from app.models_files import convert_model, pull_models, remove_models, verify_models
 from app.models_show import list_models, show_info
 from models.errors import ModelsError
-
-FAILED, INTERRUPTED = 1, 130
 
 Action = Callable[[argparse.Namespace], int]
 

@@ -12,6 +12,7 @@ from typing import Any
 from app import figures
 from app.console import ask, say, tell, warn
 from app.doctor import ask_device, machine_now
+from app.exit_codes import FAILED, OK
 from app.models_show import have, meant, own_and_bundled, print_json, print_sum
 from app.pull import fetch
 from models import hub_cache, verify
@@ -31,14 +32,14 @@ def pull_models(options: argparse.Namespace) -> int:
     wanted = _wanted(options, catalog, name)
     if not wanted:
         say(f"{name} is in folders of this machine already; there is nothing to fetch.")
-        return 0
+        return OK
     show = "json" if options.json else "line"
     if not options.offline and not options.yes:
         size = _expected_size(wanted, catalog, name, cache)
         if size is not None and not _may_fetch(fit(size, machine_now(ask_device()))):
-            return 1
+            return FAILED
     fetch(wanted, cache, is_offline=options.offline, show=show)
-    return 0
+    return OK
 
 
 def _wanted(options: argparse.Namespace, catalog: Catalog, name: str | None) -> list[Wanted]:
@@ -99,13 +100,13 @@ def remove_models(options: argparse.Namespace) -> int:
     for repo, size in sizes.items():
         tell(f"{figures.size(size)}  {repo}")
     if not options.yes and not _confirm(f"Remove from {cache}?"):
-        return 1
+        return FAILED
     freed = sum(hub_cache.remove(cache, repo) for repo in repos)
     if options.json:
         print_json({"removed": repos, "freed_bytes": freed})
     else:
         say(f"{figures.size(freed).strip()} freed.")
-    return 0
+    return OK
 
 
 def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
@@ -247,4 +248,4 @@ def convert_model(options: argparse.Namespace) -> int:
     else:
         before, after = (figures.size(record[f"weights_bytes_{when}"]).strip() for when in ("before", "after"))
         say(f"{options.copy}: {before} became {after}. Use it with --model or --drafter.")
-    return 0
+    return OK

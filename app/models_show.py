@@ -13,6 +13,7 @@ import msgspec
 from app import figures, places
 from app.console import say, say_json
 from app.doctor import ask_device, machine_now
+from app.exit_codes import OK
 from models import hub_cache
 from models.catalog import Catalog, Entry, Source, load_catalog
 from models.errors import ModelsError
@@ -48,7 +49,7 @@ def list_models(options: argparse.Namespace) -> int:
     choice, why = suggest(catalog, machine)
     if options.json:
         print_json({"models": rows, "others_here": others, "suggestion": {"name": choice, "why": why}})
-        return 0
+        return OK
     say(f"{'NAME':<15} {'WEIGHTS':>8}  {'FIT':<13} {'HERE':<9} MODEL")
     for row in rows:
         weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "not known"
@@ -56,7 +57,7 @@ def list_models(options: argparse.Namespace) -> int:
     for repo in others:
         say(f"also here: {repo}")
     say(f"\nTo begin with: {choice}. {why}")
-    return 0
+    return OK
 
 
 def _row(name: str, entry: Entry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def show_info(options: argparse.Namespace) -> int:
         drafter = str(pair.drafter) if pair and pair.drafter else None
         print_json({"name": name, "entry": entry, "target": target, "drafter": drafter, "sizes_from": source,
                      "fit": found})  # fmt: skip
-        return 0
+        return OK
     if entry is not None:
         family = catalog.family(entry)
         checked = (
@@ -124,7 +125,7 @@ def show_info(options: argparse.Namespace) -> int:
             say(f"  {entry.note}")
     say(f"Sizes from {source}.")
     print_sum(found)
-    return 0
+    return OK
 
 
 def print_sum(found: Fit, say: Callable[[str], None] = say) -> None:

@@ -10,11 +10,10 @@ from typing import Any
 
 from app.chat_options import ChatOptions
 from app.console import say, say_json
+from app.exit_codes import INTERRUPTED, OK
 from app.incoming import Incoming
 from mlx_engine import events
 from mlx_engine.client import EngineHandle
-
-INTERRUPTED = 130
 
 
 def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: bool) -> int:
@@ -37,7 +36,7 @@ def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: b
         say_json(json.dumps(_as_json(reply, options), ensure_ascii=False))
     else:
         say()
-    return INTERRUPTED if reply.finished.reason == "cancelled" else 0
+    return INTERRUPTED if reply.finished.reason == "cancelled" else OK
 
 
 def _request(prompt: str, options: ChatOptions) -> events.Generate:

@@ -26,13 +26,13 @@ from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import Measured, Progress, Runner
 from app.console import say, warn
+from app.exit_codes import FAILED, INTERRUPTED, OK
 from app.pair_choice import PairChoice
 from app.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP, Load, Ready
 
-OK, FAILED, INTERRUPTED = 0, 1, 130
 EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
 

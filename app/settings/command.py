@@ -12,6 +12,7 @@ from typing import Any
 from app import places
 from app.app_state import AppState
 from app.console import say, say_json
+from app.exit_codes import OK
 from app.sanitise import sanitise_line
 from app.settings.effective import Effective, read_settings
 from app.settings.flags import add_flags, typed_values
@@ -34,12 +35,12 @@ def settings(options: argparse.Namespace) -> int:
     """Print what holds. Raises SettingsError for what cannot hold."""
     if options.example:
         say("\n".join(example()))
-        return 0
+        return OK
     state = AppState.read(places.state_file())
     effective = read_settings(typed_values(options), state.as_settings())
     if options.json:
         say_json(json.dumps(_as_json(effective), ensure_ascii=False))
-        return 0
+        return OK
     missing = "" if effective.path.exists() else "  (not there; `slipstream settings --example` prints one)"
     say(f"{effective.path}{missing}\n")
     values = asdict(effective.settings)
@@ -48,7 +49,7 @@ def settings(options: argparse.Namespace) -> int:
         say(f"{name:<19} {textwrap.shorten(value, 44, placeholder='…'):<44} {effective.sources[name]}")
     for warning in effective.warnings:
         say(f"\n{warning}")
-    return 0
+    return OK
 
 
 def _as_json(effective: Effective) -> dict[str, Any]:

@@ -298,7 +298,7 @@ async def test_sending_follows_again() -> None:
 
 
 async def test_a_megabyte_is_pasted_without_a_stall() -> None:
-    """Neither the prompt nor the transcript ever lays out more than a screenful of it."""
+    """Neither the prompt nor the transcript ever lays out more than a few thousand characters of it."""
     paste = "x" * 1_000_000 + "\n" + "word " * 10_000
     async with chat() as story:
         await story.pilot.press("a")

@@ -11,6 +11,7 @@ from textual.style import Style
 from textual.theme import BUILTIN_THEMES
 from textual.widgets import Markdown, Static
 
+from app.contrast import contrast
 from app.sanitise import sanitise
 from app.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, DraftedRuns, TintedText, TintLegend
 from tests.app.pilot import Story, chat
@@ -167,15 +168,3 @@ def test_tinted_text_is_legible_in_every_theme(name: str) -> None:
     ink = tint.get_contrast_text(style.foreground.a)
     assert contrast(tint.blend(ink, ink.a).with_alpha(1), tint) >= 4.5
     assert contrast(tint, paper) > 1.1 or abs(tint.hsl.s - paper.hsl.s) > 0.1
-
-
-def contrast(one: Color, other: Color) -> float:
-    """As WCAG 2.1 defines it."""
-    lights = sorted((luminance(one), luminance(other)), reverse=True)
-    return (lights[0] + 0.05) / (lights[1] + 0.05)
-
-
-def luminance(colour: Color) -> float:
-    channels = (part / 255 for part in colour.rgb)
-    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import pytest
@@ -24,6 +24,12 @@ SOME_TOKENS = 60
 """Enough to go past the window."""
 TEMPERATURES = (0.3, 0.7, 1.0, 1.5, 3.0)
 PENALISED = Sampler(temperature=0, repetition_penalty=1.3)
+SETTINGS = {
+    "top-k and top-p": Sampler(1.0, top_k=20, top_p=0.9, is_coupled=True),
+    "min-p": Sampler(1.2, min_p=0.05, is_coupled=True),
+    "penalty": Sampler(1.0, repetition_penalty=1.4, suppressed=(5, 6, 7), is_coupled=True),
+    "greedy with penalty": PENALISED,
+}
 
 
 def assistant(layout: str) -> Drafter:
@@ -54,12 +60,8 @@ KINDS: dict[str, Callable[[str], Drafter]] = {
 
 def in_layouts(each: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Each case with a layout before it: with one of them, the next for the next case, or with all."""
-    layouts = list(tiny.LAYOUTS)
-    some = [(layouts[number % len(layouts)], case) for number, case in enumerate(each)]
-    return [
-        (layout, *(case if isinstance(case, tuple) else (case,)))
-        for layout, case in cases(some, list(product(layouts, each)))
-    ]
+    pairs = cases(zip(cycle(tiny.LAYOUTS), each), product(tiny.LAYOUTS, each))
+    return [(layout, *(case if isinstance(case, tuple) else (case,))) for layout, case in pairs]
 
 
 @cache
@@ -148,19 +150,9 @@ def test_coupled_one_seed_gives_the_same_words_however_they_were_drafted(layout:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("layout", "sampler"),
-    in_layouts(
-        [
-            Sampler(1.0, top_k=20, top_p=0.9, is_coupled=True),
-            Sampler(1.2, min_p=0.05, is_coupled=True),
-            Sampler(1.0, repetition_penalty=1.4, suppressed=(5, 6, 7), is_coupled=True),
-            PENALISED,
-        ]
-    ),
-)
-def test_every_setting_sees_what_plain_decoding_sees(layout: str, sampler: Sampler) -> None:
-    target = tiny.target(layout)
+@pytest.mark.parametrize(("layout", "setting"), in_layouts(list(SETTINGS)))
+def test_every_setting_sees_what_plain_decoding_sees(layout: str, setting: str) -> None:
+    target, sampler = tiny.target(layout), SETTINGS[setting]
     expected = tokens(rounds(target, None, PROMPT, SOME_TOKENS, 0, sampler=sampler))
     lengths = random.Random(4).choices(range(6), k=SOME_TOKENS)
     for make in KINDS.values():

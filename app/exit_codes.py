@@ -1,0 +1,5 @@
+"""How a command ended, for the shell."""
+
+from __future__ import annotations
+
+OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
