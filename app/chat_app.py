@@ -1,51 +1,50 @@
-"""The chat: what the person types goes to the engine, what the engine reports goes on the screen."""
+"""The chat: what the person types goes to the engine, what the engine reports goes on the screen.
+
+Every action that a key, a slash command or the palette can run is here, and most hand on to whoever does it:
+`Dialogue` (one reply after another), `OpenChat` (the chats that are kept), `PairInUse` (the models),
+`ReplySettings` (how replies are made), `ChatView` (what is on the screen).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
-from textual import events, on, work
-from textual.app import ComposeResult, SuspendNotSupported, SystemCommand
-from textual.containers import Horizontal, Vertical
+from textual import events, on
+from textual.app import ComposeResult, SystemCommand
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import Footer
 
 from app import places
 from app.ab import Comparison, questions
 from app.ab_screen import AbScreen
 from app.attachments import written
-from app.chat_files import export_chat, import_chats
 from app.chat_options import ChatOptions
+from app.chat_view import ChatView
 from app.chats_screen import ChatsScreen
 from app.code_block import CodeBlock
 from app.commands import COMMANDS, Command
 from app.composer import Composer
 from app.conversation import FLUSH_S, Conversation
-from app.dialogue import Dialogue
-from app.editor import EditorError, edit, editor_command, undisturbed
+from app.dialogue import Dialogue, storing
 from app.exit_codes import INTERRUPTED
-from app.gauge_panel import GaugePanel
-from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
 from app.help_screen import help_screen
-from app.keys import CHAT_KEYS, changed_keys, keymap_of, keys_of
-from app.layout import PANEL_NEEDS_COLUMNS, layout
+from app.keys import CHAT_KEYS, changed_keys, key_in, keymap_of, keys_of
+from app.layout import PANEL_NEEDS_COLUMNS
 from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
 from app.models_show import own_and_bundled
 from app.no_drafter import news_of_refusal, why_there_is_nothing
-from app.pair_choice import PairChoice, absolute
-from app.pair_in_use import PairInUse
+from app.open_chat import OpenChat
+from app.pair_choice import PairChoice
+from app.pair_in_use import Choose, PairInUse
 from app.params_screen import ParamsScreen
 from app.prompt import Prompt
 from app.prompt_history import PromptHistory
@@ -53,20 +52,15 @@ from app.reply_settings import ReplySettings
 from app.safe_app import SafeApp
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from app.store.records import Chat
 from app.table_screen import TableScreen
-from app.tint import TintLegend
 from app.top_line import TopLine
 from app.transcript import Transcript
 from mlx_engine.client import EngineHandle
-from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import Counted, Died, DraftSetting, Event, Failed, Loading, Notice, Ready
 from models.errors import ModelsError
 from models.hub_cache import cache_folder
 from models.machine import read_machine
 
-GAUGES_S = 0.25
-"""Gauges move four times a second: more is not readable, and every redraw takes time from the engine."""
 QUIT_WINDOW_S = 2.0
 
 WELCOME = """\
@@ -93,46 +87,30 @@ class ChatApp(SafeApp):
     BINDINGS = CHAT_KEYS
 
     def __init__(
-        self,
-        engine: EngineHandle,
-        pair: PairChoice,
-        choose: Callable[[str], PairChoice],
-        options: ChatOptions,
-        store: ChatStore,
+        self, engine: EngineHandle, pair: PairChoice, choose: Choose, options: ChatOptions, store: ChatStore
     ) -> None:
-        """pair: what the engine loads; choose: a pair by name, or SlipstreamError or ModelsError."""
+        """pair: what the engine loads."""
         super().__init__(options.log_path)
         self._options = options
-        self._state = options.state
-        self._keymap = keymap_of(options.send_key, options.keys)
-        self._use_own_keys()
+        self._use_keys(keymap_of(options.send_key, options.keys))
         self._shown_theme = self.theme
         self._engine = engine
-        self._chosen: tuple[PairChoice, str] | None = None
-        """The pair that a person chose here, and how it was named; remembered once it is loaded."""
-        self._choose = choose
         self._store = store
-        self._store_notice: str | None = None
-        """What was last said about the store."""
-        self._conversation = Conversation(store, options.system)
-        self._gauges = Gauges(options.draft_length)
-        self._has_news = True
-        """Whether the gauges are behind the facts."""
         self._interrupted_s = float("-inf")
         self._wants_panel = options.state.values.has_panel
         """None: as wide as the window is."""
-        about = f"\n\n{options.about_model}" if options.about_model else ""
-        self._top_line = TopLine(pair.title)
-        self._pairs = PairInUse(engine, pair, self._top_line, self.notify, self._in_thread, options.fallback)
-        keys = {id: keys_of(id, self._keymap)[0] for id in ("send", "stop", "draft", "help")}
-        self._transcript = Transcript(WELCOME.format(**keys) + about)
-        self._legend = TintLegend()
-        self._strip = GaugeStrip()
-        self._panel = GaugePanel()
+        self._conversation = Conversation(store, options.system)
+        self._gauges = Gauges(options.draft_length)
         self._composer = Composer(PromptHistory(options.history_path), self._offered)
         self._prompt = self._composer.prompt
-        self._prompt.use_keys(keys_of("send", self._keymap), keys_of("newline", self._keymap))
-        self._footer = Footer()
+        self._prompt.use_keys(keys_of("send", self.own_keys), keys_of("newline", self.own_keys))
+        about = f"\n\n{options.about_model}" if options.about_model else ""
+        keys = {id: key_in(self, id) for id in ("send", "stop", "draft", "help")}
+        self._transcript = Transcript(WELCOME.format(**keys) + about)
+        self._top_line = TopLine(pair.title)
+        self._view = ChatView(self._top_line, self._transcript, self._composer, self._gauges)
+        in_thread = partial(self.run_worker, thread=True, exit_on_error=False)
+        self._pairs = PairInUse(engine, pair, choose, options, self._top_line, self.notify, in_thread)
         self._dialogue = Dialogue(
             engine,
             self._conversation,
@@ -143,25 +121,21 @@ class ChatApp(SafeApp):
             self._reply_began_or_ended,
         )
         self._replies = ReplySettings(options, engine, self._gauges, self._conversation, self._dialogue)
+        self._open_chat = OpenChat(
+            store, self._conversation, self._dialogue, self._replies, self._view, self.notify
+        )
 
-    def _use_own_keys(self) -> None:
-        """Ahead of what a text area does with them, as a person wants them for something else."""
-        self.set_keymap(self._keymap)
+    def _use_keys(self, keymap: Mapping[str, str]) -> None:
+        """The person's own, ahead of what a text area does with them."""
+        self.own_keys = keymap
+        self.set_keymap(keymap)
         for key, bindings in self._bindings.key_to_bindings.items():
-            preferred = [replace(each, priority=True) if each.id in self._keymap else each for each in bindings]
+            preferred = [replace(each, priority=True) if each.id in keymap else each for each in bindings]
             self._bindings.key_to_bindings[key] = preferred
 
     def compose(self) -> ComposeResult:
-        """Top line; transcript, strip and prompt beside the panel; footer."""
-        yield self._top_line
-        with Horizontal(id="body"):
-            with Vertical(id="chat"):
-                yield self._transcript
-                yield self._legend
-                yield self._strip
-                yield self._composer
-            yield self._panel
-        yield self._footer
+        """Everything is in the view."""
+        yield self._view
 
     def on_mount(self) -> None:
         """Land in the prompt and listen to the engine."""
@@ -172,16 +146,15 @@ class ChatApp(SafeApp):
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self._top_line.say("loading")
         self._engine.on_event = self._hear
-        self.set_interval(GAUGES_S, self._show_gauges)
-        self.set_interval(FLUSH_S, self._keep)
+        self.set_interval(FLUSH_S, self._open_chat.keep)
 
     async def on_ready(self) -> None:
         """Go on with the chat that was asked for."""
-        self._tell_of_store()
+        self._open_chat.tell_of_store()
         for notice in self._options.notices:
             self.notify(notice, severity="warning", timeout=20)
         if self._options.chat_id is not None:
-            await self._open_chat(self._options.chat_id)
+            await self._open_chat.open(self._options.chat_id)
 
     def on_unmount(self) -> None:
         """Stop listening, and keep what a running reply has."""
@@ -190,8 +163,8 @@ class ChatApp(SafeApp):
             self._conversation.end("interrupted")
 
     def on_resize(self, event: events.Resize) -> None:
-        """Gauges and frames give way to the transcript on small windows."""
-        self._fit(event.size.width, event.size.height)
+        """Share the window out anew."""
+        self._view.fit(*event.size, self._wants_panel)
 
     # The engine
 
@@ -201,7 +174,7 @@ class ChatApp(SafeApp):
 
     async def on_engine_reported(self, message: EngineReported) -> None:
         """Events about the pair; those about a reply go on to the dialogue."""
-        self._has_news = True
+        self._view.has_news = True
         match message.event:
             case Loading() as loading:
                 self._pairs.loading(loading)
@@ -229,9 +202,6 @@ class ChatApp(SafeApp):
             self.notify(news, severity="warning", timeout=20)
         self._dialogue.loaded = ready
         self._pairs.loaded(ready)
-        if self._chosen is not None and self._chosen[0] is self._pairs.pair:
-            self._remember("model", self._chosen[1])
-        self._chosen = None
         self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
         self._gauges.loaded(ready)
         self._top_line.say("waiting" if self._dialogue.is_running else "ready")
@@ -241,11 +211,11 @@ class ChatApp(SafeApp):
     def _reply_began_or_ended(self) -> None:
         if self._dialogue.is_running:
             self._pairs.wanted()
-        self._show_title()
-        self._tell_of_store()
+        self._open_chat.show_title()
+        self._open_chat.tell_of_store()
         self.refresh_bindings()
 
-    # A reply
+    # A message
 
     @on(Composer.Submitted)
     async def _send(self, event: Composer.Submitted) -> None:
@@ -271,37 +241,21 @@ class ChatApp(SafeApp):
         name, values = event.run.action, event.run.values
         await self.run_action(("app", name, values) if values else name)
 
-    @on(Prompt.FollowRequested)
-    def _follow(self) -> None:
-        self._transcript.follow()
-
-    @on(Prompt.PageRequested)
-    def _page(self, event: Prompt.PageRequested) -> None:
-        self._transcript.page(event.pages)
-
     @on(Prompt.WalkRequested)
     async def _walk(self, event: Prompt.WalkRequested) -> None:
         if not self._dialogue.is_running and self._dialogue.shown_sibling:
-            await self.action_walk(event.step)
+            await self._open_chat.walk(event.step)
 
     @on(Prompt.EditRequested)
     def action_edit_last(self) -> None:
         """Have the last message in the prompt, to send it changed."""
-        if (last := self._last_message()) is not None and not self._prompt.is_editing:
+        if (last := self._dialogue.last_message()) is not None and not self._prompt.is_editing:
             self._composer.edit(last)
 
     async def action_edit(self, text: str) -> None:
         """Send a message in place of the last one."""
-        if self._last_message() is not None:
+        if self._dialogue.last_message() is not None:
             await self._composer.submit(text, is_edit=True)
-
-    def _last_message(self) -> str | None:
-        """What is to be changed; None, and said: there is nothing, or a reply runs."""
-        with self._idle() as is_idle:
-            last = self._conversation.last
-            if is_idle and last is None:
-                self.notify("There is no message to change yet.")
-            return last.prompt.text if is_idle and last else None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Stop is greyed out while there is nothing to stop."""
@@ -345,7 +299,7 @@ class ChatApp(SafeApp):
             said = "Prompt emptied; up brings it back. "
         else:
             said = ""
-        self.notify(f"{said}Press ctrl+c again to quit.", timeout=QUIT_WINDOW_S)
+        self.notify(f"{said}Press {key_in(self, 'interrupt')} again to quit.", timeout=QUIT_WINDOW_S)
 
     def action_toggle_drafting(self) -> None:
         """Between off and the last draft length, also for the running reply."""
@@ -356,38 +310,25 @@ class ChatApp(SafeApp):
         if not self._gauges.has_drafter:
             self.notify(why_there_is_nothing(self._dialogue.loaded, "switch on"))
             return
-        with self._storing():
+        with storing(self.notify):
             self._replies.set_drafting(setting)
-        self._has_news = True
-        self._show_gauges()
+        self._view.show_gauges_now()
 
     async def action_regenerate(self) -> None:
         """Ask for the last reply once more."""
-        with self._idle() as is_idle:
-            if is_idle and not await self._dialogue.regenerate():
-                self.notify("There is no reply to regenerate yet.")
+        await self._dialogue.regenerate()
 
     async def action_go_on(self) -> None:
         """Let a reply that was stopped go on where it is."""
-        with self._idle() as is_idle:
-            if is_idle and not await self._dialogue.go_on():
-                self.notify("The last reply is complete; there is nothing to go on with.")
+        await self._dialogue.go_on()
 
     async def action_walk(self, step: int) -> None:
-        """Show another reply to the last message, or another message in its place, that was there before."""
-        with self._idle() as is_idle:
-            if not is_idle:
-                return
-            shown = self._dialogue.shown_sibling
-            if shown is None:
-                self.notify("There is only this reply. ctrl+r makes another one.")
-                return
-            self._conversation.walk(shown.id, step)
-            await self._show_conversation()
+        """Show another reply to the last message; -1: the one before."""
+        await self._open_chat.walk(step)
 
     def action_ab(self, setting: DraftSetting | None = None) -> None:
         """Replay the last prompt without and with drafting (None: as it is set); the chat stays as it is."""
-        with self._idle() as is_idle:
+        with self._dialogue.idle() as is_idle:
             if not is_idle:
                 return
             if self._conversation.last is None:
@@ -407,22 +348,6 @@ class ChatApp(SafeApp):
     def _comparing(self) -> AbScreen | None:
         return next((screen for screen in self.screen_stack if isinstance(screen, AbScreen)), None)
 
-    @contextmanager
-    def _idle(self) -> Iterator[bool]:
-        """Whether no reply is running, said if one is; what the store cannot do inside is told."""
-        if self._dialogue.is_running:
-            self.notify("A reply is running: escape stops it.")
-        with self._storing():
-            yield not self._dialogue.is_running
-
-    @contextmanager
-    def _storing(self) -> Iterator[None]:
-        """What the store cannot do inside is told."""
-        try:
-            yield
-        except StoreError as error:
-            self.notify(str(error), severity="error")
-
     # How replies are made
 
     def action_params(self) -> None:
@@ -432,10 +357,9 @@ class ChatApp(SafeApp):
 
     def _change(self, values: Mapping[str, Any] | None) -> None:
         if values is not None:
-            with self._storing():
+            with storing(self.notify):
                 self.notify(self._replies.change(values))
-            self._has_news = True
-            self._show_gauges()
+            self._view.show_gauges_now()
 
     def action_toggle_thinking(self) -> None:
         """Let the model think before it answers, or not."""
@@ -473,117 +397,51 @@ class ChatApp(SafeApp):
 
     def action_chats(self, words: str = "") -> None:
         """List the chats that are kept, those that hold `words`."""
-        with self._idle() as is_idle:
+        with self._dialogue.idle() as is_idle:
             if is_idle:
                 self.push_screen(ChatsScreen(self._store, words), self._chat_chosen)
 
     async def _chat_chosen(self, chat_id: int | None) -> None:
         if chat_id is not None:
-            await self._open_chat(chat_id)
+            await self._open_chat.open(chat_id)
 
     @on(ChatsScreen.Deleted)
     async def _chat_deleted(self, event: ChatsScreen.Deleted) -> None:
-        if self._conversation.chat and self._conversation.chat.id == event.chat_id:
-            await self.action_new_chat()
+        await self._open_chat.was_deleted(event.chat_id)
 
     @on(ChatsScreen.Renamed)
     def _chat_renamed(self, event: ChatsScreen.Renamed) -> None:
-        if self._conversation.chat and self._conversation.chat.id == event.chat.id:
-            self._conversation.chat = event.chat
-            self._show_title()
-
-    async def _open_chat(self, chat_id: int) -> None:
-        with self._idle() as is_idle:
-            if is_idle:
-                self._conversation.open(chat_id)
-                if words := self._replies.follow_chat():
-                    self.notify(words, severity="warning")
-                self._gauges.forget_context()
-                await self._show_conversation()
+        self._open_chat.was_renamed(event.chat)
 
     async def action_new_chat(self) -> None:
         """Begin a new conversation; what stands in the prompt stays."""
-        self._dialogue.abandon()
-        self._conversation.clear()
-        self._replies.follow_chat()
-        self._gauges.forget_context()
-        self._show_title()
-        self._has_news = True
-        await self._transcript.clear()
+        await self._open_chat.begin()
 
     def action_rename(self, title: str) -> None:
         """Give this chat another title."""
-        with self._stored_chat() as chat:
-            if chat is not None:
-                self._conversation.rename(title)
-                self._show_title()
+        self._open_chat.rename(title)
 
     async def action_delete_chat(self) -> None:
         """Take this chat out of sight, and begin a new one."""
-        with self._idle() as is_idle, self._stored_chat() as chat:
-            if is_idle and chat is not None:
-                self._store.delete(chat.id)
-                await self.action_new_chat()
-                self.notify(f"Deleted “{chat.title}”. /undo brings it back.")
+        await self._open_chat.delete()
 
     async def action_undo_delete(self) -> None:
         """Bring back the chat that was deleted last."""
-        with self._idle() as is_idle:
-            if not is_idle:
-                return
-            chat = self._store.undo_delete()
-            if chat is None:
-                self.notify("There is no deleted chat to bring back.")
-            else:
-                await self._open_chat(chat.id)
-                self.notify(f"“{chat.title}” is back.")
+        await self._open_chat.undo_delete()
 
     def action_export(self, name: str | None = None) -> None:
         """Write this chat to a file."""
-        self._keep()
-        with self._stored_chat() as chat:
-            if chat is not None:
-                self.notify(f"Exported to {export_chat(self._store, chat, name)}.")
+        self._open_chat.export(name)
 
     async def action_import(self, name: str) -> None:
         """Add the chats of a file, and show the last of them."""
-        with self._idle() as is_idle:
-            if is_idle and (added := import_chats(self._store, name)):
-                await self._open_chat(added[-1].id)
-                self.notify(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
-
-    @contextmanager
-    def _stored_chat(self) -> Iterator[Chat | None]:
-        """This chat; None, and said: nobody has written in it. What the store cannot do inside is told."""
-        if self._conversation.chat is None:
-            self.notify("This chat is empty: it is kept from its first message on.")
-        with self._storing():
-            yield self._conversation.chat
-
-    async def _show_conversation(self) -> None:
-        """Bring the transcript to what the conversation is now."""
-        await self._transcript.show(self._conversation.exchanges)
-        self._dialogue.show_siblings()
-        self._show_title()
-
-    def _show_title(self) -> None:
-        self._top_line.title = self._conversation.chat.title if self._conversation.chat else ""
-
-    def _keep(self) -> None:
-        self._conversation.flush()
-        self._tell_of_store()
-
-    def _tell_of_store(self) -> None:
-        if self._store.notice != self._store_notice:
-            self._store_notice = self._store.notice
-            if self._store_notice:
-                self.notify(self._store_notice, severity="warning", timeout=20)
+        await self._open_chat.import_(name)
 
     # The pair
 
     def action_models(self) -> None:
         """List the models: switch to one, or fetch one."""
-        with self._idle() as is_idle:
+        with self._dialogue.idle() as is_idle:
             if not is_idle:
                 return
             try:
@@ -599,29 +457,15 @@ class ChatApp(SafeApp):
 
     def action_switch_model(self, name: str) -> None:
         """Go on with another pair."""
-        with self._idle() as is_idle:
+        with self._dialogue.idle() as is_idle:
             if is_idle:
                 self._model_chosen(name)
 
     def _model_chosen(self, name: str | None) -> None:
-        if name is None or name == self._pairs.pair.title:
-            return
-        try:
-            pair = self._choose(name)
-        except (SlipstreamError, ModelsError) as error:
-            self.notify(str(error), severity="error")
-            return
-        self._chosen = pair, absolute(name) if pair.load.target == absolute(name) else name
-        self._switch(pair)
-
-    def _switch(self, pair: PairChoice) -> None:
-        self._gauges.forget_pair()
-        self._has_news = True
-        self._pairs.switch(pair)
-        self.refresh_bindings()
-
-    def _in_thread(self, work: Callable[[], None]) -> None:
-        self.run_worker(work, thread=True, exit_on_error=False)
+        if name is not None and self._pairs.choose(name):
+            self._gauges.forget_pair()
+            self._view.has_news = True
+            self.refresh_bindings()
 
     # The screen
 
@@ -661,8 +505,7 @@ class ChatApp(SafeApp):
 
     def action_toggle_tint(self) -> None:
         """Show what of the replies was drafted, or the Markdown again."""
-        self._transcript.toggle_tint()
-        self._legend.display = self._transcript.is_tinted
+        self._view.toggle_tint()
 
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""
@@ -670,14 +513,14 @@ class ChatApp(SafeApp):
             words = f"The gauge panel needs a window of {PANEL_NEEDS_COLUMNS} columns"
             self.notify(f"{words}; this one has {self.size.width}.")
             return
-        self._wants_panel = not self._panel.display
-        self._remember("has_panel", self._wants_panel)
-        self._fit(*self.size)
+        self._wants_panel = not self._view.has_panel
+        self._options.remember("has_panel", self._wants_panel, self.notify)
+        self._view.fit(*self.size, self._wants_panel)
 
     def action_help(self) -> None:
         """Explain keys and gauges."""
         if not isinstance(self.screen, TableScreen):
-            self.push_screen(help_screen(self._keymap))
+            self.push_screen(help_screen(self.own_keys))
 
     def action_paths(self) -> None:
         """Say where everything is kept."""
@@ -687,16 +530,7 @@ class ChatApp(SafeApp):
     def _theme_chosen(self, theme: Theme) -> None:
         if theme.name != self._shown_theme:
             self._shown_theme = theme.name
-            self._remember("theme", theme.name)
-
-    def _remember(self, name: str, value: str | bool) -> None:
-        """Have it so the next time as well, unless the person names it elsewhere."""
-        self._state.remember(**{name: value})
-        if name in self._options.named:
-            self.notify(f"For now: {self._options.named[name]} names the {name} to begin with.")
-        elif self._state.notice is not None:
-            self.notify(self._state.notice, severity="warning")
-        self._state.notice = None
+            self._options.remember("theme", theme.name, self.notify)
 
     def action_set_theme(self, name: str) -> None:
         """Other colours."""
@@ -722,21 +556,9 @@ class ChatApp(SafeApp):
         """Mention a file in the prompt."""
         self._prompt.begin(f"{written(name)} ")
 
-    @work(exclusive=True)
-    async def action_editor(self) -> None:
-        """The prompt in the person's own editor. Meanwhile the reply goes on, and is kept."""
-        try:
-            command = editor_command(os.environ)
-            before = self._prompt.whole_text
-            with undisturbed(), self.batch_update(), self.suspend():
-                text = await asyncio.to_thread(edit, before, command)
-        except (EditorError, SuspendNotSupported) as error:
-            self.notify(str(error), severity="error")
-            return
-        if text == before:
-            self.notify("The editor changed nothing.")
-        else:
-            self._prompt.rewrite(text)
+    def action_editor(self) -> None:
+        """The prompt in the person's own editor."""
+        self._composer.write_in_editor()
 
     def action_screenshot_soon(self) -> None:
         """Save the screen as an SVG file in the current folder, once the palette is gone from it."""
@@ -744,36 +566,12 @@ class ChatApp(SafeApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every command by its title."""
-        keys = changed_keys(self._keymap)
+        keys = changed_keys(self.own_keys)
         for command in COMMANDS:
             run: Callable[[], object] = partial(self.run_action, command.action)
             if command.argument and command.argument.is_required:
                 run = partial(self._prompt.begin, f"/{command.slash} ")
             yield SystemCommand(command.title, keys.get(command.action, command.hint), run)
-
-    def _show_gauges(self) -> None:
-        """Bring the gauges up to the facts; nothing while there is no news."""
-        if not self._has_news:
-            return
-        self._has_news = False
-        if self._dialogue.is_running:
-            self._gauges.sample_pace()
-        reading = self._gauges.reading()
-        self._strip.reading = reading
-        if self._panel.display:
-            self._panel.show(reading)
-
-    def _fit(self, width: int, height: int) -> None:
-        room = layout(width, height, self._wants_panel)
-        base = self.screen_stack[0]
-        base.set_class(room.is_tiny, "-tiny")
-        base.set_class(room.is_small, "-small")
-        base.set_class(room.is_narrow, "-narrow")
-        self._footer.compact = room.is_narrow
-        self._panel.display = room.has_panel
-        self._strip.display = room.has_strip
-        self._has_news = True
-        self._show_gauges()
 
     def _copy(self, text: str, what: str) -> None:
         self.copy_to_clipboard(text)

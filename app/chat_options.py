@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,3 +43,12 @@ class ChatOptions:
     """What is remembered from run to run; without a file, nothing is."""
     notices: tuple[str, ...] = ()
     """What is to be told first."""
+
+    def remember(self, name: str, value: str | bool, tell: Callable[[str], None]) -> None:
+        """Have a choice made on the screen the next time as well; where that is not so, it is told."""
+        self.state.remember(**{name: value})
+        notice, self.state.notice = self.state.notice, None
+        if name in self.named:
+            tell(f"For now: {self.named[name]} names the {name} to begin with.")
+        elif notice is not None:
+            tell(notice)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from dataclasses import dataclass
 
-from textual import on
-from textual.app import ComposeResult
+from textual import on, work
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.containers import Vertical
 from textual.message import Message
 
@@ -13,6 +15,7 @@ from app import attachments, slash
 from app.attachment_line import AttachmentLine
 from app.attachments import Attachment, AttachmentError
 from app.completion_list import CompletionList
+from app.editor import EditorError, edit, editor_command, undisturbed
 from app.prompt import Prompt
 from app.prompt_history import PromptHistory
 
@@ -74,6 +77,22 @@ class Composer(Vertical):
     def edit(self, text: str) -> None:
         """Have a message that was sent in the prompt, to send it changed, with the files that it had."""
         self.prompt.begin_edit(*attachments.split(text))
+
+    @work(exclusive=True)
+    async def write_in_editor(self) -> None:
+        """The prompt in the person's own editor. Meanwhile a reply goes on, and is kept."""
+        try:
+            command = editor_command(os.environ)
+            before = self.prompt.whole_text
+            with undisturbed(), self.app.batch_update(), self.app.suspend():
+                text = await asyncio.to_thread(edit, before, command)
+        except (EditorError, SuspendNotSupported) as error:
+            self.app.notify(str(error), severity="error")
+            return
+        if text == before:
+            self.app.notify("The editor changed nothing.")
+        else:
+            self.prompt.rewrite(text)
 
     def recount(self) -> None:
         """Another model counts otherwise."""

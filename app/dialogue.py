@@ -6,7 +6,8 @@ Methods that begin a reply may raise StoreError, with nothing begun.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from textual.notifications import SeverityLevel
@@ -16,6 +17,7 @@ from app.chat_options import ChatOptions
 from app.conversation import Conversation
 from app.figures import reply_line
 from app.gauges import Gauges
+from app.keys import key_in
 from app.prompt import Prompt
 from app.store.errors import StoreError
 from app.store.records import FinalState, StoredMessage
@@ -31,7 +33,16 @@ from mlx_engine.events import Died, Event, Failed, Finished, Generate, Prefilled
 class Tell(Protocol):
     """Tells the person something, in passing."""
 
-    def __call__(self, message: str, *, severity: SeverityLevel = ...) -> None: ...
+    def __call__(self, message: str, *, severity: SeverityLevel = ..., timeout: float | None = ...) -> None: ...
+
+
+@contextmanager
+def storing(tell: Tell) -> Iterator[None]:
+    """What the store cannot do inside is told."""
+    try:
+        yield
+    except StoreError as error:
+        tell(str(error), severity="error")
 
 
 class Dialogue:
@@ -71,6 +82,14 @@ class Dialogue:
         """Whether a reply is awaited."""
         return self._awaited is not None
 
+    @contextmanager
+    def idle(self) -> Iterator[bool]:
+        """Whether no reply is running, said if one is; what the store cannot do inside is told."""
+        if self.is_running:
+            self._tell(f"A reply is running: {key_in(self._transcript.app, 'stop')} stops it.")
+        with storing(self._tell):
+            yield not self.is_running
+
     def new_id(self) -> int:
         """For a request; what is reported under an id that is not awaited here belongs to somebody else."""
         self._last_id += 1
@@ -92,22 +111,36 @@ class Dialogue:
         await self._request()
         self.show_siblings()
 
-    async def regenerate(self) -> bool:
-        """Ask for the last reply once more; False: there is none."""
-        if self._transcript.last_turn is None or not self._conversation.regenerate():
-            return False
-        self._transcript.follow()
-        await self._request()
-        return True
+    async def regenerate(self) -> None:
+        """Ask for the last reply once more."""
+        with self.idle() as is_idle:
+            if not is_idle:
+                return
+            if self._transcript.last_turn is None or not self._conversation.regenerate():
+                self._tell("There is no reply to regenerate yet.")
+                return
+            self._transcript.follow()
+            await self._request()
 
-    async def go_on(self) -> bool:
-        """Let a reply that was stopped go on where it is; False: it is complete, or there is none."""
-        exchange = self._conversation.last
-        if exchange is None or not self._conversation.go_on():
-            return False
-        self._transcript.follow()
-        await self._request(exchange.text, exchange.thinking)
-        return True
+    async def go_on(self) -> None:
+        """Let a reply that was stopped go on where it is."""
+        with self.idle() as is_idle:
+            if not is_idle:
+                return
+            exchange = self._conversation.last
+            if exchange is None or not self._conversation.go_on():
+                self._tell("The last reply is complete; there is nothing to go on with.")
+                return
+            self._transcript.follow()
+            await self._request(exchange.text, exchange.thinking)
+
+    def last_message(self) -> str | None:
+        """What the person may change; None, and said: there is nothing, or a reply runs."""
+        with self.idle() as is_idle:
+            last = self._conversation.last
+            if is_idle and last is None:
+                self._tell("There is no message to change yet.")
+            return last.prompt.text if is_idle and last else None
 
     def stop(self) -> None:
         """End the reply at its next round; what has been written stays."""
@@ -208,10 +241,8 @@ class Dialogue:
     def _end_reply(self, state: FinalState, finished: Finished | None = None) -> None:
         exchange = self._conversation.last
         stats = turn_stats(self._gauges.reply, self.loaded, self._prompt_read, finished)
-        try:
+        with storing(self._tell):
             self._conversation.end(state, stats)
-        except StoreError as error:
-            self._tell(str(error), severity="error")
         if self.reply is not None:
             has_words = bool(exchange and (exchange.text or exchange.thinking)) or finished is not None
             self.reply.finish(reply_line(stats, broke_off=state == "failed") if has_words else "")

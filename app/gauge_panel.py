@@ -12,6 +12,7 @@ from textual.widgets import Digits, Static
 from app import figures
 from app.gauge_strip import drafting_words
 from app.gauges import GaugeReading
+from app.keys import key_in
 
 PANEL_WIDTH = 38
 _COLUMN = 34
@@ -20,14 +21,14 @@ _ROWS_WITHOUT_SECOND_COLUMN = 4
 """Draft positions shown one per line; more of them go into two columns."""
 
 
-def caption(reading: GaugeReading) -> Content:
-    """What the large number means, in words."""
+def caption(reading: GaugeReading, key: str) -> Content:
+    """What the large number means, in words. key: turns drafting on and off."""
     if reading.is_refused:
-        return Content.styled("drafter refused; ctrl+t: why", "$text-warning")
+        return Content.styled(f"drafter refused; {key}: why", "$text-warning")
     if not reading.has_drafter:
         return Content.styled("this model has no drafter", figures.MUTED)
     if not reading.draft_length:
-        return Content.styled("off, as it was set; ctrl+t: on", figures.MUTED)
+        return Content.styled(f"off, as it was set; {key}: on", figures.MUTED)
     if reading.is_auto_off and figures.is_slower(reading.drafting_speedup):
         speedup = figures.times(reading.drafting_speedup).strip()
         return Content.styled(f"auto is off: drafting {speedup}, slower", "$text-warning")
@@ -36,7 +37,7 @@ def caption(reading: GaugeReading) -> Content:
     if reading.speedup is None:
         return Content.styled("not measured yet", figures.MUTED)
     if figures.is_slower(reading.speedup):
-        return Content.styled("slower than plain; ctrl+t: off", "$text-warning")
+        return Content.styled(f"slower than plain; {key}: off", "$text-warning")
     return Content.styled("of plain speed", figures.MUTED)
 
 
@@ -136,5 +137,5 @@ class GaugePanel(VerticalScroll, can_focus=False):
         """Show a reading."""
         self._digits.update(figures.times(reading.speedup).replace(figures.UNKNOWN, "-"))
         self._digits.set_class(figures.is_slower(reading.speedup), "-slower")
-        self._caption.update(caption(reading), layout=False)
+        self._caption.update(caption(reading, key_in(self.app, "draft")), layout=False)
         self._figures.reading = reading

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
+from textual.app import App
 from textual.binding import Binding, BindingType
 
+from app.safe_app import SafeApp
 from app.settings.table import SendKey
 
 NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
@@ -109,6 +113,11 @@ def keys_of(id: str, keymap: Keymap) -> tuple[str, ...]:
     return tuple(keymap[id].split(",")) if id in keymap else usual_keys()[id]
 
 
+def key_in(app: App[Any], id: str) -> str:
+    """The key of one thing as sentences on the screen name it: the person's own, if there is one."""
+    return keys_of(id, app.own_keys if isinstance(app, SafeApp) else {})[0]
+
+
 def key_table(keymap: Keymap) -> list[tuple[str, str]]:
     """Every key with what it does, the command palette included, in the order of the help."""
     chat = _rows(CHAT_KEYS, keymap)
@@ -129,7 +138,8 @@ def changed_keys(keymap: Keymap) -> dict[str, str]:
     return {each.action: keymap[each.id].partition(",")[0] for each in bindings if each.id and each.id in keymap}
 
 
-def usual_keys() -> dict[str, tuple[str, ...]]:
+@cache
+def usual_keys() -> Mapping[str, tuple[str, ...]]:
     """The keys of everything that a keymap can change, by id."""
     bindings = [binding for binding in (*PROMPT_KEYS, *CHAT_KEYS) if isinstance(binding, Binding) and binding.id]
     return {str(binding.id): tuple(key.strip() for key in binding.key.split(",")) for binding in bindings}

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from functools import partial
 
 from app import figures
-from app.pair_choice import PairChoice
+from app.chat_options import ChatOptions
+from app.dialogue import Tell
+from app.pair_choice import PairChoice, absolute
 from app.top_line import NO_DRAFTER, TopLine
 from mlx_engine.client import EngineHandle
+from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import Loading, Ready
+from models.errors import ModelsError
 
 InThread = Callable[[Callable[[], None]], object]
+Choose = Callable[[str], PairChoice]
+"""A pair by its name, its folder or its hub id; raises SlipstreamError or ModelsError."""
 
 
 class PairInUse:
@@ -21,33 +27,40 @@ class PairInUse:
         self,
         engine: EngineHandle,
         pair: PairChoice,
+        choose: Choose,
+        options: ChatOptions,
         top_line: TopLine,
-        tell: Callable[[str], None],
+        tell: Tell,
         in_thread: InThread,
-        fallback: PairChoice | None = None,
     ) -> None:
-        """in_thread: does something that takes a while beside the screen; fallback: if the first one fails."""
+        """in_thread: does something that takes a while beside the screen."""
         self.pair = pair
         """The one that answers, or that is loading."""
         self.is_loading = True
         self._engine = engine
+        self._choose = choose
+        self._options = options
         self._top_line = top_line
         self._tell = tell
         self._in_thread = in_thread
-        self._last_loaded = fallback
+        self._last_loaded = options.fallback
+        self._chosen: tuple[PairChoice, str] | None = None
+        """The pair that a person chose here, and how it was named; remembered once it is loaded."""
         self._is_unwanted = False
         """Loading was stopped, and nothing has been asked since."""
 
-    def switch(self, pair: PairChoice) -> None:
-        """Give the memory back, and load another pair."""
-        self.pair = pair
-        self.is_loading, self._is_unwanted = True, False
-        self._top_line.model, self._top_line.drafter = pair.title, None
-        self._top_line.say("unloading")
-        if pair.notice:
-            self._tell(pair.notice)
-        # It waits until the old pair's memory is back.
-        self._in_thread(partial(self._engine.switch, pair.load))
+    def choose(self, name: str) -> bool:
+        """Go on with another pair. False: it is this one, or there is none such, and that is told."""
+        if name == self.pair.title:
+            return False
+        try:
+            pair = self._choose(name)
+        except (SlipstreamError, ModelsError) as error:
+            self._tell(str(error), severity="error")
+            return False
+        self._chosen = pair, absolute(name) if pair.load.target == absolute(name) else name
+        self._switch(pair)
+        return True
 
     def wanted(self) -> None:
         """A message was sent: the engine loads, if it has not."""
@@ -65,6 +78,9 @@ class PairInUse:
         """It answers from now on."""
         self.is_loading, self._last_loaded = False, self.pair
         self._top_line.drafter = ready.drafter or NO_DRAFTER
+        chosen, self._chosen = self._chosen, None
+        if chosen is not None and chosen[0] is self.pair:
+            self._options.remember("model", chosen[1], self._tell)
 
     def broke_off(self) -> None:
         """What was loading cannot be loaded."""
@@ -80,7 +96,18 @@ class PairInUse:
             self._is_unwanted = True
             self._in_thread(self._engine.close)
             self._top_line.say("not loaded")
-            self._tell("The next message loads it again; f2 lists the other models.")
+            self._tell("The next message loads it again; /model lists the others.")
+
+    def _switch(self, pair: PairChoice) -> None:
+        """Give the memory back, and load another pair."""
+        self.pair = pair
+        self.is_loading, self._is_unwanted = True, False
+        self._top_line.model, self._top_line.drafter = pair.title, None
+        self._top_line.say("unloading")
+        if pair.notice:
+            self._tell(pair.notice)
+        # It waits until the old pair's memory is back.
+        self._in_thread(partial(self._engine.switch, pair.load))
 
     def _go_back(self) -> bool:
         """Load the pair again that answered before, if there is another one."""
@@ -88,5 +115,5 @@ class PairInUse:
         if before is None or before is self.pair:
             return False
         self._tell(f"Going back to {before.title}.")
-        self.switch(before)
+        self._switch(before)
         return True

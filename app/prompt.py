@@ -19,7 +19,7 @@ from app.attachment_line import AttachmentLine, Found
 from app.attachments import Attachment, mentions
 from app.completion import Candidate, Completing, Place, complete, list_files
 from app.completion_list import CompletionList
-from app.keys import NEWLINE_KEYS, PROMPT_KEYS
+from app.keys import NEWLINE_KEYS, PROMPT_KEYS, key_in
 from app.prompt_history import PromptHistory
 from app.sanitise import sanitise_cells
 
@@ -204,7 +204,7 @@ class Prompt(TextArea):
                 self.discard()
                 self.post_message(self.Commanded(run))
             case slash.Say() if self.is_waiting:
-                words = "A reply is running: escape stops it. Your text stays in the prompt."
+                words = f"A reply is running: {key_in(self.app, 'stop')} stops it. Your text stays in the prompt."
                 self.post_message(self.Refused(words))
             case slash.Say(message):
                 self.is_waiting = True

@@ -36,9 +36,10 @@ class ReplySettings:
         """What drafting is on with, or was before it was turned off."""
 
     def follow_chat(self) -> str:
-        """Another chat is open; what to say about it, empty if all is well."""
+        """Another chat is open, or a new one; what to say about it, empty if all is well."""
         refused = self.params.open(self._conversation.params)
         self._apply()
+        self._gauges.forget_context()
         return f"This chat's {', '.join(refused)} cannot be used: the default holds." if refused else ""
 
     def change(self, values: Mapping[str, Any]) -> str:

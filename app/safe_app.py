@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class SafeApp(App[None]):
             self.theme = "ansi-dark"
         self._log_path = log_path
         self._barrier = Barrier()
+        self.own_keys: Mapping[str, str] = {}
+        """The keys that are not the usual ones, by the id of what they do; sentences name them."""
 
     def get_css_variables(self) -> dict[str, str]:
         """Textual's own, with colours of texts that can be read."""

@@ -55,5 +55,5 @@ def first_pair(effective: Effective, drafting: Drafting) -> tuple[PairChoice, st
     except (SlipstreamError, ModelsError) as error:
         if effective.sources["model"] != REMEMBERED:
             raise
-        return choose_pair(None, drafting), f"{error} The pocket model takes its place; f2 lists the others."
+        return choose_pair(None, drafting), f"{error} The pocket model takes its place; /model lists the others."
     return pair, pair.notice

@@ -9,6 +9,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.figures import MUTED
+from app.keys import key_in
 from app.sanitise import sanitise
 
 FLUSH_S = 0.25
@@ -62,7 +63,8 @@ class Thoughts(Vertical):
         words = len(self.source.split())
         state = "thought" if self._is_over else "thinking"
         sign = "▸" if self.is_folded else "▾"
-        self._line.update(Content.styled(f"{sign} {state} · {words:,} words · ctrl+o", MUTED), layout=False)
+        said = f"{sign} {state} · {words:,} words · {key_in(self.app, 'thoughts')}"
+        self._line.update(Content.styled(said, MUTED), layout=False)
         self._body.display = not self.is_folded
         if not self.is_folded:
             self._body.update(Content.styled(self.source.strip(), MUTED))

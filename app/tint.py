@@ -14,16 +14,17 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from app.figures import MUTED
+from app.keys import key_in
 from app.sanitise import sanitise
 
 TINT = "auto 90% on $success-muted"
 """Black or white on it, whichever reads better: not every theme's own foreground is legible there."""
 COLOURLESS_TINT = "underline"
 MEANINGS = (
-    " by the drafter and accepted by the target; the rest is the target's own; f5: Markdown again",
-    " and accepted; the rest is the target's own; f5: Markdown again",
-    " and accepted; f5: Markdown again",
-    " and accepted; f5 ends it",
+    " by the drafter and accepted by the target; the rest is the target's own; {key}: Markdown again",
+    " and accepted; the rest is the target's own; {key}: Markdown again",
+    " and accepted; {key}: Markdown again",
+    " and accepted; {key} ends it",
 )
 """What follows the sample, the longest first."""
 SETTLED_CHARACTERS = 1500
@@ -104,5 +105,7 @@ class TintLegend(Widget):
         """The sample and its meaning, as long as there is room for."""
         sample = Content.styled("drafted", tint_style(self.app))
         width = self.content_size.width
-        meaning = next((each for each in MEANINGS if sample.cell_length + len(each) <= width), "")
+        key = key_in(self.app, "tint")
+        meanings = (each.format(key=key) for each in MEANINGS)
+        meaning = next((each for each in meanings if sample.cell_length + len(each) <= width), "")
         return sample + Content.styled(meaning, MUTED)

@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from app.conversation import Exchange
 from app.figures import reply_line
+from app.keys import key_in
 from app.sanitise import sanitise
 from app.thoughts import Thoughts
 from app.turn import Turn
@@ -55,7 +56,8 @@ class NewBelow(Static):
 
     def say(self, new_tokens: int) -> None:
         """Show the number of tokens, constant in width."""
-        words = f"▼ {new_tokens:5d} new tokens · end: follow" if new_tokens else "▼ end: back to the newest"
+        key = key_in(self.app, "follow")
+        words = f"▼ {new_tokens:5d} new tokens · {key}: follow" if new_tokens else f"▼ {key}: back to the newest"
         self.update(words, layout=False)
 
 

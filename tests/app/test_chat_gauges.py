@@ -84,7 +84,7 @@ def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
     ],
 )
 def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) -> None:
-    assert caption(each).plain == words
+    assert caption(each, "ctrl+t").plain == words
 
 
 def test_the_strip_says_why_auto_is_off() -> None:
@@ -176,7 +176,7 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
         await story.send("hello")
         await stream(story)
         await story.until(lambda: story.app._gauges.reading().speedup is not None)
-        story.app._show_gauges()
+        story.app._view.show_gauges()
         await story.until(lambda: (reply := story.app._dialogue.reply) and not reply._is_flush_due)
         await story.pilot.pause()
         layouts: list[Widget] = []
@@ -189,11 +189,11 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
 
         monkeypatch.setattr(Widget, "refresh", counting)
         for number in range(20):
-            before = story.app._strip.reading
+            before = story.app._view._strip.reading
             story.app._gauges.add(a_round(round_s=0.01 * (number + 1)))
-            story.app._has_news = True
-            story.app._show_gauges()
-            assert story.app._strip.reading != before
+            story.app._view.has_news = True
+            story.app._view.show_gauges()
+            assert story.app._view._strip.reading != before
             await story.pilot.pause()
         assert not layouts
 
@@ -202,11 +202,11 @@ async def test_nothing_is_sampled_while_nothing_happens() -> None:
     async with chat() as story:
         await story.send("hello")
         await stream(story)
-        await story.until(lambda: story.app._strip.reading and story.app._strip.reading.pace_samples)
-        story.app._show_gauges()
+        await story.until(lambda: story.app._view._strip.reading and story.app._view._strip.reading.pace_samples)
+        story.app._view.show_gauges()
         before = story.app._gauges.reading()
         for _ in range(3):
-            story.app._show_gauges()
+            story.app._view.show_gauges()
         assert story.app._gauges.reading() == before
 
 
@@ -219,7 +219,7 @@ async def test_gauges_move_at_most_four_times_a_second() -> None:
             nonlocal shown
             shown += 1
 
-        story.app.watch(story.app._strip, "reading", count, init=False)
+        story.app.watch(story.app._view._strip, "reading", count, init=False)
         for _ in range(300):
             story.engine.say("")
         await story.until(lambda: story.app._gauges.reply.rounds == 300)
@@ -231,11 +231,11 @@ async def test_the_panel_comes_by_itself_when_there_is_room() -> None:
         panel = story.app.query_one(GaugePanel)
         assert panel.display
         assert panel.size.width + 4 == 38 or panel.outer_size.width == 38
-        assert not story.app._strip.display
+        assert not story.app._view._strip.display
         assert story.app.query_one(Transcript).size.width >= 60
         await story.pilot.press("f3")
         await story.until(lambda: not panel.display)
-        assert story.app._strip.display
+        assert story.app._view._strip.display
         await story.pilot.resize_terminal(80, 24)
         await story.pilot.press("f3")
         await story.until(lambda: panel.display)

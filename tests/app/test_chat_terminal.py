@@ -89,3 +89,25 @@ def test_no_color_is_honoured(tmp_path: Path) -> None:
     assert b"draft AUTO" in written
     assert b"38;" not in written
     assert b"48;" not in written
+
+
+def test_a_log_on_a_full_disk_holds_nobody_up(tmp_path: Path) -> None:
+    code = (
+        "import os, resource, sys\n"
+        "from pathlib import Path\n"
+        "from app.crash import write_crash\n"
+        "from mlx_engine.log_file import Log\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "path = Path(sys.argv[1])\n"
+        "reader, writer = os.pipe()\n"
+        "thread = Log(path).write_all(open(reader, 'rb'))\n"
+        "with open(writer, 'wb') as pipe:\n"
+        "    pipe.write(b'x' * 2_000_000)\n"
+        "thread.join()\n"
+        "print(write_crash(KeyError('what was typed'), path))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "log")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert (tmp_path / "log").stat().st_size == 100_000
+    assert "error in itself (KeyError); the log could not be written" in said
+    assert "what was typed" not in said

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from app import chat_app
+from app import chat_app, chat_view
 from app.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
 from tests.app.pilot import PAIR, Story, choose
@@ -43,7 +43,7 @@ def take(snap_compare: SnapCompare, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     # The gauges move only when the script says so.
-    monkeypatch.setattr(chat_app, "GAUGES_S", 1e6)
+    monkeypatch.setattr(chat_view, "GAUGES_S", 1e6)
     store = ChatStore.open(tmp_path / "chats.db", lambda: NOON_S)
     engine = FakeEngine()
     app = chat_app.ChatApp(engine, PAIR, choose, ChatOptions(draft_length=4), store)
@@ -80,8 +80,8 @@ async def a_turn(story: Story) -> None:
 
 async def settle(story: Story) -> None:
     """Gauges up to the facts, and everything drawn."""
-    story.app._has_news = True
-    story.app._show_gauges()
+    story.app._view.has_news = True
+    story.app._view.show_gauges()
     await story.pilot.pause()
     await story.pilot.pause()
 

@@ -107,7 +107,8 @@ def test_it_can_be_stopped_and_goes_on(tmp_path: Path, number: signal.Signals) -
 
 
 def test_a_crash_gives_the_terminal_back_and_prints_nothing_that_was_typed(tmp_path: Path) -> None:
-    with slipstream(tmp_path, Script(), faults="crash") as terminal:
+    token = {"HF_TOKEN": "hf_SECRET-TOKEN"}
+    with slipstream(tmp_path, Script(), faults="crash", environment=token) as terminal:
         terminal.until("ready")
         terminal.paste("SECRET-PROMPT")
         terminal.type("\x1b[5~")
@@ -115,5 +116,11 @@ def test_a_crash_gives_the_terminal_back_and_prints_nothing_that_was_typed(tmp_p
         assert terminal.is_as_before
         written = bytes(terminal.written)
         assert vt.is_given_back(vt.read(written))
-        assert b"error in itself (KeyError)" in written.rpartition(b"\x1b[?1049l")[2]
+        afterwards = written.rpartition(b"\x1b[?1049l")[2]
+        assert b"error in itself (KeyError)" in afterwards
+        assert b"SECRET-PROMPT" not in afterwards
         assert b"SECRET-KEY" not in written
+        assert b"SECRET-TOKEN" not in written
+    logged = "".join(each.read_text() for each in tmp_path.rglob("*.log"))
+    assert "crash of the chat" in logged
+    assert "SECRET-" not in logged

@@ -147,7 +147,7 @@ async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
             story.app._conversation.ask(f"question {number}")
             story.app._conversation.append(PROSE * 3 + FENCE)
             story.app._conversation.end("complete")
-        await story.app._show_conversation()
+        await story.app._open_chat.show()
         await story.send("one more")
         story.engine.begin()
         appends, gauges = [], []
@@ -161,8 +161,8 @@ async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
             await drawn(story.app)
             appends.append(process_time() - begun_s)
             begun_s = process_time()
-            story.app._has_news = True
-            story.app._show_gauges()
+            story.app._view.has_news = True
+            story.app._view.show_gauges()
             await drawn(story.app)
             gauges.append(process_time() - begun_s)
         return appends, gauges

@@ -10,7 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ from models.download import (
 )
 from models.download_worker import answer
 from models.fetch import Pace
+from tests.cases import cases
 from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, Stall, Status, Wrong, serve
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "e2b" / "target"
@@ -317,6 +321,56 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "refuses connections" in failed.message
 
 
+@contextmanager
+def proxy(status: int | None) -> Iterator[str]:
+    """The address of a proxy that answers every request so; None: nobody listens there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            assert status is not None
+            self.send_error(status)
+
+        do_CONNECT = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        if status is None:
+            server.server_close()
+            yield address
+            return
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status", "words"),
+    [
+        ("https", 407, "The proxy does not let through to hub.invalid. Check HTTPS_PROXY."),
+        ("https", 503, "The proxy does not let through to hub.invalid. Check HTTPS_PROXY."),
+        ("http", 407, "The proxy wants a sign-in before it lets through to hub.invalid."),
+        ("https", None, "refuses connections. Check HF_ENDPOINT and any proxy."),
+    ],
+)
+def test_a_proxy_in_the_way(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, status: int | None, words: str
+) -> None:
+    point_at(monkeypatch, f"{scheme}://hub.invalid")
+    close_session()  # a session knows the proxies of the moment it began
+    with proxy(status) as address:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, address)
+        failed = failure(pull(tmp_path))
+    assert failed.reason == "network"
+    assert words in failed.message
+    assert hub.asked == []
+
+
 def test_a_name_that_nobody_knows(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*arguments: Any, **options: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")
@@ -493,11 +547,20 @@ def test_cancel_before_the_first_answer_and_twice(hub: FakeHub, tmp_path: Path) 
     assert watched.download._child.returncode is not None
 
 
-def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path) -> None:
-    stall = Stall(2_000_000)
+CHUNK_BYTES = 64 << 10
+"""What is read from the network at once."""
+RANDOM_SIZES = tuple(random.Random(11).randrange(len(WEIGHTS)) for _ in range(30))
+
+
+@pytest.mark.parametrize(
+    "after_bytes",
+    [1, len(WEIGHTS) - 1, *cases(RANDOM_SIZES[:2], (2, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, *RANDOM_SIZES))],
+)
+def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path, after_bytes: int) -> None:
+    stall = Stall(after_bytes)
     hub.fail(HASH, stall)
     watched = Watched(job(tmp_path))
-    watched.until(Progress, file="model.safetensors", file_done_bytes=2_000_000)
+    watched.until(Progress, file="model.safetensors", file_done_bytes=after_bytes)
     assert watched.download.process_id is not None
     os.kill(watched.download.process_id, signal.SIGKILL)
     failed = watched.until(Failed)
@@ -508,11 +571,14 @@ def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path) -> None:
     came = (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete").stat().st_size
     hub.asked.clear()
     resumed = Watched(job(tmp_path))
-    assert resumed.until(Listed).present_bytes > came
+    assert came <= after_bytes
+    assert resumed.until(Listed).present_bytes >= came
     resumed.until(Finished)
     resumed.download.wait()
-    assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-"]
-    assert (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / HASH).read_bytes() == WEIGHTS
+    assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-" if came else None]
+    blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
+    assert (blobs / HASH).read_bytes() == WEIGHTS
+    assert not [*blobs.glob("*.incomplete")]
 
 
 def test_nothing_is_asked_but_the_model(hub: FakeHub, tmp_path: Path) -> None:

@@ -111,3 +111,32 @@ def test_what_sends_and_what_breaks_lines_differ() -> None:
         assert "enter" in keymap["newline"].split(",")
     assert keymap_of("enter", {"draft": "f9"}) == {"draft": "f9"}
     assert keymap_of("ctrl+s", {"send": "f9"})["send"] == "f9"
+
+
+async def test_sentences_name_the_keys_of_the_keymap() -> None:
+    ids = ("stop", "draft", "retry", "tint", "thoughts", "follow", "interrupt", "help")
+    own = {id: f"f{number}" for number, id in enumerate(ids, 13)}
+    async with chat(ChatOptions(draft_length=4, keys=own), size=(120, 20)) as story:
+        await story.until_seen(f"{own['stop']} stops the reply", f"{own['draft']} for drafting")
+        await story.pilot.press(own["draft"])
+        await story.until_seen(f"off, as it was set; {own['draft']}: on")
+        await story.send("Hello")
+        story.engine.begin()
+        story.engine.say("Hi there", thinking="Well")
+        await story.until_seen(f"words · {own['thoughts']}")
+        await story.type("Another")
+        await story.pilot.press("enter")
+        await story.until_told(f"A reply is running: {own['stop']} stops it. Your text")
+        await story.pilot.press("f4")
+        await story.until_told(f"A reply is running: {own['stop']} stops it.")
+        story.engine.say("\n\nword" * 40)
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.press("pageup")
+        await story.until_seen(f"{own['follow']}: back to the newest")
+        await story.pilot.press(own["tint"])
+        await story.until_seen(f"{own['tint']}: Markdown again")
+        await story.app.run_action("walk(-1)")
+        await story.until_told(f"{own['retry']} makes another one")
+        await story.pilot.press(own["interrupt"])
+        await story.until_told(f"Press {own['interrupt']} again to quit")

@@ -15,10 +15,20 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial, wraps
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from app.conversation import Conversation
+from app.store import aside, opening, transfer
 from app.store.chat_store import ChatStore
+from app.store.schema import MIGRATIONS, migrate
+from tests.app.store.support import Clock, chat_of_turns, damaged
+
+NEXT_VERSION = (*MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",
+                              "UPDATE chat SET colour = 'red' WHERE title = 'first'"))  # fmt: skip
+FILE_CALLS = ("open", "replace", "rename", "unlink", "fsync")
 
 
 def write_turns(path: Path, seed: int) -> None:
@@ -103,6 +113,156 @@ def _short_life(folder: Path, prepare: Callable[[], None]) -> None:
             assert len(store.path(chat.id)) == 2 * (number + 1)
         assert store.is_saving or store.notice
         store.close()
+
+
+def die_at_each_point_of_a_conversation(path: Path) -> None:
+    """For every call of the store that a conversation makes: a process killed before it, and one killed after.
+
+    These three print, for each, where its store is, the point at which it died, and what it had acknowledged. The
+    last one has lived its whole life.
+    """
+    _die_at_each_point(path, _nothing, _watch_the_store, _converse)
+
+
+def die_at_each_point_of_a_migration(path: Path) -> None:
+    """For every statement and every call to the file system."""
+    _die_at_each_point(path, _store_of_two_chats, _watch_the_disk, _open_with_the_next_version)
+
+
+def die_at_each_point_of_putting_aside(path: Path) -> None:
+    """The same, where what is found is damaged."""
+    _die_at_each_point(path, _damaged_store, _watch_the_disk, _open)
+
+
+Passed = Callable[[str], None]
+
+
+def _die_at_each_point(
+    path: Path,
+    prepare: Callable[[Path], None],
+    watch: Callable[[Passed], None],
+    live: Callable[[Path, Callable[[str], object]], None],
+) -> None:
+    for last in count():
+        folder = Path(tempfile.mkdtemp(dir=path))
+        prepare(folder / "chats.db")
+        status = _in_fork(partial(_live_until, last, folder, watch, live))
+        print(folder, *(folder / "said").read_text().splitlines(), sep="\t", flush=True)
+        if status == 0:
+            return
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def _live_until(
+    last: int, folder: Path, watch: Callable[[Passed], None], live: Callable[[Path, Callable[[str], object]], None]
+) -> None:
+    said = os.open(folder / "said", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    left = last
+
+    def passed(point: str) -> None:
+        nonlocal left
+        if left == 0:
+            os.write(said, f"died {point}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+    watch(passed)
+    live(folder / "chats.db", lambda text: os.write(said, f"{text}\n".encode()))
+
+
+def _watch_the_store(passed: Passed) -> None:
+    for name, call in vars(ChatStore).items():
+        if callable(call) and not name.startswith("_"):
+            setattr(ChatStore, name, _watched(call, name, passed))
+    transfer.replace_file = _watched(transfer.replace_file, "replace_file", passed)
+
+
+def _watch_the_disk(passed: Passed) -> None:
+    for name in FILE_CALLS:
+        setattr(os, name, _watched(getattr(os, name), name, passed))
+    connect = sqlite3.connect
+
+    def connect_watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.set_trace_callback(lambda statement: passed(f"before {' '.join(statement.split()[:2])}"))
+        return connection
+
+    sqlite3.connect = connect_watched  # type: ignore[assignment]
+
+
+def _watched(call: Callable[..., Any], name: str, passed: Passed) -> Callable[..., Any]:
+    @wraps(call)
+    def watched(*arguments: Any, **options: Any) -> Any:
+        passed(f"before {name}")
+        result = call(*arguments, **options)
+        passed(f"after {name}")
+        return result
+
+    return watched
+
+
+def _nothing(path: Path) -> None:
+    pass
+
+
+def _store_of_two_chats(path: Path) -> None:
+    store = ChatStore.open(path, Clock())
+    chat_of_turns(store, 2, "first")
+    chat_of_turns(store, 2, "second")
+    store.close()
+
+
+def _damaged_store(path: Path) -> None:
+    _store_of_two_chats(path)
+    path.write_bytes(damaged(path.read_bytes()))
+
+
+def _converse(path: Path, acknowledge: Callable[[str], object]) -> None:
+    """Everything that a person does in a chat."""
+    moment = count()
+    store = ChatStore.open(path, Clock())
+    conversation = Conversation(store, clock=lambda: 2.0 * next(moment))
+    for number in range(2):
+        conversation.ask(f"question {number}")
+        acknowledge(f"question {number}")
+        conversation.append("word " * 20)
+        conversation.append(f"answer {number}")
+        conversation.end("stopped" if number else "complete")
+        acknowledge(f"answer {number}")
+    assert conversation.go_on()
+    conversation.append("to the end")
+    conversation.end("complete")
+    assert conversation.regenerate()
+    conversation.append("answer again")
+    conversation.end("complete")
+    acknowledge("answer again")
+    conversation.edit("question changed")
+    acknowledge("question changed")
+    conversation.append("answer changed")
+    conversation.end("complete")
+    acknowledge("answer changed")
+    conversation.keep_params({"temperature": 0.5})
+    conversation.rename("a title")
+    assert conversation.chat
+    transfer.write_file(path.with_name("chat.json"), transfer.export_json(store, [conversation.chat.id]), False)
+    store.delete(conversation.chat.id)
+    assert store.undo_delete()
+    store.close()
+
+
+def _open(path: Path, acknowledge: Callable[[str], object]) -> None:
+    ChatStore.open(path, Clock()).close()
+
+
+def _open_with_the_next_version(path: Path, acknowledge: Callable[[str], object]) -> None:
+    know_the_next_version()
+    _open(path, acknowledge)
+
+
+def know_the_next_version() -> None:
+    """Be a Slipstream that has one migration more. For a process of its own."""
+    opening.MIGRATIONS = NEXT_VERSION
+    opening.migrate = aside.migrate = partial(migrate, migrations=NEXT_VERSION)
 
 
 def _acknowledge(said: int, store: ChatStore, text: str) -> None:

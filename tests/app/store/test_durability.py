@@ -13,8 +13,10 @@ from time import perf_counter
 
 import pytest
 
+from app.store import aside, opening
 from app.store.chat_store import ChatStore
 from app.store.opening import open_database
+from tests.app.store import children
 from tests.app.store.support import Clock, is_sound, rows, say, texts
 from tests.cases import cases
 
@@ -91,6 +93,75 @@ def test_killed_at_any_step_of_sqlite(folder: Path) -> None:
     assert counts[0] == 0
     assert counts[-1] == 24, "the last one has lived its whole life"
     assert len(set(counts)) > 10
+
+
+def deaths(lines: list[str]) -> Iterator[tuple[Path, str, set[str]]]:
+    """Where the store is, the point at which its process died (empty: it did not), what it had acknowledged."""
+    for line in lines:
+        folder, *said = line.split("\t")
+        died = said.pop().removeprefix("died ") if said and said[-1].startswith("died ") else ""
+        yield Path(folder), died, set(said)
+
+
+def test_killed_before_and_after_everything_that_a_conversation_keeps(folder: Path) -> None:
+    points = []
+    for where, died, acknowledged in deaths(finished(start("die_at_each_point_of_a_conversation", folder))):
+        store = ChatStore.open(where / "chats.db")
+        assert store.notice is None
+        texts_kept = "\n".join(message.text for chat in store.list_chats() for message in store.messages(chat.id))
+        is_out_of_sight = died in ("after delete", "before undo_delete")
+        assert is_out_of_sight or all(text in texts_kept for text in acknowledged), died
+        states = {message.state for chat in store.list_chats() for message in store.messages(chat.id)}
+        assert states <= {"complete", "stopped", "interrupted"}
+        if is_out_of_sight:
+            assert store.undo_delete(), "deleted is not gone"
+        assert not (export := where / "chat.json").exists() or export.read_text().endswith("}\n"), died
+        say(store, store.create_chat().id, "on we go")
+        store.close()
+        assert is_sound(where / "chats.db")
+        points.append(died)
+    wanted = "append_user", "begin_reply", "grow_reply", "finish_reply", "continue_reply", "rename", "set_params"
+    assert points[-1] == ""
+    assert {f"{when} {call}" for call in (*wanted, "delete", "undo_delete", "replace_file") for when in
+            ("before", "after")} <= set(points)  # fmt: skip
+
+
+def test_killed_at_any_point_of_a_migration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = finished(start("die_at_each_point_of_a_migration", folder))
+    for name in ("MIGRATIONS", "migrate"):
+        monkeypatch.setattr(opening, name, getattr(opening, name))
+    monkeypatch.setattr(aside, "migrate", aside.migrate)
+    children.know_the_next_version()
+    points = []
+    for where, died, _ in deaths(lines):
+        store = ChatStore.open(where / "chats.db")
+        assert store.notice is None, died
+        assert [(chat.title, chat.message_count) for chat in store.list_chats()] == [("second", 4), ("first", 4)]
+        store.close()
+        assert rows(where / "chats.db", "SELECT title, colour FROM chat ORDER BY id") == [
+            ("first", "red"), ("second", "grey")]  # fmt: skip
+        assert is_sound(where / "chats.db"), died
+        points.append(died)
+    assert points[-1] == ""
+    assert {"before VACUUM INTO", "before replace", "after replace", "before ALTER TABLE", "before UPDATE chat",
+            "before COMMIT"} <= set(points)  # fmt: skip
+
+
+def test_killed_at_any_point_of_putting_a_damaged_store_aside(folder: Path) -> None:
+    points = []
+    counts = set()
+    for where, died, _ in deaths(finished(start("die_at_each_point_of_putting_aside", folder))):
+        store = ChatStore.open(where / "chats.db")
+        found = [each for each in where.iterdir() if each.name.startswith("chats.db.corrupt-")]
+        assert [each.name for each in found] == ["chats.db.corrupt-1"], died
+        counts.add((len(found[0].read_bytes()), sum(chat.message_count for chat in store.list_chats())))
+        say(store, store.create_chat().id, "on we go")
+        store.close()
+        assert is_sound(where / "chats.db"), died
+        points.append(died)
+    assert points[-1] == ""
+    assert {"before rename", "after rename", "before INSERT OR", "before COMMIT"} <= set(points)
+    assert len(counts) == 1, "the damaged file is whole, and as much was rescued, whenever it died"
 
 
 def test_a_disk_that_is_full_at_any_size(folder: Path) -> None:

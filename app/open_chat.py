@@ -1,0 +1,151 @@
+"""The chat that is shown, out of those that are kept: another one opened or begun, this one renamed, walked,
+exported or deleted. What cannot be done is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.chat_files import export_chat, import_chats
+from app.chat_view import ChatView
+from app.conversation import Conversation
+from app.dialogue import Dialogue, Tell, storing
+from app.keys import key_in
+from app.reply_settings import ReplySettings
+from app.store.chat_store import ChatStore
+from app.store.records import Chat
+
+
+class OpenChat:
+    """Brings conversation, settings and screen from one chat to another."""
+
+    def __init__(
+        self,
+        store: ChatStore,
+        conversation: Conversation,
+        dialogue: Dialogue,
+        replies: ReplySettings,
+        view: ChatView,
+        tell: Tell,
+    ) -> None:
+        self._store = store
+        self._conversation = conversation
+        self._dialogue = dialogue
+        self._replies = replies
+        self._view = view
+        self._tell = tell
+        self._told: str | None = None
+        """What was last said about the store."""
+
+    async def open(self, chat_id: int) -> None:
+        """Go on with a chat that is kept."""
+        with self._dialogue.idle() as is_idle:
+            if is_idle:
+                self._conversation.open(chat_id)
+                if words := self._replies.follow_chat():
+                    self._tell(words, severity="warning")
+                await self.show()
+
+    async def begin(self) -> None:
+        """A new conversation; what stands in the prompt stays."""
+        self._dialogue.abandon()
+        self._conversation.clear()
+        self._replies.follow_chat()
+        self._view.has_news = True
+        self.show_title()
+        await self._view.transcript.clear()
+
+    async def walk(self, step: int) -> None:
+        """Show another reply to the last message, or another message in its place, that was there before."""
+        with self._dialogue.idle() as is_idle:
+            if not is_idle:
+                return
+            shown = self._dialogue.shown_sibling
+            if shown is None:
+                retry = key_in(self._view.app, "retry")
+                self._tell(f"There is only this reply. {retry} makes another one.")
+                return
+            self._conversation.walk(shown.id, step)
+            await self.show()
+
+    def rename(self, title: str) -> None:
+        """Give this chat another title."""
+        with self._stored() as chat:
+            if chat is not None:
+                self._conversation.rename(title)
+                self.show_title()
+
+    async def delete(self) -> None:
+        """Take this chat out of sight, and begin a new one."""
+        with self._dialogue.idle() as is_idle, self._stored() as chat:
+            if is_idle and chat is not None:
+                self._store.delete(chat.id)
+                await self.begin()
+                self._tell(f"Deleted “{chat.title}”. /undo brings it back.")
+
+    async def undo_delete(self) -> None:
+        """Bring back the chat that was deleted last."""
+        with self._dialogue.idle() as is_idle:
+            if not is_idle:
+                return
+            chat = self._store.undo_delete()
+            if chat is None:
+                self._tell("There is no deleted chat to bring back.")
+            else:
+                await self.open(chat.id)
+                self._tell(f"“{chat.title}” is back.")
+
+    async def was_deleted(self, chat_id: int) -> None:
+        """A chat is out of sight; this one, perhaps."""
+        if self._conversation.chat and self._conversation.chat.id == chat_id:
+            await self.begin()
+
+    def was_renamed(self, chat: Chat) -> None:
+        """A chat has another title; this one, perhaps."""
+        if self._conversation.chat and self._conversation.chat.id == chat.id:
+            self._conversation.chat = chat
+            self.show_title()
+
+    def export(self, name: str | None) -> None:
+        """Write this chat to a file; None names it after the title."""
+        self.keep()
+        with self._stored() as chat:
+            if chat is not None:
+                self._tell(f"Exported to {export_chat(self._store, chat, name)}.")
+
+    async def import_(self, name: str) -> None:
+        """Add the chats of a file, and show the last of them."""
+        with self._dialogue.idle() as is_idle:
+            if is_idle and (added := import_chats(self._store, name)):
+                await self.open(added[-1].id)
+                self._tell(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
+
+    def keep(self) -> None:
+        """Bring the disk up to the running reply."""
+        self._conversation.flush()
+        self.tell_of_store()
+
+    def tell_of_store(self) -> None:
+        """What is to be known of the store, once."""
+        if self._store.notice != self._told:
+            self._told = self._store.notice
+            if self._told:
+                self._tell(self._told, severity="warning", timeout=20)
+
+    async def show(self) -> None:
+        """Bring the transcript to what the conversation is now."""
+        await self._view.transcript.show(self._conversation.exchanges)
+        self._dialogue.show_siblings()
+        self.show_title()
+
+    def show_title(self) -> None:
+        """Of this chat, in the top line; nothing before its first message."""
+        self._view.top_line.title = self._conversation.chat.title if self._conversation.chat else ""
+
+    @contextmanager
+    def _stored(self) -> Iterator[Chat | None]:
+        """This chat; None, and said: nobody has written in it."""
+        if self._conversation.chat is None:
+            self._tell("This chat is empty: it is kept from its first message on.")
+        with storing(self._tell):
+            yield self._conversation.chat
