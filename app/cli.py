@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _chat(options: argparse.Namespace) -> int:
     state = AppState.read(places.state_file())
     effective = read_settings(typed_values(options), state.as_settings())
-    is_dumb = os.environ.get("TERM") == "dumb"
+    is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     wants_plain = options.plain or effective.settings.plain
     if not (wants_plain or (sys.stdin.isatty() and sys.stdout.isatty())):
         console.warn(
@@ -91,7 +91,8 @@ def _chat_plainly(
     from app.plain import PlainChat
 
     if not is_chosen:
-        console.say("This terminal can only print (TERM is dumb), so the chat goes line by line.")
+        why = "TERM is dumb" if os.environ.get("TERM") else "TERM is not set"
+        console.say(f"This terminal can only print ({why}), so the chat goes line by line.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     streams = (sys.stdin.buffer, sys.stdout)

@@ -152,7 +152,8 @@ def _versions() -> Iterator[Check]:
 
 def _terminal(environment: Mapping[str, str], size: os.terminal_size, is_terminal: bool) -> Iterator[Check]:
     topic, term = "Terminal", environment.get("TERM", "")
-    advice = "The chat needs a terminal that can draw: unset TERM=dumb." if term in ("", "dumb") else ""
+    drawing = "so the chat goes line by line. In a terminal that can draw: export TERM=xterm-256color"
+    advice = f"This terminal can only print, {drawing}" if term in ("", "dumb") else ""
     if not is_terminal:
         advice = ""  # a pipe needs none of it
     yield Check(topic, "TERM", term or "not set", advice)

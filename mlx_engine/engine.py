@@ -13,6 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_engine import events
+from mlx_engine.claim import Claim
 from mlx_engine.decode import Committed, Plan, Session, generate, prefill
 from mlx_engine.draft_length import RoundFacts
 from mlx_engine.drafters import Drafter, GuardedDrafter
@@ -62,8 +63,11 @@ class Engine:
             ) from None
         self._warm_up_drafter(load.drafter)
         self._prefix = PrefixCache(self._target)
-        if self._lengths.notice:
-            emit(events.Notice(self._lengths.notice))
+        home = load.estimates_folder
+        self._claim = Claim(Path(home) if home else None, folder.name, mx.get_active_memory())
+        for notice in (self._lengths.notice, self._claim.notice):
+            if notice:
+                emit(events.Notice(notice))
         emit(self._ready(load, clock() - started_at_s))
 
     def count(self, text: str) -> int:

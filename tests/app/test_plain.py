@@ -20,8 +20,9 @@ from app.plain import HELP, PlainChat, Sentences
 from app.store.chat_store import ChatStore
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import Failed, Generate
-from tests.app.terminal import ROOT, Terminal
+from tests.app.terminal import ROOT, Terminal, slipstream
 from tests.fakes.engine import FakeEngine
+from tests.fakes.scripted_engine import Script
 
 Answer = Callable[[FakeEngine], None]
 
@@ -266,6 +267,20 @@ def test_the_pocket_pair_on_a_dumb_terminal(tmp_path: Path) -> None:
     assert b"ctrl+t" in written
     assert b"tokens per second" in written
     assert b"\x1b" not in written
+
+
+@pytest.mark.parametrize(("term", "said"), [("dumb", b"TERM is dumb"), ("", b"TERM is not set")])
+def test_a_terminal_that_can_only_print_is_chatted_with_line_by_line(
+    tmp_path: Path, term: str, said: bytes
+) -> None:
+    with slipstream(tmp_path, Script(), environment={"TERM": term}) as terminal:
+        terminal.until("You: ")
+        terminal.type("\x03")
+        terminal.until("Press control c again to quit.")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    assert said in terminal.written
+    assert b"\x1b" not in terminal.written
 
 
 @pytest.mark.slow

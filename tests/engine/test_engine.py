@@ -52,6 +52,26 @@ def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -
     assert ready.context_tokens == CONTEXT
 
 
+def test_whoever_loads_a_second_large_model_is_told_of_the_first(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> tuple[Rig, list[str]]:
+        rig = Rig(pair[0], None, estimates_folder=str(tmp_path / "state"))
+        return rig, [each.message for each in only(events.Notice, rig.emitted)]
+
+    small, said = load()
+    assert not said
+    monkeypatch.setattr("mlx_engine.claim.LARGE_BYTES", 1)
+    first, said = load()
+    assert not said, "a small model is in nobody's way"
+    _, [said_to_second] = load()
+    assert said_to_second.startswith("Another Slipstream has target in memory")
+    del first
+    _, said = load()
+    assert not said, "the place is free again"
+    assert small.engine
+
+
 def test_a_reply_is_events_in_order(rig: Rig) -> None:
     emitted = rig.ask(Generate(7, HELLO, max_tokens=20))
     kinds = [type(event).__name__ for event in emitted]

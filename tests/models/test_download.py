@@ -554,7 +554,11 @@ RANDOM_SIZES = tuple(random.Random(11).randrange(len(WEIGHTS)) for _ in range(30
 
 @pytest.mark.parametrize(
     "after_bytes",
-    [1, len(WEIGHTS) - 1, *cases(RANDOM_SIZES[:2], (2, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, *RANDOM_SIZES))],
+    [
+        1,
+        len(WEIGHTS) - 1,
+        *cases(RANDOM_SIZES[:2], (2, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, *RANDOM_SIZES)),
+    ],
 )
 def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path, after_bytes: int) -> None:
     stall = Stall(after_bytes)
