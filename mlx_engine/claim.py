@@ -6,11 +6,10 @@ import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 LARGE_BYTES = 1 << 30
 """Smaller models are in nobody's way."""
-LONGEST_NAME = 80
+LONGEST_NAME_BYTES = 80
 
 
 class Claim:
@@ -23,26 +22,28 @@ class Claim:
         """folder: where all processes of this person look; None claims nothing. Never raises OSError."""
         self.notice: str | None = None
         """What the person should know."""
-        self._file: IO[bytes] | None = None
+        self._lock: int | None = None
         if folder is not None and size_bytes >= LARGE_BYTES:
             with suppress(OSError):
                 self._claim(folder, name, size_bytes)
 
+    def __del__(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
     def _claim(self, folder: Path, name: str, size_bytes: int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / "in-memory.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        file = os.fdopen(handle, "r+b")
+        lock = os.open(folder / "in-memory.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = file.read(LONGEST_NAME).decode("utf-8", "replace") or "a model"
+            other = os.read(lock, LONGEST_NAME_BYTES).decode("utf-8", "replace") or "a model"
+            os.close(lock)
             self.notice = (
                 f"Another Slipstream has {other} in memory, beside the {size_bytes / 1e9:.1f} GB of this one. "
                 "If the machine becomes slow, close one of them."
             )
-            file.close()
             return
-        file.truncate()
-        file.write(name.encode("utf-8", "replace")[:LONGEST_NAME])
-        file.flush()
-        self._file = file
+        self._lock = lock
+        os.truncate(lock, 0)
+        os.write(lock, name.encode("utf-8", "replace")[:LONGEST_NAME_BYTES])

@@ -155,8 +155,8 @@ class Hub:
                 "missing", f"{self.host} has no such file or repository: {repo}. Check the name."
             ) from None
         if status == 407:
-            words = f"The proxy wants a sign-in before it lets through to {self.host}. Check HTTP_PROXY and HTTPS_PROXY."
-            raise FetchError("network", f"{words} {AGAIN}") from None
+            words = f"The proxy wants a sign-in before it lets through to {self.host}."
+            raise FetchError("network", f"{words} Check HTTP_PROXY and HTTPS_PROXY. {AGAIN}") from None
         if status == 429:
             raise _passing("busy", f"{self.host} has had too many requests. Wait some minutes. {AGAIN}", response)
         if status >= 500:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from app.conversation import Conversation
-from app.store import aside, opening, transfer
+from app.store import aside, database, opening, transfer
 from app.store.chat_store import ChatStore
 from app.store.schema import MIGRATIONS, migrate
 from tests.app.store.support import Clock, chat_of_turns, damaged
@@ -255,14 +255,16 @@ def _open(path: Path, acknowledge: Callable[[str], object]) -> None:
 
 
 def _open_with_the_next_version(path: Path, acknowledge: Callable[[str], object]) -> None:
-    know_the_next_version()
+    know_the_next_version(setattr)
     _open(path, acknowledge)
 
 
-def know_the_next_version() -> None:
-    """Be a Slipstream that has one migration more. For a process of its own."""
-    opening.MIGRATIONS = NEXT_VERSION
-    opening.migrate = aside.migrate = partial(migrate, migrations=NEXT_VERSION)
+def know_the_next_version(set_: Callable[[object, str, object], None]) -> None:
+    """Be a Slipstream that has one migration more. `set_`: sets an attribute."""
+    for module in (opening, database):
+        set_(module, "MIGRATIONS", NEXT_VERSION)
+    for module in (opening, aside):
+        set_(module, "migrate", partial(migrate, migrations=NEXT_VERSION))
 
 
 def _acknowledge(said: int, store: ChatStore, text: str) -> None:

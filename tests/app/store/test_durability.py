@@ -13,7 +13,6 @@ from time import perf_counter
 
 import pytest
 
-from app.store import aside, opening
 from app.store.chat_store import ChatStore
 from app.store.opening import open_database
 from tests.app.store import children
@@ -106,7 +105,7 @@ def deaths(lines: list[str]) -> Iterator[tuple[Path, str, set[str]]]:
 def test_killed_before_and_after_everything_that_a_conversation_keeps(folder: Path) -> None:
     points = []
     for where, died, acknowledged in deaths(finished(start("die_at_each_point_of_a_conversation", folder))):
-        store = ChatStore.open(where / "chats.db")
+        store = ChatStore.open(where / "chats.db", Clock())
         assert store.notice is None
         texts_kept = "\n".join(message.text for chat in store.list_chats() for message in store.messages(chat.id))
         is_out_of_sight = died in ("after delete", "before undo_delete")
@@ -128,13 +127,10 @@ def test_killed_before_and_after_everything_that_a_conversation_keeps(folder: Pa
 
 def test_killed_at_any_point_of_a_migration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = finished(start("die_at_each_point_of_a_migration", folder))
-    for name in ("MIGRATIONS", "migrate"):
-        monkeypatch.setattr(opening, name, getattr(opening, name))
-    monkeypatch.setattr(aside, "migrate", aside.migrate)
-    children.know_the_next_version()
+    children.know_the_next_version(monkeypatch.setattr)
     points = []
     for where, died, _ in deaths(lines):
-        store = ChatStore.open(where / "chats.db")
+        store = ChatStore.open(where / "chats.db", Clock())
         assert store.notice is None, died
         assert [(chat.title, chat.message_count) for chat in store.list_chats()] == [("second", 4), ("first", 4)]
         store.close()
@@ -151,7 +147,7 @@ def test_killed_at_any_point_of_putting_a_damaged_store_aside(folder: Path) -> N
     points = []
     counts = set()
     for where, died, _ in deaths(finished(start("die_at_each_point_of_putting_aside", folder))):
-        store = ChatStore.open(where / "chats.db")
+        store = ChatStore.open(where / "chats.db", Clock())
         found = [each for each in where.iterdir() if each.name.startswith("chats.db.corrupt-")]
         assert [each.name for each in found] == ["chats.db.corrupt-1"], died
         counts.add((len(found[0].read_bytes()), sum(chat.message_count for chat in store.list_chats())))
