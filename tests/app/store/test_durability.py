@@ -15,6 +15,7 @@ import pytest
 
 from app.store.chat_store import ChatStore
 from app.store.opening import open_database
+from app.store.schema import MIGRATIONS
 from tests.app.store import children
 from tests.app.store.support import Clock, is_sound, rows, say, texts
 from tests.cases import cases
@@ -136,6 +137,8 @@ def test_killed_at_any_point_of_a_migration(folder: Path, monkeypatch: pytest.Mo
         store.close()
         assert rows(where / "chats.db", "SELECT title, colour FROM chat ORDER BY id") == [
             ("first", "red"), ("second", "grey")]  # fmt: skip
+        backup = where / f"chats.db.bak-v{len(MIGRATIONS)}"
+        assert rows(backup, "SELECT title FROM chat ORDER BY id") == [("first",), ("second",)], died
         assert is_sound(where / "chats.db"), died
         points.append(died)
     assert points[-1] == ""
