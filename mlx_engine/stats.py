@@ -104,6 +104,10 @@ class ReplyStats:
         return self._drafting_tokens / self._drafting_s / plain
 
 
+RULE_SHARE = 0.25
+"""Of the last rounds, what must have drafted for drafting to be the rule: a burst of plain ones leaves a third."""
+
+
 class RecentRounds:
     """The same figures over the last rounds only, for gauges that follow the text."""
 
@@ -117,8 +121,14 @@ class RecentRounds:
 
     @property
     def usual_length(self) -> int | None:
-        """What most of the rounds kept drafted; None without any."""
-        return mode(done.drafted for done in self._rounds) if self._rounds else None
+        """What the rounds kept drafted as a rule, 0 if hardly any drafted; None without rounds.
+
+        The bursts of plain rounds that measure the pace are no rule.
+        """
+        if not self._rounds:
+            return None
+        drafted = [done.drafted for done in self._rounds if done.drafted]
+        return mode(drafted) if len(drafted) > len(self._rounds) * RULE_SHARE else 0
 
     def figures(self) -> ReplyStats:
         """Figures of the rounds kept."""

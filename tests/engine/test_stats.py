@@ -93,3 +93,18 @@ def test_asking_for_the_length_changes_nothing() -> None:
 def test_a_length_out_of_range_is_refused(length: int) -> None:
     with pytest.raises(RequestError, match=r"0 \(off\) to 16"):
         FixedLength(length)
+
+
+def test_a_burst_of_plain_rounds_is_not_the_rule() -> None:
+    first_reply = [4, 4, 4] + [0] * BURST_ROUNDS
+    for drafted, usual in [
+        ([], None),
+        (first_reply, 4),
+        ([*first_reply, 3, 3, 3, 3, 3], 3),
+        ([0] * 11 + [2], 0),
+        ([4] * 4 + [0] * 12, 0),
+    ]:
+        recent = RecentRounds(PlainPace(), rounds=12)
+        for length in drafted:
+            recent.add(done(1, length, 0, 0.5))
+        assert recent.usual_length == usual, drafted
