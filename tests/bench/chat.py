@@ -124,12 +124,9 @@ def first_paint() -> float:
 def echo() -> list[float]:
     """Seconds from a key to its letter on the screen, while a reply streams in."""
     took = []
-    with program("--temp", "1", "--max-tokens", "4000") as (terminal, _):
+    with program("--temp", "1", "--max-tokens", "4000") as (terminal, home):
         terminal.until("ready")
-        for letter in "абвгдежзиклмнопрстуфхцчшщъыьэюя":
-            terminal.written.clear()
-            terminal.type("\x0e")
-            terminal.until("enter sends it")
+        for number, letter in enumerate("абвгдежзиклмнопрстуфхцчшщъыьэюя", 1):
             ask(terminal)
             terminal.until(lambda: any(state in terminal.drawn for state in (b"waiting", b"generating")))
             terminal.written.clear()
@@ -137,6 +134,9 @@ def echo() -> list[float]:
             terminal.type(letter)
             terminal.until(letter)
             took.append(perf_counter() - begun_s)
+            # The letter goes, the reply ends.
+            terminal.type("\x15\x1b")
+            terminal.until(partial(has_kept, home, number))
     return took
 
 
