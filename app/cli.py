@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from io import TextIOWrapper
 
-from app import bench_command, chats_command, console, doctor, models_command, places
+from app import __version__, bench_command, chats_command, console, doctor, models_command, places
 from app.app_state import AppState
 from app.chat_options import ChatOptions
 from app.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
@@ -24,6 +24,8 @@ from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
 from models.errors import ModelsError
+
+GARBAGE_THRESHOLDS = (10_000, 20, 100)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,6 +79,10 @@ def _chat(options: argparse.Namespace) -> int:
         from app.chat_app import ChatApp
 
         chat = ChatApp(engine, pair, lambda model: choose_pair(model, drafting), chat_options, store)
+        # A screen of many widgets is many objects that stay: looking through all of them for garbage takes a
+        # tenth of a second on a slow machine, and the usual thresholds do that in the middle of replies.
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         chat.run()
         return chat.return_code or OK
     finally:
@@ -160,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="slipstream",
         description="Chat with Gemma 4 on this machine, sped up by its drafter. Without a command: the chat.",
     )
-    parser.add_argument("--version", action="version", version=f"slipstream {version('slipstream')}")
+    parser.add_argument("--version", action="version", version=f"slipstream {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="open the chat (what `slipstream` alone does)")
     chat.add_argument("--continue", dest="go_on", action="store_true", help="go on with the chat used last")

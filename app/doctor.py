@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +141,9 @@ def _memory(topic: str, machine: Machine) -> Iterator[Check]:
 
 
 def _versions() -> Iterator[Check]:
+    # Every start of the program comes by this module, and this import takes as long as all others of it.
+    from importlib.metadata import PackageNotFoundError, version
+
     yield Check("Versions", "python", platform.python_version())
     for name in PACKAGES:
         try:

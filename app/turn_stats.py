@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
+from app import __version__
 from app.store.records import TurnStats
 from mlx_engine.events import Finished, Ready, Started
 from mlx_engine.stats import ReplyStats
@@ -33,5 +32,5 @@ def turn_stats(
         peak_memory_bytes=finished.peak_memory_bytes if finished else None,
         model=ready.target if ready else "",
         drafter=ready.drafter if ready else None,
-        app_version=version("slipstream"),
+        app_version=__version__,
     )

@@ -15,7 +15,10 @@ TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.m
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        ("app.cli, app.chat_app, app.run", {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub"}),
+        (
+            "app.cli, app.chat_app, app.run",
+            {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "importlib.metadata"},
+        ),
         ("mlx_engine.client, mlx_engine.events, mlx_engine.stats", {"mlx", "textual"}),
         ("mlx_engine.worker", {"textual", "app", "models", "transformers"}),
         ("models.folders", {"mlx", "mlx_engine", "app", "textual"}),

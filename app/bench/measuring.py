@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 
+from app import __version__
 from app.bench import report
 from app.bench.asking import Asker, Clock, Stop, SystemClock
 from app.bench.energy import RaplMeter
@@ -135,7 +135,7 @@ def _empty(job: Job, ready: Ready) -> Results:
     return Results(
         format=FORMAT,
         version=VERSION,
-        app_version=version("slipstream"),
+        app_version=__version__,
         begun_at=datetime.now().astimezone().isoformat(timespec="seconds"),
         took_s=0.0,
         ended="running",

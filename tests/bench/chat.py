@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import re
 import sqlite3
@@ -25,6 +26,7 @@ import msgspec
 from app.bench.asking import Asker, Stop
 from app.bench.energy import RaplMeter
 from app.chats_screen import ChatsScreen
+from app.cli import GARBAGE_THRESHOLDS
 from app.pair_choice import Drafting, choose_pair
 from app.store.chat_store import ChatStore
 from app.store.records import NewChat, NewMessage
@@ -140,6 +142,17 @@ def echo() -> list[float]:
     return took
 
 
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """As in the real program."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
 async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
     """Processor seconds of an append and of a gauge update, drawing included."""
     async with chat(size=(120, 36)) as story:
@@ -197,7 +210,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.chat", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    appends, gauges = asyncio.run(in_a_long_chat(300))
+    with collecting_seldom():
+        appends, gauges = asyncio.run(in_a_long_chat(300))
     echoes = echo()
     paints = [first_paint() for _ in range(2 * repeats)]
     lists = [asyncio.run(list_of(5000)) for _ in range(repeats)]
