@@ -91,7 +91,6 @@ def test_it_begins_at_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
     [
         {"LC_ALL": "C"},
         {"LC_ALL": "POSIX", "LANG": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"TERM": ""},
     ],
 )
 def test_it_starts_in_poor_environments(tmp_path: Path, environment: dict[str, str]) -> None:
