@@ -5,12 +5,12 @@ from __future__ import annotations
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer
 
 from app.composer import Composer
 from app.gauge_panel import GaugePanel
 from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
+from app.key_line import KeyLine
 from app.layout import layout
 from app.prompt import Prompt
 from app.tint import TintLegend
@@ -22,7 +22,7 @@ GAUGES_S = 0.25
 
 
 class ChatView(Vertical):
-    """Top line; transcript, strip and prompt beside the gauge panel; footer."""
+    """Top line; transcript, strip and prompt beside the gauge panel; keys."""
 
     def __init__(self, top_line: TopLine, transcript: Transcript, composer: Composer, gauges: Gauges) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ChatView(Vertical):
         self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
-        self._footer = Footer()
+        self._key_line = KeyLine()
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -47,7 +47,7 @@ class ChatView(Vertical):
                 yield self._strip
                 yield self.composer
             yield self._panel
-        yield self._footer
+        yield self._key_line
 
     def on_mount(self) -> None:
         """The gauges follow the facts from now on."""
@@ -67,7 +67,7 @@ class ChatView(Vertical):
         self.set_class(room.is_tiny, "-tiny")
         self.set_class(room.is_small, "-small")
         self.set_class(room.is_narrow, "-narrow")
-        self._footer.compact = room.is_narrow
+        self._key_line.has_palette = not room.is_narrow
         self._panel.display = room.has_panel
         self._strip.display = room.has_strip
         self.show_gauges_now()

@@ -13,7 +13,7 @@ SHELL = {"console.py"}
 """The only module that may write to the shell."""
 DRIVERS = {"terminal_driver.py", "safe_app.py"}
 """The only modules that may speak to the terminal's driver or open addresses."""
-WIDGETS = {"Digits", "Footer", "Input", "Markdown", "OptionList", "Static", "TextArea"}
+WIDGETS = {"Digits", "Input", "Markdown", "OptionList", "Static", "TextArea"}
 """Those of Textual's that are known to be safe here; Digits, Input and TextArea know no markup."""
 MARKUP_BY_DEFAULT = {"OptionList", "Static"}
 MARKUP_MAKERS = {"from_markup", "from_rich_text", "render_markup", "markup"}
