@@ -23,8 +23,8 @@ class ShownKey:
     @property
     def content(self) -> Content:
         """As it is drawn."""
-        words = Content.styled(f" {self.display} ", "bold $footer-key-foreground")
-        words += Content.styled(f"{self.description} ", "$footer-description-foreground")
+        words = Content.styled(f"{self.display} ", "bold $footer-key-foreground")
+        words += Content.styled(self.description, "$footer-description-foreground")
         return words if self.is_enabled else words.stylize("dim")
 
 
@@ -65,31 +65,45 @@ class KeyLine(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """The keys from the left, as far as there is room."""
-        room = self.content_size.width
-        keys = Content("").join(key.content for key in self._keys)
+        """Keys from the left, the key of all commands at the right edge."""
+        keys, gap = self._fitting
         edge = self._edge
-        return keys.truncate(max(0, room - edge.cell_length), pad=True) + edge
+        line = Content(" ") + Content(" " * gap).join(key.content for key in keys)
+        return line.truncate(max(0, self.content_size.width - edge.cell_length), pad=True) + edge
+
+    @property
+    def _fitting(self) -> tuple[list[ShownKey], int]:
+        """The keys that there is room for, and the columns between them; help, the last, stays longest."""
+        room = self.content_size.width - self._edge.cell_length - 1
+        keys = self._keys.copy()
+        while True:
+            for gap in (2, 1):
+                if sum(key.content.cell_length + gap for key in keys) <= room or len(keys) < 2:
+                    return keys, gap
+            del keys[-2]
 
     @property
     def _edge(self) -> Content:
         if not self.has_palette or self._palette is None:
             return Content("")
-        return Content.styled("▏", "$foreground 20%") + self._palette.content
+        return Content.styled("▏", "$foreground 20%") + self._palette.content + Content(" ")
 
     def _key_at(self, x: int) -> ShownKey | None:
         if self._palette and x >= self.content_size.width - self._edge.cell_length:
             return self._palette
-        for key in self._keys:
-            x -= key.content.cell_length
+        keys, gap = self._fitting
+        for key in keys:
+            x -= key.content.cell_length + gap
             if x < 0:
                 return key
         return None
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Say what the key under the pointer does."""
-        key = self._key_at(event.x)
-        self.tooltip = key.tooltip if key else None
+        if key := self._key_at(event.x):
+            self.tooltip = Content(key.tooltip)
+        else:
+            self.tooltip = None
 
     def on_click(self, event: events.Click) -> None:
         """As if the key had been pressed."""

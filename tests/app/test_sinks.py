@@ -57,7 +57,8 @@ def _of(node: ast.AST, module: str) -> Iterator[str]:
             if is_static and "markup=False" not in ast.unparse(node):
                 yield f"{node.name} is a Static without markup=False"
         case ast.Assign(targets=[ast.Attribute(attr="border_title" | "border_subtitle" | "tooltip")], value=value):
-            if not isinstance(value, ast.Constant):
+            is_content = isinstance(value, ast.Call) and ast.unparse(value.func) == "Content"
+            if not isinstance(value, ast.Constant) and not is_content:
                 yield "a title or tooltip, which Textual reads as markup"
 
 
