@@ -63,6 +63,9 @@ from models.machine import read_machine
 
 QUIT_WINDOW_S = 2.0
 
+WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
+"""Rows from which a window has the class: in low ones everything gives way to what is chosen from."""
+
 WELCOME = """\
 Type a message below; {send} sends it, {stop} stops the reply.
 / for commands, @ for files, {draft} for drafting; {help} explains the rest."""
@@ -85,6 +88,7 @@ class ChatApp(SafeApp):
     CSS_PATH = Path(__file__).with_name("chat_app.tcss")
     TITLE = "Slipstream"
     BINDINGS = CHAT_KEYS
+    VERTICAL_BREAKPOINTS = WINDOW_HEIGHTS
 
     def __init__(
         self, engine: EngineHandle, pair: PairChoice, choose: Choose, options: ChatOptions, store: ChatStore

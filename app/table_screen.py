@@ -14,6 +14,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 NAME_COLUMNS = 22
+BESIDE_FROM_COLUMNS = 50
+"""In a window of so many columns a meaning stands beside its name, in a narrower one below it."""
 
 Rows = Iterable[tuple[str, str]]
 
@@ -30,10 +32,11 @@ class TableScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One table below the other."""
+        table = _table if self.app.size.width >= BESIDE_FROM_COLUMNS else _list
         with VerticalScroll(id="help"):
             for title, rows in self._tables:
                 yield Static(title, classes="help-title", markup=False)
-                yield Static(_table(rows), classes="help-table", markup=False)
+                yield Static(table(rows), classes="help-table", markup=False)
             yield Static("escape closes this", classes="help-close", markup=False)
 
 
@@ -45,3 +48,7 @@ def _table(rows: Rows) -> Table:
     for name, meaning in rows:
         table.add_row(Text(name, "bold"), Text(meaning))
     return table
+
+
+def _list(rows: Rows) -> Text:
+    return Text("\n").join(Text.assemble((name, "bold"), f"\n{meaning}") for name, meaning in rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import strftime
+
 import pytest
 
 from tests.app.pilot import chat
@@ -34,3 +36,20 @@ async def test_a_window_that_small_from_the_start(size: tuple[int, int]) -> None
         await story.pilot.press("f5")
         await story.pilot.resize_terminal(80, 24)
         await story.until_seen("longer than the window")
+
+
+@pytest.mark.parametrize(
+    ("key", "seen"),
+    [
+        ("f1", "sends the"),
+        ("f2", "e2b-4bit"),
+        ("f4", strftime("%d %b")),
+        ("f6", "draft"),
+        ("ctrl+p", "Another reply"),
+    ],
+)
+async def test_in_the_smallest_window_there_is_something_to_choose(key: str, seen: str) -> None:
+    async with chat(size=(20, 5)) as story:
+        await story.exchange("Hi", "Hello.")
+        await story.pilot.press(key)
+        await story.until_seen(seen)
