@@ -20,6 +20,7 @@ class Drafting:
     """FOLDER, HUB-ID, auto, lookup or none."""
     bits: int | None = None
     start_length: int | None = None
+    is_compiled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def _load(pair: PairFolders, drafting: Drafting) -> Load:
         target=_resolved(pair.target),
         drafter=_resolved(pair.drafter) if pair.drafter else without,
         drafter_bits=drafting.bits,
+        is_compiled=drafting.is_compiled,
         estimates_folder=str(places.estimates_folder()),
         start_length=drafting.start_length,
         refusal=pair.refusal or None,

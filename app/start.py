@@ -17,7 +17,7 @@ from models.errors import ModelsError
 
 def drafting_of(settings: Settings) -> Drafting:
     """How drafters are chosen."""
-    return Drafting(settings.drafter, settings.drafter_bits, settings.draft_start)
+    return Drafting(settings.drafter, settings.drafter_bits, settings.draft_start, settings.compile)
 
 
 def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:

@@ -18,14 +18,16 @@ import mlx.nn as nn
 from mlx_engine import checkpoint
 from mlx_engine.config_bounds import check_layers, check_network
 from mlx_engine.errors import ModelFolderError
+from mlx_engine.kv_cache import Mask, Rows
+from mlx_engine.layer_stack import LayerStack
 from mlx_engine.layers import gemma4_text
 
 MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")
 ORDERING = "masked_embedding.token_ordering"
 
-SharedKV = dict[str, tuple[mx.array, mx.array]]
-"""Keys and values, each (1, kv_heads, length, head_dim), by layer type; the target's, never copied."""
+SharedKV = dict[str, Rows]
+"""By layer type; the target's, never copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,12 @@ class CentroidHead(nn.Module):
 class Assistant(nn.Module):
     """One drafting network; see the module docstring."""
 
-    def __init__(self, config: AssistantConfig) -> None:
+    def __init__(self, config: AssistantConfig, is_compiled: bool = False) -> None:
         super().__init__()
         hidden = config.text.hidden_size
         self.config = config
         self.model = _Body(config.text)
+        self._stack = LayerStack(self.model.layers, is_compiled)
         self.pre_projection = nn.Linear(2 * config.backbone_hidden_size, hidden, bias=False)
         self.post_projection = nn.Linear(hidden, config.backbone_hidden_size, bias=False)
         if config.use_ordered_embeddings:
@@ -113,12 +116,13 @@ class Assistant(nn.Module):
         its final norm, or this function's second result; position: of the first row. Without masks a row
         sees all keys given. Returns (1, L, hidden) for the head and (1, L, backbone) for the next step.
         """
+        types = [layer.layer_type for layer in self.model.layers]
+
+        def see(index: int, own: Rows | None) -> tuple[Rows, Mask]:
+            return shared_kv[types[index]], masks[types[index]] if masks else None
+
         x = self.pre_projection(mx.concatenate([embedding, hidden], axis=-1))
-        for layer in self.model.layers:
-            kind = layer.layer_type
-            mask = masks[kind] if masks else None
-            x, _, _ = layer(x, mask, shared_kv=shared_kv[kind], offset=position)
-        x = self.model.norm(x)
+        x = self.model.norm(self._stack(x, position, see, [None] * len(types)))
         return x, self.post_projection(x)
 
     def logits(self, hidden: mx.array) -> mx.array:
@@ -145,7 +149,10 @@ class Assistant(nn.Module):
 
 
 def load_assistant(
-    folder: Path, bits: int | None = None, on_read: checkpoint.OnRead = lambda size_bytes: None
+    folder: Path,
+    bits: int | None = None,
+    on_read: checkpoint.OnRead = lambda size_bytes: None,
+    is_compiled: bool = False,
 ) -> Assistant:
     """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to so many.
 
@@ -153,7 +160,7 @@ def load_assistant(
     Raises ModelFolderError.
     """
     config = checkpoint.read_config(folder)
-    assistant = build(config, folder)
+    assistant = build(config, folder, is_compiled)
     weights = assistant_weights(assistant, folder)
     checkpoint.fill_module(assistant, weights, config, folder, on_read)
     if assistant.config.use_ordered_embeddings:
@@ -164,7 +171,7 @@ def load_assistant(
     return assistant
 
 
-def build(config: dict[str, Any], folder: Path) -> Assistant:
+def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> Assistant:
     """The network that a folder's config.json describes, without its weights. Raises ModelFolderError."""
     if config.get("model_type") not in MODEL_TYPES:
         raise ModelFolderError(
@@ -180,7 +187,7 @@ def build(config: dict[str, Any], folder: Path) -> Assistant:
             own.text.vocab_size % own.num_centroids or own.centroid_top_k > own.num_centroids
         ):
             raise ValueError(f"num_centroids {own.num_centroids} does not go with the other numbers")
-        return Assistant(own)
+        return Assistant(own, is_compiled)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ModelFolderError(f"{source} does not describe an assistant ({error!r}).") from None
 

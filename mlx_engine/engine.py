@@ -50,7 +50,7 @@ class Engine:
         self._refusal = load.refusal or pair.refusal
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
-        self._lengths = DraftLengths(_estimates_path(load), self._start_length)
+        self._lengths = DraftLengths(_estimates_path(load, pair.target.is_compiled), self._start_length)
         self._said: dict[str, list[int]] = {}
         """Tokens of the replies in the last conversation, by their text."""
         emit(events.Loading("warming up"))
@@ -156,6 +156,7 @@ class Engine:
             memory_bytes=mx.get_active_memory(),
             working_set_bytes=_working_set_bytes(),
             load_s=load_s,
+            is_compiled=self._target.is_compiled,
             refusal=self._refusal,
         )
 
@@ -279,10 +280,10 @@ def _working_set_bytes() -> int | None:
     return int(size) if size else None
 
 
-def _estimates_path(load: events.Load) -> Path | None:
+def _estimates_path(load: events.Load, is_compiled: bool) -> Path | None:
     if load.estimates_folder is None or load.drafter is None:
         return None
-    device = str(mx.device_info().get("device_name"))
+    device = f"{mx.device_info().get('device_name')}{' compiled' if is_compiled else ''}"
     return estimates_file(
         Path(load.estimates_folder), Path(load.target), Path(load.drafter), load.drafter_bits, device
     )

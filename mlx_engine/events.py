@@ -89,6 +89,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """The folder of an assistant or of a smaller model, or LOOKUP. None: plain decoding only."""
     drafter_bits: int | None = None
     """Quantize the drafter's weights to 4 or 8 bits while loading; None: as they are."""
+    is_compiled: bool | None = None
+    """Compile what lies between a network's attentions; None: on Metal."""
     estimates_folder: str | None = None
     """Where what was learned about draft lengths is kept from run to run; None: nowhere."""
     start_length: int | None = None
@@ -135,6 +137,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     working_set_bytes: int | None
     """What the device recommends to use at most; None: it does not say."""
     load_s: float
+    is_compiled: bool = False
+    """What lies between the attentions is compiled."""
     refusal: str | None = None
     """Why the drafter that was asked for is not used, and what to do."""
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlx.core as mx
+
 from mlx_engine import assistant
 from mlx_engine.assistant import load_assistant
 from mlx_engine.checkpoint import read_config, read_tensors
@@ -62,7 +64,8 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
     format = ChatFormat(folder)
     progress = Progress(load, on_loading)
     progress.say(f"reading {folder.name}")
-    target = load_target(folder, on_read=progress.add)
+    is_compiled = mx.metal.is_available() if load.is_compiled is None else load.is_compiled
+    target = load_target(folder, on_read=progress.add, is_compiled=is_compiled)
     _check_vocabulary(format, target, folder)
     if load.drafter is None:
         return Pair(format, target, None)
@@ -92,11 +95,11 @@ def _weights_bytes(folder: str) -> int:
 def _load_drafter(load: Load, format: ChatFormat, target: Gemma4Target, progress: Progress) -> Drafter:
     folder = Path(str(load.drafter))
     if read_config(folder).get("model_type") in assistant.MODEL_TYPES:
-        network = load_assistant(folder, load.drafter_bits, progress.add)
+        network = load_assistant(folder, load.drafter_bits, progress.add, target.is_compiled)
         check_pair(network, target.facts, (str(folder), load.target))
         return AssistantDrafter(network, target)
     own_format = ChatFormat(folder)
-    model = load_target(folder, load.drafter_bits, progress.add)
+    model = load_target(folder, load.drafter_bits, progress.add, target.is_compiled)
     _check_vocabulary(own_format, model, folder)
     if model.facts.vocab_size != target.facts.vocab_size or not own_format.has_same_tokens(format):
         raise PairMismatchError(

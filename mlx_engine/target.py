@@ -15,9 +15,11 @@ import mlx.core as mx
 from mlx_engine import checkpoint
 from mlx_engine.config_bounds import check_layers
 from mlx_engine.errors import ModelFolderError
-from mlx_engine.kv_cache import FullCache, LayerCache, Rows, SlidingCache, TargetCache
+from mlx_engine.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
+from mlx_engine.layer_stack import LayerStack
 from mlx_engine.layers import gemma4, gemma4_text
 
+SLIDING = "sliding_attention"
 MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
 
 
@@ -62,8 +64,9 @@ class Target(Protocol):
 class Gemma4Target:
     """A `Target` over mlx-lm's Gemma 4 text model."""
 
-    def __init__(self, model: gemma4_text.Model) -> None:
+    def __init__(self, model: gemma4_text.Model, is_compiled: bool = False) -> None:
         self._model = model
+        self._layers = LayerStack(model.layers, is_compiled)
         args = model.args
         owning = model.layers[: args.num_hidden_layers - args.num_kv_shared_layers]
         self._owned_types = [layer.layer_type for layer in owning]
@@ -89,7 +92,10 @@ class Gemma4Target:
 
     def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target."""
-        return self._model.model(tokens, cache=cache.layers)
+        x = self.embed(tokens)
+        inputs = self._per_layer_inputs(tokens, x)
+        sight = _Sight(self._model.model.layers, cache, tokens.shape[1])
+        return self._model.model.norm(self._layers(x, cache.frontier, sight, inputs))
 
     def read(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target.
@@ -97,24 +103,17 @@ class Gemma4Target:
         The layers above the last that owns a cache (more than half of E2B's work, 4 layers in 10 of E4B) leave
         nothing behind but the hidden state, so they are computed for the last row alone.
         """
-        body, owning = self._model.model, len(self._owned_types)
-        if owning == len(body.layers):
+        owning, all_layers = len(self._owned_types), len(self._layers)
+        if owning == all_layers:
             return self.forward(tokens, cache)[:, -1:]
-        rows = tokens.shape[1]
         x = self.embed(tokens)
         inputs = self._per_layer_inputs(tokens, x)
-        masks = body._make_masks(x, cache.layers)
-        shared: dict[str, Rows] = {}
-        for layer, rows_cache, mask, per_layer in zip(body.layers, cache.layers, masks, inputs):
-            x, shared[layer.layer_type], _ = layer(x, mask, rows_cache, per_layer_input=per_layer)
-        last, window = cache.frontier - 1, self.facts.sliding_window
-        keys, values = shared["sliding_attention"]
-        shared["sliding_attention"] = keys[..., -window:, :], values[..., -window:, :]
-        x = x[:, rows - 1 :]
-        for layer, per_layer in zip(body.layers[owning:], inputs[owning:]):
-            own = None if per_layer is None else per_layer[:, rows - 1 :]
-            x, _, _ = layer(x, None, None, per_layer_input=own, shared_kv=shared[layer.layer_type], offset=last)
-        return body.norm(x)
+        sight = _Sight(self._model.model.layers, cache, tokens.shape[1])
+        x = self._layers(x, cache.frontier, sight, inputs, range(owning))[:, -1:]
+        sight.narrow(self.facts.sliding_window)
+        inputs = [None if each is None else each[:, -1:] for each in inputs]
+        x = self._layers(x, cache.frontier - 1, sight, inputs, range(owning, all_layers))
+        return self._model.model.norm(x)
 
     def _per_layer_inputs(self, tokens: mx.array, embedded: mx.array) -> list[mx.array | None]:
         """What each layer of a model with per-layer embeddings gets besides, (1, L, size)."""
@@ -140,6 +139,11 @@ class Gemma4Target:
         return body.embed_tokens(tokens) * body.embed_scale
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether what lies between attentions is."""
+        return self._layers.is_compiled
+
+    @property
     def dtype_name(self) -> str:
         """Precision in words: `float32`, `bfloat16`, or `4-bit`."""
         table = self._model.model.embed_tokens
@@ -147,8 +151,35 @@ class Gemma4Target:
         return f"{bits}-bit" if bits else str(table.weight.dtype).removeprefix("mlx.core.")
 
 
+class _Sight:
+    """What each layer attends to while `rows` rows are appended: its own cache, or that of an earlier layer."""
+
+    def __init__(self, layers: list[Any], cache: TargetCache, rows: int) -> None:
+        self._types = [layer.layer_type for layer in layers]
+        self._cache = cache
+        self._masks: dict[str, Mask] = {
+            kind: layer.make_mask(rows) for kind, layer in zip(self._types, cache.layers)
+        }
+        self._last: dict[str, Rows] = {}
+
+    def __call__(self, index: int, own: Rows | None) -> tuple[Rows, Mask]:
+        kind = self._types[index]
+        if own is not None:
+            self._last[kind] = self._cache.layers[index].update_and_fetch(*own)
+        return self._last[kind], self._masks[kind]
+
+    def narrow(self, window: int) -> None:
+        """From here on there is only the last row, which sees all but what its window has left behind."""
+        self._masks = dict.fromkeys(self._masks)
+        keys, values = self._last[SLIDING]
+        self._last[SLIDING] = keys[..., -window:, :], values[..., -window:, :]
+
+
 def load_target(
-    folder: Path, bits: int | None = None, on_read: checkpoint.OnRead = lambda size_bytes: None
+    folder: Path,
+    bits: int | None = None,
+    on_read: checkpoint.OnRead = lambda size_bytes: None,
+    is_compiled: bool = False,
 ) -> Gemma4Target:
     """Load a Gemma 4 folder; `bits`: quantize its weights to so many. Raises ModelFolderError."""
     config = checkpoint.read_config(folder)
@@ -162,7 +193,7 @@ def load_target(
     checkpoint.fill_module(model, weights, config, folder, on_read)
     if bits:
         checkpoint.quantize(model, bits)
-    return Gemma4Target(model.language_model)
+    return Gemma4Target(model.language_model, is_compiled)
 
 
 def build(config: dict[str, Any], folder: Path) -> gemma4.Model:

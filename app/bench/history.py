@@ -106,7 +106,8 @@ def machine_name(results: Results) -> str:
 def pair_name(results: Results) -> str:
     """What tells one pair from another."""
     bits = f" {results.pair.drafter_bits}-bit" if results.pair.drafter_bits else ""
-    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}"
+    compiled = ", compiled" if results.pair.is_compiled else ""
+    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{compiled}"
 
 
 def slug(name: str) -> str:

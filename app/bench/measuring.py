@@ -145,6 +145,7 @@ def _empty(job: Job, ready: Ready) -> Results:
             drafter=ready.drafter,
             drafter_bits=job.pair.load.drafter_bits,
             precision=ready.precision,
+            is_compiled=ready.is_compiled,
             context_tokens=ready.context_tokens,
             is_pocket=job.pair.is_pocket,
         ),

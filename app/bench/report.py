@@ -73,7 +73,8 @@ def _head(results: Results) -> list[str]:
 
 def pair_words(pair: PairFacts) -> str:
     """What was measured, such as `e4b (4-bit) with gemma-4-E4B-it-assistant`."""
-    target = f"{pair.title} ({pair.precision}{', not Gemma' if pair.is_pocket else ''})"
+    marks = [mark for mark, holds in (("compiled", pair.is_compiled), ("not Gemma", pair.is_pocket)) if holds]
+    target = f"{pair.title} ({', '.join([pair.precision, *marks])})"
     own = "its own drafter" if pair.drafter in DRAFTER_NAMES else pair.drafter
     return f"{target} with {own}"
 

@@ -93,6 +93,7 @@ class PairFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     drafter: str | None
     drafter_bits: int | None
     precision: str
+    is_compiled: bool = False
     context_tokens: Count
     is_pocket: bool
 

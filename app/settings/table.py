@@ -85,6 +85,16 @@ class Settings:
             example="4",
         ),
     ] = None
+    compile: Annotated[
+        bool | None,
+        About(
+            Choice({"on": True, "off": False, **switch().meanings}, "on or off", "on|off"),
+            "compile what lies between the attentions of target and drafter; on a processor the first time takes "
+            "half a minute",
+            unset="on with Metal, off without",
+            example="off",
+        ),
+    ] = None
     draft: Annotated[
         DraftSetting,
         About(DRAFT, "tokens drafted per round; auto: as many as pay, by what is measured", is_per_chat=True),

@@ -53,7 +53,14 @@ class Clock:
 class PairBench:
     """The sides of one pair. Prompts are token ids, the same on each."""
 
-    def __init__(self, pair: PairFolders, openblas: Path | None, peers: Path, by_processor_time: bool) -> None:
+    def __init__(
+        self,
+        pair: PairFolders,
+        openblas: Path | None,
+        peers: Path,
+        by_processor_time: bool,
+        is_compiled: bool | None,
+    ) -> None:
         self.pair = pair
         self.clock = Clock("cpu_s", "ttft_cpu_s") if by_processor_time else Clock("decode_s", "ttft_s")
         self.blas = "OpenBLAS" if openblas else "reference"
@@ -62,7 +69,8 @@ class PairBench:
         self.mlx_lm = Side("mlx-lm", peers, "tests.bench.mlx_lm_peer", environment)
         self.mlx_vlm = Side("mlx-vlm", peers, "tests.bench.mlx_vlm_peer", environment)
         self._sides = (self.ours, self.mlx_lm, self.mlx_vlm)
-        facts = [side.ask("load", target=str(pair.target), drafter=str(pair.drafter)) for side in self._sides]
+        asked = {"target": str(pair.target), "drafter": str(pair.drafter), "is_compiled": is_compiled}
+        facts = [side.ask("load", **asked) for side in self._sides]
         self.weights_bytes = int(facts[0]["weights_bytes"])
         self.vocab_size = int(facts[0]["vocab_size"])
         self.stop: list[int] = []

@@ -54,9 +54,12 @@ class Ours:
     def load(self, request: Request) -> Reply:
         """`weights_bytes` is what the pair alone takes."""
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
+        is_compiled = request["is_compiled"]
+        if is_compiled is None:
+            is_compiled = mx.metal.is_available()
         target, drafter = Path(request["target"]), Path(request["drafter"])
-        self._target = load_target(target)
-        network = load_assistant(drafter)
+        self._target = load_target(target, is_compiled=is_compiled)
+        network = load_assistant(drafter, is_compiled=is_compiled)
         check_pair(network, self._target.facts, (str(drafter), str(target)))
         self._drafter = AssistantDrafter(network, self._target)
         self._format = ChatFormat(target) if (target / "tokenizer.json").exists() else None

@@ -28,6 +28,7 @@ def main() -> int:
     machine = {
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "peers": versions(python),
+        "compiled": {None: "compiled if Metal", True: "compiled", False: "not compiled"}[options.compile],
         "clock": "processor time" if options.processor_time else "time",
     }
     print(" · ".join(machine.values()), flush=True)
@@ -63,7 +64,7 @@ def _measure(options: argparse.Namespace, python: Path) -> Iterator[Figure | str
         pair = find_pair(name, options.quick)
         for openblas in modes:
             try:
-                bench = PairBench(pair, openblas, python, options.processor_time)
+                bench = PairBench(pair, openblas, python, options.processor_time, options.compile)
             except SideError as error:
                 yield f"{name} could not be loaded: {error}"
                 continue
@@ -104,6 +105,11 @@ def _options() -> argparse.Namespace:
         "--processor-time",
         action="store_true",
         help="count processor time instead of time: for a machine that is busy with other things",
+    )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="as Slipstream's setting of that name (default: with Metal)",
     )
     parser.add_argument("--quick", action="store_true", help="each thing once and tiny pairs: does the tool work?")
     options = parser.parse_args()

@@ -58,7 +58,9 @@ def target(layout: str, **changes: Any) -> Gemma4Target:
     return Gemma4Target(model)
 
 
-def assistant(layout: str, seed: int = 1, hidden_size_of_assistant: int = 16) -> Assistant:
+def assistant(
+    layout: str, seed: int = 1, hidden_size_of_assistant: int = 16, is_compiled: bool = False
+) -> Assistant:
     """A random assistant for the target of the same layout; it is right about as often as chance."""
     own = text_config(layout) | {"layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2}
     own["hidden_size"] = hidden_size_of_assistant
@@ -71,7 +73,8 @@ def assistant(layout: str, seed: int = 1, hidden_size_of_assistant: int = 16) ->
                 "num_centroids": 12,
                 "centroid_intermediate_top_k": 4,
             }
-        )
+        ),
+        is_compiled,
     )
     randomise(network, seed)
     return network

@@ -20,6 +20,7 @@ EVERYTHING = """\
 model: e4b
 drafter: none
 drafter_bits: 4
+compile: on
 draft: off
 draft_start: 3
 temperature: 0.7
@@ -47,15 +48,15 @@ def test_everything_that_can_be_set(file: Path) -> None:
     found = holds(file, EVERYTHING)
     values = found.settings
     assert (values.model, values.drafter, values.drafter_bits) == ("e4b", "none", 4)
-    assert (values.draft, values.draft_start) == (0, 3)
+    assert (values.draft, values.draft_start, values.compile) == (0, 3, True)
     assert (values.temp, values.top_k, values.top_p, values.min_p) == (0.7, 40, 0.9, 0.05)
     assert (values.repetition_penalty, values.sampling, values.seed) == (1.1, "coupled", 7)
     assert (values.max_tokens, values.think, values.system) == (500, True, "Be brief.\nBe kind.\n")
     assert (values.theme, values.send_key) == ("nord", "ctrl+s")
     assert values.keys == {"draft": "ctrl+x", "copy": "f9,alt+y", "retry": "f7,f8"}
     assert found.warnings == ()
-    assert found.sources["temp"] == "config.yaml, line 7"
-    assert found.sources["keys"] == "config.yaml, line 21"
+    assert found.sources["temp"] == "config.yaml, line 8"
+    assert found.sources["keys"] == "config.yaml, line 22"
 
 
 @pytest.mark.parametrize(
