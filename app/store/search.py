@@ -7,10 +7,11 @@ FTS5's trigram index proposes messages and `contains` decides; without FTS5 `con
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from app.store.connection import DamagedFileError
 from app.store.records import Chat, Hit
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, chat_from, message_from
 
@@ -47,7 +48,11 @@ def index_pending(connection: sqlite3.Connection) -> bool:
     ).fetchall()
     # FTS5 would not look at what follows a NUL.
     texts = [(id, str(text).replace("\0", " ")) for id, text in pending]
-    connection.executemany("INSERT OR REPLACE INTO message_index (rowid, text) VALUES (?, ?)", texts)
+    with _damage_named():
+        connection.executemany("INSERT OR REPLACE INTO message_index (rowid, text) VALUES (?, ?)", texts)
+        # At a savepoint FTS5 writes what it has; without one it would fail in the commit, under no name.
+        connection.execute("SAVEPOINT indexed")
+        connection.execute("RELEASE indexed")
     connection.executemany("UPDATE message SET is_indexed = 1 WHERE id = ?", [(id,) for id, _ in pending])
     return len(pending) == INDEXED_AT_ONCE
 
@@ -56,13 +61,15 @@ def find_messages(connection: sqlite3.Connection, terms: Sequence[str], limit: i
     """Messages of chats that are not deleted and hold every term, the newest first."""
     found, values = _found(connection, terms)
     columns = ", ".join(f"message.{column}" for column in MESSAGE_COLUMNS.split(", "))
-    return [
-        Hit(message.chat_id, str(title), message.id, message.role, excerpt(message.text, terms), message.created_s)
-        for *row, title in connection.execute(
+    with _damage_named():
+        rows = connection.execute(
             f"""SELECT {columns}, chat.title {found}
                 AND chat.deleted = 0 ORDER BY message.id DESC LIMIT ?""",
             (*values, limit),
-        )
+        ).fetchall()
+    return [
+        Hit(message.chat_id, str(title), message.id, message.role, excerpt(message.text, terms), message.created_s)
+        for *row, title in rows
         for message in [message_from(row)]
     ]
 
@@ -70,12 +77,13 @@ def find_messages(connection: sqlite3.Connection, terms: Sequence[str], limit: i
 def find_chats(connection: sqlite3.Connection, terms: Sequence[str], limit: int, offset: int) -> list[Chat]:
     """Chats that are not deleted and hold every term in the title or in one message, the one last used first."""
     found, values = _found(connection, terms)
-    rows = connection.execute(
-        f"""SELECT {CHAT_COLUMNS} FROM chat
-            WHERE deleted = 0 AND (contains(CAST(title AS BLOB), ?) OR id IN (SELECT message.chat_id {found}))
-            ORDER BY activity DESC, id DESC LIMIT ? OFFSET ?""",
-        (" ".join(terms), *values, limit, offset),
-    )
+    with _damage_named():
+        rows = connection.execute(
+            f"""SELECT {CHAT_COLUMNS} FROM chat
+                WHERE deleted = 0 AND (contains(CAST(title AS BLOB), ?) OR id IN (SELECT message.chat_id {found}))
+                ORDER BY activity DESC, id DESC LIMIT ? OFFSET ?""",
+            (" ".join(terms), *values, limit, offset),
+        ).fetchall()
     return [chat_from(row) for row in rows]
 
 
@@ -93,10 +101,21 @@ def _found(connection: sqlite3.Connection, terms: Sequence[str]) -> tuple[str, l
 def has_index(connection: sqlite3.Connection) -> bool:
     """Whether there is an index that this SQLite can use. Raises sqlite3.DatabaseError for a damaged one."""
     try:
-        connection.execute("SELECT rowid FROM message_index LIMIT 0")
+        with _damage_named():
+            connection.execute("SELECT rowid FROM message_index LIMIT 0")
     except sqlite3.OperationalError:
         return False
     return True
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    """FTS5 believes what a damaged index says of its sizes and rows: it asks for memory or writes a row twice."""
+    try:
+        yield
+    except (MemoryError, sqlite3.IntegrityError) as error:
+        reason = str(error) or "it asks for too much memory"
+        raise DamagedFileError(f"the index of messages is damaged: {reason}") from error
 
 
 def _is_index_complete(connection: sqlite3.Connection) -> bool:
