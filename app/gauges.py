@@ -112,8 +112,8 @@ class Gauges:
     def reading(self) -> GaugeReading:
         """The figures over the last rounds."""
         recent = self._recent.figures()
-        if recent.speedup is not None:
-            self._drafting_speedup = recent.speedup
+        if recent.drafting_speedup is not None:
+            self._drafting_speedup = recent.drafting_speedup
         return GaugeReading(
             draft_length=self.draft_length,
             has_drafter=self.has_drafter,

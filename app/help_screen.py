@@ -12,7 +12,8 @@ GAUGES = (
     (
         "1.82×",
         "speedup: tokens/s now / plain tokens/s measured on this machine with drafting off, by a few plain "
-        "rounds that the engine makes now and then; — until there are enough of them; below 1.00 it says slower",
+        "rounds that the engine makes now and then and whose time counts too; — until there are enough of them; "
+        "below 1.00 it says slower",
     ),
     ("acc", "acceptance: accepted drafts / drafted tokens"),
     ("tok/rd", "tokens per round: tokens committed / target passes; 1.0 without drafting"),

@@ -97,7 +97,13 @@ class ReplyStats:
 
     @property
     def speedup(self) -> float | None:
-        """Pace of the drafting rounds over the plain pace; None without both."""
+        """Tokens/s over plain tokens/s, with the plain rounds that measure in it; None if nothing was drafted."""
+        plain, pace = self.plain_tokens_per_s, self.tokens_per_s
+        return pace / plain if plain is not None and pace is not None and self.drafted else None
+
+    @property
+    def drafting_speedup(self) -> float | None:
+        """The same of the drafting rounds alone: what drafting would bring if all rounds drafted."""
         plain = self.plain_tokens_per_s
         if plain is None or self._drafting_s <= 0:
             return None

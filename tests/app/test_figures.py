@@ -26,14 +26,14 @@ def line_of(measured: ReplyStats, reason: FinishReason) -> str:
 
 
 def test_the_line_under_a_reply() -> None:
-    line = "8 tok · 13.3 tok/s · 75% acc · 1.6 tok/rd · 2.00× · TTFT 0.41 s"
+    line = "8 tok · 13.3 tok/s · 75% acc · 1.6 tok/rd · 1.33× · TTFT 0.41 s"
     assert line_of(stats(0.1, 0.2), "stop") == line
     assert line_of(stats(0.1, 0.2), "cancelled") == f"{line} · stopped"
     assert line_of(stats(0.1, 0.2), "length") == f"{line} · reached the token limit"
     assert (
         figures.reply_line(turn_stats(stats(0.1, 0.2), None, None, None), broke_off=True) == f"{line} · broke off"
     )
-    assert "0.50× slower" in line_of(stats(0.1, 0.8), "stop")
+    assert "0.67× slower" in line_of(stats(0.1, 0.8), "stop")
 
 
 def test_only_what_was_measured_is_named() -> None:

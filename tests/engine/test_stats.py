@@ -41,7 +41,7 @@ def test_acceptance_tokens_per_round_and_pace() -> None:
     assert stats.accepted_by_position[:5] == [1, 1, 1, 0, 0]
 
 
-def test_speedup_is_drafting_pace_over_measured_plain_pace() -> None:
+def test_speedup_is_pace_over_measured_plain_pace() -> None:
     pace = PlainPace()
     stats = ReplyStats(pace)
     stats.add(done(6, 4, 4, 1.0))
@@ -50,7 +50,21 @@ def test_speedup_is_drafting_pace_over_measured_plain_pace() -> None:
         assert stats.speedup is None, "too little to divide by"
     pace.add(done(1, 0, 0, 99.0, pipelined=True))
     assert stats.plain_tokens_per_s == 2.0, "one slow round does not tell the pace"
-    assert stats.speedup == 3.0
+    assert stats.speedup == stats.drafting_speedup == 3.0
+
+
+def test_the_plain_rounds_that_measure_cost_speedup_but_not_that_of_drafting() -> None:
+    pace = PlainPace()
+    stats = ReplyStats(pace)
+    for _ in range(PLAIN_ROUNDS_NEEDED):
+        pace.add(done(1, 0, 0, 0.5, pipelined=True))
+        stats.add(done(1, 0, 0, 0.5, pipelined=True))
+    assert stats.speedup is None, "nothing was drafted"
+    stats.add(done(6, 5, 5, 1.0))
+    assert stats.tokens_per_s is not None
+    assert stats.plain_tokens_per_s is not None
+    assert stats.speedup == stats.tokens_per_s / stats.plain_tokens_per_s == 10 / 3.0 / 2.0
+    assert stats.drafting_speedup == 3.0
 
 
 def test_a_plain_round_that_waited_for_the_host_does_not_tell_the_pace() -> None:
