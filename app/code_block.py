@@ -1,4 +1,4 @@
-"""Markdown whose code blocks take the focus and can be copied."""
+"""A block of code in a reply: takes the focus, can be copied."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import BindingType
+from textual.highlight import ANSIDarkHighlightTheme, ANSILightHighlightTheme, HighlightTheme
 from textual.message import Message
-from textual.widgets import Markdown
-from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
+from app.flow import Row
 from app.keys import CODE_KEYS
-from app.markdown_text import markdown_parser
+from app.markdown_text import Code
+from app.text_block import TextBlock
 
 
-class CodeBlock(MarkdownFence, can_focus=True):
-    """A code block in a reply. By tab, not by the mouse: a click leaves the prompt ready to type."""
+class CodeBlock(TextBlock, can_focus=True):
+    """By tab, not by the mouse: a click leaves the prompt ready to type."""
 
     BINDINGS: ClassVar[list[BindingType]] = CODE_KEYS
     FOCUS_ON_CLICK = False
+    DEFAULT_CSS = """
+    CodeBlock { padding: 1 2; background: $foreground 6%; }
+    CodeBlock:ansi { padding: 1 0; background: transparent; }
+    CodeBlock:focus { background: $primary 20%; }
+    """
 
     @dataclass
     class CopyRequested(Message):
@@ -33,9 +39,40 @@ class CodeBlock(MarkdownFence, can_focus=True):
 
         typed: str
 
+    def __init__(self, shown: Code) -> None:
+        super().__init__()
+        self._shown = shown
+        self.styles.margin = (0, 0, 1, shown.indent)
+
+    @property
+    def code(self) -> str:
+        """As it is copied."""
+        return self._shown.code
+
+    def on_mount(self) -> None:
+        """Colours are known from now on."""
+        self.show(self._coloured())
+
+    def show_code(self, shown: Code) -> None:
+        """Show other code."""
+        self._shown = shown
+        self.show(self._coloured())
+
+    def notify_style_update(self) -> None:
+        """Another theme may have other means of colouring."""
+        super().notify_style_update()
+        if self.is_attached:
+            self.show(self._coloured())
+
+    def _coloured(self) -> list[Row]:
+        theme = HighlightTheme
+        if self.app.native_ansi_color:
+            theme = ANSIDarkHighlightTheme if self.app.current_theme.dark else ANSILightHighlightTheme
+        return self._shown.rows(theme)
+
     def action_copy_code(self) -> None:
         """Ask for the code to be copied."""
-        self.post_message(self.CopyRequested(self.code.rstrip("\n")))
+        self.post_message(self.CopyRequested(self.code))
 
     def action_leave(self) -> None:
         """Back to the prompt."""
@@ -46,14 +83,3 @@ class CodeBlock(MarkdownFence, can_focus=True):
         if event.character and event.is_printable and event.key not in ("c", "y"):
             event.stop()
             self.post_message(self.LeaveRequested(event.character))
-
-
-class ReplyMarkdown(Markdown):
-    """The Markdown of a reply."""
-
-    def __init__(self, source: str = "") -> None:
-        super().__init__(source, open_links=False, parser_factory=markdown_parser)
-
-    def get_block_class(self, block_name: str) -> type[MarkdownBlock]:
-        """Code blocks are ours."""
-        return CodeBlock if block_name in ("fence", "code_block") else super().get_block_class(block_name)

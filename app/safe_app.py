@@ -14,7 +14,6 @@ from textual.app import App
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
-from textual.widgets import Markdown
 
 from app.barrier import Barrier
 from app.clipboard import copy_with_pbcopy
@@ -23,6 +22,7 @@ from app.crash import write_crash
 from app.links import Link, LinkScreen, open_in_browser, read_link
 from app.sanitise import sanitise, sanitise_line
 from app.terminal_driver import TerminalDriver
+from app.text_block import TextBlock
 
 LONGEST_SHOWN = 200
 """Characters of an address that is refused."""
@@ -66,9 +66,9 @@ class SafeApp(App[None]):
         else:
             self.push_screen(LinkScreen(link), partial(self._link_seen, link))
 
-    @on(Markdown.LinkClicked)
-    def _link_clicked(self, event: Markdown.LinkClicked) -> None:
-        self.open_url(event.href)
+    @on(TextBlock.LinkClicked)
+    def _link_clicked(self, event: TextBlock.LinkClicked) -> None:
+        self.open_url(event.address)
 
     def _link_seen(self, link: Link, choice: str | None) -> None:
         if choice == "copy":

@@ -12,40 +12,40 @@ from textual.widgets import Static
 
 from app.conversation import Exchange
 from app.figures import reply_line
+from app.flow import Line
 from app.keys import key_in
 from app.sanitise import sanitise
+from app.text_block import TextBlock
 from app.thoughts import Thoughts
 from app.turn import Turn
 
 LIVE_TURNS = 10
-"""The newest turns stay as Markdown widgets; older ones become plain styled text."""
+"""The newest turns stay as they are, each of some ten widgets; older ones share a few."""
 LIVE_WIDGETS = 110
 """Every layout walks every widget: beyond some 260 in all, an append takes more than 20 ms. The running reply
 and the rest of the screen take the other 150."""
 TURNS_PER_FROZEN = 16
-CHARACTERS_PER_FROZEN = 20_000
-"""A text of this length is wrapped in some 10 ms, once for every turn that joins it."""
+ROWS_PER_FROZEN = 200
+"""So many are drawn in some 10 ms, once for every turn that joins them."""
 
 
-class FrozenTurns(Static):
+class FrozenTurns(TextBlock):
     """Old turns as one widget."""
 
     def __init__(self) -> None:
-        super().__init__(classes="frozen", markup=False)
-        self._turns: list[Content] = []
+        super().__init__(classes="frozen")
+        self._turns = 0
 
     @property
     def is_full(self) -> bool:
         """Whether the next turn needs a new widget."""
-        return (
-            len(self._turns) >= TURNS_PER_FROZEN
-            or sum(len(turn.plain) for turn in self._turns) > CHARACTERS_PER_FROZEN
-        )
+        return self._turns >= TURNS_PER_FROZEN or len(self.rows) > ROWS_PER_FROZEN
 
     def take(self, turn: Turn) -> None:
         """Show one more turn, below the others."""
-        self._turns.append(turn.frozen())
-        self.update(Content("\n\n").join(self._turns))
+        self._turns += 1
+        parting = [Line(Content())] if self.rows else []
+        self.show([*self.rows, *parting, *turn.rows()])
 
 
 class NewBelow(Static):

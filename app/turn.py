@@ -10,10 +10,13 @@ from textual.content import Content
 from textual.widgets import Static
 
 from app.attachments import split
-from app.code_block import ReplyMarkdown
 from app.figures import MUTED
-from app.markdown_text import as_content
+from app.flow import Line, Row
+from app.laid_out_once import LaidOutOnce
+from app.markdown_text import as_rows
+from app.reply_text import ReplyText
 from app.sanitise import sanitise
+from app.text_block import TextBlock
 from app.thoughts import Thoughts
 from app.tint import DraftedRuns, TintedText
 
@@ -24,28 +27,28 @@ FIRST_FLUSH_S = 0.02
 COST_FACTOR = 4
 """Appending to an open code fence gets dearer with its length; the pauses grow with it, so that drawing
 never takes more than about a fifth of one core."""
-LONG_REPLY_WIDGETS = 120
-"""A reply that needs more widgets than this (500 list items do) goes on as one styled text."""
 SHOWN_CHARACTERS = 4000
 SHOWN_LINES = 60
 """More than this of one message of the person is not drawn: wrapping a megabyte takes seconds."""
 
 
-def prompt_content(text: str) -> Content:
+def prompt_rows(text: str) -> list[Row]:
     """The person's message, shortened for the eye only, its files by name."""
     text, files = split(text)
     shown = "\n".join(text[:SHOWN_CHARACTERS].splitlines()[:SHOWN_LINES])
-    content = Content.styled("❯ ", "$text-primary") + Content(sanitise(shown).replace("\n", "\n  "))
+    lines = [Content.styled(line, "bold") for line in sanitise(shown).split("\n")]
     if len(shown) < len(text.rstrip("\n")):
-        content += Content.styled(f"\n  … {len(text):,} characters in all", MUTED)
-    return content + Content("").join(Content.styled(f"\n  ▤ {each.figures}", MUTED) for each in files)
+        lines.append(Content.styled(f"… {len(text):,} characters in all", MUTED))
+    lines += [Content.styled(f"▤ {each.figures}", MUTED) for each in files]
+    mark, margin = Content.styled("❯ ", "bold $text-primary"), Content("  ")
+    return [Line(line, margin if number else mark, margin) for number, line in enumerate(lines)]
 
 
-class Reply(Vertical):
+class Reply(LaidOutOnce, Vertical):
     """A reply: Markdown that grows, and a line of figures when it is complete.
 
-    The text is drawn by appending, at most once per `FLUSH_S`; `finish` renders the whole once more,
-    because streaming by appending can differ from a full render. A very long reply changes to one widget.
+    The text is drawn by appending, at most once per `FLUSH_S`; `finish` reads the whole once more, because what
+    comes late in a Markdown text can change how its beginning reads.
     While drafts are tinted it shows its text as written instead, and the Markdown waits.
     """
 
@@ -58,8 +61,7 @@ class Reply(Vertical):
         self._pending = ""
         self._is_flush_due = False
         self._pause_s = FIRST_FLUSH_S
-        self._markdown = ReplyMarkdown()
-        self._long: Static | None = None
+        self._text = ReplyText()
         self._line = Static(classes="figures", markup=False)
         self._runs = DraftedRuns()
         self._tinted = TintedText()
@@ -71,7 +73,7 @@ class Reply(Vertical):
         """The thoughts, the text, then the figures."""
         self._choose_view()
         yield self.thoughts
-        yield self._markdown
+        yield self._text
         yield self._tinted
         yield self._line
 
@@ -111,18 +113,9 @@ class Reply(Vertical):
         started_s = perf_counter()
         if self._is_tinted:
             await self._tinted.draw(self._runs)
-        elif self._long is None:
-            await self._markdown.append(text)
-            if len(self._markdown.query("*")) > LONG_REPLY_WIDGETS:
-                await self._become_long()
         else:
-            self._long.update(as_content(self.source))
+            await self._text.append(text)
         self._pause_s = max(FLUSH_S, COST_FACTOR * (perf_counter() - started_s))
-
-    async def _become_long(self) -> None:
-        self._long = Static(as_content(self.source), classes="long", markup=False)
-        await self.mount(self._long, before=self._line)
-        await self._markdown.remove()
 
     async def _finish(self) -> None:
         self._is_tinted = self._is_tinted and self._runs.has_facts
@@ -139,14 +132,12 @@ class Reply(Vertical):
         self._choose_view()
         if self._is_tinted:
             await self._tinted.draw(self._runs)
-        elif self._long is None:
-            await self._markdown.update(self.source)
         else:
-            self._long.update(as_content(self.source))
+            await self._text.finish(self.source)
 
     def _choose_view(self) -> None:
         self._tinted.display = self._is_tinted
-        (self._long or self._markdown).display = not self._is_tinted
+        self._text.display = not self._is_tinted
 
     def say_sibling(self, place: tuple[int, int] | None) -> None:
         """Say which of several replies this is, as `2/3`."""
@@ -159,19 +150,19 @@ class Reply(Vertical):
         self._line.display = bool(line)
 
 
-class Turn(Vertical):
+class Turn(LaidOutOnce, Vertical):
     """One exchange on the screen: the person's message, the reply, and errors in words."""
 
     def __init__(self, prompt: str, *, is_tinted: bool = False) -> None:
         super().__init__(classes="turn")
-        self._prompt = prompt_content(prompt)
+        self._prompt = prompt_rows(prompt)
         self.reply: Reply | None = None
         self._errors: list[str] = []
         self._is_tinted = is_tinted
 
     def compose(self) -> ComposeResult:
         """The person's message; the rest is added as it happens."""
-        yield Static(self._prompt, classes="prompt", markup=False)
+        yield TextBlock(self._prompt, classes="prompt")
 
     async def show_reply(self, text: str, thinking: str, figures: str) -> None:
         """A reply that is complete."""
@@ -214,11 +205,14 @@ class Turn(Vertical):
         """Widgets of this turn, itself included."""
         return 1 + len(self.query("*"))
 
-    def frozen(self) -> Content:
+    def rows(self) -> list[Row]:
         """The whole turn as one text."""
-        parts = [self._prompt.stylize("bold")]
+        parts = [self._prompt]
         if self.reply is not None:
-            parts.append(as_content(self.reply.source))
-            parts.append(Content.styled(self.reply.figures, MUTED))
-        parts += [Content.styled(f"! {text}", "$text-error") for text in self._errors]
-        return Content("\n\n").join(part for part in parts if part.plain)
+            parts.append(as_rows(self.reply.source))
+            parts.append([Line(Content.styled(self.reply.figures, MUTED))] if self.reply.figures else [])
+        parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in self._errors]
+        rows: list[Row] = []
+        for part in filter(None, parts):
+            rows += [Line(Content()), *part] if rows else part
+        return rows

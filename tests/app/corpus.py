@@ -73,3 +73,33 @@ LARGE = {
     "no space": "x" * 1_000_000,
     "paragraphs": "a\n\n" * 3000,
 }
+
+EVERYTHING = """\
+# A title
+
+Some *words* with `code` and **weight**.
+
+- one
+
+  ```python
+  def f(x):
+      return x
+  ```
+
+- two
+  1. deeper
+  2. still
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+> quoted
+
+<div>not markup</div> and <b>neither</b>
+
+```python
+print("end")
+```
+"""
+"""Markdown with every kind of block."""

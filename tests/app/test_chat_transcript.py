@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
 import pytest
 from textual import events
-from textual.app import App, ComposeResult
-from textual.await_complete import AwaitComplete
-from textual.widgets import Markdown, Static
+from textual.geometry import Offset, Region
+from textual.selection import SELECT_ALL, Selection
+from textual.widget import Widget
 
-from app.code_block import ReplyMarkdown
-from app.markdown_text import as_content
-from app.sanitise import sanitise
+from app.code_block import CodeBlock
+from app.flow import Row, fit
+from app.reply_text import ReplyText
+from app.text_block import TextBlock
 from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.turn import Reply, Turn
-from tests.app.pilot import Story, chat, wait_until
+from tests.app.corpus import EVERYTHING
+from tests.app.pilot import Story, chat
 
 pytestmark = pytest.mark.slow
 
-SAMPLE = """\
-# A title
-
-Some *words* with `code` and **weight**.
-
-- one
-
-  ```python
-  def f(x):
-      return x
-  ```
-
-- two
-  1. deeper
-  2. still
-
-| a | b |
-|---|---|
-| 1 | 2 |
-
-> quoted
-
-<div>not markup</div> and <b>neither</b>
-
-```python
-print("end")
-```
-"""
 HOSTILE = (
     "\x1b]52;c;aGk=\x1b\\ \x1b[2J \x1b[?1049l \x9b2J \x1bP1$r\x1b\\ \x1b_Gx\x1b\\ \x07 \x08 \r \x00 \x0e \x7f "
     '\u202eevil\u2066 \U000e0041 \ud800 [/nope] [@click=app.quit]x[/] [a=b"c] \x1b]8;;http://h\x1b\\link'
@@ -59,65 +34,35 @@ def drawn(story: Story) -> str:
     return "".join(segment.text for strip in story.strips() for segment in strip)
 
 
-def tree(markdown: Markdown) -> list[tuple[str, str]]:
-    """The widgets of a document in order, with what they show."""
-    return [
-        (type(widget).__name__, str(widget.render()) if isinstance(widget, Static) else "")
-        for widget in markdown.query("*")
-    ]
+def drawn_rows(rows: Sequence[Row]) -> str:
+    return "\n".join(line.content.plain for line in fit(rows, 80))
 
 
 def has_widgets(reply: Reply, more_than: int) -> bool:
     return len(reply.query("*")) > more_than
 
 
-class Page(App[None]):
-    """A reply streamed beside the same text rendered at once."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.reply = Reply()
-        self.whole = ReplyMarkdown(source)
-
-    def compose(self) -> ComposeResult:
-        yield self.reply
-        yield self.whole
+def is_shown(reply: Reply) -> bool:
+    return any(block.rows for block in reply.query(TextBlock))
 
 
-@pytest.mark.parametrize("step", [1, 3, 17])
-async def test_a_streamed_reply_ends_as_a_full_render(step: int) -> None:
-    app = Page(sanitise(SAMPLE))
-    async with app.run_test() as pilot:
-        await wait_until(pilot, lambda: len(app.whole.query("*")) > 10)
-        for start in range(0, len(SAMPLE), step):
-            app.reply.write(SAMPLE[start : start + step])
-            if start % 5 == 0:
-                await pilot.pause()
-        app.reply.finish("figures")
-        streamed = app.reply.query_one(Markdown)
-        await wait_until(pilot, lambda: app.reply.query_one(".figures", Static).render() == "figures")
-        assert streamed.source == app.whole.source == SAMPLE
-        assert tree(streamed) == tree(app.whole)
-
-
-async def test_streaming_appends_and_renders_in_full_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    updates: list[str] = []
+async def test_streaming_appends_and_reads_the_whole_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wholes: list[str] = []
     appends: list[str] = []
-    update, append = Markdown.update, Markdown.append
+    append, whole = ReplyText.append, ReplyText.finish
 
-    def counting_update(self: Markdown, text: str) -> AwaitComplete:
-        updates.append(text)
-        return update(self, text)
-
-    def counting_append(self: Markdown, text: str) -> AwaitComplete:
+    async def counting_append(self: ReplyText, text: str) -> None:
         appends.append(text)
-        return append(self, text)
+        await append(self, text)
 
-    monkeypatch.setattr(Markdown, "update", counting_update)
-    monkeypatch.setattr(Markdown, "append", counting_append)
+    async def counting_whole(self: ReplyText, text: str) -> None:
+        wholes.append(text)
+        await whole(self, text)
+
+    monkeypatch.setattr(ReplyText, "append", counting_append)
+    monkeypatch.setattr(ReplyText, "finish", counting_whole)
     async with chat() as story:
         await story.send("hello")
-        updates.clear()
         started_s = monotonic()
         for number in range(200):
             story.engine.say("word ")
@@ -125,10 +70,57 @@ async def test_streaming_appends_and_renders_in_full_only_once(monkeypatch: pyte
                 await story.pilot.pause(0.003)
         await story.until(lambda: "".join(appends).count("word") == 200)
         assert len(appends) <= 2 + (monotonic() - started_s) / 0.1, "appends follow a timer, not the rounds"
-        assert not updates
+        assert not wholes
         story.engine.finish()
-        await story.until(lambda: updates)
-        assert updates == ["word " * 200]
+        await story.until(lambda: wholes)
+        assert wholes == ["word " * 200]
+
+
+async def test_what_grows_within_its_line_asks_for_no_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat() as story:
+        await story.send("hello")
+        story.engine.say("Some words\n\n1. and a list\n2. of *two")
+        await story.until_seen("2. of *two")
+        reply = story.app.query_one(Reply)
+        await story.until(lambda: not reply._is_flush_due)
+        await story.pilot.pause()
+        layouts: list[Widget] = []
+        refresh = Widget.refresh
+
+        def counting(self: Widget, *regions: Region, layout: bool = False, **others: bool) -> Widget:
+            if layout:
+                layouts.append(self)
+            return refresh(self, *regions, layout=layout, **others)
+
+        monkeypatch.setattr(Widget, "refresh", counting)
+        story.engine.say(" things*")
+        await story.until_seen("2. of two things")
+        assert not layouts
+        story.engine.say("\n3. more")
+        await story.until_seen("3. more")
+        assert layouts
+
+
+async def test_code_in_a_list_can_be_reached_and_copied_by_itself() -> None:
+    async with chat() as story:
+        await story.exchange("q", "1. Do this:\n\n   ```sh\n   make it\n   ```\n\n2. Then that.")
+        await story.until_seen("1. Do this:", "make it", "2. Then that.")
+        await story.pilot.press("shift+tab")
+        assert isinstance(story.app.focused, CodeBlock)
+        assert story.app.focused.code == "make it"
+
+
+async def test_a_selection_is_copied_without_the_line_ends_of_the_screen() -> None:
+    words = " ".join(f"word{number}" for number in range(40))
+    async with chat(size=(60, 24)) as story:
+        await story.exchange("q", f"Before\n\n1. {words}\n2. last")
+        block = story.app.query_one(".reply TextBlock", TextBlock)
+        assert block.size.height > 6
+        text, _ = block.get_selection(SELECT_ALL) or ("", "")
+        assert text == f"Before\n\n1. {words}\n2. last"
+        part, _ = block.get_selection(Selection(Offset(3, 2), Offset(8, 3))) or ("", "")
+        assert part in f"{words} "
+        assert part.startswith("word0")
 
 
 async def test_tags_are_shown_as_text() -> None:
@@ -168,7 +160,7 @@ async def test_hostile_text_stays_harmless_when_it_is_old() -> None:
         turn = await story.transcript.add_turn(HOSTILE)
         reply = await turn.begin_reply()
         reply.write(HOSTILE)
-        frozen = turn.frozen().plain
+        frozen = drawn_rows(turn.rows())
         assert "\x1b" not in frozen
         assert "\u202e" not in frozen
         assert "[/nope]" in frozen
@@ -182,22 +174,22 @@ async def test_a_hundred_and_fifty_turns_stay_cheap() -> None:
                 reply = await turn.begin_reply()
                 reply.write(f"answer **{number}**\n")
                 reply.finish("9 tok")
-                await story.until(partial(has_widgets, reply, 2))
+                await story.until(partial(is_shown, reply))
         assert len(story.app.screen.query("*")) <= 260
         assert len(story.app.query(Turn)) <= LIVE_TURNS
-        texts = "\n".join(str(frozen.render()) for frozen in story.app.query(FrozenTurns))
-        texts += "\n".join(str(turn.frozen()) for turn in story.app.query(Turn))
+        texts = "\n".join(drawn_rows(frozen.rows) for frozen in story.app.query(FrozenTurns))
+        texts += "\n".join(drawn_rows(turn.rows()) for turn in story.app.query(Turn))
         for number in range(150):
             assert f"question {number}\n" in texts
             assert f"answer {number}\n" in texts
 
 
-async def test_long_replies_are_frozen_before_ten_turns() -> None:
+async def test_replies_of_many_blocks_are_frozen_before_ten_turns() -> None:
     async with chat() as story:
         for _ in range(3):
             turn = await story.transcript.add_turn("list")
             reply = await turn.begin_reply()
-            reply.write("- item\n" * 20)
+            reply.write("text\n\n```\ncode\n```\n\n" * 30)
             reply.finish("9 tok")
             await story.until(partial(has_widgets, reply, 40))
         await story.transcript.add_turn("next")
@@ -214,12 +206,9 @@ async def test_a_very_long_reply_stays_cheap_and_whole() -> None:
                 await story.pilot.pause(0.1)
         story.engine.finish(text="- the end\n")
         await story.until_seen("• the end", "tok/rd")
-        assert len(story.app.screen.query("*")) <= 260
-        long = story.app.query_one(".long", Static).render()
-        assert [line for line in str(long).splitlines() if line] == [
-            *(f"• item {number}" for number in range(300)),
-            "• the end",
-        ]
+        assert len(story.app.query_one(Reply).query("*")) < 20
+        shown = "\n".join(str(block.render()) for block in story.app.query_one(Reply).query(TextBlock))
+        assert shown.splitlines() == [*(f"• item {number}" for number in range(300)), "• the end"]
 
 
 async def test_the_end_is_followed_until_the_person_scrolls() -> None:
@@ -308,14 +297,14 @@ async def test_a_megabyte_is_pasted_without_a_stall() -> None:
         await story.pilot.press("b", "enter")
         await story.until(lambda: story.engine.requests)
         await story.until_seen("characters in all")
-        shown = [str(widget.visual) for widget in story.transcript.query(Static)]
+        shown = [str(block.render()) for block in story.transcript.query(TextBlock)]
         assert 500 < max(map(len, shown)) < 5_000
         assert story.engine.requests[-1].messages[-1].text == f"a{paste}b"
 
 
 async def test_resizing_to_almost_nothing_and_back() -> None:
     async with chat() as story:
-        await story.exchange("hello", SAMPLE)
+        await story.exchange("hello", EVERYTHING)
         await story.send("more")
         for size in ((20, 5), (1, 1), (40, 10), (60, 15), (200, 50), (39, 9), (80, 24)):
             story.engine.say("word ")
@@ -339,25 +328,3 @@ async def test_small_windows(size: tuple[int, int], shown: list[str], hidden: li
         await story.until_seen(*shown)
         for words in hidden:
             assert words not in story.screen()
-
-
-def test_old_turns_keep_their_words() -> None:
-    text = as_content(SAMPLE).plain
-    for words in (
-        "A title",
-        "Some words with code and weight.",
-        "• one",
-        "def f(x):",
-        "      return x",
-        "• two",
-        "1. deeper",
-        "2. still",
-        "a │ b",
-        "1 │ 2",
-        "▌ quoted",
-        "<div>not markup</div>",
-        'print("end")',
-    ):
-        assert words in text
-    assert "**" not in text
-    assert "```" not in text

@@ -6,10 +6,10 @@ import webbrowser
 from typing import Any
 
 import pytest
-from textual.widgets import Markdown
 
 from app import links, safe_app
 from app.links import Link, LinkScreen, open_in_browser, read_link
+from app.text_block import TextBlock
 from tests.app.pilot import Story, chat
 
 ADDRESS = "https://user@example.org:8443/a/very/long/path?with=" + "x" * 300 + "#end"
@@ -69,15 +69,14 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def click(story: Story, address: str) -> None:
     """As a click on a link of the newest reply."""
-    markdown = story.transcript.query(Markdown).last()
-    markdown.post_message(Markdown.LinkClicked(markdown, address))
+    story.transcript.query(TextBlock).last().action_link(address)
     await story.pilot.pause()
 
 
 async def test_a_link_is_shown_in_full_before_it_is_opened(opened: list[str]) -> None:
     async with chat() as story:
         await story.exchange("Hi", f"[harmless]({ADDRESS})")
-        await story.pilot.click(Markdown, offset=(3, 0))
+        await story.pilot.click(".reply TextBlock", offset=(3, 0))
         await story.until(lambda: isinstance(story.app.screen, LinkScreen), story.screen())
         assert "leads to example.org" in story.screen()
         assert ADDRESS in "".join(story.screen().split())

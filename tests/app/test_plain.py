@@ -95,7 +95,7 @@ def test_slower_is_said_in_words(store: ChatStore) -> None:
         engine.finish()
 
     assert any(
-        "0.50 times plain speed, which is slower" in line for line in talk(store, AnsweringEngine(slow), "Hi")
+        "0.83 times plain speed, which is slower" in line for line in talk(store, AnsweringEngine(slow), "Hi")
     )
 
 

@@ -13,7 +13,7 @@ SHELL = {"console.py"}
 """The only module that may write to the shell."""
 DRIVERS = {"terminal_driver.py", "safe_app.py"}
 """The only modules that may speak to the terminal's driver or open addresses."""
-WIDGETS = {"Digits", "Input", "Markdown", "OptionList", "Static", "TextArea"}
+WIDGETS = {"Digits", "Input", "OptionList", "Static", "TextArea"}
 """Those of Textual's that are known to be safe here; Digits, Input and TextArea know no markup."""
 MARKUP_BY_DEFAULT = {"OptionList", "Static"}
 MARKUP_MAKERS = {"from_markup", "from_rich_text", "render_markup", "markup"}
@@ -47,9 +47,6 @@ def _of(node: ast.AST, module: str) -> Iterator[str]:
         case ast.Call(func=ast.Name(id=name), keywords=keywords) if name in MARKUP_BY_DEFAULT:
             if not _is_off(keywords, "markup"):
                 yield f"{name}() without markup=False"
-        case ast.Call(func=ast.Name(id="Markdown"), keywords=keywords):
-            if not _is_off(keywords, "open_links"):
-                yield "Markdown() without open_links=False"
         case ast.ClassDef(bases=bases):
             if any(isinstance(base, ast.Name) and base.id == "App" for base in bases) and module not in DRIVERS:
                 yield "an app that is not a SafeApp"
@@ -90,7 +87,6 @@ def test_text_takes_no_way_past_the_sanitiser(path: Path) -> None:
         "Static(title)",
         "Static(title, markup=True)",
         "OptionList()",
-        "Markdown(text)",
         "Content.from_markup(text)",
         "self.app._driver.write(text)",
         "self.app.open_url(text)",
@@ -105,5 +101,5 @@ def test_each_such_way_is_found(wrong: str) -> None:
 
 
 def test_what_is_right_is_let_through() -> None:
-    right = "say(title)\nStatic(title, markup=False)\nsys.stdout.isatty()\nMarkdown(open_links=False)\n"
+    right = "say(title)\nStatic(title, markup=False)\nsys.stdout.isatty()\n"
     assert findings(right, "somewhere.py") == []

@@ -9,11 +9,12 @@ from textual.color import Color
 from textual.content import Content
 from textual.style import Style
 from textual.theme import BUILTIN_THEMES
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from app.contrast import contrast
 from app.sanitise import sanitise
 from app.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, DraftedRuns, TintedText, TintLegend
+from app.turn import Reply
 from tests.app.pilot import Story, chat
 
 PARTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 14)))
@@ -88,7 +89,7 @@ async def test_the_tint_comes_and_goes_in_the_middle_of_a_reply() -> None:
         await story.until_seen("One two three four")
         story.engine.finish()
         await story.until(lambda: story.state == "ready")
-        assert story.app.query_one(Markdown).source == "One *two* three *four*"
+        assert story.app.query_one(Reply).source == "One *two* three *four*"
 
 
 async def test_what_nobody_knows_the_drafts_of_stays_markdown() -> None:

@@ -1,0 +1,65 @@
+"""The text of a reply on the screen, as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from app.code_block import CodeBlock
+from app.laid_out_once import LaidOutOnce
+from app.markdown_text import Code, GrowingMarkdown, Piece, Text
+from app.text_block import TextBlock
+
+
+class ReplyText(LaidOutOnce, Vertical):
+    """A widget for every piece of the Markdown; those that have settled are never touched again."""
+
+    def __init__(self) -> None:
+        super().__init__(classes="reply-text")
+        self._markdown = GrowingMarkdown()
+        self._pieces: list[Piece] = []
+        self._widgets: list[TextBlock] = [TextBlock()]
+        """One is there from the beginning: the first words then need not wait for it."""
+
+    def compose(self) -> ComposeResult:
+        """What is there at the beginning."""
+        yield from self._widgets
+
+    async def append(self, text: str) -> None:
+        """Show more of the text, which must be sanitised."""
+        await self._show(self._markdown.append(text))
+
+    async def finish(self, source: str) -> None:
+        """Show the whole as it reads from its end."""
+        await self._show(self._markdown.whole(source))
+
+    async def _show(self, pieces: Sequence[Piece]) -> None:
+        for number, piece in enumerate(pieces):
+            if number < len(self._pieces) and piece == self._pieces[number]:
+                continue
+            widget = self._widgets[number] if number < len(self._widgets) else None
+            if isinstance(piece, Code) and isinstance(widget, CodeBlock):
+                widget.show_code(piece)
+            elif isinstance(piece, Text) and widget and not isinstance(widget, CodeBlock):
+                widget.show(piece.rows)
+            else:
+                await self._replace(number, pieces[number:])
+                break
+        else:
+            await self._drop(len(pieces))
+        self._pieces = list(pieces)
+
+    async def _replace(self, number: int, pieces: Sequence[Piece]) -> None:
+        """Other widgets from this one on."""
+        await self._drop(number)
+        new = [CodeBlock(piece) if isinstance(piece, Code) else TextBlock(piece.rows) for piece in pieces]
+        self._widgets += new
+        await self.mount_all(new)
+
+    async def _drop(self, number: int) -> None:
+        """No widgets from this one on."""
+        gone, self._widgets = self._widgets[number:], self._widgets[:number]
+        for widget in gone:
+            await widget.remove()

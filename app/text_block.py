@@ -1,0 +1,72 @@
+"""Rows of text as one widget that wraps them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+from textual.selection import Selection
+
+from app.flow import Fitted, Row, fit
+from app.laid_out_once import LaidOutOnce
+
+
+class TextBlock(LaidOutOnce):
+    """As high as its rows are at its width. What grows within its last line costs no layout."""
+
+    DEFAULT_CSS = """
+    TextBlock { width: 1fr; height: auto; }
+    """
+
+    @dataclass
+    class LinkClicked(Message):
+        """Somebody wants to see where a link leads."""
+
+        address: str
+
+    def __init__(self, rows: Sequence[Row] = (), *, classes: str | None = None) -> None:
+        super().__init__(classes=classes)
+        self.rows = rows
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Show other rows."""
+        before, self.rows = len(self._lines), rows
+        self.refresh(layout=len(self._lines) != before)
+
+    @property
+    def _lines(self) -> list[Fitted]:
+        return fit(self.rows, self.content_size.width)
+
+    def render(self) -> Content:
+        """All lines."""
+        return Content("\n").join(line.content for line in self._lines)
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        """All there is."""
+        return container.width
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """A line each."""
+        return len(fit(self.rows, width))
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """What was wrapped for the screen is one line again."""
+        parts: list[str] = []
+        for y, line in enumerate(self._lines):
+            if (span := selection.get_span(y)) is None:
+                continue
+            start, end = span
+            if parts and line.joint is not None:
+                parts.append(line.joint)
+                start = max(start, line.margin)
+            elif parts:
+                parts.append("\n")
+            parts.append(line.content.plain[start : None if end < 0 else end].rstrip())
+        return "".join(parts), "\n"
+
+    def action_link(self, address: str) -> None:
+        """Called when a link is clicked on."""
+        self.post_message(self.LinkClicked(address))
