@@ -30,15 +30,23 @@ class TextBlock(LaidOutOnce):
     def __init__(self, rows: Sequence[Row] = (), *, classes: str | None = None) -> None:
         super().__init__(classes=classes)
         self.rows = rows
+        self._fitted: tuple[int, list[Fitted]] | None = None
+        """The lines of all rows, and the width they fit."""
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show other rows."""
-        before, self.rows = len(self._lines), rows
+        before = len(self._lines)
+        self.rows, self._fitted = rows, None
         self.refresh(layout=len(self._lines) != before)
 
     @property
     def _lines(self) -> list[Fitted]:
-        return fit(self.rows, self.content_size.width)
+        return self._lines_at(self.content_size.width)
+
+    def _lines_at(self, width: int) -> list[Fitted]:
+        if self._fitted is None or self._fitted[0] != width:
+            self._fitted = width, fit(self.rows, width)
+        return self._fitted[1]
 
     def render(self) -> Content:
         """All lines."""
@@ -50,7 +58,7 @@ class TextBlock(LaidOutOnce):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """A line each."""
-        return len(fit(self.rows, width))
+        return len(self._lines_at(width))
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """What was wrapped for the screen is one line again."""

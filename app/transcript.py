@@ -19,7 +19,7 @@ from app.text_block import TextBlock
 from app.thoughts import Thoughts
 from app.turn import Turn
 
-LIVE_TURNS = 10
+LIVE_TURNS = 6
 """The newest turns stay as they are, each of some ten widgets; older ones share a few."""
 LIVE_WIDGETS = 110
 """Every layout walks every widget: beyond some 260 in all, an append takes more than 20 ms. The running reply
