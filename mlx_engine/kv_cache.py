@@ -62,8 +62,8 @@ class LayerCache(Protocol):
         """The earliest position that a rollback can reach."""
         ...
 
-    def snapshot(self) -> LayerSnapshot:
-        """A way back to here, for as long as the cache is not rolled back behind it."""
+    def snapshot(self, frontier: int) -> LayerSnapshot:
+        """A way back to `frontier`, which a rollback still reaches, for as long as none goes behind it."""
         ...
 
     def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
@@ -113,7 +113,7 @@ class FullCache:
         """See LayerCache."""
         return 0
 
-    def snapshot(self) -> LayerSnapshot:
+    def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache. Appending never touches the rows before it, so their number is enough."""
         return LayerSnapshot(0)
 
@@ -209,10 +209,10 @@ class SlidingCache:
     def _oldest_frontier(self, first: int) -> int:
         return first + self._window + 1 if first else 0
 
-    def snapshot(self) -> LayerSnapshot:
+    def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache."""
-        first = max(self._first, self.offset - self._kept_rows)
-        keys, values = _slice(self._buffer, first - self._first, self.offset - self._first)
+        first = max(self._first, frontier - self._kept_rows)
+        keys, values = _slice(self._buffer, first - self._first, frontier - self._first)
         # A product is a copy: a slice would hold on to the whole buffer, and every write would copy that.
         return LayerSnapshot(self._oldest_frontier(first), (keys * 1, values * 1))
 
@@ -274,11 +274,19 @@ class TargetCache:
             for layer in self.layers:
                 layer.rollback(tokens)
 
-    def snapshot(self) -> Snapshot:
-        """A way back to here, for as long as the cache is not rolled back behind it. Evaluated."""
-        layers = tuple(layer.snapshot() for layer in self.layers)
+    def snapshot(self, frontier: int) -> Snapshot:
+        """A way back to `frontier`, for as long as the cache is not rolled back behind it. Evaluated.
+
+        RollbackError if a rollback does not reach it either.
+        """
+        if not self.oldest_frontier <= frontier <= self.frontier:
+            raise RollbackError(
+                f"No snapshot can be taken at {frontier}: the cache reaches from {self.oldest_frontier} "
+                f"to {self.frontier}."
+            )
+        layers = tuple(layer.snapshot(frontier) for layer in self.layers)
         mx.eval([layer.rows for layer in layers if layer.rows])
-        return Snapshot(self.frontier, layers)
+        return Snapshot(frontier, layers)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Be as at the snapshot."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_engine.kv_cache import Snapshot
+from mlx_engine.kv_cache import ROLLBACK_RESERVE_ROWS, Snapshot
 from mlx_engine.target import Target
 
 PREFILL_CHUNK_TOKENS = 512
@@ -55,18 +55,31 @@ class PrefixCache:
     def prefill(self, marks: Collection[int] = ()) -> Iterator[int]:
         """Read `tokens` up to the last but one, a chunk a step; yields how many have been read.
 
-        marks: positions where a later prompt may part from this one; a snapshot is taken at each.
+        marks: positions where a later prompt may part from this one; a snapshot is taken at each, or a few tokens
+        before it. A pass reads on past a mark as long as a rollback from its end would reach the mark: every pass
+        reads all weights, and most turns need one.
         """
         end = len(self.tokens) - 1
-        stops = sorted({min(mark, end) for mark in marks if mark >= SHORTEST_SNAPSHOT_TOKENS} | {end})
-        for stop in stops:
-            while (begin := self.cache.frontier) < stop:
-                chunk = self.tokens[begin : min(begin + PREFILL_CHUNK_TOKENS, stop)]
-                self.hidden = self.read(chunk)
-                mx.eval(self.hidden, self.cache.arrays())
-                yield self.cache.frontier
-            if marks and stop == self.cache.frontier >= SHORTEST_SNAPSHOT_TOKENS:
-                self._remember()
+        waypoints = self._waypoints(marks, end)
+        self._remember(waypoints)
+        while (begin := self.cache.frontier) < end:
+            stop = min(begin + PREFILL_CHUNK_TOKENS, end)
+            stop = min((mark for mark in waypoints if begin < mark < stop - ROLLBACK_RESERVE_ROWS), default=stop)
+            self.hidden = self.read(self.tokens[begin:stop])
+            mx.eval(self.hidden, self.cache.arrays())
+            yield self.cache.frontier
+            self._remember([mark for mark in waypoints if begin < mark])
+
+    def _waypoints(self, marks: Collection[int], end: int) -> list[int]:
+        """Where snapshots are taken, in order."""
+        here = self.cache.frontier
+        waypoints: list[int] = []
+        for mark in sorted({min(mark, end) for mark in marks}):
+            near = here if here <= mark < here + SHORTEST_SNAPSHOT_TOKENS else mark
+            last = waypoints[-1] if waypoints else 0
+            if near >= here and near - last >= SHORTEST_SNAPSHOT_TOKENS:
+                waypoints.append(near)
+        return waypoints
 
     def read(self, tokens: Sequence[int]) -> mx.array:
         """One pass over the tokens that follow; the hidden state (1, 1, hidden) of the last, not evaluated."""
@@ -85,9 +98,11 @@ class PrefixCache:
         # A snapshot counts on the rows of the full layers before it.
         self._snapshots = [kept for kept in self._snapshots if kept.frontier <= self.cache.frontier]
 
-    def _remember(self) -> None:
-        if not self._snapshots or self._snapshots[-1].frontier < self.cache.frontier:
-            self._snapshots.append(self.cache.snapshot())
+    def _remember(self, waypoints: Sequence[int]) -> None:
+        for frontier in waypoints:
+            last = self._snapshots[-1].frontier if self._snapshots else 0
+            if last < frontier <= self.cache.frontier:
+                self._snapshots.append(self.cache.snapshot(frontier))
         while len(self._snapshots) > SNAPSHOTS_KEPT and self.snapshot_bytes > MORE_SNAPSHOTS_BYTES:
             del self._snapshots[0]
 

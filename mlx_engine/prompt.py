@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -157,8 +158,9 @@ class _SetAside:
         texts = [m.text for m in messages]
         spellings = {match for text in texts for match in controls.findall(text)}
         used = set().union(*texts) if spellings or replies else set()
-        free = [chr(code) for code in SET_ASIDE if chr(code) not in used][: len(spellings) + len(replies)]
-        if len(free) < len(spellings) + len(replies):
+        needed = len(spellings) + len(replies)
+        free = list(islice((chr(code) for code in SET_ASIDE if chr(code) not in used), needed))
+        if len(free) < needed:
             raise RequestError("The conversation uses every private-use character. Take some of them out.")
         self._spellings = dict(zip(sorted(spellings), free))
         self._replies = dict(zip(sorted(replies), free[len(spellings) :]))

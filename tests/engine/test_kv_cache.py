@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlx_engine.errors import RollbackError
 from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, LayerCache, SlidingCache
+from tests.fakes import tiny
 
 WINDOW = 8
 HEADS, DIM = 2, 4
@@ -65,6 +66,33 @@ def test_reads_and_rollbacks_in_any_order(is_sliding: bool, steps: list[tuple[in
         cache.rollback(back)
         del history.rows[len(history.rows) - back :]
         assert cache.offset == len(history.rows)
+
+
+@settings(max_examples=60)
+@given(st.booleans(), st.lists(STEP, min_size=1, max_size=8), st.data())
+def test_a_snapshot_from_further_on_leads_back_exactly(
+    is_sliding: bool, steps: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    cache: LayerCache = SlidingCache(WINDOW) if is_sliding else FullCache()
+    history, draw = History(WINDOW if is_sliding else None), np.random.default_rng(len(steps))
+    for count, later in steps:
+        read(cache, history, count, draw)
+        frontier = data.draw(st.integers(max(1, cache.oldest_frontier), cache.offset))
+        snapshot = cache.snapshot(frontier)
+        read(cache, history, later + 1, draw)
+        cache.restore(frontier, snapshot)
+        del history.rows[frontier:]
+        assert cache.offset == frontier
+        assert cache.oldest_frontier <= frontier
+
+
+def test_a_snapshot_out_of_reach_is_refused() -> None:
+    target = tiny.target("31b")
+    cache = target.new_cache()
+    target.forward(mx.ones((1, 400), mx.int32), cache)
+    for frontier in (cache.oldest_frontier - 1, 401):
+        with pytest.raises(RollbackError, match=f"No snapshot can be taken at {frontier}"):
+            cache.snapshot(frontier)
 
 
 @pytest.mark.parametrize("kind", [FullCache, lambda: SlidingCache(WINDOW)], ids=["full", "sliding"])

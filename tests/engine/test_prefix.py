@@ -17,7 +17,7 @@ from mlx_engine import prefix as prefix_module
 from mlx_engine.decode import Plan, Session, generate
 from mlx_engine.drafters import AssistantDrafter, Drafter, ModelDrafter
 from mlx_engine.kv_cache import ROLLBACK_RESERVE_ROWS
-from mlx_engine.prefix import PrefixCache
+from mlx_engine.prefix import SHORTEST_SNAPSHOT_TOKENS, PrefixCache
 from tests.cases import cases
 from tests.engine.helpers import GREEDY, ScriptedControl, session_for, tokens
 from tests.fakes import tiny
@@ -89,6 +89,30 @@ def test_the_next_turn_reads_only_what_is_new(chat: Chat) -> None:
         prompt = [*prompt, *reply]
 
 
+def passes_of_prefill(chat: Chat, prompt: Sequence[int], marks: tuple[int, ...]) -> list[int]:
+    """How many tokens each pass read."""
+    here = chat.prefix.resume(prompt)
+    ends = list(chat.prefix.prefill(marks))
+    return [end - begin for begin, end in zip([here, *ends], ends)]
+
+
+def test_a_turn_reads_all_weights_once_before_its_first_round(chat: Chat) -> None:
+    prompt = some_tokens(90)
+    for _ in range(4):
+        _, reply = chat.turn(prompt, (80, len(prompt) - 3), max_tokens=40)
+        begin = len(prompt) + len(reply) + 2
+        following = [*prompt, *reply, *some_tokens(50)]
+        here = len(prompt) + len(reply) - 1
+        assert passes_of_prefill(chat, following, (begin, len(following) - 3)) == [len(following) - 1 - here]
+        prompt = following
+
+
+def test_what_a_rollback_would_not_reach_is_stopped_for(chat: Chat) -> None:
+    prompt = some_tokens(400)
+    assert passes_of_prefill(chat, prompt, (100, 366, 390)) == [100, 266, 33]
+    assert passes_of_prefill(chat, [*prompt[:366], 1, 1, 1], (366,)) == [2]
+
+
 def test_regenerating_reads_one_token_again(chat: Chat) -> None:
     prompt = some_tokens(150)
     _, reply = chat.turn(prompt, (100, 150), max_tokens=80)
@@ -112,7 +136,8 @@ def test_an_edited_message_is_read_again_from_its_start_on(chat: Chat) -> None:
     chat.turn(second, (len(first) + len(reply), len(second)), max_tokens=60)
     edited = [*first, *reply, *some_tokens(25)]
     kept, _ = chat.turn(edited, (len(first) + len(reply), len(edited)))
-    assert kept == len(first) + len(reply)
+    begin = len(first) + len(reply)
+    assert begin - SHORTEST_SNAPSHOT_TOKENS < kept <= begin
     older = [*first[:100], *some_tokens(70)]
     kept, _ = chat.turn(older, (100, len(older)))
     assert kept == 100, "snapshots of earlier turns are kept while they are small"
@@ -194,7 +219,7 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     assert sizes == sorted(sizes)
     monkeypatch.setattr(prefix_module, "MORE_SNAPSHOTS_BYTES", 1)
     chat.turn([*prompt, *some_tokens(20)], (len(prompt), len(prompt) + 20))
-    assert chat.prefix.snapshot_bytes <= sizes[0]
+    assert chat.prefix.snapshot_bytes < sizes[-1]
     row_bytes = 2 * 2 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
     assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + ROLLBACK_RESERVE_ROWS)
 

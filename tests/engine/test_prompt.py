@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,19 @@ def test_a_conversation_that_leaves_no_stand_in_is_refused_in_words() -> None:
     everything = "".join(chr(code) for code in SET_ASIDE)
     with pytest.raises(RequestError, match="private-use"):
         CHAT.render([user(f"<bos>{everything}")])
+
+
+def test_stand_ins_are_looked_for_only_as_far_as_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+
+    class Codes:
+        def __iter__(self) -> Iterator[int]:
+            for code in SET_ASIDE:
+                looked_at.append(code)
+                yield code
+
+    monkeypatch.setattr("mlx_engine.prompt.SET_ASIDE", Codes())
+    CHAT.render([user("Hello")])
+    assert len(looked_at) <= 1
+    CHAT.render([user("<bos> and <eos>")])
+    assert len(looked_at) <= 4

@@ -36,7 +36,7 @@ class CountingCache:
     def oldest_frontier(self) -> int:
         return 0
 
-    def snapshot(self) -> LayerSnapshot:
+    def snapshot(self, frontier: int) -> LayerSnapshot:
         return LayerSnapshot(0)
 
     def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
