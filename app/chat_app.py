@@ -178,6 +178,8 @@ class ChatApp(SafeApp):
 
     async def on_engine_reported(self, message: EngineReported) -> None:
         """Events about the pair; those about a reply go on to the dialogue."""
+        if not self.screen_stack:
+            return  # The chat is being left; what a running reply has is kept in on_unmount.
         self._view.has_news = True
         match message.event:
             case Loading() as loading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual import events
@@ -14,6 +14,11 @@ from app.flow import Row
 from app.keys import CODE_KEYS
 from app.markdown_text import Code
 from app.text_block import TextBlock
+
+SETTLING_LINES = 50
+"""So many are coloured in some milliseconds, at every append."""
+MOST_LINES_IN_ONE_GO = 500
+"""So many take a tenth of a second."""
 
 
 class CodeBlock(TextBlock, can_focus=True):
@@ -42,6 +47,9 @@ class CodeBlock(TextBlock, can_focus=True):
     def __init__(self, shown: Code) -> None:
         super().__init__()
         self._shown = shown
+        self._settled = ""
+        """The beginning of the code that is not coloured again while more comes, and its rows."""
+        self._settled_rows: list[Row] = []
         self.styles.margin = (0, 0, 1, shown.indent)
 
     @property
@@ -62,13 +70,32 @@ class CodeBlock(TextBlock, can_focus=True):
         """Another theme may have other means of colouring."""
         super().notify_style_update()
         if self.is_attached:
-            self.show(self._coloured())
+            self._colour_anew()
+
+    def finish(self) -> None:
+        """Nothing more comes: colour the whole in one go, if that takes no time that would be noticed."""
+        # A text in quotes over many lines has its colour from its first one.
+        if self._settled_rows and len(self._settled_rows) <= MOST_LINES_IN_ONE_GO:
+            self._colour_anew()
+
+    def _colour_anew(self) -> None:
+        self._settled, self._settled_rows = "", []
+        self.show(self._coloured())
 
     def _coloured(self) -> list[Row]:
         theme = HighlightTheme
         if self.app.native_ansi_color:
             theme = ANSIDarkHighlightTheme if self.app.current_theme.dark else ANSILightHighlightTheme
-        return self._shown.rows(theme)
+        if not self._shown.code.startswith(self._settled):
+            self._settled, self._settled_rows = "", []
+        rest = self._shown.code.removeprefix(self._settled)
+        rows = replace(self._shown, code=rest).rows(theme)
+        coloured = [*self._settled_rows, *rows]
+        lines = rest.split("\n")
+        if len(lines) == len(rows) > 2 * SETTLING_LINES:
+            self._settled += "".join(f"{line}\n" for line in lines[:-SETTLING_LINES])
+            self._settled_rows = coloured[:-SETTLING_LINES]
+        return coloured
 
     def action_copy_code(self) -> None:
         """Ask for the code to be copied."""

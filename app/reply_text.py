@@ -34,6 +34,9 @@ class ReplyText(LaidOutOnce, Vertical):
     async def finish(self, source: str) -> None:
         """Show the whole as it reads from its end."""
         await self._show(self._markdown.whole(source))
+        for widget in self._widgets:
+            if isinstance(widget, CodeBlock):
+                widget.finish()
 
     async def _show(self, pieces: Sequence[Piece]) -> None:
         for number, piece in enumerate(pieces):

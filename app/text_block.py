@@ -9,9 +9,23 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.selection import Selection
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import Visual
 
 from app.flow import Fitted, Row, fit
 from app.laid_out_once import LaidOutOnce
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A line as it was drawn, and what it was drawn from."""
+
+    line: Fitted
+    style: Style
+    span: tuple[int, int] | None
+    """What of it is selected."""
+    strip: Strip
 
 
 class TextBlock(LaidOutOnce):
@@ -32,6 +46,7 @@ class TextBlock(LaidOutOnce):
         self.rows = rows
         self._fitted: tuple[int, list[Fitted]] | None = None
         """The lines of all rows, and the width they fit."""
+        self._drawn: dict[int, Drawn] = {}
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show other rows."""
@@ -51,6 +66,31 @@ class TextBlock(LaidOutOnce):
     def render(self) -> Content:
         """All lines."""
         return Content("\n").join(line.content for line in self._lines)
+
+    def render_line(self, y: int) -> Strip:
+        """One line; of thousands, only those in the window are ever drawn."""
+        style, lines = self.visual_style, self._lines
+        if y >= len(lines):
+            return Strip.blank(self.size.width, style.rich_style)
+        line = lines[y]
+        span = self.text_selection.get_span(y) if self.text_selection else None
+        drawn = self._drawn.get(y)
+        if drawn is None or drawn.line is not line or drawn.style != style or drawn.span != span:
+            drawn = self._drawn[y] = Drawn(line, style, span, self._strip(line.content, style, span, y))
+        return drawn.strip
+
+    def _strip(self, content: Content, style: Style, span: tuple[int, int] | None, y: int) -> Strip:
+        if span is not None:
+            start, end = span
+            selection = Style.from_styles(self.screen.get_component_styles("screen--selection"))
+            content = content.stylize(selection, start, None if end < 0 else end)
+        strips = Visual.to_strips(self, content, self.size.width, 1, style, apply_selection=False)
+        return strips[0].apply_offsets(0, y)
+
+    def notify_style_update(self) -> None:
+        """Colours by name may mean others now."""
+        super().notify_style_update()
+        self._drawn.clear()
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """All there is."""

@@ -453,3 +453,12 @@ async def test_a_notice_of_the_engine_is_told() -> None:
     async with chat() as story:
         story.engine.emit(Notice("The estimates of this pair were damaged and are made anew."))
         await story.until_told("made anew")
+
+
+async def test_a_reply_may_end_while_the_chat_is_left() -> None:
+    async with chat() as story:
+        await story.send("Hi")
+        story.engine.begin()
+        for _ in range(50):
+            story.engine.say("word ")
+        story.engine.finish()

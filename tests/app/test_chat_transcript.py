@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import pytest
 from textual import events
+from textual.content import Content
 from textual.geometry import Offset, Region
+from textual.highlight import highlight
 from textual.selection import SELECT_ALL, Selection
 from textual.widget import Widget
 
-from app.code_block import CodeBlock
+from app import markdown_text
+from app.code_block import SETTLING_LINES, CodeBlock
 from app.flow import Row, fit
+from app.markdown_text import Code
 from app.reply_text import ReplyText
 from app.text_block import TextBlock
 from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
@@ -108,6 +114,52 @@ async def test_code_in_a_list_can_be_reached_and_copied_by_itself() -> None:
         await story.pilot.press("shift+tab")
         assert isinstance(story.app.focused, CodeBlock)
         assert story.app.focused.code == "make it"
+
+
+async def test_a_long_code_block_is_coloured_at_its_end_and_drawn_where_it_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coloured: list[int] = []
+
+    def counting(code: str, **options: Any) -> Content:
+        coloured.append(code.count("\n") + 1)
+        return highlight(code, **options)
+
+    monkeypatch.setattr(markdown_text, "highlight", counting)
+    async with chat() as story:
+        await story.send("write")
+        story.engine.say("```python\n")
+        for number in range(2_000):
+            story.engine.say(f"x_{number} = {number}\n")
+            if number % 20 == 0:
+                await story.pilot.pause()
+        await story.until_seen("x_1999 = 1999")
+        block = story.app.query_one(CodeBlock)
+        assert len(block.rows) == 2_000
+        assert sum(coloured) < 2_000 + len(coloured) * 2 * SETTLING_LINES
+        assert len(block._drawn) < len(coloured) * 40, "no line was drawn that was never in the window"
+        story.engine.say("```\n\nDone.")
+        story.engine.finish()
+        await story.until_seen("Done.")
+        assert block.code == "\n".join(f"x_{number} = {number}" for number in range(2_000))
+        assert len(block.rows) == 2_000
+
+
+async def test_code_that_is_over_is_coloured_in_one_go() -> None:
+    async with chat() as story:
+        code = 'text = """\n' + "inside\n" * 150 + '"""\nend = 1\n'
+        await story.send("write")
+        story.engine.say("```python\n")
+        for line in code.splitlines(keepends=True):
+            story.engine.say(line)
+            await asyncio.sleep(0)
+        await story.until_seen("end = 1")
+        story.engine.say("```\n")
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.pause()
+        shown = [line.content.markup for line in fit(story.app.query_one(CodeBlock).rows, 60)]
+        assert shown == [line.content.markup for line in fit(Code(code.rstrip("\n"), "python").rows(), 60)]
 
 
 async def test_a_selection_is_copied_without_the_line_ends_of_the_screen() -> None:
