@@ -458,7 +458,7 @@ class ChatApp(SafeApp):
             loaded = self._dialogue.loaded
             machine = read_machine(loaded.working_set_bytes if loaded else None)
             self.push_screen(
-                ModelsScreen(catalog, cache_folder(), machine, self._pairs.pair.title), self._model_chosen
+                ModelsScreen(catalog, cache_folder(), machine, self._pairs.pair.title), self._model_listed
             )
 
     def action_switch_model(self, name: str) -> None:
@@ -467,8 +467,12 @@ class ChatApp(SafeApp):
             if is_idle:
                 self._model_chosen(name)
 
-    def _model_chosen(self, name: str | None) -> None:
-        if name is not None and self._pairs.choose(name):
+    def _model_listed(self, name: str | None) -> None:
+        # The list has asked already where there is no room.
+        self._model_chosen(name, is_oversized=True)
+
+    def _model_chosen(self, name: str | None, is_oversized: bool = False) -> None:
+        if name is not None and self._pairs.choose(name, is_oversized):
             self._gauges.forget_pair()
             self._view.has_news = True
             self.refresh_bindings()

@@ -19,7 +19,7 @@ from app.settings import command as settings_command
 from app.settings.effective import read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.table import Settings
-from app.start import drafting_of, fallback_pair, first_pair, options_of
+from app.start import fallback_pair, first_pair, options_of, pair_options_of
 from app.store.chat_store import ChatStore
 from mlx_engine.client import EngineClient
 from mlx_engine.errors import SlipstreamError
@@ -59,15 +59,15 @@ def _chat(options: argparse.Namespace) -> int:
             "`slipstream --plain` chats line by line."
         )
         return WRONG_USAGE
-    drafting = drafting_of(effective.settings)
-    pair, notice = first_pair(effective, drafting)
+    pair_options = pair_options_of(effective.settings)
+    pair, notice = first_pair(effective, pair_options)
     store = ChatStore.open(places.chats_database())
     chat_options = replace(
         options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
         state=state,
         named={name: effective.sources[name] for name in ("theme", "model") if effective.is_named(name)},
-        fallback=fallback_pair(effective, pair, drafting),
+        fallback=fallback_pair(effective, pair, pair_options),
         notices=tuple(each for each in (*effective.warnings, state.notice, notice) if each),
     )
     engine = EngineClient(pair.load, places.engine_log())
@@ -78,7 +78,11 @@ def _chat(options: argparse.Namespace) -> int:
             return _chat_plainly(engine, pair, chat_options, store, is_chosen=wants_plain)
         from app.chat_app import ChatApp
 
-        chat = ChatApp(engine, pair, lambda model: choose_pair(model, drafting), chat_options, store)
+        def choose(model: str, is_oversized: bool) -> PairChoice:
+            allowed = replace(pair_options, is_oversized=is_oversized or pair_options.is_oversized)
+            return choose_pair(model, allowed)
+
+        chat = ChatApp(engine, pair, choose, chat_options, store)
         # A screen of many widgets is many objects that stay: looking through all of them for garbage takes a
         # tenth of a second on a slow machine, and the usual thresholds do that in the middle of replies.
         gc.freeze()
@@ -125,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
     if prompt in (None, "-"):
         prompt = _read_standard_input()
     effective = read_settings(typed_values(options))
-    pair = choose_pair(effective.settings.model, drafting_of(effective.settings))
+    pair = choose_pair(effective.settings.model, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, pair.notice)):
         console.warn(notice)
     engine = EngineClient(pair.load, places.engine_log())
@@ -139,7 +143,7 @@ def _bench(options: argparse.Namespace) -> int:
     asked = Settings(**{name: value for name, value in typed.items() if value is not None})
     return bench_command.run(
         options,
-        lambda: choose_pair(holding.model, drafting_of(holding)),
+        lambda: choose_pair(holding.model, pair_options_of(holding)),
         lambda pair: options_of(asked, pair),
     )
 

@@ -16,8 +16,9 @@ from mlx_engine.events import Loading, Ready
 from models.errors import ModelsError
 
 InThread = Callable[[Callable[[], None]], object]
-Choose = Callable[[str], PairChoice]
-"""A pair by its name, its folder or its hub id; raises SlipstreamError or ModelsError."""
+Choose = Callable[[str, bool], PairChoice]
+"""A pair by its name, its folder or its hub id, and whether it may be larger than the memory has room for; raises
+SlipstreamError or ModelsError."""
 
 
 class PairInUse:
@@ -49,12 +50,15 @@ class PairInUse:
         self._is_unwanted = False
         """Loading was stopped, and nothing has been asked since."""
 
-    def choose(self, name: str) -> bool:
-        """Go on with another pair. False: it is this one, or there is none such, and that is told."""
+    def choose(self, name: str, is_oversized: bool = False) -> bool:
+        """Go on with another pair. False: it is this one, or it cannot be, and that is told.
+
+        is_oversized: a person wants it whether or not there is room for it.
+        """
         if name == self.pair.title:
             return False
         try:
-            pair = self._choose(name)
+            pair = self._choose(name, is_oversized)
         except (SlipstreamError, ModelsError) as error:
             self._tell(str(error), severity="error")
             return False

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from app import places
 from app.chat_options import ChatOptions
 from app.chat_params import with_values
-from app.pair_choice import Drafting, PairChoice, choose_pair
+from app.pair_choice import PairChoice, PairOptions, choose_pair
 from app.settings.effective import REMEMBERED, Effective
 from app.settings.table import Settings
 from mlx_engine.errors import SlipstreamError
@@ -15,9 +15,15 @@ from models import pocket
 from models.errors import ModelsError
 
 
-def drafting_of(settings: Settings) -> Drafting:
-    """How drafters are chosen."""
-    return Drafting(settings.drafter, settings.drafter_bits, settings.draft_start, settings.compile)
+def pair_options_of(settings: Settings) -> PairOptions:
+    """How the pair is loaded."""
+    return PairOptions(
+        drafter=settings.drafter,
+        drafter_bits=settings.drafter_bits,
+        start_length=settings.draft_start,
+        is_compiled=settings.compile,
+        is_oversized=settings.oversized,
+    )
 
 
 def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
@@ -33,17 +39,17 @@ def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
     return with_values(options, asdict(settings))
 
 
-def fallback_pair(effective: Effective, pair: PairChoice, drafting: Drafting) -> PairChoice | None:
+def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) -> PairChoice | None:
     """What to load if a model chosen in an earlier chat is there but cannot be loaded."""
     if pair.is_pocket or effective.sources["model"] != REMEMBERED:
         return None
     try:
-        return choose_pair(None, drafting)
+        return choose_pair(None, options)
     except (SlipstreamError, ModelsError):
         return None
 
 
-def first_pair(effective: Effective, drafting: Drafting) -> tuple[PairChoice, str]:
+def first_pair(effective: Effective, options: PairOptions) -> tuple[PairChoice, str]:
     """The pair to begin with, and what to say about it; may be empty.
 
     A model that was chosen in an earlier chat may have gone since: the pocket pair then takes its place. One that
@@ -51,9 +57,9 @@ def first_pair(effective: Effective, drafting: Drafting) -> tuple[PairChoice, st
     """
     model = effective.settings.model
     try:
-        pair = choose_pair(model, drafting)
+        pair = choose_pair(model, options)
     except (SlipstreamError, ModelsError) as error:
         if effective.sources["model"] != REMEMBERED:
             raise
-        return choose_pair(None, drafting), f"{error} The pocket model takes its place; /model lists the others."
+        return choose_pair(None, options), f"{error} The pocket model takes its place; /model lists the others."
     return pair, pair.notice

@@ -95,6 +95,10 @@ class Settings:
             example="off",
         ),
     ] = None
+    oversized: Annotated[
+        bool,
+        About(switch(), "load a model even if the memory has no room for it, which can take the machine down"),
+    ] = False
     draft: Annotated[
         DraftSetting,
         About(DRAFT, "tokens drafted per round; auto: as many as pay, by what is measured", is_per_chat=True),

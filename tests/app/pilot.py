@@ -109,7 +109,7 @@ class Story:
 PAIR = PairChoice(Load("/models/e2b", "/models/e2b-assistant"), "gemma-4-e2b", "", is_pocket=False)
 
 
-def choose(model: str) -> PairChoice:
+def choose(model: str, is_oversized: bool = False) -> PairChoice:
     """Any name is a pair, but one."""
     if model == "broken":
         raise SlipstreamError("There is no model called broken.")

@@ -27,7 +27,7 @@ from app.bench.asking import Asker, Stop
 from app.bench.energy import RaplMeter
 from app.chats_screen import ChatsScreen
 from app.cli import GARBAGE_THRESHOLDS
-from app.pair_choice import Drafting, choose_pair
+from app.pair_choice import PairOptions, choose_pair
 from app.store.chat_store import ChatStore
 from app.store.records import NewChat, NewMessage
 from mlx_engine.client import EngineClient
@@ -80,7 +80,7 @@ def pace_in_front(asked: int) -> float:
 def pace_alone(asked: int) -> float:
     """The same with nobody looking: the engine's client, and no screen."""
     with TemporaryDirectory() as folder:
-        load = choose_pair("pocket", Drafting("auto", None, None)).load
+        load = choose_pair("pocket", PairOptions()).load
         load = msgspec.structs.replace(load, estimates_folder=folder)
         engine = EngineClient(load, Path(folder) / "engine.log")
         try:

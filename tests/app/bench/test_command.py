@@ -24,7 +24,7 @@ from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
 from app.bench.rows import make_rows
 from app.bench.runner import Progress
-from app.pair_choice import Drafting, choose_pair
+from app.pair_choice import PairOptions, choose_pair
 from app.sanitise import UNSAFE_CODES
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP
@@ -45,7 +45,7 @@ def results() -> Results:
 
 
 def job_of(bench: Bench, results: Results, folder: Path, **files: str) -> Job:
-    pair = choose_pair(None, Drafting())
+    pair = choose_pair(None, PairOptions())
     return Job(pair, bench.plan, results.method, Outputs(files, may_replace=False), folder)
 
 
@@ -121,7 +121,7 @@ def test_an_engine_that_dies_leaves_what_was_measured(results: Results, tmp_path
 
 
 def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: Results, tmp_path: Path) -> None:
-    pair = choose_pair(None, Drafting("none"))
+    pair = choose_pair(None, PairOptions("none"))
     assert load_of(pair).drafter == LOOKUP
     assert load_of(pair).estimates_folder is None, "the chat's estimates stay as they are"
     bench = Bench(plan(passes=1))
@@ -134,7 +134,7 @@ def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: R
 def test_a_pair_whose_drafter_is_refused_is_not_measured(results: Results, tmp_path: Path) -> None:
     bench = Bench(plan(passes=1))
     bench.engine.refusal = "The drafter is of another variant."
-    pair = choose_pair(None, Drafting("none"))
+    pair = choose_pair(None, PairOptions("none"))
     job = Job(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
     with pytest.raises(SlipstreamError, match="another variant"):
         measure(job, bench.engine, bench.clock)

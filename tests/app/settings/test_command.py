@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from app import places
+from app import pair_choice, places
 from app.app_state import AppState
 from app.cli import main
-from app.pair_choice import Drafting
+from app.exit_codes import FAILED
+from app.pair_choice import PairOptions, choose_pair
 from app.settings.effective import read_settings
 from app.start import first_pair, options_of
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import SamplingOptions
 from models.errors import ModelsError
+from models.memory_fit import Machine
 from tests.fakes.folders import write_pair
 
 Shell = pytest.CaptureFixture[str]
@@ -107,7 +109,7 @@ def test_a_flag_that_cannot_be_used_says_what_can(flags: list[str], words: str, 
 def test_settings_become_what_a_chat_starts_with(home: Path) -> None:
     write("temp: 0.5\nrule: coupled\nsystem: Be brief.\nthink: on\ndraft: 3\nmax_tokens: 9\nkeys: {draft: f9}\n")
     effective = read_settings({"seed": 7, "system": ""})
-    pair, _ = first_pair(effective, Drafting())
+    pair, _ = first_pair(effective, PairOptions())
     options = options_of(effective.settings, pair)
     assert options.sampling == SamplingOptions(temperature=0.5, rule="coupled", seed=7)
     assert (options.draft_length, options.max_tokens, options.is_thinking, options.system) == (3, 9, True, None)
@@ -117,14 +119,41 @@ def test_settings_become_what_a_chat_starts_with(home: Path) -> None:
 def test_the_model_chosen_last_is_the_one_to_begin_with(home: Path) -> None:
     target, _ = write_pair(home)
     effective = read_settings(remembered={"model": str(target)})
-    pair, notice = first_pair(effective, Drafting())
+    pair, notice = first_pair(effective, PairOptions())
     assert (pair.load.target, notice) == (str(target.resolve()), "")
 
 
 def test_a_chosen_model_that_has_gone_is_told_and_the_pocket_pair_comes(home: Path) -> None:
     for gone in (str(home / "gone"), "e4b", "no-such-name"):
-        pair, notice = first_pair(read_settings(remembered={"model": gone}), Drafting())
+        pair, notice = first_pair(read_settings(remembered={"model": gone}), PairOptions())
         assert pair.is_pocket
         assert "The pocket model takes its place" in notice
         with pytest.raises((SlipstreamError, ModelsError)):
-            first_pair(read_settings({"model": gone}), Drafting())
+            first_pair(read_settings({"model": gone}), PairOptions())
+
+
+def small_machine(gigabytes: float) -> Machine:
+    size_bytes = int(gigabytes * 1e9)
+    return Machine("M1", size_bytes, size_bytes * 2 // 3, False, size_bytes)
+
+
+def test_a_model_without_room_is_refused_with_both_numbers(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shell
+) -> None:
+    target, _ = write_pair(home)
+    monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(0.5))
+    with pytest.raises(SlipstreamError, match=r"needs .+ MB of memory, and there is room for 375 MB here"):
+        choose_pair(str(target), PairOptions())
+    assert choose_pair(str(target), PairOptions(is_oversized=True)).load.target == str(target.resolve())
+    assert choose_pair(None, PairOptions()).is_pocket, "which always has room"
+    pair, notice = first_pair(read_settings(remembered={"model": str(target)}), PairOptions())
+    assert pair.is_pocket
+    assert "The pocket model takes its place" in notice
+    assert main(["run", "--model", str(target), "Hi"]) == FAILED
+    assert "--oversized" in capsys.readouterr().err
+
+
+def test_what_fits_with_a_short_conversation_is_not_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, _ = write_pair(home)
+    monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(8))
+    assert choose_pair(str(target), PairOptions()).load.target == str(target.resolve())
