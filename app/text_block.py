@@ -50,6 +50,10 @@ class TextBlock(LaidOutOnce):
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show other rows."""
+        if not self.size.width:
+            self.rows, self._fitted = rows, None
+            self.refresh(layout=True)
+            return
         before = len(self._lines)
         self.rows, self._fitted = rows, None
         self.refresh(layout=len(self._lines) != before)

@@ -9,8 +9,10 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.figures import MUTED
+from app.flow import Line
 from app.keys import key_in
 from app.sanitise import sanitise
+from app.text_block import TextBlock
 
 FLUSH_S = 0.25
 """Between two looks at a growing thought: nobody reads along in a folded one."""
@@ -28,7 +30,8 @@ class Thoughts(Vertical):
         self._is_over = False
         self._is_flush_due = False
         self._line = Static(classes="thoughts-line", markup=False)
-        self._body = Static(classes="thoughts-body", markup=False)
+        self._body = TextBlock(classes="thoughts-body")
+        self._rows: list[Line] = []
         self.display = False
 
     def compose(self) -> ComposeResult:
@@ -67,4 +70,15 @@ class Thoughts(Vertical):
         self._line.update(Content.styled(said, MUTED), layout=False)
         self._body.display = not self.is_folded
         if not self.is_folded:
-            self._body.update(Content.styled(self.source.strip(), MUTED))
+            self._body.show(self._grown_rows())
+
+    def _grown_rows(self) -> list[Line]:
+        """A row for every line; those that have not changed are the same as before, and not wrapped again."""
+        known = self._rows
+        self._rows = [
+            known[number]
+            if number < len(known) and known[number].text.plain == line
+            else Line(Content.styled(line, MUTED))
+            for number, line in enumerate(self.source.strip().split("\n"))
+        ]
+        return self._rows

@@ -12,21 +12,18 @@ from textual.widgets import Static
 
 from app.conversation import Exchange
 from app.figures import reply_line
-from app.flow import Line
+from app.flow import Line, Row
 from app.keys import key_in
 from app.sanitise import sanitise
 from app.text_block import TextBlock
 from app.thoughts import Thoughts
-from app.turn import Turn
+from app.turn import Turn, prompt_rows, turn_rows
 
 LIVE_TURNS = 6
 """The newest turns stay as they are, each of some ten widgets; older ones share a few."""
 LIVE_WIDGETS = 110
 """Every layout walks every widget: beyond some 260 in all, an append takes more than 20 ms. The running reply
 and the rest of the screen take the other 150."""
-TURNS_PER_FROZEN = 16
-ROWS_PER_FROZEN = 200
-"""So many are drawn in some 10 ms, once for every turn that joins them."""
 
 
 class FrozenTurns(TextBlock):
@@ -34,18 +31,13 @@ class FrozenTurns(TextBlock):
 
     def __init__(self) -> None:
         super().__init__(classes="frozen")
-        self._turns = 0
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next turn needs a new widget."""
-        return self._turns >= TURNS_PER_FROZEN or len(self.rows) > ROWS_PER_FROZEN
-
-    def take(self, turn: Turn) -> None:
-        """Show one more turn, below the others."""
-        self._turns += 1
-        parting = [Line(Content())] if self.rows else []
-        self.show([*self.rows, *parting, *turn.rows()])
+    def take(self, *turns: Sequence[Row]) -> None:
+        """Show more turns, below the others."""
+        rows = list(self.rows)
+        for turn in turns:
+            rows += [Line(Content()), *turn] if rows else turn
+        self.show(rows)
 
 
 class NewBelow(Static):
@@ -153,15 +145,10 @@ class Transcript(Container):
     async def show(self, exchanges: Sequence[Exchange]) -> None:
         """Show a whole conversation in place of what was there, the newest turns live."""
         await self.clear()
-        frozen: list[FrozenTurns] = []
-        for each in exchanges[:-LIVE_TURNS]:
-            turn = Turn(each.prompt.text)
-            turn.hold_reply(each.text, _line_of(each))
-            if not frozen or frozen[-1].is_full:
-                frozen.append(FrozenTurns())
-            frozen[-1].take(turn)
-        self._frozen = frozen[-1] if frozen else None
-        await self._stack.mount_all(frozen)
+        if old := exchanges[:-LIVE_TURNS]:
+            self._frozen = FrozenTurns()
+            self._frozen.take(*map(_rows_of, old))
+            await self._stack.mount(self._frozen)
         for each in exchanges[-LIVE_TURNS:]:
             turn = await self.add_turn(each.prompt.text)
             if each.reply:
@@ -218,10 +205,10 @@ class Transcript(Container):
         while len(counts) >= LIVE_TURNS or sum(counts) > LIVE_WIDGETS:
             counts.pop(0)
             turn = self._turns.pop(0)
-            if self._frozen is None or self._frozen.is_full:
+            if self._frozen is None:
                 self._frozen = FrozenTurns()
                 await self._stack.mount(self._frozen, before=turn)
-            self._frozen.take(turn)
+            self._frozen.take(turn.rows())
             await turn.remove()
 
 
@@ -231,3 +218,7 @@ def _line_of(exchange: Exchange) -> str:
     if reply is None or reply.stats is None:
         return ""
     return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
+
+
+def _rows_of(exchange: Exchange) -> list[Row]:
+    return turn_rows(prompt_rows(exchange.prompt.text), sanitise(exchange.text), _line_of(exchange))

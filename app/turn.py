@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 
 from textual.app import ComposeResult
@@ -42,6 +43,17 @@ def prompt_rows(text: str) -> list[Row]:
     lines += [Content.styled(f"▤ {each.figures}", MUTED) for each in files]
     mark, margin = Content.styled("❯ ", "bold $text-primary"), Content("  ")
     return [Line(line, margin if number else mark, margin) for number, line in enumerate(lines)]
+
+
+def turn_rows(prompt: Sequence[Row], reply: str, figures: str, errors: Sequence[str] = ()) -> list[Row]:
+    """A turn as one text. reply: sanitised, as the errors are."""
+    parts: list[Sequence[Row]] = [prompt, as_rows(reply)]
+    parts.append([Line(Content.styled(figures, MUTED))] if figures else [])
+    parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in errors]
+    rows: list[Row] = []
+    for part in filter(None, parts):
+        rows += [Line(Content()), *part] if rows else part
+    return rows
 
 
 class Reply(LaidOutOnce, Vertical):
@@ -171,11 +183,6 @@ class Turn(LaidOutOnce, Vertical):
         reply.write(text)
         reply.finish(figures)
 
-    def hold_reply(self, text: str, figures: str) -> None:
-        """A reply that is complete, of a turn that is never mounted: for `frozen` only."""
-        self.reply = Reply()
-        self.reply.source, self.reply.figures = sanitise(text), figures
-
     def say_sibling(self, place: tuple[int, int] | None) -> None:
         """Say which of several replies this is; None: the only one."""
         if self.reply is not None:
@@ -207,12 +214,5 @@ class Turn(LaidOutOnce, Vertical):
 
     def rows(self) -> list[Row]:
         """The whole turn as one text."""
-        parts = [self._prompt]
-        if self.reply is not None:
-            parts.append(as_rows(self.reply.source))
-            parts.append([Line(Content.styled(self.reply.figures, MUTED))] if self.reply.figures else [])
-        parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in self._errors]
-        rows: list[Row] = []
-        for part in filter(None, parts):
-            rows += [Line(Content()), *part] if rows else part
-        return rows
+        source, line = (self.reply.source, self.reply.figures) if self.reply else ("", "")
+        return turn_rows(self._prompt, source, line, self._errors)

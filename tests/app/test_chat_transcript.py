@@ -162,11 +162,28 @@ async def test_code_that_is_over_is_coloured_in_one_go() -> None:
         assert shown == [line.content.markup for line in fit(Code(code.rstrip("\n"), "python").rows(), 60)]
 
 
+async def test_unfolded_thoughts_grow_and_keep_their_rows() -> None:
+    async with chat() as story:
+        await story.send("Hi")
+        story.engine.say("", thinking="one *line*\nand a")
+        await story.until_seen("▸ thinking")
+        await story.pilot.press("ctrl+o")
+        await story.until_seen("one *line*", "and a")
+        body = story.app.query_one(".thoughts-body", TextBlock)
+        first = body.rows[0]
+        story.engine.say("", thinking="nother one\nlast")
+        await story.until_seen("and another one", "last")
+        assert body.rows[0] is first
+        story.engine.say("Answer.")
+        story.engine.finish()
+        await story.until_seen("thought", "Answer.")
+
+
 async def test_a_selection_is_copied_without_the_line_ends_of_the_screen() -> None:
     words = " ".join(f"word{number}" for number in range(40))
     async with chat(size=(60, 24)) as story:
         await story.exchange("q", f"Before\n\n1. {words}\n2. last")
-        block = story.app.query_one(".reply TextBlock", TextBlock)
+        block = story.app.query_one(".reply-text TextBlock", TextBlock)
         assert block.size.height > 6
         text, _ = block.get_selection(SELECT_ALL) or ("", "")
         assert text == f"Before\n\n1. {words}\n2. last"
@@ -259,7 +276,7 @@ async def test_a_very_long_reply_stays_cheap_and_whole() -> None:
         story.engine.finish(text="- the end\n")
         await story.until_seen("• the end", "tok/rd")
         assert len(story.app.query_one(Reply).query("*")) < 20
-        shown = "\n".join(str(block.render()) for block in story.app.query_one(Reply).query(TextBlock))
+        shown = "\n".join(str(block.render()) for block in story.app.query(".reply-text TextBlock"))
         assert shown.splitlines() == [*(f"• item {number}" for number in range(300)), "• the end"]
 
 

@@ -76,7 +76,7 @@ async def click(story: Story, address: str) -> None:
 async def test_a_link_is_shown_in_full_before_it_is_opened(opened: list[str]) -> None:
     async with chat() as story:
         await story.exchange("Hi", f"[harmless]({ADDRESS})")
-        await story.pilot.click(".reply TextBlock", offset=(3, 0))
+        await story.pilot.click(".reply-text TextBlock", offset=(3, 0))
         await story.until(lambda: isinstance(story.app.screen, LinkScreen), story.screen())
         assert "leads to example.org" in story.screen()
         assert ADDRESS in "".join(story.screen().split())
