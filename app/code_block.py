@@ -50,7 +50,7 @@ class CodeBlock(TextBlock, can_focus=True):
         self._settled = ""
         """The beginning of the code that is not coloured again while more comes, and its rows."""
         self._settled_rows: list[Row] = []
-        self.styles.margin = (0, 0, 1, shown.indent)
+        self._indent()
 
     @property
     def code(self) -> str:
@@ -63,7 +63,9 @@ class CodeBlock(TextBlock, can_focus=True):
 
     def show_code(self, shown: Code) -> None:
         """Show other code."""
-        self._shown = shown
+        before, self._shown = self._shown, shown
+        if shown.indent != before.indent:
+            self._indent()
         self.show(self._coloured())
 
     def notify_style_update(self) -> None:
@@ -77,6 +79,9 @@ class CodeBlock(TextBlock, can_focus=True):
         # A text in quotes over many lines has its colour from its first one.
         if self._settled_rows and len(self._settled_rows) <= MOST_LINES_IN_ONE_GO:
             self._colour_anew()
+
+    def _indent(self) -> None:
+        self.styles.margin = (0, 0, 1, self._shown.indent)
 
     def _colour_anew(self) -> None:
         self._settled, self._settled_rows = "", []
