@@ -48,31 +48,34 @@ class LayerStack:
         position: int | mx.array,
         see: See,
         inputs: Sequence[mx.array | None],
-        part: range | None = None,
+        alone_from: int | None = None,
     ) -> mx.array:
-        """Run rows (1, L, hidden) through the layers, or through a part of them; the same shape comes back.
+        """Run rows (1, L, hidden) through the layers; the same shape comes back.
 
         position: of the first row; inputs: per layer, (1, L, size) where the model has per-layer embeddings.
+        alone_from: from the attention of this layer on only the last row is wanted, and (1, 1, hidden) comes back.
         """
-        part = part or range(len(self._layers))
         position = mx.array(position)
-        is_compiled = self.is_compiled and len(part) == len(self._layers) and x.shape[1] <= MOST_COMPILED_ROWS
+        is_compiled = self.is_compiled and alone_from is None and x.shape[1] <= MOST_COMPILED_ROWS
         between = self._compiled_stretch if is_compiled else self._stretch
-        x, *made = between(part.start, part)(x, position, None)
-        for index in part:
-            layer = self._layers[index]
+        x, *made = between(0)(x, position, None)
+        for index, layer in enumerate(self._layers):
             queries, *own = made
             (keys, values), mask = see(index, (own[0], own[1]) if own else None)
+            if index == alone_from:
+                position = position + (x.shape[1] - 1)
+                x, queries = x[:, -1:], queries[:, :, -1:]
+                inputs = [None if each is None else each[:, -1:] for each in inputs]
             rows = mx.fast.scaled_dot_product_attention(
                 queries, keys, values, scale=layer.self_attn.scale, mask=mask
             )
-            x, *made = between(index + 1, part)(x, position, (rows, inputs[index], layer.layer_scalar))
+            x, *made = between(index + 1)(x, position, (rows, inputs[index], layer.layer_scalar))
         return x
 
-    def _stretch(self, index: int, part: range) -> Stretch:
-        """What lies between the attentions of layer index - 1 and layer index, within a part of the layers."""
-        before = self._layers[index - 1] if index > part.start else None
-        after = self._layers[index] if index < part.stop else None
+    def _stretch(self, index: int) -> Stretch:
+        """What lies between the attentions of layer index - 1 and layer index."""
+        before = self._layers[index - 1] if index else None
+        after = self._layers[index] if index < len(self._layers) else None
 
         def stretch(x: mx.array, position: mx.array, attended: Attended | None) -> tuple[mx.array, ...]:
             if attended is not None:
@@ -81,9 +84,9 @@ class LayerStack:
 
         return stretch
 
-    def _compiled_stretch(self, index: int, part: range) -> Stretch:
+    def _compiled_stretch(self, index: int) -> Stretch:
         if index not in self._compiled:
-            self._compiled[index] = mx.compile(self._stretch(index, part))
+            self._compiled[index] = mx.compile(self._stretch(index))
         return self._compiled[index]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -222,6 +223,24 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     assert chat.prefix.snapshot_bytes < sizes[-1]
     row_bytes = 2 * 2 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
     assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + ROLLBACK_RESERVE_ROWS)
+
+
+@pytest.mark.parametrize("layout", tiny.LAYOUTS)
+def test_only_what_leaves_something_behind_is_computed_for_all_rows(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tiny.target(layout)
+    own, rows = mx.fast.scaled_dot_product_attention, []
+
+    def counting(queries: mx.array, *arrays: mx.array, **options: Any) -> mx.array:
+        rows.append(queries.shape[2])
+        return own(queries, *arrays, **options)
+
+    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", counting)
+    cache = target.new_cache()
+    target.read(mx.array([some_tokens(20)]), cache)
+    owning = len(cache.layers)
+    assert rows == [20] * (owning - 1) + [1] * (len(rows) - owning + 1)
 
 
 @pytest.mark.parametrize("layout", tiny.LAYOUTS)
