@@ -12,13 +12,11 @@ from app.gauge_strip import GaugeStrip
 from app.gauges import Gauges
 from app.key_line import KeyLine
 from app.layout import layout
+from app.pauses import GAUGES_S
 from app.prompt import Prompt
 from app.tint import TintLegend
 from app.top_line import TopLine
 from app.transcript import Transcript
-
-GAUGES_S = 0.25
-"""Gauges move four times a second: more is not readable, and every redraw takes time from the engine."""
 
 
 class ChatView(Vertical):

@@ -15,16 +15,13 @@ from app.figures import MUTED
 from app.flow import Line, Row
 from app.laid_out_once import LaidOutOnce
 from app.markdown_text import as_rows
+from app.pauses import FIRST_FLUSH_S, FLUSH_S
 from app.reply_text import ReplyText
 from app.sanitise import sanitise
 from app.text_block import TextBlock
 from app.thoughts import Thoughts
 from app.tint import DraftedRuns, TintedText
 
-FLUSH_S = 0.1
-"""Between two appends: fast enough to read along, slow enough to leave the processor to the engine."""
-FIRST_FLUSH_S = 0.02
-"""The first words appear at once."""
 COST_FACTOR = 4
 """Appending to an open code fence gets dearer with its length; the pauses grow with it, so that drawing
 never takes more than about a fifth of one core."""
