@@ -36,6 +36,8 @@ from tests.app.pilot import chat
 from tests.app.terminal import ROOT, Terminal
 
 QUESTION = "What is speculative decoding?"
+ASKED = 10
+"""Replies a run: they are short, and single ones far apart."""
 PROSE = "The drafter proposes a few tokens, and the target checks them all in **one** pass. `K` may vary.\n\n"
 FENCE = "```python\n" + "for token in draft:\n    accept(token)\n" * 6 + "```\n\n"
 
@@ -97,7 +99,9 @@ def engine_share(repeats: int) -> tuple[float, float]:
     """Pace with the chat in front over pace alone, run A B B A; median and spread of the ratios."""
     ratios = []
     for _ in range(repeats):
-        first, alone, again, last = pace_in_front(5), pace_alone(5), pace_alone(5), pace_in_front(5)
+        first, alone, again, last = (
+            measure(ASKED) for measure in (pace_in_front, pace_alone, pace_alone, pace_in_front)
+        )
         ratios.append((first + last) / (alone + again))
     return median(ratios), max(ratios) - min(ratios)
 
