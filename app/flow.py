@@ -13,6 +13,8 @@ from app.figures import MUTED
 
 LEAST_CELLS = 8
 """Text is never wrapped narrower than this, however deep it stands."""
+LEAST_COLUMN_CELLS = 4
+"""A column with more in it is never made narrower than this."""
 BETWEEN_COLUMNS = " │ "
 
 Align = Literal["left", "center", "right"]
@@ -119,6 +121,8 @@ class Table(Row):
             column.width = max(1, *(cells[number].cell_length for cells in self.cells if number < len(cells)))
         room = width - self.first.cell_length - len(BETWEEN_COLUMNS) * (len(columns) - 1)
         _narrow(columns, room)
+        if sum(column.width for column in columns) > room:
+            return self._one_after_another(width)
         lines: list[Fitted] = []
         for number, cells in enumerate(self.cells):
             texts = [cell.stylize("bold") if number == 0 else cell for cell in cells]
@@ -127,6 +131,11 @@ class Table(Row):
                 rule = "─┼─".join("─" * column.width for column in columns)
                 lines.append(Fitted(self.first + Content.styled(rule, MUTED), len(self.first)))
         return lines
+
+    def _one_after_another(self, width: int) -> list[Fitted]:
+        """Rows without columns, wrapped like any text."""
+        between = Content.styled(BETWEEN_COLUMNS, MUTED)
+        return fit([Line(between.join(cells), self.first) for cells in self.cells], width)
 
     def _side_by_side(self, columns: list[Column], cells: Sequence[Content]) -> list[Fitted]:
         wrapped = [cell.wrap(column.width) for column, cell in zip(columns, cells)]
@@ -140,11 +149,12 @@ class Table(Row):
 
 
 def _narrow(columns: list[Column], room: int) -> None:
-    """Take from the widest columns until all of them fit; one cell each stays."""
+    """Take from the widest columns until all of them fit; a few cells of each stay."""
     excess = sum(column.width for column in columns) - room
-    while excess > 0 and max(column.width for column in columns) > 1:
+    while excess > 0 and max(column.width for column in columns) > LEAST_COLUMN_CELLS:
         widest = max(columns, key=lambda column: column.width)
-        next_width = max((each.width for each in columns if each.width < widest.width), default=1)
+        next_width = max((each.width for each in columns if each.width < widest.width), default=LEAST_COLUMN_CELLS)
+        next_width = max(next_width, LEAST_COLUMN_CELLS)
         taken = min(excess, max(1, widest.width - next_width))
         widest.width -= taken
         excess -= taken

@@ -24,12 +24,14 @@ INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 HEADING_STYLES = {"h1": "bold underline", "h2": "bold underline"}
 CODE_INDENT = "  "
 TAB_CELLS = 4
+MOST_NESTING = 60
+"""Of lists and quotations in one another, two for each list. The parser leaves out what stands deeper."""
 
 
 @cache
 def _parser() -> MarkdownIt:
     """GitHub's dialect, with HTML as text: nothing a model writes may vanish."""
-    return MarkdownIt("gfm-like", {"html": False})
+    return MarkdownIt("gfm-like", {"html": False, "maxNesting": MOST_NESTING})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,12 +149,20 @@ def blocks(source: str, references: MutableMapping[str, Any] | None = None) -> l
     builder = _Builder()
     for token in _parser().parse(source, references):
         if token.level == 0 and token.nesting >= 0:
+            begin, end = token.map or (0, 0)
             builder = _Builder()
-            found.append(Block(token.map[0] if token.map else 0, builder.pieces))
+            found.append(Block(begin, builder.pieces))
         builder.take(token)
         if token.level == 0 and token.nesting <= 0:
             builder.finish()
+            if builder.is_too_deep:
+                found[-1].pieces = [_as_written(source.split("\n")[begin:end])]
     return [block for block in found if block.pieces]
+
+
+def _as_written(lines: Sequence[str]) -> Text:
+    """What is nested too deep to be read: nothing that a model writes may vanish."""
+    return Text(tuple(Line(Content(line)) for line in lines), sum(map(len, lines)))
 
 
 @dataclass(slots=True)
@@ -174,9 +184,12 @@ class _Builder:
     _is_in_table: bool = False
     _is_parted: bool = False
     """Whether an empty row comes before the next one."""
+    is_too_deep: bool = False
+    """Whether something may have been left out."""
 
     def take(self, token: Token) -> None:
         """One more token."""
+        self.is_too_deep = self.is_too_deep or token.level >= MOST_NESTING - 1
         match token.type:
             case "bullet_list_open":
                 self._counters.append(None)

@@ -17,7 +17,7 @@ FRAGMENTS = [
     "word ", "*em*", "**strong", "`code", "`", "\n", "\n\n", "- item", "\n- item", "\n1. item", "\n   1. deep",
     "> ", "# head\n", "\n## head\n", "```py\n", "\n```\n", "~~~\n", "    code", "| a | b |\n|---|---|\n",
     "| c | d |\n", "---\n", "http://a.b/c ", "[text](http://a.b)", "![alt](x.png)", "<b>", "&amp;", "\\",
-    "漢字かな", "\n***\n", "🙂", "\n=", "-", "1. ", "  \n",
+    "漢字かな", "> " * 70, "- " * 40, "\n***\n", "🙂", "\n=", "-", "1. ", "  \n",
 ]  # fmt: skip
 MARKDOWN = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
 WIDTHS = st.integers(1, 90)
@@ -94,6 +94,28 @@ def test_the_widest_columns_of_a_table_give_way() -> None:
     table = "| a | b |\n|---|---|\n| x | a cell with many words in it |"
     lines = drawn(table, 20).split("\n")
     assert lines == ["a │ b", "──┼─────────────────", "x │ a cell with many", "  │ words in it"]
+
+
+def test_a_table_of_more_columns_than_the_window_has_is_rows_of_text() -> None:
+    table = "| a word " * 30 + "|\n" + "|---" * 30 + "|\n" + "| b " * 30 + "|"
+    lines = fit(as_rows(table), 40)
+    assert max(line.content.cell_length for line in lines) <= 40
+    text = " ".join(line.content.plain for line in lines)
+    assert (text.count("a word"), text.count("b")) == (30, 30)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "> " * 100 + "deep\n\nafter",
+        "".join(f"{'  ' * depth}- item {depth}\n" for depth in range(100)) + "\nafter",
+        "".join(f"{'   ' * depth}1. item {depth}\n" for depth in range(20)) + "\nafter",
+    ],
+)
+def test_nothing_vanishes_however_deep_it_stands(source: str) -> None:
+    text = " ".join(drawn(source).split())
+    assert text.endswith("after")
+    assert "deep" in text or all(f"item {depth}" in text for depth in range(source.count("item")))
 
 
 def test_a_row_with_too_few_cells_is_a_row() -> None:
