@@ -28,8 +28,9 @@ class CodeBlock(TextBlock, can_focus=True):
     FOCUS_ON_CLICK = False
     DEFAULT_CSS = """
     CodeBlock { padding: 1 2; background: $foreground 6%; }
-    CodeBlock:ansi { padding: 1 0; background: transparent; }
     CodeBlock:focus { background: $primary 20%; }
+    CodeBlock:ansi { padding: 0 2; background: transparent; }
+    CodeBlock:ansi:focus { text-style: reverse; }
     """
 
     @dataclass
