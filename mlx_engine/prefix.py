@@ -19,8 +19,10 @@ import mlx.core as mx
 from mlx_engine.kv_cache import ROLLBACK_RESERVE_ROWS, Snapshot
 from mlx_engine.target import Target
 
-PREFILL_CHUNK_TOKENS = 512
-"""Long enough to keep the device busy, short enough that a stop is noticed within a step."""
+PREFILL_CHUNK_TOKENS = 256
+"""Long enough to keep the device busy, short enough that a stop is noticed within a step. Gemma 4's full layers
+have no fused attention at their head size: the scores of a whole chunk are there at once.
+"""
 SNAPSHOTS_KEPT = 2
 """The last turn's: where its message begins, and where the model's turn begins."""
 MORE_SNAPSHOTS_BYTES = 512 << 20

@@ -19,7 +19,7 @@ from models.headers import Tensor
 GROWTH_ROWS = 256
 RESERVE_ROWS = 33
 """Rows that a sliding buffer keeps beyond its window: the rollback reserve and one."""
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 256
 """Tokens that one prefill step reads."""
 PROCESS_BYTES = 400 << 20
 """The engine's process without a model: Python, MLX, the tokenizer."""
@@ -142,12 +142,22 @@ def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
 
     K=V layers count twice like the others: keys are rotated and values are not, so both are kept.
     """
-    full_rows = _grown(tokens)
-    kept = layers.window + RESERVE_ROWS if tokens > GROWTH_ROWS else 1
-    sliding_rows = _grown(kept + GROWTH_ROWS)
+    full_rows, sliding_rows = _grown(tokens), _sliding_rows(layers.window, tokens)
     full = layers.full_layers * layers.full_kv_heads * layers.full_head_dim * full_rows
     sliding = layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * sliding_rows
     return 2 * (full + sliding) * item_bytes
+
+
+def _sliding_rows(window: int, tokens: int) -> int:
+    """A buffer that is full makes room for what is kept of it, for the next chunk, and for growth."""
+    kept, chunk = window + RESERVE_ROWS, min(CHUNK_TOKENS, tokens)
+    rows = 0
+    while rows < tokens:
+        grown = _grown(min(rows + chunk, kept) + GROWTH_ROWS)
+        if grown == rows:
+            break
+        rows = grown
+    return rows
 
 
 def _grown(rows: int) -> int:

@@ -109,9 +109,9 @@ def test_a_turn_reads_all_weights_once_before_its_first_round(chat: Chat) -> Non
 
 
 def test_what_a_rollback_would_not_reach_is_stopped_for(chat: Chat) -> None:
-    prompt = some_tokens(400)
-    assert passes_of_prefill(chat, prompt, (100, 366, 390)) == [100, 266, 33]
-    assert passes_of_prefill(chat, [*prompt[:366], 1, 1, 1], (366,)) == [2]
+    prompt = some_tokens(300)
+    assert passes_of_prefill(chat, prompt, (100, 266, 290)) == [100, 166, 33]
+    assert passes_of_prefill(chat, [*prompt[:266], 1, 1, 1], (266,)) == [2]
 
 
 def test_regenerating_reads_one_token_again(chat: Chat) -> None:
