@@ -62,7 +62,7 @@ class Line(Row):
         self.rest = self.first if rest is None else rest
 
     def _fit(self, width: int) -> list[Fitted]:
-        room = max(LEAST_CELLS, width - self.first.cell_length)
+        room = max(LEAST_CELLS, width - max(self.first.cell_length, self.rest.cell_length))
         lines = self.text.wrap(room)
         fitted = [Fitted(self.first + lines[0], len(self.first))]
         end = len(lines[0])

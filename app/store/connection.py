@@ -95,6 +95,17 @@ def is_damage(error: sqlite3.Error) -> bool:
     return _kind(error) in _DAMAGED
 
 
+def what_is_wrong(connection: sqlite3.Connection) -> str:
+    """The first thing that is wrong in any page or index; empty if all are sound. Raises sqlite3.Error."""
+    try:
+        found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+    return "" if found == "ok" else found
+
+
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another connection was in the way for longer than `BUSY_TIMEOUT_S`."""
     return _kind(error) in _BUSY

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from app.store.connection import BUSY_TIMEOUT_S, is_busy, is_damage, is_unwritable
+from app.store.connection import BUSY_TIMEOUT_S, is_busy, is_damage, is_unwritable, what_is_wrong
 from app.store.errors import StoreBusyError, StoreError
 from app.store.files import UnusableFileError, identity
 from app.store.opening import Opened, continue_in_memory, move_back, open_database
@@ -106,7 +106,7 @@ class Database:
                 "Close that program and try again."
             ) from error
         connection, was = self._opened.connection, self._opened.identity
-        if was is not None and _is_damaged(error):
+        if was is not None and (_is_damaged(error) or _is_sign_of_damage(error, connection)):
             connection.close()
             self._take(open_database(self._path, damaged=was))
         elif was is not None and _is_unusable(error):
@@ -122,6 +122,16 @@ class Database:
 
 def _is_damaged(error: Exception) -> bool:
     return isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and is_damage(error))
+
+
+def _is_sign_of_damage(error: Exception, connection: sqlite3.Connection) -> bool:
+    """What is written here breaks no constraint of a database that is whole."""
+    if not isinstance(error, sqlite3.IntegrityError):
+        return False
+    try:
+        return bool(what_is_wrong(connection))
+    except sqlite3.Error:
+        return False
 
 
 def _is_unusable(error: Exception) -> bool:

@@ -119,7 +119,7 @@ def import_chat(connection: sqlite3.Connection, chat: NewChat) -> Chat:
 
 def message_of(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
     """A message with its figures, placed among its siblings."""
-    return _placed(connection, tree_of(connection, chat_id_of(connection, message_id)), message_id)
+    return _placed(connection, _tree_around(connection, message_id), message_id)
 
 
 def chat_id_of(connection: sqlite3.Connection, message_id: int) -> int:
@@ -138,6 +138,14 @@ def tree_of(connection: sqlite3.Connection, chat_id: int) -> Tree:
     if not links:
         chat_of(connection, chat_id)
     return Tree(Link(id, parent_id, rows.whole(picked)) for id, parent_id, picked in links)
+
+
+def _tree_around(connection: sqlite3.Connection, message_id: int) -> Tree:
+    """The tree that a message is in."""
+    tree = tree_of(connection, chat_id_of(connection, message_id))
+    if message_id not in tree:
+        raise DamagedFileError(f"message {message_id} is missing from an index")
+    return tree
 
 
 def path(connection: sqlite3.Connection, chat_id: int) -> list[StoredMessage]:
@@ -192,7 +200,7 @@ def interrupt_running(connection: sqlite3.Connection) -> None:
 
 def select_sibling(connection: sqlite3.Connection, message_id: int, step: int) -> StoredMessage:
     """Show the sibling `step` places further."""
-    tree = tree_of(connection, chat_id_of(connection, message_id))
+    tree = _tree_around(connection, message_id)
     sibling = tree.step(message_id, step)
     _pick(connection, tree, sibling)
     return message_of(connection, sibling)
@@ -200,7 +208,7 @@ def select_sibling(connection: sqlite3.Connection, message_id: int, step: int) -
 
 def reveal(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
     """Show a message and all that it stands under."""
-    tree = tree_of(connection, chat_id_of(connection, message_id))
+    tree = _tree_around(connection, message_id)
     for id in tree.lineage(message_id):
         _pick(connection, tree, id)
     return message_of(connection, message_id)

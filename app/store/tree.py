@@ -23,7 +23,8 @@ class Tree:
     """The messages of one chat. Children are in order of id, whatever the clock said."""
 
     def __init__(self, links: Iterable[Link]) -> None:
-        self._links = {link.id: link for link in sorted(links)}
+        # By id alone: a damaged file may have one twice, and anything else in the other columns.
+        self._links = {link.id: link for link in sorted(links, key=lambda link: link.id)}
         self._children: dict[int | None, list[Link]] = {}
         for link in self._links.values():
             self._children.setdefault(self.parent(link.id), []).append(link)
@@ -31,6 +32,9 @@ class Tree:
     def __iter__(self) -> Iterator[int]:
         """Every message, the oldest first."""
         return iter(self._links)
+
+    def __contains__(self, message_id: int) -> bool:
+        return message_id in self._links
 
     def parent(self, message_id: int) -> int | None:
         """The parent of a message; None for one at the root.

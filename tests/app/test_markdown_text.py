@@ -80,6 +80,11 @@ def test_what_is_wrapped_stands_under_its_beginning() -> None:
     ]
 
 
+def test_what_stands_deeper_when_wrapped_fits_too() -> None:
+    code = "```py\n" + "> " * 70 + "\n```"
+    assert max(line.content.cell_length for line in fit(as_rows(code), 39)) <= 39
+
+
 def test_columns_of_a_table_are_as_wide_as_what_is_in_them() -> None:
     table = "| name | number |\n|:-:|--:|\n| a longer name | 7 |\n| 漢字 | 12 |"
     assert drawn(table).split("\n") == [

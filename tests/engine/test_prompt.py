@@ -102,7 +102,7 @@ def test_streamed_text_is_the_decoded_text(text: str, step: int) -> None:
     ids = CHAT.encode(text)
     stream = TextStream(CHAT._tokenizer)
     streamed = "".join(stream.add(ids[i : i + step]) for i in range(0, len(ids), step)) + stream.finish()
-    assert streamed == text
+    assert streamed == text.replace("▁", " "), "the one that Gemma's tokenizer writes a space with"
 
 
 def test_a_character_of_several_tokens_comes_whole() -> None:

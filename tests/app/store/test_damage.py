@@ -40,7 +40,11 @@ def put(path: Path, content: bytes) -> Path:
 
 def use(path: Path) -> ChatStore:
     """Open, read everything, write, search. What this returns is open."""
+    aside = path.with_name("chats.db.corrupt-1")
+    content = path.read_bytes() if path.is_file() and not aside.exists() else None
     store = ChatStore.open(path, Clock())
+    if content is not None and aside.exists():
+        assert aside.read_bytes() == content, "what is put aside at the start is as it was"
     for chat in store.list_chats(limit=-1):
         store.path(chat.id)
         store.messages(chat.id)
@@ -55,12 +59,12 @@ def use(path: Path) -> ChatStore:
 
 
 def everything_is_kept_or_aside(path: Path, content: bytes, store: ChatStore) -> bool:
-    """Whether the file was put aside; then it is there byte for byte, and the person was told."""
+    """Whether the file was put aside; then all of it is there, and the person was told."""
     aside = path.with_name("chats.db.corrupt-1")
     if not aside.exists():
         assert store.notice is None
         return False
-    assert aside.read_bytes() == content
+    assert len(aside.read_bytes()) >= len(content), "damage met on the way was written beside meanwhile"
     assert store.notice
     assert "were damaged" in store.notice
     assert aside.name in store.notice
@@ -267,10 +271,58 @@ def test_a_large_file_is_not_read_through_at_the_start(
         use(put(path, bytes(flipped))).close()
 
 
+def test_an_index_with_a_row_that_makes_no_sense_is_damage(path: Path, whole: bytes) -> None:
+    """It is found at the start, and does not lie there until somebody comes across it."""
+    found = 0
+    for at in range(0, len(whole), 4096):
+        is_leaf_of_an_index = whole[at] == 10
+        if not is_leaf_of_an_index or whole[at + 3 : at + 5] == b"\0\0":
+            continue
+        found += 1
+        first_row = at + int.from_bytes(whole[at + 8 : at + 10])
+        content = bytearray(whole)
+        content[first_row + 1] = 0x7F  # its header is larger than the row
+        store = ChatStore.open(put(path, bytes(content)), Clock())
+        assert everything_is_kept_or_aside(path, bytes(content), store)
+        assert sum(chat.message_count for chat in store.list_chats()) == 2 * TURNS
+        store.close()
+    assert found >= 2
+
+
+def test_a_constraint_that_breaks_in_a_large_damaged_file_is_damage(
+    path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CHECKED_BYTES", 1000)
+    store = ChatStore.open(put(path, whole), Clock())
+    chat_id = store.create_chat("new").id
+    with sqlite3.connect(path) as connection:
+        # The newest activity reads as nothing: what is one more than it may not be stored.
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'activity INTEGER NOT NULL', 'activity INTEGER')"
+            " WHERE name = 'chat'"
+        )
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE chat SET activity = NULL")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'activity INTEGER', 'activity INTEGER NOT NULL')"
+            " WHERE name = 'chat'"
+        )
+    store.close()
+    store = ChatStore.open(path, Clock())
+    assert say(store, chat_id, "still here?")
+    assert store.notice
+    assert "were damaged" in store.notice
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("content", "is_aside"),
     [
         (b"", False),
+        (b"S", True),
+        (b"SQLite", True),
         (b"\0" * 5000, True),
         (b"title: my notes\n" * 500, True),
         (b"SQLite format 3\0", True),
