@@ -51,6 +51,7 @@ class CodeBlock(TextBlock, can_focus=True):
         self._settled = ""
         """The beginning of the code that is not coloured again while more comes, and its rows."""
         self._settled_rows: list[Row] = []
+        self._colours = HighlightTheme
         self._indent()
 
     @property
@@ -72,7 +73,7 @@ class CodeBlock(TextBlock, can_focus=True):
     def notify_style_update(self) -> None:
         """Another theme may have other means of colouring."""
         super().notify_style_update()
-        if self.is_attached:
+        if self.is_attached and self._colours is not self._means_of_colouring():
             self._colour_anew()
 
     def finish(self) -> None:
@@ -88,14 +89,17 @@ class CodeBlock(TextBlock, can_focus=True):
         self._settled, self._settled_rows = "", []
         self.show(self._coloured())
 
+    def _means_of_colouring(self) -> type[HighlightTheme]:
+        if not self.app.native_ansi_color:
+            return HighlightTheme
+        return ANSIDarkHighlightTheme if self.app.current_theme.dark else ANSILightHighlightTheme
+
     def _coloured(self) -> list[Row]:
-        theme = HighlightTheme
-        if self.app.native_ansi_color:
-            theme = ANSIDarkHighlightTheme if self.app.current_theme.dark else ANSILightHighlightTheme
+        self._colours = self._means_of_colouring()
         if not self._shown.code.startswith(self._settled):
             self._settled, self._settled_rows = "", []
         rest = self._shown.code.removeprefix(self._settled)
-        rows = replace(self._shown, code=rest).rows(theme)
+        rows = replace(self._shown, code=rest).rows(self._colours)
         coloured = [*self._settled_rows, *rows]
         lines = rest.split("\n")
         if len(lines) == len(rows) > 2 * SETTLING_LINES:

@@ -145,6 +145,25 @@ async def test_a_long_code_block_is_coloured_at_its_end_and_drawn_where_it_is_se
         assert len(block.rows) == 2_000
 
 
+async def test_code_is_coloured_again_only_for_other_means_of_colouring(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat() as story:
+        await story.exchange("q", "```python\nreturn 1\n```")
+        await story.until_seen("return 1")
+        coloured: list[str] = []
+
+        def counting(code: str, **options: Any) -> Content:
+            coloured.append(code)
+            return highlight(code, **options)
+
+        monkeypatch.setattr(markdown_text, "highlight", counting)
+        await story.pilot.press("shift+tab", "escape")
+        story.app.theme = "nord"
+        await story.pilot.pause()
+        assert not coloured
+        story.app.theme = "ansi-dark"
+        await story.until(lambda: coloured == ["return 1"])
+
+
 async def test_code_that_is_over_is_coloured_in_one_go() -> None:
     async with chat() as story:
         code = 'text = """\n' + "inside\n" * 150 + '"""\nend = 1\n'
