@@ -307,6 +307,7 @@ async def test_the_end_is_followed_until_the_person_scrolls() -> None:
         await story.pilot.press("pageup")
         await story.until(lambda: not story.transcript.is_following)
         await story.until(lambda: "line 59" not in story.screen())
+        await story.until_seen("back to the newest")
         before = [line for line in story.screen().splitlines() if "line" in line]
         story.engine.say("\n\nnew words")
         await story.until_seen("4 new tokens")
