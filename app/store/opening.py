@@ -38,6 +38,8 @@ CHECKED_BYTES = 16 * 1024 * 1024
 
 HEADER_BYTES = 100
 """Of every SQLite file."""
+PAGE_BYTES_AT = slice(16, 18)
+"""Where the header says how large a page is; 1 means 65,536, of which ours never are."""
 
 UNSAVED = "What is said now stays only until Slipstream ends; export a chat to keep it."
 
@@ -100,7 +102,7 @@ def _exchanged(path: Path) -> Opened:
 
 def _sound_connection(path: Path) -> sqlite3.Connection:
     """Raises OSError, UnusableFileError or sqlite3.Error, for a damaged file one that `is_damage`."""
-    _refuse_lost_head(path)
+    _refuse_cut_file(path)
     connection = connect(path)
     try:
         _check_version(connection, path)
@@ -119,14 +121,25 @@ def _sound_connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _refuse_lost_head(path: Path) -> None:
-    """To SQLite an empty file, or one of a single byte, is a new database, and the journal beside it of no use."""
-    size = path.stat().st_size
-    if 0 < size < HEADER_BYTES:
+def _refuse_cut_file(path: Path) -> None:
+    """Refuse what SQLite takes for something else.
+
+    An empty file, or one of a single byte, is a new database to it, and the journal beside it of no use. What is
+    missing of the last page reads as zeros; only beside a journal is that as it may be.
+    """
+    size, journal = path.stat().st_size, path.with_name(f"{path.name}-wal")
+    has_journal = journal.exists() and journal.stat().st_size > 0
+    if size == 0:
+        if has_journal:
+            raise DamagedFileError(f"{path} is empty, its journal is not")
+        return
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
         raise DamagedFileError(f"{path} ends within its header")
-    journal = path.with_name(f"{path.name}-wal")
-    if size == 0 and journal.exists() and journal.stat().st_size > 0:
-        raise DamagedFileError(f"{path} is empty, its journal is not")
+    page_bytes = int.from_bytes(header[PAGE_BYTES_AT]) or 1
+    if size % page_bytes and not has_journal:
+        raise DamagedFileError(f"{path} ends within a page")
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:

@@ -89,6 +89,17 @@ def test_cut_at_any_byte(path: Path, whole: bytes) -> None:
     assert min(rescued.values()) == 0
 
 
+def test_cut_within_the_last_page(path: Path, whole: bytes) -> None:
+    """Where nothing but text is missing, which reads as zeros."""
+    for size in range(len(whole) - 4095, len(whole), cases(63, 1)):
+        store = ChatStore.open(put(path, whole[:size]), Clock())
+        assert everything_is_kept_or_aside(path, whole[:size], store), size
+        store.close()
+    store = ChatStore.open(put(path, whole[:-1]), Clock())
+    assert everything_is_kept_or_aside(path, whole[:-1], store)
+    store.close()
+
+
 def test_flipped_bytes_anywhere(path: Path, whole: bytes) -> None:
     random_ = random.Random(7)
     put_aside = 0
