@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal
@@ -158,6 +158,14 @@ def _narrow(columns: list[Column], room: int) -> None:
         taken = min(excess, max(1, widest.width - next_width))
         widest.width -= taken
         excess -= taken
+
+
+def parted(parts: Iterable[Sequence[Row]]) -> list[Row]:
+    """The rows of all parts, with an empty one between any two that have rows."""
+    rows: list[Row] = []
+    for part in filter(None, parts):
+        rows += [Line(Content()), *part] if rows else part
+    return rows
 
 
 def fit(rows: Sequence[Row], width: int) -> list[Fitted]:

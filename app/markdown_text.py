@@ -15,7 +15,7 @@ from textual.highlight import HighlightTheme, highlight
 from textual.style import Style
 
 from app.figures import MUTED
-from app.flow import Align, Line, Row, Rule, Table
+from app.flow import Align, Line, Row, Rule, Table, parted
 
 TEXT_CHARACTERS = 1500
 """A text of this length is drawn in a few milliseconds; what comes after it is a text of its own."""
@@ -85,15 +85,11 @@ def as_rows(source: str) -> list[Row]:
 
     `source` must be sanitised.
     """
-    rows: list[Row] = []
-    for piece in (piece for block in blocks(source) for piece in block.pieces):
-        if rows:
-            rows.append(Line(Content()))
-        if isinstance(piece, Text):
-            rows += piece.rows
-        else:
-            rows += piece.rows(margin=" " * piece.indent + CODE_INDENT)
-    return rows
+    return parted(
+        piece.rows if isinstance(piece, Text) else piece.rows(margin=" " * piece.indent + CODE_INDENT)
+        for block in blocks(source)
+        for piece in block.pieces
+    )
 
 
 class GrowingMarkdown:
@@ -136,8 +132,7 @@ def joined(pieces: Sequence[Piece], more: Iterable[Block]) -> list[Piece]:
             last = together[-1] if together else None
             is_short = isinstance(last, Text) and last.characters < TEXT_CHARACTERS
             if number == 0 and is_short and isinstance(piece, Text) and isinstance(last, Text):
-                rows = (*last.rows, Line(Content()), *piece.rows)
-                together[-1] = Text(rows, last.characters + piece.characters)
+                together[-1] = Text(tuple(parted((last.rows, piece.rows))), last.characters + piece.characters)
             else:
                 together.append(piece)
     return together

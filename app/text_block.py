@@ -50,13 +50,9 @@ class TextBlock(LaidOutOnce):
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show other rows."""
-        if not self.size.width:
-            self.rows, self._fitted = rows, None
-            self.refresh(layout=True)
-            return
-        before = len(self._lines)
+        before = len(self._lines) if self.size.width else None
         self.rows, self._fitted = rows, None
-        self.refresh(layout=len(self._lines) != before)
+        self.refresh(layout=before is None or len(self._lines) != before)
 
     @property
     def _lines(self) -> list[Fitted]:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
-from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.conversation import Exchange
 from app.figures import reply_line
-from app.flow import Line, Row
+from app.flow import Row, parted
 from app.keys import key_in
 from app.sanitise import sanitise
 from app.text_block import TextBlock
@@ -34,10 +33,7 @@ class FrozenTurns(TextBlock):
 
     def take(self, *turns: Sequence[Row]) -> None:
         """Show more turns, below the others."""
-        rows = list(self.rows)
-        for turn in turns:
-            rows += [Line(Content()), *turn] if rows else turn
-        self.show(rows)
+        self.show(parted((self.rows, *turns)))
 
 
 class NewBelow(Static):

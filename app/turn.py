@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from app.attachments import split
 from app.figures import MUTED
-from app.flow import Line, Row
+from app.flow import Line, Row, parted
 from app.laid_out_once import LaidOutOnce
 from app.markdown_text import as_rows
 from app.pauses import FIRST_FLUSH_S, FLUSH_S
@@ -47,10 +47,7 @@ def turn_rows(prompt: Sequence[Row], reply: str, figures: str, errors: Sequence[
     parts: list[Sequence[Row]] = [prompt, as_rows(reply)]
     parts.append([Line(Content.styled(figures, MUTED))] if figures else [])
     parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in errors]
-    rows: list[Row] = []
-    for part in filter(None, parts):
-        rows += [Line(Content()), *part] if rows else part
-    return rows
+    return parted(parts)
 
 
 class Reply(LaidOutOnce, Vertical):

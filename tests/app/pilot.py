@@ -10,9 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
+import pytest
 from textual import events
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.strip import Strip
+from textual.widget import Widget
 
 from app.chat_app import ChatApp
 from app.chat_options import ChatOptions
@@ -138,3 +141,17 @@ async def chat(
                 await story.until(lambda: story.state == "ready")
             yield story
         store.close()
+
+
+def layouts_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Widget]:
+    """The widgets that ask for a layout from now on."""
+    layouts: list[Widget] = []
+    refresh = Widget.refresh
+
+    def counting(self: Widget, *regions: Region, layout: bool = False, **others: bool) -> Widget:
+        if layout:
+            layouts.append(self)
+        return refresh(self, *regions, layout=layout, **others)
+
+    monkeypatch.setattr(Widget, "refresh", counting)
+    return layouts

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from textual.geometry import Region
-from textual.widget import Widget
 
 from app.chat_options import ChatOptions
 from app.gauge_panel import GaugePanel, caption, panel_lines
@@ -12,7 +10,7 @@ from app.gauge_strip import strip_line
 from app.gauges import GaugeReading, Gauges
 from app.transcript import Transcript
 from mlx_engine.events import Generate, Ready, Round
-from tests.app.pilot import Story, chat
+from tests.app.pilot import Story, chat, layouts_asked_for
 from tests.fakes.engine import FakeEngine
 
 READING = GaugeReading(
@@ -180,15 +178,7 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
         story.app._view.show_gauges()
         await story.until(lambda: (reply := story.app._dialogue.reply) and not reply._is_flush_due)
         await story.pilot.pause()
-        layouts: list[Widget] = []
-        refresh = Widget.refresh
-
-        def counting(self: Widget, *regions: Region, layout: bool = False, **others: bool) -> Widget:
-            if layout:
-                layouts.append(self)
-            return refresh(self, *regions, layout=layout, **others)
-
-        monkeypatch.setattr(Widget, "refresh", counting)
+        layouts = layouts_asked_for(monkeypatch)
         for number in range(20):
             before = story.app._view._strip.reading
             story.app._gauges.add(a_round(round_s=0.01 * (number + 1)))

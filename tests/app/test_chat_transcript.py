@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from textual import events
 from textual.content import Content
-from textual.geometry import Offset, Region
+from textual.geometry import Offset
 from textual.highlight import highlight
 from textual.selection import SELECT_ALL, Selection
-from textual.widget import Widget
 
 from app import markdown_text
 from app.code_block import SETTLING_LINES, CodeBlock
@@ -25,7 +24,7 @@ from app.text_block import TextBlock
 from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.turn import Reply, Turn
 from tests.app.corpus import EVERYTHING
-from tests.app.pilot import Story, chat
+from tests.app.pilot import Story, chat, layouts_asked_for
 
 pytestmark = pytest.mark.slow
 
@@ -90,15 +89,7 @@ async def test_what_grows_within_its_line_asks_for_no_layout(monkeypatch: pytest
         reply = story.app.query_one(Reply)
         await story.until(lambda: not reply._is_flush_due)
         await story.pilot.pause()
-        layouts: list[Widget] = []
-        refresh = Widget.refresh
-
-        def counting(self: Widget, *regions: Region, layout: bool = False, **others: bool) -> Widget:
-            if layout:
-                layouts.append(self)
-            return refresh(self, *regions, layout=layout, **others)
-
-        monkeypatch.setattr(Widget, "refresh", counting)
+        layouts = layouts_asked_for(monkeypatch)
         story.engine.say(" things*")
         await story.until_seen("2. of two things")
         assert not layouts
