@@ -174,6 +174,12 @@ def test_a_stream_ends_as_the_whole(source: str, data: st.DataObject) -> None:
     assert shown(pieces) == shown(GrowingMarkdown().whole(source))
 
 
+def test_what_looked_like_a_fence_may_belong_to_the_paragraph_above() -> None:
+    growing = GrowingMarkdown()
+    growing.append("para\n```")
+    assert shown(growing.append("x`` more\n")) == shown(GrowingMarkdown().whole("para\n```x`` more\n"))
+
+
 def test_what_has_settled_is_not_made_anew() -> None:
     growing = GrowingMarkdown()
     growing.append("para\n\n```\ncode\n```\n\nmore\n")
