@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ PROMPT_KEYS: list[BindingType] = [
         "newline",
         "New line",
         id="newline",
-        tooltip="new line in the prompt (shift+enter and alt+enter too, where the terminal passes them)",
+        tooltip="new line in the prompt",
     ),
     Binding("up", "earlier", id="earlier", tooltip="at the top edge of the prompt: earlier prompts", show=False),
     Binding("down", "later", id="later", tooltip="at the bottom edge of the prompt: later prompts", show=False),
@@ -31,7 +31,7 @@ PROMPT_KEYS: list[BindingType] = [
         "ctrl+up,alt+up",
         "edit_last",
         id="edit",
-        tooltip="puts the last message into the prompt, to send it changed (alt+up too)",
+        tooltip="puts the last message into the prompt, to send it changed",
         show=False,
     ),
     Binding("pageup", "page(-1)", id="page_up", tooltip="scrolls the transcript up", show=False),
@@ -40,8 +40,8 @@ PROMPT_KEYS: list[BindingType] = [
 ]
 
 CODE_KEYS: list[BindingType] = [
-    Binding("c,y,enter", "copy_code", "Copy", tooltip="copies the code block (y and enter too)"),
-    Binding("escape", "leave", "Prompt", tooltip="back to the prompt"),
+    Binding("c,y,enter", "copy_code", "Copy", id="copy_code", tooltip="copies the code block"),
+    Binding("escape", "leave", "Prompt", id="leave_code", tooltip="back to the prompt"),
 ]
 
 CHAT_KEYS: list[BindingType] = [
@@ -110,17 +110,22 @@ def keymap_of(send_key: SendKey, keys: Keymap) -> Keymap:
 
 def keys_of(id: str, keymap: Keymap) -> tuple[str, ...]:
     """The keys of one thing."""
-    return tuple(keymap[id].split(",")) if id in keymap else usual_keys()[id]
+    return _keys(keymap[id]) if id in keymap else usual_keys()[id]
 
 
 def key_in(app: App[Any], id: str) -> str:
     """The key of one thing as sentences on the screen name it: the person's own, if there is one."""
-    return keys_of(id, app.own_keys if isinstance(app, SafeApp) else {})[0]
+    return keys_in(app, id)[0]
+
+
+def keys_in(app: App[Any], id: str) -> tuple[str, ...]:
+    """The keys of one thing in a running app."""
+    return keys_of(id, app.own_keys if isinstance(app, SafeApp) else {})
 
 
 def key_table(keymap: Keymap) -> list[tuple[str, str]]:
     """Every key with what it does, the command palette included, in the order of the help."""
-    chat = _rows(CHAT_KEYS, keymap)
+    chat = list(_rows(CHAT_KEYS, keymap))
     code = [(f"{key} on code", meaning) for key, meaning in _rows(CODE_KEYS, keymap)]
     return [
         *_rows(PROMPT_KEYS, keymap),
@@ -134,20 +139,47 @@ def key_table(keymap: Keymap) -> list[tuple[str, str]]:
 
 def changed_keys(keymap: Keymap) -> dict[str, str]:
     """The keys that are not the usual ones, by the action they run."""
-    bindings = [binding for binding in (*PROMPT_KEYS, *CHAT_KEYS) if isinstance(binding, Binding)]
-    return {each.action: keymap[each.id].partition(",")[0] for each in bindings if each.id and each.id in keymap}
+    ids = {id: binding for id, binding in _by_id(PROMPT_KEYS, CODE_KEYS, CHAT_KEYS).items() if id in keymap}
+    return {binding.action: keys_of(id, keymap)[0] for id, binding in ids.items()}
 
 
 @cache
 def usual_keys() -> Mapping[str, tuple[str, ...]]:
     """The keys of everything that a keymap can change, by id."""
-    bindings = [binding for binding in (*PROMPT_KEYS, *CHAT_KEYS) if isinstance(binding, Binding) and binding.id]
-    return {str(binding.id): tuple(key.strip() for key in binding.key.split(",")) for binding in bindings}
+    return {id: _keys(binding.key) for id, binding in _by_id(PROMPT_KEYS, CODE_KEYS, CHAT_KEYS).items()}
 
 
-def _rows(bindings: list[BindingType], keymap: Keymap) -> list[tuple[str, str]]:
-    return [
-        (keymap.get(each.id or "", each.key).partition(",")[0], each.tooltip)
-        for each in bindings
-        if isinstance(each, Binding)
-    ]
+def is_for_code(id: str) -> bool:
+    """Whether something is done to a code block: nothing is typed there, so that letters are keys."""
+    return id in _by_id(CODE_KEYS)
+
+
+def may_share(key: str, one: str, other: str) -> bool:
+    """Whether two things can have one key: never in reach at once, or meant so, as escape leads out of both."""
+    prompt, code = _by_id(PROMPT_KEYS), _by_id(CODE_KEYS)
+    if (one in prompt and other in code) or (one in code and other in prompt):
+        return True
+    return key in usual_keys()[one] and key in usual_keys()[other]
+
+
+def _by_id(*tables: list[BindingType]) -> dict[str, Binding]:
+    bindings = [binding for table in tables for binding in table if isinstance(binding, Binding)]
+    return {binding.id: binding for binding in bindings if binding.id}
+
+
+def _keys(joined: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in joined.split(","))
+
+
+def _rows(bindings: list[BindingType], keymap: Keymap) -> Iterator[tuple[str, str]]:
+    for each in bindings:
+        if isinstance(each, Binding):
+            key, *more = _keys(keymap.get(each.id or "", each.key))
+            yield key, f"{each.tooltip}{_also(more)}"
+
+
+def _also(keys: list[str]) -> str:
+    if not keys:
+        return ""
+    where = ", where the terminal passes them" if any("enter" in key and "+" in key for key in keys) else ""
+    return f" ({' and '.join(keys)} too{where})"

@@ -57,10 +57,16 @@ def _keys_of(action: str, written: Written, problems: Problems) -> Iterator[str]
         key = "+".join(part.strip() for part in text.lower().split("+"))
         if key in SAME_BYTES:
             problems.add(written.line, f"{key} is {SAME_BYTES[key]} in a terminal. Use {KEYS_IN_WORDS}.")
-        elif not _is_key(key):
+        elif not (_is_key(key) or (len(key) == 1 and _takes_letters(action))):
             problems.add(written.line, f"{action}: {shown(text)} is no key that can be used. Use {KEYS_IN_WORDS}.")
         else:
             yield key
+
+
+def _takes_letters(action: str) -> bool:
+    from app.keys import is_for_code
+
+    return is_for_code(action)
 
 
 def _is_key(key: str) -> bool:
@@ -81,13 +87,12 @@ def _named_keys() -> frozenset[str]:
 
 
 def _check_clashes(changed: Mapping[str, tuple[int, tuple[str, ...]]], problems: Problems) -> None:
-    holders: dict[str, str] = {}
-    for action, keys in _actions().items():
-        if action not in changed:
-            holders |= dict.fromkeys(keys, action)
+    from app.keys import may_share
+
+    taken = [(key, action) for action, keys in _actions().items() if action not in changed for key in keys]
     for action, (line, keys) in changed.items():
         for key in keys:
-            holder = holders.setdefault(key, action)
-            if holder != action:
+            for holder in (holder for held, holder in taken if held == key and not may_share(key, action, holder)):
                 words = f"{key} is {holder}'s already. Give {action} another key, or {holder} as well."
                 problems.add(line, words)
+        taken += [(key, action) for key in keys]

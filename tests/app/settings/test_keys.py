@@ -29,6 +29,9 @@ from tests.app.settings.support import holds, refusal
         ("draft: {a: b}", "draft has no key."),
         ("draft: ctrl+r", "ctrl+r is retry's already. Give draft another key, or retry as well."),
         ("draft: f9\n  retry: f9", "f9 is draft's already."),
+        ("copy_code: f9\n  leave_code: f9", "f9 is copy_code's already."),
+        ("copy_code: ctrl+t", "ctrl+t is draft's already. Give copy_code another key, or draft as well."),
+        ("stop: c", "stop: 'c' is no key that can be used."),
     ],
 )
 def test_keys_that_cannot_be_had(file: Path, line: str, words: str) -> None:
@@ -46,14 +49,36 @@ def test_keys_can_be_exchanged_and_written_in_any_way(file: Path) -> None:
     assert found.keys == {"draft": "ctrl+r", "retry": "ctrl+t,f7"}
 
 
-def test_no_two_things_have_the_same_key() -> None:
-    keys = [key for keys in usual_keys().values() for key in keys]
-    assert len(keys) == len(set(keys))
-    assert PALETTE_KEY not in keys
+def test_a_letter_and_a_key_of_the_prompt_can_be_had_on_code(file: Path) -> None:
+    found = holds(file, "keys:\n  copy_code: [X, f9]\n  leave_code: escape, up\n  send: f9\n").settings
+    assert found.keys == {"copy_code": "x,f9", "leave_code": "escape,up", "send": "f9"}
+
+
+def test_two_things_with_the_same_key_are_not_in_reach_at_once_or_both_lead_out() -> None:
+    owners = [(key, id) for id, keys in usual_keys().items() for key in keys]
+    shared = {(key, one, other) for key, one in owners for same, other in owners if key == same and one < other}
+    assert shared == {("enter", "copy_code", "send"), ("escape", "leave_code", "stop")}
+    assert PALETTE_KEY not in dict(owners)
+
+
+async def test_code_is_copied_and_left_by_other_keys() -> None:
+    async with chat(ChatOptions(keys={"copy_code": "x,f9", "leave_code": "f10"})) as story:
+        await story.exchange("q", "```sh\nmake it\n```")
+        for key in ("x", "f9"):
+            await story.pilot.press("shift+tab", key)
+            await story.until_told("Copied the code")
+            await story.pilot.press("f10")
+            assert story.app.focused is story.prompt
+        assert story.prompt.text == ""
+        await story.pilot.press("shift+tab", "c")
+        await story.until(lambda: story.app.focused is story.prompt)
+        assert story.prompt.text == "c", "what is no key any more is typed"
+        rows = key_table(story.app.own_keys)
+        assert ("x on code", "copies the code block (f9 too)") in rows
 
 
 def test_the_help_and_the_palette_know_the_keys() -> None:
-    assert ("f9", dict(key_table({}))["ctrl+t"]) in key_table({"draft": "f9,f10"})
+    assert ("f9", f"{dict(key_table({}))['ctrl+t']} (f10 too)") in key_table({"draft": "f9,f10"})
     assert changed_keys({"draft": "f9,f10"}) == {"toggle_drafting": "f9"}
 
 
