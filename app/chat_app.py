@@ -144,8 +144,9 @@ class ChatApp(SafeApp):
     def on_mount(self) -> None:
         """Land in the prompt and listen to the engine."""
         self._prompt.focus()
-        if self._options.theme in self.available_themes and not self.ansi_color:
-            self.theme = str(self._options.theme)
+        if not self.ansi_color:
+            wanted = self._options.theme
+            self.theme = self.fitting_theme(wanted if wanted in self.available_themes else self.theme)
         self._shown_theme = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self._top_line.say("loading")

@@ -161,7 +161,7 @@ def _terminal(environment: Mapping[str, str], size: os.terminal_size, is_termina
     yield Check(topic, "TERM", term or "not set", advice)
     colours = environment.get("COLORTERM", "")
     plain = is_terminal and colours not in ("truecolor", "24bit")
-    advice = "Colours are approximated. A terminal with 24-bit colour, or COLORTERM=truecolor, shows them all."
+    advice = "Themes are approximated; 24-bit colour, or COLORTERM=truecolor where that is not said, shows them."
     yield Check(topic, "COLORTERM", colours or "not set", advice if plain else "")
     if "NO_COLOR" in environment:
         yield Check(topic, "NO_COLOR", "set: no colours")

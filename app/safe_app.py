@@ -50,6 +50,15 @@ class SafeApp(App[None]):
         self.theme_variables = readable(variables, is_dark=self.current_theme.dark)
         return self.theme_variables
 
+    def fitting_theme(self, name: str) -> str:
+        """A theme, or one of the terminal's own colours, as dark, where only those 16 can be shown.
+
+        Of other colours, text and ground would come out alike.
+        """
+        if self.console.color_system != "standard":
+            return name
+        return "ansi-dark" if self.available_themes[name].dark else "ansi-light"
+
     def get_driver_class(self) -> type[Driver]:
         """The driver that gives the terminal back as it was."""
         return TerminalDriver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.app.terminal import ROOT, slipstream
 from tests.app.test_terminal_signals import kept
 from tests.fakes.scripted_engine import Script
 
+F2, F4, F6, F9 = "\x1bOQ", "\x1bOS", "\x1b[17~", "\x1b[20~"
 EVERY_BYTE_BUT_KEYS = bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
 
 
@@ -140,3 +142,32 @@ def test_the_shell_on_a_terminal_shows_stored_text_as_text(tmp_path: Path) -> No
             terminal.wait()
             assert vt.read(bytes(terminal.written).replace(b"\t", b" ")).copied == []
             assert terminal.written
+
+
+def test_a_settings_file_that_changes_counts_from_the_next_start(tmp_path: Path) -> None:
+    config = tmp_path / "config" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("keys: {help: f9}\ntemperature: 0.5\n")
+    script = Script(pieces=["An answer."])
+    with slipstream(tmp_path, script) as terminal:
+        terminal.until("ready")
+        for change in (lambda: config.write_bytes(b"{\xff"), lambda: shutil.rmtree(config.parent)):
+            change()
+            terminal.written.clear()
+            terminal.type("Hello\r")
+            terminal.until("An answer.")
+            for key, words in ((F9, "Keys"), (F6, "0.5"), (F2, "pocket"), (F4, "Hello")):
+                terminal.written.clear()
+                terminal.type(key)
+                terminal.until(words)
+                terminal.type("\x1b")
+                terminal.until("Message")
+            assert terminal.process.poll() is None
+            terminal.type("\x0e")
+        terminal.type("\x11")
+        assert terminal.wait() == 0
+    config.parent.mkdir()
+    config.write_bytes(b"{\xff")
+    with slipstream(tmp_path, script) as terminal:
+        assert terminal.wait() == 1
+        assert b"config.yaml" in terminal.written
