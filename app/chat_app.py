@@ -38,6 +38,7 @@ from app.gauges import Gauges
 from app.help_screen import help_screen
 from app.keys import CHAT_KEYS, changed_keys, key_in, keymap_of, keys_of
 from app.layout import PANEL_NEEDS_COLUMNS
+from app.mailbox import Mailbox
 from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
 from app.models_show import own_and_bundled
@@ -46,6 +47,7 @@ from app.open_chat import OpenChat
 from app.pair_choice import PairChoice
 from app.pair_in_use import Choose, PairInUse
 from app.params_screen import ParamsScreen
+from app.pauses import ROUNDS_S
 from app.prompt import Prompt
 from app.prompt_history import PromptHistory
 from app.reply_settings import ReplySettings
@@ -56,7 +58,7 @@ from app.table_screen import TableScreen
 from app.top_line import TopLine
 from app.transcript import Transcript
 from mlx_engine.client import EngineHandle
-from mlx_engine.events import Counted, Died, DraftSetting, Event, Failed, Loading, Notice, Ready
+from mlx_engine.events import Counted, Died, DraftSetting, Event, Failed, Loading, Notice, Ready, Round
 from models.errors import ModelsError
 from models.hub_cache import cache_folder
 from models.machine import read_machine
@@ -72,11 +74,7 @@ Type a message below; {send} sends it, {stop} stops the reply.
 
 
 class EngineReported(Message):
-    """An event of the engine."""
-
-    def __init__(self, event: Event) -> None:
-        super().__init__()
-        self.event = event
+    """There is something in the mailbox."""
 
 
 class ChatApp(SafeApp):
@@ -99,6 +97,7 @@ class ChatApp(SafeApp):
         self._use_keys(keymap_of(options.send_key, options.keys))
         self._shown_theme = self.theme
         self._engine = engine
+        self._mail = Mailbox(lambda: self.post_message(EngineReported()))
         self._store = store
         self._interrupted_s = float("-inf")
         self._wants_panel = options.state.values.has_panel
@@ -150,7 +149,7 @@ class ChatApp(SafeApp):
         self._shown_theme = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self._top_line.say("loading")
-        self._engine.on_event = self._hear
+        self._engine.on_event = self._mail.put
         self.set_interval(FLUSH_S, self._open_chat.keep)
 
     async def on_ready(self) -> None:
@@ -165,6 +164,8 @@ class ChatApp(SafeApp):
         """Stop listening, and keep what a running reply has."""
         self._engine.on_event = None
         with suppress(StoreError):
+            for event in self._mail.fetch():
+                self._dialogue.keep(event)
             self._conversation.end("interrupted")
 
     def on_resize(self, event: events.Resize) -> None:
@@ -173,16 +174,25 @@ class ChatApp(SafeApp):
 
     # The engine
 
-    def _hear(self, event: Event) -> None:
-        """Called on the engine's thread."""
-        self.post_message(EngineReported(event))
-
-    async def on_engine_reported(self, message: EngineReported) -> None:
-        """Events about the pair; those about a reply go on to the dialogue."""
+    async def on_engine_reported(self) -> None:
+        """Fetch what was reported, and let the rounds that come next wait a little."""
         if not self.screen_stack:
             return  # The chat is being left; what a running reply has is kept in on_unmount.
+        for event in self._mail.fetch():
+            if isinstance(event, Round) and not self._mail.is_resting:
+                self._mail.is_resting = True
+                self.set_timer(ROUNDS_S, self._end_rest)
+            await self._hear(event)
+
+    async def _end_rest(self) -> None:
+        self._mail.is_resting = False
+        if self._mail.has_events:
+            await self.on_engine_reported()
+
+    async def _hear(self, event: Event) -> None:
+        """Events about the pair; those about a reply go on to the dialogue."""
         self._view.has_news = True
-        match message.event:
+        match event:
             case Loading() as loading:
                 self._pairs.loading(loading)
                 self.refresh_bindings()
@@ -192,7 +202,7 @@ class ChatApp(SafeApp):
                 self._pair_loaded(ready)
             case Failed(id=None, message=words):
                 if self._comparing is not None:
-                    self._comparing.hear(message.event)
+                    self._comparing.hear(event)
                 await self._dialogue.break_off(f"The model could not be loaded. {words}", "not loaded")
                 self._pairs.broke_off()
             case Counted(id=id, tokens=tokens):

@@ -179,6 +179,11 @@ class Dialogue:
             case Died(message=words):
                 await self.break_off(words, "engine ended")
 
+    def keep(self, event: Event) -> None:
+        """What an event adds to the running reply, where there is no screen any more."""
+        if isinstance(event, Round | Finished) and event.id == self._awaited:
+            self._conversation.append(event.text, event.thinking)
+
     async def break_off(self, words: str, state: str) -> None:
         """The running reply, if any, ends here; what it has stays, and without a word the prompt comes back."""
         if self.is_running and (exchange := self._conversation.last):

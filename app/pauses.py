@@ -13,3 +13,5 @@ FIRST_FLUSH_S = 0.02
 """The first words appear at once."""
 GAUGES_S = 0.25 if HAS_SPARE_CORES else 0.5
 """Between two moves of the gauges: more often is not readable."""
+ROUNDS_S = FLUSH_S / 2
+"""Between two looks at the rounds that the engine reports, at the least."""
