@@ -127,8 +127,8 @@ class Engine:
         )
 
     def _observe(self, done: Committed, round_s: float, session: Session) -> None:
-        if done.reason != "stop":  # a stop cuts acceptance short: it says nothing of the drafts behind it
-            self._lengths.observe(RoundFacts(done.drafted, done.accepted, round_s, done.is_pipelined))
+        # The last round too: drafts behind a stop bring nothing, and short replies do best with short drafts.
+        self._lengths.observe(RoundFacts(done.drafted, done.accepted, round_s, done.is_pipelined))
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.bench.environment import child_environment
 from tests.bench.pairs import PairFolders
 from tests.bench.sides import Side
@@ -24,18 +26,36 @@ QUESTIONS = (
     "What is a residual?",
 )
 """Like what the pocket pair was trained on."""
+CORPUS = Path(__file__).parents[2] / "models" / "pocket" / "training" / "corpus"
+MANY = 24
+"""Few short replies favour whatever length happens to divide them well."""
+
+
+def held_out_questions() -> list[str]:
+    """From all over what the pocket pair was trained on, in words that were kept from it."""
+    topics = [topic for path in sorted(CORPUS.glob("*.yaml")) for topic in yaml.safe_load(path.read_text("utf-8"))]
+    asked = [topic["held_out"][0] for topic in topics if topic.get("held_out")]
+    return asked[:: len(asked) // MANY][:MANY]
+
+
 KINDS = {
-    "questions": QUESTIONS,
-    "lists": (
+    "questions": held_out_questions,
+    "lists": lambda: [
         "List all keys and what each of them does.",
         "List the gauges, one a line.",
         "Which commands are there?",
-    ),
-    "beside the point": (
+        "List the models.",
+        "What settings are there?",
+        "Which keys are there on code?",
+    ],
+    "beside the point": lambda: [
         "The quick brown fox jumps over the lazy dog and then what happens next?",
         "Write a poem about rain on an old harbour town.",
         "Who won the football match yesterday, and why?",
-    ),
+        "How long do I boil an egg for breakfast in the mountains?",
+        "Tell me a story about a lighthouse keeper and his three cats.",
+        "What should I pack for two weeks of walking in Iceland?",
+    ],
 }
 """From often right to hardly ever."""
 
@@ -81,11 +101,14 @@ class PairBench:
         for side in self._sides:
             side.close()
 
-    def prompts(self, count: int, kind: str = "questions") -> list[list[int]]:
-        """Questions of a kind; of a random pair, as many runs of ids."""
+    def prompts(self, count: int) -> list[list[int]]:
+        """Some questions; of a random pair, as many runs of ids."""
         if self.pair.is_random:
             return [[(37 * at + 101 * n) % (self.vocab_size - 10) + 10 for at in range(48)] for n in range(count)]
-        texts = (KINDS[kind] * count)[:count]
+        return self.prompts_of((QUESTIONS * count)[:count])
+
+    def prompts_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """What a person says, with the template around it."""
         rendered = [self.ours.ask("render", messages=[["user", text]]) for text in texts]
         self.stop = rendered[0]["stop"]
         return [each["ids"] for each in rendered]

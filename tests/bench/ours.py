@@ -125,7 +125,7 @@ class Ours:
         for done in generate(session, plan):
             timeline.add(list(done.token_ids))
             now_s = time.perf_counter()
-            if done.reason != "stop" and rounds:
+            if rounds:
                 lengths.observe(RoundFacts(done.drafted, done.accepted, now_s - before_s, done.is_pipelined))
             before_s = now_s
             if session.target_passes % CLEAR_EVERY_ROUNDS == 0:

@@ -20,6 +20,7 @@ from tests.bench.table import Figure
 LENGTHS = (2, 4, 6, 8, 12)
 SEED = 11
 HOST_LENGTH = 4
+LEARNING_ROUNDS = 200
 TURNS, CONVERSATION_TOKENS, REPLY_TOKENS = 10, 4000, 32
 MEMORY_TOKENS, MEMORY_SAMPLES = 10_000, 5
 GROWTH_ALLOWED = 0.01
@@ -105,18 +106,20 @@ def host(bench: PairBench, effort: Effort) -> Rows:
 
 
 def auto(bench: PairBench, effort: Effort) -> Rows:
-    """`auto` against the best fixed length, by the kind of prompt; it goes on with what it learned before."""
-    kinds = ("questions",) if bench.pair.is_random else KINDS
-    for kind in kinds:
-        prompts = bench.prompts(effort.replies, kind)
+    """`auto` that has learned from some rounds against the best fixed length, by the kind of prompt."""
+    for kind, texts in {"script": None}.items() if bench.pair.is_random else KINDS.items():
+        prompts = bench.prompts_of(texts()) if texts else bench.prompts(effort.replies)
         lengths = (0, 1, *LENGTHS)
         fixed = [bench.rate(bench.ours, prompts, length, effort.tokens) for length in lengths]
         chosen = best(fixed, 1)
+        rounds = 0
+        while rounds < LEARNING_ROUNDS:
+            rounds += bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)["rounds"]
         adaptive = bench.rate(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
-        adaptive()
         measured = abba(adaptive, fixed[chosen], effort)
         total = bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
-        detail = f"best fixed {lengths[chosen]}; auto drafts {total['drafted'] / total['rounds']:.1f} a round"
+        drafts = total["drafted"] / total["rounds"]
+        detail = f"best fixed {lengths[chosen]}; auto drafts {drafts:.1f} a round, and knew {rounds} rounds"
         yield _ratio("auto", bench, f"auto / best fixed length, {kind}", measured, 0.97, detail)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from mlx_engine import events
+from mlx_engine.draft_length import RoundFacts
 from mlx_engine.errors import (
     ContextOverflowError,
     EmptyPromptError,
@@ -20,7 +21,7 @@ from mlx_engine.errors import (
 from mlx_engine.events import Generate, Message, SamplingOptions
 from mlx_engine.reply_text import TextStream
 from mlx_engine.stats import PlainPace, ReplyStats
-from mlx_engine.steering import ReplyControl
+from mlx_engine.steering import DraftLengths, ReplyControl
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.engine.rig import Rig, only, token_ids
 from tests.fakes.folders import write_pair
@@ -264,3 +265,15 @@ def test_rounds_say_how_much_of_their_text_was_drafted(length: int) -> None:
         assert done.drafted_characters == len(drafted)
         assert done.text == drafted + own
     assert any(done.drafted_characters for done in rounds) is bool(length)
+
+
+def test_the_round_in_which_a_reply_ends_counts_for_the_draft_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RoundFacts] = []
+    monkeypatch.setattr(DraftLengths, "observe", lambda _, done: seen.append(done))
+    rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
+    question = (Message("user", "What is speculative decoding?"),)
+    emitted = rig.ask(Generate(1, question, SamplingOptions(temperature=0), draft_length=16))
+    assert only(events.Finished, emitted)[0].reason == "stop"
+    rounds = only(events.Round, emitted)
+    assert [(done.drafted, done.accepted) for done in seen] == [(done.drafted, done.accepted) for done in rounds]
+    assert seen[-1].drafted > seen[-1].accepted, "drafts behind the stop brought nothing"
