@@ -47,6 +47,12 @@ KINDS = {
         "List the models.",
         "What settings are there?",
         "Which keys are there on code?",
+        "What can I type behind a slash?",
+        "List everything that is kept on disk.",
+        "What are the sizes of the model?",
+        "Name all gauges and say what they mean.",
+        "What are all the flags of run?",
+        "List the ways to draft.",
     ],
     "beside the point": lambda: [
         "The quick brown fox jumps over the lazy dog and then what happens next?",
@@ -55,6 +61,12 @@ KINDS = {
         "How long do I boil an egg for breakfast in the mountains?",
         "Tell me a story about a lighthouse keeper and his three cats.",
         "What should I pack for two weeks of walking in Iceland?",
+        "Translate good morning into five languages.",
+        "Why is the sea salty and the rain not?",
+        "Write a letter to my landlord about the broken heating.",
+        "What is the difference between a crow and a raven?",
+        "Explain the rules of chess to a child.",
+        "Who painted the ceiling, and how long did it take him?",
     ],
 }
 """From often right to hardly ever."""

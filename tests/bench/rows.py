@@ -111,7 +111,7 @@ def auto(bench: PairBench, effort: Effort) -> Rows:
         prompts = bench.prompts_of(texts()) if texts else bench.prompts(effort.replies)
         lengths = (0, 1, *LENGTHS)
         fixed = [bench.rate(bench.ours, prompts, length, effort.tokens) for length in lengths]
-        chosen = best(fixed, 1)
+        chosen = best(fixed, 3)
         rounds = 0
         while rounds < LEARNING_ROUNDS:
             rounds += bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)["rounds"]
