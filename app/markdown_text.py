@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from textual.content import Content
 from textual.highlight import HighlightTheme, highlight
@@ -28,10 +29,27 @@ MOST_NESTING = 60
 """Of lists and quotations in one another, two for each list. The parser leaves out what stands deeper."""
 
 
+LONGEST_STYLED = 10_000
+"""Characters of one paragraph. What a parser does with marks that never close grows with the square of them."""
+
+
 @cache
 def _parser() -> MarkdownIt:
     """GitHub's dialect, with HTML as text: nothing a model writes may vanish."""
-    return MarkdownIt("gfm-like", {"html": False, "maxNesting": MOST_NESTING})
+    parser = MarkdownIt("gfm-like", {"html": False, "maxNesting": MOST_NESTING})
+    parser.core.ruler.at("inline", _read_inline)
+    return parser
+
+
+def _read_inline(state: StateCore) -> None:
+    """Styles and links of every paragraph; one that is too long stays as it was written."""
+    for token in state.tokens:
+        if token.type == "inline":
+            token.children = []
+            if len(token.content) > LONGEST_STYLED:
+                token.children = [Token("text", "", 0, content=token.content)]
+            else:
+                state.md.inline.parse(token.content, state.md, state.env, token.children)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +103,14 @@ def as_rows(source: str) -> list[Row]:
 
     `source` must be sanitised.
     """
+    return rows_of(piece for block in blocks(source) for piece in block.pieces)
+
+
+def rows_of(pieces: Iterable[Piece]) -> list[Row]:
+    """The same of pieces that were read already."""
     return parted(
         piece.rows if isinstance(piece, Text) else piece.rows(margin=" " * piece.indent + CODE_INDENT)
-        for block in blocks(source)
-        for piece in block.pieces
+        for piece in pieces
     )
 
 
@@ -117,6 +139,11 @@ class GrowingMarkdown:
             self._open_from += sum(len(line) + 1 for line in tail.split("\n")[: last.line])
             found = [last]
         return joined(self._settled, found)
+
+    @property
+    def open_characters(self) -> int:
+        """How many the next append reads again: those of a list or a table without an end may be many."""
+        return len(self.source) - self._open_from
 
     def whole(self, source: str) -> list[Piece]:
         """All pieces of the text, read anew: what comes late may say what an earlier link leads to."""

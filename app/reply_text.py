@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from asyncio import to_thread
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from app.code_block import CodeBlock
+from app.flow import Row, fit
 from app.laid_out_once import LaidOutOnce
-from app.markdown_text import Code, GrowingMarkdown, Piece, Text
+from app.markdown_text import Code, GrowingMarkdown, Piece, Text, as_rows, rows_of
 from app.text_block import TextBlock
+
+LONG_CHARACTERS = 4_000
+"""Fewer are read in some milliseconds."""
 
 
 class ReplyText(LaidOutOnce, Vertical):
@@ -20,6 +26,7 @@ class ReplyText(LaidOutOnce, Vertical):
         super().__init__(classes="reply-text")
         self._markdown = GrowingMarkdown()
         self._pieces: list[Piece] = []
+        self._is_whole = False
         self._widgets: list[TextBlock] = [TextBlock()]
         """One is there from the beginning: the first words then need not wait for it."""
 
@@ -29,14 +36,37 @@ class ReplyText(LaidOutOnce, Vertical):
 
     async def append(self, text: str) -> None:
         """Show more of the text, which must be sanitised."""
-        await self._show(self._markdown.append(text))
+        characters = self._markdown.open_characters + len(text)
+        await self._show(await self._read(partial(self._markdown.append, text), characters))
+        self._is_whole = False
 
     async def finish(self, source: str) -> None:
         """Show the whole as it reads from its end."""
-        await self._show(self._markdown.whole(source))
+        await self._show(await self._read(partial(self._markdown.whole, source), len(source)))
+        self._is_whole = True
         for widget in self._widgets:
             if isinstance(widget, CodeBlock):
                 widget.finish()
+
+    def rows(self, source: str) -> list[Row]:
+        """The whole as rows, which are wrapped already if it is shown."""
+        is_shown = self._is_whole and self._markdown.source == source
+        return rows_of(self._pieces) if is_shown else as_rows(source)
+
+    async def _read(self, read: Callable[[], list[Piece]], characters: int) -> list[Piece]:
+        """Pieces of so many characters, read and wrapped beside the app's own thread if that takes long."""
+        if characters < LONG_CHARACTERS:
+            return read()
+        known, width = {id(piece) for piece in self._pieces}, self.content_size.width
+
+        def read_and_wrap() -> list[Piece]:
+            pieces = read()
+            for piece in pieces:
+                if width and isinstance(piece, Text) and id(piece) not in known:
+                    fit(piece.rows, width)
+            return pieces
+
+        return await to_thread(read_and_wrap)
 
     async def _show(self, pieces: Sequence[Piece]) -> None:
         for number, piece in enumerate(pieces):

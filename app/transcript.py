@@ -13,6 +13,7 @@ from app.conversation import Exchange
 from app.figures import reply_line
 from app.flow import Row, parted
 from app.keys import key_in
+from app.markdown_text import as_rows
 from app.sanitise import sanitise
 from app.text_block import TextBlock
 from app.thoughts import Thoughts
@@ -217,4 +218,4 @@ def _line_of(exchange: Exchange) -> str:
 
 
 def _rows_of(exchange: Exchange) -> list[Row]:
-    return turn_rows(prompt_rows(exchange.prompt.text), sanitise(exchange.text), _line_of(exchange))
+    return turn_rows(prompt_rows(exchange.prompt.text), as_rows(sanitise(exchange.text)), _line_of(exchange))

@@ -14,7 +14,6 @@ from app.attachments import split
 from app.figures import MUTED
 from app.flow import Line, Row, parted
 from app.laid_out_once import LaidOutOnce
-from app.markdown_text import as_rows
 from app.pauses import FIRST_FLUSH_S, FLUSH_S
 from app.reply_text import ReplyText
 from app.sanitise import sanitise
@@ -42,9 +41,9 @@ def prompt_rows(text: str) -> list[Row]:
     return [Line(line, margin if number else mark, margin) for number, line in enumerate(lines)]
 
 
-def turn_rows(prompt: Sequence[Row], reply: str, figures: str, errors: Sequence[str] = ()) -> list[Row]:
-    """A turn as one text. reply: sanitised, as the errors are."""
-    parts: list[Sequence[Row]] = [prompt, as_rows(reply)]
+def turn_rows(prompt: Sequence[Row], reply: Sequence[Row], figures: str, errors: Sequence[str] = ()) -> list[Row]:
+    """A turn as one text. errors: sanitised."""
+    parts: list[Sequence[Row]] = [prompt, reply]
     parts.append([Line(Content.styled(figures, MUTED))] if figures else [])
     parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in errors]
     return parted(parts)
@@ -145,6 +144,10 @@ class Reply(LaidOutOnce, Vertical):
         self._tinted.display = self._is_tinted
         self._text.display = not self._is_tinted
 
+    def rows(self) -> list[Row]:
+        """The text as rows."""
+        return self._text.rows(self.source)
+
     def say_sibling(self, place: tuple[int, int] | None) -> None:
         """Say which of several replies this is, as `2/3`."""
         self._sibling = f"‹ {place[0]}/{place[1]} ›" if place else ""
@@ -208,5 +211,5 @@ class Turn(LaidOutOnce, Vertical):
 
     def rows(self) -> list[Row]:
         """The whole turn as one text."""
-        source, line = (self.reply.source, self.reply.figures) if self.reply else ("", "")
-        return turn_rows(self._prompt, source, line, self._errors)
+        rows, line = (self.reply.rows(), self.reply.figures) if self.reply else ([], "")
+        return turn_rows(self._prompt, rows, line, self._errors)

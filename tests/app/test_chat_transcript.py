@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from threading import current_thread, main_thread
 from time import monotonic
 from typing import Any
 
@@ -18,11 +19,11 @@ from textual.selection import SELECT_ALL, Selection
 from app import markdown_text
 from app.code_block import SETTLING_LINES, CodeBlock
 from app.flow import Row, fit
-from app.markdown_text import Code
-from app.reply_text import ReplyText
+from app.markdown_text import Code, GrowingMarkdown, Piece, as_rows
+from app.reply_text import LONG_CHARACTERS, ReplyText
 from app.text_block import TextBlock
 from app.transcript import LIVE_TURNS, FrozenTurns, TurnList
-from app.turn import Reply, Turn
+from app.turn import Reply, Turn, turn_rows
 from tests.app.corpus import EVERYTHING
 from tests.app.pilot import Story, chat, layouts_asked_for
 
@@ -408,3 +409,47 @@ async def test_small_windows(size: tuple[int, int], shown: list[str], hidden: li
         await story.until_seen(*shown)
         for words in hidden:
             assert words not in story.screen()
+
+
+async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[bool] = []
+
+    def watched(read: Any) -> Any:
+        def reading(self: GrowingMarkdown, text: str) -> list[Piece]:
+            readers.append(current_thread() is main_thread())
+            return read(self, text)
+
+        return reading
+
+    monkeypatch.setattr(GrowingMarkdown, "append", watched(GrowingMarkdown.append))
+    monkeypatch.setattr(GrowingMarkdown, "whole", watched(GrowingMarkdown.whole))
+    async with chat() as story:
+        await story.exchange("q", "Some words.")
+        await story.until(lambda: story.shows("Some words."))
+        assert readers
+        assert all(readers), "a short text needs no other thread"
+        await story.send("list")
+        story.engine.begin()
+        for part in range(3):
+            readers.clear()
+            story.engine.say("- one more of them\n" * LONG_CHARACTERS)
+            await story.until(lambda: readers)
+            assert not any(readers), part
+        story.engine.say("- the last one")
+        story.engine.finish()
+        await story.until_seen("• the last one")
+        await story.until(lambda: story.transcript.last_turn.reply._text._is_whole)
+        assert not any(readers)
+
+
+async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat() as story:
+        for number in range(LIVE_TURNS):
+            await story.exchange("q", f"{EVERYTHING}\n\nanswer {number}")
+            await story.until_seen(f"answer {number}")
+        oldest = story.transcript._turns[0]
+        await story.until(lambda: oldest.reply._text._is_whole)
+        expected = drawn_rows(turn_rows(oldest._prompt, as_rows(oldest.reply.source), oldest.reply.figures))
+        monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
+        rows = oldest.rows()
+        assert drawn_rows(rows) == expected

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from textual.content import Content
 
 from app.flow import Fitted, Line, Table, fit
-from app.markdown_text import Code, GrowingMarkdown, Piece, Text, as_rows, code_blocks
+from app.markdown_text import (
+    LONGEST_STYLED,
+    Code,
+    GrowingMarkdown,
+    Piece,
+    Text,
+    as_rows,
+    code_blocks,
+)
 from tests.app.corpus import EVERYTHING
 
 FRAGMENTS = [
@@ -205,3 +213,12 @@ def test_many_short_blocks_are_few_texts() -> None:
     pieces = GrowingMarkdown().whole("A paragraph of some words.\n\n" * 500)
     assert len(pieces) < 12
     assert sum(len(piece.rows) for piece in pieces if isinstance(piece, Text)) == 1000 - len(pieces)
+
+
+@pytest.mark.parametrize("unit", ["*a _b [c ", "`a` ", "**b** c\n", "[a](b "])
+def test_an_endless_paragraph_is_shown_as_it_was_written(unit: str) -> None:
+    source = unit * (LONGEST_STYLED // len(unit) + 1)
+    [row] = as_rows(source)
+    assert isinstance(row, Line)
+    assert row.text.plain == " ".join(source.split())
+    assert "*" not in drawn("**b** c\n" * (LONGEST_STYLED // len("**b** c\n"))), "just below, it has its styles"
