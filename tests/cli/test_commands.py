@@ -29,8 +29,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def slipstream(*arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+def slipstream(
+    *arguments: str, stdin: bytes | None = None, open_files: int | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """open_files: how many the system allows."""
     command = [sys.executable, "-m", "app.cli", *arguments]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     pipe = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False, **pipe)  # type: ignore
 
@@ -220,3 +225,9 @@ def test_an_interrupt_keeps_what_was_said_and_exits_130(tmp_path: Path) -> None:
     assert run.returncode == 130
     assert errors == b""
     assert rest.endswith(b"\n")
+
+
+@pytest.mark.slow
+def test_few_open_files_are_enough_and_too_few_are_said() -> None:
+    assert slipstream("run", "Hello", "--max-tokens", "4", open_files=64).stdout
+    assert "Too many open files" in refused(slipstream("run", "Hello", open_files=9), 1)
