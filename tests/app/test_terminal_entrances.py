@@ -77,6 +77,37 @@ def test_a_storm_of_sizes_down_to_nothing(tmp_path: Path) -> None:
     assert kept(tmp_path)[-1] == ("assistant", "An answer.\n\n" * 40, "complete")
 
 
+SCREENS = {
+    "help": ("\x1bOP", "sends the message"),
+    "models": (F2, "pocket"),
+    "chats": (F4, "Hi"),
+    "settings": (F6, "system"),
+    "palette": ("\x10", "Search"),
+    "comparison": ("/ab\r", "Yes."),
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_bears_every_size(tmp_path: Path, screen: str) -> None:
+    keys, words = SCREENS[screen]
+    with slipstream(tmp_path, Script(pieces=["Yes."])) as terminal:
+        terminal.until("ready")
+        terminal.type("Hi\r")
+        terminal.until("Yes.")
+        terminal.settle(0.3)
+        terminal.written.clear()
+        terminal.type(keys)
+        terminal.until(words)
+        for size in [(20, 5), (1, 1), (0, 0), (80, 24)]:
+            terminal.resize(*size)
+            terminal.settle(0.1)
+        terminal.written.clear()
+        terminal.type("\x1b")
+        terminal.until("Message")
+        terminal.type("\x11")
+        assert terminal.wait() == 0
+
+
 @pytest.mark.parametrize("size", [(20, 5), (0, 0)])
 def test_it_begins_at_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
     with slipstream(tmp_path, Script(pieces=["Yes."], stalls_at="stream"), size=size) as terminal:
