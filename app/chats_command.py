@@ -32,7 +32,9 @@ def add_parser(subparsers: Any) -> None:
     """Add `chats` and its subcommands; each sets `command`, which takes the options and returns the exit code."""
     parser = subparsers.add_parser("chats", help="list, show, search, export, import or delete stored chats")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    listing = _add(commands, "list", _list, "list chats, the one last used first")
+    listing = _add(
+        commands, "list", _list, "list chats, the one last used first (what `slipstream chats` alone does)"
+    )
     listing.add_argument("words", nargs="*", metavar="WORD", help="only chats that hold all of these words")
     show = _add(commands, "show", _show, "print the branch of a chat that is shown")
     show.add_argument("chat", metavar="CHAT", help="number or title")

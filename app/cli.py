@@ -26,6 +26,8 @@ from mlx_engine.errors import SlipstreamError
 from models.errors import ModelsError
 
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
+LISTED = ("chats", "models")
+"""Commands that list what there is, where nothing else is said."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
         words.insert(0, "chat")
+    if len(words) == 1 and words[0] in LISTED:
+        words.append("list")
     options = _parser().parse_args(words)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

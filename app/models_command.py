@@ -29,7 +29,9 @@ def add_parser(subparsers: Any) -> None:
         command.set_defaults(command=_guarded(action))
         return command
 
-    listing = add("list", list_models, "list the catalog, what fits, and what is on this machine")
+    listing = add(
+        "list", list_models, "list the catalog, what fits, and what is here (what `slipstream models` alone does)"
+    )
     listing.add_argument("--here", action="store_true", help="only what is on this machine")
     info = add("info", show_info, "show the memory sum of a model before it is fetched or loaded")
     pull = add("pull", pull_models, "fetch a model and its drafter, or go on with it")

@@ -97,6 +97,14 @@ def test_other_commands_do_not_need_the_file(capsys: Shell) -> None:
     assert main(["chats", "list"]) == 0
 
 
+@pytest.mark.parametrize("command", ["chats", "models"])
+def test_a_command_alone_lists_what_there_is(command: str, capsys: Shell) -> None:
+    assert main([command, "list"]) == 0
+    listed = capsys.readouterr().out
+    assert main([command]) == 0
+    assert capsys.readouterr().out == listed
+
+
 @pytest.mark.parametrize(
     ("flags", "words"), [(["--temp", "hot"], "a number from 0 to 100"), (["--draft-start", "0"], "from 1 to 16")]
 )
