@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from threading import current_thread, main_thread
+from threading import Event, current_thread, main_thread
 from time import monotonic
 from typing import Any
 
@@ -440,6 +440,32 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         await story.until_seen("• the last one")
         await story.until(lambda: story.transcript.last_turn.reply._text._is_whole)
         assert not any(readers)
+
+
+async def test_a_chat_can_be_left_while_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = Event(), Event()
+    whole = GrowingMarkdown.whole
+
+    def held_up(self: GrowingMarkdown, source: str) -> list[Piece]:
+        begun.set()
+        assert may_end.wait(10)
+        return whole(self, source)
+
+    monkeypatch.setattr(GrowingMarkdown, "whole", held_up)
+    async with chat() as story:
+        await story.send("list")
+        story.engine.begin()
+        story.engine.say("- item\n\n  ```\n  code\n  ```\n" * LONG_CHARACTERS)
+        story.engine.finish()
+        # The pilot waits for whatever is under way, which here ends only when it may.
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        leaving = asyncio.create_task(story.app.action_new_chat())
+        while story.transcript.last_turn is not None:
+            await asyncio.sleep(0.01)
+        may_end.set()
+        await leaving
+        await story.until(lambda: not story.app.screen.query(".turn"))
 
 
 async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.MonkeyPatch) -> None:
