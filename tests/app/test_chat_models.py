@@ -213,6 +213,16 @@ async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownl
         await story.until(lambda: len(story.app.screen_stack) == 1)
 
 
+async def test_a_download_ends_with_the_chat(download: type[FakeDownload]) -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "e2b-4bit")
+        await story.pilot.press("enter")
+        await story.until(lambda: download.jobs)
+        await story.pilot.press("ctrl+q")
+    assert download.running.is_cancelled
+
+
 async def test_a_download_that_fails_says_why(download: type[FakeDownload]) -> None:
     async with chat() as story:
         await open_list(story)

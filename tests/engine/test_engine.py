@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -150,10 +151,17 @@ def test_a_prompt_longer_than_the_context_names_both_numbers(rig: Rig) -> None:
     assert token_ids(rig.ask(Generate(2, HELLO, max_tokens=3))), "the engine goes on"
 
 
-@pytest.mark.parametrize("text", ["", " \n "])
-def test_an_empty_prompt_is_refused(rig: Rig, text: str) -> None:
+@pytest.mark.parametrize("messages", [(), ("",), (" \n ",), ("one", "")])
+def test_an_empty_prompt_is_refused(rig: Rig, messages: tuple[str, ...]) -> None:
     with pytest.raises(EmptyPromptError):
-        rig.ask(Generate(1, (Message("user", text),)))
+        rig.ask(Generate(1, tuple(Message("user", text) for text in messages)))
+
+
+@pytest.mark.parametrize("roles", [("system",), ("user", "user"), ("system", "assistant", "user")])
+def test_odd_conversations_are_answered(roles: tuple[Any, ...]) -> None:
+    pocket = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
+    asked = Generate(1, tuple(Message(role, "Hello") for role in roles), max_tokens=4)
+    assert only(events.Finished, pocket.ask(asked))
 
 
 @pytest.mark.parametrize(
