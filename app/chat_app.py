@@ -66,6 +66,7 @@ from models.machine import read_machine
 QUIT_WINDOW_S = 2.0
 
 WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
+WINDOW_WIDTHS = [(0, "-narrow"), (62, "-broad")]
 """Rows from which a window has the class: in low ones everything gives way to what is chosen from."""
 
 WELCOME = """\
@@ -87,6 +88,7 @@ class ChatApp(SafeApp):
     TITLE = "Slipstream"
     BINDINGS = CHAT_KEYS
     VERTICAL_BREAKPOINTS = WINDOW_HEIGHTS
+    HORIZONTAL_BREAKPOINTS = WINDOW_WIDTHS
 
     def __init__(
         self, engine: EngineHandle, pair: PairChoice, choose: Choose, options: ChatOptions, store: ChatStore

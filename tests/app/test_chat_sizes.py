@@ -53,3 +53,11 @@ async def test_in_the_smallest_window_there_is_something_to_choose(key: str, see
         await story.exchange("Hi", "Hello.")
         await story.pilot.press(key)
         await story.until_seen(seen)
+
+
+@pytest.mark.parametrize("size", [(62, 15), (40, 10), (20, 8)])
+async def test_a_notice_is_whole_at_any_width(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        words = "The model could not be loaded; the one before it answers from now on."
+        story.app.notify(words)
+        await story.until(lambda: all(word in story.screen() for word in words.split()))
