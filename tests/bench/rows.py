@@ -21,6 +21,8 @@ LENGTHS = (2, 4, 6, 8, 12)
 SEED = 11
 HOST_LENGTH = 4
 LEARNING_ROUNDS = 200
+LOOKS = 3
+"""At every length before one is called the best: after a single look it may only have been lucky."""
 TURNS, CONVERSATION_TOKENS, REPLY_TOKENS = 10, 4000, 32
 MEMORY_TOKENS, MEMORY_SAMPLES = 10_000, 5
 GROWTH_ALLOWED = 0.01
@@ -68,7 +70,7 @@ def sampled(bench: PairBench, effort: Effort) -> Rows:
         bench.rate(bench.mlx_vlm, prompts, length, effort.tokens, is_positioned=positioned, **settings)
         for length, positioned in choices
     ]
-    chosen = best(runs, 1)
+    chosen = best(runs, LOOKS)
     its, positioned = choices[chosen]
     ours = bench.rate(bench.ours, prompts, mine, effort.tokens, **settings)
     measured = abba(ours, runs[chosen], effort)
@@ -111,7 +113,7 @@ def auto(bench: PairBench, effort: Effort) -> Rows:
         prompts = bench.prompts_of(texts()) if texts else bench.prompts(effort.replies)
         lengths = (0, 1, *LENGTHS)
         fixed = [bench.rate(bench.ours, prompts, length, effort.tokens) for length in lengths]
-        chosen = best(fixed, 3)
+        chosen = best(fixed, LOOKS)
         rounds = 0
         while rounds < LEARNING_ROUNDS:
             rounds += bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)["rounds"]
@@ -222,7 +224,7 @@ ROWS: dict[str, Callable[[PairBench, Effort], Rows]] = {
 
 def _best_length(bench: PairBench, side: Side, prompts: list[list[int]], effort: Effort, **settings: Any) -> int:
     runs = [bench.rate(side, prompts, length, effort.tokens, **settings) for length in LENGTHS]
-    return LENGTHS[best(runs, 1)]
+    return LENGTHS[best(runs, LOOKS)]
 
 
 def _per_round(total: dict[str, Any]) -> float:
