@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
@@ -13,6 +14,8 @@ from app.safe_app import SafeApp
 from app.settings.table import THEMES
 from tests.app.pilot import Story, chat
 
+LEAST_OF_256 = 3.5
+"""The nearest of 256 colours may be somewhat darker or lighter."""
 OF_THE_TERMINAL = [name for name in THEMES if name.startswith("ansi-")]
 
 
@@ -25,6 +28,22 @@ def test_every_coloured_text_can_be_read(theme: str) -> None:
             for text in TEXTS:
                 ratio = contrast(Color.parse(variables[text]), Color.parse(variables[ground]))
                 assert ratio >= LEAST, f"{text} on {ground}: {ratio:.2f}"
+
+
+def of_256(colour: str) -> Color:
+    """What a terminal of 256 colours shows for it."""
+    nearest = Color.parse(colour).rich_color.downgrade(ColorSystem.EIGHT_BIT)
+    return Color(*nearest.get_truecolor())
+
+
+@pytest.mark.parametrize("theme", [name for name in THEMES if name not in OF_THE_TERMINAL])
+def test_and_also_where_there_are_256_colours(theme: str) -> None:
+    app = SafeApp(None)
+    app.theme = theme
+    for ground in GROUNDS:
+        for text in TEXTS:
+            ratio = contrast(of_256(app.theme_variables[text]), of_256(app.theme_variables[ground]))
+            assert ratio >= LEAST_OF_256, f"{text} on {ground}: {ratio:.2f}"
 
 
 @pytest.mark.parametrize("theme", OF_THE_TERMINAL)
