@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from rich.color import ColorSystem
 from textual.color import BLACK, WHITE, Color
 
 LEAST = 4.5
 """Of a text's luminance to that of what it stands on, or the other way round (WCAG 2.2, 1.4.3)."""
+LEAST_OF_256 = 3.5
+"""The same where a terminal shows the nearest of 256 colours: text and ground may both be somewhat off."""
 GROUNDS = ("background", "surface", "panel")
 TEXTS = ("text-primary", "text-secondary", "text-warning", "text-error", "text-success", "text-accent")
 STEPS = 20
@@ -25,7 +28,7 @@ def readable(variables: Mapping[str, str], *, is_dark: bool) -> dict[str, str]:
 
     def moved(text: Color) -> Color:
         ways = (text.blend(end, step / STEPS, alpha=1) for step in range(STEPS + 1))
-        return next((way for way in ways if _least(way, grounds) >= LEAST), end)
+        return next((way for way in ways if _stands_out(way, grounds)), end)
 
     return {**variables, **{name: moved(Color.parse(variables[name])).hex for name in TEXTS}}
 
@@ -36,8 +39,17 @@ def contrast(one: Color, other: Color) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def _least(text: Color, grounds: list[Color]) -> float:
-    return min(contrast(ground.blend(text, text.a, alpha=1), ground) for ground in grounds)
+def of_256(color: Color) -> Color:
+    """What a terminal of 256 colours shows for it."""
+    return Color(*color.rich_color.downgrade(ColorSystem.EIGHT_BIT).get_truecolor())
+
+
+def _stands_out(text: Color, grounds: Sequence[Color]) -> bool:
+    mixed = [(ground.blend(text, text.a, alpha=1), ground) for ground in grounds]
+    return all(
+        contrast(text, ground) >= LEAST and contrast(of_256(text), of_256(ground)) >= LEAST_OF_256
+        for text, ground in mixed
+    )
 
 
 def _luminance(color: Color) -> float:

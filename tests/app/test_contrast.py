@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 from rich.color import Color as RichColor
-from rich.color import ColorSystem
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
 from app.chat_options import ChatOptions
-from app.contrast import GROUNDS, LEAST, TEXTS, contrast, readable
+from app.contrast import GROUNDS, LEAST, LEAST_OF_256, TEXTS, contrast, of_256, readable
 from app.safe_app import SafeApp
 from app.settings.table import THEMES
 from tests.app.pilot import Story, chat
 
-LEAST_OF_256 = 3.5
-"""The nearest of 256 colours may be somewhat darker or lighter."""
 OF_THE_TERMINAL = [name for name in THEMES if name.startswith("ansi-")]
 
 
@@ -30,19 +27,14 @@ def test_every_coloured_text_can_be_read(theme: str) -> None:
                 assert ratio >= LEAST, f"{text} on {ground}: {ratio:.2f}"
 
 
-def of_256(colour: str) -> Color:
-    """What a terminal of 256 colours shows for it."""
-    nearest = Color.parse(colour).rich_color.downgrade(ColorSystem.EIGHT_BIT)
-    return Color(*nearest.get_truecolor())
-
-
 @pytest.mark.parametrize("theme", [name for name in THEMES if name not in OF_THE_TERMINAL])
 def test_and_also_where_there_are_256_colours(theme: str) -> None:
     app = SafeApp(None)
     app.theme = theme
+    variables = {name: of_256(Color.parse(app.get_css_variables()[name])) for name in (*GROUNDS, *TEXTS)}
     for ground in GROUNDS:
         for text in TEXTS:
-            ratio = contrast(of_256(app.theme_variables[text]), of_256(app.theme_variables[ground]))
+            ratio = contrast(variables[text], variables[ground])
             assert ratio >= LEAST_OF_256, f"{text} on {ground}: {ratio:.2f}"
 
 
