@@ -66,8 +66,9 @@ from models.machine import read_machine
 QUIT_WINDOW_S = 2.0
 
 WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
-WINDOW_WIDTHS = [(0, "-narrow"), (62, "-broad")]
 """Rows from which a window has the class: in low ones everything gives way to what is chosen from."""
+WINDOW_WIDTHS = [(0, "-narrow"), (62, "-broad")]
+"""Columns from which it has: narrow ones have no room beside a notice."""
 
 WELCOME = """\
 Type a message below; {send} sends it, {stop} stops the reply.

@@ -11,7 +11,7 @@ from textual.highlight import ANSIDarkHighlightTheme, ANSILightHighlightTheme, H
 from textual.message import Message
 
 from app.flow import Row
-from app.keys import CODE_KEYS, keys_in
+from app.keys import CODE_KEYS, is_for_code, keys_in, usual_keys
 from app.markdown_text import Code
 from app.text_block import TextBlock
 
@@ -117,7 +117,7 @@ class CodeBlock(TextBlock, can_focus=True):
 
     def on_key(self, event: events.Key) -> None:
         """What is typed belongs to the prompt."""
-        letters = {key for id in ("copy_code", "leave_code") for key in keys_in(self.app, id)}
-        if event.character and event.is_printable and event.character not in letters:
+        own = {key for id in usual_keys() if is_for_code(id) for key in keys_in(self.app, id)}
+        if event.character and event.is_printable and event.character not in own:
             event.stop()
             self.post_message(self.LeaveRequested(event.character))

@@ -139,8 +139,8 @@ def key_table(keymap: Keymap) -> list[tuple[str, str]]:
 
 def changed_keys(keymap: Keymap) -> dict[str, str]:
     """The keys that are not the usual ones, by the action they run."""
-    ids = {id: binding for id, binding in _by_id(PROMPT_KEYS, CODE_KEYS, CHAT_KEYS).items() if id in keymap}
-    return {binding.action: keys_of(id, keymap)[0] for id, binding in ids.items()}
+    bindings = _by_id(PROMPT_KEYS, CODE_KEYS, CHAT_KEYS)
+    return {binding.action: keys_of(id, keymap)[0] for id, binding in bindings.items() if id in keymap}
 
 
 @cache

@@ -27,8 +27,6 @@ CODE_INDENT = "  "
 TAB_CELLS = 4
 MOST_NESTING = 60
 """Of lists and quotations in one another, two for each list. The parser leaves out what stands deeper."""
-
-
 LONGEST_STYLED = 10_000
 """Characters of one paragraph. What a parser does with marks that never close grows with the square of them."""
 
@@ -47,7 +45,7 @@ def _read_inline(state: StateCore) -> None:
         if token.type == "inline":
             token.children = []
             if len(token.content) > LONGEST_STYLED:
-                token.children = [Token("text", "", 0, content=token.content)]
+                token.children.append(Token("text", "", 0, content=token.content))
             else:
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
 

@@ -26,7 +26,8 @@ class ReplyText(LaidOutOnce, Vertical):
         super().__init__(classes="reply-text")
         self._markdown = GrowingMarkdown()
         self._pieces: list[Piece] = []
-        self._is_whole = False
+        self._whole: str | None = None
+        """The text that the pieces were last read from as a whole."""
         self._widgets: list[TextBlock] = [TextBlock()]
         """One is there from the beginning: the first words then need not wait for it."""
 
@@ -38,20 +39,18 @@ class ReplyText(LaidOutOnce, Vertical):
         """Show more of the text, which must be sanitised."""
         characters = self._markdown.open_characters + len(text)
         await self._show(await self._read(partial(self._markdown.append, text), characters))
-        self._is_whole = False
 
     async def finish(self, source: str) -> None:
         """Show the whole as it reads from its end."""
         await self._show(await self._read(partial(self._markdown.whole, source), len(source)))
-        self._is_whole = True
+        self._whole = source
         for widget in self._widgets:
             if isinstance(widget, CodeBlock):
                 widget.finish()
 
     def rows(self, source: str) -> list[Row]:
         """The whole as rows, which are wrapped already if it is shown."""
-        is_shown = self._is_whole and self._markdown.source == source
-        return rows_of(self._pieces) if is_shown else as_rows(source)
+        return rows_of(self._pieces) if source == self._whole else as_rows(source)
 
     async def _read(self, read: Callable[[], list[Piece]], characters: int) -> list[Piece]:
         """Pieces of so many characters, read and wrapped beside the app's own thread if that takes long."""

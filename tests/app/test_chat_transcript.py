@@ -438,7 +438,7 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         story.engine.say("- the last one")
         story.engine.finish()
         await story.until_seen("• the last one")
-        await story.until(lambda: story.transcript.last_turn.reply._text._is_whole)
+        await story.until(lambda: story.transcript.last_turn.reply._text._whole)
         assert not any(readers)
 
 
@@ -474,7 +474,7 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
             await story.exchange("q", f"{EVERYTHING}\n\nanswer {number}")
             await story.until_seen(f"answer {number}")
         oldest = story.transcript._turns[0]
-        await story.until(lambda: oldest.reply._text._is_whole)
+        await story.until(lambda: oldest.reply._text._whole)
         expected = drawn_rows(turn_rows(oldest._prompt, as_rows(oldest.reply.source), oldest.reply.figures))
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()

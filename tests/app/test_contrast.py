@@ -76,7 +76,7 @@ async def test_where_there_are_16_colours_they_are_the_terminals_own(
         for keys in ((), ("f5",), ("f1",), ("f2",), ("f4",), ("f6",), ("shift+tab",)):
             await story.pilot.press(*keys)
             await story.pilot.pause()
-            assert not [colour for colour in colours_on(story) if colour.is_system_defined is False]
+            assert not [colour for colour in colours_on(story) if not colour.is_system_defined]
             if len(story.app.screen_stack) > 1:
                 await story.pilot.press("escape")
         assert not story.app._options.state.values.theme, "what the terminal can show is no choice of the person"
