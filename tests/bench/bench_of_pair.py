@@ -27,49 +27,48 @@ QUESTIONS = (
 )
 """Like what the pocket pair was trained on."""
 CORPUS = Path(__file__).parents[2] / "models" / "pocket" / "training" / "corpus"
-MANY = 24
-"""Few short replies favour whatever length happens to divide them well."""
+HELD_OUT = 24
+LISTS = (
+    "List all keys and what each of them does.",
+    "List the gauges, one a line.",
+    "Which commands are there?",
+    "List the models.",
+    "What settings are there?",
+    "Which keys are there on code?",
+    "What can I type behind a slash?",
+    "List everything that is kept on disk.",
+    "What are the sizes of the model?",
+    "Name all gauges and say what they mean.",
+    "What are all the flags of run?",
+    "List the ways to draft.",
+)
+BESIDE_THE_POINT = (
+    "The quick brown fox jumps over the lazy dog and then what happens next?",
+    "Write a poem about rain on an old harbour town.",
+    "Who won the football match yesterday, and why?",
+    "How long do I boil an egg for breakfast in the mountains?",
+    "Tell me a story about a lighthouse keeper and his three cats.",
+    "What should I pack for two weeks of walking in Iceland?",
+    "Translate good morning into five languages.",
+    "Why is the sea salty and the rain not?",
+    "Write a letter to my landlord about the broken heating.",
+    "What is the difference between a crow and a raven?",
+    "Explain the rules of chess to a child.",
+    "Who painted the ceiling, and how long did it take him?",
+)
+
+
+def texts_by_kind() -> dict[str, Sequence[str]]:
+    """What is asked, from often to hardly ever as the drafter expects it."""
+    return {"questions": held_out_questions(), "lists": LISTS, "beside the point": BESIDE_THE_POINT}
 
 
 def held_out_questions() -> list[str]:
     """From all over what the pocket pair was trained on, in words that were kept from it."""
     topics = [topic for path in sorted(CORPUS.glob("*.yaml")) for topic in yaml.safe_load(path.read_text("utf-8"))]
     asked = [topic["held_out"][0] for topic in topics if topic.get("held_out")]
-    return asked[:: len(asked) // MANY][:MANY]
+    return asked[:: len(asked) // HELD_OUT][:HELD_OUT]
 
-
-KINDS = {
-    "questions": held_out_questions,
-    "lists": lambda: [
-        "List all keys and what each of them does.",
-        "List the gauges, one a line.",
-        "Which commands are there?",
-        "List the models.",
-        "What settings are there?",
-        "Which keys are there on code?",
-        "What can I type behind a slash?",
-        "List everything that is kept on disk.",
-        "What are the sizes of the model?",
-        "Name all gauges and say what they mean.",
-        "What are all the flags of run?",
-        "List the ways to draft.",
-    ],
-    "beside the point": lambda: [
-        "The quick brown fox jumps over the lazy dog and then what happens next?",
-        "Write a poem about rain on an old harbour town.",
-        "Who won the football match yesterday, and why?",
-        "How long do I boil an egg for breakfast in the mountains?",
-        "Tell me a story about a lighthouse keeper and his three cats.",
-        "What should I pack for two weeks of walking in Iceland?",
-        "Translate good morning into five languages.",
-        "Why is the sea salty and the rain not?",
-        "Write a letter to my landlord about the broken heating.",
-        "What is the difference between a crow and a raven?",
-        "Explain the rules of chess to a child.",
-        "Who painted the ceiling, and how long did it take him?",
-    ],
-}
-"""From often right to hardly ever."""
 
 Reply = dict[str, Any]
 
@@ -113,15 +112,11 @@ class PairBench:
         for side in self._sides:
             side.close()
 
-    def prompts(self, count: int) -> list[list[int]]:
-        """Some questions; of a random pair, as many runs of ids."""
+    def prompts(self, count: int, texts: Sequence[str] = QUESTIONS) -> list[list[int]]:
+        """The first texts with the template around them; of a random pair, as many runs of ids."""
         if self.pair.is_random:
             return [[(37 * at + 101 * n) % (self.vocab_size - 10) + 10 for at in range(48)] for n in range(count)]
-        return self.prompts_of((QUESTIONS * count)[:count])
-
-    def prompts_of(self, texts: Sequence[str]) -> list[list[int]]:
-        """What a person says, with the template around it."""
-        rendered = [self.ours.ask("render", messages=[["user", text]]) for text in texts]
+        rendered = [self.ours.ask("render", messages=[["user", text]]) for text in texts[:count]]
         self.stop = rendered[0]["stop"]
         return [each["ids"] for each in rendered]
 

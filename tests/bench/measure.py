@@ -47,6 +47,12 @@ class Effort:
     """Prompts per run."""
     tokens: int
     """Length of a reply."""
+    looks: int
+    """At every length before one is called the best: after a single look it may only have been lucky."""
+    learning_rounds: int
+    """What `auto` has made before it is measured."""
+    of_a_kind: int
+    """Prompts of one kind, at most: few short replies favour whatever length divides them well."""
 
 
 def abba(run_a: Run, run_b: Run, effort: Effort) -> Ratio:

@@ -57,9 +57,9 @@ def _measure(options: argparse.Namespace, python: Path) -> Iterator[Figure | str
     if options.only_openblas:
         modes = modes[1:]
     row_s = 60 * options.minutes / (len(modes) * len(options.pairs) * len(options.rows))
-    effort = Effort(repeats=5, row_s=row_s, replies=6, tokens=72)
+    effort = Effort(repeats=5, row_s=row_s, replies=6, tokens=72, looks=3, learning_rounds=200, of_a_kind=24)
     if options.quick:
-        effort = Effort(repeats=1, row_s=0, replies=1, tokens=24)
+        effort = Effort(repeats=1, row_s=0, replies=1, tokens=24, looks=1, learning_rounds=1, of_a_kind=1)
     for name in options.pairs:
         pair = find_pair(name, options.quick)
         for openblas in modes:

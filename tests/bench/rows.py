@@ -9,10 +9,10 @@ where distributions mean something.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tests.bench.bench_of_pair import KINDS, PairBench
+from tests.bench.bench_of_pair import PairBench, texts_by_kind
 from tests.bench.measure import Effort, Ratio, Run, abba, best
 from tests.bench.sides import Side
 from tests.bench.table import Figure
@@ -20,9 +20,6 @@ from tests.bench.table import Figure
 LENGTHS = (2, 4, 6, 8, 12)
 SEED = 11
 HOST_LENGTH = 4
-LEARNING_ROUNDS = 200
-LOOKS = 3
-"""At every length before one is called the best: after a single look it may only have been lucky."""
 TURNS, CONVERSATION_TOKENS, REPLY_TOKENS = 10, 4000, 32
 MEMORY_TOKENS, MEMORY_SAMPLES = 10_000, 5
 GROWTH_ALLOWED = 0.01
@@ -70,7 +67,7 @@ def sampled(bench: PairBench, effort: Effort) -> Rows:
         bench.rate(bench.mlx_vlm, prompts, length, effort.tokens, is_positioned=positioned, **settings)
         for length, positioned in choices
     ]
-    chosen = best(runs, LOOKS)
+    chosen = best(runs, effort.looks)
     its, positioned = choices[chosen]
     ours = bench.rate(bench.ours, prompts, mine, effort.tokens, **settings)
     measured = abba(ours, runs[chosen], effort)
@@ -109,13 +106,14 @@ def host(bench: PairBench, effort: Effort) -> Rows:
 
 def auto(bench: PairBench, effort: Effort) -> Rows:
     """`auto` that has learned from some rounds against the best fixed length, by the kind of prompt."""
-    for kind, texts in {"script": None}.items() if bench.pair.is_random else KINDS.items():
-        prompts = bench.prompts_of(texts()) if texts else bench.prompts(effort.replies)
+    kinds: dict[str, Sequence[str]] = {"script": ()} if bench.pair.is_random else texts_by_kind()
+    for kind, texts in kinds.items():
+        prompts = bench.prompts(effort.of_a_kind if texts else effort.replies, texts)
         lengths = (0, 1, *LENGTHS)
         fixed = [bench.rate(bench.ours, prompts, length, effort.tokens) for length in lengths]
-        chosen = best(fixed, LOOKS)
+        chosen = best(fixed, effort.looks)
         rounds = 0
-        while rounds < LEARNING_ROUNDS:
+        while rounds < effort.learning_rounds:
             rounds += bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)["rounds"]
         adaptive = bench.rate(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
         measured = abba(adaptive, fixed[chosen], effort)
@@ -224,7 +222,7 @@ ROWS: dict[str, Callable[[PairBench, Effort], Rows]] = {
 
 def _best_length(bench: PairBench, side: Side, prompts: list[list[int]], effort: Effort, **settings: Any) -> int:
     runs = [bench.rate(side, prompts, length, effort.tokens, **settings) for length in LENGTHS]
-    return LENGTHS[best(runs, LOOKS)]
+    return LENGTHS[best(runs, effort.looks)]
 
 
 def _per_round(total: dict[str, Any]) -> float:
