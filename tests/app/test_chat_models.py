@@ -183,6 +183,13 @@ async def test_no_switch_in_the_middle_of_a_reply() -> None:
         await story.until_told("A reply is running")
 
 
+async def begin_download(story: Story, download: type[FakeDownload]) -> None:
+    await open_list(story)
+    await choose(story, "e2b-4bit")
+    await story.pilot.press("enter")
+    await story.until(lambda: download.jobs)
+
+
 async def test_what_is_not_here_is_fetched_after_a_question(download: type[FakeDownload]) -> None:
     async with chat() as story:
         await open_list(story)
@@ -202,10 +209,7 @@ async def test_what_is_not_here_is_fetched_after_a_question(download: type[FakeD
 
 async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownload]) -> None:
     async with chat() as story:
-        await open_list(story)
-        await choose(story, "e2b-4bit")
-        await story.pilot.press("enter")
-        await story.until(lambda: download.jobs)
+        await begin_download(story, download)
         await story.pilot.press("escape")
         await story.until_seen("What has come is kept")
         await story.until(lambda: download.running.is_cancelled)
@@ -215,20 +219,14 @@ async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownl
 
 async def test_a_download_ends_with_the_chat(download: type[FakeDownload]) -> None:
     async with chat() as story:
-        await open_list(story)
-        await choose(story, "e2b-4bit")
-        await story.pilot.press("enter")
-        await story.until(lambda: download.jobs)
+        await begin_download(story, download)
         await story.pilot.press("ctrl+q")
     assert download.running.is_cancelled
 
 
 async def test_a_download_that_fails_says_why(download: type[FakeDownload]) -> None:
     async with chat() as story:
-        await open_list(story)
-        await choose(story, "e2b-4bit")
-        await story.pilot.press("enter")
-        await story.until(lambda: download.jobs)
+        await begin_download(story, download)
         download.running.tell(FetchFailed("network", "The hub cannot be reached. Check the connection."))
         await story.until_seen("The hub cannot be reached.")
 
