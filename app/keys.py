@@ -25,8 +25,20 @@ PROMPT_KEYS: list[BindingType] = [
     ),
     Binding("up", "earlier", id="earlier", tooltip="at the top edge of the prompt: earlier prompts", show=False),
     Binding("down", "later", id="later", tooltip="at the bottom edge of the prompt: later prompts", show=False),
-    Binding("left", "cursor_left", tooltip="in an empty prompt: the reply before", show=False),
-    Binding("right", "cursor_right", tooltip="in an empty prompt: the reply after", show=False),
+    Binding(
+        "alt+left",
+        "walk(-1)",
+        id="reply_before",
+        tooltip="the reply before (left in an empty prompt too)",
+        show=False,
+    ),
+    Binding(
+        "alt+right",
+        "walk(1)",
+        id="reply_after",
+        tooltip="the reply after (right in an empty prompt too)",
+        show=False,
+    ),
     Binding(
         "ctrl+up,alt+up",
         "edit_last",

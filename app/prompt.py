@@ -238,14 +238,18 @@ class Prompt(TextArea):
         if self.text:
             super().action_cursor_left(select)
         else:
-            self.post_message(self.WalkRequested(-1))
+            self.action_walk(-1)
 
     def action_cursor_right(self, select: bool = False) -> None:
         """Right; in an empty prompt, the reply after."""
         if self.text:
             super().action_cursor_right(select)
         else:
-            self.post_message(self.WalkRequested(1))
+            self.action_walk(1)
+
+    def action_walk(self, step: int) -> None:
+        """Ask for another reply to the last message; -1: the one before."""
+        self.post_message(self.WalkRequested(step))
 
     def action_edit_last(self) -> None:
         """Ask for the last message, to change it."""

@@ -285,6 +285,11 @@ async def test_the_last_message_is_changed_and_sent_again() -> None:
         await story.until_seen("an answer", "‹ 1/2 ›")
         await story.pilot.press("right")
         await story.until_seen("another answer", "‹ 2/2 ›")
+        await story.pilot.press(*"words", "alt+left")
+        await story.until_seen("an answer", "‹ 1/2 ›")
+        await story.pilot.press("alt+right")
+        await story.until_seen("another answer", "‹ 2/2 ›")
+        assert story.prompt.text == "words"
 
 
 async def test_edit_takes_the_words_at_once() -> None:

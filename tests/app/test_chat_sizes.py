@@ -6,6 +6,7 @@ from time import strftime
 
 import pytest
 
+from app.settings.table import per_chat
 from tests.app.pilot import chat
 
 SIZES = ((20, 5), (1, 1), (200, 1), (2, 30), (120, 36), (80, 24))
@@ -61,3 +62,14 @@ async def test_a_notice_is_whole_at_any_width(size: tuple[int, int]) -> None:
         words = "The model could not be loaded; the one before it answers from now on."
         story.app.notify(words)
         await story.until(lambda: all(word in story.screen() for word in words.split()))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (61, 15), (44, 12)])
+async def test_what_a_setting_means_is_whole_at_any_width(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.pilot.press("f6")
+        for setting in per_chat().values():
+            assert setting.about.kind is not None
+            words = f"{setting.about.help} {setting.about.kind.allowed}".split()
+            await story.until(lambda words=words: all(word in story.screen() for word in words))
+            await story.pilot.press("tab")
