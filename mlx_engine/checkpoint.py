@@ -6,6 +6,7 @@ Nothing from a folder is ever imported or executed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def load_weights(folder: Path) -> dict[str, mx.array]:
             repeated = read_header(path, file).keys() & weights.keys()
             if repeated:
                 raise ModelFolderError(f"{path} repeats the tensor {min(repeated)!r} of another shard.")
+            # On macOS such a path is a duplicate of the descriptor, with one offset for both.
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
             try:
                 tensors = mx.load(f"/dev/fd/{file.fileno()}", format="safetensors")
             except (RuntimeError, ValueError) as error:

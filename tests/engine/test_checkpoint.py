@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,22 @@ def test_a_header_that_lies_is_refused(target: Path, header: bytes) -> None:
     with_header(target, header, b"\0" * 4)
     with pytest.raises(ModelFolderError, match="damaged"):
         checkpoint.load_weights(target)
+
+
+def test_mlx_begins_at_the_start_of_a_file_whose_offset_it_shares(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS opens /dev/fd/N as a duplicate of N, with one offset for both; Linux opens the file anew."""
+    offsets: list[int] = []
+    load = mx.load
+
+    def looked_at(path: str, **settings: Any) -> Any:
+        offsets.append(os.lseek(int(path.rpartition("/")[2]), 0, os.SEEK_CUR))
+        return load(path, **settings)
+
+    monkeypatch.setattr(mx, "load", looked_at)
+    load_target(target)
+    assert offsets == [0]
 
 
 @pytest.mark.parametrize("length", [2**63, 2**40, 99 << 20])
