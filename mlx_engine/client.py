@@ -20,6 +20,8 @@ from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
 from mlx_engine.log_file import Log
 
 CLOSE_TIMEOUT_S = 2.0
+OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)
+"""How a process ends when the system, or Metal, has no more."""
 OnEvent = Callable[[events.Event], None]
 
 
@@ -245,6 +247,6 @@ def _how(status: int) -> str:
 
 
 def _advice(status: int, log_path: Path) -> str:
-    if status == -signal.SIGKILL:
-        return "The system may have been out of memory: try a smaller variant. The next message starts it again."
+    if status in OUT_OF_MEMORY:
+        return "The machine may have been out of memory: try a smaller variant. The next message starts it again."
     return f"The next message starts it again; {log_path} may say more."

@@ -161,6 +161,11 @@ def test_what_a_library_prints_breaks_neither_pipe_nor_log(
     assert ascii({letter for letter in logged if not letter.isprintable()} - {"\n", "\t"}) == "set()"
 
 
+@pytest.mark.parametrize(("death", "advice"), [("SIGKILL", "smaller"), ("SIGABRT", "smaller"), ("SIGSEGV", "log")])
+def test_what_memory_may_have_ended_is_said_to_be_so(death: str, advice: str) -> None:
+    assert advice in client._advice(-signal.Signals[death], Path("engine.log"))
+
+
 MOMENTS = {"load": events.Loading, "prefill": events.Started, "stream": events.Round, "idle": events.Finished}
 DEATHS = [
     (moment, each)
