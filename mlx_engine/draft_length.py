@@ -14,15 +14,13 @@ from typing import Protocol
 from mlx_engine.errors import RequestError
 from mlx_engine.estimates import LENGTHS, LONGEST_S, SAMPLES_KEPT, SHORTEST_S, VERSION, Estimates
 from mlx_engine.events import MAX_DRAFT_LENGTH
+from mlx_engine.stats import PLAIN_ROUNDS_NEEDED, is_another_context
 
 FIRST_BURST_AFTER_ROUNDS = 8
 BURST_EVERY_ROUNDS = 256
 BURST_ROUNDS = 6
 """Plain rounds made now and then so that speedup has something measured to divide by: 2% of the rounds,
 in bursts because a plain round shows the pace of plain decoding only behind another one."""
-
-PLAIN_ROUNDS_NEEDED = 4
-"""Pipelined ones, in every run, before a speedup can be told: as many as `stats.PlainPace` asks for."""
 
 FIRST_GUESS = 0.7
 """How often drafts of an unknown drafter stand: a little less than was published for prose."""
@@ -63,6 +61,8 @@ class RoundFacts:
     round_s: float
     is_pipelined: bool
     """A plain round begun before the one before it was read: the pace of plain decoding."""
+    context_tokens: int = 0
+    """What the round had to look back on."""
 
 
 class DraftLength(Protocol):
@@ -81,7 +81,7 @@ class FixedLength:
     """Always the same length, apart from the bursts of plain rounds that measure the plain pace."""
 
     def __init__(self, length: int) -> None:
-        self._rounds = 0
+        self._rounds = self._context_tokens = 0
         self.set(length)
 
     def set(self, length: int, measures_plain: bool = True) -> None:
@@ -100,8 +100,10 @@ class FixedLength:
         return 0 if is_burst and self._measures_plain else self._length
 
     def observe(self, done: RoundFacts) -> None:
-        """See DraftLength."""
-        self._rounds += 1
+        """See DraftLength. In another context the plain pace is measured anew."""
+        is_anew = is_another_context(self._context_tokens, done.context_tokens)
+        self._rounds = 0 if is_anew else self._rounds + 1
+        self._context_tokens = done.context_tokens
 
 
 class Memory:
@@ -246,13 +248,20 @@ class AdaptiveLength:
 
     def __init__(self, start_length: int, kept: Estimates | None = None) -> None:
         """start_length: what to begin with where nothing is known. kept: what an earlier run learned."""
-        self._acceptance, self._costs = Acceptance(kept), Costs(kept)
+        self._acceptance = Acceptance(kept)
         self._start_length = self._length = start_length
-        self._rounds = SETTLED_ROUNDS if kept else 0
-        self._plain_rounds = self._misses = self._probe_rounds = 0
+        self._context_tokens = kept.context_tokens if kept else 0
+        self._misses = 0
         self._savings = self._hoped = 0.0
-        self._seen_at = [self._rounds] * LENGTHS
+        self._begin(kept)
         self._choose()
+
+    def _begin(self, kept: Estimates | None = None) -> None:
+        """With what is known of the costs of rounds; without, they are learned anew."""
+        self._costs = Costs(kept)
+        self._rounds = SETTLED_ROUNDS if kept else 0
+        self._plain_rounds = self._probe_rounds = 0
+        self._seen_at = [self._rounds] * LENGTHS
 
     @property
     def estimates(self) -> Estimates:
@@ -263,6 +272,7 @@ class AdaptiveLength:
             stood=self._acceptance.long.stood,
             rounds_s=self._costs.rounds_s,
             version=VERSION,
+            context_tokens=self._context_tokens,
         )
 
     def next_length(self) -> int:
@@ -271,6 +281,9 @@ class AdaptiveLength:
 
     def observe(self, done: RoundFacts) -> None:
         """See DraftLength."""
+        if is_another_context(self._context_tokens, done.context_tokens):
+            self._begin()
+        self._context_tokens = done.context_tokens
         self._acceptance.observe(done)
         self._costs.observe(done)
         self._rounds += 1

@@ -128,7 +128,8 @@ class Engine:
 
     def _observe(self, done: Committed, round_s: float, session: Session) -> None:
         # The last round too: drafts behind a stop bring nothing, and short replies do best with short drafts.
-        self._lengths.observe(RoundFacts(done.drafted, done.accepted, round_s, done.is_pipelined))
+        context_tokens = self._prefix.cache.frontier
+        self._lengths.observe(RoundFacts(done.drafted, done.accepted, round_s, done.is_pipelined, context_tokens))
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 

@@ -40,6 +40,8 @@ class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounds_s: Annotated[list[Samples], msgspec.Meta(min_length=LENGTHS, max_length=LENGTHS)]
     """Durations of the last rounds of each length 0 to 16, oldest first."""
     version: Annotated[int, msgspec.Meta(ge=VERSION, le=VERSION)]
+    context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The length of the context in which they took that."""
 
 
 def load(path: Path) -> tuple[Estimates | None, str | None]:

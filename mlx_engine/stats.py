@@ -3,8 +3,8 @@
 Definitions
     acceptance        accepted drafts / drafted tokens
     tokens per round  tokens committed / target passes; 1.0 without drafting
-    speedup           tokens/s now / plain tokens/s measured on this machine by plain rounds; None until
-                      enough of them have been measured
+    speedup           tokens/s now / plain tokens/s measured on this machine, at about this length of the
+                      context, by plain rounds; None until enough of them have been measured
     time to first token (ttft_s)  from submit to the first committed token, prefill included
 """
 
@@ -19,6 +19,14 @@ PLAIN_ROUNDS_NEEDED = 4
 """Fewer plain rounds than this say too little about the pace of plain decoding."""
 PLAIN_ROUNDS_KEPT = 32
 """The baseline follows the context as it grows and the machine as it heats up."""
+CONTEXT_MARGIN_TOKENS = 1024
+"""Contexts that differ by less are read in about the same time."""
+
+
+def is_another_context(before_tokens: int, now_tokens: int) -> bool:
+    """The conversation is another one, or far longer than it was: what rounds took before says little now."""
+    shorter, longer = sorted((before_tokens, now_tokens))
+    return longer > 2 * shorter + CONTEXT_MARGIN_TOKENS
 
 
 class PlainPace:
@@ -26,9 +34,13 @@ class PlainPace:
 
     def __init__(self) -> None:
         self._rounds_s: deque[float] = deque(maxlen=PLAIN_ROUNDS_KEPT)
+        self._context_tokens = 0
 
     def add(self, done: Round) -> None:
         """Take a round into account if it tells the pace."""
+        if is_another_context(self._context_tokens, done.context_tokens):
+            self._rounds_s.clear()
+        self._context_tokens = done.context_tokens
         if done.is_pipelined and done.round_s > 0:
             self._rounds_s.append(done.round_s)
 
@@ -122,7 +134,9 @@ class RecentRounds:
         self._rounds: deque[Round] = deque(maxlen=rounds)
 
     def add(self, done: Round) -> None:
-        """Take one round in, and the oldest out."""
+        """Take one round in, and the oldest out, or all of another context."""
+        if self._rounds and is_another_context(self._rounds[-1].context_tokens, done.context_tokens):
+            self._rounds.clear()
         self._rounds.append(done)
 
     @property

@@ -126,18 +126,22 @@ class Ours:
             timeline.add(list(done.token_ids))
             now_s = time.perf_counter()
             if rounds:
-                lengths.observe(RoundFacts(done.drafted, done.accepted, now_s - before_s, done.is_pipelined))
+                context_tokens = self._prefix.cache.frontier
+                facts = RoundFacts(
+                    done.drafted, done.accepted, now_s - before_s, done.is_pipelined, context_tokens
+                )
+                lengths.observe(facts)
             before_s = now_s
             if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
                 mx.clear_cache()
             rounds, drafted, accepted = rounds + 1, drafted + done.drafted, accepted + done.accepted
             look(len(timeline.token_ids))
-        facts = timeline.facts() | {"rounds": rounds, "drafted": drafted, "accepted": accepted}
-        facts["round_tokens"] = len(timeline.token_ids)
-        facts |= {"passes": session.target_passes, "syncs": session.host_syncs, "cached_tokens": cached_tokens}
-        facts |= {"peak_bytes": mx.get_peak_memory(), "kv_bytes": sum(c.nbytes for c in self._prefix.cache.layers)}
+        reply = timeline.facts() | {"rounds": rounds, "drafted": drafted, "accepted": accepted}
+        reply["round_tokens"] = len(timeline.token_ids)
+        reply |= {"passes": session.target_passes, "syncs": session.host_syncs, "cached_tokens": cached_tokens}
+        reply |= {"peak_bytes": mx.get_peak_memory(), "kv_bytes": sum(c.nbytes for c in self._prefix.cache.layers)}
         mx.clear_cache()
-        return facts
+        return reply
 
     def _plan(self, request: Request, lengths: DraftLengths, marks: Sequence[int]) -> Plan:
         sampler = Sampler(

@@ -92,6 +92,9 @@ class Machine:
     """Cost of a plain round that waited for the one before it to be read."""
     slow_first: float = 1.0
     """How much longer the first round of a length takes."""
+    plain_s: float = 0.03
+    """What a plain round takes."""
+    context_tokens: int = 0
     chosen: list[tuple[int, bool]] = field(default_factory=list)
     """Length of each round, and whether it was pipelined."""
 
@@ -108,7 +111,8 @@ class Machine:
             is_pipelined = self._ahead is not None
             self._ahead = 0 if length == 0 and policy.next_length() == 0 else None
             self.chosen.append((length, is_pipelined))
-            policy.observe(RoundFacts(length, self._accepted(length), self._round_s(length), is_pipelined))
+            accepted, round_s = self._accepted(length), self._round_s(length)
+            policy.observe(RoundFacts(length, accepted, round_s, is_pipelined, self.context_tokens))
         return self.throughput(begin)
 
     def throughput(self, begin: int = 0, end: int | None = None) -> float:
@@ -131,7 +135,7 @@ class Machine:
             cost *= self.slow_first
         if self._chance.random() < self.stalls:
             cost *= self._chance.uniform(2, 12)
-        return 0.03 * cost * self._chance.lognormvariate(0, self.noise)
+        return self.plain_s * cost * self._chance.lognormvariate(0, self.noise)
 
 
 def start_length(curve: str) -> int:

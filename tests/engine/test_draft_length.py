@@ -7,19 +7,21 @@ tests.engine.draft_length_simulator` prints the whole table.
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Any
 
 import msgspec
 import pytest
 
-from mlx_engine import stats
-from mlx_engine.draft_length import PLAIN_ROUNDS_NEEDED, AdaptiveLength, DraftLength, FixedLength, RoundFacts
+from mlx_engine.draft_length import AdaptiveLength, DraftLength, FixedLength, RoundFacts
 from mlx_engine.errors import RequestError
+from mlx_engine.stats import PLAIN_ROUNDS_NEEDED
 from tests.engine.draft_length_simulator import (
     CURVES,
     KINDS,
     Machine,
     best_throughput,
     changed,
+    line,
     settled,
     start_length,
 )
@@ -112,9 +114,37 @@ def test_a_machine_whose_long_rounds_get_slower_is_followed() -> None:
     assert machine.run(policy, 400) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
 
 
+NEW_CHAT = {"curve": CURVES["31B M3 Ultra"], "hazards": KINDS["prose"], "plain_s": 0.03, "context_tokens": 50}
+LONG_CHAT = {"curve": line(1.9, 0.15), "hazards": KINDS["story"], "plain_s": 0.04, "context_tokens": 16_000}
+"""Looking back costs as much as the weights, for every row: drafting does not pay."""
+
+
+@pytest.mark.parametrize(("before", "after"), [(LONG_CHAT, NEW_CHAT), (NEW_CHAT, LONG_CHAT)])
+def test_what_rounds_cost_in_another_chat_is_learned_anew(before: dict[str, Any], after: dict[str, Any]) -> None:
+    shares = []
+    for seed in SEEDS:
+        policy = AdaptiveLength(4)
+        Machine(**before, seed=seed).run(policy, 1500)
+        machine = Machine(**after, seed=seed)
+        machine.run(policy, 64)
+        shares.append(machine.run(policy, 200) / best_throughput(machine.curve, machine.hazards)[1])
+    assert fmean(shares) >= 0.93
+
+
+def test_in_another_context_the_plain_pace_is_measured_anew() -> None:
+    for policy in (FixedLength(4), AdaptiveLength(4)):
+        for context_tokens in (9_000, 50):
+            lengths = []
+            for _ in range(20):
+                lengths.append(policy.next_length())
+                policy.observe(RoundFacts(lengths[-1], lengths[-1], 0.03, False, context_tokens))
+            assert lengths.count(0) >= PLAIN_ROUNDS_NEEDED
+            for _ in range(200):
+                policy.observe(RoundFacts(policy.next_length(), 4, 0.03, False, context_tokens))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
-    assert PLAIN_ROUNDS_NEEDED >= stats.PLAIN_ROUNDS_NEEDED
     machine, policy = Machine(CURVES["31B M3 Ultra"], KINDS[kind]), AdaptiveLength(4)
     for _ in range(2):
         begin = len(machine.chosen)
@@ -125,8 +155,10 @@ def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
         policy = AdaptiveLength(4, policy.estimates)
 
 
-def test_a_second_run_begins_where_the_first_ended() -> None:
+@pytest.mark.parametrize("context_tokens", [0, 16_000])
+def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
     machine, policy = Machine(CURVES["12B M1 Ultra"], KINDS["always wrong"]), AdaptiveLength(2)
+    machine.context_tokens = context_tokens
     machine.run(policy, 300)
     assert machine.run(AdaptiveLength(2, policy.estimates), 100) >= 0.96
 

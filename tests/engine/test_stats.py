@@ -17,9 +17,17 @@ from mlx_engine.stats import PLAIN_ROUNDS_NEEDED, PlainPace, RecentRounds, Reply
 
 
 def done(
-    tokens: int, drafted: int, accepted: int, round_s: float, *, pipelined: bool = False, at_s: float = 1
+    tokens: int,
+    drafted: int,
+    accepted: int,
+    round_s: float,
+    *,
+    pipelined: bool = False,
+    context_tokens: int = 0,
+    at_s: float = 1,
 ) -> Round:
-    return Round(1, "", "", tuple(range(tokens)), drafted, accepted, round_s, pipelined, 0, 0, at_s)
+    tokens_made = tuple(range(tokens))
+    return Round(1, "", "", tokens_made, drafted, accepted, round_s, pipelined, context_tokens, 0, at_s)
 
 
 def test_nothing_is_known_before_the_first_round() -> None:
@@ -79,6 +87,21 @@ def test_the_pace_follows_the_machine() -> None:
     for round_s in [0.1] * 100 + [0.2] * 100:
         pace.add(done(1, 0, 0, round_s, pipelined=True))
     assert pace.tokens_per_s == 5.0
+
+
+def test_the_pace_and_the_recent_rounds_are_those_of_the_context() -> None:
+    pace = PlainPace()
+    recent = RecentRounds(pace)
+    for context_tokens, round_s in ((20_000, 0.2), (50, 0.1)):
+        for _ in range(PLAIN_ROUNDS_NEEDED):
+            assert pace.tokens_per_s is None
+            pace.add(done(1, 0, 0, round_s, pipelined=True, context_tokens=context_tokens))
+        recent.add(done(4, 4, 3, round_s, context_tokens=context_tokens))
+        assert pace.tokens_per_s == 1 / round_s
+        assert recent.figures().tokens_per_s == 4 / round_s
+        pace.add(done(1, 0, 0, round_s, context_tokens=context_tokens + 500))
+        assert pace.tokens_per_s == 1 / round_s, "a context that grows is the same one"
+        pace.add(done(1, 0, 0, round_s, context_tokens=0))
 
 
 def test_recent_rounds_forget_the_old_ones() -> None:
