@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-LIMIT_S = 5.0
-"""Published templates take milliseconds."""
+LIMIT_S, MORE_PER_MESSAGE_S = 5.0, 0.01
+"""Published templates take milliseconds, but look for each message at all before it."""
 MAX_TEMPLATE_CHARACTERS = 1 << 20
 MAX_TEXT_CHARACTERS = 16 << 20
 """Of any text or list that a template makes, on top of a few times the conversation."""
@@ -55,7 +57,7 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[dict[str, str]], **variables: Any) -> str:
         """The conversation as text. Raises TemplateFailedError."""
-        self._sandbox.begin(COPIES * sum(len(message["content"]) for message in messages))
+        self._sandbox.begin(len(messages), COPIES * sum(len(message["content"]) for message in messages))
         try:
             return self._template.render(messages=messages, **variables)
         except Exception as error:  # the template is a program, and may fail in any way
@@ -70,14 +72,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, finalize=_scalar)
         self._clock = clock
-        self.begin(0)
+        self.begin()
         own = {"each": self._each, "join": self._join, "replace": self._replace, "tojson": self._to_json}
         self.filters = {name: self.filters[name] for name in FILTERS} | own | {"string": lambda v: str(_scalar(v))}
         self.globals = {name: self.globals[name] for name in GLOBALS} | {"raise_exception": _raise_exception}
 
-    def begin(self, more_characters: int) -> None:
-        """Start the clock; texts may have so many characters more than the limit."""
-        self._deadline_s = self._clock() + LIMIT_S
+    def begin(self, messages: int = 0, more_characters: int = 0) -> None:
+        """Start the clock for so many messages; texts may have so many characters more than the limit."""
+        self._limit_s = LIMIT_S + MORE_PER_MESSAGE_S * messages
+        self._deadline_s = self._clock() + self._limit_s
         self._most_characters = MAX_TEXT_CHARACTERS + more_characters
 
     def compiled(self, source: str) -> jinja2.Template:
@@ -85,6 +88,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         tree = _Measured().visit(self.parse(source))
         tree.set_environment(self)
         return self.template_class.from_code(self, self.compile(tree), self.make_globals(None))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """What is in a namespace the template has put there itself, and asks for in loops within loops."""
+        if type(obj) is Namespace and not attribute.startswith("_"):
+            with suppress(AttributeError):
+                return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Of a text only the methods that cannot make it longer, and `replace`, which is measured."""
@@ -113,7 +123,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def _tick(self) -> None:
         if self._clock() > self._deadline_s:
-            raise TemplateFailedError(f"it takes longer than {LIMIT_S:.0f} seconds")
+            raise TemplateFailedError(f"it takes longer than {self._limit_s:.0f} seconds")
 
     def _measure(self, length: int) -> None:
         if length > self._most_characters:

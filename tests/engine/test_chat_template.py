@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from mlx_engine.chat_template import MAX_TEMPLATE_CHARACTERS, ChatTemplate, TemplateFailedError
+from mlx_engine.chat_template import MAX_TEMPLATE_CHARACTERS, ChatTemplate, TemplateFailedError, _Sandbox
 
 GROW = "{% set ns = namespace(x='xxxxxxxx') %}{% for _ in range(60) %}{% set ns.x = "
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -98,6 +98,8 @@ def test_a_growing_template_is_refused_before_it_has_grown(source: str) -> None:
         "{{ raise_exception.__globals__ }}",
         "{{ self._TemplateReference__context.environment }}",
         "{% for m in messages %}{{ loop.__init__ }}{% endfor %}",
+        "{{ namespace(a=1)._Namespace__attrs }}",
+        "{{ namespace(a=1).__class__ }}",
         "{% include '/etc/passwd' %}",
         "{% import 'os' as os %}",
         "{% extends '/etc/passwd' %}",
@@ -139,6 +141,7 @@ def test_a_template_that_reaches_out_or_makes_no_sense_is_refused(source: str) -
         ("{% for k, v in {'b': 1, 'a': 2} | dictsort %}{{ k }}{{ v }}{% endfor %}", "a2b1"),
         ("{% set ns = namespace(n=0) %}{% for m in 'abc' %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "3"),
         ("{{ nothing }}{{ none }}{{ true }}{{ messages[-1].get('x', 'y') }}{{ messages | length }}", "NoneTruey1"),
+        ("{% set ns = namespace(a=1) %}{{ ns.a }}{{ ns.b }}{% set ns.b = 2 %}{{ ns.b }}", "12"),
     ],
 )  # fmt: skip
 def test_what_templates_are_for_works(source: str, text: str) -> None:
@@ -149,3 +152,18 @@ def test_a_long_conversation_is_no_growth() -> None:
     messages = [{"role": "user", "content": "x" * (20 << 20)}]
     source = "{% for m in messages %}{{ '<' + m.content | trim + '>' }}{% endfor %}"
     assert len(ChatTemplate(source).render(messages)) == (20 << 20) + 2
+
+
+def test_a_long_conversation_may_take_longer() -> None:
+    ticks = count()
+    source = "{% for m in messages %}{% for _ in range(6) %}{% endfor %}{% endfor %}done"
+    assert ChatTemplate(source, clock=lambda: next(ticks) / 1000).render(MESSAGES * 1000) == "done"
+
+
+def test_asking_a_namespace_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemma's template asks one for each message of all before it."""
+    asked = []
+    monkeypatch.setattr(_Sandbox, "is_safe_attribute", lambda self, obj, attr, value: not asked.append(attr))
+    source = "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}"
+    assert ChatTemplate(source).render(MESSAGES * 9) == "9"
+    assert asked == []
