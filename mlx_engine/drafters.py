@@ -96,7 +96,7 @@ class AssistantDrafter:
         def step(token: mx.array, seen: mx.array | None, at: int) -> Distribution:
             nonlocal hidden
             state, hidden = self._assistant(self._target.embed(token[None]), hidden, shared_kv, position)
-            if sampler.is_greedy and seen is None:
+            if sampler.is_argmax:
                 return Distribution(self._assistant.argmax(state)[0].astype(mx.int32), None)
             return sampler.draw(self._assistant.logits(state)[0], at, Use.DRAFT, seen)
 

@@ -87,6 +87,11 @@ class Sampler:
         return self.temperature == 0
 
     @property
+    def is_argmax(self) -> bool:
+        """Every draw is the highest score, as it is: the rest of the vocabulary need not be looked at."""
+        return self.is_greedy and not (self.suppressed or self.needs_history)
+
+    @property
     def needs_history(self) -> bool:
         """Scores depend on the tokens that the reply already holds."""
         return self.repetition_penalty != 1

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from mlx_engine.decode import Committed
+from mlx_engine.decode import Committed, Plan, prefill
 from mlx_engine.drafters import AssistantDrafter, Drafter, LookupDrafter, ModelDrafter
 from mlx_engine.sampling import Sampler
 from tests.cases import cases
-from tests.engine.helpers import OracleDrafter, rounds, tokens
+from tests.engine.helpers import OracleDrafter, ScriptedControl, rounds, session_for, tokens
 from tests.fakes import tiny
 
 PROMPT = [2, *random.Random(7).choices(range(3, tiny.VOCAB), k=23)]
@@ -165,6 +165,24 @@ def test_a_penalty_counts_the_drafts_before_a_draft() -> None:
     done = rounds(target, same_model("31b"), PROMPT, 60, 6, sampler=PENALISED)
     assert _acceptance(done) == 1.0
     assert tokens(done) != tokens(rounds(target, None, PROMPT, 60, 0)), "the penalty does something"
+
+
+@pytest.mark.parametrize("layout", ["e2b", "31b"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_suppressed_is_not_drafted(layout: str, temperature: float) -> None:
+    session = session_for(tiny.target(layout), assistant(layout), PROMPT)
+    plan = Plan(Sampler(temperature), frozenset(), 9, ScriptedControl([4]))
+    frontier = prefill(session, plan, lambda done_tokens: None)
+    assert frontier
+    assert session.drafter
+
+    def drafted(*suppressed: int) -> set[int]:
+        sampler = Sampler(temperature, suppressed=suppressed)
+        asked = session.prefix.tokens, frontier, session.prefix.cache, 4, sampler
+        return set(session.drafter.propose(*asked).tokens.tolist())
+
+    usual = drafted()
+    assert usual.isdisjoint(drafted(*usual))
 
 
 def _acceptance(done: list[Committed]) -> float:
