@@ -162,7 +162,7 @@ def begin_round(
 ) -> Pending:
     """Propose `length` tokens, verify them, apply the rule: all on the device, nothing read."""
     sampler, cache = plan.sampler, session.prefix.cache
-    position = cache.frontier + 1
+    position = cache.frontier + 1  # of the token that the first row chooses
     draft = NOTHING_DRAFTED
     if length and session.drafter:
         draft = session.drafter.propose(session.prefix.tokens, frontier, cache, length, sampler)
@@ -181,12 +181,13 @@ def begin_round(
     return Pending(length, hidden, verdict.token, seen, outcome, is_pipelined)
 
 
-def begin_ahead(session: Session, plan: Plan, pending: Pending, budget: int) -> Pending | None:
+def begin_ahead(session: Session, plan: Plan, pending: Pending, left_after: int) -> Pending | None:
     """Begin the round after `pending` before that is read, if both are plain; else None.
 
-    Only a plain round leaves a frontier that is known without knowing its outcome.
+    Only a plain round leaves a frontier that is known without knowing its outcome. left_after: tokens that may
+    be committed after it.
     """
-    if pending.length or budget < 1 or _next_length(session, plan, budget):
+    if pending.length or left_after < 1 or _next_length(session, plan, left_after):
         return None
     return begin_round(session, plan, pending.frontier(0), 0, is_pipelined=True)
 
@@ -196,14 +197,14 @@ def finish_round(session: Session, plan: Plan, pending: Pending, ahead: Pending 
 
     Raises BrokenNumbersError, with the caches as they were left.
     """
-    accepted, token, *draft = _read(session, pending.outcome)
-    if accepted == BROKEN:
+    passed, own, *draft = _read(session, pending.outcome)
+    if passed == BROKEN:
         raise BrokenNumbersError(
             "The model gave scores that are not numbers (NaN), and the reply ends here. Ask again; "
             "if it happens again, verify the model's files."
         )
-    run = (*draft[:accepted], token)
-    end = next((index for index, token in enumerate(run, 1) if token in plan.stop_tokens), None)
+    run = (*draft[:passed], own)
+    end = next((length for length, token in enumerate(run, 1) if token in plan.stop_tokens), None)
     committed = run[:end]
     reason: FinishReason | None = None
     if end is not None:
@@ -212,14 +213,15 @@ def finish_round(session: Session, plan: Plan, pending: Pending, ahead: Pending 
         reason = "length"
     elif plan.control.is_cancelled:
         reason = "cancelled"
-    stood = min(accepted, len(committed))
-    _rollback(session, fallen=pending.length - stood, rows_ahead=1 if ahead and reason else 0)
+    accepted = min(passed, len(committed))
+    # A round begun ahead of the reply's end is for nothing: its row goes as well.
+    _rollback(session, fallen=pending.length - accepted, unused=1 if ahead and reason else 0)
     session.prefix.tokens.extend(committed)
-    return Committed(committed, pending.length, stood, pending.is_pipelined, reason)
+    return Committed(committed, pending.length, accepted, pending.is_pipelined, reason)
 
 
-def _rollback(session: Session, fallen: int, rows_ahead: int) -> None:
-    session.prefix.cache.rollback(fallen + rows_ahead)
+def _rollback(session: Session, fallen: int, unused: int) -> None:
+    session.prefix.cache.rollback(fallen + unused)
     if session.drafter:
         session.drafter.rollback(fallen)
 
