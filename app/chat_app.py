@@ -306,6 +306,8 @@ class ChatApp(SafeApp):
         selected = self.screen.get_selected_text() or self._prompt.selected_text
         if selected:
             self._copy(selected, "the selection")
+            self.screen.clear_selection()
+            self._prompt.move_cursor(self._prompt.cursor_location)
             return
         if monotonic() - self._interrupted_s < QUIT_WINDOW_S:
             self.exit(return_code=INTERRUPTED)
@@ -529,7 +531,8 @@ class ChatApp(SafeApp):
 
     def action_toggle_tint(self) -> None:
         """Show what of the replies was drafted, or the Markdown again."""
-        self._view.toggle_tint()
+        if not self._view.toggle_tint():
+            self.notify("What was drafted of these replies was not kept; those to come are tinted.")
 
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""
@@ -599,4 +602,4 @@ class ChatApp(SafeApp):
 
     def _copy(self, text: str, what: str) -> None:
         self.copy_to_clipboard(text)
-        self.notify(f"Copied {what} ({len(text):,} characters).")
+        self.notify(f"Copied {what} ({len(text):,} character{'s' * (len(text) != 1)}).")

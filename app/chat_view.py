@@ -87,10 +87,11 @@ class ChatView(Vertical):
         if self._panel.display:
             self._panel.show(reading)
 
-    def toggle_tint(self) -> None:
-        """Show what of the replies was drafted, or the Markdown again."""
-        self.transcript.toggle_tint()
+    def toggle_tint(self) -> bool:
+        """Show what of the replies was drafted, or the Markdown again. See Transcript."""
+        is_known = self.transcript.toggle_tint()
         self._legend.display = self.transcript.is_tinted
+        return is_known
 
     @on(Prompt.FollowRequested)
     def _follow(self) -> None:

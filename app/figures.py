@@ -91,6 +91,9 @@ def bar(share: float, width: int) -> str:
 def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
     """The figures under a reply. Only what was measured is named."""
     parts = [f"{stats.generated_tokens} tok"]
+    ending = _ending(stats, broke_off)
+    if not stats.generated_tokens:
+        return " · ".join([*parts, *ending])
     if stats.decode_s > 0:
         parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s")
     if stats.drafted:
@@ -101,13 +104,15 @@ def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
         parts.append(times(stats.speedup) + (" slower" if is_slower(stats.speedup) else ""))
     if stats.ttft_s is not None:
         parts.append(f"TTFT {stats.ttft_s:.2f} s")
-    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "", "")
-    return " · ".join([*parts, ending] if ending else parts)
+    return " · ".join([*parts, *ending])
 
 
 def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
     """The same figures in words that can be read aloud."""
     parts = [f"{stats.generated_tokens} tokens"]
+    ending = _ending(stats, broke_off)
+    if not stats.generated_tokens:
+        return ", ".join([*parts, *ending]) + "."
     if stats.decode_s > 0:
         parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tokens per second")
     if stats.drafted:
@@ -119,5 +124,9 @@ def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
         parts.append(f"{stats.speedup:.2f} times plain speed{slower}")
     if stats.ttft_s is not None:
         parts.append(f"first token after {stats.ttft_s:.2f} seconds")
-    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "", "")
-    return ", ".join([*parts, ending] if ending else parts) + "."
+    return ", ".join([*parts, *ending]) + "."
+
+
+def _ending(stats: TurnStats, broke_off: bool) -> list[str]:
+    """How it ended, if not by itself."""
+    return ["broke off"] if broke_off else [words for words in [_ENDINGS.get(stats.finish_reason or "")] if words]

@@ -31,7 +31,7 @@ def caption(reading: GaugeReading, key: str) -> Content:
         return Content.styled(f"off, as it was set; {key}: on", figures.MUTED)
     if reading.is_auto_off and figures.is_slower(reading.drafting_speedup):
         speedup = figures.times(reading.drafting_speedup).strip()
-        return Content.styled(f"auto is off: drafting {speedup}, slower", "$text-warning")
+        return Content.styled(f"auto is off: {speedup}, slower", "$text-warning")
     if reading.is_auto_off:
         return Content.styled("auto is off: drafting does not pay", figures.MUTED)
     if reading.speedup is None:

@@ -54,8 +54,7 @@ class Gauges:
         self.has_drafter = True
         self._is_refused = False
         self._pace = PlainPace()
-        self._recent = RecentRounds(self._pace)
-        self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
+        self._begin_anew()
         self._reply = ReplyStats(self._pace)
         self._samples: deque[float] = deque(maxlen=PACE_SAMPLES_KEPT)
         self._drafting_speedup: float | None = None
@@ -82,6 +81,8 @@ class Gauges:
 
     def add(self, done: Round) -> None:
         """One round of the running reply."""
+        if self.draft_length != self._measured_at:
+            self._begin_anew()
         self._pace.add(done)
         self._reply.add(done)
         self._recent.add(done)
@@ -89,6 +90,12 @@ class Gauges:
         self._ttft_s = self._reply.ttft_s
         self._context_tokens = done.context_tokens
         self._memory_bytes = done.memory_bytes
+
+    def _begin_anew(self) -> None:
+        """What rounds of another setting brought says nothing of this one."""
+        self._measured_at = self.draft_length
+        self._recent = RecentRounds(self._pace)
+        self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
 
     def sample_pace(self) -> None:
         """Take one sample for the sparkline."""
@@ -99,8 +106,7 @@ class Gauges:
     def forget_pair(self) -> None:
         """Another pair has another pace; nothing that was measured holds for it."""
         self._pace = PlainPace()
-        self._recent = RecentRounds(self._pace)
-        self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
+        self._begin_anew()
         self._reply = ReplyStats(self._pace)
         self._samples.clear()
         self._drafting_speedup = self._ttft_s = self._context_tokens = self._memory_bytes = None
@@ -110,8 +116,9 @@ class Gauges:
         self._context_tokens = None
 
     def reading(self) -> GaugeReading:
-        """The figures over the last rounds."""
+        """The figures over the last rounds; of drafts, only while there are any to be."""
         recent = self._recent.figures()
+        is_off = self.draft_length == 0
         if recent.drafting_speedup is not None:
             self._drafting_speedup = recent.drafting_speedup
         return GaugeReading(
@@ -119,9 +126,9 @@ class Gauges:
             has_drafter=self.has_drafter,
             is_refused=self._is_refused,
             usual_length=self._now.usual_length,
-            speedup=recent.speedup,
+            speedup=None if is_off else recent.speedup,
             drafting_speedup=self._drafting_speedup,
-            acceptance=recent.acceptance,
+            acceptance=None if is_off else recent.acceptance,
             tokens_per_round=recent.tokens_per_round,
             tokens_per_s=recent.tokens_per_s,
             plain_tokens_per_s=recent.plain_tokens_per_s,
@@ -130,6 +137,6 @@ class Gauges:
             context_tokens=self._context_tokens,
             context_limit=self._context_limit,
             memory_bytes=self._memory_bytes,
-            drafted_by_position=tuple(recent.drafted_by_position),
-            accepted_by_position=tuple(recent.accepted_by_position),
+            drafted_by_position=() if is_off else tuple(recent.drafted_by_position),
+            accepted_by_position=() if is_off else tuple(recent.accepted_by_position),
         )

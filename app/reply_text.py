@@ -8,6 +8,7 @@ from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 
 from app.code_block import CodeBlock
 from app.flow import Row, fit
@@ -34,6 +35,10 @@ class ReplyText(LaidOutOnce, Vertical):
     def compose(self) -> ComposeResult:
         """What is there at the beginning."""
         yield from self._widgets
+
+    def render(self) -> Content:
+        """Nothing of its own: a reply without a word has no pieces, and Textual would write the widget's name."""
+        return Content()
 
     async def append(self, text: str) -> None:
         """Show more of the text, which must be sanitised."""

@@ -185,11 +185,16 @@ class Transcript(Container):
             each.is_folded = is_folded
         return bool(shown)
 
-    def toggle_tint(self) -> None:
-        """Tint what was drafted of the newest replies and those to come, or stop that."""
+    def toggle_tint(self) -> bool:
+        """Tint what was drafted of the newest replies and those to come, or stop that.
+
+        False if it is on, there are replies, and of none of them is known what was drafted.
+        """
         self.is_tinted = not self.is_tinted
         for turn in self._turns:
             turn.show_tint(is_on=self.is_tinted)
+        replies = [turn.reply for turn in self._turns if turn.reply]
+        return not (self.is_tinted and replies) or any(reply.may_be_tinted for reply in replies)
 
     def _following_changed(self, is_following: bool) -> None:
         self._new_tokens = 0

@@ -106,9 +106,14 @@ class Reply(LaidOutOnce, Vertical):
         self.thoughts.finish()
         self.call_next(self._finish)
 
+    @property
+    def may_be_tinted(self) -> bool:
+        """What was drafted of it is known, or still comes."""
+        return self._runs.has_facts or not self._is_over
+
     def show_tint(self, *, is_on: bool) -> None:
         """Tint what was drafted, or show the Markdown again. What nobody knows the drafts of stays Markdown."""
-        self.call_next(self._change_view, is_on and (self._runs.has_facts or not self._is_over))
+        self.call_next(self._change_view, is_on and self.may_be_tinted)
 
     async def _flush(self) -> None:
         self._is_flush_due = False

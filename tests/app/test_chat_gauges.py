@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.chat_options import ChatOptions
-from app.gauge_panel import GaugePanel, caption, panel_lines
+from app.gauge_panel import PANEL_WIDTH, GaugePanel, caption, panel_lines
 from app.gauge_strip import strip_line
 from app.gauges import GaugeReading, Gauges
 from app.transcript import Transcript
@@ -73,7 +73,7 @@ def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
         (reading(draft_length=0), "off, as it was set; ctrl+t: on"),
         (
             reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94),
-            "auto is off: drafting 0.94×, slower",
+            "auto is off: 0.94×, slower",
         ),
         (reading(draft_length="auto", usual_length=0, speedup=None), "auto is off: drafting does not pay"),
         (reading(speedup=None), "not measured yet"),
@@ -83,6 +83,7 @@ def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
 )
 def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) -> None:
     assert caption(each, "ctrl+t").plain == words
+    assert len(words) <= PANEL_WIDTH - 4, "the border and the padding"
 
 
 def test_the_strip_says_why_auto_is_off() -> None:
@@ -135,6 +136,22 @@ def test_gauges_keep_their_last_values() -> None:
     gauges.begin_reply()
     assert gauges.reading() == now, "frozen until the next reply says something"
     assert gauges.reply.ttft_s is None
+
+
+def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
+    gauges = Gauges(4)
+    for done in (*[a_round(is_plain=True, round_s=0.1)] * 4, a_round(round_s=0.2)):
+        gauges.add(done)
+    gauges.draft_length = 0
+    off = gauges.reading()
+    assert (off.speedup, off.acceptance, off.drafted_by_position) == (None, None, ())
+    assert off.tokens_per_s == pytest.approx(8 / 0.6), "what was fast a moment ago"
+    gauges.add(a_round(is_plain=True, round_s=0.1))
+    assert gauges.reading().tokens_per_s == pytest.approx(10.0)
+    assert gauges.reading().tokens_per_round == 1.0
+    gauges.draft_length = 4
+    gauges.add(a_round(round_s=0.2))
+    assert gauges.reading().speedup == pytest.approx(20 / 10), "of drafting rounds alone"
 
 
 def a_round(*, is_plain: bool = False, round_s: float = 0.05) -> Round:

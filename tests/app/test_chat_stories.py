@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.selection import SELECT_ALL
 
 from app.chat_options import ChatOptions
+from app.text_block import TextBlock
 from mlx_engine.events import Failed, Message, Notice, SamplingOptions
 from tests.app.pilot import chat
 
@@ -313,7 +315,34 @@ async def test_ctrl_c_copies_a_selection() -> None:
         await story.until(lambda: story.app.clipboard == "copy me")
         assert story.prompt.text == "copy me"
         await story.pilot.press("ctrl+c")
+        await story.until_told("again to quit")
         assert story.app.is_running
+        assert story.prompt.text == "", "nothing is selected any more"
+
+
+async def test_ctrl_c_stops_and_quits_after_a_selection_was_copied() -> None:
+    async with chat() as story:
+        await story.send("hello")
+        story.engine.say("a")
+        await story.until_seen("❯ hello", "a")
+        story.app.screen.selections = {story.app.query(".prompt").last(TextBlock): SELECT_ALL}
+        await story.pilot.press("ctrl+c")
+        await story.until(lambda: story.app.clipboard == "❯ hello")
+        assert story.engine.cancels == 0
+        await story.pilot.press("ctrl+c")
+        await story.until(lambda: story.engine.cancels == 1)
+        await story.pilot.press("ctrl+c")
+        await story.until(lambda: not story.app.is_running)
+
+
+async def test_a_reply_stopped_before_its_first_word_is_empty() -> None:
+    async with chat() as story:
+        await story.send("hello")
+        story.engine.begin()
+        await story.pilot.press("escape")
+        story.engine.finish("cancelled")
+        await story.until_seen("0 tok · stopped")
+        assert "reply-text" not in story.screen()
 
 
 async def test_ctrl_q_quits() -> None:

@@ -42,6 +42,10 @@ def test_only_what_was_measured_is_named() -> None:
     assert line_of(plain, "stop") == "1 tok · 10.0 tok/s · 1.0 tok/rd · TTFT 0.41 s"
 
 
+def test_a_reply_without_a_word_has_no_pace() -> None:
+    assert line_of(ReplyStats(PlainPace()), "cancelled") == "0 tok · stopped"
+
+
 @pytest.mark.parametrize("value", [None, 0.0, 0.04, 9.96, 58.3, 99.94, 99.96, 412.0, 9999.0])
 def test_speed_is_four_characters(value: float | None) -> None:
     assert len(figures.speed(value)) == 4

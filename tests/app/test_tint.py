@@ -96,9 +96,20 @@ async def test_what_nobody_knows_the_drafts_of_stays_markdown() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Some *words*.")
         await story.pilot.press("f5")
+        await story.until_told("was not kept")
         await story.exchange("Again", "More *words*.")
         await story.until_seen("More words.")
         assert not Seen(story).parts
+
+
+async def test_where_something_can_be_tinted_nothing_needs_to_be_said() -> None:
+    async with chat() as story:
+        await story.pilot.press("f5", "f5")
+        await story.send("Hi")
+        story.engine.begin()
+        await story.pilot.press("f5")
+        await story.until(lambda: story.app.query_one(TintLegend).display)
+        assert not story.app._notifications
 
 
 async def test_a_long_tinted_reply_is_drawn_in_parts() -> None:
