@@ -37,7 +37,7 @@ from app.exit_codes import INTERRUPTED
 from app.gauges import Gauges
 from app.help_screen import help_screen
 from app.keys import CHAT_KEYS, changed_keys, key_in, keymap_of, keys_of
-from app.layout import PANEL_NEEDS_COLUMNS
+from app.layout import PANEL_NEEDS_COLUMNS, PANEL_NEEDS_ROWS, layout
 from app.mailbox import Mailbox
 from app.markdown_text import code_blocks
 from app.models_screen import ModelsScreen
@@ -536,9 +536,10 @@ class ChatApp(SafeApp):
 
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""
-        if self.size.width < PANEL_NEEDS_COLUMNS:
-            words = f"The gauge panel needs a window of {PANEL_NEEDS_COLUMNS} columns"
-            self.notify(f"{words}; this one has {self.size.width}.")
+        width, height = self.size
+        if not layout(width, height, wants_panel=True).has_panel:
+            words = f"The gauge panel needs a window of {PANEL_NEEDS_COLUMNS} columns and {PANEL_NEEDS_ROWS} rows"
+            self.notify(f"{words}; this one has {width} and {height}.")
             return
         self._wants_panel = not self._view.has_panel
         self._options.remember("has_panel", self._wants_panel, self.notify)

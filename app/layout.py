@@ -14,6 +14,7 @@ NARROW_COLUMNS = 80
 """Below, the footer closes up and leaves the palette out."""
 SMALL = (60, 15)
 """Up to here no footer and no frame around the prompt."""
+PANEL_NEEDS_ROWS = SMALL[1] + 1
 TINY = (39, 9)
 """Up to here nothing but transcript and prompt."""
 
@@ -33,7 +34,7 @@ def layout(width: int, height: int, wants_panel: bool | None) -> Layout:
     """What fits `width` columns and `height` rows. wants_panel: None: where there is room enough."""
     is_tiny = width <= TINY[0] or height <= TINY[1]
     is_wanted = width >= WIDE_COLUMNS if wants_panel is None else wants_panel
-    has_panel = is_wanted and width >= PANEL_NEEDS_COLUMNS and height > SMALL[1]
+    has_panel = is_wanted and width >= PANEL_NEEDS_COLUMNS and height >= PANEL_NEEDS_ROWS
     return Layout(
         is_tiny=is_tiny,
         is_small=not is_tiny and (width <= SMALL[0] or height <= SMALL[1]),

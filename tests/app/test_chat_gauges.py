@@ -250,11 +250,23 @@ async def test_the_panel_comes_by_itself_when_there_is_room() -> None:
         await story.until_seen("Time to first token")
 
 
-async def test_the_panel_says_when_there_is_no_room() -> None:
-    async with chat(size=(60, 20)) as story:
+@pytest.mark.parametrize("size", [(60, 20), (120, 15)])
+async def test_the_panel_says_when_there_is_no_room(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
         await story.pilot.press("f3")
-        await story.until_told("needs a window of 72 columns")
+        await story.until_told(f"needs a window of 72 columns and 16 rows; this one has {size[0]} and {size[1]}.")
         assert not story.app.query_one(GaugePanel).display
+        await story.pilot.resize_terminal(80, 24)
+        await story.pilot.pause()
+        assert not story.app.query_one(GaugePanel).display, "what was refused is not remembered"
+
+
+async def test_a_new_chat_has_used_no_context() -> None:
+    async with chat(size=(80, 24)) as story:
+        await story.exchange("Hi", "Hello")
+        await story.until(lambda: "ctx 10%" in story.strip)
+        await story.pilot.press("ctrl+n")
+        await story.until(lambda: "ctx   —" in story.strip)
 
 
 async def test_drafting_starts_off_when_asked_to() -> None:
