@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -19,6 +20,8 @@ def copy_with_pbcopy(text: str) -> bool:
             input=text.encode("utf-8"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # It reads what it is given in the encoding of the locale, and that may be any over ssh or in tmux.
+            env={**os.environ, "LC_ALL": "en_US.UTF-8"},
             timeout=_PATIENCE_S,
             check=False,
         )

@@ -162,7 +162,7 @@ class GuardedDrafter:
         """See Drafter. 0 once it has failed."""
         with self._guarding():
             return self._drafter.reach(committed, length) if self._drafter else 0
-        return 0
+        return 0  # it has just failed
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
