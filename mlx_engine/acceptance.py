@@ -32,11 +32,11 @@ def accept(draft: Distribution, target: Distribution, keys: tuple[mx.array, mx.a
     distributions (greedy and coupled sampling) the rule is equality, and nothing is left to chance.
     """
     length = len(draft.tokens)
+    if length == 0:
+        return Verdict(mx.array(0, dtype=mx.int32), target.tokens)
     if target.probs is None:
         accepted = _leading(draft.tokens == target.tokens[:length])
         return Verdict(accepted, mx.take(target.tokens, accepted[None]))
-    if length == 0:
-        return Verdict(mx.array(0, dtype=mx.int32), target.tokens[:1])
     stands = _stands(draft, target.probs[:length], keys[0])
     accepted = _leading(stands)
     weights = _next_weights(draft, target.probs, accepted)

@@ -167,7 +167,8 @@ def begin_round(
     if length and session.drafter:
         draft = session.drafter.propose(session.prefix.tokens, frontier, cache, length, sampler)
     length = len(draft.tokens)
-    rows = mx.concatenate([frontier.token, draft.tokens])
+    drafts = [draft.tokens] if length else []  # nothing empty goes to the device
+    rows = mx.concatenate([frontier.token, *drafts])
     hidden = session.target.forward(rows[None], cache)
     seen = history_rows(frontier.seen, draft.tokens)
     logits = session.target.logits(hidden)
@@ -175,7 +176,7 @@ def begin_round(
     verdict = accept(draft, target, (sampler.key(position, Use.ACCEPT), sampler.key(position, Use.RESIDUAL)))
     # The largest of numbers is not one if any of them is not: one reduction, and nothing more to wait for.
     accepted = mx.where(mx.isfinite(mx.max(logits)), verdict.accepted, BROKEN)
-    outcome = mx.concatenate([accepted[None], verdict.token, draft.tokens])
+    outcome = mx.concatenate([accepted[None], verdict.token, *drafts])
     mx.async_eval(outcome, hidden)
     session.target_passes += 1
     return Pending(length, hidden, verdict.token, seen, outcome, is_pipelined)

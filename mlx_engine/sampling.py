@@ -170,8 +170,8 @@ def draw(weights: mx.array, key: mx.array) -> mx.array:
 
 def history_rows(seen: mx.array | None, tokens: mx.array) -> mx.array | None:
     """(len(tokens) + 1, vocab) bool: row i is `seen` (1, vocab) and the first i of `tokens`. None stays None."""
-    if seen is None:
-        return None
+    if seen is None or not len(tokens):
+        return seen
     named = tokens[:, None] == mx.arange(seen.shape[-1])
     return mx.concatenate([seen, seen | (mx.cumsum(named.astype(mx.int32), axis=0) > 0)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from mlx_engine import prefix
 from mlx_engine.decode import Committed, Plan, generate
 from mlx_engine.drafters import ModelDrafter
 from mlx_engine.kv_cache import TargetCache
+from mlx_engine.sampling import Sampler
 from tests.engine.helpers import GREEDY, OracleDrafter, ScriptedControl, rounds, session_for, tokens
 from tests.fakes.markov import MarkovTarget, PointDrafter
 
@@ -186,6 +189,34 @@ def test_one_pass_and_one_wait_a_round(length: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mx, "eval", forbidden)  # prefill alone may wait
     done = [first, *replies]
     assert waits == session.host_syncs == session.target_passes == len(done)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [GREEDY, Sampler(1.0), Sampler(1.0, is_coupled=True), Sampler(0, repetition_penalty=1.2)],
+    ids=["greedy", "rejection", "coupled", "penalty"],
+)
+def test_a_plain_round_asks_the_device_for_nothing_empty(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every kernel of Metal was made for no rows at all."""
+    sizes: list[int] = []
+
+    def watched(name: str) -> None:
+        call = getattr(mx, name)
+
+        def watching(given: Any, *args: Any, **settings: Any) -> Any:
+            sizes.extend(each.size for each in (given if isinstance(given, list) else [given]))
+            return call(given, *args, **settings)
+
+        monkeypatch.setattr(mx, name, watching)
+
+    session = session_for(chain(*RUN), None, PROMPT)
+    for name in ("concatenate", "cumprod", "cumsum", "sum", "take"):
+        watched(name)
+    list(generate(session, Plan(sampler, STOP, 6, ScriptedControl([0]))))
+    assert sizes
+    assert 0 not in sizes
 
 
 def test_every_draft_is_under_way_before_the_pass_that_reads_it_is_put_together(
