@@ -125,7 +125,6 @@ class Worker:
         items = [Item(wanted, commit, name, facts, folder) for name, facts in chosen.items()]
         if self._job.scope != "listing":
             hub_cache.write_listing(folder, commit, files)
-            hub_cache.write_ref(folder, wanted.revision or "main", commit)
         present = sum(item.facts.size if item.is_present else _size(item.partial) for item in items)
         total = sum(item.facts.size for item in items)
         self._emit(Listed(wanted.repo, commit, files, total_bytes=total, present_bytes=present))
@@ -152,8 +151,10 @@ class Worker:
             if item.name == "config.json":
                 self._check_kind(item)
         if self._job.scope == "everything" and items:
-            folder = items[0].folder / "snapshots" / items[0].commit
-            self._emit(Fetched(wanted.repo, items[0].commit, str(folder)))
+            folder, commit = items[0].folder, items[0].commit
+            # Not before the last file: until then the branch means the commit that is whole.
+            hub_cache.write_ref(folder, wanted.revision or "main", commit)
+            self._emit(Fetched(wanted.repo, commit, str(folder / "snapshots" / commit)))
 
     def _check_kind(self, item: Item) -> None:
         """Refuse what Slipstream cannot run before its weights are fetched."""

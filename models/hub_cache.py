@@ -96,12 +96,19 @@ def wanted_files(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
 
 
 def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapshot | None:
-    """The newest complete snapshot of a repository, or of one revision; an incomplete one if there is no other."""
+    """The snapshot of one revision; without one, main's, or the newest if that one is not complete.
+
+    Complete ones first: an incomplete snapshot is given only where there is no other.
+    """
     folder = repo_folder(cache, repo)
-    commit = revision if revision and COMMIT.fullmatch(revision) else _ref(folder, revision or "main")
-    if commit is None and revision is None:
-        found = sorted(_snapshots(cache, repo), key=lambda one: (one.is_complete, one.folder.stat().st_mtime))
-        return found[-1] if found else None
+    if revision is None:
+        main = _ref(folder, "main")
+        return max(
+            _snapshots(cache, repo),
+            key=lambda one: (one.is_complete, one.commit == main, one.folder.stat().st_mtime),
+            default=None,
+        )
+    commit = revision if COMMIT.fullmatch(revision) else _ref(folder, revision)
     if commit is None or not (folder / "snapshots" / commit).is_dir():
         return None
     return _snapshot(cache, repo, commit)

@@ -45,6 +45,7 @@ REPO = "someone/gemma-4-tiny"
 TOKEN = "hf_canary_that_must_stay_at_home"
 WEIGHTS = random.Random(7).randbytes(3 << 20)
 HASH = hashlib.sha256(WEIGHTS).hexdigest()
+NEWER = "ed" * 20
 EVIL_REPOS = [
     "../x",
     "/etc/passwd",
@@ -180,6 +181,28 @@ def test_a_revision_is_resolved_and_recorded(hub: FakeHub, tmp_path: Path) -> No
     pull(tmp_path)
     assert (hub_cache.repo_folder(tmp_path, REPO) / "refs" / "main").read_text() == COMMIT
     assert all("main" not in asked.path for asked in hub.asked_for("/resolve/"))
+
+
+def test_a_newer_commit_takes_over_when_all_of_it_is_here(hub: FakeHub, tmp_path: Path) -> None:
+    pull(tmp_path)
+    main = hub_cache.repo_folder(tmp_path, REPO) / "refs" / "main"
+    newer_weights = WEIGHTS[::-1]
+    hub.repos[REPO]["model.safetensors"] = newer_weights
+    hub.listing_changes = {"sha": NEWER}
+
+    def in_use() -> str | None:
+        found = hub_cache.find_snapshot(tmp_path, REPO)
+        return found.commit if found and found.is_complete and main.read_text() == found.commit else None
+
+    assert isinstance(pull(tmp_path, scope="description")[-1], Finished)
+    assert in_use() == COMMIT
+    assert failure(pull(tmp_path, reserve_bytes=1 << 60)).reason == "disk"
+    assert in_use() == COMMIT
+    hub.fail(hashlib.sha256(newer_weights).hexdigest(), Cut(1000), *[Cut(0)] * 2)
+    assert failure(pull(tmp_path)).reason == "network"
+    assert in_use() == COMMIT
+    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert in_use() == NEWER
 
 
 @pytest.mark.parametrize("after", [0, 1, 1000, len(WEIGHTS) - 1])

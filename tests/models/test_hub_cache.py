@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import huggingface_hub
@@ -45,6 +46,25 @@ def test_a_snapshot_is_found_by_branch_commit_and_repository(tmp_path: Path) -> 
         assert (found.folder, found.is_complete, found.missing) == (folder, True, ())
     assert hub_cache.find_snapshot(tmp_path, REPO, "v2") is None
     assert hub_cache.find_snapshot(tmp_path, REPO, "0" * 40) is None
+
+
+def test_a_snapshot_that_is_not_complete_hides_none_that_is(tmp_path: Path) -> None:
+    older, old, new = "1" * 40, "2" * 40, "3" * 40
+    for second, commit in enumerate((old, older, new)):
+        folder = put(tmp_path, REPO, SOURCE, commit)
+        os.utime(folder, (second, second))
+    (folder / "model.safetensors").unlink()
+    os.utime(hub_cache.repo_folder(tmp_path, REPO) / "snapshots" / old, (9, 9))
+    found = hub_cache.find_snapshot(tmp_path, REPO)
+    assert found is not None
+    assert (found.commit, found.is_complete) == (old, True)
+    found = hub_cache.find_snapshot(tmp_path, REPO, "main")
+    assert found is not None
+    assert (found.commit, found.is_complete) == (new, False)
+    hub_cache.write_ref(hub_cache.repo_folder(tmp_path, REPO), "main", older)
+    found = hub_cache.find_snapshot(tmp_path, REPO)
+    assert found is not None
+    assert found.commit == older
 
 
 def test_a_file_of_another_size_is_missing(tmp_path: Path) -> None:
