@@ -21,6 +21,12 @@ RESERVE_ROWS = 33
 """Rows that a sliding buffer keeps beyond its window: the rollback reserve and one."""
 CHUNK_TOKENS = 256
 """Tokens that one prefill step reads."""
+SNAPSHOTS_KEPT = 2
+"""At least so many ways back into a conversation are kept, whatever they take."""
+MORE_SNAPSHOTS_BYTES = 512 << 20
+"""Further ones, as long as all together stay below this."""
+SHORTEST_SNAPSHOT_TOKENS = 8
+"""From one of them to the next."""
 PROCESS_BYTES = 400 << 20
 """The engine's process without a model: Python, MLX, the tokenizer."""
 BUFFER_CACHE_BYTES = 1 << 30
@@ -47,6 +53,8 @@ class PairSize:
     layers: LayerFacts
     item_bytes: int
     """Of one number in activations and K/V."""
+    draft_layers: LayerFacts | None = None
+    """Of a drafter that reads the conversation for itself; an assistant looks at the target's K/V."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +98,26 @@ class Fit:
 def fit(pair: PairSize, machine: Machine, context_tokens: int | None = None) -> Fit:
     """The sum for a conversation of `context_tokens`, against the machine."""
     context = min(context_tokens or USUAL_CONTEXT_TOKENS, pair.layers.max_context)
-    kv, working = kv_bytes(pair.layers, context, pair.item_bytes), working_bytes(pair, context)
-    lines = (
-        Line("weights", pair.target_bytes),
-        Line("drafter", pair.drafter_bytes),
-        Line(f"K/V of {context:,} tokens", kv),
-        Line("working space", working),
-    )
+    growing = _lines_of_context(pair, context)
+    lines = (Line("weights", pair.target_bytes), Line("drafter", pair.drafter_bytes), *growing)
     if pair.target_bytes is None or pair.drafter_bytes is None:
         why = "The size of the weights is not recorded; it is known once the hub was asked."
         return Fit(None, context, lines, None, machine, None, why)
     weights = pair.target_bytes + pair.drafter_bytes
-    needed = weights + kv + working
+    needed = weights + sum(line.size_bytes or 0 for line in growing)
     largest = _largest_context(pair, machine.working_set_bytes - weights)
     verdict, why = _judge(needed, machine, largest)
     return Fit(verdict, context, lines, needed, machine, largest, why)
+
+
+def _lines_of_context(pair: PairSize, tokens: int) -> tuple[Line, ...]:
+    """The summands that depend on the length of the conversation."""
+    readers = [layers for layers in (pair.layers, pair.draft_layers) if layers is not None]
+    return (
+        Line(f"K/V of {tokens:,} tokens", sum(kv_bytes(layers, tokens, pair.item_bytes) for layers in readers)),
+        Line("way back to past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in readers)),
+        Line("working space", working_bytes(pair, tokens)),
+    )
 
 
 def _judge(needed: int, machine: Machine, largest: int) -> tuple[Verdict, str]:
@@ -124,11 +137,11 @@ def _judge(needed: int, machine: Machine, largest: int) -> tuple[Verdict, str]:
 
 
 def _largest_context(pair: PairSize, room_bytes: int) -> int:
-    """The longest conversation, in steps of the cache's growth, whose K/V and working space take `room_bytes`."""
+    """The longest conversation, in steps of the cache's growth, that takes `room_bytes` beside the weights."""
 
     def is_room(steps: int) -> bool:
         tokens = min(steps * GROWTH_ROWS, pair.layers.max_context)
-        return kv_bytes(pair.layers, tokens, pair.item_bytes) + working_bytes(pair, tokens) <= room_bytes
+        return sum(line.size_bytes or 0 for line in _lines_of_context(pair, tokens)) <= room_bytes
 
     low, high = 0, -(-pair.layers.max_context // GROWTH_ROWS)
     while low < high:
@@ -146,6 +159,13 @@ def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     full = layers.full_layers * layers.full_kv_heads * layers.full_head_dim * full_rows
     sliding = layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * sliding_rows
     return 2 * (full + sliding) * item_bytes
+
+
+def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
+    """The most bytes that snapshots of a conversation take: copies of the rows that sliding layers forget."""
+    rows = min(tokens, layers.window + RESERVE_ROWS)
+    one = 2 * layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * rows * item_bytes
+    return min(one * (tokens // SHORTEST_SNAPSHOT_TOKENS), max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
 
 
 def _sliding_rows(window: int, tokens: int) -> int:
@@ -210,14 +230,17 @@ def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
     """The sum's facts from two folders, by their headers alone. Raises ModelFilesError."""
     config, tensors = read_config(target), headers.read_tensors(target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
-    drafter_bytes = 0
+    drafter_bytes, draft_layers = 0, None
     if drafter is not None:
-        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), read_config(drafter))
+        own = read_config(drafter)
+        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), own)
+        draft_layers = None if own.is_drafter else own.layers
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
         item_bytes=headers.ITEM_BYTES[norm.dtype] if norm else 2,
+        draft_layers=draft_layers,
     )
 
 

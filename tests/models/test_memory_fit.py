@@ -9,10 +9,11 @@ import mlx.core as mx
 import msgspec
 import pytest
 
+from mlx_engine import prefix
 from mlx_engine.assistant import load_assistant
 from mlx_engine.engine import CACHED_BUFFER_BYTES
 from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
-from mlx_engine.prefix import PREFILL_CHUNK_TOKENS
+from mlx_engine.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
 from mlx_engine.target import Gemma4Target, load_target
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
@@ -27,6 +28,7 @@ from models.memory_fit import (
     loaded_bytes,
     size_of_entry,
     size_of_folders,
+    snapshot_bytes,
     suggest,
     working_bytes,
 )
@@ -66,6 +68,9 @@ def test_the_constants_are_the_engines() -> None:
     assert memory_fit.RESERVE_ROWS == ROLLBACK_RESERVE_ROWS + 1
     assert memory_fit.CHUNK_TOKENS == PREFILL_CHUNK_TOKENS
     assert memory_fit.BUFFER_CACHE_BYTES == CACHED_BUFFER_BYTES
+    assert memory_fit.SNAPSHOTS_KEPT == prefix.SNAPSHOTS_KEPT
+    assert memory_fit.MORE_SNAPSHOTS_BYTES == prefix.MORE_SNAPSHOTS_BYTES
+    assert memory_fit.SHORTEST_SNAPSHOT_TOKENS == prefix.SHORTEST_SNAPSHOT_TOKENS
 
 
 @pytest.mark.parametrize("name", [pytest.param("pocket", marks=pytest.mark.slow), *LAYOUTS])
@@ -80,6 +85,21 @@ def test_prediction_and_measurement_agree(name: str) -> None:
     del assistant
     for tokens in CONTEXTS:
         assert kv_bytes(size.layers, tokens, size.item_bytes) == pytest.approx(read(target, tokens), rel=0.05)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("more_bytes", [1, 100_000, 1 << 30])
+def test_no_conversation_has_larger_snapshots(name: str, more_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (prefix, memory_fit):
+        monkeypatch.setattr(module, "MORE_SNAPSHOTS_BYTES", more_bytes)
+    size = size_of_folders(*PAIRS[name])
+    conversation = PrefixCache(load_target(PAIRS[name][0]))
+    for tokens in (6, 40, 300):
+        conversation.resume([0] * (tokens + 1))
+        list(conversation.prefill(range(prefix.SHORTEST_SNAPSHOT_TOKENS, tokens, prefix.SHORTEST_SNAPSHOT_TOKENS)))
+        predicted = snapshot_bytes(size.layers, tokens, size.item_bytes)
+        assert conversation.snapshot_bytes <= predicted
+    assert more_bytes > 1 or conversation.snapshot_bytes == predicted
 
 
 @pytest.mark.parametrize("window", [512, 1024])
@@ -203,6 +223,23 @@ def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: 
     assert alone.needed_bytes == (fit(size_of_entry(entry, catalog), machine(12)).needed_bytes or 0) - 845_719_296
     unknown = fit(PairSize(None, 0, catalog.family(entry).layers, 2), machine(12))
     assert (unknown.verdict, unknown.needed_bytes, unknown.largest_context_tokens) == (None, None, None)
+
+
+def test_the_way_back_is_part_of_the_sum(catalog: Catalog) -> None:
+    found = fit(size_of_entry(catalog.entries["31b-4bit"], catalog), machine(48))
+    snapshots = next(line for line in found.lines if "way back" in line.what)
+    rows = 1024 + ROLLBACK_RESERVE_ROWS + 1
+    assert snapshots.size_bytes == 2 * (2 * 50 * 16 * 256 * rows * 2)
+
+
+def test_a_draft_model_remembers_the_conversation_for_itself(catalog: Catalog) -> None:
+    target = PAIRS["31b"][0]
+    alone, twice = size_of_folders(target, None), size_of_folders(target, target)
+    assert twice.drafter_bytes == twice.target_bytes
+    both, one = fit(twice, machine(12), 700), fit(alone, machine(12), 700)
+    for line, single in zip(both.lines[2:4], one.lines[2:4]):
+        assert line.size_bytes == 2 * (single.size_bytes or 0)
+    assert size_of_folders(*PAIRS["31b"]).draft_layers is None
 
 
 def test_recommended_memory_is_where_the_sum_stays_within_two_thirds(catalog: Catalog) -> None:
