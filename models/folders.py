@@ -50,6 +50,13 @@ def find_pair(
     return _Finder(catalog or load_catalog(), cache or hub_cache.cache_folder()).find(model or "pocket", drafter)
 
 
+def called(folder: Path) -> str:
+    """What a model in a folder is called: by its repository in a hub's cache, and otherwise as the folder."""
+    named = {pocket.TARGET_FOLDER: "pocket", pocket.DRAFTER_FOLDER: "pocket-drafter"}
+    place = folder.resolve()
+    return named.get(folder) or named.get(place) or _repo_of(place) or place.name
+
+
 class _Finder:
     def __init__(self, catalog: Catalog, cache: Path) -> None:
         self._catalog = catalog
@@ -83,7 +90,7 @@ class _Finder:
         if path.exists() or not (REPO.fullmatch(model) or _is_plain_name(model)):
             repo = _repo_of(path)
             known = self._catalog.by_repo(repo) if repo else None
-            return (known[0] if known else None), path, repo or path.name
+            return (known[0] if known else None), path, called(path)
         if _is_plain_name(model):
             self._catalog.find(model)  # which is not there: says what is like it
         known = self._catalog.by_repo(model)
@@ -141,7 +148,7 @@ class _Finder:
             return None  # the engine says what is wrong with it
         for found in hub_cache.installed(self._cache):
             drafter = read_config(found.folder)
-            if not (found.is_complete and drafter.is_drafter and _is_qat(found.repo) == _is_qat(target.name)):
+            if not (found.is_complete and drafter.is_drafter and _is_qat(found.repo) == _is_qat(called(target))):
                 continue
             try:
                 check_match(config, drafter, ("", ""), "")
@@ -169,7 +176,7 @@ class _Finder:
 
     def _branch_notice(self, name: str | None, source: str, drafter: Path) -> str:
         is_qat = self._catalog.entries[name].target.qat if name else _is_qat(source)
-        if is_qat == _is_qat(_repo_of(drafter) or drafter.name):
+        if is_qat == _is_qat(called(drafter)):
             return ""
         return (
             "One of the pair was trained for quantization (QAT) and the other was not: acceptance will be lower."
@@ -187,9 +194,10 @@ def _nearby_drafter(target: Path) -> Path | None:
 
 def _repo_of(folder: Path) -> str | None:
     """The hub id of a snapshot in a hub's cache; None for other folders."""
-    if folder.parent.name != "snapshots":
+    place = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not place.startswith("models--"):
         return None
-    return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+    return place.removeprefix("models--").replace("--", "/", 1)
 
 
 def _is_plain_name(model: str) -> bool:

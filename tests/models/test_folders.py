@@ -10,7 +10,7 @@ import pytest
 from models import hub_cache, pocket
 from models.catalog import Catalog, load_catalog
 from models.errors import CatalogError, FetchError, ModelsError
-from models.folders import find_pair
+from models.folders import called, find_pair
 from tests.fakes.cache import put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -122,6 +122,33 @@ def test_branches_that_differ_are_said(tmp_path: Path, catalog: Catalog) -> None
     pair = find_pair("e4b-qat", E4B_DRAFTER, catalog, tmp_path)
     assert "QAT" in pair.notice
     assert find_pair("e4b-qat", "auto", catalog, tmp_path).drafter is None
+
+
+@pytest.mark.parametrize(
+    ("target", "drafter"),
+    [("me/e4b-qat", "me/z-qat-draft"), ("qat-lab/e4b", "me/z-qat-draft"), ("me/e4b", "me/a-draft")],
+)
+def test_the_drafter_of_the_same_branch_is_found_by_the_repositories_names(
+    tmp_path: Path, catalog: Catalog, target: str, drafter: str
+) -> None:
+    put(tmp_path, "me/a-draft", GOLDEN / "e4b" / "assistant")
+    put(tmp_path, "me/z-qat-draft", GOLDEN / "e4b" / "assistant")
+    folder = put(tmp_path, target, GOLDEN / "e4b" / "target")
+    for model in (target, str(folder)):
+        pair = find_pair(model, "auto", catalog, tmp_path)
+        assert pair.drafter is not None
+        assert called(pair.drafter) == drafter
+        assert pair.notice == ""
+
+
+def test_what_a_folder_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = put(tmp_path, "me/own-e4b", GOLDEN / "e4b" / "target")
+    assert called(snapshot) == "me/own-e4b"
+    (tmp_path / "link").symlink_to(snapshot)
+    assert called(tmp_path / "link") == "me/own-e4b"
+    assert [called(pocket.TARGET_FOLDER), called(pocket.DRAFTER_FOLDER)] == ["pocket", "pocket-drafter"]
+    monkeypatch.chdir(model_folder(tmp_path / "gemma"))
+    assert [called(path) for path in (Path(), tmp_path / "gemma")] == ["gemma", "gemma"]
 
 
 def test_a_folder_of_a_catalog_name_is_meant_with_its_path(
