@@ -20,7 +20,7 @@ from models.catalog import Catalog, Entry, Source, check_repo, check_revision
 from models.config import read_config
 from models.download import Wanted
 from models.errors import ModelsError
-from models.folders import find_pair
+from models.folders import called, find_pair
 from models.hub_cache import find_snapshot
 from models.memory_fit import Fit, PairSize, fit, size_of_entry
 
@@ -163,11 +163,9 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
         raise ModelsError(f"{options.model} is not on this machine. `slipstream models pull` it, or add --hub.")
     reports = []
     if pair is not None:
-        reports.append(
-            _report(pair.target.name if entry is None else entry.target.place, pair.target, entry, catalog)
-        )
+        reports.append(_report(called(pair.target), pair.target, entry, catalog))
         if pair.drafter is not None:
-            reports.append(_report(pair.drafter.name, pair.drafter, None, catalog))
+            reports.append(_report(called(pair.drafter), pair.drafter, None, catalog))
     if options.hub:
         sources = entry.sources if entry else (Source(repo=check_repo(options.model)),)
         reports += [_hub_report(source, cache) for source in sources if source.repo is not None]

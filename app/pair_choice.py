@@ -11,7 +11,7 @@ from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import LOOKUP, Load
 from models.catalog import load_catalog
 from models.errors import ModelsError
-from models.folders import PairFolders, find_pair
+from models.folders import PairFolders, called, find_pair
 from models.machine import read_machine
 from models.memory_fit import fit, size_of_folders
 
@@ -53,7 +53,7 @@ def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
             raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
     if not (pair.is_pocket or options.is_oversized):
         _refuse_what_is_too_large(pair)
-    return PairChoice(_load(pair, options), pair.name or pair.target.name, pair.notice, pair.is_pocket)
+    return PairChoice(_load(pair, options), pair.name or called(pair.target), pair.notice, pair.is_pocket)
 
 
 def _refuse_what_is_too_large(pair: PairFolders) -> None:
@@ -66,7 +66,7 @@ def _refuse_what_is_too_large(pair: PairFolders) -> None:
     except ModelsError:
         return  # The engine says what is wrong with the folder.
     if found.needed_bytes is not None and found.largest_context_tokens == 0:
-        name, needed = pair.name or pair.target.name, size(found.needed_bytes).strip()
+        name, needed = pair.name or called(pair.target), size(found.needed_bytes).strip()
         raise SlipstreamError(
             f"{name} needs {needed} of memory, and there is room for {size(room).strip()} here. Choose a "
             "smaller one: `slipstream models list` says what fits. --oversized, or f2 in the chat, loads it "
@@ -85,6 +85,8 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
         estimates_folder=str(places.estimates_folder()),
         start_length=options.start_length,
         refusal=pair.refusal or None,
+        target_name=called(pair.target),
+        drafter_name=called(pair.drafter) if pair.drafter else None,
     )
 
 

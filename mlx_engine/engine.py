@@ -64,7 +64,7 @@ class Engine:
         self._warm_up_drafter(load.drafter)
         self._prefix = PrefixCache(self._target)
         home = load.estimates_folder
-        self._claim = Claim(Path(home) if home else None, folder.name, mx.get_active_memory())
+        self._claim = Claim(Path(home) if home else None, load.names[0], mx.get_active_memory())
         for notice in (self._lengths.notice, self._claim.notice):
             if notice:
                 emit(events.Notice(notice))
@@ -148,9 +148,10 @@ class Engine:
             self._emit(events.Notice(f"What was learned about draft lengths could not be kept: {error}."))
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
+        target, drafter = load.names
         return events.Ready(
-            target=Path(load.target).name,
-            drafter=Path(load.drafter).name if load.drafter and self._drafter else None,
+            target=target,
+            drafter=drafter if self._drafter else None,
             start_length=self._start_length,
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,

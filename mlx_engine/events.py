@@ -6,6 +6,7 @@ Knows nothing of MLX, of processes or of the screen.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -97,6 +98,16 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """The length that `auto` begins with when it knows nothing; None: by the kind of GPU."""
     refusal: str | None = None
     """Why there is no drafter although one was asked for, if that is known already; Ready says it."""
+    target_name: str | None = None
+    """What people call the target; None: as its folder."""
+    drafter_name: str | None = None
+    """The same for the drafter."""
+
+    @property
+    def names(self) -> tuple[str, str | None]:
+        """What target and drafter are called."""
+        drafter = self.drafter_name or (Path(self.drafter).name if self.drafter else None)
+        return self.target_name or Path(self.target).name, drafter
 
 
 Command = Load | Generate | Cancel | SetDraftLength | Count
@@ -123,9 +134,9 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The pair is loaded and warm."""
 
     target: str
-    """Name of the target's folder."""
+    """What it is called."""
     drafter: str | None
-    """Name of its folder, or LOOKUP. None also where one was asked for; see `refusal`."""
+    """What it is called, or LOOKUP. None also where one was asked for; see `refusal`."""
     start_length: int
     """The length that `auto` begins with when it knows nothing."""
     precision: str

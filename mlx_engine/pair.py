@@ -63,7 +63,8 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
     read_config(folder)  # a folder that is no model is refused as that, not for want of a tokenizer
     format = ChatFormat(folder)
     progress = Progress(load, on_loading)
-    progress.say(f"reading {folder.name}")
+    target_name, drafter_name = load.names
+    progress.say(f"reading {target_name}")
     is_compiled = mx.metal.is_available() if load.is_compiled is None else load.is_compiled
     target = load_target(folder, on_read=progress.add, is_compiled=is_compiled)
     _check_vocabulary(format, target, folder)
@@ -71,7 +72,7 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
         return Pair(format, target, None)
     if load.drafter == LOOKUP:
         return Pair(format, target, LookupDrafter())
-    progress.say(f"reading {Path(load.drafter).name}")
+    progress.say(f"reading {drafter_name}")
     try:
         return Pair(format, target, _load_drafter(load, format, target, progress))
     except ModelFolderError as error:

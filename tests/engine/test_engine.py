@@ -54,6 +54,14 @@ def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -
     assert ready.context_tokens == CONTEXT
 
 
+def test_a_pair_has_the_names_that_it_is_given(pair: tuple[Path, Path]) -> None:
+    emitted = Rig(*pair, target_name="me/tiny-it", drafter_name="me/tiny-it-assistant").emitted
+    said = {step.what for step in only(events.Loading, emitted)}
+    assert said >= {"reading me/tiny-it", "reading me/tiny-it-assistant"}
+    (ready,) = only(events.Ready, emitted)
+    assert (ready.target, ready.drafter) == ("me/tiny-it", "me/tiny-it-assistant")
+
+
 def test_whoever_loads_a_second_large_model_is_told_of_the_first(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import SamplingOptions
 from models.errors import ModelsError
 from models.memory_fit import Machine
+from tests.fakes.cache import put
 from tests.fakes.folders import write_pair
 
 Shell = pytest.CaptureFixture[str]
@@ -138,6 +139,23 @@ def test_a_chosen_model_that_has_gone_is_told_and_the_pocket_pair_comes(home: Pa
         assert "The pocket model takes its place" in notice
         with pytest.raises((SlipstreamError, ModelsError)):
             first_pair(read_settings({"model": gone}), PairOptions())
+
+
+def test_models_of_the_hub_are_called_by_their_repositories(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
+    target, assistant = write_pair(home)
+    snapshot = put(home / "hub", "me/tiny-it", target)
+    put(home / "hub", "me/tiny-it-assistant", assistant)
+    for model in ("me/tiny-it", str(snapshot)):
+        pair = choose_pair(model, PairOptions())
+        assert pair.title == "me/tiny-it"
+        assert pair.load.names == ("me/tiny-it", "me/tiny-it-assistant")
+    monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(0.5))
+    with pytest.raises(SlipstreamError, match="me/tiny-it needs"):
+        choose_pair("me/tiny-it", PairOptions())
+    assert choose_pair(None, PairOptions()).load.names == ("pocket", "pocket-drafter")
+    for drafter, name in (("none", None), ("lookup", "lookup")):
+        assert choose_pair(None, PairOptions(drafter)).load.names == ("pocket", name)
 
 
 def small_machine(gigabytes: float) -> Machine:
