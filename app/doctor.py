@@ -23,6 +23,8 @@ import msgspec
 from app import figures, places
 from app.console import say, say_json
 from app.exit_codes import OK
+from app.settings.effective import read_settings
+from app.settings.errors import SettingsError
 from models import hub_cache
 from models.catalog import load_catalog
 from models.errors import ModelsError
@@ -101,6 +103,7 @@ def examine(device: Mapping[str, Any] | None, environment: Mapping[str, str]) ->
     yield from _versions()
     yield from _terminal(environment, shutil.get_terminal_size((0, 0)), sys.stdout.isatty())
     yield from _disk(hub_cache.cache_folder(), environment)
+    yield from _settings()
     yield from _places()
 
 
@@ -187,10 +190,7 @@ def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
     little = free < LITTLE_DISK_BYTES
     advice = "Most variants need more. `slipstream models rm` makes room, or set HF_HOME to another disk."
     yield Check(topic, "free", figures.size(free).strip(), advice if little else "")
-    is_writable = os.access(place, os.W_OK)
-    yield Check(
-        topic, "hub cache", str(cache), "" if is_writable else f"{place} cannot be written: change its owner."
-    )
+    yield _folder(topic, "hub cache", cache)
     snapshots = hub_cache.installed(cache)
     repos = sorted({one.repo for one in snapshots})
     sizes = [hub_cache.size_on_disk(cache, repo) for repo in repos]
@@ -204,8 +204,32 @@ def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
         )
 
 
+def _folder(topic: str, what: str, folder: Path) -> Check:
+    """Whether a folder can be written, or made where it is not there yet."""
+    place = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not place.is_dir():
+        advice = f"{place} is not a folder: move it away."
+    elif not os.access(place, os.W_OK | os.X_OK):
+        advice = f"{place} cannot be written: change its owner, or what is mounted there."
+    else:
+        advice = ""
+    return Check(topic, what, str(folder), advice)
+
+
+def _settings() -> Iterator[Check]:
+    path = places.config_file()
+    place = str(path) if path.exists() else f"none ({path})"
+    try:
+        problems = read_settings().warnings
+    except SettingsError as error:
+        problems = tuple(str(error).splitlines())
+    for problem in problems or ("",):
+        yield Check("Settings", "settings", place, problem)
+
+
 def _places() -> Iterator[Check]:
-    yield Check("Places", "state and logs", str(places.state_folder()))
+    yield _folder("Places", "state and logs", places.state_folder())
+    yield _folder("Places", "chats", places.data_folder())
     own = places.own_catalog()
     try:
         load_catalog(own)

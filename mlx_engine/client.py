@@ -100,19 +100,18 @@ class EngineClient:
 
     def start(self) -> None:
         """See EngineHandle. Raises EngineDiedError if no process can be started."""
+        log = self._open_log()
         try:
-            log = Log(self._log_path)
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mlx_engine.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.PIPE if log else subprocess.DEVNULL,
             )
         except OSError as error:
             raise EngineDiedError(f"The engine's process could not be started: {error}.") from None
-        assert child.stderr is not None
         # By way of this process: what a library prints may quote a file's name or a conversation.
-        logging = log.write_all(child.stderr)
+        logging = log.write_all(child.stderr) if log and child.stderr else None
         self._child, self._is_closing, self._is_loaded = child, False, False
         self._reader = threading.Thread(
             target=self._read_events, args=(child, logging), name="engine-events", daemon=True
@@ -177,6 +176,15 @@ class EngineClient:
         """The child's, for those who watch its memory."""
         return self._child.pid if self._child else None
 
+    def _open_log(self) -> Log | None:
+        """None where none can be written: that is told, and the engine does without."""
+        try:
+            return Log(self._log_path)
+        except OSError as error:
+            why = f"{self._log_path} cannot be written ({error.strerror}): the engine runs without a log."
+            self._deliver(events.Notice(why))
+            return None
+
     def _send(self, command: events.Command) -> None:
         if self._child is None or self._child.stdin is None:
             return
@@ -185,7 +193,7 @@ class EngineClient:
         except (OSError, ValueError):
             pass  # the child is gone; the reader thread says so
 
-    def _read_events(self, child: subprocess.Popen[bytes], logging: threading.Thread) -> None:
+    def _read_events(self, child: subprocess.Popen[bytes], logging: threading.Thread | None) -> None:
         assert child.stdout is not None
         why = ""
         try:
@@ -197,12 +205,14 @@ class EngineClient:
             why = f" after sending {error}"
             child.kill()
         status = child.wait()
-        logging.join(CLOSE_TIMEOUT_S)  # what it said at the end is in the log before anybody is sent there
+        if logging:
+            logging.join(CLOSE_TIMEOUT_S)  # what it said at the end is in the log before anybody is sent there
         child.stdout.close()
         _hang_up(child)
         is_told = status == wire.STATUS_TOLD and self._unanswered is None
         if not self._is_closing and not is_told:
-            self._deliver(events.Died(f"The engine ended {_how(status)}{why}. {_advice(status, self._log_path)}"))
+            advice = _advice(status, self._log_path if logging else None)
+            self._deliver(events.Died(f"The engine ended {_how(status)}{why}. {advice}"))
 
     def _take_note(self, event: events.Event) -> None:
         match event:
@@ -246,7 +256,7 @@ def _how(status: int) -> str:
     return f"with exit status {status}"
 
 
-def _advice(status: int, log_path: Path) -> str:
+def _advice(status: int, log_path: Path | None) -> str:
     if status in OUT_OF_MEMORY:
         return "The machine may have been out of memory: try a smaller variant. The next message starts it again."
-    return f"The next message starts it again; {log_path} may say more."
+    return f"The next message starts it again{f'; {log_path} may say more' if log_path else ''}."

@@ -67,6 +67,25 @@ def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[Rig]:
     assert not rig.client.is_alive
 
 
+@pytest.mark.slow
+def test_where_no_log_can_be_kept_it_answers_all_the_same(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file in the way")
+    rig = Rig(Load(str(pair[0]), None), tmp_path / "home" / "engine.log")
+    rig.client.start()
+    rig.listen()
+    heard = rig.until(events.Ready)
+    (notice,) = [event for event in heard if isinstance(event, events.Notice)]
+    assert "engine.log cannot be written (File exists)" in notice.message
+    rig.client.generate(Generate(1, HELLO, max_tokens=5))
+    assert ids_of(rig.until(events.Finished))
+    assert rig.client.process_id is not None
+    os.kill(rig.client.process_id, signal.SIGTERM)
+    died = rig.until(events.Died)[-1]
+    assert isinstance(died, events.Died)
+    assert died.message.endswith("The next message starts it again.")
+    rig.client.close()
+
+
 def ids_of(heard: list[events.Event]) -> list[int]:
     return [id for event in heard if isinstance(event, events.Round) for id in event.token_ids]
 

@@ -294,6 +294,37 @@ def test_the_doctor_finds_unfinished_downloads(cache: Path) -> None:
     assert any("Nothing can be fetched" in words for words in advice)
 
 
+def test_the_doctor_finds_places_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    assert "state and logs" in shell("doctor")
+    assert not any(check.advice for check in doctor._places())
+    (tmp_path / "home" / "state").write_text("a file in the way")
+    advice = {check.what: check.advice for check in doctor._places()}
+    assert "home/state is not a folder" in advice["state and logs"]
+    assert advice["chats"] == ""
+
+
+def test_the_doctor_reads_the_settings(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "home" / "config" / "config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("temp: 0.5\n")
+    (check,) = doctor._settings()
+    assert (check.value, check.advice) == (str(path), "")
+    path.write_text("temp: hot\n")
+    monkeypatch.setenv("SLIPSTREAM_TOP_K", "many")
+    in_file, in_environment = (check.advice for check in doctor._settings())
+    assert in_file.startswith(f"{path}, line 1: temp is 'hot'.")
+    assert in_environment.startswith("SLIPSTREAM_TOP_K is 'many'.")
+    assert f"-> {path}, line 1: temp is" in shell("doctor")
+    path.write_text("temo: 1\n")
+    monkeypatch.delenv("SLIPSTREAM_TOP_K")
+    (check,) = doctor._settings()
+    assert "Did you mean temp?" in check.advice
+    path.unlink()
+    (check,) = doctor._settings()
+    assert check.value == f"none ({path})"
+
+
 def test_the_device_answers_from_a_process_of_its_own() -> None:
     facts = doctor.ask_device()
     assert facts is not None
