@@ -52,6 +52,7 @@ from app.prompt import Prompt
 from app.prompt_history import PromptHistory
 from app.reply_settings import ReplySettings
 from app.safe_app import SafeApp
+from app.sanitise import cleaned
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.table_screen import TableScreen
@@ -254,7 +255,7 @@ class ChatApp(SafeApp):
     def _count(self, event: Composer.CountWanted) -> None:
         # An engine that loads does not read yet, and a large text would wait for it here.
         if self._dialogue.loaded is not None:
-            self._engine.count(event.id, event.text)
+            self._engine.count(event.id, cleaned(event.text))
 
     @on(Prompt.Commanded)
     async def _command(self, event: Prompt.Commanded) -> None:

@@ -15,6 +15,7 @@ from app.app_state import AppState
 from app.chat_options import ChatOptions
 from app.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
 from app.pair_choice import PairChoice, choose_pair
+from app.sanitise import cleaned
 from app.settings import command as settings_command
 from app.settings.effective import read_settings
 from app.settings.flags import add_flags, typed_values
@@ -137,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
     for notice in filter(None, (*effective.warnings, pair.notice)):
         console.warn(notice)
     engine = EngineClient(pair.load, places.engine_log())
-    return run_once(engine, prompt, options_of(effective.settings, pair), is_json=options.json)
+    return run_once(engine, cleaned(prompt), options_of(effective.settings, pair), is_json=options.json)
 
 
 def _bench(options: argparse.Namespace) -> int:

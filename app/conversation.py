@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.sanitise import cleaned
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState, StoredMessage, TurnStats
@@ -114,7 +115,7 @@ class Conversation:
         last, running = self.last, self._running
         if last is None or running is None:
             return
-        text, thinking = _without_surrogates(text), _without_surrogates(thinking)
+        text, thinking = cleaned(text), cleaned(thinking)
         last.text += text
         last.thinking += thinking
         self._running = Running(running.message, running.text + text, running.thinking + thinking)
@@ -209,8 +210,3 @@ class Conversation:
                 exchanges[-1].reply = message
                 exchanges[-1].text, exchanges[-1].thinking = message.text, message.thinking
         self.chat, self.exchanges = chat, exchanges
-
-
-def _without_surrogates(text: str) -> str:
-    """Lone surrogates cannot be sent: they have no place in UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")

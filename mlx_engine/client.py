@@ -41,7 +41,7 @@ class EngineHandle(Protocol):
         ...
 
     def generate(self, request: events.Generate) -> None:
-        """Ask for a reply; an engine that died is started again first."""
+        """Ask for a reply; an engine that died is started again first. Its texts are such as UTF-8 can hold."""
         ...
 
     def cancel(self) -> None:
@@ -188,8 +188,10 @@ class EngineClient:
     def _send(self, command: events.Command) -> None:
         if self._child is None or self._child.stdin is None:
             return
+        said = wire.frame(command)
         try:
-            wire.write(self._child.stdin, command)
+            self._child.stdin.write(said)
+            self._child.stdin.flush()
         except (OSError, ValueError):
             pass  # the child is gone; the reader thread says so
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.sanitise import cleaned
+
 SHOWN_CHARACTERS = 60
 
 
@@ -95,10 +97,10 @@ class Text:
     may_be_empty: bool = False
 
     def parse(self, text: str) -> str:
-        """As it is."""
+        """As it is, as far as UTF-8 can hold it: arguments and the environment may bring any bytes."""
         if "\0" in text or not (self.may_be_empty or text.strip()):
             raise ValueError
-        return text
+        return cleaned(text)
 
     def written(self, value: Any) -> str:
         """As it is."""

@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from app.sanitise import cleaned
 from app.store import rows, steps
 from app.store.database import Database
 from app.store.errors import StoreBusyError, StoreError
 from app.store.records import Chat, FinalState, Hit, NewChat, StoredMessage, TurnStats
-from app.store.rows import cleaned
 from app.store.search import find_chats, find_messages, index_pending, terms_of
 
 DELETED_KEPT_S = 30 * 24 * 3600.0

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from app.sanitise import cleaned
 from app.store.errors import StoreError
 from app.store.records import Chat, Role, State, StoredMessage, TurnStats
 
@@ -21,11 +22,6 @@ MESSAGE_COLUMNS = "id, chat_id, parent_id, role, text, thinking, state, created_
 STATS_COLUMNS = ", ".join(TurnStats.__struct_fields__)
 
 _BY_POSITION = ("drafted_by_position", "accepted_by_position")
-
-
-def cleaned(text: str) -> str:
-    """Text that UTF-8 can hold: lone surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def params_to_json(params: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from app.sanitise import cleaned
 from app.store.connection import DamagedFileError
 from app.store.records import Chat, Hit
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, chat_from, message_from
@@ -125,7 +126,7 @@ def _is_index_complete(connection: sqlite3.Connection) -> bool:
 
 def terms_of(text: str) -> list[str]:
     """The words searched for, in small letters."""
-    return small(text).split()
+    return small(cleaned(text)).split()
 
 
 def small(text: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from app.sanitise import cleaned
 from app.store import rows
 from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError
 from app.store.records import Chat, NewChat, Role, State, StoredMessage
-from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS, cleaned
+from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
 from app.store.search import has_index
 from app.store.title import automatic_title
 from app.store.tree import Link, Tree

@@ -89,6 +89,11 @@ def test_any_pair_of_folders(pair: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.slow
+def test_bytes_that_are_no_utf8_are_asked_about_as_well() -> None:
+    assert as_json("--max-tokens", "3", "what is \udcff?", "--system", "be \udcff")["token_ids"]
+
+
+@pytest.mark.slow
 def test_coupled_one_seed_says_the_same_with_any_drafter() -> None:
     hot = ("--sampling", "coupled", "--temp", "1.2", "--top-k", "0", "--top-p", "1", "--seed", "7")
     off, *drafted = (

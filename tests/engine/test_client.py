@@ -86,6 +86,13 @@ def test_where_no_log_can_be_kept_it_answers_all_the_same(pair: tuple[Path, Path
     rig.client.close()
 
 
+def test_what_cannot_be_said_is_not_taken_for_the_end_of_the_engine(rig: Rig) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        rig.client.generate(Generate(1, (Message("user", "\udcff"),)))
+    rig.client.generate(Generate(2, HELLO, max_tokens=5))
+    assert ids_of(rig.until(events.Finished))
+
+
 def ids_of(heard: list[events.Event]) -> list[int]:
     return [id for event in heard if isinstance(event, events.Round) for id in event.token_ids]
 

@@ -129,6 +129,13 @@ def test_messages_are_found(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("command", ["search", "list"])
+def test_words_that_are_no_utf8_are_found_nowhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "\udcff\udcfe") == 0
+    assert "holds these words" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("kind", [[], ["--json"]])
 def test_what_is_exported_can_be_imported(
     capsys: pytest.CaptureFixture[str], home: Path, kind: list[str], monkeypatch: pytest.MonkeyPatch
