@@ -16,6 +16,8 @@ from pathlib import Path, PurePath
 from app.figures import size
 from app.sanitise import sanitise_line
 from mlx_engine.errors import SlipstreamError
+from models.errors import PathError
+from models.paths import expanded
 
 MOST_BYTES = 1 << 20
 """Some 300,000 tokens, more than any context holds."""
@@ -86,8 +88,8 @@ def _spellings(mention: str) -> Iterator[str]:
 
 def _path_of(mention: str, folder: Path) -> Path | None:
     try:
-        return folder / Path(mention[1:].strip('"')).expanduser()
-    except RuntimeError:  # ~somebody
+        return folder / expanded(mention[1:].strip('"'))
+    except PathError:
         return None
 
 

@@ -9,6 +9,8 @@ from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
+from models.errors import PathError
+from models.paths import expanded
 
 MOST_NAME_CHARACTERS = 60
 
@@ -19,7 +21,7 @@ def export_chat(store: ChatStore, chat: Chat, name: str | None) -> Path:
     name: None takes one from the title that is still free. Raises StoreError.
     """
     path = _free_path(chat.title) if name is None else _path(name)
-    export = transfer.export_json if path.suffix.lower() == ".json" else transfer.export_markdown
+    export = transfer.export_json if transfer.is_json(path) else transfer.export_markdown
     transfer.write_file(path, export(store, [chat.id]), may_replace=False)
     return path
 
@@ -31,9 +33,9 @@ def import_chats(store: ChatStore, name: str) -> list[Chat]:
 
 def _path(name: str) -> Path:
     try:
-        return Path(name.strip("\"'")).expanduser()
-    except RuntimeError as error:
-        raise StoreError(f"{name}: {error}") from None
+        return expanded(name.strip("\"'"))
+    except PathError as error:
+        raise StoreError(str(error)) from None
 
 
 def _free_path(title: str) -> Path:

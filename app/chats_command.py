@@ -128,7 +128,7 @@ def _search(store: ChatStore, options: argparse.Namespace) -> int:
 
 def _export(store: ChatStore, options: argparse.Namespace) -> int:
     chats = [_find(store, name) for name in options.chats] or list(reversed(store.list_chats(limit=EVERY)))
-    is_json = options.json or (options.output is not None and options.output.suffix == ".json")
+    is_json = options.json or (options.output is not None and transfer.is_json(options.output))
     write = transfer.export_json if is_json else transfer.export_markdown
     text = write(store, [chat.id for chat in chats], is_whole=not options.shown)
     if options.output is None:

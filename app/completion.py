@@ -11,6 +11,8 @@ from pathlib import Path
 
 from app.commands import SLASH, Command
 from app.slash import Offered
+from models.errors import PathError
+from models.paths import expanded
 
 MOST_OFFERED = 50
 MOST_LOOKED_AT = 5000
@@ -101,9 +103,9 @@ def list_files(place: Place, folder: Path) -> Completing | None:
     parent, _, beginning = place.path.rpartition("/")
     prefix = f"{parent}/" if "/" in place.path else ""
     try:
-        with os.scandir(folder / Path(prefix or ".").expanduser()) as entries:
+        with os.scandir(folder / expanded(prefix or ".")) as entries:
             seen = [(each.name, each.is_dir()) for each in islice(entries, MOST_LOOKED_AT)]
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, PathError):
         return None
     names = sorted(
         (not name.startswith(beginning), name.lower(), name + "/" * is_folder)

@@ -14,6 +14,7 @@ from models.errors import ModelsError
 from models.folders import PairFolders, called, find_pair
 from models.machine import read_machine
 from models.memory_fit import fit, size_of_folders
+from models.paths import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
 
 
 def absolute(folder: str) -> str:
-    """The folder that a name means, if it is one, wherever the program is started the next time."""
-    return _resolved(Path(folder).expanduser())
+    """The folder that a name means, if it is one, wherever the program is started next. Raises PathError."""
+    return _resolved(expanded(folder))
 
 
 def _resolved(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where Slipstream keeps what it writes."""
+"""Where Slipstream keeps what it writes. Everything here raises PathError if SLIPSTREAM_HOME cannot be a path."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from models import hub_cache, pocket
+from models.paths import expanded
 
 
 def everything() -> dict[str, Path]:
@@ -88,6 +89,6 @@ def bench_folder() -> Path:
 def _folder(name: str, variable: str, usual: str) -> Path:
     home = os.environ.get("SLIPSTREAM_HOME")
     if home:
-        return Path(home).expanduser() / name
+        return expanded(home) / name
     base = os.environ.get(variable)
     return Path(base) / "slipstream" if base else Path.home() / usual / "slipstream"

@@ -17,7 +17,8 @@ import msgspec
 import yaml
 
 from models.config import LayerFacts
-from models.errors import CatalogError, FetchError
+from models.errors import CatalogError, FetchError, ModelsError
+from models.paths import expanded
 
 BUNDLED_FILE = Path(__file__).with_name("catalog.yaml")
 FORMAT = 1
@@ -67,6 +68,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _valid(check_repo, self.repo)
         if self.revision is not None:
             _valid(check_revision, self.revision)
+        if self.folder is not None:
+            _valid(expanded, self.folder)
 
     @property
     def place(self) -> str:
@@ -77,7 +80,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _valid(check: Any, value: str) -> None:
     try:
         check(value)
-    except FetchError as error:
+    except ModelsError as error:
         raise ValueError(str(error)) from None
 
 
@@ -207,7 +210,7 @@ def _resolved(entry: Entry, path: Path) -> Entry:
     def resolve(source: Source | None) -> Source | None:
         if source is None or source.folder is None:
             return source
-        return msgspec.structs.replace(source, folder=str(path.parent / Path(source.folder).expanduser()))
+        return msgspec.structs.replace(source, folder=str(path.parent / expanded(source.folder)))
 
     return msgspec.structs.replace(entry, target=resolve(entry.target), drafter=resolve(entry.drafter))
 

@@ -4,6 +4,7 @@
     ├── CatalogError      a catalog file, or a name that is in none
     ├── ModelFilesError   files of a model are missing, malformed, or not what they should be
     │   └── PairError     the drafter was made for another target
+    ├── PathError         a path that was typed means no place
     └── FetchError        the hub, the network or the disk did not give what was asked; `reason` says which
 
 Every message says what happened, where, and what to do, in words fit to be shown to a person.
@@ -32,6 +33,10 @@ class ModelFilesError(ModelsError):
 
 class PairError(ModelFilesError):
     """The drafter does not belong to the target; the message names both numbers."""
+
+
+class PathError(ModelsError):
+    """A path that a person typed cannot be one, or begins at the home folder of nobody."""
 
 
 class FetchError(ModelsError):

@@ -14,6 +14,7 @@ from models import hub_cache, pocket
 from models.catalog import REPO, Catalog, Source, load_catalog
 from models.config import Config, check_match, read_config
 from models.errors import ModelFilesError, ModelsError, PairError
+from models.paths import expanded
 
 DRAFTER_NAMES = ("drafter", "assistant")
 
@@ -43,7 +44,7 @@ def find_pair(
     """The pair that `--model NAME|FOLDER|HUB-ID` and `--drafter FOLDER|HUB-ID|auto|none` mean.
 
     A folder that does not exist is given back as it is, for the caller to say so. Raises ModelsError for a name
-    that is unknown or not on this machine.
+    that is unknown or not on this machine, and for a path that cannot be one.
     """
     if model is None and drafter in ("auto", "none"):
         return PairFolders(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER if drafter == "auto" else None, "pocket")
@@ -86,7 +87,7 @@ class _Finder:
             if folder is None:
                 raise ModelsError(f"{name} is not on this machine. `slipstream models pull {name}` fetches it.")
             return name, folder, source.place
-        path = Path(model).expanduser()
+        path = expanded(model)
         if path.exists() or not (REPO.fullmatch(model) or _is_plain_name(model)):
             repo = _repo_of(path)
             known = self._catalog.by_repo(repo) if repo else None
@@ -97,7 +98,7 @@ class _Finder:
         return (known[0] if known else None), self._snapshot(model), model
 
     def _named_drafter(self, drafter: str) -> Path:
-        path = Path(drafter).expanduser()
+        path = expanded(drafter)
         if path.exists():
             return path
         name = self._catalog.name_of(drafter)

@@ -22,6 +22,7 @@ from models import headers
 from models.catalog import check_repo
 from models.config import read_config
 from models.errors import ModelFilesError, ModelsError
+from models.paths import expanded
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TREE_FORMAT = 1
@@ -73,15 +74,15 @@ class Snapshot:
 
 
 def cache_folder() -> Path:
-    """The hub's cache by its own rules: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache."""
+    """The hub's cache by its own rules: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache. Raises PathError."""
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
-        return Path(os.path.expandvars(named)).expanduser()
+        return expanded(os.path.expandvars(named))
     home = os.environ.get("HF_HOME")
     if home:
-        return Path(os.path.expandvars(home)).expanduser() / "hub"
+        return expanded(os.path.expandvars(home)) / "hub"
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "huggingface" / "hub"
+    return (expanded(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
 
 
 def repo_folder(cache: Path, repo: str) -> Path:

@@ -46,6 +46,11 @@ def export_json(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True
     return sanitise_json(json) + "\n"
 
 
+def is_json(path: Path) -> bool:
+    """Whether a file of this name is to hold JSON; Markdown otherwise."""
+    return path.suffix.lower() == ".json"
+
+
 def export_markdown(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:
     """Chats as Markdown for people to read, from which the same chats can be made again. Raises StoreError."""
     return "".join(markdown.write_chat(exported(store, chat_id, is_whole)) for chat_id in chat_ids)

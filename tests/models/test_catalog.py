@@ -136,6 +136,7 @@ def test_no_file_of_ones_own_is_fine(tmp_path: Path, catalog: Catalog) -> None:
         ({"target": {"repo": "../x"}}, "not a hub id"),
         ({"target": {"repo": "a/b", "revision": "../../x"}}, "not a revision"),
         ({"target": {"repo": "a/b", "folder": "c"}}, "either repo or folder"),
+        ({"target": {"folder": "~nobody-of-that-name/x"}}, "home folder here"),
         ({"target": {}}, "either repo or folder"),
         ({"target": {"repo": "a/b", "size_bytes": 5}}, "size_source"),
         ({"target": {"repo": "a/b", "size_bytes": -5, "size_source": "listed"}}, "size_bytes"),

@@ -9,7 +9,7 @@ import pytest
 
 from models import hub_cache, pocket
 from models.catalog import Catalog, load_catalog
-from models.errors import CatalogError, FetchError, ModelsError
+from models.errors import CatalogError, FetchError, ModelsError, PathError
 from models.folders import called, find_pair
 from tests.fakes.cache import put
 
@@ -159,6 +159,13 @@ def test_a_folder_of_a_catalog_name_is_meant_with_its_path(
     assert find_pair("./e4b", "none", catalog, tmp_path / "cache").target == Path("e4b")
     with pytest.raises(ModelsError, match="e4b-4bit is not on this machine"):
         find_pair("e4b", "none", catalog, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("typed", ["~nobody-of-that-name/x", "/a\0b"])
+def test_a_path_that_means_no_place_is_said(tmp_path: Path, catalog: Catalog, typed: str) -> None:
+    for model, drafter in ((typed, "auto"), ("pocket", typed)):
+        with pytest.raises(PathError, match=r"home folder here|zero byte"):
+            find_pair(model, drafter, catalog, tmp_path)
 
 
 def test_names_that_mean_nothing(tmp_path: Path, catalog: Catalog) -> None:

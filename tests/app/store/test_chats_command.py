@@ -18,6 +18,7 @@ from app.store.chat_store import ChatStore
 from app.store.connection import connect
 from app.store.errors import StoreError
 from mlx_engine.errors import SlipstreamError
+from models.errors import PathError
 from tests.app.store.support import Clock, answer, say, texts
 
 ROOT = Path(__file__).parents[3]
@@ -159,6 +160,8 @@ def test_an_export_goes_to_a_file_of_its_kind(capsys: pytest.CaptureFixture[str]
         "Trip to Kyoto",
         "Rust",
     ]
+    assert run("export", "3", "--output", str(home / "LOUD.JSON")) == 0
+    json.loads((home / "LOUD.JSON").read_text())
     assert run("export", "3", "--shown", "--output", str(home / "one.md")) == 0
     assert "# Rust" in (home / "one.md").read_text()
     assert "A lifetime." not in (home / "one.md").read_text()
@@ -291,6 +294,12 @@ def test_where_chats_are_kept(monkeypatch: pytest.MonkeyPatch, variables: dict[s
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert places.chats_database() == Path(expected)
+
+
+def test_a_home_of_nobody_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPSTREAM_HOME", "~nobody-of-that-name/x")
+    with pytest.raises(PathError, match="~nobody-of-that-name/x: nobody of that name has a home folder here"):
+        run("list")
 
 
 def test_the_path_that_is_shown_is_the_one_the_app_shows(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
