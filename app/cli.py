@@ -17,7 +17,7 @@ from app.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
 from app.pair_choice import PairChoice, choose_pair
 from app.sanitise import cleaned
 from app.settings import command as settings_command
-from app.settings.effective import read_settings
+from app.settings.effective import Effective, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.table import Settings
 from app.start import fallback_pair, first_pair, options_of, pair_options_of
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    state = AppState.read(places.state_file())
-    effective = read_settings(typed_values(options), state.as_settings())
+    effective, state = _holding(options)
     is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     wants_plain = options.plain or effective.settings.plain
     if not (wants_plain or (sys.stdin.isatty() and sys.stdout.isatty())):
@@ -124,6 +123,12 @@ def _chat_to_open(options: argparse.Namespace, store: ChatStore) -> int | None:
     return latest[0].id
 
 
+def _holding(options: argparse.Namespace) -> tuple[Effective, AppState]:
+    """The settings that hold, what was chosen in the chat included, and what else is remembered of it."""
+    state = AppState.read(places.state_file())
+    return read_settings(typed_values(options), state.as_settings()), state
+
+
 def _run(options: argparse.Namespace) -> int:
     from app.run import run_once
 
@@ -133,9 +138,9 @@ def _run(options: argparse.Namespace) -> int:
         return WRONG_USAGE
     if prompt in (None, "-"):
         prompt = _read_standard_input()
-    effective = read_settings(typed_values(options))
-    pair = choose_pair(effective.settings.model, pair_options_of(effective.settings))
-    for notice in filter(None, (*effective.warnings, pair.notice)):
+    effective, state = _holding(options)
+    pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
+    for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
     engine = EngineClient(pair.load, places.engine_log())
     return run_once(engine, cleaned(prompt), options_of(effective.settings, pair), is_json=options.json)
@@ -144,7 +149,7 @@ def _run(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     typed = typed_values(options)
     # The pair that holds; but what is asked of it only as typed, so that two machines measure the same.
-    holding = read_settings(typed).settings
+    holding = _holding(options)[0].settings
     asked = Settings(**{name: value for name, value in typed.items() if value is not None})
     return bench_command.run(
         options,

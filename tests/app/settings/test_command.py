@@ -15,9 +15,10 @@ from app.pair_choice import PairOptions, choose_pair
 from app.settings.effective import read_settings
 from app.start import first_pair, options_of
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import SamplingOptions
+from mlx_engine.events import Load, SamplingOptions
 from models.errors import ModelsError
 from models.memory_fit import Machine
+from models.pocket import TARGET_FOLDER
 from tests.fakes.cache import put
 from tests.fakes.folders import write_pair
 
@@ -139,6 +140,28 @@ def test_a_chosen_model_that_has_gone_is_told_and_the_pocket_pair_comes(home: Pa
         assert "The pocket model takes its place" in notice
         with pytest.raises((SlipstreamError, ModelsError)):
             first_pair(read_settings({"model": gone}), PairOptions())
+
+
+@pytest.mark.parametrize(
+    ("command", "task"), [(["run", "Hi"], "app.run.run_once"), (["bench"], "app.bench.measuring.measure")]
+)
+def test_one_reply_and_the_bench_take_the_model_chosen_last_as_well(
+    command: list[str], task: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Shell
+) -> None:
+    loaded: list[str] = []
+
+    def engine(load: Load, log: Path) -> None:
+        loaded.append(load.target)
+
+    for module in ("app.cli", "app.bench_command"):
+        monkeypatch.setattr(f"{module}.EngineClient", engine)
+    monkeypatch.setattr(task, lambda *arguments, **options: 0)
+    target, _ = write_pair(home)
+    AppState.read(places.state_file()).remember(model=str(target))
+    assert main(command) == 0
+    write("model: pocket\n")
+    assert main(command) == 0
+    assert loaded == [str(target.resolve()), str(TARGET_FOLDER.resolve())]
 
 
 def test_models_of_the_hub_are_called_by_their_repositories(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
