@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -159,7 +160,11 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _paths(options: argparse.Namespace) -> int:
-    for name, path in places.everything().items():
+    found = places.everything()
+    if options.json:
+        console.say_json(json.dumps({name: str(path) for name, path in found.items()}))
+        return OK
+    for name, path in found.items():
         console.say(f"{name:<12}{path}")
     return OK
 
@@ -179,6 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = console.Arguments(
         prog="slipstream",
         description="Chat with Gemma 4 on this machine, sped up by its drafter. Without a command: the chat.",
+        epilog="The chat takes its flags without its name as well: --continue goes on with the chat used last, "
+        "--plain chats line by line, --model names the model. `slipstream chat --help` lists all of them.",
     )
     parser.add_argument("--version", action="version", version=f"slipstream {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -201,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_parser(commands)
     settings_command.add_parser(commands)
     paths = commands.add_parser("paths", help="say where everything is kept")
+    paths.add_argument("--json", action="store_true", help="print one JSON object")
     paths.set_defaults(command=_paths)
     return parser
 

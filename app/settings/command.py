@@ -19,6 +19,7 @@ from app.settings.flags import add_flags, typed_values
 from app.settings.table import Setting, table
 
 WIDTH = 100
+NAME_CELLS, VALUE_CELLS = 19, 44
 KEYS_EXAMPLE = ("draft: ctrl+x", "copy: [ctrl+y, f9]")
 
 
@@ -45,8 +46,10 @@ def settings(options: argparse.Namespace) -> int:
     say(f"{effective.path}{missing}\n")
     values = asdict(effective.settings)
     for name, setting in table().items():
-        value = sanitise_line(setting.in_words(values[name]))
-        say(f"{name:<19} {textwrap.shorten(value, 44, placeholder='…'):<44} {effective.sources[name]}")
+        value, source = sanitise_line(setting.in_words(values[name])), effective.sources[name]
+        # A path that is cut could not be told from another one.
+        gap = " " if len(value) <= VALUE_CELLS else "\n" + " " * (NAME_CELLS + VALUE_CELLS + 2)
+        say(f"{name:<{NAME_CELLS}} {value:<{VALUE_CELLS}}{gap}{source}")
     for warning in effective.warnings:
         say(f"\n{warning}")
     return OK

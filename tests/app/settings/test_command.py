@@ -84,6 +84,26 @@ def test_paths_lists_the_files(capsys: Shell) -> None:
     assert str(places.state_file()) in said
 
 
+def test_paths_for_programs(capsys: Shell) -> None:
+    assert main(["paths", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"] == str(places.config_file())
+
+
+def test_the_help_of_all_names_the_flags_of_the_chat(capsys: Shell) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    for flag in ("--continue", "--plain", "--model", "slipstream chat --help"):
+        assert flag in said
+
+
+def test_a_long_value_is_shown_whole(capsys: Shell) -> None:
+    path = "/volumes/models/" + "x" * 60
+    assert main(["settings", "--model", path]) == 0
+    model, source, *_ = capsys.readouterr().out.split("\nmodel ")[1].splitlines()
+    assert (model.strip(), source.strip()) == (path, "--model")
+
+
 @pytest.mark.parametrize("command", [["settings"], ["run", "Hi"]])
 def test_a_file_that_cannot_be_used_is_one_sentence_each(command: list[str], capsys: Shell) -> None:
     write("temp: hot\ndraft: 99\n")
