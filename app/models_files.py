@@ -133,20 +133,24 @@ def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
 def verify_models(options: argparse.Namespace) -> int:
     """`verify`; 1 if anything differs."""
     catalog, cache = own_and_bundled(), hub_cache.cache_folder()
-    reports = []
-    if options.model is None:
-        for one in hub_cache.installed(cache):
-            reports.append(_report(one.repo, one.folder, None, catalog))
-        if not reports and not options.json:
-            say("No Gemma 4 model is in the hub's cache.")
-    else:
-        reports = _reports(options, catalog, cache)
+    reports = _all_reports(catalog, cache) if options.model is None else _reports(options, catalog, cache)
     if options.json:
         print_json({"checked": reports, "findings": sum(len(report["findings"]) for report in reports)})
     else:
         for report in reports:
             _print_report(report)
     return 1 if any(report["findings"] for report in reports) else 0
+
+
+def _all_reports(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
+    """Of all that is here: in the hub's cache, and in the folders that the catalog names."""
+    reports = [_report(one.repo, one.folder, None, catalog) for one in hub_cache.installed(cache)]
+    for entry in catalog.entries.values():
+        for source in entry.sources:
+            if source.folder is not None and (folder := Path(source.folder)).is_dir():
+                meant_by = entry if source is entry.target else None
+                reports.append(_report(called(folder), folder, meant_by, catalog))
+    return reports
 
 
 def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
@@ -174,7 +178,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
 
 def _report(what: str, folder: Path, entry: Entry | None, catalog: Catalog) -> dict[str, Any]:
     recorded = verify.recorded_files(folder)
-    source, files = recorded if recorded else ("nothing: no sizes or hashes are recorded for this folder", {})
+    source, files = recorded if recorded else (None, {})
     findings = list(verify.verify_folder(folder, files, _say_file))
     if entry is not None and not findings:
         findings += verify.verify_entry(entry, catalog, folder)
@@ -202,8 +206,13 @@ def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    state = f"{len(report['findings'])} differences" if report["findings"] else "as it should be"
-    say(f"{report['what']}: {state} ({report['files']} files, compared with {report['compared_with']})")
+    source, findings = report["compared_with"], report["findings"]
+    if source is None:
+        state = f"{len(findings)} problems" if findings else "well-formed"
+        say(f"{report['what']}: {state}; no sizes or hashes are recorded for this folder")
+    else:
+        state = f"{len(findings)} differences" if findings else "as it should be"
+        say(f"{report['what']}: {state} ({report['files']} files, compared with {source})")
     for finding in report["findings"]:
         say(f"  {finding.place}: {finding.problem}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from app import figures, places
-from app.console import say, say_json
+from app.console import say, say_json, warn
 from app.doctor import ask_device, machine_now
 from app.exit_codes import OK
 from models import hub_cache
@@ -105,6 +105,8 @@ def show_info(options: argparse.Namespace) -> int:
     name, entry, pair = meant(options.model, catalog)
     size, source = _size(options.model, entry, pair, catalog)
     found = fit(size, machine, options.context)
+    if options.context is not None and options.context > found.context_tokens:
+        warn(f"{options.model} reads at most {found.context_tokens:,} tokens; the sum is for as many.")
     if options.json:
         target = str(pair.target) if pair else None
         drafter = str(pair.drafter) if pair and pair.drafter else None

@@ -65,7 +65,7 @@ def convert(
         say(f"quantizing to {bits} bits")
         module, made = quantize_model(module, config, group_size, bits, quant_predicate=keep)
         after = sum(array.nbytes for _, array in tree_flatten(module.parameters()))
-        say(f"writing {after / 1e9:.2f} GB")
+        say(f"writing {after / 1e6:,.0f} MB")
         save_model(partial, module, donate_model=True)
         save_config(made, partial / "config.json")
         for name in COPIED:

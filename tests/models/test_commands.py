@@ -115,6 +115,17 @@ def test_info_is_the_sum_line_by_line(shell: Shell, monkeypatch: pytest.MonkeyPa
     assert "out of range" in shell.refused("models", "info", "12b", "--context", "0")
 
 
+def test_a_context_that_no_model_of_the_family_reads_is_said(
+    shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert slipstream("models", "info", "e4b", "--context", "999999999") == 0
+    said = capsys.readouterr()
+    assert "K/V of 131,072 tokens" in said.out
+    assert said.err == "slipstream: e4b reads at most 131,072 tokens; the sum is for as many.\n"
+    shell("models", "info", "e4b", "--context", "131072")
+    assert capsys.readouterr().err == ""
+
+
 def test_info_of_what_is_here_reads_the_files(shell: Shell, cache: Path) -> None:
     put(cache, TARGET, GOLDEN / "e4b" / "target")
     assert shell.json("models", "info", "e4b")["sizes_from"] == "the files, and of the drafter from the catalog"
@@ -139,7 +150,7 @@ def test_a_pair_is_pulled_verified_and_removed(hub: FakeHub, shell: Shell, cache
     assert [event["repo"] for event in events if event["type"] == "fetched"] == [TARGET, DRAFTER]
     assert shell.json("models", "list", "--here")["models"][0]["here"] == "yes"
     report = shell.json("models", "verify", code=0)
-    assert [checked["what"] for checked in report["checked"]] == [DRAFTER, TARGET]
+    assert [checked["what"] for checked in report["checked"]] == [DRAFTER, TARGET, "pocket", "pocket-drafter"]
     assert report["findings"] == 0
     repo = hub_cache.repo_folder(cache, TARGET)
     weights = max((repo / "blobs").iterdir(), key=lambda path: path.stat().st_size)
@@ -149,6 +160,15 @@ def test_a_pair_is_pulled_verified_and_removed(hub: FakeHub, shell: Shell, cache
     assert freed["removed"] == [TARGET, DRAFTER]
     assert not repo.exists()
     assert "nothing to remove" in shell.refused("models", "rm", "e4b", "--yes")
+
+
+def test_verify_says_where_there_is_nothing_to_compare_with(shell: Shell, cache: Path) -> None:
+    put(cache, "me/own", GOLDEN / "e4b" / "target")
+    nothing = "well-formed; no sizes or hashes are recorded for this folder"
+    own, pocket_target, pocket_drafter = shell("models", "verify").splitlines()
+    assert own.startswith("me/own: as it should be (")
+    assert pocket_target == f"pocket: {nothing}"
+    assert pocket_drafter == f"pocket-drafter: {nothing}"
 
 
 def test_verify_names_what_the_catalog_has_wrong(hub: FakeHub, shell: Shell) -> None:
@@ -232,10 +252,16 @@ def test_an_own_catalog_counts_and_a_broken_one_is_named(shell: Shell, tmp_path:
     assert any(check["what"] == "own catalog" and "'toy'" in check["advice"] for check in checks)
 
 
-def test_convert_makes_a_folder_and_says_what_became_of_it(shell: Shell, tmp_path: Path) -> None:
+def test_convert_makes_a_folder_and_says_what_became_of_it(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "copy"
     made = shell.json("models", "convert", "pocket", str(copy), "--drafter", "--bits", "8", "--group-size", "32")
     assert made["weights_bytes_after"] < made["weights_bytes_before"]
+    assert (
+        slipstream("models", "convert", "pocket", str(tmp_path / "aloud"), "--drafter", "--group-size", "32") == 0
+    )
+    assert "\nwriting 1 MB\n" in capsys.readouterr().err
     assert shell.json("models", "verify", str(copy), code=0)["findings"] == 0
     assert "is there already" in shell.refused("models", "convert", "pocket", str(copy))
     folder = Path(shutil.copytree(pocket.TARGET_FOLDER, tmp_path / "alone"))
