@@ -185,23 +185,30 @@ def _terminal(environment: Mapping[str, str], size: os.terminal_size, is_termina
 
 def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
     topic = "Disk"
-    place = next(path for path in (cache, *cache.parents) if path.is_dir())
+    place = next(path for path in (cache, *cache.parents) if os.path.isdir(path))
     free = shutil.disk_usage(place).free
     little = free < LITTLE_DISK_BYTES
     advice = "Most variants need more. `slipstream models rm` makes room, or set HF_HOME to another disk."
     yield Check(topic, "free", figures.size(free).strip(), advice if little else "")
     yield _folder(topic, "hub cache", cache)
-    snapshots = hub_cache.installed(cache)
-    repos = sorted({one.repo for one in snapshots})
-    sizes = [hub_cache.size_on_disk(cache, repo) for repo in repos]
-    yield Check(topic, "Gemma 4 models", f"{len(repos)}, {figures.size(sum(total for total, _ in sizes)).strip()}")
-    for one in snapshots:
-        if not one.is_complete:
-            yield Check(topic, one.repo, "not complete", f"`slipstream models pull {one.repo}` goes on with it.")
+    try:
+        yield from _models(topic, cache)
+    except ModelsError as error:
+        yield Check(topic, "Gemma 4 models", "not known", str(error))
     if environment.get("HF_HUB_OFFLINE"):
         yield Check(
             topic, "HF_HUB_OFFLINE", environment["HF_HUB_OFFLINE"], "Nothing can be fetched while it is set."
         )
+
+
+def _models(topic: str, cache: Path) -> Iterator[Check]:
+    snapshots = hub_cache.installed(cache)
+    repos = sorted({one.repo for one in snapshots})
+    total = sum(hub_cache.size_on_disk(cache, repo)[0] for repo in repos)
+    yield Check(topic, "Gemma 4 models", f"{len(repos)}, {figures.size(total).strip()}")
+    for one in snapshots:
+        if not one.is_complete:
+            yield Check(topic, one.repo, "not complete", f"`slipstream models pull {one.repo}` goes on with it.")
 
 
 def _folder(topic: str, what: str, folder: Path) -> Check:

@@ -21,6 +21,7 @@ from app.pull import progress_line
 from app.sanitise import sanitise
 from models.catalog import Catalog, Source
 from models.download import Download, DownloadEvent, Failed, Finished, Job, Progress, Waiting, Wanted
+from models.errors import ModelsError
 from models.memory_fit import Machine
 
 KEYS = "enter: switch, or fetch what is not here · escape: close"
@@ -40,7 +41,7 @@ class ModelsScreen(ModalScreen[str | None]):
         self._rows: list[dict[str, Any]] = []
         self._confirmed = ""
         self._download: Download | None = None
-        self._list = OptionList(id="models-list", markup=False)
+        self._list = _Names(id="models-list", markup=False)
         self._hint = Static("looking at what is here", id="models-hint", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -69,8 +70,12 @@ class ModelsScreen(ModalScreen[str | None]):
     @work(thread=True, exclusive=True)
     def _look(self) -> None:
         """The disk may be slow, and is not asked on the screen's time."""
-        rows = model_rows(self._catalog, self._cache, self._machine)
-        self.app.call_from_thread(self._show, rows)
+        try:
+            rows = model_rows(self._catalog, self._cache, self._machine)
+        except ModelsError as error:
+            self.app.call_from_thread(self._say, str(error))
+        else:
+            self.app.call_from_thread(self._show, rows)
 
     def _show(self, rows: list[dict[str, Any]]) -> None:
         at = self._list.highlighted
@@ -134,6 +139,14 @@ class ModelsScreen(ModalScreen[str | None]):
         self._hint.update(sanitise(words))
 
 
+class _Names(OptionList):
+    """Keeps the chosen one in sight when the words below it need another line."""
+
+    def on_resize(self) -> None:
+        """The room has changed."""
+        self.scroll_to_highlight()
+
+
 def _row(row: dict[str, Any], current: str) -> Content:
     sign = "●" if row["name"] == current else " "
     here = {"yes": "here", "part": "part of it", "no drafter": "no drafter", "-": ""}[row["here"]]
@@ -146,15 +159,19 @@ def _row(row: dict[str, Any], current: str) -> Content:
 
 
 def _needs(row: dict[str, Any], machine: Machine) -> str:
+    if row["needed_bytes"] is None:
+        return f"{row['title']}: what it needs is not known before it is here"
     needed = figures.size(row["needed_bytes"]).strip()
     room = figures.size(machine.working_set_bytes).strip()
-    return f"{row['title']}: needs {needed} of {room}, {row['fit'] or 'not known whether it fits'}"
+    return f"{row['title']}: needs {needed} of {room}, {row['fit']}"
 
 
 def _question(row: dict[str, Any]) -> str:
     """What to ask before; empty where nothing speaks against it."""
     if row["here"] != "yes":
-        return f"{figures.size(row['weights_bytes']).strip()} to fetch. enter again fetches it."
+        size = row["weights_bytes"]
+        how_much = "Its size is not known" if size is None else f"{figures.size(size).strip()} to fetch"
+        return f"{how_much}. enter again fetches it."
     if row["fit"] == "does not fit":
         return "It does not fit beside what is running. enter again loads it anyway."
     return ""

@@ -33,7 +33,10 @@ def own_and_bundled() -> Catalog:
 
 
 def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str, Any]]:
-    """The catalog in order: what each entry is, whether it fits, and how much of it is on this machine."""
+    """The catalog in order: what each entry is, whether it fits, and how much of it is on this machine.
+
+    Raises ModelsError if the cache cannot be read.
+    """
     return [
         _row(name, entry, catalog, fit(size_of_entry(entry, catalog), machine), _state(entry, cache))
         for name, entry in catalog.entries.items()

@@ -132,7 +132,8 @@ class Download:
                 stderr=subprocess.DEVNULL,
             )
         except OSError as error:
-            self._on_event(Failed("died", f"The download's process could not be started: {error}."))
+            failed = Failed("died", f"The download's process could not be started: {error}.")
+            self._tell_on_thread(lambda: self._on_event(failed))
             return
         assert self._child.stdin is not None
         try:
@@ -140,9 +141,11 @@ class Download:
             self._child.stdin.flush()
         except OSError:
             pass  # it ended at once; its exit status says why
-        self._reader = threading.Thread(
-            target=self._read, args=(self._child,), name="download-events", daemon=True
-        )
+        child = self._child
+        self._tell_on_thread(lambda: self._read(child))
+
+    def _tell_on_thread(self, tell: Callable[[], None]) -> None:
+        self._reader = threading.Thread(target=tell, name="download-events", daemon=True)
         self._reader.start()
 
     def cancel(self) -> None:

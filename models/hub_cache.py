@@ -11,18 +11,22 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
 from models import headers
 from models.catalog import check_repo
 from models.config import read_config
-from models.errors import ModelFilesError, ModelsError
+from models.errors import FetchError, ModelFilesError, ModelsError
 from models.paths import expanded
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TREE_FORMAT = 1
@@ -96,10 +100,27 @@ def wanted_files(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
     return {name: files[name] for name in names}
 
 
+def _reading(look: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """`look`, which reads a cache, with what the system refuses as a FetchError."""
+
+    @wraps(look)
+    def looked(cache: Path, /, *arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return look(cache, *arguments, **options)
+        except OSError as error:
+            place, why = error.filename or cache, error.strerror or error
+            raise FetchError(
+                "disk", f"{place} cannot be read: {why}. Correct that, or set HF_HOME to another folder."
+            ) from None
+
+    return looked
+
+
+@_reading
 def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapshot | None:
     """The snapshot of one revision; without one, main's, or the newest if that one is not complete.
 
-    Complete ones first: an incomplete snapshot is given only where there is no other.
+    Complete ones first: an incomplete snapshot is given only where there is no other. Raises FetchError.
     """
     folder = repo_folder(cache, repo)
     if revision is None:
@@ -115,8 +136,9 @@ def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapsh
     return _snapshot(cache, repo, commit)
 
 
+@_reading
 def installed(cache: Path) -> list[Snapshot]:
-    """All snapshots of the cache that hold a Gemma 4 target or assistant, by repository."""
+    """All snapshots of the cache that hold a Gemma 4 target or assistant, by repository. Raises FetchError."""
     if not cache.is_dir():
         return []
     names = sorted(path.name for path in cache.iterdir() if path.name.startswith("models--") and path.is_dir())
@@ -215,8 +237,9 @@ def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
     os.replace(fresh, link)
 
 
+@_reading
 def size_on_disk(cache: Path, repo: str) -> tuple[int, int]:
-    """Bytes that a repository takes, and how many of them belong to unfinished downloads."""
+    """Bytes that a repository takes, and how many of them belong to unfinished downloads. Raises FetchError."""
     total = partial = 0
     blobs = repo_folder(cache, repo) / "blobs"
     for path in blobs.iterdir() if blobs.is_dir() else ():

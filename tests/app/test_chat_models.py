@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app import models_screen
 from mlx_engine.events import Failed, Loading, Message
+from models import download as download_module
 from models.download import DownloadEvent, Fetched, Finished, Job, Progress
 from models.download import Failed as FetchFailed
 from tests.app.pilot import Story, chat
@@ -229,6 +231,47 @@ async def test_a_download_that_fails_says_why(download: type[FakeDownload]) -> N
         await begin_download(story, download)
         download.running.tell(FetchFailed("network", "The hub cannot be reached. Check the connection."))
         await story.until_seen("The hub cannot be reached.")
+
+
+async def test_a_download_whose_process_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*arguments: object, **options: object) -> None:
+        raise OSError("Resource temporarily unavailable")
+
+    async with chat() as story:
+        await open_list(story)
+        monkeypatch.setattr(download_module.subprocess, "Popen", no_process)
+        await choose(story, "e2b-4bit")
+        await story.pilot.press("enter")
+        await story.until_seen("process could not be started: Resource")
+        await story.pilot.press("escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+async def test_a_cache_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / ("long" * 100)))
+    async with chat() as story:
+        await story.pilot.press("f2")
+        await story.until_seen("cannot be read: File name too long")
+        await story.pilot.press("escape")
+        await story.exchange("Hello", "Hi there.")
+
+
+async def test_a_size_that_nobody_knows_is_no_figure() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "e2b-qat")
+        await story.until_seen("what it needs is not known before it is here", "enter again fetches it")
+        assert "— GB" not in story.screen().splitlines()[-8:]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (44, 12), (100, 30)])
+async def test_the_chosen_model_is_in_sight(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        story.app._pairs.pair = replace(story.app._pairs.pair, title="pocket")
+        await open_list(story)
+        await story.until_seen("● pocket")
+        await story.pilot.press("home", "end")
+        await story.until_seen("● pocket")
 
 
 async def test_a_broken_catalog_of_ones_own_is_named(tmp_path: Path) -> None:

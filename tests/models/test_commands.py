@@ -330,6 +330,17 @@ def test_the_doctor_finds_places_that_cannot_be_written(shell: Shell, tmp_path: 
     assert advice["chats"] == ""
 
 
+def test_a_cache_that_cannot_be_read_is_one_sentence(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / ("long" * 100)))
+    for command in ("list", "verify"):
+        assert "cannot be read: File name too long" in shell.refused("models", command)
+    advice = {check.what: check.advice for check in doctor.examine(None, {"HF_HUB_OFFLINE": "1"})}
+    assert "cannot be read: File name too long" in advice["Gemma 4 models"]
+    assert advice["HF_HUB_OFFLINE"]
+
+
 def test_the_doctor_reads_the_settings(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "home" / "config" / "config.yaml"
     path.parent.mkdir(parents=True)
