@@ -51,6 +51,7 @@ class Engine:
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._lengths = DraftLengths(_estimates_path(load, pair.target.is_compiled), self._start_length)
+        self._told_of_estimates = ""
         self._said: dict[str, list[int]] = {}
         """Tokens of the replies in the last conversation, by their text."""
         emit(events.Loading("warming up"))
@@ -145,7 +146,10 @@ class Engine:
         try:
             self._lengths.save()
         except OSError as error:
-            self._emit(events.Notice(f"What was learned about draft lengths could not be kept: {error}."))
+            words = f"What was learned about draft lengths cannot be kept: {error.strerror or error}."
+            if words != self._told_of_estimates:
+                self._told_of_estimates = words
+                self._emit(events.Notice(f"{words} The next run learns it anew."))
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         target, drafter = load.names

@@ -197,6 +197,17 @@ def test_the_same_seed_gives_the_same_reply(rig: Rig, length: int) -> None:
     assert reply(5) == reply(5) != reply(6)
 
 
+def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "estimates"
+    folder.write_text("a file where the folder should be")
+    rig = Rig(*pair, estimates_folder=str(folder))
+    first, second = (only(events.Notice, rig.ask(Generate(id, HELLO, max_tokens=3))) for id in (1, 2))
+    assert [each.message for each in first] == [
+        "What was learned about draft lengths cannot be kept: File exists. The next run learns it anew."
+    ]
+    assert second == []
+
+
 def test_stop_tokens_of_the_folder_are_honoured(pair: tuple[Path, Path], tmp_path: Path, rig: Rig) -> None:
     said = token_ids(rig.ask(Generate(1, HELLO, max_tokens=12)))
     stop = said[6]
