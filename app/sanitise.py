@@ -47,6 +47,11 @@ _JSON: dict[int, str] = {
 }
 
 
+def cleaned(text: str) -> str:
+    """Text that UTF-8 can hold, to be kept or sent: lone surrogates become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def sanitise(text: str) -> str:
     """`text` with C0 (but newline and tab), DEL, C1, bidi controls, tags and lone surrogates made visible.
 
