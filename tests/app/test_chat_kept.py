@@ -10,6 +10,7 @@ from app.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
 from mlx_engine.events import Message
 from tests.app.pilot import Story, chat
+from tests.app.store.support import last_chat, rows
 
 
 @pytest.fixture
@@ -17,22 +18,11 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "chats.db"
 
 
-def kept(database: Path) -> list[tuple[str, str, str]]:
-    """(role, text, state) of the chat used last, as another process sees it."""
-    store = ChatStore.open(database)
-    try:
-        chats = store.list_chats()
-        return [(m.role, m.text, m.state) for m in store.path(chats[0].id)] if chats else []
-    finally:
-        store.close()
-
-
-def titles(database: Path) -> list[str]:
-    store = ChatStore.open(database)
-    try:
-        return [each.title for each in store.list_chats()]
-    finally:
-        store.close()
+def titles(database: Path) -> list[object]:
+    """Of the chats in the list."""
+    return [
+        title for (title,) in rows(database, "SELECT title FROM chat WHERE deleted = 0 ORDER BY activity DESC")
+    ]
 
 
 async def open_list(story: Story) -> None:
@@ -43,7 +33,7 @@ async def open_list(story: Story) -> None:
 async def test_a_message_is_kept_before_the_engine_hears_of_it(database: Path) -> None:
     async with chat(database=database) as story:
         await story.send("What is drafting?")
-        assert kept(database)[0] == ("user", "What is drafting?", "complete")
+        assert last_chat(database)[0] == ("user", "What is drafting?", "complete")
 
 
 async def test_a_chat_is_all_there_after_a_restart(database: Path) -> None:
@@ -156,7 +146,7 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         await story.until_seen("one two")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        assert kept(database)[1] == ("assistant", "one two", "stopped")
+        assert last_chat(database)[1] == ("assistant", "one two", "stopped")
         await story.app.action_go_on()
         assert story.engine.requests[-1].messages[-1] == Message("assistant", "one two")
         story.engine.begin()
@@ -164,7 +154,7 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         story.engine.finish()
         await story.until_seen("one two three")
         await story.until(lambda: story.state == "ready")
-        assert kept(database)[1] == ("assistant", "one two three", "complete")
+        assert last_chat(database)[1] == ("assistant", "one two three", "complete")
         await story.app.action_go_on()
         await story.until_told("nothing to go on with")
 
@@ -176,7 +166,7 @@ async def test_quitting_in_the_middle_keeps_what_there_is(database: Path) -> Non
         story.engine.say("one two")
         await story.until_seen("one two")
         await story.pilot.press("ctrl+q")
-    assert kept(database)[1] == ("assistant", "one two", "interrupted")
+    assert last_chat(database)[1] == ("assistant", "one two", "interrupted")
 
 
 async def test_a_store_that_cannot_be_written_is_said_and_the_chat_goes_on(tmp_path: Path) -> None:

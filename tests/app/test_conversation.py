@@ -10,6 +10,7 @@ import pytest
 from app.conversation import FLUSH_S, Conversation
 from app.store.chat_store import ChatStore
 from app.store.records import TurnStats
+from tests.app.store.support import last_chat
 
 
 class Clock:
@@ -38,16 +39,6 @@ def sent(conversation: Conversation) -> list[tuple[str, str]]:
     return [(message.role, message.text) for message in conversation.to_send()]
 
 
-def on_disk(database: Path) -> list[tuple[str, str, str]]:
-    """The newest chat as another process sees it."""
-    other = ChatStore.open(database)
-    try:
-        chats = other.list_chats()
-        return [(m.role, m.text, m.state) for m in other.path(chats[0].id)] if chats else []
-    finally:
-        other.close()
-
-
 def test_messages_alternate(store: ChatStore) -> None:
     conversation = Conversation(store, "Be brief.")
     conversation.ask("one")
@@ -67,9 +58,9 @@ def test_without_a_system_text_there_is_no_system_message(store: ChatStore) -> N
 
 def test_a_message_is_on_the_disk_before_anybody_answers(store: ChatStore, database: Path) -> None:
     conversation = Conversation(store)
-    assert on_disk(database) == [], "a chat that nobody wrote in is not kept"
+    assert last_chat(database) == [], "a chat that nobody wrote in is not kept"
     conversation.ask("one")
-    assert on_disk(database)[0] == ("user", "one", "complete")
+    assert last_chat(database)[0] == ("user", "one", "complete")
 
 
 def test_a_reply_is_never_far_ahead_of_the_disk(store: ChatStore, database: Path) -> None:
@@ -77,15 +68,15 @@ def test_a_reply_is_never_far_ahead_of_the_disk(store: ChatStore, database: Path
     conversation = Conversation(store, clock=clock)
     conversation.ask("count")
     conversation.append("one ")
-    assert on_disk(database)[1][1] == ""
+    assert last_chat(database)[1][1] == ""
     clock.now_s += FLUSH_S
     conversation.append("two ", "hm")
-    assert on_disk(database)[1][1] == "one two "
+    assert last_chat(database)[1][1] == "one two "
     conversation.append("three")
     conversation.flush()
-    assert on_disk(database)[1][1] == "one two three"
+    assert last_chat(database)[1][1] == "one two three"
     conversation.end("complete", TurnStats(generated_tokens=3))
-    role, text, state = on_disk(database)[1]
+    role, text, state = last_chat(database)[1]
     assert (role, text, state) == ("assistant", "one two three", "complete")
     assert conversation.last
     assert conversation.last.reply
@@ -105,7 +96,7 @@ def test_a_stopped_reply_is_kept_and_goes_on(store: ChatStore, database: Path) -
     assert sent(conversation)[-1] == ("assistant", "one two"), "what there is, to be gone on with"
     conversation.append(" three")
     conversation.end("complete")
-    assert on_disk(database)[1] == ("assistant", "one two three", "complete")
+    assert last_chat(database)[1] == ("assistant", "one two three", "complete")
     assert not conversation.go_on(), "it is complete"
 
 

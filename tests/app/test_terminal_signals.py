@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.store.chat_store import ChatStore
 from tests.app import vt
+from tests.app.store.support import last_chat
 from tests.app.terminal import Terminal, slipstream
 from tests.cases import cases
 from tests.fakes.scripted_engine import Script
@@ -34,15 +34,10 @@ def reach(terminal: Terminal, moment: str) -> None:
         terminal.until("reading prompt" if moment == "prefill" else WORDS)
 
 
-def kept(home: Path) -> list[tuple[str, str, str]]:
+def kept(home: Path) -> list[tuple[object, ...]]:
     """Role, text and state of all messages of the newest chat."""
     [database] = home.rglob("chats.db")
-    store = ChatStore.open(database)
-    try:
-        chats = store.list_chats(limit=1)
-        return [(each.role, each.text, each.state) for each in store.path(chats[0].id)] if chats else []
-    finally:
-        store.close()
+    return last_chat(database)
 
 
 @pytest.mark.parametrize(("number", "moment"), cases(SOME, list(product(ENDINGS, MOMENTS))))

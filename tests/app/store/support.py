@@ -68,6 +68,15 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
+def last_chat(path: Path) -> list[tuple[object, ...]]:
+    """(role, text, state) of every message of the chat used last, the oldest first.
+
+    Read without the store, which takes the running replies of others for interrupted ones.
+    """
+    last = "SELECT id FROM chat WHERE deleted = 0 ORDER BY activity DESC LIMIT 1"
+    return rows(path, f"SELECT role, text, state FROM message WHERE chat_id = ({last}) ORDER BY id")
+
+
 def is_sound(path: Path) -> bool:
     """Whether SQLite finds nothing wrong with the file."""
     return rows(path, "PRAGMA integrity_check") == [("ok",)]
