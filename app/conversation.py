@@ -1,19 +1,21 @@
 """The conversation: the branch of a chat that is shown, kept in the store while it grows.
 
 Knows nothing of the screen or the engine. What a person wrote is on the disk before anybody is asked for a
-reply; a reply is at most `FLUSH_S` ahead of the disk. Methods that keep something may raise StoreError.
+reply; a reply is at most `FLUSH_S` ahead of the disk. Methods that keep something may raise StoreError, with the
+conversation as it was before.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from app.sanitise import cleaned
 from app.store.chat_store import ChatStore
-from app.store.errors import StoreError
+from app.store.errors import StoreBusyError, StoreError
 from app.store.records import Chat, FinalState, StoredMessage, TurnStats
 from mlx_engine.events import Message
 
@@ -33,13 +35,16 @@ class Exchange:
     """What the model thought before it answered; never sent again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Running:
     """The reply that grows, and what of it is not on the disk yet."""
 
+    exchange: Exchange
     message: StoredMessage
     text: str = ""
     thinking: str = ""
+    ended: tuple[FinalState, TurnStats | None] | None = None
+    """How it has ended; None: it grows."""
 
 
 class Conversation:
@@ -81,8 +86,6 @@ class Conversation:
 
     def ask(self, prompt: str) -> None:
         """Begin an exchange after the last one. On the disk when this returns."""
-        if self.chat is None:
-            self.chat = self._store.create_chat(model=self.model, drafter=self.drafter, params=self.params)
         last = self.last
         parent = None if last is None else (last.reply or last.prompt).id
         self._begin(prompt, parent, self.exchanges)
@@ -95,10 +98,13 @@ class Conversation:
 
     def regenerate(self) -> bool:
         """Ask for another reply to the last message. False: there is nothing to ask again."""
-        if self.last is None:
+        last = self.last
+        if last is None:
             return False
-        self.last.reply, self.last.text, self.last.thinking = None, "", ""
-        self._begin_reply()
+        self._keep_end()
+        reply = self._store.begin_reply(last.prompt.id)
+        last.text = last.thinking = ""
+        self._run(last, reply)
         return True
 
     def go_on(self) -> bool:
@@ -106,40 +112,43 @@ class Conversation:
         last = self.last
         if not self.can_go_on or last is None or last.reply is None:
             return False
-        last.reply = self._store.continue_reply(last.reply.id)
-        self._run(last.reply)
+        self._keep_end()
+        self._run(last, self._store.continue_reply(last.reply.id))
         return True
 
     def append(self, text: str, thinking: str = "") -> None:
         """Let the running reply grow. What it has is kept, however it ends."""
-        last, running = self.last, self._running
-        if last is None or running is None:
+        running = self._running
+        if running is None or running.ended:
             return
         text, thinking = cleaned(text), cleaned(thinking)
-        last.text += text
-        last.thinking += thinking
-        self._running = Running(running.message, running.text + text, running.thinking + thinking)
+        running.exchange.text += text
+        running.exchange.thinking += thinking
+        running.text += text
+        running.thinking += thinking
         if self._clock() - self._flushed_at_s >= FLUSH_S:
-            self.flush()
+            with suppress(StoreError):
+                self.flush()
 
     def flush(self) -> None:
-        """Bring the disk up to the running reply. What cannot be written now is written with the next."""
-        running, self._flushed_at_s = self._running, self._clock()
-        if running and (running.text or running.thinking):
-            try:
-                self._store.grow_reply(running.message.id, running.text, running.thinking)
-            except StoreError:
-                return
-            self._running = Running(running.message)
+        """Bring the disk up to the running reply, if that can be had at once."""
+        running = self._running
+        if running is None or running.ended or not (running.text or running.thinking):
+            return
+        try:
+            self._store.grow_reply(running.message.id, running.text, running.thinking)
+            running.text = running.thinking = ""
+        finally:
+            self._flushed_at_s = self._clock()
 
     def end(self, state: FinalState, stats: TurnStats | None = None) -> None:
-        """The running reply, if any, has ended. On the disk when this returns."""
-        running, self._running = self._running, None
-        if running is None:
-            return
-        reply = self._store.finish_reply(running.message.id, state, stats, running.text, running.thinking)
-        if self.last:
-            self.last.reply = reply
+        """The running reply, if any, has ended. On the disk when this returns.
+
+        What cannot be written now is written before the next reply begins, or with the next call of this.
+        """
+        if self._running and not self._running.ended:
+            self._running.ended = state, stats
+        self._keep_end()
 
     def clear(self) -> None:
         """Begin a new conversation."""
@@ -147,6 +156,7 @@ class Conversation:
 
     def open(self, chat_id: int) -> None:
         """Go on with a stored chat."""
+        self._keep_end()
         chat = self._store.chat(chat_id)
         self._show(chat)
         self.params = chat.params
@@ -154,6 +164,7 @@ class Conversation:
     def walk(self, message_id: int, step: int) -> None:
         """Show the sibling of a message, and what stands under it."""
         assert self.chat is not None
+        self._keep_end()
         self._store.select_sibling(message_id, step)
         self._show(self.chat)
 
@@ -185,21 +196,32 @@ class Conversation:
         return tuple(messages)
 
     def _begin(self, prompt: str, parent_id: int | None, before: list[Exchange]) -> None:
-        assert self.chat is not None
-        message = self._store.append_user(self.chat.id, parent_id, prompt)
-        self.exchanges = [*before, Exchange(message)]
-        self.chat = self._store.chat(self.chat.id)
-        self._begin_reply()
+        self._keep_end()
+        if self.chat is None:
+            self.chat = self._store.create_chat(model=self.model, drafter=self.drafter, params=self.params)
+        self.chat, message, reply = self._store.ask(self.chat.id, parent_id, prompt)
+        exchange = Exchange(message)
+        self.exchanges = [*before, exchange]
+        self._run(exchange, reply)
 
-    def _begin_reply(self) -> None:
-        last = self.last
-        assert last is not None
-        last.reply = self._store.begin_reply(last.prompt.id)
-        self._run(last.reply)
-
-    def _run(self, reply: StoredMessage) -> None:
-        self._running = Running(reply)
+    def _run(self, exchange: Exchange, reply: StoredMessage) -> None:
+        exchange.reply = reply
+        self._running = Running(exchange, reply)
         self._flushed_at_s = self._clock()
+
+    def _keep_end(self) -> None:
+        """Write how the running reply has ended, if it has."""
+        running = self._running
+        if running is None or running.ended is None:
+            return
+        self._running = None
+        try:
+            running.exchange.reply = self._store.finish_reply(
+                running.message.id, *running.ended, running.text, running.thinking
+            )
+        except StoreBusyError:
+            self._running = running
+            raise
 
     def _show(self, chat: Chat) -> None:
         exchanges: list[Exchange] = []

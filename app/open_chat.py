@@ -13,6 +13,7 @@ from app.dialogue import Dialogue, Tell, storing
 from app.keys import key_in
 from app.reply_settings import ReplySettings
 from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
 from app.store.records import Chat
 
 
@@ -122,15 +123,22 @@ class OpenChat:
 
     def keep(self) -> None:
         """Bring the disk up to the running reply."""
-        self._conversation.flush()
-        self.tell_of_store()
+        try:
+            self._conversation.flush()
+        except StoreError as error:
+            self._tell_once(f"The running reply is not on the disk yet. {error}")
+        else:
+            self.tell_of_store()
 
     def tell_of_store(self) -> None:
         """What is to be known of the store, once."""
-        if self._store.notice != self._told:
-            self._told = self._store.notice
-            if self._told:
-                self._tell(self._told, severity="warning", timeout=20)
+        self._tell_once(self._store.notice)
+
+    def _tell_once(self, words: str | None) -> None:
+        if words != self._told:
+            self._told = words
+            if words:
+                self._tell(words, severity="warning", timeout=20)
 
     async def show(self) -> None:
         """Bring the transcript to what the conversation is now."""

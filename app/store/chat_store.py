@@ -14,7 +14,7 @@ from typing import Any
 
 from app.sanitise import cleaned
 from app.store import rows, steps
-from app.store.database import Database
+from app.store.database import FLUSH_TIMEOUT_S, Database
 from app.store.errors import StoreBusyError, StoreError
 from app.store.records import Chat, FinalState, Hit, NewChat, StoredMessage, TurnStats
 from app.store.search import find_chats, find_messages, index_pending, terms_of
@@ -102,22 +102,23 @@ class ChatStore:
         """Bring back the chat that was deleted last; None if there is none."""
         return self._database.write(steps.undo_delete)
 
-    def append_user(self, chat_id: int, parent_id: int | None, text: str) -> StoredMessage:
-        """Keep what the person wrote: when this returns, it is on the disk, and shown in place of its siblings.
+    def ask(self, chat_id: int, parent_id: int | None, text: str) -> tuple[Chat, StoredMessage, StoredMessage]:
+        """Keep what the person wrote, and begin an empty reply to it: both or neither; the chat, and the two.
 
-        A chat that was deleted comes back by it.
+        When this returns, they are on the disk, and shown in place of their siblings. A chat that was deleted
+        comes back by it.
         """
         text = cleaned(text)
 
-        def append(connection: sqlite3.Connection) -> StoredMessage:
-            steps.use_chat(connection, chat_id, self._now())
-            steps.give_title(connection, chat_id, text)
-            return steps.append(connection, chat_id, parent_id, "user", text, self._now())
+        def ask(connection: sqlite3.Connection) -> tuple[Chat, StoredMessage, StoredMessage]:
+            message = steps.keep_message(connection, chat_id, parent_id, text, self._now())
+            reply = steps.append(connection, chat_id, message.id, "assistant", "", self._now())
+            return steps.chat_of(connection, chat_id), message, reply
 
-        return self._database.write(append)
+        return self._database.write(ask)
 
     def begin_reply(self, parent_id: int) -> StoredMessage:
-        """An empty reply that is being generated, shown in place of its siblings."""
+        """Another empty reply that is being generated, shown in place of its siblings."""
 
         def begin(connection: sqlite3.Connection) -> StoredMessage:
             chat_id = steps.chat_id_of(connection, parent_id)
@@ -130,10 +131,15 @@ class ChatStore:
         return self._database.write(lambda connection: steps.resume(connection, message_id), is_durable=False)
 
     def grow_reply(self, message_id: int, text: str, thinking: str = "") -> None:
-        """Append to a running reply. Every two seconds is often enough."""
+        """Append to a running reply. Every two seconds is often enough.
+
+        Hardly waits for another program that holds the database: the next call can bring the same words.
+        """
         pieces = (cleaned(text), cleaned(thinking))
         self._database.write(
-            lambda connection: steps.grow(connection, message_id, pieces, "generating"), is_durable=False
+            lambda connection: steps.grow(connection, message_id, pieces, "generating"),
+            is_durable=False,
+            patience_s=FLUSH_TIMEOUT_S,
         )
 
     def finish_reply(
@@ -159,7 +165,9 @@ class ChatStore:
             return message
 
         message = self._database.write(finish)
-        self._index_all()
+        # The reply is kept; a search indexes what is not yet.
+        with suppress(StoreBusyError):
+            self._index_all()
         return message
 
     def path(self, chat_id: int) -> list[StoredMessage]:

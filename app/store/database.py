@@ -20,6 +20,8 @@ from app.store.schema import MIGRATIONS, version_of
 T = TypeVar("T")
 Action = Callable[[sqlite3.Connection], T]
 
+FLUSH_TIMEOUT_S = 0.1
+"""As long as what can be written with the next words waits for another program: the screen waits with it."""
 _ATTEMPTS = 3
 """The file as it is, what could be rescued of it, memory."""
 
@@ -30,6 +32,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
         self._is_durable: bool | None = None
+        self._patience_s: float | None = None
         self._take(open_database(self._path))
 
     @property
@@ -46,16 +49,17 @@ class Database:
         """Leave one file without a journal behind."""
         self._opened.connection.close()
 
-    def write(self, action: Action[T], is_durable: bool = True) -> T:
+    def write(self, action: Action[T], is_durable: bool = True, patience_s: float | None = None) -> T:
         """Do `action` in a transaction. When this returns, it is written, `is_durable` even through a power cut.
 
-        Not durable means: a power cut may take it, a killed process does not. Raises StoreError, nothing written.
+        Not durable means: a power cut may take it, a killed process does not. Raises StoreError, nothing written;
+        StoreBusyError after `patience_s`, None: `BUSY_TIMEOUT_S`.
         """
-        return self._attempt(lambda: self._write_once(action, is_durable))
+        return self._attempt(lambda: self._write_once(action, is_durable, patience_s))
 
     def read(self, action: Action[T]) -> T:
         """Do `action` on one state of the database, whatever others write meanwhile. Raises StoreError."""
-        return self._attempt(lambda: self._transact(action, "BEGIN"))
+        return self._attempt(lambda: self._read_once(action))
 
     def _attempt(self, transact: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS):
@@ -65,13 +69,23 @@ class Database:
                 self._survive(error)
         raise StoreError(f"{self._path} cannot be used: every attempt to go on without it failed too.")
 
-    def _write_once(self, action: Action[T], is_durable: bool) -> T:
+    def _read_once(self, action: Action[T]) -> T:
+        self._wait_at_most(BUSY_TIMEOUT_S)
+        return self._transact(action, "BEGIN")
+
+    def _write_once(self, action: Action[T], is_durable: bool, patience_s: float | None) -> T:
+        self._wait_at_most(BUSY_TIMEOUT_S if patience_s is None else patience_s)
         if is_durable:
             self._stay_in_place()
         if self._is_durable != is_durable:
             self._opened.connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             self._is_durable = is_durable
         return self._transact(action, "BEGIN IMMEDIATE")
+
+    def _wait_at_most(self, patience_s: float) -> None:
+        if self._patience_s != patience_s:
+            self._opened.connection.execute(f"PRAGMA busy_timeout = {1000 * patience_s:.0f}")
+            self._patience_s = patience_s
 
     def _transact(self, action: Action[T], begin: str) -> T:
         connection = self._opened.connection
@@ -102,7 +116,7 @@ class Database:
         """Put another database in place of the one that failed. Raises StoreError if that would not help."""
         if isinstance(error, sqlite3.Error) and is_busy(error):
             raise StoreBusyError(
-                f"{self._path} has been locked by another program for more than {BUSY_TIMEOUT_S:.0f} s. "
+                f"{self._path} has been locked by another program for more than {self._patience_s:g} s. "
                 "Close that program and try again."
             ) from error
         connection, was = self._opened.connection, self._opened.identity
@@ -117,7 +131,7 @@ class Database:
 
     def _take(self, opened: Opened) -> None:
         self._opened = opened
-        self._is_durable = None
+        self._is_durable = self._patience_s = None
 
 
 def _is_damaged(error: Exception) -> bool:

@@ -161,6 +161,15 @@ def messages(connection: sqlite3.Connection, chat_id: int) -> list[StoredMessage
     return [_placed(connection, tree, id) for id in tree]
 
 
+def keep_message(
+    connection: sqlite3.Connection, chat_id: int, parent_id: int | None, text: str, now_s: float
+) -> StoredMessage:
+    """Add what the person wrote to a chat, which may get its title from it, and is the one last used."""
+    use_chat(connection, chat_id, now_s)
+    give_title(connection, chat_id, text)
+    return append(connection, chat_id, parent_id, "user", text, now_s)
+
+
 def append(
     connection: sqlite3.Connection, chat_id: int, parent_id: int | None, role: Role, text: str, now_s: float
 ) -> StoredMessage:

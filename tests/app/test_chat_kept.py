@@ -10,7 +10,7 @@ from app.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
 from mlx_engine.events import Message
 from tests.app.pilot import Story, chat
-from tests.app.store.support import last_chat, rows
+from tests.app.store.support import last_chat, locked, rows
 
 
 @pytest.fixture
@@ -178,13 +178,52 @@ async def test_a_store_that_cannot_be_written_is_said_and_the_chat_goes_on(tmp_p
         await story.until_seen("Hi there.")
 
 
+async def test_what_cannot_be_kept_comes_back_and_is_kept_once(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.database.BUSY_TIMEOUT_S", 0.0)
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        with locked(database):
+            await story.type("Name another")
+            await story.pilot.press("enter")
+            await story.until_told("locked by another program")
+            await story.until(lambda: story.prompt.text == "Name another")
+            await story.pilot.press("ctrl+r")
+            await story.pilot.pause()
+            assert len(story.engine.requests) == 1
+        await story.until_seen("An apple.")
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert [m.text for m in story.engine.requests[-1].messages] == [
+            "Name a fruit",
+            "An apple.",
+            "Name another",
+        ]
+    assert [text for _, text, _ in last_chat(database)] == ["Name a fruit", "An apple.", "Name another", ""]
+
+
+async def test_a_reply_that_cannot_be_kept_while_it_runs_is_said(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.database.BUSY_TIMEOUT_S", 0.0)
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.begin()
+        with locked(database):
+            story.engine.say("one two")
+            await story.until_told("The running reply is not on the disk yet.")
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+    assert last_chat(database)[1] == ("assistant", "one two", "complete")
+
+
 async def test_a_long_chat_is_opened_with_its_old_turns_cheap(database: Path) -> None:
     store = ChatStore.open(database)
     made = store.create_chat()
     parent = None
     for number in range(60):
-        asked = store.append_user(made.id, parent, f"question {number}")
-        parent = store.begin_reply(asked.id).id
+        parent = store.ask(made.id, parent, f"question {number}")[-1].id
         store.finish_reply(parent, "complete", text=f"answer **{number}**")
     store.close()
     async with chat(ChatOptions(chat_id=made.id), database=database) as story:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.conversation import FLUSH_S, Conversation
+from app.store import steps
 from app.store.chat_store import ChatStore
-from app.store.records import TurnStats
-from tests.app.store.support import last_chat
+from app.store.errors import StoreBusyError, StoreError
+from app.store.records import StoredMessage, TurnStats
+from tests.app.store.support import last_chat, locked
 
 
 class Clock:
@@ -181,3 +184,113 @@ def test_lone_surrogates_cannot_be_sent(store: ChatStore) -> None:
     conversation.ask("c")
     for _, text in sent(conversation):
         text.encode()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store does not wait for whoever locks it."""
+    monkeypatch.setattr("app.store.database.BUSY_TIMEOUT_S", 0.0)
+
+
+def exchange(conversation: Conversation, prompt: str, reply: str) -> None:
+    conversation.ask(prompt)
+    conversation.append(reply)
+    conversation.end("complete")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda conversation: conversation.ask("three"),
+        lambda conversation: conversation.edit("three"),
+        lambda conversation: conversation.regenerate(),
+        lambda conversation: conversation.go_on(),
+    ],
+    ids=["ask", "edit", "regenerate", "go_on"],
+)
+def test_what_cannot_be_begun_changes_nothing(
+    store: ChatStore, database: Path, begin: Callable[[Conversation], object]
+) -> None:
+    conversation = Conversation(store)
+    exchange(conversation, "one", "1")
+    conversation.ask("two")
+    conversation.append("2")
+    conversation.end("stopped")
+    before = sent(conversation), last_chat(database)
+    with locked(database), pytest.raises(StoreError):
+        begin(conversation)
+    assert (sent(conversation), last_chat(database)) == before
+    begin(conversation)
+    assert [state for _, _, state in last_chat(database)].count("generating") == 1
+
+
+@pytest.mark.parametrize("begin", ["ask", "edit"])
+def test_a_message_is_never_kept_without_its_reply(
+    store: ChatStore, database: Path, monkeypatch: pytest.MonkeyPatch, begin: str
+) -> None:
+    conversation = Conversation(store)
+    exchange(conversation, "one", "1")
+    append, before = steps.append, last_chat(database)
+
+    def append_messages_only(*arguments: Any) -> StoredMessage:
+        if arguments[3] == "assistant":
+            raise StoreError("The disk is away.")
+        return append(*arguments)
+
+    monkeypatch.setattr(steps, "append", append_messages_only)
+    with pytest.raises(StoreError):
+        getattr(conversation, begin)("two")
+    assert last_chat(database) == before
+    assert conversation.last_answer == "1"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_reply_that_ends_while_the_database_is_locked_is_kept_before_the_next(
+    store: ChatStore, database: Path
+) -> None:
+    conversation = Conversation(store)
+    conversation.ask("one")
+    conversation.append("1")
+    with locked(database):
+        with pytest.raises(StoreError):
+            conversation.end("complete", TurnStats(generated_tokens=1))
+        conversation.append("a straggler")
+        conversation.flush()
+    conversation.ask("two")
+    assert last_chat(database)[:2] == [("user", "one", "complete"), ("assistant", "1", "complete")]
+    assert sent(conversation) == [("user", "one"), ("assistant", "1"), ("user", "two")]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_locked_database_is_not_tried_again_with_every_word(
+    store: ChatStore, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    conversation = Conversation(store, clock=clock)
+    conversation.ask("count")
+    attempts = []
+
+    def grow(*arguments: object) -> None:
+        attempts.append(clock.now_s)
+        clock.now_s += 5.0
+        raise StoreBusyError("locked")
+
+    monkeypatch.setattr(store, "grow_reply", grow)
+    clock.now_s = FLUSH_S
+    for word in ("one ", "two ", "three "):
+        conversation.append(word)
+    assert attempts == [FLUSH_S]
+    monkeypatch.undo()
+    conversation.flush()
+    assert last_chat(database)[1][1] == "one two three "
+
+
+def test_a_growing_reply_hardly_waits_for_a_locked_database(store: ChatStore, database: Path) -> None:
+    conversation = Conversation(store)
+    conversation.ask("count")
+    conversation.append("one")
+    with locked(database), pytest.raises(StoreBusyError, match=r"more than 0\.1 s"):
+        conversation.flush()
+    conversation.end("complete")
+    assert last_chat(database)[1] == ("assistant", "one", "complete")

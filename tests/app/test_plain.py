@@ -296,7 +296,7 @@ def test_plain_may_stand_in_the_settings(tmp_path: Path, plain: str) -> None:
 
 def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
     made = store.create_chat(params={"temp": 1.5, "draft": 0, "system": "Be brief.", "top_k": "many"})
-    store.append_user(made.id, None, "Hi")
+    store.ask(made.id, None, "Hi")
     engine = AnsweringEngine("One.", "Two.", "Three.")
     options = ChatOptions(draft_length=4, chat_id=made.id, notices=("Something to know.",))
     said = talk(store, engine, "Go on", "/draft 2", "Go on", "/new", "Hello", options=options)

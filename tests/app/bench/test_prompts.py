@@ -95,10 +95,9 @@ def test_stored_chats_are_replayed_with_what_came_before(tmp_path: Path) -> None
     with pytest.raises(SlipstreamError, match="no stored chats"):
         stored_prompts(store)
     chat = store.create_chat()
-    first = store.append_user(chat.id, None, "first")
-    reply = store.begin_reply(first.id)
+    _, _, reply = store.ask(chat.id, None, "first")
     store.finish_reply(reply.id, "complete", text="answer")
-    store.append_user(chat.id, reply.id, "second")
+    store.ask(chat.id, reply.id, "second")
     prompts = stored_prompts(store)
     assert [[message.text for message in prompt.messages] for prompt in prompts] == [
         ["first", "answer", "second"],

@@ -180,7 +180,7 @@ async def test_own_settings_that_make_no_sense_are_told_and_kept(database: Path)
     store = ChatStore.open(database)
     stored = {"temp": "hot", "top_k": 40, "draft": True, "seed": None, "min_p": None, "of_tomorrow": [1]}
     made = store.create_chat(params=stored)
-    store.append_user(made.id, None, "Hello")
+    store.ask(made.id, None, "Hello")
     store.close()
     async with chat(ChatOptions(chat_id=made.id), database=database) as story:
         await story.until_told("This chat's temp, draft, min_p cannot be used: the default holds.")

@@ -50,7 +50,7 @@ def write_some_turns(path: Path, seed: int, count: int) -> None:
     for number in range(count):
         _one_turn(store, chat_id, f"{seed}.{number}", random_)
         if number % 10 == 9:
-            store.append_user(store.list_chats()[random_.randrange(2) - 1].id, None, f"visit {seed}.{number}")
+            store.ask(store.list_chats()[random_.randrange(2) - 1].id, None, f"visit {seed}.{number}")
             print(f"visit {seed}.{number}", flush=True)
     assert store.is_saving, store.notice
     store.close()
@@ -59,9 +59,8 @@ def write_some_turns(path: Path, seed: int, count: int) -> None:
 def _one_turn(store: ChatStore, chat_id: int, name: str, random_: random.Random) -> None:
     path = store.path(chat_id)[-1:]
     text = f"question {name}"
-    user = store.append_user(chat_id, path[0].id if path else None, text)
+    _, _, reply = store.ask(chat_id, path[0].id if path else None, text)
     print(text, flush=True)
-    reply = store.begin_reply(user.id)
     for _ in range(random_.randrange(4)):
         store.grow_reply(reply.id, "word " * random_.randrange(2000))
     store.finish_reply(reply.id, "complete", text=f"answer {name}")
@@ -103,9 +102,8 @@ def _short_life(folder: Path, prepare: Callable[[], None]) -> None:
         parent: int | None = None
         for number in range(6):
             text = f"{visit}.{number} " + "x" * 1500
-            user = store.append_user(chat.id, parent, text)
+            _, _, reply = store.ask(chat.id, parent, text)
             _acknowledge(said, store, text)
-            reply = store.begin_reply(user.id)
             store.grow_reply(reply.id, "y" * 900)
             parent = store.finish_reply(reply.id, "complete", text=f"answer to {visit}.{number}").id
             _acknowledge(said, store, f"answer to {visit}.{number}")

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.store import steps
 from app.store.chat_store import ChatStore
+from app.store.records import StoredMessage
 
 IN_MEMORY = Path("/dev/shm")
 """Most tests are not about the disk, and a synced write to it takes milliseconds."""
@@ -38,10 +40,17 @@ def texts(store: ChatStore, chat_id: int) -> list[str]:
     return [message.text for message in store.path(chat_id)]
 
 
+def write(store: ChatStore, chat_id: int, parent_id: int | None, text: str) -> StoredMessage:
+    """A message that has no reply, as an import may bring it."""
+    return store._database.write(
+        lambda connection: steps.keep_message(connection, chat_id, parent_id, text, store._now())
+    )
+
+
 def say(store: ChatStore, chat_id: int, text: str) -> int:
-    """Go on at the end of the branch that is shown; the message's id."""
+    """Go on at the end of the branch that is shown, without a reply; the message's id."""
     path = store.path(chat_id)
-    return store.append_user(chat_id, path[-1].id if path else None, text).id
+    return write(store, chat_id, path[-1].id if path else None, text).id
 
 
 def answer(store: ChatStore, parent_id: int, text: str) -> int:
@@ -75,6 +84,16 @@ def last_chat(path: Path) -> list[tuple[object, ...]]:
     """
     last = "SELECT id FROM chat WHERE deleted = 0 ORDER BY activity DESC LIMIT 1"
     return rows(path, f"SELECT role, text, state FROM message WHERE chat_id = ({last}) ORDER BY id")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program holds the database."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
 
 
 def is_sound(path: Path) -> bool:

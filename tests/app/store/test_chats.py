@@ -187,8 +187,8 @@ def test_unknown_numbers_are_named(store: ChatStore) -> None:
         lambda: store.messages(99),
         lambda: store.rename(99, "x"),
         lambda: store.delete(99),
-        lambda: store.append_user(99, None, "x"),
-        lambda: store.append_user(chat.id, 99, "x"),
+        lambda: store.ask(99, None, "x"),
+        lambda: store.ask(chat.id, 99, "x"),
         lambda: store.begin_reply(99),
         lambda: store.continue_reply(99),
         lambda: store.grow_reply(99, "x"),
@@ -199,7 +199,7 @@ def test_unknown_numbers_are_named(store: ChatStore) -> None:
         with pytest.raises(NotStoredError, match="99"):
             call()
     with pytest.raises(NotStoredError, match=f"no message {message_id} in chat {other.id}"):
-        store.append_user(other.id, message_id, "x")
+        store.ask(other.id, message_id, "x")
     with pytest.raises(NotStoredError, match="no running reply"):
         store.grow_reply(message_id, "x")
     assert texts(store, chat.id) == ["hello"]
@@ -272,9 +272,9 @@ def test_what_a_person_typed_is_synced_and_what_streams_is_not(store: ChatStore)
 
     def begin() -> None:
         nonlocal reply
-        reply = store.begin_reply(store.path(chat.id)[-1].id)
+        reply = store.begin_reply(store.path(chat.id)[0].id)
 
-    assert syncs(lambda: store.append_user(chat.id, None, "hello")) <= {"FULL"}
+    assert syncs(lambda: store.ask(chat.id, None, "hello")) <= {"FULL"}
     assert syncs(begin) == {"NORMAL"}
     assert reply
     assert syncs(lambda: store.grow_reply(reply.id, "x")) == set()

@@ -48,8 +48,7 @@ def test_every_text_comes_back(
     store: ChatStore, other: ChatStore, text: str, thinking: str, pieces: list[str]
 ) -> None:
     chat = store.create_chat(title=text, model=thinking, drafter=text, params={"system": text})
-    user = store.append_user(chat.id, None, text)
-    reply = store.begin_reply(user.id)
+    _, user, reply = store.ask(chat.id, None, text)
     for piece in pieces:
         store.grow_reply(reply.id, piece, thinking)
     store.finish_reply(reply.id, "stopped", text=text)
@@ -76,8 +75,7 @@ def test_text_without_lone_surrogates_is_not_changed(text: str) -> None:
 @settings(few, max_examples=cases(6, 200))
 def test_a_megabyte_comes_back(store: ChatStore, other: ChatStore, text: str) -> None:
     chat = store.create_chat()
-    user = store.append_user(chat.id, None, text)
-    reply = store.begin_reply(user.id)
+    _, _, reply = store.ask(chat.id, None, text)
     store.grow_reply(reply.id, text)
     store.finish_reply(reply.id, "complete")
     assert [message.text for message in other.path(chat.id)] == [text, text]

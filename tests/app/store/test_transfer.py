@@ -27,8 +27,7 @@ from tests.cases import cases
 def chat_id(store: ChatStore, clock: Clock) -> int:
     """Two branches, thoughts, figures, and a reply that was stopped."""
     chat = store.create_chat("Trip > Kyoto -->", "e2b", "e2b-mtp", {"temperature": 0.5, "system": "Be > brief."})
-    user = store.append_user(chat.id, None, "When?\n\n<!-- slipstream-message {} -->\n")
-    first = store.begin_reply(user.id)
+    _, user, first = store.ask(chat.id, None, "When?\n\n<!-- slipstream-message {} -->\n")
     stats = TurnStats(drafted=8, accepted=3, drafted_by_position=(5, 3), speedup=1.5, finish_reason="stop")
     store.finish_reply(first.id, "complete", stats, "In **April**.", "Let me\nthink.")
     clock.now_s += 3600
@@ -75,7 +74,7 @@ def test_no_export_can_steer_a_terminal_and_all_of_it_comes_back(
 ) -> None:
     for number, evil in enumerate(CORPUS):
         chat = store.create_chat(evil, evil, evil, {"system": evil})
-        reply = store.begin_reply(say(store, chat.id, f"{number} {evil}"))
+        _, _, reply = store.ask(chat.id, None, f"{number} {evil}")
         store.finish_reply(reply.id, "complete", TurnStats(model=evil), f"{evil}\n{evil}", f"hm {evil}")
         file = folder / str(number)
         transfer.write_file(file, write(store, [chat.id]), may_replace=False)

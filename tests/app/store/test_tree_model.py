@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.store import transfer
 from app.store.chat_store import ChatStore
-from tests.app.store.support import Clock, quick_folder
+from tests.app.store.support import Clock, quick_folder, write
 from tests.cases import cases
 
 TEXT = st.text(max_size=12)
@@ -45,7 +45,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.clock = Clock()
         self.store = ChatStore.open(self.path, self.clock)
         other = self.store.create_chat("other")
-        self.store.append_user(other.id, None, "untouched")
+        self.store.ask(other.id, None, "untouched")
         self.other = transfer.exported(self.store, other.id), other.id
         self.chat_id = self.store.create_chat("chat").id
         self.root = Node(0, None, "root", "", "")
@@ -73,9 +73,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
         parent = nodes[at % len(nodes)]
         while is_at_end and parent.shown:
             parent = parent.shown
-        message = self.store.append_user(self.chat_id, parent.id or None, text)
+        message = write(self.store, self.chat_id, parent.id or None, text)
         assert (message.text, message.sibling) == (text, len(parent.children) + 1)
         self.add(message.id, parent, "user", text, "complete")
+
+    @rule(text=TEXT, at=PICK)
+    def ask(self, text: str, at: int) -> None:
+        nodes = [self.root, *self.nodes]
+        parent = nodes[at % len(nodes)]
+        _, message, reply = self.store.ask(self.chat_id, parent.id or None, text)
+        self.add(message.id, parent, "user", text, "complete")
+        self.add(reply.id, self.nodes[-1], "assistant", "", "generating")
 
     @rule(at=PICK)
     def generate(self, at: int) -> None:
