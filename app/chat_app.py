@@ -264,7 +264,7 @@ class ChatApp(SafeApp):
 
     @on(Prompt.WalkRequested)
     async def _walk(self, event: Prompt.WalkRequested) -> None:
-        if not self._dialogue.is_running and self._dialogue.shown_sibling:
+        if not self._prompt.is_waiting and self._dialogue.shown_sibling:
             await self._open_chat.walk(event.step)
 
     @on(Prompt.EditRequested)
@@ -286,7 +286,9 @@ class ChatApp(SafeApp):
 
     def action_send(self) -> None:
         """Send what is in the prompt."""
-        self._prompt.action_send()
+        # A prompt that has to wait says so itself.
+        if self._prompt.is_waiting or self._dialogue.is_free():
+            self._prompt.action_send()
 
     def action_newline(self) -> None:
         """Break the line in the prompt."""
@@ -351,21 +353,25 @@ class ChatApp(SafeApp):
 
     def action_ab(self, setting: DraftSetting | None = None) -> None:
         """Replay the last prompt without and with drafting (None: as it is set); the chat stays as it is."""
-        with self._dialogue.idle() as is_idle:
-            if not is_idle:
-                return
-            if self._conversation.last is None:
-                self.notify("There is no prompt to replay yet: send a message first.")
-            elif not self._gauges.has_drafter:
-                self.notify(why_there_is_nothing(self._dialogue.loaded, "compare"))
-            else:
-                asked = questions(
-                    self._conversation.to_send(),
-                    self._dialogue.options,
-                    setting or self._replies.draft_length_when_on,
-                    (self._dialogue.new_id(), self._dialogue.new_id()),
-                )
-                self.push_screen(AbScreen(self._engine, Comparison(asked), self._pairs.pair.title))
+        if not self._dialogue.is_free():
+            return
+        if self._conversation.last is None:
+            self.notify("There is no prompt to replay yet: send a message first.")
+        elif not self._gauges.has_drafter:
+            self.notify(why_there_is_nothing(self._dialogue.loaded, "compare"))
+        else:
+            asked = questions(
+                self._conversation.to_send(),
+                self._dialogue.options,
+                setting or self._replies.draft_length_when_on,
+                (self._dialogue.new_id(), self._dialogue.new_id()),
+            )
+            self._dialogue.is_comparing = True
+            comparison = AbScreen(self._engine, Comparison(asked), self._pairs.pair.title)
+            self.push_screen(comparison, self._compared)
+
+    def _compared(self, _: None) -> None:
+        self._dialogue.is_comparing = False
 
     @property
     def _comparing(self) -> AbScreen | None:
@@ -420,9 +426,8 @@ class ChatApp(SafeApp):
 
     def action_chats(self, words: str = "") -> None:
         """List the chats that are kept, those that hold `words`."""
-        with self._dialogue.idle() as is_idle:
-            if is_idle:
-                self.push_screen(ChatsScreen(self._store, words), self._chat_chosen)
+        if self._dialogue.is_free():
+            self.push_screen(ChatsScreen(self._store, words), self._chat_chosen)
 
     async def _chat_chosen(self, chat_id: int | None) -> None:
         if chat_id is not None:
@@ -464,25 +469,23 @@ class ChatApp(SafeApp):
 
     def action_models(self) -> None:
         """List the models: switch to one, or fetch one."""
-        with self._dialogue.idle() as is_idle:
-            if not is_idle:
-                return
-            try:
-                catalog = own_and_bundled()
-            except ModelsError as error:
-                self.notify(str(error), severity="error")
-                return
-            loaded = self._dialogue.loaded
-            machine = read_machine(loaded.working_set_bytes if loaded else None)
-            self.push_screen(
-                ModelsScreen(catalog, cache_folder(), machine, self._pairs.pair.title), self._model_listed
-            )
+        if not self._dialogue.is_free():
+            return
+        try:
+            catalog = own_and_bundled()
+        except ModelsError as error:
+            self.notify(str(error), severity="error")
+            return
+        loaded = self._dialogue.loaded
+        machine = read_machine(loaded.working_set_bytes if loaded else None)
+        self.push_screen(
+            ModelsScreen(catalog, cache_folder(), machine, self._pairs.pair.title), self._model_listed
+        )
 
     def action_switch_model(self, name: str) -> None:
         """Go on with another pair."""
-        with self._dialogue.idle() as is_idle:
-            if is_idle:
-                self._model_chosen(name)
+        if self._dialogue.is_free():
+            self._model_chosen(name)
 
     def _model_listed(self, name: str | None) -> None:
         # The list has asked already where there is no room.

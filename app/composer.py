@@ -63,6 +63,7 @@ class Composer(Vertical):
 
     async def submit(self, text: str, *, is_edit: bool) -> None:
         """Send a text as if it had been typed."""
+        self.prompt.is_waiting = True
         await self._submit(Prompt.Submitted(text, attachments.mentions(text), is_edit=is_edit))
 
     def give_back(self, text: str, *, is_edit: bool) -> None:

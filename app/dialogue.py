@@ -65,6 +65,8 @@ class Dialogue:
         """The pair that answers; None until there is one."""
         self.reply: Reply | None = None
         """The running reply on the screen."""
+        self.is_comparing = False
+        """Whether the engine answers for a comparison."""
         self._engine = engine
         self._conversation = conversation
         self._gauges = gauges
@@ -82,13 +84,13 @@ class Dialogue:
         """Whether a reply is awaited."""
         return self._awaited is not None
 
-    @contextmanager
-    def idle(self) -> Iterator[bool]:
-        """Whether no reply is running, said if one is; what the store cannot do inside is told."""
-        if self.is_running:
+    def is_free(self) -> bool:
+        """Whether a reply could begin; what is in the way is said."""
+        if self.is_comparing:
+            self._tell("A comparison is running: escape ends it.")
+        elif self._prompt.is_waiting:
             self._tell(f"A reply is running: {key_in(self._transcript.app, 'stop')} stops it.")
-        with storing(self._tell):
-            yield not self.is_running
+        return not (self.is_comparing or self._prompt.is_waiting)
 
     def new_id(self) -> int:
         """For a request; what is reported under an id that is not awaited here belongs to somebody else."""
@@ -113,9 +115,9 @@ class Dialogue:
 
     async def regenerate(self) -> None:
         """Ask for the last reply once more."""
-        with self.idle() as is_idle:
-            if not is_idle:
-                return
+        if not self.is_free():
+            return
+        with storing(self._tell):
             if self._transcript.last_turn is None or not self._conversation.regenerate():
                 self._tell("There is no reply to regenerate yet.")
                 return
@@ -124,9 +126,9 @@ class Dialogue:
 
     async def go_on(self) -> None:
         """Let a reply that was stopped go on where it is."""
-        with self.idle() as is_idle:
-            if not is_idle:
-                return
+        if not self.is_free():
+            return
+        with storing(self._tell):
             exchange = self._conversation.last
             if exchange is None or not self._conversation.go_on():
                 self._tell("The last reply is complete; there is nothing to go on with.")
@@ -136,11 +138,12 @@ class Dialogue:
 
     def last_message(self) -> str | None:
         """What the person may change; None, and said: there is nothing, or a reply runs."""
-        with self.idle() as is_idle:
-            last = self._conversation.last
-            if is_idle and last is None:
-                self._tell("There is no message to change yet.")
-            return last.prompt.text if is_idle and last else None
+        if not self.is_free():
+            return None
+        last = self._conversation.last
+        if last is None:
+            self._tell("There is no message to change yet.")
+        return last.prompt.text if last else None
 
     def stop(self) -> None:
         """End the reply at its next round; what has been written stays."""

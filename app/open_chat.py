@@ -40,12 +40,13 @@ class OpenChat:
 
     async def open(self, chat_id: int) -> None:
         """Go on with a chat that is kept."""
-        with self._dialogue.idle() as is_idle:
-            if is_idle:
-                self._conversation.open(chat_id)
-                if words := self._replies.follow_chat():
-                    self._tell(words, severity="warning")
-                await self.show()
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
+            self._conversation.open(chat_id)
+            if words := self._replies.follow_chat():
+                self._tell(words, severity="warning")
+            await self.show()
 
     async def begin(self) -> None:
         """A new conversation; what stands in the prompt stays."""
@@ -58,9 +59,9 @@ class OpenChat:
 
     async def walk(self, step: int) -> None:
         """Show another reply to the last message, or another message in its place, that was there before."""
-        with self._dialogue.idle() as is_idle:
-            if not is_idle:
-                return
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
             shown = self._dialogue.shown_sibling
             if shown is None:
                 retry = key_in(self._view.app, "retry")
@@ -78,17 +79,19 @@ class OpenChat:
 
     async def delete(self) -> None:
         """Take this chat out of sight, and begin a new one."""
-        with self._dialogue.idle() as is_idle, self._stored() as chat:
-            if is_idle and chat is not None:
+        if not self._dialogue.is_free():
+            return
+        with self._stored() as chat:
+            if chat is not None:
                 self._store.delete(chat.id)
                 await self.begin()
                 self._tell(f"Deleted “{chat.title}”. /undo brings it back.")
 
     async def undo_delete(self) -> None:
         """Bring back the chat that was deleted last."""
-        with self._dialogue.idle() as is_idle:
-            if not is_idle:
-                return
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
             chat = self._store.undo_delete()
             if chat is None:
                 self._tell("There is no deleted chat to bring back.")
@@ -116,8 +119,10 @@ class OpenChat:
 
     async def import_(self, name: str) -> None:
         """Add the chats of a file, and show the last of them."""
-        with self._dialogue.idle() as is_idle:
-            if is_idle and (added := import_chats(self._store, name)):
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
+            if added := import_chats(self._store, name):
                 await self.open(added[-1].id)
                 self._tell(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
 

@@ -114,7 +114,7 @@ class Prompt(TextArea):
         self._before_edit: str | None = None
         """What stood here before the last message came to be changed; None: it is not being changed."""
         self.is_waiting = False
-        """Whether a reply is awaited; set back by whoever receives it."""
+        """Whether a message is on its way, or a reply awaited; set back by whoever receives it."""
 
     def use_keys(self, send: tuple[str, ...], newline: tuple[str, ...]) -> None:
         """Other keys for the two that are seen here before they are bindings."""

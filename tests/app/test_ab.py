@@ -132,6 +132,22 @@ async def test_a_comparison_is_stopped_and_the_chat_goes_on(reason: FinishReason
         await story.until_seen("As before.")
 
 
+async def test_nothing_else_is_asked_under_a_comparison() -> None:
+    async with chat() as story:
+        await story.exchange("Why?", "Because.")
+        await story.type("And how?")
+        await replay(story)
+        for action in ("regenerate", "go_on", "send", "ab", "switch_model('other')"):
+            await story.app.run_action(action)
+        await story.until_told("A comparison is running: escape ends it.")
+        assert len(story.engine.requests) == 2
+        assert story.prompt.text == "And how?"
+        await story.pilot.press("escape", "escape")
+        await story.until(lambda: not isinstance(story.app.screen, AbScreen))
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 3)
+
+
 async def test_a_person_says_what_to_compare() -> None:
     async with chat() as story:
         await story.exchange("Why?", "Because.")

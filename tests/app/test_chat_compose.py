@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
 
 from app.attachment_line import AttachmentLine
+from app.attachments import Attachment
 from app.chat_options import ChatOptions
 from app.completion_list import CompletionList
 from tests.app.pilot import Story, chat
@@ -205,6 +207,26 @@ async def test_a_file_is_attached_counted_and_sent_folded(folder: Path) -> None:
         await story.until_seen("❯ see @notes.md", "▤ @notes.md · 24 bytes · 5 lines")
         assert "fenced" not in story.screen()
         assert files(story) == ""
+
+
+@pytest.mark.parametrize("typed", ["What is in @notes.md", "/edit What is in @notes.md"])
+async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
+    monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    async with chat() as story:
+        await story.exchange("one", "1")
+        take = AttachmentLine.take
+
+        async def take_while_a_key_is_pressed(*arguments: Any, **others: Any) -> tuple[Attachment, ...]:
+            await story.app.run_action("regenerate")
+            return await take(*arguments, **others)
+
+        monkeypatch.setattr(AttachmentLine, "take", take_while_a_key_is_pressed)
+        await command(story, typed)
+        await story.until_told("A reply is running")
+        await story.until(lambda: len(story.engine.requests) > 1)
+        [_, asked] = story.engine.requests
+        assert "# Notes" in asked.messages[-1].text
 
 
 async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() -> None:
