@@ -264,8 +264,9 @@ class ChatApp(SafeApp):
 
     @on(Prompt.WalkRequested)
     async def _walk(self, event: Prompt.WalkRequested) -> None:
-        if not self._prompt.is_waiting and self._dialogue.shown_sibling:
-            await self._open_chat.walk(event.step)
+        with storing(self.notify):
+            if not self._prompt.is_waiting and self._open_chat.has_versions:
+                await self._open_chat.walk(event.step)
 
     @on(Prompt.EditRequested)
     def action_edit_last(self) -> None:
@@ -348,7 +349,7 @@ class ChatApp(SafeApp):
         await self._dialogue.go_on()
 
     async def action_walk(self, step: int) -> None:
-        """Show another reply to the last message; -1: the one before."""
+        """Show another version of this chat; -1: the one before."""
         await self._open_chat.walk(step)
 
     def action_ab(self, setting: DraftSetting | None = None) -> None:

@@ -161,12 +161,17 @@ class Conversation:
         self._show(chat)
         self.params = chat.params
 
-    def walk(self, message_id: int, step: int) -> None:
-        """Show the sibling of a message, and what stands under it."""
-        assert self.chat is not None
-        self._keep_end()
-        self._store.select_sibling(message_id, step)
-        self._show(self.chat)
+    @property
+    def version(self) -> tuple[int, int]:
+        """Which version of the chat is shown, from 1, and how many there are. May raise StoreError."""
+        return self._store.version(self.chat.id) if self.chat else (1, 1)
+
+    def walk(self, step: int) -> None:
+        """Show the version of the chat `step` places further, at the most the last one."""
+        if self.chat is not None:
+            self._keep_end()
+            self._store.walk(self.chat.id, step)
+            self._show(self.chat)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Have the chat's own settings, kept from its first message on."""

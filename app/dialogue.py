@@ -20,7 +20,7 @@ from app.gauges import Gauges
 from app.keys import key_in
 from app.prompt import Prompt
 from app.store.errors import StoreError
-from app.store.records import FinalState, StoredMessage
+from app.store.records import FinalState
 from app.top_line import TopLine
 from app.transcript import Transcript
 from app.turn import Reply
@@ -111,7 +111,6 @@ class Dialogue:
         await self._transcript.drop_turn()
         await self._transcript.add_turn(text)
         await self._request()
-        self.show_siblings()
 
     async def regenerate(self) -> None:
         """Ask for the last reply once more."""
@@ -198,19 +197,11 @@ class Dialogue:
 
     # To the screen
 
-    def show_siblings(self) -> None:
-        """Say at the last turn which of several replies this is."""
+    def show_version(self) -> None:
+        """Say at the last turn which of the chat's versions this is."""
         if turn := self._transcript.last_turn:
-            shown = self.shown_sibling
-            turn.say_sibling((shown.sibling, shown.siblings) if shown else None)
-
-    @property
-    def shown_sibling(self) -> StoredMessage | None:
-        """The last reply, else the last message, if it is one of several; None: it is the only one."""
-        exchange = self._conversation.last
-        if exchange is None:
-            return None
-        return next((each for each in (exchange.reply, exchange.prompt) if each and each.siblings > 1), None)
+            with storing(self._tell):
+                turn.say_version(self._conversation.version)
 
     async def _request(self, begun: str = "", thinking: str = "") -> None:
         """Ask the engine for the reply to the newest message, or for the rest of one that has begun."""
@@ -254,7 +245,7 @@ class Dialogue:
         if self.reply is not None:
             has_words = bool(exchange and (exchange.text or exchange.thinking)) or finished is not None
             self.reply.finish(reply_line(stats, broke_off=state == "failed") if has_words else "")
-            self.show_siblings()
+            self.show_version()
         self.reply = None
         self._awaited = None
         self._prompt.is_waiting = False

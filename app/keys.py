@@ -29,14 +29,14 @@ PROMPT_KEYS: list[BindingType] = [
         "alt+left",
         "walk(-1)",
         id="reply_before",
-        tooltip="the reply before (left in an empty prompt too)",
+        tooltip="the version of the chat before: another reply, or other words (left in an empty prompt too)",
         show=False,
     ),
     Binding(
         "alt+right",
         "walk(1)",
         id="reply_after",
-        tooltip="the reply after (right in an empty prompt too)",
+        tooltip="the version of the chat after (right in an empty prompt too)",
         show=False,
     ),
     Binding(

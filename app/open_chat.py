@@ -58,17 +58,21 @@ class OpenChat:
         await self._view.transcript.clear()
 
     async def walk(self, step: int) -> None:
-        """Show another reply to the last message, or another message in its place, that was there before."""
+        """Show another version of this chat: other replies, or messages as they were before they were changed."""
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            shown = self._dialogue.shown_sibling
-            if shown is None:
+            if not self.has_versions:
                 retry = key_in(self._view.app, "retry")
-                self._tell(f"There is only this reply. {retry} makes another one.")
+                self._tell(f"There is only this version of the chat. {retry} asks for another reply.")
                 return
-            self._conversation.walk(shown.id, step)
+            self._conversation.walk(step)
             await self.show()
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether there is more of this chat than is shown. May raise StoreError."""
+        return self._conversation.version != (1, 1)
 
     def rename(self, title: str) -> None:
         """Give this chat another title."""
@@ -148,7 +152,7 @@ class OpenChat:
     async def show(self) -> None:
         """Bring the transcript to what the conversation is now."""
         await self._view.transcript.show(self._conversation.exchanges)
-        self._dialogue.show_siblings()
+        self._dialogue.show_version()
         self.show_title()
 
     def show_title(self) -> None:

@@ -74,7 +74,7 @@ class Prompt(TextArea):
 
     @dataclass
     class WalkRequested(Message):
-        """Another reply is to be shown; -1: the one before."""
+        """Another version of the chat is to be shown; -1: the one before."""
 
         step: int
 
@@ -234,21 +234,21 @@ class Prompt(TextArea):
             self.action_cursor_down()
 
     def action_cursor_left(self, select: bool = False) -> None:
-        """Left; in an empty prompt, the reply before."""
+        """Left; in an empty prompt, the version of the chat before."""
         if self.text:
             super().action_cursor_left(select)
         else:
             self.action_walk(-1)
 
     def action_cursor_right(self, select: bool = False) -> None:
-        """Right; in an empty prompt, the reply after."""
+        """Right; in an empty prompt, the version of the chat after."""
         if self.text:
             super().action_cursor_right(select)
         else:
             self.action_walk(1)
 
     def action_walk(self, step: int) -> None:
-        """Ask for another reply to the last message; -1: the one before."""
+        """Ask for another version of the chat; -1: the one before."""
         self.post_message(self.WalkRequested(step))
 
     def action_edit_last(self) -> None:

@@ -120,6 +120,9 @@ class Transcript(Container):
 
     async def add_turn(self, prompt: str) -> Turn:
         """Show a message of the person; follows the end again."""
+        if self.last_turn:
+            # Where the arrows begin is further down now.
+            self.last_turn.say_version((1, 1))
         await self._freeze_old()
         turn = Turn(prompt, is_tinted=self.is_tinted)
         self._turns.append(turn)

@@ -62,7 +62,7 @@ class Reply(LaidOutOnce, Vertical):
         self.source = ""
         """The text so far, sanitised."""
         self.figures = ""
-        self._sibling = ""
+        self._version = ""
         self._pending = ""
         self._is_flush_due = False
         self._pause_s = FIRST_FLUSH_S
@@ -153,13 +153,13 @@ class Reply(LaidOutOnce, Vertical):
         """The text as rows."""
         return self._text.rows(self.source)
 
-    def say_sibling(self, place: tuple[int, int] | None) -> None:
-        """Say which of several replies this is, as `2/3`."""
-        self._sibling = f"‹ {place[0]}/{place[1]} ›" if place else ""
+    def say_version(self, place: tuple[int, int]) -> None:
+        """Say which of several versions of the chat ends here, as `2/3`; nothing of a single one."""
+        self._version = "‹ {}/{} ›".format(*place) if place[1] > 1 else ""
         self._show_line()
 
     def _show_line(self) -> None:
-        line = " ".join(part for part in (self._sibling, self.figures) if part)
+        line = " ".join(part for part in (self._version, self.figures) if part)
         self._line.update(line)
         self._line.display = bool(line)
 
@@ -185,10 +185,10 @@ class Turn(LaidOutOnce, Vertical):
         reply.write(text)
         reply.finish(figures)
 
-    def say_sibling(self, place: tuple[int, int] | None) -> None:
-        """Say which of several replies this is; None: the only one."""
+    def say_version(self, place: tuple[int, int]) -> None:
+        """Say which of several versions of the chat ends here; nothing of a single one."""
         if self.reply is not None:
-            self.reply.say_sibling(place)
+            self.reply.say_version(place)
 
     async def begin_reply(self) -> Reply:
         """An empty reply in place of an earlier one and its errors."""

@@ -178,11 +178,17 @@ class ChatStore:
         """Every message of a chat, shown or not, in the order they were made."""
         return self._database.read(lambda connection: steps.messages(connection, chat_id))
 
-    def select_sibling(self, message_id: int, step: int) -> StoredMessage:
-        """Show the sibling `step` places further, at the most the last one; it."""
-        return self._database.write(
-            lambda connection: steps.select_sibling(connection, message_id, step), is_durable=False
-        )
+    def version(self, chat_id: int) -> tuple[int, int]:
+        """Which version of a chat is shown, from 1, and how many there are.
+
+        A version is what stands above one of the chat's ends. Another reply makes another one, and so does a
+        message that is sent changed; every message is in at least one of them.
+        """
+        return self._database.read(lambda connection: steps.version(connection, chat_id))
+
+    def walk(self, chat_id: int, step: int) -> None:
+        """Show the version of a chat `step` places further, at the most the last one."""
+        self._database.write(lambda connection: steps.walk(connection, chat_id, step), is_durable=False)
 
     def reveal(self, message_id: int) -> StoredMessage:
         """Show the branch that a message is on, for example one that a search has found; the message."""

@@ -208,20 +208,30 @@ def interrupt_running(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE message SET state = 'interrupted' WHERE state = 'generating'")
 
 
-def select_sibling(connection: sqlite3.Connection, message_id: int, step: int) -> StoredMessage:
-    """Show the sibling `step` places further."""
-    tree = _tree_around(connection, message_id)
-    sibling = tree.step(message_id, step)
-    _pick(connection, tree, sibling)
-    return message_of(connection, sibling)
+def version(connection: sqlite3.Connection, chat_id: int) -> tuple[int, int]:
+    """Which of the ends of a chat is shown, from 1, and how many it has."""
+    tree = tree_of(connection, chat_id)
+    leaves = tree.leaves()
+    return (leaves.index(tree.path()[-1]) + 1, len(leaves)) if leaves else (1, 1)
+
+
+def walk(connection: sqlite3.Connection, chat_id: int, step: int) -> None:
+    """Show the end of a chat that is `step` places further; the first and the last are walls."""
+    tree = tree_of(connection, chat_id)
+    if leaves := tree.leaves():
+        at = leaves.index(tree.path()[-1]) + step
+        _show(connection, tree, leaves[max(0, min(at, len(leaves) - 1))])
 
 
 def reveal(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
     """Show a message and all that it stands under."""
-    tree = _tree_around(connection, message_id)
+    _show(connection, _tree_around(connection, message_id), message_id)
+    return message_of(connection, message_id)
+
+
+def _show(connection: sqlite3.Connection, tree: Tree, message_id: int) -> None:
     for id in tree.lineage(message_id):
         _pick(connection, tree, id)
-    return message_of(connection, message_id)
 
 
 def _placed(connection: sqlite3.Connection, tree: Tree, message_id: int) -> StoredMessage:

@@ -63,10 +63,20 @@ class Tree:
         """All that answer the same parent, oldest first, the message included."""
         return [link.id for link in self._children[self.parent(message_id)]]
 
-    def step(self, message_id: int, step: int) -> int:
-        """The sibling `step` places further; the ends are walls."""
-        siblings = self.siblings(message_id)
-        return siblings[max(0, min(siblings.index(message_id) + step, len(siblings) - 1))]
+    def leaves(self) -> list[int]:
+        """The messages that nothing answers, each of them the end of another path; every message is on one.
+
+        Those that have more of their path in common stand closer together, otherwise the older ones come first.
+        """
+        leaves: list[int] = []
+        ahead: list[Link] = [*reversed(self._children.get(None, ()))]
+        while ahead:
+            link = ahead.pop()
+            children = self._children.get(link.id, ())
+            ahead += reversed(children)
+            if not children:
+                leaves.append(link.id)
+        return leaves
 
     def next_pick(self, message_id: int) -> int:
         """A number greater than that of any sibling."""

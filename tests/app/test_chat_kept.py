@@ -131,11 +131,59 @@ async def test_replies_to_one_message_are_walked(database: Path) -> None:
         await story.until_seen("A pear.")
 
 
+async def again(story: Story, key: str, reply: str) -> None:
+    """Ask once more by a key, and get another reply."""
+    before = len(story.engine.requests)
+    await story.pilot.press(*key.split())
+    await story.until(lambda: len(story.engine.requests) > before)
+    story.engine.begin()
+    story.engine.say(reply)
+    story.engine.finish()
+    await story.until_seen(reply)
+    await story.until(lambda: story.state == "ready")
+
+
+async def test_replies_to_a_message_and_what_it_was_before_are_all_walked(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+r", "A pear.")
+        await again(story, "ctrl+up ! enter", "A plum.")
+        await again(story, "ctrl+r", "A cherry.")
+        await story.until_seen("‹ 4/4 ›")
+        for number, (asked, reply) in enumerate(
+            [("Name a fruit!", "A plum."), ("Name a fruit", "A pear."), ("Name a fruit", "An apple.")]
+        ):
+            await story.pilot.press("left")
+            await story.until_seen(f"❯ {asked}", reply, f"‹ {3 - number}/4 ›")
+        await story.pilot.press("left")
+        await story.until_seen("An apple.", "‹ 1/4 ›")
+        await story.pilot.press("right", "right", "right")
+        await story.until_seen("❯ Name a fruit!", "A cherry.", "‹ 4/4 ›")
+
+
+async def test_another_reply_is_reached_from_further_down_too(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+r", "A pear.")
+        await story.until_seen("‹ 2/2 ›")
+        await story.send("Thanks")
+        assert "‹" not in story.screen(), "what cannot be walked now is not marked"
+        story.engine.say("Any time.")
+        story.engine.finish()
+        await story.until_seen("Any time.", "‹ 2/2 ›")
+        assert story.screen().count("‹") == 1, "the mark stands where the arrows begin"
+        await story.pilot.press("left")
+        await story.until_seen("An apple.", "‹ 1/2 ›")
+        assert "Thanks" not in story.screen()
+        await story.pilot.press("right")
+        await story.until_seen("A pear.", "Any time.", "‹ 2/2 ›")
+
+
 async def test_only_one_reply_cannot_be_walked(database: Path) -> None:
     async with chat(database=database) as story:
         await story.exchange("Name a fruit", "An apple.")
         await story.app.action_walk(1)
-        await story.until_told("only this reply")
+        await story.until_told("only this version")
 
 
 async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:

@@ -125,11 +125,10 @@ def test_regenerating_keeps_the_reply_that_was_there(store: ChatStore) -> None:
     reply = conversation.exchanges[-1].reply
     assert reply
     assert (reply.sibling, reply.siblings) == (2, 2)
-    conversation.walk(reply.id, -1)
+    assert conversation.version == (2, 2)
+    conversation.walk(-1)
     assert conversation.last_answer == "1"
-    shown = conversation.exchanges[-1].reply
-    assert shown
-    conversation.walk(shown.id, 1)
+    conversation.walk(1)
     assert conversation.last_answer == "uno"
 
 
@@ -145,8 +144,9 @@ def test_an_edited_message_stands_beside_the_first_one(store: ChatStore) -> None
     conversation.end("complete")
     assert conversation.last
     assert (conversation.last.prompt.sibling, conversation.last.prompt.siblings) == (2, 2)
-    conversation.walk(conversation.last.prompt.id, -1)
+    conversation.walk(-1)
     assert conversation.last_answer == "2"
+    assert conversation.version == (1, 2)
 
 
 def test_a_stored_chat_is_gone_on_with(store: ChatStore) -> None:

@@ -162,6 +162,6 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
         await story.pilot.press(own["tint"])
         await story.until_seen(f"{own['tint']}: Markdown again")
         await story.app.run_action("walk(-1)")
-        await story.until_told(f"{own['retry']} makes another one")
+        await story.until_told(f"{own['retry']} asks for another reply")
         await story.pilot.press(own["interrupt"])
         await story.until_told(f"Press {own['interrupt']} again to quit")

@@ -66,7 +66,7 @@ def _one_turn(store: ChatStore, chat_id: int, name: str, random_: random.Random)
     store.finish_reply(reply.id, "complete", text=f"answer {name}")
     print(f"answer {name}", flush=True)
     if random_.random() < 0.1:
-        store.select_sibling(reply.id, -1)
+        store.walk(chat_id, -1)
     if random_.random() < 0.05:
         store.search(name)
 

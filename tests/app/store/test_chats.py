@@ -193,7 +193,7 @@ def test_unknown_numbers_are_named(store: ChatStore) -> None:
         lambda: store.continue_reply(99),
         lambda: store.grow_reply(99, "x"),
         lambda: store.finish_reply(99, "complete"),
-        lambda: store.select_sibling(99, 1),
+        lambda: store.walk(99, 1),
         lambda: store.reveal(99),
     ):
         with pytest.raises(NotStoredError, match="99"):

@@ -34,7 +34,7 @@ def chat_id(store: ChatStore, clock: Clock) -> int:
     second = store.begin_reply(user.id)
     store.finish_reply(second.id, "stopped", text="Late Ma")
     say(store, chat.id, "Thanks")
-    store.select_sibling(second.id, -1)
+    store.walk(chat.id, -1)
     say(store, chat.id, "And maples?")
     return chat.id
 

@@ -34,6 +34,15 @@ class Node:
         self.children.append(child)
         self.shown = child
 
+    def show(self) -> None:
+        node = self
+        while node.parent:
+            node.parent.shown = node
+            node = node.parent
+
+    def leaves(self) -> list[Node]:
+        return [leaf for child in self.children for leaf in child.leaves()] or [self]
+
 
 class StoreAgainstModel(RuleBasedStateMachine):
     """One chat; another one beside it must never change."""
@@ -112,22 +121,20 @@ class StoreAgainstModel(RuleBasedStateMachine):
             self.store.continue_reply(reply.id)
             reply.state = "generating"
 
-    @rule(at=PICK, step=st.integers(-3, 3))
-    def walk(self, at: int, step: int) -> None:
-        if node := self.picked(at):
-            assert node.parent
-            siblings = node.parent.children
-            to = siblings[max(0, min(siblings.index(node) + step, len(siblings) - 1))]
-            assert self.store.select_sibling(node.id, step).id == to.id
-            node.parent.shown = to
+    @rule(step=st.integers(-3, 3))
+    def walk(self, step: int) -> None:
+        self.store.walk(self.chat_id, step)
+        if self.root.shown:
+            leaves, at = self.root.leaves(), self.root
+            while at.shown:
+                at = at.shown
+            leaves[max(0, min(leaves.index(at) + step, len(leaves) - 1))].show()
 
     @rule(at=PICK)
     def reveal(self, at: int) -> None:
         if node := self.picked(at):
             assert self.store.reveal(node.id).id == node.id
-            while node.parent:
-                node.parent.shown = node
-                node = node.parent
+            node.show()
 
     @rule(to_s=st.floats(-1e10, 1e10))
     def set_clock(self, to_s: float) -> None:
@@ -167,6 +174,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
             for each in self.store.path(self.chat_id)
         ]
         assert found == expected
+
+    @invariant()
+    def every_message_can_be_walked_to(self) -> None:
+        if hasattr(self, "store"):
+            shown, number = self.store.version(self.chat_id)
+            assert number == len(self.root.leaves())
+            leaf = self.root.leaves()[shown - 1]
+            assert [each.id for each in self.store.path(self.chat_id)][-1:] == [leaf.id] * (leaf is not self.root)
 
     @invariant()
     def all_messages_are_there_in_order(self) -> None:
