@@ -430,9 +430,9 @@ class ChatApp(SafeApp):
         if self._dialogue.is_free():
             self.push_screen(ChatsScreen(self._store, words), self._chat_chosen)
 
-    async def _chat_chosen(self, chat_id: int | None) -> None:
-        if chat_id is not None:
-            await self._open_chat.open(chat_id)
+    async def _chat_chosen(self, chosen: tuple[int, str] | None) -> None:
+        if chosen is not None:
+            await self._open_chat.open(*chosen)
 
     @on(ChatsScreen.Deleted)
     async def _chat_deleted(self, event: ChatsScreen.Deleted) -> None:

@@ -30,8 +30,11 @@ SEARCH_S = 0.15
 """After the last key: a word is searched for once, not once a letter."""
 
 
-class ChatsScreen(ModalScreen[int | None]):
-    """Returns the id of the chat to open; None: stay. What is typed searches titles and messages."""
+class ChatsScreen(ModalScreen[tuple[int, str] | None]):
+    """Returns the id of the chat to open, and the words it was found by; None: stay.
+
+    What is typed searches titles and messages.
+    """
 
     @dataclass
     class Deleted(Message):
@@ -97,11 +100,11 @@ class ChatsScreen(ModalScreen[int | None]):
         if self._renamed is not None:
             self._finish_renaming(self._renamed)
         elif (chat := self._chosen) is not None:
-            self.dismiss(chat.id)
+            self.dismiss((chat.id, self._input.value))
 
     @on(OptionList.OptionSelected)
     def _click(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._chats[event.option_index].id)
+        self.dismiss((self._chats[event.option_index].id, self._input.value))
 
     def action_move(self, direction: str) -> None:
         """The arrows move in the list while the person types."""

@@ -154,9 +154,10 @@ class Conversation:
         """Begin a new conversation."""
         self.chat, self.exchanges, self.params = None, [], {}
 
-    def open(self, chat_id: int) -> None:
-        """Go on with a stored chat."""
+    def open(self, chat_id: int, words: str = "") -> None:
+        """Go on with a stored chat. words: what it was found by, to be seen in it."""
         self._keep_end()
+        self._store.reveal(chat_id, words)
         chat = self._store.chat(chat_id)
         self._show(chat)
         self.params = chat.params

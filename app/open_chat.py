@@ -38,12 +38,12 @@ class OpenChat:
         self._told: str | None = None
         """What was last said about the store."""
 
-    async def open(self, chat_id: int) -> None:
-        """Go on with a chat that is kept."""
+    async def open(self, chat_id: int, words: str = "") -> None:
+        """Go on with a chat that is kept. words: what it was found by."""
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            self._conversation.open(chat_id)
+            self._conversation.open(chat_id, words)
             if words := self._replies.follow_chat():
                 self._tell(words, severity="warning")
             await self.show()

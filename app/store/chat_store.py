@@ -190,9 +190,11 @@ class ChatStore:
         """Show the version of a chat `step` places further, at the most the last one."""
         self._database.write(lambda connection: steps.walk(connection, chat_id, step), is_durable=False)
 
-    def reveal(self, message_id: int) -> StoredMessage:
-        """Show the branch that a message is on, for example one that a search has found; the message."""
-        return self._database.write(lambda connection: steps.reveal(connection, message_id), is_durable=False)
+    def reveal(self, chat_id: int, text: str) -> None:
+        """Show a version of a chat in which a message holds every word of `text`, if there is one."""
+        terms = terms_of(text)
+        if terms:
+            self._database.write(lambda connection: steps.reveal(connection, chat_id, terms), is_durable=False)
 
     def search(self, text: str, limit: int = 50) -> list[Hit]:
         """Messages that hold every word of `text`, in any case, the newest first."""

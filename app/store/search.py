@@ -23,6 +23,7 @@ MOST_TRIGRAMS = 32
 EXCERPT_CHARACTERS = 100
 _LEAD_CHARACTERS = 30
 _INDEX = "CREATE VIRTUAL TABLE message_index USING fts5(text, tokenize='trigram', detail='none')"
+_HOLDS = "message.state <> 'generating' AND contains(CAST(message.text AS BLOB), ?)"
 _PENDING = "is_indexed = 0 AND state <> 'generating'"
 _LAST_OF_OLD_CASES = 0x0520
 """Up to here (Latin, Greek, Cyrillic) SQLite and Python agree on capitals, except for these:"""
@@ -88,15 +89,23 @@ def find_chats(connection: sqlite3.Connection, terms: Sequence[str], limit: int,
     return [chat_from(row) for row in rows]
 
 
+def messages_holding(connection: sqlite3.Connection, chat_id: int, terms: Sequence[str]) -> list[int]:
+    """The messages of a chat that hold every term, the newest first."""
+    found = connection.execute(
+        f"SELECT message.id FROM message WHERE chat_id = ? AND {_HOLDS} ORDER BY message.id DESC",
+        (chat_id, " ".join(terms)),
+    )
+    return [id for (id,) in found]
+
+
 def _found(connection: sqlite3.Connection, terms: Sequence[str]) -> tuple[str, list[Any]]:
     """The rest of a SELECT from the messages that hold every term, and its values."""
     words, proposed = " ".join(terms), trigrams(terms)
-    holds = "message.state <> 'generating' AND contains(CAST(message.text AS BLOB), ?)"
     chats = "JOIN chat ON chat.id = message.chat_id"
     if proposed is None or not _is_index_complete(connection):
-        return f"FROM message {chats} WHERE {holds}", [words]
+        return f"FROM message {chats} WHERE {_HOLDS}", [words]
     proposals = f"FROM message_index JOIN message ON message.id = message_index.rowid {chats}"
-    return f"{proposals} WHERE message_index MATCH ? AND {holds}", [proposed, words]
+    return f"{proposals} WHERE message_index MATCH ? AND {_HOLDS}", [proposed, words]
 
 
 def has_index(connection: sqlite3.Connection) -> bool:

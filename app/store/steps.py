@@ -17,7 +17,7 @@ from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError
 from app.store.records import Chat, NewChat, Role, State, StoredMessage
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
-from app.store.search import has_index
+from app.store.search import has_index, messages_holding
 from app.store.title import automatic_title
 from app.store.tree import Link, Tree
 
@@ -223,10 +223,12 @@ def walk(connection: sqlite3.Connection, chat_id: int, step: int) -> None:
         _show(connection, tree, leaves[max(0, min(at, len(leaves) - 1))])
 
 
-def reveal(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
-    """Show a message and all that it stands under."""
-    _show(connection, _tree_around(connection, message_id), message_id)
-    return message_of(connection, message_id)
+def reveal(connection: sqlite3.Connection, chat_id: int, terms: Sequence[str]) -> None:
+    """Show the newest message that holds every term, unless one that does is shown."""
+    tree = tree_of(connection, chat_id)
+    holding = [id for id in messages_holding(connection, chat_id, terms) if id in tree]
+    if holding and not set(holding) & set(tree.path()):
+        _show(connection, tree, holding[0])
 
 
 def _show(connection: sqlite3.Connection, tree: Tree, message_id: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from app.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
@@ -76,6 +77,19 @@ async def test_chats_are_searched_by_what_was_said(database: Path) -> None:
         await story.until(lambda: "two" not in story.app.screen.query_one("#chats-list").render_line(0).text)
         await story.pilot.press("enter")
         await story.until_seen("apples and pears")
+
+
+async def test_what_a_search_has_found_is_shown_whichever_version_it_is_in(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+r", "A pear.")
+        for words, found in (("apple", "An apple."), ("fruit", "An apple."), ("pear", "A pear.")):
+            await open_list(story)
+            await story.pilot.press(*words)
+            await story.until(lambda words=words: story.app.screen.query_one(Input).value == words)  # type: ignore[misc]
+            await story.pilot.press("enter")
+            await story.until(lambda: len(story.app.screen_stack) == 1)
+            await story.until_seen(found)
 
 
 async def test_a_search_that_finds_nothing_says_so(database: Path) -> None:

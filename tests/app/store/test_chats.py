@@ -194,7 +194,7 @@ def test_unknown_numbers_are_named(store: ChatStore) -> None:
         lambda: store.grow_reply(99, "x"),
         lambda: store.finish_reply(99, "complete"),
         lambda: store.walk(99, 1),
-        lambda: store.reveal(99),
+        lambda: store.reveal(99, "x"),
     ):
         with pytest.raises(NotStoredError, match="99"):
             call()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.store import search
 from app.store.chat_store import ChatStore
+from app.store.errors import NotStoredError
 from tests.app.store.support import Clock, answer, quick_folder, rows, say
 from tests.cases import cases
 
@@ -40,6 +41,19 @@ def test_messages_are_found_by_parts_of_words_in_any_case_newest_first(store: Ch
     assert found(store, "kyoto code") == found(store, "zebra") == found(store, " \n") == []
     hit = store.search("april")[0]
     assert (hit.chat_id, hit.title, hit.role) == (first, "Travel", "user")
+
+
+def test_what_was_found_is_shown_unless_the_words_are_seen_anyway(store: ChatStore) -> None:
+    chat = store.create_chat().id
+    user = say(store, chat, "Name a fruit")
+    apple, pear = answer(store, user, "An apple"), answer(store, user, "A pear")
+    for words, last in (
+        ("fruit", pear), ("apple", apple), ("a", apple), ("PEAR", pear), ("apple pear", pear), (" ", pear)
+    ):  # fmt: skip
+        store.reveal(chat, words)
+        assert store.path(chat)[-1].id == last, words
+    with pytest.raises(NotStoredError):
+        store.reveal(99, "fruit")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.store import transfer
 from app.store.chat_store import ChatStore
+from app.store.search import contains, terms_of
 from tests.app.store.support import Clock, quick_folder, write
 from tests.cases import cases
 
@@ -39,6 +40,10 @@ class Node:
         while node.parent:
             node.parent.shown = node
             node = node.parent
+
+    @property
+    def is_seen(self) -> bool:
+        return self.parent is None or (self.parent.shown is self and self.parent.is_seen)
 
     def leaves(self) -> list[Node]:
         return [leaf for child in self.children for leaf in child.leaves()] or [self]
@@ -132,9 +137,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(at=PICK)
     def reveal(self, at: int) -> None:
-        if node := self.picked(at):
-            assert self.store.reveal(node.id).id == node.id
-            node.show()
+        """Search for all that a message says."""
+        if (node := self.picked(at)) and (terms := terms_of(node.text)):
+            self.store.reveal(self.chat_id, node.text)
+            holding = [
+                each for each in self.nodes
+                if each.state != "generating" and contains(each.text.encode(), " ".join(terms))
+            ]  # fmt: skip
+            if holding and not any(each.is_seen for each in holding):
+                holding[-1].show()
 
     @rule(to_s=st.floats(-1e10, 1e10))
     def set_clock(self, to_s: float) -> None:
