@@ -223,7 +223,6 @@ class ChatApp(SafeApp):
             self.notify(news, severity="warning", timeout=20)
         self._dialogue.loaded = ready
         self._pairs.loaded(ready)
-        self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
         self._gauges.loaded(ready)
         self._top_line.say("waiting" if self._dialogue.is_running else "ready")
         self._composer.recount()

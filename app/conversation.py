@@ -62,9 +62,6 @@ class Conversation:
         self.chat: Chat | None = None
         """None until the first message: a chat that nobody wrote in is not kept."""
         self.exchanges: list[Exchange] = []
-        self.model = ""
-        """The pair that answers, noted with the chat."""
-        self.drafter: str | None = None
         self.params: dict[str, Any] = {}
         """The settings that this chat has of its own, kept with it."""
 
@@ -204,7 +201,7 @@ class Conversation:
     def _begin(self, prompt: str, parent_id: int | None, before: list[Exchange]) -> None:
         self._keep_end()
         if self.chat is None:
-            self.chat = self._store.create_chat(model=self.model, drafter=self.drafter, params=self.params)
+            self.chat = self._store.create_chat(params=self.params)
         self.chat, message, reply = self._store.ask(self.chat.id, parent_id, prompt)
         exchange = Exchange(message)
         self.exchanges = [*before, exchange]

@@ -142,7 +142,6 @@ class PlainChat:
         while self._incoming.ready is None:
             self._incoming.take(self._inbox.get())
         ready = self._incoming.ready
-        self._conversation.model, self._conversation.drafter = ready.target, ready.drafter
         drafter = "without a drafter" if ready.drafter is None else f"drafting with {ready.drafter}"
         self._say(f"Slipstream, with {sanitise_line(self._title)}, {drafter}. /help says what can be typed.")
         if self._options.about_model:

@@ -86,10 +86,6 @@ class ChatStore:
             raise StoreError("A title needs at least one letter.")
         return self._change_chat(chat_id, "title = ?", title)
 
-    def set_model(self, chat_id: int, model: str, drafter: str | None) -> Chat:
-        """Note with which pair the chat goes on."""
-        return self._change_chat(chat_id, "model = ?, drafter = ?", cleaned(model), drafter and cleaned(drafter))
-
     def set_params(self, chat_id: int, params: Mapping[str, Any]) -> Chat:
         """Replace the settings of a chat; they must be what JSON can hold."""
         return self._change_chat(chat_id, "params_json = ?", rows.params_to_json(params))
@@ -152,17 +148,18 @@ class ChatStore:
     ) -> StoredMessage:
         """End a running reply, with the last of its text; when this returns, it is on the disk.
 
-        Figures replace those of an earlier part of the reply.
+        Figures replace those of an earlier part of the reply; the pair that they name is the chat's from now on.
         """
         pieces = (cleaned(text), cleaned(thinking))
 
         def finish(connection: sqlite3.Connection) -> StoredMessage:
             steps.grow(connection, message_id, pieces, state)
+            chat_id = steps.chat_id_of(connection, message_id)
             if stats is not None:
                 rows.insert_stats(connection, message_id, stats)
-            message = steps.message_of(connection, message_id)
-            steps.use_chat(connection, message.chat_id, self._now())
-            return message
+                steps.note_pair(connection, chat_id, stats)
+            steps.use_chat(connection, chat_id, self._now())
+            return steps.message_of(connection, message_id)
 
         message = self._database.write(finish)
         # The reply is kept; a search indexes what is not yet.

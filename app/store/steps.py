@@ -15,7 +15,7 @@ from app.sanitise import cleaned
 from app.store import rows
 from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError
-from app.store.records import Chat, NewChat, Role, State, StoredMessage
+from app.store.records import Chat, NewChat, Role, State, StoredMessage, TurnStats
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
 from app.store.search import has_index, messages_holding
 from app.store.title import automatic_title
@@ -58,6 +58,13 @@ def use_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None
 def give_title(connection: sqlite3.Connection, chat_id: int, text: str) -> None:
     """Take a title from a message, if the chat has none."""
     connection.execute("UPDATE chat SET title = ? WHERE id = ? AND title = ''", (automatic_title(text), chat_id))
+
+
+def note_pair(connection: sqlite3.Connection, chat_id: int, stats: TurnStats) -> None:
+    """Keep with a chat which pair has answered, if that is known."""
+    if stats.model:
+        pair = cleaned(stats.model), stats.drafter and cleaned(stats.drafter)
+        change_chat(connection, chat_id, "model = ?, drafter = ?", pair)
 
 
 def delete_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None:

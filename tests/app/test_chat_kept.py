@@ -49,6 +49,15 @@ async def test_a_chat_is_all_there_after_a_restart(database: Path) -> None:
     assert len(titles(database)) == 1
 
 
+async def test_a_chat_has_the_pair_that_answered_last(database: Path) -> None:
+    async with chat(database=database, is_loaded=False) as story:
+        await story.send("Early")
+        story.engine.start()
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        assert rows(database, "SELECT model, drafter FROM chat") == [("fake", "fake-assistant")]
+
+
 async def test_a_chat_is_opened_from_the_list(database: Path) -> None:
     async with chat(database=database) as story:
         await story.exchange("Tell me about Kyoto", "It has temples.")

@@ -80,11 +80,10 @@ def test_chats_are_listed_by_pages(store: ChatStore) -> None:
 def test_model_and_settings_are_kept_with_the_chat(store: ChatStore, path: Path, clock: Clock) -> None:
     params = {"temperature": 0.7, "system": "Be \0 brief.", "seed": None, "nested": {"list": [1, "\u2028"]}}
     chat = store.create_chat(model="e2b", drafter="e2b-mtp", params=params)
-    store.set_model(chat.id, "12b", None)
     store.close()
     again = ChatStore.open(path, clock)
     kept = again.chat(chat.id)
-    assert (kept.model, kept.drafter, kept.params) == ("12b", None, params)
+    assert (kept.model, kept.drafter, kept.params) == ("e2b", "e2b-mtp", params)
     assert again.set_params(chat.id, {"temperature": 0}).params == {"temperature": 0}
     again.close()
 
@@ -111,6 +110,29 @@ def test_figures_are_kept_with_the_reply(store: ChatStore) -> None:
         reply.id, "complete", TurnStats(generated_tokens=3), text=" there"
     ).stats == TurnStats(generated_tokens=3)
     assert texts(store, chat.id) == ["hello", "hi there"]
+
+
+def test_a_chat_has_the_pair_that_answered_last(store: ChatStore) -> None:
+    chat = store.create_chat()
+    for stats, pair in (
+        (TurnStats(model="e2b", drafter="e2b-mtp"), ("e2b", "e2b-mtp")),
+        (None, ("e2b", "e2b-mtp")),
+        (TurnStats(), ("e2b", "e2b-mtp")),
+        (TurnStats(model="12b"), ("12b", None)),
+    ):
+        reply = store.begin_reply(say(store, chat.id, "hello"))
+        store.finish_reply(reply.id, "complete", stats)
+        kept = store.chat(chat.id)
+        assert (kept.model, kept.drafter) == pair
+
+
+def test_the_chat_last_answered_in_comes_first(store: ChatStore) -> None:
+    first, second = store.create_chat("first").id, store.create_chat("second").id
+    reply = store.begin_reply(say(store, first, "hello"))
+    say(store, second, "hello")
+    assert titles(store) == ["second", "first"]
+    store.finish_reply(reply.id, "complete", text="hi")
+    assert titles(store) == ["first", "second"]
 
 
 def test_figures_that_are_not_numbers_count_as_unknown(store: ChatStore) -> None:
