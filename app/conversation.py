@@ -79,7 +79,7 @@ class Conversation:
     def can_go_on(self) -> bool:
         """Whether the last reply has ended before it was complete."""
         last = self.last
-        return bool(last and last.reply and last.text and last.reply.state != "complete")
+        return bool(last and last.reply and last.reply.state != "complete")
 
     def ask(self, prompt: str) -> None:
         """Begin an exchange after the last one. On the disk when this returns."""

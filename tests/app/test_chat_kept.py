@@ -230,6 +230,42 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         await story.until_told("nothing to go on with")
 
 
+async def test_a_reply_that_was_stopped_before_its_first_word_goes_on_too(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.begin()
+        await story.pilot.press("escape")
+        story.engine.finish("cancelled")
+        await story.until(lambda: story.state == "stopped")
+        await story.app.action_go_on()
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert story.engine.requests[-1].messages == (Message("user", "Count"),)
+        story.engine.say("one two")
+        story.engine.finish()
+        await story.until_seen("one two")
+        await story.until(lambda: story.state == "ready")
+    assert last_chat(database) == [("user", "Count", "complete"), ("assistant", "one two", "complete")]
+
+
+async def test_a_reply_that_goes_on_keeps_its_thoughts(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.say("", thinking="From one, I think.")
+        story.engine.say("one two")
+        story.engine.finish("cancelled")
+        await story.until(lambda: story.state == "stopped")
+        await story.app.action_go_on()
+        story.engine.say(" three")
+        story.engine.finish()
+        await story.until_seen("thought · 4 words", "one two three")
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.press("ctrl+o")
+        await story.until_seen("From one, I think.")
+    assert rows(database, "SELECT text, thinking FROM message WHERE role = 'assistant'") == [
+        ("one two three", "From one, I think.")
+    ]
+
+
 async def test_quitting_in_the_middle_keeps_what_there_is(database: Path) -> None:
     async with chat(database=database) as story:
         await story.send("Count")
