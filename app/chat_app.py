@@ -437,6 +437,10 @@ class ChatApp(SafeApp):
     async def _chat_deleted(self, event: ChatsScreen.Deleted) -> None:
         await self._open_chat.was_deleted(event.chat_id)
 
+    @on(ChatsScreen.Restored)
+    async def _chat_restored(self, event: ChatsScreen.Restored) -> None:
+        await self._open_chat.came_back(event.chat_id)
+
     @on(ChatsScreen.Renamed)
     def _chat_renamed(self, event: ChatsScreen.Renamed) -> None:
         self._open_chat.was_renamed(event.chat)

@@ -43,6 +43,12 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         chat_id: int
 
     @dataclass
+    class Restored(Message):
+        """A deleted chat is in sight again."""
+
+        chat_id: int
+
+    @dataclass
     class Renamed(Message):
         """A chat has another title."""
 
@@ -147,11 +153,15 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
 
     def action_undo(self) -> None:
         """Bring back the chat deleted last."""
+        if self._renamed is not None:
+            return
         try:
             chat = self._store.undo_delete()
         except StoreError as error:
             self._say(str(error))
             return
+        if chat is not None:
+            self.post_message(self.Restored(chat.id))
         self._show()
         self._say(f"“{chat.title}” is back." if chat else "There is no deleted chat to bring back.")
 

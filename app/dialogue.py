@@ -29,6 +29,9 @@ from mlx_engine.client import EngineHandle
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import Died, Event, Failed, Finished, Generate, Prefilled, Ready, Round, Started
 
+OUTCOMES = ("stopped", "failed")
+"""States in the top line that are about the last reply alone."""
+
 
 class Tell(Protocol):
     """Tells the person something, in passing."""
@@ -156,6 +159,12 @@ class Dialogue:
         if self.is_running:
             self._engine.cancel()
             self._end_reply("stopped")
+            self._top_line.say("ready")
+
+    def leave(self) -> None:
+        """Another chat is shown: nothing runs in this one any more, and how its last reply ended is old."""
+        self.abandon()
+        if self._top_line.state in OUTCOMES:
             self._top_line.say("ready")
 
     # From the engine

@@ -37,6 +37,8 @@ class OpenChat:
         self._tell = tell
         self._told: str | None = None
         """What was last said about the store."""
+        self._deleted: int | None = None
+        """The chat that was open when it was deleted from the list."""
 
     async def open(self, chat_id: int, words: str = "") -> None:
         """Go on with a chat that is kept. words: what it was found by."""
@@ -44,13 +46,14 @@ class OpenChat:
             return
         with storing(self._tell):
             self._conversation.open(chat_id, words)
+            self._dialogue.leave()
             if words := self._replies.follow_chat():
                 self._tell(words, severity="warning")
             await self.show()
 
     async def begin(self) -> None:
         """A new conversation; what stands in the prompt stays."""
-        self._dialogue.abandon()
+        self._dialogue.leave()
         self._conversation.clear()
         self._replies.follow_chat()
         self._view.has_news = True
@@ -106,7 +109,13 @@ class OpenChat:
     async def was_deleted(self, chat_id: int) -> None:
         """A chat is out of sight; this one, perhaps."""
         if self._conversation.chat and self._conversation.chat.id == chat_id:
+            self._deleted = chat_id
             await self.begin()
+
+    async def came_back(self, chat_id: int) -> None:
+        """A chat is in sight again; the one that was open, perhaps."""
+        if self._conversation.chat is None and self._deleted == chat_id:
+            await self.open(chat_id)
 
     def was_renamed(self, chat: Chat) -> None:
         """A chat has another title; this one, perhaps."""

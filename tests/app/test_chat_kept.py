@@ -132,11 +132,43 @@ async def test_a_deleted_chat_comes_back(database: Path) -> None:
         await story.pilot.press("ctrl+d")
         await story.until_seen("ctrl+z brings it back")
         assert titles(database) == []
+        await story.until(lambda: "Guessing ahead." not in story.screen(), "the open chat went with it")
         await story.pilot.press("ctrl+z")
         await story.until_seen("is back")
         assert titles(database) == ["What is drafting?"]
         await story.pilot.press("escape")
-        await story.until(lambda: "Guessing ahead." not in story.screen(), "the open chat went with it")
+        await story.until_seen("Guessing ahead.")
+        await story.send("And acceptance?")
+        assert len(story.engine.requests[-1].messages) == 3
+        story.engine.finish()
+
+
+async def test_a_chat_that_comes_back_takes_the_place_of_none(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("What is drafting?", "Guessing ahead.")
+        await story.pilot.press("ctrl+n")
+        await open_list(story)
+        await story.pilot.press("ctrl+d", "ctrl+z")
+        await story.until_seen("is back")
+        await story.pilot.press("escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+        assert "Guessing ahead." not in story.screen(), "it was not on the screen before"
+
+
+async def test_nothing_is_brought_back_while_a_title_is_typed(database: Path) -> None:
+    async with chat(database=database) as story:
+        for words in ("one", "two"):
+            await story.exchange(words, "answer")
+            await story.pilot.press("ctrl+n")
+        await open_list(story)
+        await story.pilot.press("ctrl+d")
+        await story.until_seen("ctrl+z brings it back")
+        await story.pilot.press("ctrl+r")
+        await story.until_seen("enter: this title")
+        await story.pilot.press("ctrl+z")
+        await story.pilot.pause()
+        assert story.shows("enter: this title")
+        assert titles(database) == ["one"]
 
 
 async def test_replies_to_one_message_are_walked(database: Path) -> None:

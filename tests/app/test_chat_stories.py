@@ -10,6 +10,7 @@ from textual.selection import SELECT_ALL
 
 from app.chat_options import ChatOptions
 from app.text_block import TextBlock
+from app.top_line import TopLine
 from mlx_engine.events import Failed, Message, Notice, SamplingOptions
 from tests.app.pilot import chat
 
@@ -204,6 +205,29 @@ async def test_a_new_chat_forgets_and_ends_what_runs() -> None:
         await story.until(lambda: len(story.engine.requests) == 3)
         assert [each.text for each in story.engine.requests[-1].messages] == ["kept"]
         assert "straggler" not in story.screen()
+
+
+async def test_how_the_last_reply_ended_is_no_news_in_another_chat() -> None:
+    async with chat() as story:
+        await story.send("count")
+        story.engine.say("one two")
+        story.engine.finish("cancelled")
+        await story.until(lambda: story.state == "stopped")
+        await story.pilot.press("ctrl+n")
+        assert story.state == "ready"
+        await story.send("much too long")
+        story.engine.fail()
+        await story.until(lambda: story.state == "failed")
+        await story.app.run_action("chats")
+        await story.until_seen("enter: open")
+        await story.pilot.press("down", "enter")
+        await story.until_seen("one two")
+        assert story.state == "ready"
+        assert not story.app.query_one(TopLine).is_trouble
+        story.engine.die()
+        await story.until(lambda: story.state == "engine ended")
+        await story.pilot.press("ctrl+n")
+        assert story.state == "engine ended", "nor is the engine there for another chat"
 
 
 async def test_the_engine_dies_and_the_next_message_goes_to_it_again() -> None:
