@@ -198,7 +198,7 @@ class Dialogue:
     async def break_off(self, words: str, state: str) -> None:
         """The running reply, if any, ends here; what it has stays, and without a word the prompt comes back."""
         if self.is_running and (exchange := self._conversation.last):
-            self._end_reply("failed")
+            self._end_reply("failed", trouble=words)
             if not exchange.text:
                 self._prompt.offer(split(exchange.prompt.text)[0])
         self._top_line.say(state, is_trouble=True)
@@ -246,9 +246,9 @@ class Dialogue:
         if not self._is_stopping:
             self._top_line.say("thinking" if part.thinking else "generating")
 
-    def _end_reply(self, state: FinalState, finished: Finished | None = None) -> None:
+    def _end_reply(self, state: FinalState, finished: Finished | None = None, trouble: str = "") -> None:
         exchange = self._conversation.last
-        stats = turn_stats(self._gauges.reply, self.loaded, self._prompt_read, finished)
+        stats = turn_stats(self._gauges.reply, self.loaded, self._prompt_read, finished, trouble)
         with storing(self._tell):
             self._conversation.end(state, stats)
         if self.reply is not None:

@@ -226,7 +226,7 @@ class PlainChat:
         except SlipstreamError as error:
             trouble = str(error)
         incoming = self._incoming
-        stats = turn_stats(incoming.stats, incoming.ready, incoming.started, incoming.finished)
+        stats = turn_stats(incoming.stats, incoming.ready, incoming.started, incoming.finished, trouble)
         # An interrupt that comes too late must not come between the reply and the disk.
         self._is_stopping = False
         try:

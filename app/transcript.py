@@ -153,6 +153,8 @@ class Transcript(Container):
             turn = await self.add_turn(each.prompt.text)
             if each.reply:
                 await turn.show_reply(each.text, each.thinking, _line_of(each))
+            if trouble := _trouble_of(each):
+                await turn.add_error(trouble)
 
     async def clear(self) -> None:
         """Empty, as at the start."""
@@ -222,8 +224,22 @@ def _line_of(exchange: Exchange) -> str:
     reply = exchange.reply
     if reply is None or reply.stats is None:
         return ""
+    if _trouble_of(exchange) and not (exchange.text or exchange.thinking):
+        return ""
     return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
 
 
+def _trouble_of(exchange: Exchange) -> str:
+    """Why a reply failed, as it was kept; empty if it did not."""
+    reply = exchange.reply
+    return (reply.stats.finish_reason or "") if reply and reply.state == "failed" and reply.stats else ""
+
+
 def _rows_of(exchange: Exchange) -> list[Row]:
-    return turn_rows(prompt_rows(exchange.prompt.text), as_rows(sanitise(exchange.text)), _line_of(exchange))
+    trouble = _trouble_of(exchange)
+    return turn_rows(
+        prompt_rows(exchange.prompt.text),
+        as_rows(sanitise(exchange.text)),
+        _line_of(exchange),
+        [sanitise(trouble)] if trouble else [],
+    )

@@ -9,12 +9,16 @@ from mlx_engine.stats import ReplyStats
 
 
 def turn_stats(
-    stats: ReplyStats, ready: Ready | None, started: Started | None, finished: Finished | None
+    stats: ReplyStats,
+    ready: Ready | None,
+    started: Started | None,
+    finished: Finished | None,
+    trouble: str = "",
 ) -> TurnStats:
-    """What was measured; events that never came leave their figures out."""
+    """What was measured; events that never came leave their figures out. trouble: why the reply failed."""
     lengths = [count for count in stats.drafted_by_position if count]
     return TurnStats(
-        finish_reason=finished.reason if finished else None,
+        finish_reason=finished.reason if finished else trouble or None,
         prompt_tokens=started.prompt_tokens if started else 0,
         cached_tokens=started.cached_tokens if started else 0,
         generated_tokens=stats.generated_tokens,

@@ -19,7 +19,7 @@ class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """The figures of one reply, as they were when it ended. None: not measured."""
 
     finish_reason: str | None = None
-    """Why the engine ended it: stop, length or cancelled."""
+    """Why the engine ended it: stop, length or cancelled; of a reply that failed, the reason in words."""
     prompt_tokens: Count = 0
     cached_tokens: Count = 0
     generated_tokens: Count = 0

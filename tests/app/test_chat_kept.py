@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from app.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
+from app.transcript import LIVE_TURNS
 from mlx_engine.events import Message
 from tests.app.pilot import Story, chat
 from tests.app.store.support import last_chat, locked, rows
@@ -169,6 +170,31 @@ async def test_nothing_is_brought_back_while_a_title_is_typed(database: Path) ->
         await story.pilot.pause()
         assert story.shows("enter: this title")
         assert titles(database) == ["one"]
+
+
+async def test_why_a_reply_failed_is_there_after_a_restart(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("too long")
+        story.engine.fail("The prompt does not fit: 99 tokens, 10 fit.")
+        await story.until(lambda: story.state == "failed")
+        await story.pilot.press("ctrl+c")
+        await story.send("short")
+        story.engine.say("Half an ans")
+        story.engine.die()
+        await story.until(lambda: story.state == "engine ended")
+    async with chat(ChatOptions(chat_id=1), database=database) as story:
+        await story.until_seen("99 tokens, 10 fit.", "Half an ans", "broke off", "signal SIGKILL")
+        assert " 0 tok" not in story.screen(), "nothing was measured of the first one"
+        await again(story, "ctrl+r", "A whole answer.")
+        assert "SIGKILL" not in story.screen()
+    store = ChatStore.open(database)
+    for number in range(LIVE_TURNS):
+        last = store.path(1)[-1].id
+        _, _, reply = store.ask(1, last, f"question {number}")
+        store.finish_reply(reply.id, "complete", text="answer")
+    store.close()
+    async with chat(ChatOptions(chat_id=1), database=database, size=(80, 60)) as story:
+        await story.until_seen("99 tokens, 10 fit.", f"question {LIVE_TURNS - 1}")
 
 
 async def test_replies_to_one_message_are_walked(database: Path) -> None:
