@@ -134,7 +134,8 @@ def _export(store: ChatStore, options: argparse.Namespace) -> int:
     if options.output is None:
         say(text, end="")
         return OK
-    transfer.write_file(options.output, text, may_replace=options.force)
+    advice = "Choose another name, or allow it to be replaced with --force."
+    transfer.write_file(options.output, text, options.force, advice)
     warn(f"{len(chats)} {'chat' if len(chats) == 1 else 'chats'} written to {options.output}")
     return OK
 

@@ -147,10 +147,13 @@ def _check(chat: NewChat, place: str) -> None:
             shown.add(message.parent)
 
 
-def write_file(path: Path, text: str, may_replace: bool) -> None:
-    """Write an export, whole or not at all, for the person's eyes only. Raises StoreError."""
+def write_file(path: Path, text: str, may_replace: bool, advice: str = "Choose another name.") -> None:
+    """Write an export, whole or not at all, for the person's eyes only. Raises StoreError.
+
+    advice: what to do about a file that is there and may not be replaced.
+    """
     if not may_replace and os.path.lexists(path):
-        raise StoreError(f"{path} exists already. Choose another name, or allow it to be replaced.")
+        raise StoreError(f"{path} exists already. {advice}")
     try:
         replace_file(path, text.encode())
     except OSError as error:

@@ -157,7 +157,7 @@ async def test_a_chat_goes_to_a_file_and_comes_back(folder: Path) -> None:
         await story.until((folder / "kept.json").exists)
         assert {"first-words.md", "first-words-2.md"} <= set(os.listdir(folder))
         await command(story, "/export kept.json")
-        await story.until_told("kept.json exists already")
+        await story.until_told("kept.json exists already. Choose another name.")
         await command(story, "/export ~nobody-of-that-name/x.md")
         await story.until_told("nobody of that name has a home folder here")
         await command(story, "/export a\0b.md")

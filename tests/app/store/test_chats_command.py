@@ -165,7 +165,8 @@ def test_an_export_goes_to_a_file_of_its_kind(capsys: pytest.CaptureFixture[str]
     assert run("export", "3", "--shown", "--output", str(home / "one.md")) == 0
     assert "# Rust" in (home / "one.md").read_text()
     assert "A lifetime." not in (home / "one.md").read_text()
-    assert "exists already" in refused("export", "1", "--output", str(home / "one.md"))
+    words = refused("export", "1", "--output", str(home / "one.md"))
+    assert "exists already. Choose another name, or allow it to be replaced with --force." in words
     assert run("export", "1", "--force", "--output", str(home / "one.md")) == 0
     assert "# Trip to Kyoto" in (home / "one.md").read_text()
 
