@@ -535,7 +535,9 @@ class ChatApp(SafeApp):
     def action_toggle_thoughts(self) -> None:
         """Fold or unfold the thoughts of all replies, as the newest ones are not."""
         if not self._transcript.toggle_thoughts():
-            self.notify("There are no thoughts to show; `slipstream --think` lets the model think first.")
+            is_thinking = self._dialogue.options.is_thinking
+            more = ": no reply here has had any." if is_thinking else "; /think on lets the model think first."
+            self.notify(f"There are no thoughts to show{more}")
 
     def action_toggle_tint(self) -> None:
         """Show what of the replies was drafted, or the Markdown again."""

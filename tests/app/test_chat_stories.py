@@ -8,11 +8,13 @@ import pytest
 from textual import events
 from textual.selection import SELECT_ALL
 
+from app.chat_app import ChatApp
 from app.chat_options import ChatOptions
 from app.text_block import TextBlock
 from app.top_line import TopLine
 from mlx_engine.events import Failed, Message, Notice, SamplingOptions
 from tests.app.pilot import chat
+from tests.app.store.support import last_chat
 
 
 async def test_the_first_screen_lands_in_the_prompt_and_says_what_to_do() -> None:
@@ -499,7 +501,10 @@ async def test_no_thoughts_to_unfold() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press("ctrl+o")
-        await story.until_told("no thoughts to show")
+        await story.until_told("no thoughts to show; /think on lets the model think first")
+        await story.app.run_action("set_thinking(True)")
+        await story.pilot.press("ctrl+o")
+        await story.until_told("no thoughts to show: no reply here has had any")
 
 
 async def test_a_notice_of_the_engine_is_told() -> None:
@@ -508,10 +513,19 @@ async def test_a_notice_of_the_engine_is_told() -> None:
         await story.until_told("made anew")
 
 
-async def test_a_reply_may_end_while_the_chat_is_left() -> None:
-    async with chat() as story:
+async def test_a_reply_may_end_while_the_chat_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "chats.db"
+    async with chat(database=database) as story:
         await story.send("Hi")
-        story.engine.begin()
-        for _ in range(50):
-            story.engine.say("word ")
-        story.engine.finish()
+        story.engine.say("Hello ")
+        await story.until_seen("Hello")
+        close = ChatApp._close_messages
+
+        async def report_first(app: ChatApp) -> None:
+            assert not app.screen_stack, "the screens go first"
+            story.engine.say("there.")
+            story.engine.finish()
+            await close(app)
+
+        monkeypatch.setattr(ChatApp, "_close_messages", report_first)
+    assert last_chat(database)[1] == ("assistant", "Hello there.", "interrupted")
