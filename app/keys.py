@@ -28,14 +28,14 @@ PROMPT_KEYS: list[BindingType] = [
     Binding(
         "alt+left",
         "walk(-1)",
-        id="reply_before",
+        id="version_before",
         tooltip="the version of the chat before: another reply, or other words (left in an empty prompt too)",
         show=False,
     ),
     Binding(
         "alt+right",
         "walk(1)",
-        id="reply_after",
+        id="version_after",
         tooltip="the version of the chat after (right in an empty prompt too)",
         show=False,
     ),

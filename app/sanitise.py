@@ -60,11 +60,6 @@ def sanitise(text: str) -> str:
     return text.translate(_STAND_INS)
 
 
-def cleaned(text: str) -> str:
-    """Text that UTF-8 can hold, and so a pipe and a file: lone surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def sanitise_line(text: str) -> str:
     """`text` on one line, for titles."""
     return sanitise(" ".join(text.split()))

@@ -46,7 +46,7 @@ async def test_a_window_that_small_from_the_start(size: tuple[int, int]) -> None
         ("f2", "e2b-4bit"),
         ("f4", strftime("%d %b")),
         ("f6", "draft"),
-        ("ctrl+p", "Another reply"),
+        ("ctrl+p", "Another"),
     ],
 )
 async def test_in_the_smallest_window_there_is_something_to_choose(key: str, seen: str) -> None:

@@ -12,7 +12,7 @@ from app import chat_app
 from app.mailbox import Mailbox
 from mlx_engine.events import Event, Notice, Round
 from tests.app.pilot import Story, chat
-from tests.app.test_chat_kept import kept
+from tests.app.store.support import last_chat
 
 
 def a_round(number: int) -> Round:
@@ -92,4 +92,4 @@ async def test_the_first_round_does_not_wait_and_the_end_does_not(tmp_path: Path
 async def test_a_round_that_nobody_fetched_is_kept_when_the_chat_is_left(tmp_path: Path) -> None:
     async with resting(tmp_path / "chats.db") as story:
         await story.pilot.press("ctrl+q")
-    assert kept(tmp_path / "chats.db")[1] == ("assistant", "one two", "interrupted")
+    assert last_chat(tmp_path / "chats.db")[1] == ("assistant", "one two", "interrupted")
