@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from app.store.files import opening_alone, replace_file
+from app.files import opening_alone, replace_file
 
 MAX_FILE_BYTES = 64 << 10
 LOCK_WAIT_S = 0.5

@@ -31,7 +31,7 @@ from app.chats_screen import ChatsScreen
 from app.code_block import CodeBlock
 from app.commands import COMMANDS, Command
 from app.composer import Composer
-from app.conversation import FLUSH_S, Conversation
+from app.conversation import KEEP_S, Conversation
 from app.dialogue import Dialogue, storing
 from app.exit_codes import INTERRUPTED
 from app.gauges import Gauges
@@ -154,7 +154,7 @@ class ChatApp(SafeApp):
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self._top_line.say("loading")
         self._engine.on_event = self._mail.put
-        self.set_interval(FLUSH_S, self._open_chat.keep)
+        self.set_interval(KEEP_S, self._open_chat.keep)
 
     async def on_ready(self) -> None:
         """Go on with the chat that was asked for."""

@@ -1,7 +1,7 @@
 """The conversation: the branch of a chat that is shown, kept in the store while it grows.
 
 Knows nothing of the screen or the engine. What a person wrote is on the disk before anybody is asked for a
-reply; a reply is at most `FLUSH_S` ahead of the disk. Methods that keep something may raise StoreError, with the
+reply; a reply is at most `KEEP_S` ahead of the disk. Methods that keep something may raise StoreError, with the
 conversation as it was before.
 """
 
@@ -19,7 +19,7 @@ from app.store.errors import StoreBusyError, StoreError
 from app.store.records import Chat, FinalState, StoredMessage, TurnStats
 from mlx_engine.events import Message
 
-FLUSH_S = 1.5
+KEEP_S = 1.5
 """What a crash may cost of a running reply; two seconds are promised."""
 
 
@@ -123,7 +123,7 @@ class Conversation:
         running.exchange.thinking += thinking
         running.text += text
         running.thinking += thinking
-        if self._clock() - self._flushed_at_s >= FLUSH_S:
+        if self._clock() - self._flushed_at_s >= KEEP_S:
             with suppress(StoreError):
                 self.flush()
 

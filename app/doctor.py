@@ -11,7 +11,6 @@ import locale
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,16 +21,16 @@ import msgspec
 
 from app import figures, places
 from app.console import say, say_json
+from app.device import ask_device, machine_now
 from app.exit_codes import OK
 from app.settings.effective import read_settings
 from app.settings.errors import SettingsError
 from models import hub_cache
 from models.catalog import load_catalog
 from models.errors import ModelsError
-from models.machine import gpu_generation, read_machine, wired_limit_bytes
+from models.machine import gpu_generation, wired_limit_bytes
 from models.memory_fit import Machine
 
-DEVICE_TIMEOUT_S = 60.0
 LITTLE_DISK_BYTES = 10_000_000_000
 SMALL_MEMORY_BYTES = 8 << 30
 FIRST_WIDE_GENERATION = 15
@@ -79,22 +78,6 @@ def doctor(options: argparse.Namespace) -> int:
     problems = sum(bool(check.advice) for check in checks)
     say(f"\n{problems} to look at, marked ->." if problems else "\nAll is well.")
     return OK
-
-
-def ask_device() -> dict[str, Any] | None:
-    """What MLX says of this machine, from a process of its own; None if it does not start."""
-    command = [sys.executable, "-P", "-m", "mlx_engine.device"]
-    try:
-        run = subprocess.run(command, capture_output=True, timeout=DEVICE_TIMEOUT_S, check=True)
-        facts = json.loads(run.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-    return facts if isinstance(facts, dict) else None
-
-
-def machine_now(device: Mapping[str, Any] | None) -> Machine:
-    """The machine, with the working set that its device recommends."""
-    return read_machine((device or {}).get("working_set_bytes"))
 
 
 def examine(device: Mapping[str, Any] | None, environment: Mapping[str, str]) -> Iterator[Check]:

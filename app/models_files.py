@@ -11,7 +11,7 @@ from typing import Any
 
 from app import figures
 from app.console import ask, say, tell, warn
-from app.doctor import ask_device, machine_now
+from app.device import ask_device, machine_now
 from app.exit_codes import FAILED, OK
 from app.models_show import have, meant, own_and_bundled, print_json, print_sum
 from app.pull import fetch

@@ -12,7 +12,7 @@ import msgspec
 
 from app import figures, places
 from app.console import say, say_json, warn
-from app.doctor import ask_device, machine_now
+from app.device import ask_device, machine_now
 from app.exit_codes import OK
 from models import hub_cache
 from models.catalog import Catalog, Entry, Source, load_catalog

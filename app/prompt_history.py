@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from app.store.files import opening_alone, replace_file
+from app.files import opening_alone, replace_file
 
 MOST_ENTRIES = 1000
 MOST_FILE_BYTES = 2 << 20

@@ -14,7 +14,7 @@ from app.keys import key_in
 from app.sanitise import sanitise
 from app.text_block import TextBlock
 
-FLUSH_S = 0.25
+DRAW_S = 0.25
 """Between two looks at a growing thought: nobody reads along in a folded one."""
 
 
@@ -44,7 +44,7 @@ class Thoughts(Vertical):
         self.source += sanitise(text)
         if not self._is_flush_due:
             self._is_flush_due = True
-            self.set_timer(FLUSH_S, self._flush)
+            self.set_timer(DRAW_S, self._flush)
 
     def finish(self) -> None:
         """The answer begins, or the reply ends."""

@@ -14,7 +14,7 @@ from app.attachments import split
 from app.figures import MUTED
 from app.flow import Line, Row, parted
 from app.laid_out_once import LaidOutOnce
-from app.pauses import FIRST_FLUSH_S, FLUSH_S
+from app.pauses import DRAW_S, FIRST_DRAW_S
 from app.reply_text import ReplyText
 from app.sanitise import sanitise
 from app.text_block import TextBlock
@@ -52,7 +52,7 @@ def turn_rows(prompt: Sequence[Row], reply: Sequence[Row], figures: str, errors:
 class Reply(LaidOutOnce, Vertical):
     """A reply: Markdown that grows, and a line of figures when it is complete.
 
-    The text is drawn by appending, at most once per `FLUSH_S`; `finish` reads the whole once more, because what
+    The text is drawn by appending, at most once per `DRAW_S`; `finish` reads the whole once more, because what
     comes late in a Markdown text can change how its beginning reads.
     While drafts are tinted it shows its text as written instead, and the Markdown waits.
     """
@@ -65,7 +65,7 @@ class Reply(LaidOutOnce, Vertical):
         self._version = ""
         self._pending = ""
         self._is_flush_due = False
-        self._pause_s = FIRST_FLUSH_S
+        self._pause_s = FIRST_DRAW_S
         self._text = ReplyText()
         self._line = Static(classes="figures", markup=False)
         self._runs = DraftedRuns()
@@ -125,7 +125,7 @@ class Reply(LaidOutOnce, Vertical):
             await self._tinted.draw(self._runs)
         else:
             await self._text.append(text)
-        self._pause_s = max(FLUSH_S, COST_FACTOR * (perf_counter() - started_s))
+        self._pause_s = max(DRAW_S, COST_FACTOR * (perf_counter() - started_s))
 
     async def _finish(self) -> None:
         self._is_tinted = self._is_tinted and self._runs.has_facts

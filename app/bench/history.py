@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from app.bench.results import FORMAT, VERSION, Results
+from app.files import replace_file
 from app.sanitise import sanitise_json
-from app.store.files import replace_file
 from mlx_engine.errors import SlipstreamError
 
 MOST_BYTES = 256 << 20

@@ -10,8 +10,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from app.files import make_private_file, sync_folder
 from app.store.connection import connect, connect_to_read
-from app.store.files import make_private_file, sync_folder
 from app.store.rescue import Rescued, copy_rows
 from app.store.schema import migrate
 

@@ -11,6 +11,14 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.files import (
+    LOCK_WAIT_S,
+    Identity,
+    UnusableFileError,
+    identity,
+    make_private_file,
+    opening_alone,
+)
 from app.store.aside import finish_putting_aside, put_aside
 from app.store.connection import (
     DamagedFileError,
@@ -20,14 +28,6 @@ from app.store.connection import (
     is_damage,
     prepare_to_write,
     what_is_wrong,
-)
-from app.store.files import (
-    LOCK_WAIT_S,
-    Identity,
-    UnusableFileError,
-    identity,
-    make_private_file,
-    opening_alone,
 )
 from app.store.rescue import copy_rows
 from app.store.schema import MIGRATIONS, TABLES, migrate, version_of

@@ -27,7 +27,7 @@ def take_away(fault: str) -> None:
 
             safe_app.SafeApp.get_driver_class = lambda self: LinuxDriver  # type: ignore[method-assign]
         case "eager":
-            turn.FLUSH_S = turn.FIRST_FLUSH_S = 0.0
+            turn.DRAW_S = turn.FIRST_DRAW_S = 0.0
             turn.COST_FACTOR = 0
         case "crash":
             chat_app.ChatApp.on_prompt_page_requested = lambda self, event: {}["SECRET" + "-KEY"]  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app import doctor, models_command, models_files, pull
+from app import device, doctor, models_command, models_files, pull
 from models import hub_cache, pocket
 from models.catalog import load_catalog
 from models.download import Progress
@@ -363,7 +363,7 @@ def test_the_doctor_reads_the_settings(shell: Shell, tmp_path: Path, monkeypatch
 
 
 def test_the_device_answers_from_a_process_of_its_own() -> None:
-    facts = doctor.ask_device()
+    facts = device.ask_device()
     assert facts is not None
     assert facts["device"]
     assert load_catalog().entries
