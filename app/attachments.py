@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 20
 _MENTION = re.compile(r"""(?:\A|(?<=\s))@(?:"([^"\n]+)"|([^\s"]+))""")
 _BEHIND = ".,;:!?)]}'"
 """What may stand behind a path without being part of it."""
-_HEAD = re.compile(r"^(@[^\n]+) \(([\d,]+) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
+_HEAD = re.compile(r"^(@[^\n]+) \(([0-9]{1,3}(?:,[0-9]{3}){0,3}) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
 
 
 class AttachmentError(SlipstreamError):

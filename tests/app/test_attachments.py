@@ -51,6 +51,12 @@ def test_what_only_looks_like_a_file_is_text() -> None:
     assert (typed, [each.mention for each in files]) == (message, ["@b.py"])
 
 
+def test_what_is_no_size_is_text() -> None:
+    for size in (",", ",,,", "1,", ",1", "12,3", "٣", "9" * 5000, "1" + ",000" * 2000):
+        message = f"see\n\n@a.py ({size} bytes):\n```\nabc\n```"
+        assert split(message) == (message, ())
+
+
 def test_the_fence_is_longer_than_any_in_the_file() -> None:
     message = compose("Explain @a.md", [Attachment("@a.md", "```\n`````\n", 10)])
     assert message == "Explain @a.md\n\n@a.md (10 bytes):\n``````md\n```\n`````\n\n``````".replace(
