@@ -40,9 +40,8 @@ class AttachmentLine(Static):
         self._found: dict[str, Found] = {}
         self._tokens: dict[Attachment, int] = {}
 
-    def look(self, text: str) -> None:
-        """Show the files that `text` mentions."""
-        wanted = attachments.mentions(text)
+    def look(self, wanted: Sequence[str]) -> None:
+        """Show the files of these mentions."""
         self._found = {mention: found for mention, found in self._found.items() if mention in wanted}
         self._show()
         if any(mention not in self._found for mention in wanted):
@@ -86,7 +85,7 @@ class AttachmentLine(Static):
         return tuple({each.mention: each for each in found.values() if isinstance(each, Attachment)}.values())
 
     @work(exclusive=True)
-    async def _find(self, wanted: list[str]) -> None:
+    async def _find(self, wanted: Sequence[str]) -> None:
         for mention in wanted:
             if mention not in self._found:
                 self._found[mention] = found = await self._read(mention)

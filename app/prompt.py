@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.text import Text
 from textual import events, on, work
+from textual.document._document import EditResult, Location
+from textual.document._edit import Edit
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
 from app import slash
 from app.attachment_line import AttachmentLine, Found
-from app.attachments import Attachment, mentions
+from app.attachments import Attachment
 from app.completion import Candidate, Completing, Place, complete, list_files
 from app.completion_list import CompletionList
 from app.keys import NEWLINE_KEYS, PROMPT_KEYS, key_in
+from app.long_texts import LongTexts
 from app.prompt_history import PromptHistory
 from app.sanitise import sanitise_cells
-
-PASTE_SHOWN_CHARACTERS = 4000
-"""A longer paste is shown collapsed: wrapping a megabyte in a text area takes seconds, on every key."""
-
 
 PLACEHOLDER = "Message · / commands · @ file · "
 
@@ -33,8 +31,9 @@ PLACEHOLDER = "Message · / commands · @ file · "
 class Prompt(TextArea):
     """A text area that grows up to ten rows, sends on enter and remembers what was sent.
 
-    A collapsed paste stands as one token in the text, and `whole_text` has it in full. What begins with a slash
-    is a command. The list above it has the keyboard only for enter, tab, escape and the arrows, while it is open.
+    A long text stands as one token, which is edited as if it were one letter, and `whole_text` has it in full.
+    What begins with a slash is a command. The list above it has the keyboard only for enter, tab, escape and the
+    arrows, while it is open.
     """
 
     BINDINGS = PROMPT_KEYS
@@ -45,7 +44,7 @@ class Prompt(TextArea):
 
         text: str
         mentions: Sequence[str] = ()
-        """Of files, by the person; what was pasted collapsed mentions none."""
+        """Of files, by the person; a long text that was pasted mentions none."""
         shown: Mapping[str, Found] = field(default_factory=dict)
         """What they were, as far as that was known."""
         is_edit: bool = False
@@ -105,7 +104,7 @@ class Prompt(TextArea):
         """The text and the cursor for which the list is right."""
         self._put = ""
         """The text that was last put here at once; for what a person has not typed nothing is offered."""
-        self._pastes: dict[str, str] = {}
+        self._long = LongTexts()
         self._sent = list(history.entries)
         self._place: int | None = None
         """Which of the sent prompts is shown; None: what the person is writing."""
@@ -126,11 +125,8 @@ class Prompt(TextArea):
 
     @property
     def whole_text(self) -> str:
-        """The text with every collapsed paste in full."""
-        if not self._pastes:
-            return self.text
-        tokens = "|".join(map(re.escape, self._pastes))
-        return re.sub(tokens, lambda match: self._pastes[match[0]], self.text)
+        """The text with every long text in full."""
+        return self._long.whole(self.text)
 
     @property
     def is_editing(self) -> bool:
@@ -154,19 +150,19 @@ class Prompt(TextArea):
     def put(self, text: str) -> None:
         """Have `text` in the prompt, ready to go on with."""
         self._load("")
-        self._insert_whole(text)
+        self._put_in(self._long.collapse_own(text))
         self._put = self.text
 
     def begin(self, text: str) -> None:
         """Type `text` for the person; what stood here is brought back by up."""
         self.discard()
-        self._insert_whole(text)
+        self._put_in(self._long.collapse_own(text))
         self.focus()
 
     def rewrite(self, text: str) -> None:
         """Have `text` in place of what stands here."""
         self.select_all()
-        self._insert_whole(text)
+        self._put_in(self._long.collapse_own(text))
 
     def begin_edit(self, text: str, sent: tuple[Attachment, ...]) -> None:
         """Have the last message here to be changed; escape brings back what stood here."""
@@ -208,7 +204,7 @@ class Prompt(TextArea):
                 self.post_message(self.Refused(words))
             case slash.Say(message):
                 self.is_waiting = True
-                found = mentions(self.text), self._attachments.found
+                found = self._long.mentions(self.text), self._attachments.found
                 submitted = self.Submitted(message, *found, self.is_editing)
                 self.discard()
                 self.post_message(submitted)
@@ -217,7 +213,7 @@ class Prompt(TextArea):
 
     def action_newline(self) -> None:
         """Break the line at the cursor."""
-        self.replace("\n", *self.selection, maintain_selection_offset=False)
+        self._put_in("\n")
 
     def action_earlier(self) -> None:
         """Up; in the first row, the prompt sent before."""
@@ -298,16 +294,28 @@ class Prompt(TextArea):
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
-        self._insert_whole(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        pasted = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        self._put_in(self._long.collapse_pasted(pasted))
 
-    def _insert_whole(self, text: str) -> None:
-        """Insert at the cursor, collapsed if it is long."""
-        if len(text) > PASTE_SHOWN_CHARACTERS:
-            lines = text.count("\n") + 1
-            token = f"[pasted text {len(self._pastes) + 1}: {len(text):,} characters, {lines:,} lines]"
-            self._pastes[token] = text
-            text = token
+    def _put_in(self, text: str) -> None:
         self.replace(text, *self.selection, maintain_selection_offset=False)
+
+    def edit(self, edit: Edit) -> EditResult:
+        """Edit the text; a token goes as a whole, and nothing is put into it: its text would go unseen."""
+        begin, end = edit.top, edit.bottom
+        if begin == end:
+            begin = end = self._beside_token(end)[1]
+        else:
+            begin, end = self._beside_token(begin)[0], self._beside_token(end)[1]
+        return super().edit(Edit(edit.text, begin, end, edit.maintain_selection_offset))
+
+    def _beside_token(self, place: Location) -> tuple[Location, Location]:
+        """Before and behind the token that `place` is within; `place` itself where there is none."""
+        row, column = place
+        for begin, end in self._long.spans(self.document.get_line(row)):
+            if begin < column < end:
+                return (row, begin), (row, end)
+        return place, place
 
     def _show(self, place: int | None) -> None:
         self._drafts[self._place] = self.text
@@ -352,7 +360,7 @@ class Prompt(TextArea):
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
-        self._attachments.look(self.text)
+        self._attachments.look(self._long.mentions(self.text))
         if self.text == self._put:
             self._completions.offer(None)
         else:

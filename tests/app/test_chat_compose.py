@@ -260,6 +260,75 @@ async def test_a_message_that_fails_comes_back_with_its_file_as_a_mention() -> N
         await story.until(lambda: story.prompt.text == "see @main.py")
 
 
+# Long texts
+
+PASTE = "a line\n" * 1000
+TOKEN = "[pasted text 1: 7,000 characters, 1,000 lines]"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("backspace",),
+        ("ctrl+w",),
+        ("left", "left", "backspace"),
+        ("left", "delete"),
+        ("left", "ctrl+k"),
+        ("shift+left", "shift+left", "delete"),
+        ("home", *["right"] * 4, "delete"),
+    ],
+)
+async def test_a_collapsed_paste_goes_as_a_whole_and_is_brought_back(keys: tuple[str, ...]) -> None:
+    async with chat() as story:
+        await story.pilot.press(*"see ")
+        await story.type(PASTE)
+        assert story.prompt.text == f"see {TOKEN}"
+        await story.pilot.press(*keys)
+        assert story.prompt.text == "see "
+        await story.pilot.press("ctrl+z")
+        assert story.prompt.text == f"see {TOKEN}"
+        await story.pilot.press("enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == f"see {PASTE}".rstrip()
+
+
+async def test_what_is_typed_into_a_collapsed_paste_stands_behind_it() -> None:
+    async with chat() as story:
+        await story.type(PASTE)
+        await story.pilot.press("left", "left", *"why?", "enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == f"{PASTE}why?"
+
+
+async def test_a_file_is_attached_to_a_long_message_from_the_editor(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (folder / "edit.py").write_text("import sys\nopen(sys.argv[1], 'a').write('x ' * 3000 + '@main.py')\n")
+    monkeypatch.setenv("VISUAL", f"{sys.executable} edit.py")
+    async with chat() as story:
+        monkeypatch.setattr(story.app, "suspend", suspended)
+        await story.pilot.press("ctrl+g")
+        await story.until_seen("[text 1: 6,008 characters, 1 line]", "@main.py · 8 bytes")
+        await story.pilot.press("enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text.endswith("\n\n@main.py (8 bytes):\n```py\nprint()\n```")
+
+
+async def test_a_long_message_that_is_changed_keeps_its_file() -> None:
+    async with chat() as story:
+        await story.type("word " * 700)
+        await story.type("and @main.py " + "more " * 700)
+        await story.pilot.press("enter")
+        await story.until(lambda: story.engine.requests)
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.press("ctrl+up")
+        await story.until_seen("[text 1: ")
+        await story.pilot.press("!", "enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert "print()" in story.engine.requests[-1].messages[-1].text
+
+
 # Earlier prompts
 
 

@@ -447,7 +447,7 @@ async def test_a_long_paste_comes_back_from_the_history_in_full() -> None:
         await story.until(lambda: story.engine.requests)
         story.engine.fail()
         await story.until(lambda: story.prompt.whole_text.rstrip() == paste.rstrip())
-        await story.until_seen("[pasted text 2: ")
+        await story.until_seen("[pasted text 1: ")
         await story.pilot.press("ctrl+c", "up")
         assert story.prompt.whole_text.rstrip() == paste.rstrip()
 
