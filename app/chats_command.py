@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import msgspec
 from app import places
 from app.console import say, say_json, warn
 from app.exit_codes import OK, WRONG_USAGE
+from app.figures import local_time
 from app.sanitise import sanitise_line
 from app.store import transfer
 from app.store.chat_store import ChatStore
@@ -215,10 +215,8 @@ def _title(chat: Chat) -> str:
 
 
 def _date(moment_s: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(moment_s):%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError, OSError):
-        return "unknown date    "
+    when = local_time(moment_s)
+    return "unknown date    " if when is None else f"{when:%Y-%m-%d %H:%M}"
 
 
 def _say_json(content: object) -> None:

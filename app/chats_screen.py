@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -15,10 +13,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
+from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.figures import MUTED
+from app.figures import MUTED, day
 from app.sanitise import sanitise, sanitise_line
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -61,7 +60,8 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         Binding("up", "move('up')", show=False),
         Binding("pagedown", "move('page_down')", show=False),
         Binding("pageup", "move('page_up')", show=False),
-        # Ahead of the search line's own editing keys.
+        # Ahead of the search line's own editing keys, and so of letters that still wait for it: what they do waits
+        # there as well.
         Binding("ctrl+r", "rename", "Rename", priority=True, tooltip="gives the chat another title"),
         Binding("ctrl+d", "delete", "Delete", priority=True, tooltip="takes the chat out of the list"),
         Binding("ctrl+z", "undo", "Undo", priority=True, tooltip="brings back the chat deleted last"),
@@ -73,7 +73,9 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._store = store
         self._chats: list[Chat] = []
         self._renamed: Chat | None = None
-        self._searching = 0
+        self._listed = ""
+        """The words for which the list is right."""
+        self._soon: Timer | None = None
         self._input = Input(words, "Search titles and messages", id="chats-search", compact=True)
         self._list = OptionList(id="chats-list", markup=False)
         self._hint = Static(id="chats-hint", markup=False)
@@ -94,18 +96,20 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
     @on(Input.Changed)
     def _type(self) -> None:
         if self._renamed is None:
-            self._searching += 1
-            self.set_timer(SEARCH_S, partial(self._search, self._searching))
+            if self._soon is not None:
+                self._soon.stop()
+            self._soon = self.set_timer(SEARCH_S, self._catch_up)
 
-    def _search(self, request: int) -> None:
-        if request == self._searching and self._renamed is None:
+    def _catch_up(self) -> None:
+        """Search now for what is typed: nothing may be done to a chat that the words no longer find."""
+        if self._renamed is None and self._input.value != self._listed:
             self._show()
 
     @on(Input.Submitted)
     def _enter(self) -> None:
         if self._renamed is not None:
             self._finish_renaming(self._renamed)
-        elif (chat := self._chosen) is not None:
+        elif (chat := self._choose()) is not None:
             self.dismiss((chat.id, self._input.value))
 
     @on(OptionList.OptionSelected)
@@ -120,6 +124,7 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
             "page_down": self._list.action_page_down,
             "page_up": self._list.action_page_up,
         }
+        self._catch_up()
         moves[direction]()
 
     def action_close(self) -> None:
@@ -131,16 +136,26 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
 
     def action_rename(self) -> None:
         """Type a new title in place of the search."""
-        if (chat := self._chosen) is not None and self._renamed is None:
-            self._renamed = chat
-            self._input.value = sanitise_line(chat.title)
-            self._input.placeholder = "Title"
-            self._say("enter: this title · escape: leave it as it is")
+        self._input.call_later(self._rename)
 
     def action_delete(self) -> None:
         """Take the chosen chat out of the list; ctrl+z brings it back."""
-        chat = self._chosen
-        if chat is None or self._renamed is not None:
+        self._input.call_later(self._delete)
+
+    def action_undo(self) -> None:
+        """Bring back the chat deleted last."""
+        self._input.call_later(self._undo)
+
+    def _rename(self) -> None:
+        if self._renamed is None and (chat := self._choose()) is not None:
+            self._renamed = chat
+            self._input.value = sanitise_line(chat.title)
+            self._input.action_end()
+            self._input.placeholder = "Title"
+            self._say("enter: this title · escape: leave it as it is")
+
+    def _delete(self) -> None:
+        if self._renamed is not None or (chat := self._choose()) is None:
             return
         try:
             self._store.delete(chat.id)
@@ -151,8 +166,7 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._show()
         self._say(f"Deleted “{chat.title}”. ctrl+z brings it back.")
 
-    def action_undo(self) -> None:
-        """Bring back the chat deleted last."""
+    def _undo(self) -> None:
         if self._renamed is not None:
             return
         try:
@@ -165,9 +179,9 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._show()
         self._say(f"“{chat.title}” is back." if chat else "There is no deleted chat to bring back.")
 
-    @property
-    def _chosen(self) -> Chat | None:
-        at = self._list.highlighted
+    def _choose(self) -> Chat | None:
+        self._catch_up()
+        at = self._list.highlighted if self._input.value == self._listed else None
         return self._chats[at] if at is not None and at < len(self._chats) else None
 
     def _finish_renaming(self, chat: Chat) -> None:
@@ -185,15 +199,17 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._show()
 
     def _show(self) -> None:
+        words = self._input.value
         try:
-            self._chats = self._store.list_chats(self._input.value, limit=MOST_SHOWN)
+            self._chats = self._store.list_chats(words, limit=MOST_SHOWN)
         except StoreError as error:
             self._say(str(error))
             return
+        self._listed = words
         self._list.clear_options()
         self._list.add_options([Option(_row(chat)) for chat in self._chats])
         self._list.highlighted = 0 if self._chats else None
-        nothing = "No chat holds these words." if self._input.value.strip() else "No chats yet."
+        nothing = "No chat holds these words." if words.strip() else "No chats yet."
         self._say("enter: open · ctrl+r: rename · ctrl+d: delete · ctrl+z: undo" if self._chats else nothing)
 
     def _say(self, words: str) -> None:
@@ -201,7 +217,6 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
 
 
 def _row(chat: Chat) -> Content:
-    when = datetime.fromtimestamp(chat.updated_s).strftime("%d %b %H:%M")
-    return Content.assemble(
-        (when, MUTED), "  ", sanitise_line(chat.title or "without a title"), (f"  {chat.message_count}", MUTED)
-    )
+    title = sanitise_line(chat.title or "without a title")
+    count = f"{chat.message_count} message{'s' * (chat.message_count != 1)}"
+    return Content.assemble((day(chat.updated_s), MUTED), "  ", title, (f"  {count}", MUTED))

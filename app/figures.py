@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from app.store.records import TurnStats
 
@@ -52,6 +53,22 @@ def size(count_bytes: int | None) -> str:
     if count_bytes < 1e9:
         return f"{count_bytes / 1e6:.0f} MB".rjust(7)
     return f"{count_bytes / 1e9:.1f} GB".rjust(7)
+
+
+def local_time(moment_s: float) -> datetime | None:
+    """Seconds since 1970 on the clock of this machine; None: no calendar has them, as after a bad import."""
+    try:
+        return datetime.fromtimestamp(moment_s)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def day(moment_s: float) -> str:
+    """Twelve characters: `27 Nov 14:05`, and `27 Nov  2025` in another year than this one."""
+    when = local_time(moment_s)
+    if when is None:
+        return UNKNOWN.rjust(12)
+    return when.strftime("%d %b %H:%M" if when.year == datetime.now().year else "%d %b  %Y")
 
 
 def thousands(count: int | None) -> str:

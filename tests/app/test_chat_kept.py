@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.timer import Timer
 from textual.widgets import Input
 
 from app.chat_options import ChatOptions
+from app.chats_screen import ChatsScreen
 from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+from app.store.records import Chat, NewChat
 from app.transcript import LIVE_TURNS
 from mlx_engine.events import Message
 from tests.app.pilot import Story, chat
@@ -111,6 +117,95 @@ async def test_a_search_that_finds_nothing_says_so(database: Path) -> None:
         await story.pilot.press("enter")
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+async def in_one_burst(story: Story, *keys: str) -> None:
+    """Faster than anything can be searched for or drawn."""
+    for key in keys:
+        story.app.post_message(events.Key(key, key if len(key) == 1 else None))
+    await story.pilot.pause()
+
+
+async def test_what_is_typed_fast_is_searched_for_before_a_chat_is_opened(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("apples", "and pears")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("bread", "and butter")
+        await open_list(story)
+        await in_one_burst(story, *"pears", "enter")
+        await story.until_seen("and pears")
+
+
+async def test_what_is_typed_fast_is_searched_for_before_a_chat_is_deleted_or_renamed(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("apples", "and pears")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("bread", "and butter")
+        await open_list(story)
+        await in_one_burst(story, *"pears", "ctrl+r", *"!", "enter")
+        await story.until(lambda: titles(database) == ["bread", "apples!"])
+        await in_one_burst(story, *"pears", "ctrl+d")
+        await story.until(lambda: titles(database) == ["bread"])
+        await in_one_burst(story, "escape")
+
+
+async def test_nothing_is_done_to_a_chat_that_cannot_be_looked_for(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: ChatStore, words: str = "", **limits: int) -> list[Chat]:
+        raise StoreError("The chats are busy.")
+
+    async with chat(database=database) as story:
+        await story.exchange("apples", "and pears")
+        await open_list(story)
+        with monkeypatch.context() as patch:
+            patch.setattr(ChatStore, "list_chats", busy)
+            await in_one_burst(story, *"bread", "ctrl+d")
+            await story.until_seen("The chats are busy.")
+        assert titles(database) == ["apples"]
+
+
+async def test_a_word_is_searched_for_once(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[Timer] = []
+    stopped: list[Timer] = []
+    set_timer, stop = ChatsScreen.set_timer, Timer.stop
+
+    def setting(self: ChatsScreen, delay_s: float, then: Callable[[], None]) -> Timer:
+        timers.append(set_timer(self, 1000 * delay_s, then))
+        return timers[-1]
+
+    monkeypatch.setattr(ChatsScreen, "set_timer", setting)
+    monkeypatch.setattr(Timer, "stop", lambda self: (stopped.append(self), stop(self)))
+    async with chat(database=database) as story:
+        await story.exchange("apples", "and pears")
+        await open_list(story)
+        await story.pilot.press(*"pear")
+        assert len(timers) == 4
+        assert [each for each in timers if each not in stopped] == [timers[-1]]
+
+
+async def test_while_a_title_is_typed_no_chat_is_brought_back(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("apples", "and pears")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("bread", "and butter")
+        await open_list(story)
+        await story.pilot.press("ctrl+d")
+        await story.until_seen("ctrl+z brings it back")
+        await story.pilot.press("ctrl+r")
+        await story.until_seen("enter: this title")
+        await story.pilot.press("ctrl+z", "!", "enter")
+        await story.until(lambda: titles(database) == ["apples!"])
+
+
+async def test_a_chat_without_a_date_is_listed_too(database: Path) -> None:
+    store = ChatStore.open(database)
+    for moment_s in (1e300, -1e300, 1_000_000_000.0):
+        store.import_chats([NewChat(f"from {moment_s:g}", "", None, {}, moment_s, moment_s, ())])
+    store.close()
+    async with chat(database=database) as story:
+        await open_list(story)
+        await story.until_seen("— from 1e+300 0 messages", "— from -1e+300", "09 Sep 2001 from 1e+09")
 
 
 async def test_a_chat_is_renamed(database: Path) -> None:
