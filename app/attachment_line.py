@@ -36,7 +36,7 @@ class AttachmentLine(Static):
     def __init__(self, folder: Path | None = None) -> None:
         """folder: what relative paths start from; None: where the program runs."""
         super().__init__(id="attachments", markup=False)
-        self._folder = folder or Path.cwd()
+        self._folder = folder or Path()
         self._found: dict[str, Found] = {}
         self._tokens: dict[Attachment, int] = {}
 

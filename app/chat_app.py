@@ -600,7 +600,14 @@ class ChatApp(SafeApp):
 
     def action_screenshot_soon(self) -> None:
         """Save the screen as an SVG file in the current folder, once the palette is gone from it."""
-        self.set_timer(0.1, lambda: self.notify(f"Saved {self.save_screenshot()}"))
+        self.set_timer(0.1, self._keep_picture)
+
+    def _keep_picture(self) -> None:
+        try:
+            self.notify(f"Saved {self.save_screenshot()}")
+        except OSError as error:
+            words = f"The screenshot cannot be written in this folder: {error.strerror}."
+            self.notify(f"{words} Start Slipstream in another one.", severity="error")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every command by its title."""

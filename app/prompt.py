@@ -388,6 +388,6 @@ class Prompt(TextArea):
     @work(exclusive=True)
     async def _look_for(self, place: Place) -> None:
         looked_at = self._looked_at
-        found: Completing | None = await asyncio.to_thread(list_files, place, Path.cwd())
+        found: Completing | None = await asyncio.to_thread(list_files, place, Path())
         if self._looked_at == looked_at == (self.text, self.cursor_location):
             self._completions.offer(found)

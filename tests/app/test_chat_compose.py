@@ -260,6 +260,19 @@ async def test_a_message_that_fails_comes_back_with_its_file_as_a_mention() -> N
         await story.until(lambda: story.prompt.text == "see @main.py")
 
 
+async def test_the_chat_goes_on_where_its_folder_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    async with chat() as story:
+        await command(story, "/screenshot")
+        await story.until_told("The screenshot cannot be written in this folder: No such file or directory.")
+        await story.pilot.press(*"see @main.py", "enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == "see @main.py"
+
+
 # Long texts
 
 PASTE = "a line\n" * 1000
