@@ -41,12 +41,8 @@ def editor_command(environment: Mapping[str, str]) -> list[str]:
 
 def edit(text: str, command: list[str]) -> str:
     """What `text` has become when the editor ends. Blocks. Raises EditorError."""
-    with TemporaryDirectory(prefix="slipstream-") as folder:
-        path = Path(folder) / "prompt.md"
+    with _file_of(text) as path:
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-                file.write(text)
             status = subprocess.run([*command, str(path)], check=False).returncode
         except OSError as error:
             raise EditorError(f"{command[0]} could not be started: {error.strerror}.") from None
@@ -54,6 +50,29 @@ def edit(text: str, command: list[str]) -> str:
             how = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
             raise EditorError(f"{command[0]} {how}; the prompt is as it was.")
         return _read(path, command[0])
+
+
+@contextmanager
+def _file_of(text: str) -> Iterator[Path]:
+    """A file that is there for the editor only. Raises EditorError."""
+    try:
+        folder = TemporaryDirectory(prefix="slipstream-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise EditorError(_unwritten(error)) from None
+    with folder as name:
+        path = Path(name) / "prompt.md"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+                file.write(text)
+        except OSError as error:
+            raise EditorError(_unwritten(error)) from None
+        yield path
+
+
+def _unwritten(error: OSError) -> str:
+    words = f"The prompt cannot be written to a file for the editor: {error.strerror}."
+    return f"{words} Name another folder for it: export TMPDIR=/tmp"
 
 
 def _read(path: Path, editor: str) -> str:

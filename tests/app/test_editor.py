@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,22 @@ def test_the_file_is_private_named_for_markdown_and_gone_afterwards(tmp_path: Pa
 def test_an_editor_that_fails_is_said(tmp_path: Path, code: str, said: str) -> None:
     with pytest.raises(EditorError, match=said):
         edit("text", script(tmp_path, code))
+
+
+def test_a_text_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(EditorError, match=r"for the editor: No such file or directory\. Name another folder"):
+        edit("text", script(tmp_path, "pass"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command = script(tmp_path, "pass")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        with pytest.raises(EditorError, match="for the editor: File too large"):
+            edit("a longer text", command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == ["editor.py"], "nothing is left behind"
 
 
 def test_which_editor(tmp_path: Path) -> None:
