@@ -6,7 +6,6 @@ four go through the same kind, so that they take the same texts and refuse the r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,8 +58,8 @@ class Number:
 
     def written(self, value: Any) -> str:
         """As short as it can be read back."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not self.least <= value <= self.most or (self.is_whole and value != int(value)):
+        is_number = isinstance(value, int if self.is_whole else int | float) and not isinstance(value, bool)
+        if not is_number or not self.least <= value <= self.most:
             raise ValueError
         return str(int(value)) if value == int(value) else repr(float(value))
 

@@ -178,14 +178,24 @@ async def test_drafting_switched_in_passing_stays_from_chat_to_chat(database: Pa
 
 async def test_own_settings_that_make_no_sense_are_told_and_kept(database: Path) -> None:
     store = ChatStore.open(database)
-    stored = {"temp": "hot", "top_k": 40, "draft": True, "seed": None, "min_p": None, "of_tomorrow": [1]}
+    stored = {
+        "temp": "hot",
+        "top_k": 40,
+        "draft": True,
+        "seed": None,
+        "min_p": None,
+        "repetition_penalty": 10**400,
+        "max_tokens": 3.0,
+        "of_tomorrow": [1],
+    }
     made = store.create_chat(params=stored)
     store.ask(made.id, None, "Hello")
     store.close()
     async with chat(ChatOptions(chat_id=made.id), database=database) as story:
-        await story.until_told("This chat's temp, draft, min_p cannot be used: the default holds.")
+        await story.until_told("This chat's temp, draft, min_p, repetition_penalty, max_tokens cannot be used")
         await story.send("Again")
         assert story.engine.requests[-1].sampling == SamplingOptions(top_k=40)
+        assert story.engine.requests[-1].max_tokens is None
         await set_in_chat(story, max_tokens="5")
     assert own(database) == {"top_k": 40, "max_tokens": 5, "of_tomorrow": [1]}
 
