@@ -66,6 +66,9 @@ from models.machine import read_machine
 
 QUIT_WINDOW_S = 2.0
 
+SCREENS = ("params", "models", "chats", "ab", "paths")
+"""Actions that open one. A key that is ahead of what is typed reaches them from every screen."""
+
 WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
 """Rows from which a window has the class: in low ones everything gives way to what is chosen from."""
 WINDOW_WIDTHS = [(0, "-narrow"), (62, "-broad")]
@@ -279,7 +282,9 @@ class ChatApp(SafeApp):
             await self._composer.submit(text, is_edit=True)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stop is greyed out while there is nothing to stop."""
+        """Stop is greyed out while there is nothing to stop; what opens a screen waits until there is none."""
+        if action in SCREENS and len(self.screen_stack) > 1:
+            return False
         if action == "stop" and not (self._dialogue.is_running or self._pairs.is_loading):
             return None
         return True

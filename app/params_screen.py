@@ -152,7 +152,8 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Leave it", tooltip="changes nothing"),
         Binding("ctrl+s", "use", "Use these", priority=True, tooltip="uses these from the next request on"),
-        Binding("f6", "use", show=False),
+        # Ahead of a text area, which selects a line with it.
+        Binding("f6", "use", show=False, priority=True),
         Binding("enter", "use", show=False),
         Binding("ctrl+r", "reset", "Defaults", priority=True, tooltip="puts the defaults into the fields"),
         Binding("down", "app.focus_next", show=False),

@@ -121,6 +121,23 @@ async def test_back_to_the_defaults(database: Path) -> None:
         assert own(database) == {}
 
 
+async def test_the_key_that_opens_them_uses_them_and_opens_nothing_over_another_list() -> None:
+    async with chat(replace(OPTIONS, keys={"chats": "f9"})) as story:
+        await set_in_chat(story)
+        await open_params(story)
+        await fill(story, "temp", "1.5")
+        field(story, "system").query_one(".param-field").focus()
+        await story.pilot.press("f9", "f6")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+        await story.until_told("temp 1.5")
+        await story.pilot.press("f9")
+        await story.until_seen("No chats yet.")
+        await story.pilot.press("f6", "f9")
+        assert len(story.app.screen_stack) == 2
+        await story.pilot.press("escape", "ctrl+p", *"settings of this", "enter")
+        await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
+
+
 async def test_the_draft_length_takes_effect_in_mid_reply() -> None:
     async with chat(OPTIONS) as story:
         await story.send("Hello")
