@@ -59,13 +59,15 @@ class ChatParams:
     def __init__(self, options: ChatOptions) -> None:
         self.usual = values_of(options)
         """What holds where the chat changes nothing."""
+        self._passing: dict[str, Any] = {}
+        """What holds instead as long as the program runs, in every chat that changes nothing."""
         self._changed: dict[str, Any] = {}
         self._unknown: dict[str, Any] = {}
 
     @property
     def values(self) -> dict[str, Any]:
         """What holds."""
-        return self.usual | self._changed
+        return self.usual | self._passing | self._changed
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -86,16 +88,20 @@ class ChatParams:
         return tuple(refused)
 
     def change(self, values: Mapping[str, Any]) -> None:
-        """Have these values in this chat; those that hold anyway are no change."""
-        self._changed |= values
-        self._changed = {name: value for name, value in self._changed.items() if value != self.usual[name]}
+        """Have these values in this chat; those that hold anyway are no change. A usual one ends a passing one."""
+        for name, value in values.items():
+            if value == self.usual[name]:
+                self._passing.pop(name, None)
+        holding = self.usual | self._passing
+        changed = self._changed | dict(values)
+        self._changed = {name: value for name, value in changed.items() if value != holding[name]}
 
     def switch_drafting(self, draft: object) -> None:
         """Have this draft length where drafting is set: in this chat if it has its own, else in all."""
         if "draft" in self._changed:
             self._changed["draft"] = draft
         else:
-            self.usual["draft"] = draft
+            self._passing["draft"] = draft
 
 
 def _makes_sense(name: str, value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
 from app.figures import MUTED
+from app.keys import NEWLINE_KEYS
 from app.sanitise import sanitise_line
 from app.settings.kinds import Choice
 from app.settings.table import Setting, per_chat
@@ -55,6 +56,18 @@ class Pick(Widget, can_focus=True):
     def on_click(self) -> None:
         """The word after."""
         self.action_step(1)
+
+
+class Lines(TextArea):
+    """A text of several lines. Enter is not for it, so that it means the same in every field."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key in NEWLINE_KEYS:
+            event.stop()
+            event.prevent_default()
+            self.replace("\n", *self.selection, maintain_selection_offset=False)
+        elif event.key == "enter":
+            event.prevent_default()
 
 
 class Field(Horizontal):
@@ -138,8 +151,8 @@ class Field(Horizontal):
 def _field_for(setting: Setting) -> Input | TextArea | Pick:
     kind = setting.about.kind
     if setting.name == "system":
-        area = TextArea(tab_behavior="focus", highlight_cursor_line=False, classes="param-field")
-        area.placeholder = setting.about.unset
+        area = Lines(tab_behavior="focus", highlight_cursor_line=False, classes="param-field")
+        area.placeholder = f"{setting.about.unset} · {NEWLINE_KEYS[0]}: new line"
         return area
     if isinstance(kind, Choice) and len(kind.meanings) <= MOST_PICKED:
         return Pick(tuple(dict.fromkeys(kind.written(value) for value in kind.meanings.values())))
@@ -156,6 +169,9 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
         Binding("f6", "use", show=False, priority=True),
         Binding("enter", "use", show=False),
         Binding("ctrl+r", "reset", "Defaults", priority=True, tooltip="puts the defaults into the fields"),
+        # Ahead of what is typed next, which belongs to the next field.
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("down", "app.focus_next", show=False),
         Binding("up", "app.focus_previous", show=False),
     ]
@@ -210,7 +226,10 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
         self._explain()
 
     def action_use(self) -> None:
-        """Use what stands in the fields, if all of it can be used."""
+        """Use what stands in the fields, if all of it can be used, and what is still on its way to one of them."""
+        (self.focused or self).call_later(self._use)
+
+    def _use(self) -> None:
         for field in self._fields:
             if not field.is_allowed:
                 field.query_one(".param-field").focus()

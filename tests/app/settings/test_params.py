@@ -138,6 +138,44 @@ async def test_the_key_that_opens_them_uses_them_and_opens_nothing_over_another_
         await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
 
 
+async def test_enter_uses_them_from_the_system_text_too() -> None:
+    async with chat() as story:
+        await open_params(story)
+        field(story, "system").query_one(".param-field").focus()
+        await story.until_seen("none · ctrl+j: new line")
+        await story.pilot.press(*"Brief", "enter")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+        await story.send("Hello")
+        assert story.engine.requests[-1].messages[0] == Message("system", "Brief")
+
+
+async def test_what_is_typed_right_behind_tab_belongs_to_the_next_field() -> None:
+    async with chat(OPTIONS) as story:
+        await open_params(story)
+        field(story, "temp").query_one(Input).focus()
+        for key in ("tab", "5", "0", "tab", "tab", "shift+tab", "1", "ctrl+s"):
+            story.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+        await story.send("Hello")
+        assert story.engine.requests[-1].sampling == SamplingOptions(temperature=0.7, top_k=50, top_p=1)
+
+
+async def test_the_defaults_hold_again_after_drafting_was_switched_in_passing(database: Path) -> None:
+    async with chat(OPTIONS, database=database) as story:
+        await story.exchange("Hello", "Hi.")
+        await story.pilot.press("ctrl+t")
+        await story.until_seen("draft OFF")
+        await open_params(story)
+        await story.until_seen("• draft", "default: 4")
+        await story.pilot.press("escape")
+        await set_in_chat(story, temp="1.5")
+        assert own(database) == {"temp": 1.5}, "what was switched in passing is still no setting of the chat"
+        await open_params(story)
+        await story.pilot.press("ctrl+r", "enter")
+        await story.until_seen("draft ON 4")
+        assert own(database) == {}
+
+
 async def test_the_draft_length_takes_effect_in_mid_reply() -> None:
     async with chat(OPTIONS) as story:
         await story.send("Hello")
@@ -156,7 +194,7 @@ async def test_a_system_text_of_several_lines_and_what_is_picked() -> None:
     async with chat(ChatOptions(system="Be long.")) as story:
         await open_params(story)
         field(story, "system").query_one(".param-field").focus()
-        await story.pilot.press("ctrl+a", "ctrl+k", *"One", "enter", *"Two")
+        await story.pilot.press("ctrl+a", "ctrl+k", *"One", "ctrl+j", *"Two")
         await story.until_seen("default: Be long.")
         field(story, "sampling").query_one(".param-field").focus()
         await story.pilot.press("right")
