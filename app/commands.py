@@ -23,7 +23,7 @@ class Argument:
     read: Callable[[str], object] = str
     """From the typed words to the value; raises ValueError."""
     choices: tuple[str, ...] = ()
-    """Offered while a person types."""
+    """Offered while a person types, and taken in any case; in small letters."""
     offers: Literal["", "files", "models", "themes"] = ""
     """What else is offered: it depends on the machine."""
     is_required: bool = False

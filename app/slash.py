@@ -37,7 +37,7 @@ class Refuse:
 
 
 def read(text: str, offered: Offered) -> Say | Run | Refuse:
-    """What `text` asks for. Two slashes at the front send one; the case of a command's name is ignored."""
+    """What `text` asks for. Two slashes at the front send one. Commands and choices are read in any case."""
     if not text.startswith("/"):
         return Say(text)
     if text.startswith("//"):
@@ -68,6 +68,7 @@ def _with_argument(command: Command, typed: str, offered: Offered) -> Run | Refu
         return Refuse(needs) if argument.is_required else Run(command, command.action)
     if argument.offers == "themes" and typed not in offered(command):
         return Refuse(f"/{name} takes {_listed(offered(command))}; not {typed!r}.")
+    typed = next((choice for choice in argument.choices if choice == typed.lower()), typed)
     try:
         return Run(command, argument.action, (argument.read(typed),))
     except (ValueError, LookupError, OverflowError):

@@ -116,16 +116,16 @@ def one_of(*words: str) -> Choice:
 def switch() -> Choice:
     """On or off."""
     words = {
+        "on": True,
+        "off": False,
         "true": True,
         "false": False,
         "yes": True,
         "no": False,
-        "on": True,
-        "off": False,
         "1": True,
         "0": False,
     }
-    return Choice(words, "true or false", "true|false")
+    return Choice(words, "on or off", "on|off")
 
 
 def shown(text: str) -> str:

@@ -88,7 +88,7 @@ class Settings:
     compile: Annotated[
         bool | None,
         About(
-            Choice({"on": True, "off": False, **switch().meanings}, "on or off", "on|off"),
+            switch(),
             "compile what lies between the attentions of target and drafter; on a processor the first time takes "
             "half a minute",
             unset="on with Metal, off without",

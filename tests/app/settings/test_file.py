@@ -89,7 +89,7 @@ def test_nothing_set_is_as_it_is_without_a_file(file: Path, text: str) -> None:
         ("drafter_bits: 5", "Use 4 or 8."),
         ("sampling: maybe", "Use rejection or coupled."),
         ("max_tokens: 0", "Use a whole number from 1."),
-        ("think: perhaps", "Use true or false."),
+        ("think: perhaps", "Use on or off."),
         ("theme: pink", "Use textual-dark, textual-light, nord"),
         ("send_key: shift+enter", "Use enter, ctrl+enter, alt+enter or ctrl+s."),
         ("model: ''", "Use a name of `slipstream models list`, a folder or a hub id."),

@@ -83,7 +83,7 @@ async def test_what_is_set_in_a_chat_goes_with_the_next_request_and_is_there_aga
     async with chat(ChatOptions(chat_id=1), database=database) as story:
         await story.until_seen("Hello", "draft OFF")
         await open_params(story)
-        await story.until_seen("• temp", "default: empty", "• max_tokens")
+        await story.until_seen("• temp", "default: empty", "• max_tokens", "think ‹ off ›")
         await story.pilot.press("escape")
         await story.send("Again")
         assert story.engine.requests[-1].sampling == asked.sampling
