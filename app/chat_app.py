@@ -26,6 +26,7 @@ from app.ab import Comparison, questions
 from app.ab_screen import AbScreen
 from app.attachments import written
 from app.chat_options import ChatOptions
+from app.chat_params import sampling_in_words, system_in_words
 from app.chat_view import ChatView
 from app.chats_screen import ChatsScreen
 from app.code_block import CodeBlock
@@ -405,8 +406,7 @@ class ChatApp(SafeApp):
 
     def action_tell_system(self) -> None:
         """Say what stands ahead of the conversation."""
-        system = self._conversation.system
-        self.notify(f"The system text: {system}" if system else "There is no system text. /system TEXT gives one.")
+        self.notify(system_in_words(self._conversation.system))
 
     def action_set_system(self, text: str) -> None:
         """Have `text` stand ahead of the conversation; off: nothing."""
@@ -414,10 +414,7 @@ class ChatApp(SafeApp):
 
     def action_tell_sampling(self) -> None:
         """Say how tokens are drawn."""
-        sampling = self._dialogue.options.sampling
-        temperature = "the model's own" if sampling.temperature is None else f"{sampling.temperature:g}"
-        seed = "a new one every time" if sampling.seed is None else sampling.seed
-        self.notify(f"Temperature: {temperature}. Seed: {seed}.")
+        self.notify(sampling_in_words(self._dialogue.options.sampling))
 
     def action_set_temperature(self, temperature: float | None) -> None:
         """Draw so from the next message on; None: as the model's folder says."""

@@ -104,6 +104,29 @@ class ChatParams:
             self._passing["draft"] = draft
 
 
+def changes_in_words(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """How the next reply is made otherwise."""
+    table = per_chat()
+    changes = [
+        "system text" if name == "system" else f"{name} {table[name].in_words(value)}"
+        for name, value in after.items()
+        if value != before[name]
+    ]
+    return f"From the next message on: {', '.join(changes)}." if changes else "Nothing has changed."
+
+
+def system_in_words(system: str | None) -> str:
+    """What stands ahead of the conversation."""
+    return f"The system text: {system}" if system else "There is no system text. /system TEXT gives one."
+
+
+def sampling_in_words(sampling: SamplingOptions) -> str:
+    """How tokens are drawn."""
+    temperature = "the model's own" if sampling.temperature is None else f"{sampling.temperature:g}"
+    seed = "a new one every time" if sampling.seed is None else sampling.seed
+    return f"Temperature: {temperature}. Seed: {seed}."
+
+
 def _makes_sense(name: str, value: Any) -> bool:
     about = per_chat()[name].about
     assert about.kind is not None

@@ -7,20 +7,25 @@ those of the other chat; only the screen is missing.
 from __future__ import annotations
 
 import queue
-import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Literal, TextIO
 
+from app import attachments, slash
+from app.attachments import Attachment, AttachmentError
+from app.chat_files import export_chat
 from app.chat_options import ChatOptions
-from app.chat_params import ChatParams, with_values
-from app.conversation import Conversation
+from app.chat_params import ChatParams, changes_in_words, sampling_in_words, system_in_words, with_values
+from app.commands import SLASH, Argument, Command
+from app.conversation import Conversation, Exchange
 from app.figures import spoken_line
 from app.incoming import Incoming
 from app.no_drafter import why_there_is_nothing
 from app.sanitise import sanitise, sanitise_line
+from app.sentences import Sentences
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState
@@ -30,45 +35,35 @@ from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Generate, Round
 
 LISTED_CHATS = 10
-LONGEST_HELD = 200
-"""A sentence is held back until it is complete, so that it can be read aloud whole; a longer one is not."""
-_SENTENCES = re.compile(r".*(?:\n|[.!?:;…](?=\s)|[。！？])", re.DOTALL)
-_COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 
 HELP = f"""\
 Type a message and press enter. A backslash at the end of a line lets the message go on in the next one.
+A path behind an @, as in @notes.md, sends the text of that file with the message.
 Control c stops the reply; pressed twice in a row it quits, and so does control d.
 /help: this text
-/draft: drafting on or off; /draft auto, /draft off, or /draft 1 to {MAX_DRAFT_LENGTH}: tokens drafted per round
+/draft: drafting on or off; /draft auto, on, off, or 1 to {MAX_DRAFT_LENGTH}: tokens drafted per round
+/think: thinking before an answer on or off; /think on, /think off
+/system: the text ahead of the chat; /system and a text gives one, /system off takes it away
+/temp and /seed: how words are drawn; /temp 0.7, /temp default, /seed 7, /seed random
 /retry: another reply to the last message
+/edit: the last message; /edit and a text sends that in its place
 /continue: go on with a reply that was stopped
 /new: a new chat
-/chats: the chats used last
+/chats: the chats used last; /search and words: those that hold them
 /open: a chat by its number in that list, as in /open 2
+/rename and a title: another title for this chat
+/delete: take this chat out of sight; /undo brings it back
+/export: write this chat to a file; /export and a name that ends in .md or .json says which
 /quit: quit
-A message that begins with a slash is sent if a space stands before it."""
+A message that begins with a slash is sent if a space or another slash stands before it."""
 
-
-class Sentences:
-    """Holds text back until a sentence or a line is complete. Nothing is lost, nothing is added."""
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def add(self, text: str) -> str:
-        """What can be said now."""
-        self._held += text
-        whole = _SENTENCES.match(self._held)
-        end = whole.end() if whole else 0
-        if not end and len(self._held) > LONGEST_HELD:
-            end = self._held.rfind(" ") + 1
-        said, self._held = self._held[:end], self._held[end:]
-        return said
-
-    def finish(self) -> str:
-        """What is left."""
-        said, self._held = self._held, ""
-        return said
+_NAMES = (
+    "help", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats", "search",
+    "rename", "delete", "undo", "export", "quit",
+)  # fmt: skip
+_OPEN = Command("Open a listed chat", "", "list_chats", "open", Argument("NUMBER", "open_listed"))
+_TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
+"""What can be done without a screen."""
 
 
 class NotUtf8Error(ValueError):
@@ -98,22 +93,40 @@ class PlainChat:
         self._is_prompting = is_prompting
         self._conversation = Conversation(store, options.system)
         self._params = ChatParams(options)
-        self._draft_length = options.draft_length
-        self._last_draft_length: DraftSetting = options.draft_length or "auto"
+        self._draft_length_when_on: DraftSetting = options.draft_length or "auto"
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._last_id = 0
         self._incoming = Incoming()
         self._is_replying = False
         self._is_stopping = False
+        self._is_over = False
+        self._refused = ""
+        """What could not be sent with its files; typed once more, it goes without those."""
         self._listed: list[Chat] = []
-        self._commands: dict[str, Callable[[str], None]] = {
-            "help": lambda _: self._say(HELP),
-            "draft": self._set_drafting,
-            "retry": self._retry,
-            "continue": self._go_on,
-            "new": self._begin_chat,
+        self._actions: dict[str, Callable[..., None]] = {
+            "help": lambda: self._say(HELP),
+            "toggle_drafting": lambda: self._set_drafting(0 if self._options.draft_length else "on"),
+            "set_drafting": self._set_drafting,
+            "toggle_thinking": lambda: self._change("think", not self._options.is_thinking),
+            "set_thinking": lambda is_thinking: self._change("think", is_thinking),
+            "tell_system": lambda: self._say(system_in_words(self._options.system)),
+            "set_system": lambda text: self._change("system", None if text == "off" else text),
+            "tell_sampling": lambda: self._say(sampling_in_words(self._options.sampling)),
+            "set_temperature": lambda temperature: self._change("temp", temperature),
+            "set_seed": lambda seed: self._change("seed", seed),
+            "regenerate": self._retry,
+            "edit_last": self._tell_last,
+            "edit": self._edit,
+            "go_on": self._go_on,
+            "new_chat": self._begin_chat,
             "chats": self._list_chats,
-            "open": self._open_listed,
+            "list_chats": self._list_chats,
+            "open_listed": self._open_listed,
+            "rename": self._rename,
+            "delete_chat": self._delete,
+            "undo_delete": self._undo_delete,
+            "export": self._export,
+            "quit": self._quit,
         }
 
     def run(self) -> None:
@@ -149,18 +162,17 @@ class PlainChat:
 
     def _converse(self) -> None:
         is_leaving = False
-        while True:
+        while not self._is_over:
             try:
                 text = self._read()
                 is_leaving = False
-                if text is None or text.strip() in ("/quit", "/exit"):
-                    self._say("Goodbye." if text else "\nGoodbye.")
-                    return
-                self._obey(text)
-            except NotUtf8Error as error:
+                if text is None:
+                    self._write("\n")
+                    self._quit()
+                else:
+                    self._obey(text)
+            except (NotUtf8Error, AttachmentError, StoreError) as error:
                 self._say(str(error))
-            except StoreError as error:
-                self._say(f"{error} The message was not sent.")
             except KeyboardInterrupt:
                 if is_leaving or self._is_replying:
                     raise
@@ -182,30 +194,69 @@ class PlainChat:
             lines.append(line[:-1])
 
     def _obey(self, text: str) -> None:
-        named = _COMMAND.fullmatch(text)
-        if named is None:
-            if text.strip():
-                self._ask(text.strip())
-            return
-        command = self._commands.get(named[1])
-        if command is None:
-            self._say(f"There is no command /{named[1]}. /help lists them; a space before the slash sends it.")
-        else:
-            command((named[2] or "").strip())
+        match slash.read(text, lambda _: (), _TABLE):
+            case slash.Refuse(words):
+                self._say(words)
+            case slash.Run() as run:
+                self._actions[run.action](*run.values)
+            case slash.Say(message) if message.strip():
+                self._send(message.strip(), self._conversation.ask)
+
+    def _quit(self) -> None:
+        self._is_over = True
+        self._say("Goodbye.")
 
     # Replies
 
-    def _ask(self, text: str) -> None:
-        self._conversation.ask(text)
-        self._reply()
+    def _send(self, text: str, keep: Callable[[str], None]) -> None:
+        """Attach what the text mentions, keep the message, let the engine answer. Raises AttachmentError."""
+        message = self._with_files(text)
+        try:
+            keep(message)
+        except StoreError as error:
+            self._say(f"{error} The message was not sent.")
+        else:
+            self._reply()
 
-    def _retry(self, _: str) -> None:
+    def _with_files(self, text: str) -> str:
+        is_insisting, self._refused = self._refused == text, ""
+        found: dict[str, Attachment] = {}
+        for mention in attachments.mentions(text):
+            try:
+                file = attachments.find(mention, Path())
+            except AttachmentError as error:
+                if not is_insisting:
+                    self._refused = text
+                    raise AttachmentError(
+                        f"{error} The message was not sent; typed once more, it goes without the file."
+                    ) from None
+                continue
+            if file is not None:
+                found[file.mention] = file
+        for file in found.values():
+            self._say(_attached(file))
+        return attachments.compose(text, [*found.values()])
+
+    def _edit(self, text: str) -> None:
+        if self._conversation.last is None:
+            self._say("There is no message to change yet.")
+        else:
+            self._send(text, self._conversation.edit)
+
+    def _tell_last(self) -> None:
+        last = self._conversation.last
+        if last is None:
+            self._say("There is no message to change yet.")
+        else:
+            self._say(f"{_typed(last)}\n/edit and a text sends that in its place.")
+
+    def _retry(self) -> None:
         if self._conversation.regenerate():
             self._reply()
         else:
             self._say("There is no message to reply to yet.")
 
-    def _go_on(self, _: str) -> None:
+    def _go_on(self) -> None:
         if self._conversation.go_on():
             self._reply()
         else:
@@ -259,7 +310,7 @@ class PlainChat:
             id=self._last_id,
             messages=self._conversation.to_send(),
             sampling=self._options.sampling,
-            draft_length=self._draft_length,
+            draft_length=self._options.draft_length,
             max_tokens=self._options.max_tokens,
             is_thinking=self._options.is_thinking,
         )
@@ -273,26 +324,29 @@ class PlainChat:
 
     # Settings and chats
 
-    def _set_drafting(self, words: str) -> None:
+    def _set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
         ready = self._incoming.ready
         if ready is None or ready.drafter is None:
             self._say(why_there_is_nothing(ready, "switch on"))
             return
-        if not words:
-            self._draft_length = 0 if self._draft_length else self._last_draft_length
-        elif words in ("auto", "off"):
-            self._draft_length = "auto" if words == "auto" else 0
-        elif words.isdecimal() and 1 <= int(words) <= MAX_DRAFT_LENGTH:
-            self._draft_length = int(words)
-        else:
-            self._say(f"{sanitise_line(words)} is not a draft length. Use auto, off, or 1 to {MAX_DRAFT_LENGTH}.")
-            return
-        self._last_draft_length = self._draft_length or self._last_draft_length
-        self._params.switch_drafting(self._draft_length)
+        self._params.switch_drafting(self._draft_length_when_on if setting == "on" else setting)
+        self._apply()
+        self._say(f"Drafting is {_drafting_words(self._options.draft_length)}.")
         self._conversation.keep_params(self._params.stored)
-        self._say(f"Drafting is {_drafting_words(self._draft_length)}.")
 
-    def _begin_chat(self, _: str) -> None:
+    def _change(self, name: str, value: object) -> None:
+        before = self._params.values
+        self._params.change({name: value})
+        self._apply()
+        self._say(changes_in_words(before, self._params.values))
+        self._conversation.keep_params(self._params.stored)
+
+    def _apply(self) -> None:
+        self._options = with_values(self._options, self._params.values)
+        self._conversation.system = self._options.system
+        self._draft_length_when_on = self._options.draft_length or self._draft_length_when_on
+
+    def _begin_chat(self) -> None:
         self._conversation.clear()
         self._follow_chat()
         self._say("A new chat.")
@@ -301,23 +355,51 @@ class PlainChat:
         """Go by the settings that the chat has of its own."""
         if refused := self._params.open(self._conversation.params):
             self._say(f"This chat's {', '.join(refused)} cannot be used: the default holds.")
-        self._options = with_values(self._options, self._params.values)
-        self._conversation.system = self._options.system
-        self._draft_length = self._options.draft_length
+        self._apply()
 
-    def _list_chats(self, _: str) -> None:
-        self._listed = self._store.list_chats(limit=LISTED_CHATS)
+    def _list_chats(self, words: str = "") -> None:
+        self._listed = self._store.list_chats(words, limit=LISTED_CHATS)
         for number, chat in enumerate(self._listed, 1):
             self._say(f"{number}: {sanitise_line(chat.title)}, {chat.message_count} messages")
-        self._say("/open and a number opens one." if self._listed else "There are no chats yet.")
+        none = "No chat holds these words." if words else "There are no chats yet."
+        self._say("/open and a number opens one." if self._listed else none)
 
-    def _open_listed(self, words: str) -> None:
-        if not self._listed:
-            self._list_chats("")
-        elif words.isdecimal() and 1 <= int(words) <= len(self._listed):
-            self._open(self._listed[int(words) - 1].id)
-        else:
+    def _open_listed(self, number: str) -> None:
+        chat = {str(place): chat for place, chat in enumerate(self._listed, 1)}.get(number)
+        if chat is not None:
+            self._open(chat.id)
+        elif self._listed:
             self._say(f"Use a number from 1 to {len(self._listed)}; /chats lists them.")
+        else:
+            self._list_chats()
+
+    def _rename(self, title: str) -> None:
+        if self._stored_chat() is not None:
+            self._conversation.rename(title)
+            self._say(f"This chat is now called {title}.")
+
+    def _delete(self) -> None:
+        if (chat := self._stored_chat()) is not None:
+            self._store.delete(chat.id)
+            self._say(f"Deleted: {sanitise_line(chat.title)}. /undo brings it back.")
+            self._begin_chat()
+
+    def _undo_delete(self) -> None:
+        chat = self._store.undo_delete()
+        if chat is None:
+            self._say("There is no deleted chat to bring back.")
+        else:
+            self._open(chat.id)
+
+    def _export(self, name: str | None = None) -> None:
+        if (chat := self._stored_chat()) is not None:
+            self._say(f"Exported to {export_chat(self._store, chat, name)}.")
+
+    def _stored_chat(self) -> Chat | None:
+        """This chat; None, and said: nobody has written in it."""
+        if self._conversation.chat is None:
+            self._say("This chat is empty: it is kept from its first message on.")
+        return self._conversation.chat
 
     def _open(self, chat_id: int) -> None:
         """Go on with a chat, after a word about where it was."""
@@ -327,7 +409,7 @@ class PlainChat:
         if chat is not None:
             self._say(f"Going on with: {sanitise_line(chat.title)}, {chat.message_count} messages. The last ones:")
         if last is not None:
-            self._say(f"You: {last.prompt.text}\nAssistant: {last.text}\n")
+            self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
 
     def _tell_of_store(self) -> None:
         if self._store.notice and self._store.notice != self._store_notice:
@@ -354,6 +436,16 @@ def _text(data: bytes) -> str:
             f"That line was not sent: it is not UTF-8 (byte {error.start + 1} is {data[error.start]:#04x}). "
             "Set the terminal to UTF-8, or convert the file first, for example with iconv."
         ) from None
+
+
+def _typed(exchange: Exchange) -> str:
+    """What the person typed, and the names of the files that went with it."""
+    text, files = attachments.split(exchange.prompt.text)
+    return "\n".join([f"You: {text}", *map(_attached, files)])
+
+
+def _attached(file: Attachment) -> str:
+    return f"Attached: {file.figures.replace(' · ', ', ')}."
 
 
 def _drafting_words(setting: DraftSetting) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from app.chat_options import ChatOptions
-from app.chat_params import ChatParams, with_values
+from app.chat_params import ChatParams, changes_in_words, with_values
 from app.conversation import Conversation
 from app.dialogue import Dialogue
 from app.gauges import Gauges
-from app.settings.table import per_chat
 from mlx_engine.client import EngineHandle
 from mlx_engine.events import DraftSetting
 
@@ -48,7 +47,7 @@ class ReplySettings:
         self.params.change(values)
         self._apply()
         self._conversation.keep_params(self.params.stored)
-        return self._told(before)
+        return changes_in_words(before, self.params.values)
 
     def set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
         """Draft so many tokens per round, also in the running reply; on: as many as before it was off."""
@@ -66,13 +65,3 @@ class ReplySettings:
             self._engine.set_draft_length(draft)
         self._gauges.draft_length = draft
         self.draft_length_when_on = draft or self.draft_length_when_on
-
-    def _told(self, before: Mapping[str, Any]) -> str:
-        after = self.params.values
-        table = per_chat()
-        changes = [
-            "system text" if name == "system" else f"{name} {table[name].in_words(value)}"
-            for name, value in after.items()
-            if value != before[name]
-        ]
-        return f"From the next message on: {', '.join(changes)}." if changes else "Nothing has changed."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -36,16 +36,19 @@ class Refuse:
     words: str
 
 
-def read(text: str, offered: Offered) -> Say | Run | Refuse:
-    """What `text` asks for. Two slashes at the front send one. Commands and choices are read in any case."""
+def read(text: str, offered: Offered, table: Mapping[str, Command] = SLASH) -> Say | Run | Refuse:
+    """What `text` asks for, by the commands of `table`.
+
+    Two slashes at the front send one. Commands and choices are read in any case.
+    """
     if not text.startswith("/"):
         return Say(text)
     if text.startswith("//"):
         return Say(text[1:])
     name, _, rest = _split(text)
-    command = _find(name)
+    command = _find(name, table)
     if command is None:
-        return Refuse(_no_command(name))
+        return Refuse(_no_command(name, table))
     return _with_argument(command, rest.strip(), offered)
 
 
@@ -54,9 +57,9 @@ def _split(text: str) -> tuple[str, str, str]:
     return text[1:end], text[end : end + 1], text[end + 1 :]
 
 
-def _find(name: str) -> Command | None:
+def _find(name: str, table: Mapping[str, Command]) -> Command | None:
     name = name.lower()
-    return SLASH.get(name) or next((each for each in SLASH.values() if name in each.also), None)
+    return table.get(name) or next((each for each in table.values() if name in each.also), None)
 
 
 def _with_argument(command: Command, typed: str, offered: Offered) -> Run | Refuse:
@@ -79,16 +82,16 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + f" or {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def _no_command(name: str) -> str:
-    near = nearest(name)
+def _no_command(name: str, table: Mapping[str, Command]) -> str:
+    near = nearest(name, table)
     said = f"Did you mean /{near}? " if near else ""
     return f"/{name[:40]} is no command. {said}Begin with // to send a slash; /help lists the commands."
 
 
-def nearest(name: str) -> str | None:
+def nearest(name: str, table: Mapping[str, Command] = SLASH) -> str | None:
     """The command that was probably meant."""
     name = name.lower()
-    begins = [each for each in SLASH if name and each.startswith(name)]
-    spellings = {spelling: each.slash for each in SLASH.values() for spelling in (each.slash, *each.also)}
+    begins = [each for each in table if name and each.startswith(name)]
+    spellings = {spelling: each.slash for each in table.values() for spelling in (each.slash, *each.also)}
     close = get_close_matches(name[:40], spellings, n=1)
     return begins[0] if begins else spellings[close[0]] if close else None

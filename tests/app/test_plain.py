@@ -16,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.chat_options import ChatOptions
-from app.plain import HELP, PlainChat, Sentences
+from app.plain import HELP, PlainChat
+from app.sentences import Sentences
 from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+from app.store.records import Chat
 from mlx_engine.errors import SlipstreamError
 from mlx_engine.events import Failed, Generate
 from tests.app.terminal import ROOT, Terminal, slipstream
@@ -184,18 +187,112 @@ def test_a_model_cannot_steer_the_terminal(store: ChatStore) -> None:
 
 
 def test_messages_of_several_lines_and_messages_with_a_slash(store: ChatStore) -> None:
+    engine = AnsweringEngine("a", "b", "c")
+    lines = ("one\\", "two", " /etc/hosts?", "//etc/passwd?", "/nonsense", "/", "/theme dark", "")
+    said = talk(store, engine, *lines)
+    sent = [request.messages[-1].text for request in engine.requests]
+    assert sent == ["one\ntwo", "/etc/hosts?", "/etc/passwd?"]
+    for name in ("/nonsense", "/", "/theme"):
+        assert any(f"{name} is no command. " in line for line in said)
+
+
+def test_a_file_goes_with_the_message_that_mentions_it(
+    store: ChatStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.md").write_text("# Notes\n")
+    monkeypatch.chdir(tmp_path)
+    engine = AnsweringEngine("Good notes.")
+    said = talk(store, engine, "What of @notes.md, @nobody?", "/edit")
+    sent = "What of @notes.md, @nobody?\n\n@notes.md (8 bytes):\n```md\n# Notes\n```"
+    assert [request.messages[-1].text for request in engine.requests] == [sent]
+    assert said.count("You: Attached: @notes.md, 8 bytes, 1 line.") == 1
+    shown = said.index("You: You: What of @notes.md, @nobody?")
+    assert said[shown + 1] == "Attached: @notes.md, 8 bytes, 1 line."
+
+
+def test_a_file_that_cannot_be_attached_is_said_and_typed_once_more_the_message_goes_without(
+    store: ChatStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photo").write_bytes(b"\0")
+    monkeypatch.chdir(tmp_path)
     engine = AnsweringEngine("a", "b")
-    said = talk(store, engine, "one\\", "two", " /etc/hosts?", "/nonsense", "")
-    assert [request.messages[-1].text for request in engine.requests] == ["one\ntwo", "/etc/hosts?"]
-    assert any("There is no command /nonsense." in line for line in said)
+    said = talk(store, engine, "See @photo", "Hello", "See @photo", "See @photo")
+    assert [request.messages[-1].text for request in engine.requests] == ["Hello", "See @photo"]
+    assert sum("not text: it has a zero byte" in line for line in said) == 2
+    assert any("typed once more, it goes without the file." in line for line in said)
+
+
+def test_how_replies_are_made_is_changed_and_kept_with_the_chat(store: ChatStore) -> None:
+    engine = AnsweringEngine(*"ab")
+    lines = ("/temp 0.5", "/seed 7", "/think", "/system Be brief.", "/system", "/temp", "Hi", "/system off", "Hi")
+    said = talk(store, engine, *lines, "/think perhaps")
+    first, second = engine.requests
+    assert (first.sampling.temperature, first.sampling.seed, first.is_thinking) == (0.5, 7, True)
+    assert [each.messages[0].role for each in (first, second)] == ["system", "user"]
+    assert store.list_chats()[0].params == {"temp": 0.5, "seed": 7, "think": True}
+    for words in (
+        "From the next message on: temp 0.5.",
+        "The system text: Be brief.",
+        "Temperature: 0.5. Seed: 7.",
+        "/think takes on or off; not 'perhaps'.",
+    ):
+        assert f"You: {words}" in said
+
+
+def test_the_last_message_is_changed(store: ChatStore) -> None:
+    engine = AnsweringEngine("a", "b")
+    said = talk(store, engine, "/edit", "/edit other", "Poor words", "/edit Better words")
+    assert sum("There is no message to change yet." in line for line in said) == 2
+    assert [each.text for each in engine.requests[1].messages] == ["Better words"]
+
+
+def test_a_chat_is_renamed_deleted_brought_back_found_and_exported(
+    store: ChatStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ("/rename x", "/undo", "Hi", "/rename Better title", "/export", "/delete", "/chats", "/undo")
+    said = talk(store, AnsweringEngine("Hello."), *lines, "/search hello", "/search pears", "/open " + "9" * 5000)
+    assert (tmp_path / "Better-title.md").exists()
+    for words in (
+        "This chat is empty: it is kept from its first message on.",
+        "There is no deleted chat to bring back.",
+        "This chat is now called Better title.",
+        "Exported to Better-title.md.",
+        "Deleted: Better title. /undo brings it back.",
+        "There are no chats yet.",
+        "Going on with: Better title, 2 messages. The last ones:",
+        "1: Better title, 2 messages",
+        "No chat holds these words.",
+    ):
+        assert any(line.removeprefix("You: ") == words for line in said), words
+
+
+def test_a_message_that_cannot_be_kept_is_not_sent(store: ChatStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*_: object, **__: object) -> Chat:
+        raise StoreError("The chats are busy.")
+
+    monkeypatch.setattr(ChatStore, "create_chat", busy)
+    said = talk(store, AnsweringEngine(), "Hi")
+    assert "You: The chats are busy. The message was not sent." in said
 
 
 def test_drafting_is_set_and_said(store: ChatStore) -> None:
     engine = AnsweringEngine(*"abcd")
-    lines = ("/draft", "1", "/draft", "2", "/draft 3", "3", "/draft off", "4", "/draft 17", "/draft off")
+    lines = (
+        "/draft",
+        "1",
+        "/draft ON",
+        "2",
+        "/draft 3",
+        "3",
+        "/draft off",
+        "4",
+        "/draft 17",
+        "/draft " + "1" * 5000,
+    )
     said = talk(store, engine, *lines, options=ChatOptions(draft_length=4))
     assert [request.draft_length for request in engine.requests] == [0, 4, 3, 0]
-    assert any("17 is not a draft length. Use auto, off, or 1 to 16." in line for line in said)
+    assert any("/draft takes auto, on, off or 1 to 16; not '17'." in line for line in said)
     assert any("Drafting is on, 3 tokens per round." in line for line in said)
     alone = talk(store, AnsweringEngine(drafter=None), "/draft")
     assert any("without a drafter" in line for line in alone[2:])
