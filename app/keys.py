@@ -94,6 +94,16 @@ CHAT_KEYS: list[BindingType] = [
         priority=True,
     ),
     Binding("f1", "help", "Help", id="help", tooltip="help: keys, and what each gauge means"),
+    # As Textual's own, but with an id, so that it can be changed.
+    Binding(
+        "ctrl+p",
+        "command_palette",
+        "palette",
+        id="palette",
+        tooltip="command palette: everything by name",
+        show=False,
+        priority=True,
+    ),
     Binding(
         "ctrl+c",
         "interrupt",
@@ -108,7 +118,6 @@ CHAT_KEYS: list[BindingType] = [
 
 Keymap = Mapping[str, str]
 """Keys by the id of what they do, several joined by commas; what is not in it has its usual ones."""
-PALETTE_KEY = "ctrl+p"
 
 
 def keymap_of(send_key: SendKey, keys: Keymap) -> Keymap:
@@ -136,16 +145,13 @@ def keys_in(app: App[Any], id: str) -> tuple[str, ...]:
 
 
 def key_table(keymap: Keymap) -> list[tuple[str, str]]:
-    """Every key with what it does, the command palette included, in the order of the help."""
-    chat = list(_rows(CHAT_KEYS, keymap))
+    """Every key with what it does, in the order of the help."""
     code = [(f"{key} on code", meaning) for key, meaning in _rows(CODE_KEYS, keymap)]
     return [
         *_rows(PROMPT_KEYS, keymap),
         ("shift+tab", "to the code blocks above, the newest first; tab leads back"),
         *code,
-        *chat[:-2],
-        (PALETTE_KEY, "command palette: everything by name"),
-        *chat[-2:],
+        *_rows(CHAT_KEYS, keymap),
     ]
 
 

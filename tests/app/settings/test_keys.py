@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.chat_options import ChatOptions
-from app.keys import PALETTE_KEY, changed_keys, key_table, keymap_of, usual_keys
+from app.keys import changed_keys, key_table, keymap_of, usual_keys
 from app.settings.table import SendKey
 from tests.app.pilot import Story, chat
 from tests.app.settings.support import holds, refusal
@@ -31,6 +31,7 @@ from tests.app.settings.support import holds, refusal
         ("draft: f9\n  retry: f9", "f9 is draft's already."),
         ("copy_code: f9\n  leave_code: f9", "f9 is copy_code's already."),
         ("copy_code: ctrl+t", "ctrl+t is draft's already. Give copy_code another key, or draft as well."),
+        ("draft: ctrl+p", "ctrl+p is palette's already."),
         ("stop: c", "stop: 'c' is no key that can be used."),
     ],
 )
@@ -58,7 +59,6 @@ def test_two_things_with_the_same_key_are_not_in_reach_at_once_or_both_lead_out(
     owners = [(key, id) for id, keys in usual_keys().items() for key in keys]
     shared = {(key, one, other) for key, one in owners for same, other in owners if key == same and one < other}
     assert shared == {("enter", "copy_code", "send"), ("escape", "leave_code", "stop")}
-    assert PALETTE_KEY not in dict(owners)
 
 
 async def test_code_is_copied_and_left_by_other_keys() -> None:
@@ -94,6 +94,16 @@ async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None
         assert story.prompt.text == "some text"
         await story.pilot.press("f1")
         await story.until_seen(key)
+
+
+async def test_the_palette_can_have_another_key() -> None:
+    async with chat(ChatOptions(keys={"palette": "f9"})) as story:
+        await story.until_seen("▏f9 palette")
+        await story.pilot.press("ctrl+p")
+        assert len(story.app.screen_stack) == 1
+        await story.pilot.press("f9")
+        await story.until_seen("Search for commands")
+    assert ("f9", "command palette: everything by name") in key_table({"palette": "f9"})
 
 
 async def sends(story: Story, key: str) -> bool:
