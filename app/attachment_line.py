@@ -39,6 +39,8 @@ class AttachmentLine(Static):
         self._folder = folder or Path()
         self._found: dict[str, Found] = {}
         self._tokens: dict[Attachment, int] = {}
+        self._context_tokens: int | None = None
+        """What the model takes in at most; None: not known yet."""
 
     def look(self, wanted: Sequence[str]) -> None:
         """Show the files of these mentions."""
@@ -51,8 +53,9 @@ class AttachmentLine(Static):
         """A message is changed: its files go with it as they were sent."""
         self._found |= {each.mention: each for each in sent}
 
-    def recount(self) -> None:
-        """Another model counts otherwise."""
+    def recount(self, context_tokens: int) -> None:
+        """Another model counts otherwise, and has another context."""
+        self._context_tokens = context_tokens
         self._tokens.clear()
         self._show()
         for found in self._found.values():
@@ -108,7 +111,12 @@ class AttachmentLine(Static):
         tokens = self._tokens.get(found)
         guessed = f"about {1 + len(found.text) // USUAL_CHARACTERS_PER_TOKEN:,} tokens"
         counted = guessed if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
-        return Content.styled(f"{found.figures} · {counted}", MUTED)
+        line = Content.styled(f"{found.figures} · {counted}", MUTED)
+        if tokens is None or self._context_tokens is None or tokens <= self._context_tokens:
+            return line
+        return line + Content.styled(
+            f" · too long: the model's context holds {self._context_tokens:,}", "$text-error"
+        )
 
 
 def _find(mention: str, folder: Path) -> Found:

@@ -229,7 +229,7 @@ class ChatApp(SafeApp):
         self._pairs.loaded(ready)
         self._gauges.loaded(ready)
         self._top_line.say("waiting" if self._dialogue.is_running else "ready")
-        self._composer.recount()
+        self._composer.recount(ready.context_tokens)
         self.refresh_bindings()
 
     def _reply_began_or_ended(self) -> None:

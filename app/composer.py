@@ -95,9 +95,9 @@ class Composer(Vertical):
         else:
             self.prompt.rewrite(text)
 
-    def recount(self) -> None:
-        """Another model counts otherwise."""
-        self._files.recount()
+    def recount(self, context_tokens: int) -> None:
+        """Another model counts otherwise, and has another context."""
+        self._files.recount(context_tokens)
 
     def counted(self, id: int, tokens: int) -> None:
         """So many tokens has what was asked for."""

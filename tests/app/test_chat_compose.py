@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual import events
 
 from app.attachment_line import AttachmentLine
 from app.attachments import Attachment
 from app.chat_options import ChatOptions
 from app.completion_list import CompletionList
+from mlx_engine.events import Counted
 from tests.app.pilot import Story, chat
 
 
@@ -240,6 +242,27 @@ async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() ->
         await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == "look at @photo.png please"
+
+
+async def test_a_file_that_no_context_holds_is_said_before_it_is_sent(folder: Path) -> None:
+    (folder / "book.txt").write_text("word " * 30_000)
+    async with chat() as story:
+        await story.type("see @book.txt")
+        await story.until_seen("37,500 tokens · too long: the model's context holds 32,768")
+
+
+async def test_another_model_counts_the_files_again() -> None:
+    async with chat() as story:
+        await story.type("see @main.py and @notes.md")
+        await story.until_seen(
+            "@main.py · 8 bytes · 1 line · 2 tokens", "@notes.md · 24 bytes · 5 lines · 6 tokens"
+        )
+        counted = [each.text for each in story.engine.counts]
+        story.engine.count = lambda id, text: story.engine.emit(Counted(id, 7))  # type: ignore[method-assign]
+        story.engine.emit(replace(story.engine.ready(), context_tokens=6))
+        await story.until_seen("@main.py · 8 bytes · 1 line · 7 tokens · too long: the model's context holds 6")
+        await story.until_seen("@notes.md · 24 bytes · 5 lines · 7 tokens")
+        assert counted == ["print()\n", "# Notes\n\n```\nfenced\n```\n"]
 
 
 async def test_attach_is_a_mention_and_a_word_that_names_no_file_is_a_word() -> None:
