@@ -20,6 +20,7 @@ from textual.app import ComposeResult, SystemCommand
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
+from textual.widgets._toast import ToastHolder
 
 from app import places
 from app.ab import Comparison, questions
@@ -156,6 +157,7 @@ class ChatApp(SafeApp):
             self.theme = self.fitting_theme(wanted if wanted in self.available_themes else self.theme)
         self._shown_theme = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
+        self.screen_change_signal.subscribe(self, self._screen_changed, immediate=True)
         self._top_line.say("loading")
         self._engine.on_event = self._mail.put
         self.set_interval(KEEP_S, self._open_chat.keep)
@@ -566,6 +568,14 @@ class ChatApp(SafeApp):
         """Say where everything is kept."""
         kept = {name: str(path) for name, path in places.everything().items()}
         self.push_screen(TableScreen([("Where everything is kept", kept.items())]))
+
+    def _screen_changed(self, screen: Screen[object]) -> None:
+        """What opens is not covered by what was told before."""
+        if screen.is_modal:
+            self.clear_notifications()
+            # Textual clears the one on top only, and of one that comes back it leaves the room that they took.
+            for below in self.screen_stack[:-1]:
+                below.query(ToastHolder).remove()
 
     def _theme_chosen(self, theme: Theme) -> None:
         if theme.name != self._shown_theme:

@@ -408,6 +408,23 @@ async def test_escape_closes_the_help_before_it_stops() -> None:
         assert story.engine.cancels == 1
 
 
+async def test_what_opens_is_not_covered_by_what_was_told_before() -> None:
+    async with chat(size=(44, 12)) as story:
+        for key in ("f4", "f2", "f6", "f1", "ctrl+p"):
+            story.app.notify("Something was told.", timeout=60)
+            await story.until_seen("Something was told.")
+            await story.pilot.press(key)
+            await story.until(lambda: len(story.app.screen_stack) == 2)
+            await story.until(lambda: not story.shows("Something was told."))
+            await story.pilot.press("escape")
+            await story.until(lambda: len(story.app.screen_stack) == 1)
+        await story.pilot.press("f4")
+        await story.until(lambda: len(story.app.screen_stack) == 2)
+        story.app.notify("Told while it is open.", timeout=60)
+        await story.pilot.press("escape")
+        await story.until_seen("Told while it is open.")
+
+
 async def test_every_action_is_in_the_palette() -> None:
     async with chat() as story:
         names = {command.title for command in story.app.get_system_commands(story.app.screen)}
