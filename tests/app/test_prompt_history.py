@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from app import prompt_history
 from app.prompt_history import MOST_ENTRIES, MOST_ENTRY_CHARACTERS, PromptHistory
+from app.store import files
 
 ENTRIES = st.lists(st.text(), max_size=6)
 
@@ -86,6 +90,40 @@ def test_it_is_bounded(path: Path) -> None:
     assert len(again) == MOST_ENTRIES // 2, "the file was shortened as well"
     assert again[-1] == newest
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_another_chat_adds_while_the_file_is_shortened_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other chat either waits for the lock, or has added by then; only then is the file replaced."""
+    path.parent.mkdir()
+    path.write_text("".join(f"{json.dumps(f'prompt {n}')}\n" for n in range(MOST_ENTRIES - 1)))
+    other = PromptHistory(path)
+    other.add("the last that fits")
+    has_come = threading.Event()
+
+    def wait_for_the_lock(wait_s: float) -> None:
+        has_come.set()
+        real_sleep(wait_s)
+
+    def add() -> None:
+        other.add("added meanwhile")
+        has_come.set()
+
+    def replace(*shortened: Any) -> None:
+        adding.start()
+        has_come.wait()
+        real_replace(*shortened)
+
+    real_sleep, real_replace, adding = time.sleep, prompt_history.replace_file, threading.Thread(target=add)
+    monkeypatch.setattr(files.time, "sleep", wait_for_the_lock)
+    monkeypatch.setattr(prompt_history, "replace_file", replace)
+    monkeypatch.setattr(prompt_history, "_LOCK_S", 60.0)
+    PromptHistory(path)
+    adding.join()
+    kept = PromptHistory(path).entries
+    assert kept[-2:] == ["the last that fits", "added meanwhile"]
+    assert len(kept) == MOST_ENTRIES // 2 + 1, "it was shortened"
 
 
 def test_large_entries_are_bounded_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
