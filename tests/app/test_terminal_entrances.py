@@ -191,6 +191,9 @@ def test_a_settings_file_that_changes_counts_from_the_next_start(tmp_path: Path)
                 terminal.written.clear()
                 terminal.type(key)
                 terminal.until(words)
+                # The prompt below is drawn with what opens, too.
+                terminal.settle(0.2)
+                terminal.written.clear()
                 terminal.type("\x1b")
                 terminal.until("Message")
             assert terminal.process.poll() is None
