@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import prompt_history
+from app import files, prompt_history
 from app.prompt_history import MOST_ENTRIES, MOST_ENTRY_CHARACTERS, PromptHistory
-from app.store import files
 
 ENTRIES = st.lists(st.text(), max_size=6)
 
