@@ -51,8 +51,9 @@ def mac_state(printed: ReadText) -> tuple[str | None, str | None, str | None]:
     level = printed("sysctl -n kern.memorystatus_vm_pressure_level").strip()
     source = re.search(r"Now drawing from '([^']+)'", printed("pmset -g batt"))
     power = source[1] if source else None
-    if power and re.search(r"^\s*lowpowermode\s+1\s*$", printed("pmset -g"), re.MULTILINE):
-        power += ", low power mode"
+    mode = re.search(r"^\s*(?:low)?powermode\s+([12])\s*$", printed("pmset -g"), re.MULTILINE)
+    if power and mode:
+        power += ", low power mode" if mode[1] == "1" else ", high power mode"
     limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", printed("pmset -g therm"))
     thermal = f"CPU speed limit {limit[1]}%" if limit else None
     return MAC_PRESSURE.get(level), power, thermal

@@ -15,7 +15,7 @@ from mlx_engine import acceptance
 from mlx_engine.acceptance import Verdict, accept
 from mlx_engine.drafters import Drafter, LookupDrafter, ModelDrafter
 from mlx_engine.errors import RequestError
-from mlx_engine.sampling import Distribution, Sampler, Use, draw, history_rows
+from mlx_engine.sampling import CHUNK, Distribution, Sampler, Use, _shortlist, draw, history_rows
 from tests.cases import cases
 from tests.engine.helpers import rounds, tokens
 from tests.fakes.markov import MarkovDrafter, MarkovTarget, PointDrafter
@@ -154,6 +154,27 @@ def test_probabilities_are_the_definition(name: str) -> None:
     logits = np.random.default_rng(1).normal(0, 3, (64, 40))
     got = np.array(SAMPLERS[name].probabilities(mx.array(logits.astype(np.float32))))
     np.testing.assert_allclose(got, exact(logits, SAMPLERS[name]), atol=2e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3, 64])
+@pytest.mark.parametrize("kind", ["normal", "tied", "mostly nothing", "all alike"])
+def test_a_shortlist_holds_the_largest_scores(kind: str, k: int) -> None:
+    vocab = 4 * 64 * CHUNK
+    noise = mx.random.normal((3, vocab), key=mx.random.key(k))
+    scores = {
+        "normal": noise,
+        "tied": mx.round(noise * 2),
+        "mostly nothing": mx.where(noise > 3, noise, -mx.inf),
+        "all alike": mx.zeros((3, vocab)),
+    }[kind]
+    short = _shortlist(scores, k)
+    assert short.shape == (3, k * CHUNK)
+    assert mx.array_equal(mx.sort(short)[:, -k:], mx.sort(scores)[:, -k:])
+
+
+@pytest.mark.parametrize(("vocab", "k"), [(CHUNK * 8, 5), (CHUNK * 100 + 1, 1)])
+def test_there_is_no_shortlist_where_it_would_not_be_shorter(vocab: int, k: int) -> None:
+    assert _shortlist(mx.zeros((2, vocab)), k).shape == (2, vocab)
 
 
 def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:

@@ -22,6 +22,20 @@ def test_a_mac() -> None:
     assert mac_state(lambda command: "") == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (" powermode            0", "Battery Power"),
+        (" powermode            1", "Battery Power, low power mode"),
+        (" powermode            2", "Battery Power, high power mode"),
+        (" lowpowermode         0", "Battery Power"),
+    ],
+)
+def test_the_power_mode_of_a_mac_by_either_of_its_names(setting: str, words: str) -> None:
+    said = MAC | {"pmset -g": f"Currently in use:\n{setting}\n sleep                1\n"}
+    assert mac_state(said.__getitem__)[1] == words
+
+
 def write(root: Path, **files: str) -> None:
     for name, text in files.items():
         path = root / name.replace("__", "/")
