@@ -26,6 +26,7 @@ class PairOptions:
     drafter_bits: int | None = None
     start_length: int | None = None
     is_compiled: bool | None = None
+    is_wired: bool = False
     is_oversized: bool = False
     """Load it even if the memory has no room for it."""
 
@@ -83,6 +84,7 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
         drafter=_resolved(pair.drafter) if pair.drafter else without,
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
+        is_wired=options.is_wired,
         estimates_folder=str(places.estimates_folder()),
         start_length=options.start_length,
         refusal=pair.refusal or None,

@@ -22,6 +22,7 @@ def pair_options_of(settings: Settings) -> PairOptions:
         drafter_bits=settings.drafter_bits,
         start_length=settings.draft_start,
         is_compiled=settings.compile,
+        is_wired=settings.wire,
         is_oversized=settings.oversized,
     )
 

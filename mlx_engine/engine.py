@@ -45,6 +45,8 @@ class Engine:
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
         pair = load_pair(load, emit)
+        if load.is_wired:
+            _wire_weights()
         self._format, self._target = pair.format, pair.target
         self._drafter: Drafter | None = pair.drafter
         self._refusal = load.refusal or pair.refusal
@@ -279,6 +281,12 @@ def _said(done: Committed, reply: ReplyText) -> tuple[Piece, Piece]:
     """What the drafted tokens of a round add to the reply, and what the target's own token adds."""
     ids = done.token_ids[:-1] if done.reason == "stop" else done.token_ids
     return reply.add(ids[: done.accepted]), reply.add(ids[done.accepted :])
+
+
+def _wire_weights() -> None:
+    """What is in memory now stays there; what conversations add does not count."""
+    if mx.metal.is_available():
+        mx.set_wired_limit(min(mx.get_active_memory(), _working_set_bytes() or 0))
 
 
 def _working_set_bytes() -> int | None:

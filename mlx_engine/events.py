@@ -92,6 +92,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Quantize the drafter's weights to 4 or 8 bits while loading; None: as they are."""
     is_compiled: bool | None = None
     """Compile what lies between a network's attentions; None: on Metal."""
+    is_wired: bool = False
+    """Keep the weights wired in memory, on Metal. Kernel panics have been tied to it (ml-explore/mlx#3186)."""
     estimates_folder: str | None = None
     """Where what was learned about draft lengths is kept from run to run; None: nowhere."""
     start_length: int | None = None

@@ -20,9 +20,9 @@ import mlx.nn as nn
 from mlx_engine.events import MAX_DRAFT_LENGTH
 from mlx_engine.kv_cache import Mask, Rows
 
-# Past 1,024 keys MLX's Metal backend has a kernel of its own for one row at head size 512. M1's GPUs may not launch as
-# many threads as it asks for (ml-explore/mlx#3885), which ends the process in the middle of a long chat; and it rounds
-# otherwise than what several rows go through, so that drafted and plain replies would part more often.
+# Past 1,024 keys MLX's Metal backend has a kernel of its own for one row at head size 512. M1's GPUs may refuse as
+# many threads as it asks for (ml-explore/mlx#3885), which ends the process in the middle of a long chat; and it
+# rounds otherwise than what several rows go through, so that drafted and plain replies would part more often.
 os.environ.setdefault("MLX_SDPA_D512_MIN_KL", str(1 << 30))
 
 MOST_COMPILED_ROWS = 1 + MAX_DRAFT_LENGTH

@@ -37,7 +37,7 @@ class Use(IntEnum):
 
 
 CHUNK = 64
-"""Of a vocabulary, to find the largest scores in: the root of Gemma's, at its own top-k, leaves the least to sort."""
+"""Of a vocabulary, to find the largest scores in: at Gemma's size and top-k it leaves the least to sort."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,14 @@ class Settings:
             example="off",
         ),
     ] = None
+    wire: Annotated[
+        bool,
+        About(
+            switch(),
+            "keep the weights wired in memory, on Metal: a model that all but fills it stays fast; kernel panics "
+            "have been tied to it",
+        ),
+    ] = False
     oversized: Annotated[
         bool,
         About(switch(), "load a model even if the memory has no room for it, which can take the machine down"),

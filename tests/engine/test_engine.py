@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 from tokenizers import Tokenizer
 
-from mlx_engine import events
+from mlx_engine import engine, events
 from mlx_engine.draft_length import RoundFacts
 from mlx_engine.errors import (
     ContextOverflowError,
@@ -195,6 +195,21 @@ def test_the_same_seed_gives_the_same_reply(rig: Rig, length: int) -> None:
         return token_ids(rig.ask(Generate(1, HELLO, sampling, length, max_tokens=30, measures_plain=False)))
 
     assert reply(5) == reply(5) != reply(6)
+
+
+@pytest.mark.parametrize(("room_bytes", "is_whole"), [(1 << 40, True), (1000, False)])
+def test_weights_are_wired_only_where_a_person_asks_for_it(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, room_bytes: int, is_whole: bool
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "set_wired_limit", limits.append)
+    monkeypatch.setattr(engine, "_working_set_bytes", lambda: room_bytes)
+    Rig(*pair, is_compiled=False)
+    assert limits == []
+    Rig(*pair, is_compiled=False, is_wired=True)
+    (limit,) = limits
+    assert limit > 100_000 if is_whole else limit == room_bytes
 
 
 def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from app.cli import main
 from app.exit_codes import FAILED
 from app.pair_choice import PairOptions, choose_pair
 from app.settings.effective import read_settings
-from app.start import first_pair, options_of
+from app.settings.table import Settings
+from app.start import first_pair, options_of, pair_options_of
 from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import Load, SamplingOptions
+from mlx_engine.events import LOOKUP, Load, SamplingOptions
 from models.errors import ModelsError
 from models.memory_fit import Machine
 from models.pocket import TARGET_FOLDER
@@ -226,3 +227,11 @@ def test_what_fits_with_a_short_conversation_is_not_refused(home: Path, monkeypa
     target, _ = write_pair(home)
     monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(8))
     assert choose_pair(str(target), PairOptions()).load.target == str(target.resolve())
+
+
+def test_what_is_set_about_a_pair_reaches_the_engine() -> None:
+    settings = Settings(drafter="lookup", drafter_bits=4, draft_start=3, compile=True, wire=True)
+    load = choose_pair(None, pair_options_of(settings)).load
+    assert (load.drafter, load.drafter_bits, load.start_length) == (LOOKUP, 4, 3)
+    assert load.is_compiled
+    assert load.is_wired
