@@ -88,10 +88,9 @@ class Conversation:
         self._begin(prompt, parent, self.exchanges)
 
     def edit(self, prompt: str) -> None:
-        """Ask something else in place of the last message; what was there stays beside it."""
-        last = self.last
-        assert last is not None
-        self._begin(prompt, last.prompt.parent_id, self.exchanges[:-1])
+        """Ask something else in place of the last message, if there is one; what was there stays beside it."""
+        parent = self.last.prompt.parent_id if self.last else None
+        self._begin(prompt, parent, self.exchanges[:-1])
 
     def regenerate(self) -> bool:
         """Ask for another reply to the last message. False: there is nothing to ask again."""

@@ -162,8 +162,11 @@ class Dialogue:
             self._top_line.say("ready")
 
     def leave(self) -> None:
-        """Another chat is shown: nothing runs in this one any more, and how its last reply ended is old."""
+        """Another chat is shown, or another version: how the last reply of this one ended is old, and a message
+        of it that was being changed stays as it is; up brings back what was typed."""
         self.abandon()
+        if self._prompt.is_editing:
+            self._prompt.discard()
         if self._top_line.state in OUTCOMES:
             self._top_line.say("ready")
 

@@ -70,6 +70,7 @@ class OpenChat:
                 self._tell(f"There is only this version of the chat. {retry} asks for another reply.")
                 return
             self._conversation.walk(step)
+            self._dialogue.leave()
             await self.show()
 
     @property

@@ -423,6 +423,48 @@ async def test_the_last_message_is_changed_and_sent_again() -> None:
         assert story.prompt.text == "words"
 
 
+async def test_a_change_stays_with_the_message_that_is_changed(tmp_path: Path) -> None:
+    async with chat(database=tmp_path / "chats.db") as story:
+        await story.exchange("one", "an answer")
+        await story.type("half a thought")
+        await story.pilot.press("ctrl+up", *" more")
+        await story.pilot.press("ctrl+n")
+        await story.until(lambda: not story.prompt.is_editing)
+        assert story.prompt.text == "half a thought"
+        await story.pilot.press("up")
+        assert story.prompt.text == "one more", "what was typed is not lost"
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert [each.text for each in story.engine.requests[-1].messages] == ["one more"]
+
+
+@pytest.mark.parametrize("way", ["another chat", "another version"])
+async def test_a_change_does_not_go_to_another_message(tmp_path: Path, way: str) -> None:
+    async with chat(database=tmp_path / "chats.db") as story:
+        await story.exchange("one", "an answer")
+        await story.pilot.press("ctrl+r")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        story.engine.begin()
+        story.engine.finish(text="another answer")
+        await story.until_seen("another answer")
+        if way == "another chat":
+            await story.pilot.press("ctrl+n")
+            await story.exchange("two", "something else")
+        await story.pilot.press("ctrl+up", *" more")
+        if way == "another chat":
+            await story.pilot.press("f4")
+            await story.until_seen("enter: open")
+            await story.pilot.press("down", "enter")
+        else:
+            await story.pilot.press("alt+left")
+        await story.until(lambda: not story.prompt.is_editing)
+        await story.type("three")
+        await story.pilot.press("enter")
+        await story.until(lambda: story.state == "waiting")
+        texts = [each.text for each in story.engine.requests[-1].messages if each.role == "user"]
+        assert texts == ["one", "three"]
+
+
 async def test_edit_takes_the_words_at_once() -> None:
     async with chat() as story:
         await story.exchange("poor words", "an answer")
