@@ -125,7 +125,7 @@ class Gauges:
             draft_length=self.draft_length,
             has_drafter=self.has_drafter,
             is_refused=self._is_refused,
-            usual_length=self._now.usual_length,
+            usual_length=self._now.usual_length if self.draft_length == self._measured_at else None,
             speedup=None if is_off else recent.speedup,
             drafting_speedup=self._drafting_speedup,
             acceptance=None if is_off else recent.acceptance,

@@ -141,14 +141,14 @@ class RecentRounds:
 
     @property
     def usual_length(self) -> int | None:
-        """What the rounds kept drafted as a rule, 0 if hardly any drafted; None without rounds.
+        """What the rounds kept drafted as a rule, 0 if hardly any drafted; None while there are too few to tell.
 
         The bursts of plain rounds that measure the pace are no rule.
         """
-        if not self._rounds:
-            return None
         drafted = [done.drafted for done in self._rounds if done.drafted]
-        return mode(drafted) if len(drafted) > len(self._rounds) * RULE_SHARE else 0
+        if len(drafted) > len(self._rounds) * RULE_SHARE:
+            return mode(drafted)
+        return 0 if len(self._rounds) == self._rounds.maxlen else None
 
     def figures(self) -> ReplyStats:
         """Figures of the rounds kept."""

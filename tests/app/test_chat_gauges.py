@@ -149,7 +149,10 @@ def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
     gauges.add(a_round(is_plain=True, round_s=0.1))
     assert gauges.reading().tokens_per_s == pytest.approx(10.0)
     assert gauges.reading().tokens_per_round == 1.0
-    gauges.draft_length = 4
+    for _ in range(20):
+        gauges.add(a_round(is_plain=True, round_s=0.1))
+    gauges.draft_length = "auto"
+    assert not gauges.reading().is_auto_off, "nobody has asked it yet"
     gauges.add(a_round(round_s=0.2))
     assert gauges.reading().speedup == pytest.approx(20 / 10), "of drafting rounds alone"
 

@@ -138,6 +138,7 @@ def test_a_burst_of_plain_rounds_is_not_the_rule() -> None:
         ([], None),
         (first_reply, 4),
         ([*first_reply, 3, 3, 3, 3, 3], 3),
+        ([0] * 7 + [4, 4], None),
         ([0] * 11 + [2], 0),
         ([4] * 4 + [0] * 12, 0),
     ]:
