@@ -540,8 +540,8 @@ class ChatApp(SafeApp):
         """Fold or unfold the thoughts of all replies, as the newest ones are not."""
         if not self._transcript.toggle_thoughts():
             is_thinking = self._dialogue.options.is_thinking
-            more = ": no reply here has had any." if is_thinking else "; /think on lets the model think first."
-            self.notify(f"There are no thoughts to show{more}")
+            more = "." if is_thinking else "; /think on lets the model think first."
+            self.notify(f"There are no thoughts to show in the newest replies{more}")
 
     def action_toggle_tint(self) -> None:
         """Show what of the replies was drafted, or the Markdown again."""

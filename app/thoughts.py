@@ -9,13 +9,22 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.figures import MUTED
-from app.flow import Line
+from app.flow import Line, Row
 from app.keys import key_in
 from app.sanitise import sanitise
 from app.text_block import TextBlock
 
 DRAW_S = 0.25
 """Between two looks at a growing thought: nobody reads along in a folded one."""
+
+
+def folded_rows(source: str) -> list[Row]:
+    """What is left of the thoughts of an old turn: that there were some."""
+    return [Line(Content.styled(_in_words("▸ thought", source), MUTED))] if source.strip() else []
+
+
+def _in_words(state: str, source: str) -> str:
+    return f"{state} · {len(source.split()):,} words"
 
 
 class Thoughts(Vertical):
@@ -63,10 +72,9 @@ class Thoughts(Vertical):
     def _flush(self) -> None:
         self._is_flush_due = False
         self.display = bool(self.source.strip())
-        words = len(self.source.split())
         state = "thought" if self._is_over else "thinking"
         sign = "▸" if self.is_folded else "▾"
-        said = f"{sign} {state} · {words:,} words · {key_in(self.app, 'thoughts')}"
+        said = f"{_in_words(f'{sign} {state}', self.source)} · {key_in(self.app, 'thoughts')}"
         self._line.update(Content.styled(said, MUTED), layout=False)
         self._body.display = not self.is_folded
         if not self.is_folded:

@@ -239,6 +239,7 @@ def _rows_of(exchange: Exchange) -> list[Row]:
     trouble = _trouble_of(exchange)
     return turn_rows(
         prompt_rows(exchange.prompt.text),
+        exchange.thinking,
         as_rows(sanitise(exchange.text)),
         _line_of(exchange),
         [sanitise(trouble)] if trouble else [],

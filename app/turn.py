@@ -18,7 +18,7 @@ from app.pauses import DRAW_S, FIRST_DRAW_S
 from app.reply_text import ReplyText
 from app.sanitise import sanitise
 from app.text_block import TextBlock
-from app.thoughts import Thoughts
+from app.thoughts import Thoughts, folded_rows
 from app.tint import DraftedRuns, TintedText
 
 COST_FACTOR = 4
@@ -41,9 +41,11 @@ def prompt_rows(text: str) -> list[Row]:
     return [Line(line, margin if number else mark, margin) for number, line in enumerate(lines)]
 
 
-def turn_rows(prompt: Sequence[Row], reply: Sequence[Row], figures: str, errors: Sequence[str] = ()) -> list[Row]:
+def turn_rows(
+    prompt: Sequence[Row], thinking: str, reply: Sequence[Row], figures: str, errors: Sequence[str] = ()
+) -> list[Row]:
     """A turn as one text. errors: sanitised."""
-    parts: list[Sequence[Row]] = [prompt, reply]
+    parts: list[Sequence[Row]] = [prompt, folded_rows(thinking), reply]
     parts.append([Line(Content.styled(figures, MUTED))] if figures else [])
     parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in errors]
     return parted(parts)
@@ -216,5 +218,6 @@ class Turn(LaidOutOnce, Vertical):
 
     def rows(self) -> list[Row]:
         """The whole turn as one text."""
-        rows, line = (self.reply.rows(), self.reply.figures) if self.reply else ([], "")
-        return turn_rows(self._prompt, rows, line, self._errors)
+        reply = self.reply
+        said = (reply.thoughts.source, reply.rows(), reply.figures) if reply else ("", [], "")
+        return turn_rows(self._prompt, *said, self._errors)

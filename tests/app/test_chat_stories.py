@@ -518,10 +518,10 @@ async def test_no_thoughts_to_unfold() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press("ctrl+o")
-        await story.until_told("no thoughts to show; /think on lets the model think first")
+        await story.until_told("no thoughts to show in the newest replies; /think on lets the model think first")
         await story.app.run_action("set_thinking(True)")
         await story.pilot.press("ctrl+o")
-        await story.until_told("no thoughts to show: no reply here has had any")
+        await story.until_told("no thoughts to show in the newest replies.")
 
 
 async def test_a_notice_of_the_engine_is_told() -> None:

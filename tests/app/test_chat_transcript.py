@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from threading import Event, current_thread, main_thread
 from time import monotonic
 from typing import Any
@@ -17,6 +18,7 @@ from textual.highlight import highlight
 from textual.selection import SELECT_ALL, Selection
 
 from app import markdown_text
+from app.chat_options import ChatOptions
 from app.code_block import SETTLING_LINES, CodeBlock
 from app.flow import Row, fit
 from app.markdown_text import Code, GrowingMarkdown, Piece, as_rows
@@ -188,6 +190,21 @@ async def test_unfolded_thoughts_grow_and_keep_their_rows() -> None:
         story.engine.say("Answer.")
         story.engine.finish()
         await story.until_seen("thought", "Answer.")
+
+
+async def test_an_old_turn_still_says_that_there_were_thoughts(tmp_path: Path) -> None:
+    database = tmp_path / "chats.db"
+    async with chat(database=database, size=(80, 60)) as story:
+        await story.send("Hi")
+        story.engine.say("", thinking="one and another")
+        story.engine.say("Answer.")
+        story.engine.finish()
+        await story.until_seen("▸ thought · 3 words · ctrl+o")
+        for number in range(LIVE_TURNS):
+            await story.exchange("q", f"answer {number}")
+        await story.until_seen("▸ thought · 3 words Answer.")
+    async with chat(ChatOptions(chat_id=1), database=database, size=(80, 60)) as story:
+        await story.until_seen("▸ thought · 3 words Answer.")
 
 
 async def test_a_selection_is_copied_without_the_line_ends_of_the_screen() -> None:
@@ -475,7 +492,7 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
             await story.until_seen(f"answer {number}")
         oldest = story.transcript._turns[0]
         await story.until(lambda: oldest.reply._text._whole)
-        expected = drawn_rows(turn_rows(oldest._prompt, as_rows(oldest.reply.source), oldest.reply.figures))
+        expected = drawn_rows(turn_rows(oldest._prompt, "", as_rows(oldest.reply.source), oldest.reply.figures))
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()
         assert drawn_rows(rows) == expected
