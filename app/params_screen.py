@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
@@ -187,7 +187,8 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
         """A field for every setting, what the one in focus means, and the keys."""
         with Vertical(id="params") as box:
             box.border_title = "This chat"
-            with VerticalScroll(id="params-fields", can_focus=False):
+            # Not one with keys of its own: up and down are for the fields.
+            with Vertical(id="params-fields"):
                 yield from self._fields
             yield self._meaning
             yield Static(KEYS, id="params-keys", markup=False)
