@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from textual import events, on
 from textual.app import ComposeResult, SystemCommand
+from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
@@ -68,8 +69,12 @@ from models.machine import read_machine
 
 QUIT_WINDOW_S = 2.0
 
-SCREENS = ("params", "models", "chats", "ab", "paths")
-"""Actions that open one. A key that is ahead of what is typed reaches them from every screen."""
+OVER_EVERYTHING = ("interrupt", "quit")
+OF_THE_CHAT = {each.action for each in CHAT_KEYS if isinstance(each, Binding)} - {*OVER_EVERYTHING} | {
+    "ab",
+    "paths",
+}
+"""Not for the screens over it, though a key that is ahead of what is typed reaches these from there as well."""
 
 WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
 """Rows from which a window has the class: in low ones everything gives way to what is chosen from."""
@@ -285,8 +290,8 @@ class ChatApp(SafeApp):
             await self._composer.submit(text, is_edit=True)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stop is greyed out while there is nothing to stop; what opens a screen waits until there is none."""
-        if action in SCREENS and len(self.screen_stack) > 1:
+        """Stop is greyed out while there is nothing to stop; what is for the chat waits until it is on top."""
+        if action in OF_THE_CHAT and len(self.screen_stack) > 1:
             return False
         if action == "stop" and not (self._dialogue.is_running or self._pairs.is_loading):
             return None

@@ -96,6 +96,23 @@ async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None
         await story.until_seen(key)
 
 
+async def test_own_keys_of_the_chat_leave_the_lists_to_theirs() -> None:
+    keys = {"new": "f7", "retry": "f8", "draft": "ctrl+d"}
+    async with chat(ChatOptions(keys=keys, draft_length=4)) as story:
+        await story.exchange("Hi", "Hello.")
+        await story.pilot.press("f4")
+        await story.until_seen("enter: open")
+        await story.pilot.press("f7", "f8", "ctrl+d")
+        await story.until_seen("Deleted “Hi”")
+        await story.pilot.press("ctrl+z", "escape")
+        await story.until_seen("Hello.")
+        assert story.app._gauges.draft_length == 4
+        assert len(story.engine.requests) == 1
+        await story.pilot.press("ctrl+d", "f8")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert story.app._gauges.draft_length == 0
+
+
 async def test_the_palette_can_have_another_key() -> None:
     async with chat(ChatOptions(keys={"palette": "f9"})) as story:
         await story.until_seen("▏f9 palette")
