@@ -110,6 +110,8 @@ class Conversation:
             return False
         self._keep_end()
         self._run(last, self._store.continue_reply(last.reply.id))
+        if last.thinking and not last.text:
+            self.append("", "\n\n")  # thoughts are never sent again: they begin anew
         return True
 
     def append(self, text: str, thinking: str = "") -> None:

@@ -419,6 +419,23 @@ async def test_a_reply_that_goes_on_keeps_its_thoughts(database: Path) -> None:
     ]
 
 
+async def test_thoughts_that_begin_anew_stand_below_those_before(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.say("", thinking="From one, I")
+        story.engine.finish("cancelled")
+        await story.until(lambda: story.state == "stopped")
+        await story.app.action_go_on()
+        story.engine.say("", thinking="Let me count.")
+        story.engine.say("one")
+        story.engine.finish()
+        await story.until_seen("thought · 6 words", "one")
+        await story.until(lambda: story.state == "ready")
+    assert rows(database, "SELECT thinking FROM message WHERE role = 'assistant'") == [
+        ("From one, I\n\nLet me count.",)
+    ]
+
+
 async def test_quitting_in_the_middle_keeps_what_there_is(database: Path) -> None:
     async with chat(database=database) as story:
         await story.send("Count")
