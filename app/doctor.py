@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,11 +200,20 @@ def _folder(topic: str, what: str, folder: Path) -> Check:
     place = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not place.is_dir():
         advice = f"{place} is not a folder: move it away."
-    elif not os.access(place, os.W_OK | os.X_OK):
+    elif not _can_be_written(place):
         advice = f"{place} cannot be written: change its owner, or what is mounted there."
     else:
         advice = ""
     return Check(topic, what, str(folder), advice)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Tried, not asked: what the rights allow, a file system may still refuse."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".slipstream-", dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _settings() -> Iterator[Check]:

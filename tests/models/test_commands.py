@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -328,6 +330,17 @@ def test_the_doctor_finds_places_that_cannot_be_written(shell: Shell, tmp_path: 
     advice = {check.what: check.advice for check in doctor._places()}
     assert "home/state is not a folder" in advice["state and logs"]
     assert advice["chats"] == ""
+
+
+def test_the_doctor_tries_whether_a_folder_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._folder("Places", "chats", tmp_path / "new").advice == ""
+    assert list(tmp_path.iterdir()) == []
+
+    def refused(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
+    assert f"{tmp_path} cannot be written" in doctor._folder("Places", "chats", tmp_path / "new").advice
 
 
 def test_a_cache_that_cannot_be_read_is_one_sentence(
