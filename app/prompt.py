@@ -302,7 +302,8 @@ class Prompt(TextArea):
 
     def edit(self, edit: Edit) -> EditResult:
         """Edit the text; a token goes as a whole, and nothing is put into it: its text would go unseen."""
-        begin, end = edit.top, edit.bottom
+        # Where Textual deletes the last line, the end is in the row below it.
+        begin, end = edit.top, min(edit.bottom, self.document.end)
         if begin == end:
             begin = end = self._beside_token(end)[1]
         else:

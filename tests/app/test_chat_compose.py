@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from textual import events
+from textual.binding import Binding
+from textual.widgets import TextArea
+from textual.widgets.text_area import Selection
 
 from app.attachment_line import AttachmentLine
 from app.attachments import Attachment
@@ -326,6 +329,37 @@ async def test_a_collapsed_paste_goes_as_a_whole_and_is_brought_back(keys: tuple
         await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == f"see {PASTE}".rstrip()
+
+
+EVERY_KEY = [each.action for each in TextArea.BINDINGS if isinstance(each, Binding)]
+TEXTS = ("", "abc", "abc\ndef", "abc\n", TOKEN, f"see {TOKEN}", f"{TOKEN}\nabc", f"abc\n{TOKEN} def", f"{TOKEN}\n")
+
+
+def selections(text: str) -> Iterator[Selection]:
+    """The cursor at the ends, in the middle and around the line breaks of a text, and all between two of these."""
+    rows = text.split("\n")
+    places = [
+        (row, column) for row, line in enumerate(rows) for column in sorted({0, 1, len(line) // 2, len(line)})
+    ]
+    places = [(row, column) for row, column in places if column <= len(rows[row])]
+    yield from (Selection(begin, end) for begin in places for end in places)
+
+
+@pytest.mark.parametrize("action", EVERY_KEY)
+async def test_every_key_of_a_text_area_works_at_every_place_and_leaves_a_collapsed_paste_whole(
+    action: str,
+) -> None:
+    async with chat() as story:
+        prompt = story.prompt
+        await story.type(PASTE)
+        for text in TEXTS:
+            for selection in selections(text):
+                prompt.load_text(text)
+                prompt.selection = selection
+                await prompt.run_action(action)
+                assert "[" not in prompt.text.replace(TOKEN, ""), (text, selection)
+                prompt.undo()
+                assert prompt.text == text, selection
 
 
 async def test_what_is_typed_into_a_collapsed_paste_stands_behind_it() -> None:
