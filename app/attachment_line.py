@@ -49,7 +49,7 @@ class AttachmentLine(Static):
         if any(mention not in self._found for mention in wanted):
             self._find(wanted)
 
-    def keep(self, sent: tuple[Attachment, ...]) -> None:
+    def keep(self, sent: Sequence[Attachment]) -> None:
         """A message is changed: its files go with it as they were sent."""
         self._found |= {each.mention: each for each in sent}
 

@@ -252,9 +252,9 @@ class ChatApp(SafeApp):
     async def _send(self, event: Composer.Submitted) -> None:
         """Send a message. What cannot be kept comes back to the prompt."""
         try:
-            await (self._dialogue.ask_instead if event.is_edit else self._dialogue.ask)(event.text)
+            await (self._dialogue.ask_instead if event.typed.is_edit else self._dialogue.ask)(event.text)
         except StoreError as error:
-            self._composer.give_back(event.text, is_edit=event.is_edit)
+            self._composer.give_back(event.typed)
             self.notify(str(error), severity="error")
 
     @on(Composer.Refused)
@@ -270,6 +270,8 @@ class ChatApp(SafeApp):
     @on(Prompt.Commanded)
     async def _command(self, event: Prompt.Commanded) -> None:
         name, values = event.run.action, event.run.values
+        if name == "edit":
+            values = (*values, event.mentions)
         await self.run_action(("app", name, values) if values else name)
 
     @on(Prompt.WalkRequested)
@@ -284,10 +286,10 @@ class ChatApp(SafeApp):
         if (last := self._dialogue.last_message()) is not None and not self._prompt.is_editing:
             self._composer.edit(last)
 
-    async def action_edit(self, text: str) -> None:
-        """Send a message in place of the last one."""
+    async def action_edit(self, text: str, mentioned: Sequence[str]) -> None:
+        """Send a message in place of the last one. mentioned: the files that go with it."""
         if self._dialogue.last_message() is not None:
-            await self._composer.submit(text, is_edit=True)
+            await self._composer.submit(Prompt.Submitted(text, mentioned, is_edit=True))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Stop is greyed out while there is nothing to stop; what is for the chat waits until it is on top."""

@@ -25,11 +25,10 @@ class Composer(Vertical):
 
     @dataclass
     class Submitted(Message):
-        """A message to send; whoever cannot gives it back."""
+        """A message to send; whoever cannot gives back what was typed."""
 
         text: str
-        is_edit: bool
-        """It takes the place of the last message."""
+        typed: Prompt.Submitted
 
     @dataclass
     class Refused(Message):
@@ -61,23 +60,24 @@ class Composer(Vertical):
         yield self._files
         yield self.prompt
 
-    async def submit(self, text: str, *, is_edit: bool) -> None:
-        """Send a text as if it had been typed."""
+    async def submit(self, typed: Prompt.Submitted) -> None:
+        """Send a message as if it came from the prompt."""
         self.prompt.is_waiting = True
-        await self._submit(Prompt.Submitted(text, attachments.mentions(text), is_edit=is_edit))
+        await self._submit(typed)
 
-    def give_back(self, text: str, *, is_edit: bool) -> None:
+    def give_back(self, typed: Prompt.Submitted) -> None:
         """A message could not be sent: have it in the prompt again, if that is empty."""
-        typed, files = attachments.split(text)
         self.prompt.is_waiting = False
-        if is_edit:
-            self.prompt.begin_edit(typed, files)
+        if typed.is_edit:
+            files = [each for each in typed.shown.values() if isinstance(each, Attachment)]
+            self.prompt.begin_edit(typed.text, typed.mentions, files)
         else:
-            self.prompt.offer(typed)
+            self.prompt.offer(typed.text, typed.mentions)
 
     def edit(self, text: str) -> None:
         """Have a message that was sent in the prompt, to send it changed, with the files that it had."""
-        self.prompt.begin_edit(*attachments.split(text))
+        typed, files = attachments.split(text)
+        self.prompt.begin_edit(typed, [each.mention for each in files], files)
 
     @work(exclusive=True)
     async def write_in_editor(self) -> None:
@@ -110,10 +110,10 @@ class Composer(Vertical):
             files = await self._files.take(event.mentions, event.shown, is_insisting=is_insisting)
         except AttachmentError as error:
             self._refused = event.text
-            self.give_back(event.text, is_edit=event.is_edit)
+            self.give_back(event)
             self.post_message(self.Refused(f"{error} Enter once more sends the message without it."))
             return
-        self.post_message(self.Submitted(attachments.compose(event.text, files), event.is_edit))
+        self.post_message(self.Submitted(attachments.compose(event.text, files), event))
 
     @on(Prompt.Refused)
     def _refuse(self, event: Prompt.Refused) -> None:

@@ -203,7 +203,8 @@ class Dialogue:
         if self.is_running and (exchange := self._conversation.last):
             self._end_reply("failed", trouble=words)
             if not exchange.text:
-                self._prompt.offer(split(exchange.prompt.text)[0])
+                typed, files = split(exchange.prompt.text)
+                self._prompt.offer(typed, [each.mention for each in files])
         self._top_line.say(state, is_trouble=True)
         await self._transcript.add_error(words)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.attachments import mentions
@@ -31,11 +31,18 @@ class LongTexts:
         """A pasted text as it is to stand in the prompt: one token if it is long."""
         return self._collapse(text, "pasted text", ())
 
-    def collapse_own(self, text: str) -> str:
-        """A text of the person's own, in which what was collapsed before is again."""
+    def collapse_own(self, text: str, mentioned: Sequence[str]) -> str:
+        """A text of the person's own, in which what was collapsed before is again.
+
+        mentioned: the files that the person mentions. That a long text names others does not attach them: it may
+        have been pasted, in an earlier run or before it was changed.
+        """
         parts = re.split(f"({self._pattern})", self._with_tokens(text)) if self._texts else [text]
         return "".join(
-            part if part in self._texts else self._collapse(part, "text", tuple(mentions(part))) for part in parts
+            part
+            if part in self._texts
+            else self._collapse(part, "text", tuple(each for each in mentioned if each in part))
+            for part in parts
         )
 
     def whole(self, text: str) -> str:

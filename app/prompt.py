@@ -17,7 +17,7 @@ from textual.widgets import TextArea
 
 from app import slash
 from app.attachment_line import AttachmentLine, Found
-from app.attachments import Attachment
+from app.attachments import Attachment, mentions
 from app.completion import Candidate, Completing, Place, complete, list_files
 from app.completion_list import CompletionList
 from app.keys import NEWLINE_KEYS, PROMPT_KEYS, key_in
@@ -55,6 +55,8 @@ class Prompt(TextArea):
         """The person asks for a command."""
 
         run: slash.Run
+        mentions: Sequence[str] = ()
+        """Of files, by the person, as in what is sent."""
 
     @dataclass
     class Refused(Message):
@@ -129,47 +131,60 @@ class Prompt(TextArea):
         return self._long.whole(self.text)
 
     @property
+    def _collapsed(self) -> str:
+        """The text as it may come back: what is long is one token, and mentions what it does now."""
+        return self._long.collapse_own(self.text, self._long.mentions(self.text))
+
+    @property
     def is_editing(self) -> bool:
         """Whether the last message is being changed."""
         return self._before_edit is not None
 
     def discard(self) -> None:
         """Empty the prompt, or leave the last message as it is; up brings the text back."""
-        if self.text.strip() and self._sent[-1:] != [self.text]:
-            self._sent.append(self.text)
+        if self.text.strip() and self._sent[-1:] != [self._collapsed]:
+            self._sent.append(self._collapsed)
             self._history.add(self.whole_text.rstrip())
         self._place = None
         self._drafts.clear()
         self._end_edit(self._before_edit or "")
 
-    def offer(self, text: str) -> None:
-        """Put `text` into the prompt if it is empty; up brings it in any case if it was sent."""
-        if not self.text:
-            self.put(text)
+    def offer(self, text: str, mentioned: Sequence[str]) -> None:
+        """Put `text` into the prompt if it is empty; up brings it in any case if it was sent.
 
-    def put(self, text: str) -> None:
-        """Have `text` in the prompt, ready to go on with."""
+        mentioned: the files that the person has mentioned in it.
+        """
+        if not self.text:
+            self.put(text, mentioned)
+
+    def put(self, text: str, mentioned: Sequence[str] = ()) -> None:
+        """Have `text` in the prompt, ready to go on with. mentioned: as for `offer`."""
         self._load("")
-        self._put_in(self._long.collapse_own(text))
+        self._put_in(self._long.collapse_own(text, mentioned))
         self._put = self.text
 
     def begin(self, text: str) -> None:
         """Type `text` for the person; what stood here is brought back by up."""
         self.discard()
-        self._put_in(self._long.collapse_own(text))
+        self._put_in(text)
         self.focus()
 
     def rewrite(self, text: str) -> None:
-        """Have `text` in place of what stands here."""
+        """Have `text` in place of what stands here, out of which the person has made it."""
+        mentioned, named = self._long.mentions(self.text), mentions(self.whole_text)
+        mentioned = [each for each in mentions(text) if each in mentioned or each not in named]
         self.select_all()
-        self._put_in(self._long.collapse_own(text))
+        self._put_in(self._long.collapse_own(text, mentioned))
 
-    def begin_edit(self, text: str, sent: tuple[Attachment, ...]) -> None:
-        """Have the last message here to be changed; escape brings back what stood here."""
+    def begin_edit(self, text: str, mentioned: Sequence[str], sent: Sequence[Attachment]) -> None:
+        """Have the last message here to be changed; escape brings back what stood here.
+
+        mentioned: as for `offer`. sent: those of the files that stay as they were.
+        """
         if not self.is_editing:
             self._before_edit = self.text
         self._attachments.keep(sent)
-        self.put(text)
+        self.put(text, mentioned)
         self.border_title = "the last message, to be sent changed · escape: leave it"
 
     def _end_edit(self, text: str) -> None:
@@ -197,8 +212,9 @@ class Prompt(TextArea):
             case slash.Refuse(words):
                 self.post_message(self.Refused(words))
             case slash.Run() as run:
+                commanded = self.Commanded(run, self._long.mentions(self.text))
                 self.discard()
-                self.post_message(self.Commanded(run))
+                self.post_message(commanded)
             case slash.Say() if self.is_waiting:
                 words = f"A reply is running: {key_in(self.app, 'stop')} stops it. Your text stays in the prompt."
                 self.post_message(self.Refused(words))
@@ -319,7 +335,7 @@ class Prompt(TextArea):
         return place, place
 
     def _show(self, place: int | None) -> None:
-        self._drafts[self._place] = self.text
+        self._drafts[self._place] = self._collapsed
         self._place = place
         text = self._drafts.get(place, "" if place is None else self._sent[place])
         self.put(text)

@@ -399,6 +399,70 @@ async def test_a_long_message_that_is_changed_keeps_its_file() -> None:
         assert "print()" in story.engine.requests[-1].messages[-1].text
 
 
+NAMING = "as said in @main.py\n" * 300
+"""A paste that names a file, which is no wish to attach it."""
+
+
+async def test_what_a_paste_names_is_not_attached_when_its_message_is_changed_in_a_later_run(
+    tmp_path: Path,
+) -> None:
+    database = tmp_path / "chats.db"
+    async with chat(database=database) as story:
+        await story.exchange(NAMING, "an answer")
+    async with chat(ChatOptions(chat_id=1), database=database) as story:
+        await story.until_seen("an answer")
+        await story.pilot.press("ctrl+up")
+        await story.until(lambda: story.prompt.is_editing)
+        await story.pilot.press("enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == NAMING.rstrip()
+
+
+async def test_what_a_paste_of_an_earlier_run_names_is_not_attached(tmp_path: Path) -> None:
+    options = ChatOptions(history_path=tmp_path / "history.jsonl")
+    async with chat(options) as story:
+        await story.exchange(NAMING, "an answer")
+    async with chat(options) as story:
+        await story.pilot.press("up", "enter")
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == NAMING.rstrip()
+
+
+async def test_what_a_paste_names_is_not_attached_by_edit() -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await story.pilot.press(*"/edit ", "escape")
+        await story.type(NAMING)
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert story.engine.requests[-1].messages[-1].text == NAMING.rstrip()
+
+
+async def test_what_a_paste_names_is_not_attached_when_it_is_changed_in_the_editor(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (folder / "edit.py").write_text(
+        "import pathlib, sys\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "path.write_text('As ' + path.read_text()[3:] + 'and @notes.md')\n"
+    )
+    monkeypatch.setenv("VISUAL", f"{sys.executable} edit.py")
+    async with chat() as story:
+        monkeypatch.setattr(story.app, "suspend", suspended)
+        await story.type("as said in @main.py " * 300)
+        await story.pilot.press("ctrl+g")
+        await story.until_seen("[text 2: 6,013 characters, 1 line]", "@notes.md · 24 bytes")
+        assert "@main.py" not in files(story)
+
+
+async def test_a_long_message_of_this_run_comes_back_with_its_file() -> None:
+    async with chat() as story:
+        await story.type("word " * 700)
+        await story.type("and @main.py " + "more " * 700)
+        await story.pilot.press("ctrl+c", "up")
+        await story.until_seen("[text 1: ", "@main.py · 8 bytes")
+
+
 # Earlier prompts
 
 
