@@ -28,8 +28,8 @@ class LongTexts:
         self._texts: dict[str, LongText] = {}
 
     def collapse_pasted(self, text: str) -> str:
-        """A pasted text as it is to stand in the prompt: one token if it is long."""
-        return self._collapse(text, "pasted text", ())
+        """A pasted text as it is to stand in the prompt: one token if it is long; what was cut here, as it was."""
+        return self._collapse_parts(text, "pasted text", ())
 
     def collapse_own(self, text: str, mentioned: Sequence[str]) -> str:
         """A text of the person's own, in which what was collapsed before is again.
@@ -37,13 +37,7 @@ class LongTexts:
         mentioned: the files that the person mentions. That a long text names others does not attach them: it may
         have been pasted, in an earlier run or before it was changed.
         """
-        parts = re.split(f"({self._pattern})", self._with_tokens(text)) if self._texts else [text]
-        return "".join(
-            part
-            if part in self._texts
-            else self._collapse(part, "text", tuple(each for each in mentioned if each in part))
-            for part in parts
-        )
+        return self._collapse_parts(text, "text", mentioned)
 
     def whole(self, text: str) -> str:
         """A prompt with every collapsed text in full."""
@@ -61,6 +55,15 @@ class LongTexts:
     @property
     def _pattern(self) -> str:
         return "|".join(map(re.escape, self._texts))
+
+    def _collapse_parts(self, text: str, what: str, mentioned: Sequence[str]) -> str:
+        parts = re.split(f"({self._pattern})", self._with_tokens(text)) if self._texts else [text]
+        return "".join(
+            part
+            if part in self._texts
+            else self._collapse(part, what, tuple(each for each in mentioned if each in part))
+            for part in parts
+        )
 
     def _collapse(self, text: str, what: str, mentioned: tuple[str, ...]) -> str:
         if len(text) <= SHOWN_CHARACTERS:

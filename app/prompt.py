@@ -14,6 +14,7 @@ from textual.document._edit import Edit
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
+from textual.widgets.text_area import Selection
 
 from app import slash
 from app.attachment_line import AttachmentLine, Found
@@ -90,6 +91,7 @@ class Prompt(TextArea):
         offered: slash.Offered,
     ) -> None:
         """offered: what only the running chat knows about the values of commands."""
+        self._long = LongTexts()  # first: a text area has a selection from its beginning
         super().__init__(
             id="prompt",
             placeholder=f"{PLACEHOLDER}ctrl+j: new line",
@@ -106,7 +108,6 @@ class Prompt(TextArea):
         """The text and the cursor for which the list is right."""
         self._put = ""
         """The text that was last put here at once; for what a person has not typed nothing is offered."""
-        self._long = LongTexts()
         self._sent = list(history.entries)
         self._place: int | None = None
         """Which of the sent prompts is shown; None: what the person is writing."""
@@ -310,8 +311,39 @@ class Prompt(TextArea):
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
-        pasted = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        self._paste(event.text)
+
+    def _paste(self, text: str) -> None:
+        pasted = text.replace("\r\n", "\n").replace("\r", "\n")
         self._put_in(self._long.collapse_pasted(pasted))
+
+    @property
+    def selected_text(self) -> str:
+        """The selection with every long text in full: it is to be had elsewhere, where a token means nothing."""
+        return self._long.whole(super().selected_text)
+
+    def action_cut(self) -> None:
+        """Cut the selection, else the line; what is to be had elsewhere is as when it is copied."""
+        super().action_cut()
+        if (whole := self._long.whole(self.app.clipboard)) != self.app.clipboard:
+            self.app.copy_to_clipboard(whole)
+
+    def action_paste(self) -> None:
+        """Paste what was last copied here."""
+        self._paste(self.app.clipboard)
+
+    def validate_selection(self, selection: Selection) -> Selection:
+        """Neither end within a token, which is passed as if it were one letter."""
+        start, end = selection
+        was = self.cursor_location
+        return Selection(*(self._out_of_token(place, was) for place in (start, end)))
+
+    def _out_of_token(self, place: Location, was: Location) -> Location:
+        """The other side of the token that `place` is within, seen from where the cursor was; else the nearer."""
+        before, behind = self._beside_token(place)
+        if was in (before, behind):
+            return before if was == behind else behind
+        return min(before, behind, key=lambda side: abs(side[1] - place[1]))
 
     def _put_in(self, text: str) -> None:
         self.replace(text, *self.selection, maintain_selection_offset=False)

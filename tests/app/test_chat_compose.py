@@ -310,11 +310,14 @@ TOKEN = "[pasted text 1: 7,000 characters, 1,000 lines]"
     [
         ("backspace",),
         ("ctrl+w",),
-        ("left", "left", "backspace"),
         ("left", "delete"),
+        ("left", "right", "backspace"),
         ("left", "ctrl+k"),
-        ("shift+left", "shift+left", "delete"),
+        ("shift+left", "delete"),
         ("home", *["right"] * 4, "delete"),
+        ("left", "ctrl+right", "backspace"),
+        ("ctrl+shift+left", "delete"),
+        ("left", "shift+right", "ctrl+x"),
     ],
 )
 async def test_a_collapsed_paste_goes_as_a_whole_and_is_brought_back(keys: tuple[str, ...]) -> None:
@@ -362,12 +365,41 @@ async def test_every_key_of_a_text_area_works_at_every_place_and_leaves_a_collap
                 assert prompt.text == text, selection
 
 
-async def test_what_is_typed_into_a_collapsed_paste_stands_behind_it() -> None:
+async def test_the_cursor_passes_a_collapsed_paste_as_one_letter() -> None:
     async with chat() as story:
+        await story.pilot.press(*"see ")
         await story.type(PASTE)
-        await story.pilot.press("left", "left", *"why?", "enter")
+        begin, end = len("see "), len(f"see {TOKEN}")
+        for key, column in (("left", begin), ("right", end), ("ctrl+left", begin), ("left", begin - 1)):
+            await story.pilot.press(key)
+            assert story.prompt.cursor_location == (0, column), key
+        await story.pilot.click(story.prompt, offset=(end, 1))
+        await story.pilot.press(*"why?", "enter")
         await story.until(lambda: story.engine.requests)
-        assert story.engine.requests[-1].messages[-1].text == f"{PASTE}why?"
+        assert story.engine.requests[-1].messages[-1].text == f"see {PASTE}why?"
+
+
+async def test_a_collapsed_paste_is_copied_and_cut_in_full() -> None:
+    async with chat() as story:
+        await story.pilot.press(*"ab ")
+        await story.type(PASTE)
+        await story.pilot.press(*" cd @main.py", "escape", "shift+home", "ctrl+c")
+        whole = f"ab {PASTE} cd @main.py"
+        await story.until_told(f"Copied the selection ({len(whole):,} characters)")
+        assert story.app.clipboard == whole
+        for keys in (("shift+home", "ctrl+x"), ("ctrl+x",)):
+            story.app.copy_to_clipboard("another text")
+            await story.pilot.press(*keys)
+            assert (story.app.clipboard.rstrip("\n"), story.prompt.text) == (whole, "")
+            await story.pilot.press("ctrl+v")
+            assert story.prompt.text == f"ab {TOKEN} cd @main.py"
+
+
+async def test_a_long_text_that_was_copied_here_is_collapsed_too() -> None:
+    async with chat() as story:
+        story.app.copy_to_clipboard(PASTE)
+        await story.pilot.press("ctrl+v")
+        assert story.prompt.text == TOKEN
 
 
 async def test_a_file_is_attached_to_a_long_message_from_the_editor(

@@ -26,7 +26,7 @@ def test_the_person_mentions_files_also_in_a_long_text_but_not_in_what_was_paste
 
 def test_what_was_pasted_is_still_that_when_the_prompt_comes_back_in_full() -> None:
     long = LongTexts()
-    short, longer = long.collapse_pasted(LOG), long.collapse_pasted(LOG + LOG)
+    longer, short = long.collapse_pasted(LOG + LOG), long.collapse_pasted(LOG)
     for prompt in (f"{short} and {longer} @a.md", f"{longer}{short}", f"look:\n{short}"):
         back = long.collapse_own(long.whole(prompt).rstrip(), ["@a.md"])
         assert back == prompt
