@@ -151,12 +151,12 @@ class Prompt(TextArea):
         self._end_edit(self._before_edit or "")
 
     def offer(self, text: str, mentioned: Sequence[str]) -> None:
-        """Put `text` into the prompt if it is empty; up brings it in any case if it was sent.
+        """Put a message into the prompt if that is empty; up brings it in any case if it was sent.
 
         mentioned: the files that the person has mentioned in it.
         """
         if not self.text:
-            self.put(text, mentioned)
+            self.put(slash.typed(text), mentioned)
 
     def put(self, text: str, mentioned: Sequence[str] = ()) -> None:
         """Have `text` in the prompt, ready to go on with. mentioned: as for `offer`."""
@@ -185,7 +185,7 @@ class Prompt(TextArea):
         if not self.is_editing:
             self._before_edit = self.text
         self._attachments.keep(sent)
-        self.put(text, mentioned)
+        self.put(slash.typed(text), mentioned)
         self.border_title = "the last message, to be sent changed · escape: leave it"
 
     def _end_edit(self, text: str) -> None:
@@ -315,6 +315,8 @@ class Prompt(TextArea):
 
     def _paste(self, text: str) -> None:
         pasted = text.replace("\r\n", "\n").replace("\r", "\n")
+        if min(self.selection) == (0, 0):
+            pasted = slash.from_paste(pasted)
         self._put_in(self._long.collapse_pasted(pasted))
 
     @property

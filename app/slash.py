@@ -52,6 +52,18 @@ def read(text: str, offered: Offered, table: Mapping[str, Command] = SLASH) -> S
     return _with_argument(command, rest.strip(), offered)
 
 
+def typed(message: str) -> str:
+    """What sends `message`: one that begins with a slash has another in front."""
+    return f"/{message}" if message.startswith("/") else message
+
+
+def from_paste(text: str) -> str:
+    """What sends a text that was pasted. As code begins, no command does: `//`, `/*`, or lines without a name."""
+    name = _split(text)[0] if text.startswith("/") else ""
+    is_likely_a_slip = name[:1].isalpha() and "\n" not in text.rstrip()
+    return text if not name or is_likely_a_slip or _find(name, SLASH) else typed(text)
+
+
 def _split(text: str) -> tuple[str, str, str]:
     end = next((at for at, character in enumerate(text) if character.isspace()), len(text))
     return text[1:end], text[end : end + 1], text[end + 1 :]

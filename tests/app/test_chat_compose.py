@@ -102,6 +102,32 @@ async def test_what_is_no_command_is_refused_and_stays() -> None:
         assert story.engine.requests[-1].messages[-1].text == "/hlep me"
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["// a comment\nrun();", "/* a comment */", "/bin/sh\nexit", "// code\n" * 1000],
+    ids=["line comment", "comment", "path", "long"],
+)
+async def test_pasted_code_that_begins_with_a_slash_is_sent_as_it_is(code: str) -> None:
+    async with chat() as story:
+        await story.exchange(code, "an answer")
+        assert story.engine.requests[-1].messages[-1].text == code.rstrip()
+        await story.pilot.press("ctrl+up")
+        await story.until(lambda: story.prompt.is_editing)
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert story.engine.requests[-1].messages[-1].text == code.rstrip()
+        story.engine.fail()
+        await story.until(lambda: story.prompt.text)
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 3)
+        assert story.engine.requests[-1].messages[-1].text == code.rstrip()
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.press("up", "enter")
+        await story.until(lambda: len(story.engine.requests) == 4)
+        assert story.engine.requests[-1].messages[-1].text == code.rstrip()
+
+
 async def test_commands_run_while_a_reply_does() -> None:
     async with chat() as story:
         await story.send("hello")

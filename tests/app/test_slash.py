@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.chat_app import ChatApp
 from app.commands import COMMANDS, SLASH, Command, slash_table
-from app.slash import Refuse, Run, Say, nearest, read
+from app.slash import Refuse, Run, Say, from_paste, nearest, read
 
 THEMES = ("dark", "light")
 
@@ -84,6 +84,23 @@ def test_anything_else_is_refused_in_a_sentence(text: str, said: str) -> None:
 def test_two_slashes_send_one() -> None:
     assert read("//help me", offered) == Say("/help me")
     assert read(" /help", offered) == Say(" /help")
+
+
+@pytest.mark.parametrize(
+    ("pasted", "typed"),
+    [
+        ("// a comment", "/// a comment"),
+        ("/* a comment */", "//* a comment */"),
+        ("/usr/bin/env python\nprint()", "//usr/bin/env python\nprint()"),
+        ("/system Be brief.\nAnd kind.", "/system Be brief.\nAnd kind."),
+        ("/hlep me", "/hlep me"),
+        ("/", "/"),
+        ("print() // says", "print() // says"),
+        ("", ""),
+    ],
+)
+def test_pasted_code_is_no_command(pasted: str, typed: str) -> None:
+    assert from_paste(pasted) == typed
 
 
 SHAPES = [command.argument.shape for command in SLASH.values() if command.argument]
