@@ -334,6 +334,9 @@ class ChatApp(SafeApp):
         if self._dialogue.is_running:
             self.action_stop()
             said = "Stopping. "
+        elif self._prompt.is_editing:
+            self._prompt.discard()
+            said = "Your last message stays as it is; up brings back what you made of it. "
         elif self._prompt.text:
             self._prompt.discard()
             said = "Prompt emptied; up brings it back. "

@@ -166,6 +166,8 @@ class Prompt(TextArea):
 
     def begin(self, text: str) -> None:
         """Type `text` for the person; what stood here is brought back by up."""
+        if self.is_editing:
+            self.discard()  # which brings back a draft from before
         self.discard()
         self._put_in(text)
         self.focus()

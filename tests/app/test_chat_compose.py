@@ -146,6 +146,21 @@ async def test_a_command_of_the_palette_that_needs_words_begins_in_the_prompt() 
         assert story.prompt.text == "kept"
 
 
+async def test_a_command_of_the_palette_takes_the_place_of_a_message_that_is_changed_and_of_the_draft() -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await story.type("my draft")
+        await story.pilot.press("ctrl+up")
+        await story.until(lambda: story.prompt.text == "words")
+        await story.pilot.press("!", "ctrl+p", *"rename this", "enter")
+        await story.until(lambda: story.prompt.text == "/rename ")
+        assert not story.prompt.is_editing
+        await story.pilot.press("up")
+        assert story.prompt.text == "my draft"
+        await story.pilot.press("up")
+        assert story.prompt.text == "words!"
+
+
 async def test_how_replies_are_made_is_said_and_changed() -> None:
     async with chat() as story:
         for text in ("/temp 0.5", "/seed 7", "/think on", "/system Be brief."):
@@ -619,6 +634,19 @@ async def test_a_change_does_not_go_to_another_message(tmp_path: Path, way: str)
         await story.until(lambda: story.state == "waiting")
         texts = [each.text for each in story.engine.requests[-1].messages if each.role == "user"]
         assert texts == ["one", "three"]
+
+
+async def test_leaving_a_message_that_is_changed_is_said_as_what_it_is() -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await story.type("my draft")
+        await story.pilot.press("ctrl+up")
+        await story.until(lambda: story.prompt.text == "words")
+        await story.pilot.press("!", "ctrl+c")
+        await story.until_told("Your last message stays as it is; up brings back what you made of it.")
+        assert story.prompt.text == "my draft"
+        await story.pilot.press("up")
+        assert story.prompt.text == "words!"
 
 
 async def test_edit_takes_the_words_at_once() -> None:
