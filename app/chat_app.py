@@ -251,6 +251,8 @@ class ChatApp(SafeApp):
     @on(Composer.Submitted)
     async def _send(self, event: Composer.Submitted) -> None:
         """Send a message. What cannot be kept comes back to the prompt."""
+        if not self._composer.take(event.typed):
+            return
         try:
             await (self._dialogue.ask_instead if event.typed.is_edit else self._dialogue.ask)(event.text)
         except StoreError as error:
@@ -286,18 +288,23 @@ class ChatApp(SafeApp):
         if (last := self._dialogue.last_message()) is not None and not self._prompt.is_editing:
             self._composer.edit(last)
 
-    async def action_edit(self, text: str, mentioned: Sequence[str]) -> None:
+    def action_edit(self, text: str, mentioned: Sequence[str]) -> None:
         """Send a message in place of the last one. mentioned: the files that go with it."""
         if self._dialogue.last_message() is not None:
-            await self._composer.submit(Prompt.Submitted(text, mentioned, is_edit=True))
+            self._composer.submit(Prompt.Submitted(text, mentioned, is_edit=True))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Stop is greyed out while there is nothing to stop; what is for the chat waits until it is on top."""
         if action in OF_THE_CHAT and len(self.screen_stack) > 1:
             return False
-        if action == "stop" and not (self._dialogue.is_running or self._pairs.is_loading):
+        if action == "stop" and not (self._is_answering or self._pairs.is_loading):
             return None
         return True
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a reply is running, or the message on its way that asks for one."""
+        return self._dialogue.is_running or self._composer.is_sending
 
     def action_send(self) -> None:
         """Send what is in the prompt."""
@@ -310,7 +317,12 @@ class ChatApp(SafeApp):
         self._prompt.action_newline()
 
     def action_stop(self) -> None:
-        """End the reply at its next round; what has been written stays. Without one, stop loading."""
+        """End the reply at its next round; what has been written stays. Without one, stop loading.
+
+        A message that has not gone yet does not go.
+        """
+        if self._composer.call_back():
+            return
         if not self._pairs.is_loading:
             self._dialogue.stop()
         elif self._dialogue.is_running:
@@ -331,7 +343,7 @@ class ChatApp(SafeApp):
             self.exit(return_code=INTERRUPTED)
             return
         self._interrupted_s = monotonic()
-        if self._dialogue.is_running:
+        if self._is_answering:
             self.action_stop()
             said = "Stopping. "
         elif self._prompt.is_editing:
@@ -460,7 +472,8 @@ class ChatApp(SafeApp):
         self._open_chat.was_renamed(event.chat)
 
     async def action_new_chat(self) -> None:
-        """Begin a new conversation; what stands in the prompt stays."""
+        """Begin a new conversation; what stands in the prompt stays, and what has not gone yet comes back."""
+        self._composer.call_back(leaves_chat=True)
         await self._open_chat.begin()
 
     def action_rename(self, title: str) -> None:

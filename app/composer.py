@@ -19,13 +19,16 @@ from app.editor import EditorError, edit, editor_command, undisturbed
 from app.prompt import Prompt
 from app.prompt_history import PromptHistory
 
+READING = "reading"
+"""The worker that reads the files of a message; only one message is on its way at a time."""
+
 
 class Composer(Vertical):
     """Hands on whole messages, their files in them."""
 
     @dataclass
     class Submitted(Message):
-        """A message to send; whoever cannot gives back what was typed."""
+        """A message to send, unless `take` says no; whoever cannot gives back what was typed."""
 
         text: str
         typed: Prompt.Submitted
@@ -51,6 +54,8 @@ class Composer(Vertical):
         self.prompt = Prompt(history, self._completions, self._files, offered)
         self._last_id = 0
         self._counting: dict[int, Attachment] = {}
+        self._on_its_way: Prompt.Submitted | None = None
+        """A message that nobody has taken yet: its files are being read."""
         self._refused: str | None = None
         """What could not be sent with its files; sent once more, it goes without those."""
 
@@ -60,10 +65,40 @@ class Composer(Vertical):
         yield self._files
         yield self.prompt
 
-    async def submit(self, typed: Prompt.Submitted) -> None:
+    def submit(self, typed: Prompt.Submitted) -> None:
         """Send a message as if it came from the prompt."""
         self.prompt.is_waiting = True
-        await self._submit(typed)
+        self._on_its_way = typed
+        self._read_files(typed)
+        self.app.refresh_bindings()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a message is on its way that can still be called back."""
+        return self._on_its_way is not None
+
+    def take(self, typed: Prompt.Submitted) -> bool:
+        """Take a message over; False: it was called back meanwhile."""
+        is_there = self._on_its_way is typed
+        if is_there:
+            self._on_its_way = None
+        return is_there
+
+    def call_back(self, *, leaves_chat: bool = False) -> bool:
+        """Have the message that is on its way in the prompt again; False: there is none.
+
+        leaves_chat: there is no last message any more whose place it could take.
+        """
+        if (typed := self._on_its_way) is None:
+            return False
+        self._on_its_way = None
+        self.workers.cancel_group(self, READING)
+        typed.is_edit = typed.is_edit and not leaves_chat
+        self.give_back(typed)
+        if self.prompt.whole_text.rstrip() != typed.text:
+            self.app.notify("The message was not sent; up brings it back.")
+        self.app.refresh_bindings()
+        return True
 
     def give_back(self, typed: Prompt.Submitted) -> None:
         """A message could not be sent: have it in the prompt again, if that is empty."""
@@ -104,16 +139,22 @@ class Composer(Vertical):
         self._files.count(self._counting.pop(id), tokens)
 
     @on(Prompt.Submitted)
-    async def _submit(self, event: Prompt.Submitted) -> None:
-        is_insisting, self._refused = self._refused == event.text, None
+    def _submit(self, event: Prompt.Submitted) -> None:
+        self.submit(event)
+
+    @work(exclusive=True, group=READING)
+    async def _read_files(self, typed: Prompt.Submitted) -> None:
+        """A disk may be slow: meanwhile keys are heard."""
+        is_insisting, self._refused = self._refused == typed.text, None
         try:
-            files = await self._files.take(event.mentions, event.shown, is_insisting=is_insisting)
+            files = await self._files.take(typed.mentions, typed.shown, is_insisting=is_insisting)
         except AttachmentError as error:
-            self._refused = event.text
-            self.give_back(event)
+            self._refused = typed.text
+            self._on_its_way = None
+            self.give_back(typed)
             self.post_message(self.Refused(f"{error} Enter once more sends the message without it."))
             return
-        self.post_message(self.Submitted(attachments.compose(event.text, files), event))
+        self.post_message(self.Submitted(attachments.compose(typed.text, files), typed))
 
     @on(Prompt.Refused)
     def _refuse(self, event: Prompt.Refused) -> None:

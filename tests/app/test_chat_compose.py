@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ from textual.binding import Binding
 from textual.widgets import TextArea
 from textual.widgets.text_area import Selection
 
+from app import attachments
 from app.attachment_line import AttachmentLine
 from app.attachments import Attachment
 from app.chat_options import ChatOptions
 from app.completion_list import CompletionList
 from mlx_engine.events import Counted
-from tests.app.pilot import Story, chat
+from tests.app.pilot import PATIENCE_S, Story, chat
 
 
 @pytest.fixture(autouse=True)
@@ -273,6 +275,71 @@ async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
         await story.until(lambda: len(story.engine.requests) > 1)
         [_, asked] = story.engine.requests
         assert "# Notes" in asked.messages[-1].text
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Files are not read until it is set."""
+    is_awake = threading.Event()
+    find = attachments.find
+
+    def find_slowly(mention: str, folder: Path) -> Attachment | None:
+        is_awake.wait(PATIENCE_S)
+        return find(mention, folder)
+
+    monkeypatch.setattr(attachments, "find", find_slowly)
+    yield is_awake
+    is_awake.set()
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+c"])
+@pytest.mark.parametrize("typed", ["see @main.py", "/edit see @main.py"])
+async def test_a_message_whose_file_is_still_being_read_can_be_stopped(
+    disk: threading.Event, key: str, typed: str
+) -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await command(story, typed)
+        await story.until(lambda: not story.prompt.text)
+        await story.pilot.press(key)
+        await story.until(lambda: story.prompt.text == "see @main.py")
+        assert story.prompt.is_editing == typed.startswith("/edit")
+        disk.set()
+        await story.pilot.press("!")
+        await story.pilot.pause()
+        assert len(story.engine.requests) == 1
+        await story.pilot.press("backspace", "enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert "print()" in story.engine.requests[-1].messages[-1].text
+
+
+async def test_what_was_typed_meanwhile_stays_where_a_message_is_stopped(disk: threading.Event) -> None:
+    async with chat() as story:
+        await command(story, "see @main.py")
+        await story.pilot.press(*"next", "escape")
+        await story.until_told("The message was not sent; up brings it back.")
+        assert story.prompt.text == "next"
+        await story.pilot.press("up")
+        assert story.prompt.text == "see @main.py"
+
+
+@pytest.mark.parametrize("typed", ["see @main.py", "/edit see @main.py"])
+async def test_a_message_whose_file_is_still_being_read_does_not_go_to_a_new_chat(
+    disk: threading.Event, typed: str
+) -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await command(story, typed)
+        await story.until(lambda: not story.prompt.text)
+        await story.pilot.press("ctrl+n")
+        await story.until(lambda: story.prompt.text == "see @main.py" and "an answer" not in story.screen())
+        assert not story.prompt.is_editing
+        disk.set()
+        await story.pilot.press("!", "backspace")
+        assert len(story.engine.requests) == 1
+        await story.pilot.press("enter")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert len(story.engine.requests[-1].messages) == 1
 
 
 async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() -> None:
