@@ -9,8 +9,9 @@ from pathlib import Path
 
 from textual import work
 from textual.content import Content
+from textual.geometry import Size
 from textual.message import Message
-from textual.widgets import Static
+from textual.widget import Widget
 
 from app import attachments
 from app.attachments import Attachment, AttachmentError
@@ -24,7 +25,7 @@ USUAL_CHARACTERS_PER_TOKEN = 4
 """Until the engine has counted."""
 
 
-class AttachmentLine(Static):
+class AttachmentLine(Widget):
     """Not there while no file is mentioned. Files are read on a thread of their own."""
 
     @dataclass
@@ -35,9 +36,10 @@ class AttachmentLine(Static):
 
     def __init__(self, folder: Path | None = None) -> None:
         """folder: what relative paths start from; None: where the program runs."""
-        super().__init__(id="attachments", markup=False)
+        super().__init__(id="attachments")
         self._folder = folder or Path()
         self._found: dict[str, Found] = {}
+        self._shown: list[Attachment | AttachmentError] = []
         self._tokens: dict[Attachment, int] = {}
         self._context_tokens: int | None = None
         """What the model takes in at most; None: not known yet."""
@@ -102,21 +104,40 @@ class AttachmentLine(Static):
     def _show(self) -> None:
         # A folder whose name is being typed is no trouble yet.
         found = [each for mention, each in self._found.items() if each is not None and not mention.endswith("/")]
-        self.update(Content("\n").join(self._line(each) for each in dict.fromkeys(found)))
+        self._shown = sorted(dict.fromkeys(found), key=lambda each: not self._is_trouble(each))
         self.display = bool(found)
+        self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """A row for each file."""
+        return len(self._shown)
+
+    def render(self) -> Content:
+        """As many files as there are rows for, first those that cannot go, and how many more there are."""
+        width, rows = self.content_size
+        lines = [self._line(each) for each in self._shown[:rows]]
+        if lines and (hidden := len(self._shown) - rows) > 0:
+            more = Content.styled(f" +{hidden} file{'s' * (hidden != 1)}", MUTED)
+            lines[-1] = lines[-1].truncate(max(0, width - more.cell_length), ellipsis=True) + more
+        return Content("\n").join(lines)
+
+    def _is_trouble(self, found: Attachment | AttachmentError) -> bool:
+        return isinstance(found, AttachmentError) or self._is_too_long(found)
+
+    def _is_too_long(self, found: Attachment) -> bool:
+        return self._context_tokens is not None and self._tokens.get(found, 0) > self._context_tokens
 
     def _line(self, found: Attachment | AttachmentError) -> Content:
+        """What matters most first: a narrow window cuts off the end."""
         if isinstance(found, AttachmentError):
             return Content.styled(str(found), "$text-error")
         tokens = self._tokens.get(found)
         guessed = f"about {1 + len(found.text) // USUAL_CHARACTERS_PER_TOKEN:,} tokens"
         counted = guessed if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
-        line = Content.styled(f"{found.figures} · {counted}", MUTED)
-        if tokens is None or self._context_tokens is None or tokens <= self._context_tokens:
-            return line
-        return line + Content.styled(
-            f" · too long: the model's context holds {self._context_tokens:,}", "$text-error"
-        )
+        if self._is_too_long(found):
+            words = f"too long · {found.name} · {counted}, the context holds {self._context_tokens:,}"
+            return Content.styled(words, "$text-error") + Content.styled(f" · {found.sizes}", MUTED)
+        return Content.styled(f"{found.name} · {counted} · {found.sizes}", MUTED)
 
 
 def _find(mention: str, folder: Path) -> Found:

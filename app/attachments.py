@@ -45,8 +45,18 @@ class Attachment:
     @property
     def figures(self) -> str:
         """Name, size and lines, for the eye."""
+        return f"{self.name} · {self.sizes}"
+
+    @property
+    def name(self) -> str:
+        """As it was typed, for the eye."""
+        return sanitise_line(self.mention)
+
+    @property
+    def sizes(self) -> str:
+        """Size and lines, for the eye."""
         lines = self.text.count("\n") + (not self.text.endswith("\n"))
-        return f"{sanitise_line(self.mention)} · {file_size(self.size_bytes)} · {lines:,} line{'s' * (lines != 1)}"
+        return f"{file_size(self.size_bytes)} · {lines:,} line{'s' * (lines != 1)}"
 
 
 def file_size(count_bytes: int) -> str:

@@ -246,7 +246,7 @@ async def test_a_file_is_attached_counted_and_sent_folded(folder: Path) -> None:
         await story.until_seen("@notes.md")
         await story.pilot.press("tab")
         assert story.prompt.text == "see @notes.md "
-        await story.until_seen("@notes.md · 24 bytes · 5 lines · 6 tokens")
+        await story.until_seen("@notes.md · 6 tokens · 24 bytes · 5 lines")
         (folder / "notes.md").write_text("changed since it was shown")
         await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
@@ -359,20 +359,38 @@ async def test_a_file_that_no_context_holds_is_said_before_it_is_sent(folder: Pa
     (folder / "book.txt").write_text("word " * 30_000)
     async with chat() as story:
         await story.type("see @book.txt")
-        await story.until_seen("37,500 tokens · too long: the model's context holds 32,768")
+        await story.until_seen("too long · @book.txt · 37,500 tokens, the context holds 32,768 · 150.0 kB")
+
+
+@pytest.mark.parametrize(
+    ("size", "line"),
+    [
+        ((44, 12), "too long · @book.txt · 37,500 to… +2 files"),
+        ((80, 15), "too long · @book.txt · 37,500 tokens, the context holds 32,768 · 150… +2 files"),
+    ],
+)
+async def test_a_file_that_no_context_holds_is_said_in_a_small_window(
+    folder: Path, size: tuple[int, int], line: str
+) -> None:
+    (folder / "book.txt").write_text("word " * 30_000)
+    async with chat(size=size) as story:
+        await story.type("see @main.py @notes.md @book.txt")
+        await story.until(lambda: files(story) == line)
+        await story.pilot.resize_terminal(80, 24)
+        await story.until_seen("too long · @book.txt", "@main.py · 2 tokens", "@notes.md · 6 tokens")
 
 
 async def test_another_model_counts_the_files_again() -> None:
     async with chat() as story:
         await story.type("see @main.py and @notes.md")
         await story.until_seen(
-            "@main.py · 8 bytes · 1 line · 2 tokens", "@notes.md · 24 bytes · 5 lines · 6 tokens"
+            "@main.py · 2 tokens · 8 bytes · 1 line", "@notes.md · 6 tokens · 24 bytes · 5 lines"
         )
         counted = [each.text for each in story.engine.counts]
         story.engine.count = lambda id, text: story.engine.emit(Counted(id, 7))  # type: ignore[method-assign]
         story.engine.emit(replace(story.engine.ready(), context_tokens=6))
-        await story.until_seen("@main.py · 8 bytes · 1 line · 7 tokens · too long: the model's context holds 6")
-        await story.until_seen("@notes.md · 24 bytes · 5 lines · 7 tokens")
+        await story.until_seen("too long · @main.py · 7 tokens, the context holds 6 · 8 bytes · 1 line")
+        await story.until_seen("@notes.md · 7 tokens, the context holds 6")
         assert counted == ["print()\n", "# Notes\n\n```\nfenced\n```\n"]
 
 
@@ -518,7 +536,7 @@ async def test_a_file_is_attached_to_a_long_message_from_the_editor(
     async with chat() as story:
         monkeypatch.setattr(story.app, "suspend", suspended)
         await story.pilot.press("ctrl+g")
-        await story.until_seen("[text 1: 6,008 characters, 1 line]", "@main.py · 8 bytes")
+        await story.until_seen("[text 1: 6,008 characters, 1 line]", "@main.py · 2 tokens")
         await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text.endswith("\n\n@main.py (8 bytes):\n```py\nprint()\n```")
@@ -591,7 +609,7 @@ async def test_what_a_paste_names_is_not_attached_when_it_is_changed_in_the_edit
         monkeypatch.setattr(story.app, "suspend", suspended)
         await story.type("as said in @main.py " * 300)
         await story.pilot.press("ctrl+g")
-        await story.until_seen("[text 2: 6,013 characters, 1 line]", "@notes.md · 24 bytes")
+        await story.until_seen("[text 2: 6,013 characters, 1 line]", "@notes.md · 6 tokens")
         assert "@main.py" not in files(story)
 
 
@@ -600,7 +618,7 @@ async def test_a_long_message_of_this_run_comes_back_with_its_file() -> None:
         await story.type("word " * 700)
         await story.type("and @main.py " + "more " * 700)
         await story.pilot.press("ctrl+c", "up")
-        await story.until_seen("[text 1: ", "@main.py · 8 bytes")
+        await story.until_seen("[text 1: ", "@main.py · 2 tokens")
 
 
 # Earlier prompts
@@ -797,7 +815,7 @@ async def test_a_code_block_is_copied_by_keys() -> None:
 async def test_the_prompt_is_seen_under_everything_that_opens(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.type("see @notes.md and @")
-        await story.until_seen("see @notes.md and @", "@notes.md · 24 bytes", "@main.py")
+        await story.until_seen("see @notes.md and @", "@notes.md · 6 tokens", "@main.py")
         await story.pilot.press("escape", "ctrl+c", "/")
         await story.until_seen("/help Help")
         assert story.prompt.region.bottom <= size[1]
