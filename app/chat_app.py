@@ -28,7 +28,7 @@ from app.ab import Comparison, questions
 from app.ab_screen import AbScreen
 from app.attachments import written
 from app.chat_options import ChatOptions
-from app.chat_params import sampling_in_words, system_in_words
+from app.chat_params import sampling_in_words, system_in_passing
 from app.chat_view import ChatView
 from app.chats_screen import ChatsScreen
 from app.code_block import CodeBlock
@@ -430,7 +430,7 @@ class ChatApp(SafeApp):
 
     def action_tell_system(self) -> None:
         """Say what stands ahead of the conversation."""
-        self.notify(system_in_words(self._conversation.system))
+        self.notify(system_in_passing(self._conversation.system, key_in(self, "params")))
 
     def action_set_system(self, text: str) -> None:
         """Have `text` stand ahead of the conversation; off: nothing."""

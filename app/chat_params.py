@@ -14,6 +14,10 @@ from app.chat_options import ChatOptions
 from app.settings.table import per_chat
 from mlx_engine.events import SamplingOptions
 
+TOLD_CHARACTERS = 240
+TOLD_LINES = 4
+"""More of a system text in passing would cover the chat."""
+
 
 def values_of(options: ChatOptions) -> dict[str, Any]:
     """The values that a request goes by, by the setting's name."""
@@ -118,6 +122,15 @@ def changes_in_words(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
 def system_in_words(system: str | None) -> str:
     """What stands ahead of the conversation."""
     return f"The system text: {system}" if system else "There is no system text. /system TEXT gives one."
+
+
+def system_in_passing(system: str | None, params_key: str) -> str:
+    """The same, of a long text the beginning. params_key: shows all of it."""
+    told = system_in_words(system)
+    beginning = "\n".join(told[:TOLD_CHARACTERS].split("\n")[:TOLD_LINES])
+    if system is None or beginning == told:
+        return told
+    return f"{beginning.rstrip()}… ({len(system):,} characters; {params_key} shows them all)"
 
 
 def sampling_in_words(sampling: SamplingOptions) -> str:

@@ -183,6 +183,14 @@ async def test_how_replies_are_made_is_said_and_changed() -> None:
         assert request.messages[0].text == "hello"
 
 
+@pytest.mark.parametrize("system", ["Be brief. " * 500, "Be brief.\n" * 50], ids=["long", "high"])
+async def test_of_a_long_system_text_the_beginning_is_told(system: str) -> None:
+    async with chat(ChatOptions(system=system)) as story:
+        await command(story, "/system")
+        await story.until_told(f"… ({len(system):,} characters; f6 shows them all)")
+        assert all(len(each.message) < 400 for each in story.app._notifications)
+
+
 async def test_a_chat_is_renamed_deleted_and_brought_back() -> None:
     async with chat() as story:
         await command(story, "/delete")
