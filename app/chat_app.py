@@ -69,7 +69,7 @@ from models.machine import read_machine
 
 QUIT_WINDOW_S = 2.0
 
-OVER_EVERYTHING = ("interrupt", "quit")
+OVER_EVERYTHING = ("interrupt", "copy_answer", "quit")
 OF_THE_CHAT = {each.action for each in CHAT_KEYS if isinstance(each, Binding)} - {*OVER_EVERYTHING} | {
     "ab",
     "paths",
