@@ -471,8 +471,12 @@ class ChatApp(SafeApp):
     def _chat_renamed(self, event: ChatsScreen.Renamed) -> None:
         self._open_chat.was_renamed(event.chat)
 
-    async def action_new_chat(self) -> None:
+    def action_new_chat(self) -> None:
         """Begin a new conversation; what stands in the prompt stays, and what has not gone yet comes back."""
+        # In its turn among what is typed: a message that is sent after it is one of the new chat.
+        self._prompt.call_later(self._begin_chat)
+
+    async def _begin_chat(self) -> None:
         self._composer.call_back(leaves_chat=True)
         await self._open_chat.begin()
 

@@ -68,7 +68,8 @@ CHAT_KEYS: list[BindingType] = [
     Binding("ctrl+o", "toggle_thoughts", id="thoughts", tooltip="folds or unfolds the thoughts", show=False),
     Binding("ctrl+r", "regenerate", id="retry", tooltip="regenerates the last reply", show=False),
     Binding("ctrl+g", "editor", id="editor", tooltip="the prompt in $VISUAL or $EDITOR", show=False),
-    Binding("ctrl+n", "new_chat", id="new", tooltip="new chat; empties the transcript", show=False),
+    # Priority, because it takes its turn among what is typed.
+    Binding("ctrl+n", "new_chat", id="new", tooltip="new chat; empties the transcript", show=False, priority=True),
     # Priority, because a text area redoes with it.
     Binding(
         "ctrl+y",

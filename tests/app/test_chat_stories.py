@@ -371,6 +371,16 @@ async def test_a_reply_stopped_before_its_first_word_is_empty() -> None:
         assert "reply-text" not in story.screen()
 
 
+async def test_what_is_typed_behind_a_new_chat_is_for_that() -> None:
+    async with chat() as story:
+        await story.exchange("Hi", "Hello.")
+        for key in ("ctrl+n", *"two", "enter"):
+            story.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert [each.text for each in story.engine.requests[-1].messages] == ["two"]
+        assert story.prompt.text == ""
+
+
 async def test_ctrl_q_quits() -> None:
     async with chat() as story:
         await story.pilot.press("ctrl+q")
