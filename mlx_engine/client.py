@@ -188,10 +188,10 @@ class EngineClient:
     def _send(self, command: events.Command) -> None:
         if self._child is None or self._child.stdin is None:
             return
-        said = wire.frame(command)
         try:
-            self._child.stdin.write(said)
-            self._child.stdin.flush()
+            wire.write(self._child.stdin, command)
+        except UnicodeEncodeError:
+            raise  # a ValueError too, but nothing was sent
         except (OSError, ValueError):
             pass  # the child is gone; the reader thread says so
 

@@ -17,15 +17,13 @@ class WireError(Exception):
     """The pipe carries something that is not a message of this protocol."""
 
 
-def frame(message: msgspec.Struct) -> bytes:
-    """A message as it is sent. Raises UnicodeEncodeError for a text that UTF-8 cannot hold."""
-    body = msgspec.json.encode(message)
-    return len(body).to_bytes(4, "big") + body
-
-
 def write(pipe: IO[bytes], message: msgspec.Struct) -> None:
-    """Send one message. Raises OSError if the other side is gone."""
-    pipe.write(frame(message))
+    """Send one message.
+
+    Raises OSError if the other side is gone, UnicodeEncodeError for a text that UTF-8 cannot hold.
+    """
+    body = msgspec.json.encode(message)
+    pipe.write(len(body).to_bytes(4, "big") + body)
     pipe.flush()
 
 
