@@ -45,6 +45,14 @@ def files(story: Story) -> str:
     return str(story.app.screen_stack[0].query_one(AttachmentLine).render())
 
 
+async def change_beside_a_draft(story: Story) -> None:
+    """The last message is being changed, and a draft waits until that is over."""
+    await story.exchange("words", "an answer")
+    await story.type("my draft")
+    await story.pilot.press("ctrl+up")
+    await story.until(lambda: story.prompt.text == "words")
+
+
 async def command(story: Story, text: str) -> None:
     """Type a command and press enter, whatever the list above shows."""
     await story.type(text)
@@ -150,10 +158,7 @@ async def test_a_command_of_the_palette_that_needs_words_begins_in_the_prompt() 
 
 async def test_a_command_of_the_palette_takes_the_place_of_a_message_that_is_changed_and_of_the_draft() -> None:
     async with chat() as story:
-        await story.exchange("words", "an answer")
-        await story.type("my draft")
-        await story.pilot.press("ctrl+up")
-        await story.until(lambda: story.prompt.text == "words")
+        await change_beside_a_draft(story)
         await story.pilot.press("!", "ctrl+p", *"rename this", "enter")
         await story.until(lambda: story.prompt.text == "/rename ")
         assert not story.prompt.is_editing
@@ -731,10 +736,7 @@ async def test_a_change_does_not_go_to_another_message(tmp_path: Path, way: str)
 
 async def test_leaving_a_message_that_is_changed_is_said_as_what_it_is() -> None:
     async with chat() as story:
-        await story.exchange("words", "an answer")
-        await story.type("my draft")
-        await story.pilot.press("ctrl+up")
-        await story.until(lambda: story.prompt.text == "words")
+        await change_beside_a_draft(story)
         await story.pilot.press("!", "ctrl+c")
         await story.until_told("Your last message stays as it is; up brings back what you made of it.")
         assert story.prompt.text == "my draft"

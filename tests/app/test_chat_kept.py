@@ -38,6 +38,14 @@ async def open_list(story: Story) -> None:
     await story.until_seen("enter: open")
 
 
+async def list_two(story: Story, older: tuple[str, str], newer: tuple[str, str]) -> None:
+    """Two chats, each of a message and its reply, in the list."""
+    await story.exchange(*older)
+    await story.pilot.press("ctrl+n")
+    await story.exchange(*newer)
+    await open_list(story)
+
+
 async def test_a_message_is_kept_before_the_engine_hears_of_it(database: Path) -> None:
     async with chat(database=database) as story:
         await story.send("What is drafting?")
@@ -67,10 +75,9 @@ async def test_a_chat_has_the_pair_that_answered_last(database: Path) -> None:
 
 async def test_a_chat_is_opened_from_the_list(database: Path) -> None:
     async with chat(database=database) as story:
-        await story.exchange("Tell me about Kyoto", "It has temples.")
-        await story.pilot.press("ctrl+n")
-        await story.exchange("Tell me about regexes", "They match text.")
-        await open_list(story)
+        await list_two(
+            story, ("Tell me about Kyoto", "It has temples."), ("Tell me about regexes", "They match text.")
+        )
         await story.until_seen("Tell me about Kyoto", "Tell me about regexes")
         await story.pilot.press("down", "enter")
         await story.until_seen("It has temples.")
@@ -85,10 +92,7 @@ async def test_a_chat_is_opened_from_the_list(database: Path) -> None:
 
 async def test_chats_are_searched_by_what_was_said(database: Path) -> None:
     async with chat(database=database) as story:
-        await story.exchange("one", "apples and pears")
-        await story.pilot.press("ctrl+n")
-        await story.exchange("two", "bread and butter")
-        await open_list(story)
+        await list_two(story, ("one", "apples and pears"), ("two", "bread and butter"))
         await story.pilot.press(*"pears")
         await story.until(lambda: "two" not in story.app.screen.query_one("#chats-list").render_line(0).text)
         await story.pilot.press("enter")
@@ -128,20 +132,14 @@ async def in_one_burst(story: Story, *keys: str) -> None:
 
 async def test_what_is_typed_fast_is_searched_for_before_a_chat_is_opened(database: Path) -> None:
     async with chat(database=database) as story:
-        await story.exchange("apples", "and pears")
-        await story.pilot.press("ctrl+n")
-        await story.exchange("bread", "and butter")
-        await open_list(story)
+        await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
         await in_one_burst(story, *"pears", "enter")
         await story.until_seen("and pears")
 
 
 async def test_what_is_typed_fast_is_searched_for_before_a_chat_is_deleted_or_renamed(database: Path) -> None:
     async with chat(database=database) as story:
-        await story.exchange("apples", "and pears")
-        await story.pilot.press("ctrl+n")
-        await story.exchange("bread", "and butter")
-        await open_list(story)
+        await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
         await in_one_burst(story, *"pears", "ctrl+r", *"!", "enter")
         await story.until(lambda: titles(database) == ["bread", "apples!"])
         await in_one_burst(story, *"pears", "ctrl+d")
@@ -186,10 +184,7 @@ async def test_a_word_is_searched_for_once(database: Path, monkeypatch: pytest.M
 
 async def test_while_a_title_is_typed_no_chat_is_brought_back(database: Path) -> None:
     async with chat(database=database) as story:
-        await story.exchange("apples", "and pears")
-        await story.pilot.press("ctrl+n")
-        await story.exchange("bread", "and butter")
-        await open_list(story)
+        await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
         await story.pilot.press("ctrl+d")
         await story.until_seen("ctrl+z brings it back")
         await story.pilot.press("ctrl+r")
