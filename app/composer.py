@@ -65,8 +65,9 @@ class Composer(Vertical):
         yield self._files
         yield self.prompt
 
+    @on(Prompt.Submitted)
     def submit(self, typed: Prompt.Submitted) -> None:
-        """Send a message as if it came from the prompt."""
+        """Send a message that was typed, or as if it had been."""
         self.prompt.is_waiting = True
         self._on_its_way = typed
         self._read_files(typed)
@@ -137,10 +138,6 @@ class Composer(Vertical):
     def counted(self, id: int, tokens: int) -> None:
         """So many tokens has what was asked for."""
         self._files.count(self._counting.pop(id), tokens)
-
-    @on(Prompt.Submitted)
-    def _submit(self, event: Prompt.Submitted) -> None:
-        self.submit(event)
 
     @work(exclusive=True, group=READING)
     async def _read_files(self, typed: Prompt.Submitted) -> None:

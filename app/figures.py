@@ -146,4 +146,5 @@ def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
 
 def _ending(stats: TurnStats, broke_off: bool) -> list[str]:
     """How it ended, if not by itself."""
-    return ["broke off"] if broke_off else [words for words in [_ENDINGS.get(stats.finish_reason or "")] if words]
+    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "")
+    return [ending] if ending else []

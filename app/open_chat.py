@@ -47,8 +47,8 @@ class OpenChat:
         with storing(self._tell):
             self._conversation.open(chat_id, words)
             self._dialogue.leave()
-            if words := self._replies.follow_chat():
-                self._tell(words, severity="warning")
+            if trouble := self._replies.follow_chat():
+                self._tell(trouble, severity="warning")
             await self.show()
 
     async def begin(self) -> None:

@@ -143,8 +143,8 @@ class Prompt(TextArea):
 
     def discard(self) -> None:
         """Empty the prompt, or leave the last message as it is; up brings the text back."""
-        if self.text.strip() and self._sent[-1:] != [self._collapsed]:
-            self._sent.append(self._collapsed)
+        if self.text.strip() and self._sent[-1:] != [collapsed := self._collapsed]:
+            self._sent.append(collapsed)
             self._history.add(self.whole_text.rstrip())
         self._place = None
         self._drafts.clear()

@@ -53,9 +53,9 @@ def find_pair(
 
 def called(folder: Path) -> str:
     """What a model in a folder is called: by its repository in a hub's cache, and otherwise as the folder."""
-    named = {pocket.TARGET_FOLDER: "pocket", pocket.DRAFTER_FOLDER: "pocket-drafter"}
+    own = {pocket.TARGET_FOLDER.resolve(): "pocket", pocket.DRAFTER_FOLDER.resolve(): "pocket-drafter"}
     place = folder.resolve()
-    return named.get(folder) or named.get(place) or _repo_of(place) or place.name
+    return own.get(place) or _repo_of(place) or place.name
 
 
 class _Finder:
