@@ -11,20 +11,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 
-from app import __version__, bench_command, chats_command, console, doctor, models_command, places
-from app.app_state import AppState
-from app.chat_options import ChatOptions
-from app.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
-from app.pair_choice import PairChoice, choose_pair
-from app.sanitise import cleaned
-from app.settings import command as settings_command
+from app import __version__
+from app.core.chat_options import ChatOptions
+from app.core.pair_choice import PairChoice, choose_pair
+from app.core.start import fallback_pair, first_pair, options_of, pair_options_of
 from app.settings.effective import Effective, read_settings
 from app.settings.flags import add_flags, typed_values
+from app.settings.remembered import AppState
 from app.settings.table import Settings
-from app.start import fallback_pair, first_pair, options_of, pair_options_of
+from app.shell import bench as bench_command
+from app.shell import chats as chats_command
+from app.shell import doctor
+from app.shell import models as models_command
+from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
+from app.system import console, places
+from app.system.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
+from app.text.sanitise import cleaned
 from mlx_engine.client import EngineClient
-from mlx_engine.errors import SlipstreamError
+from mlx_engine.protocol.errors import SlipstreamError
 from models.errors import ModelsError
 
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
@@ -81,7 +86,7 @@ def _chat(options: argparse.Namespace) -> int:
     try:
         if wants_plain or is_dumb:
             return _chat_plainly(engine, pair, chat_options, store, is_chosen=wants_plain)
-        from app.chat_app import ChatApp
+        from app.tui.chat_app import ChatApp
 
         def choose(model: str, is_oversized: bool) -> PairChoice:
             allowed = replace(pair_options, is_oversized=is_oversized or pair_options.is_oversized)
@@ -103,7 +108,7 @@ def _chat(options: argparse.Namespace) -> int:
 def _chat_plainly(
     engine: EngineClient, pair: PairChoice, options: ChatOptions, store: ChatStore, *, is_chosen: bool
 ) -> int:
-    from app.plain import PlainChat
+    from app.plain.chat import PlainChat
 
     if not is_chosen:
         why = "TERM is dumb" if os.environ.get("TERM") else "TERM is not set"
@@ -131,7 +136,7 @@ def _holding(options: argparse.Namespace) -> tuple[Effective, AppState]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from app.run import run_once
+    from app.shell.run import run_once
 
     prompt = options.prompt
     if prompt is None and sys.stdin.isatty():

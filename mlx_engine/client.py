@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from mlx_engine import events, wire
-from mlx_engine.errors import EngineDiedError, RequestError, SlipstreamError
-from mlx_engine.log_file import Log
+from mlx_engine.protocol import events, wire
+from mlx_engine.protocol.errors import EngineDiedError, RequestError, SlipstreamError
+from mlx_engine.protocol.log_file import Log
 
 CLOSE_TIMEOUT_S = 2.0
 OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)

@@ -24,13 +24,13 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from mlx_engine.acceptance import accept
-from mlx_engine.drafters import Drafter, Frontier
-from mlx_engine.errors import BrokenNumbersError
-from mlx_engine.events import FinishReason
-from mlx_engine.prefix import PrefixCache
-from mlx_engine.sampling import NOTHING_DRAFTED, Sampler, Use, history_after, history_rows
-from mlx_engine.target import Target
+from mlx_engine.network.prefix import PrefixCache
+from mlx_engine.network.target import Target
+from mlx_engine.protocol.errors import BrokenNumbersError
+from mlx_engine.protocol.events import FinishReason
+from mlx_engine.speculation.acceptance import accept
+from mlx_engine.speculation.drafters import Drafter, Frontier
+from mlx_engine.speculation.sampling import NOTHING_DRAFTED, Sampler, Use, history_after, history_rows
 
 BROKEN = -1
 """In an outcome: a score of the target's was not finite, and the rest means nothing."""

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_engine import events
-from mlx_engine.claim import Claim
 from mlx_engine.decode import Committed, Plan, Session, generate, prefill
-from mlx_engine.draft_length import RoundFacts
-from mlx_engine.drafters import Drafter, GuardedDrafter
-from mlx_engine.errors import ContextOverflowError, ModelFolderError, RequestError
-from mlx_engine.generation_config import GenerationConfig
-from mlx_engine.pair import COMPUTING_ERRORS, does_not_compute, load_pair
-from mlx_engine.prefix import PrefixCache
-from mlx_engine.prompt import Prompt
-from mlx_engine.reply_text import Piece, ReplyText
-from mlx_engine.sampling import Sampler
-from mlx_engine.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.loading.claim import Claim
+from mlx_engine.loading.generation_config import GenerationConfig
+from mlx_engine.loading.pair import COMPUTING_ERRORS, does_not_compute, load_pair
+from mlx_engine.network.prefix import PrefixCache
+from mlx_engine.protocol import events
+from mlx_engine.protocol.errors import ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.speculation.draft_length import RoundFacts
+from mlx_engine.speculation.drafters import Drafter, GuardedDrafter
+from mlx_engine.speculation.sampling import Sampler
+from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.text.prompt import Prompt
+from mlx_engine.text.reply_text import Piece, ReplyText
 
 CACHED_BUFFER_BYTES = 1 << 30
 """MLX keeps freed buffers for reuse; the changing shapes of verify passes would let them pile up."""

@@ -15,11 +15,11 @@ from typing import IO
 
 import mlx.core as mx
 
-from mlx_engine import events, wire
 from mlx_engine.engine import Emit, Engine
-from mlx_engine.errors import SlipstreamError
-from mlx_engine.log_file import trace
-from mlx_engine.steering import ReplyControl
+from mlx_engine.protocol import events, wire
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.log_file import trace
+from mlx_engine.speculation.steering import ReplyControl
 
 Job = events.Load | events.Count | tuple[events.Generate, ReplyControl]
 

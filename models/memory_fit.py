@@ -1,6 +1,6 @@
 """Whether a pair fits a machine, as a sum that a person can check: predicted, never tried.
 
-Plain arithmetic on facts that others read; the cache's rows follow `mlx_engine/kv_cache.py`, and a test
+Plain arithmetic on facts that others read; the cache's rows follow `mlx_engine/network/kv_cache.py`, and a test
 holds the prediction against what MLX then says.
 """
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.md", "LICENSE"}
 
 
@@ -16,10 +16,10 @@ TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.m
     ("imported", "absent"),
     [
         (
-            "app.cli, app.chat_app, app.run",
+            "app.cli, app.tui.chat_app, app.shell.run",
             {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "importlib.metadata"},
         ),
-        ("mlx_engine.client, mlx_engine.events, mlx_engine.stats", {"mlx", "textual"}),
+        ("mlx_engine.client, mlx_engine.protocol.events, mlx_engine.protocol.stats", {"mlx", "textual"}),
         ("mlx_engine.worker", {"textual", "app", "models", "transformers"}),
         ("models.folders", {"mlx", "mlx_engine", "app", "textual"}),
     ],

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.bench.energy import EnergyMeter
-from mlx_engine import events
 from mlx_engine.client import EngineHandle, raise_if_failed
-from mlx_engine.errors import SlipstreamError
-from mlx_engine.stats import PlainPace, ReplyStats
+from mlx_engine.protocol import events
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.stats import PlainPace, ReplyStats
 
 
 class Clock(Protocol):

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from app.bench.results import FORMAT, VERSION, Results
-from app.files import replace_file
-from app.sanitise import sanitise_json
-from mlx_engine.errors import SlipstreamError
+from app.system.files import replace_file
+from app.text.sanitise import sanitise_json
+from mlx_engine.protocol.errors import SlipstreamError
 
 MOST_BYTES = 256 << 20
 

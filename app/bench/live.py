@@ -9,7 +9,7 @@ from typing import IO
 from app.bench import table
 from app.bench.rows import make_rows
 from app.bench.runner import Measured, Progress
-from app.sanitise import sanitise_line
+from app.text.sanitise import sanitise_line
 
 BAR_WIDTH = 24
 CLEAR_BELOW = "\x1b[J"

@@ -25,13 +25,13 @@ from app.bench.plan import Plan
 from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import Measured, Progress, Runner
-from app.console import say, warn
-from app.exit_codes import FAILED, INTERRUPTED, OK
-from app.pair_choice import PairChoice
-from app.sanitise import sanitise_line
+from app.core.pair_choice import PairChoice
+from app.system.console import say, warn
+from app.system.exit_codes import FAILED, INTERRUPTED, OK
+from app.text.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
-from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import LOOKUP, Load, Ready
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import LOOKUP, Load, Ready
 
 EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from mlx_engine.events import Message
+from mlx_engine.protocol.events import Message
 
 SEED = 4
 _SHIPS = ("Aurora", "Bertha", "Cormorant", "Dunlin", "Eider", "Fulmar", "Guillemot", "Hanna", "Isbjorn", "Juno")

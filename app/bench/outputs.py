@@ -8,10 +8,10 @@ from pathlib import Path
 
 from app.bench import history, picture, report, spreadsheet
 from app.bench.results import Results
-from app.console import STANDARD_OUTPUT, say
-from app.sanitise import sanitise
 from app.store.transfer import write_file
-from mlx_engine.errors import SlipstreamError
+from app.system.console import STANDARD_OUTPUT, say
+from app.text.sanitise import sanitise
+from mlx_engine.protocol.errors import SlipstreamError
 
 WRITERS: Mapping[str, Callable[[Results], str]] = {
     "json": lambda results: history.encode(results).decode(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from app.bench.prompts import BenchPrompt
 from app.bench.results import AUTO, OFF, Context, Mode
-from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingOptions
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingOptions
 
 MOST_PASSES = 50
 MEDIUM_TOKENS, LONG_TOKENS = 2048, 8192

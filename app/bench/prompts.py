@@ -12,8 +12,8 @@ import yaml
 
 from app.store.chat_store import ChatStore
 from app.store.records import StoredMessage
-from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import Message
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import Message
 
 Kind = Literal["chat", "code", "prose", "enumeration", "json", "own", "stored"]
 """own: of a person's file; stored: of their chats."""

@@ -9,8 +9,8 @@ from app.bench import table
 from app.bench.advice import advise
 from app.bench.machine_state import in_words
 from app.bench.results import PairFacts, Results, Row
-from app.figures import UNKNOWN, per_round, percent, size, speed
-from app.sanitise import sanitise_line
+from app.text.figures import UNKNOWN, per_round, percent, size, speed
+from app.text.sanitise import sanitise_line
 from models.folders import DRAFTER_NAMES
 
 WIDTH = 80

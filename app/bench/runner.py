@@ -16,8 +16,8 @@ from app.bench.plan import Case, Plan, block_order, context_room, to_setting
 from app.bench.results import OFF, Context, Ending, FirstToken, Reply
 from app.bench.rows import Key, block_ratios
 from app.bench.statistics import estimate
-from mlx_engine.errors import RequestError, SlipstreamError
-from mlx_engine.events import Message, Ready, SamplingOptions
+from mlx_engine.protocol.errors import RequestError, SlipstreamError
+from mlx_engine.protocol.events import Message, Ready, SamplingOptions
 
 WARM_UP = (Message("user", "Count from 1 up to 10"),)
 """None of the prompts that are measured: those are to be read cold."""

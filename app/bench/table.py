@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.bench.advice import in_words
 from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, Row
 from app.bench.rows import find_row, first_token_times
-from app.figures import UNKNOWN, per_round, percent, size, speed
+from app.text.figures import UNKNOWN, per_round, percent, size, speed
 
 HEAD = (
     f"{'draft':>5} {'ms/token':>8} {'tok/s':>6} {'accept':>6} {'tok/rd':>6} {'speedup':>17} {'identical':>9} "

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app import places
 from app.settings.keymap import read_keys
 from app.settings.kinds import shown
 from app.settings.table import Setting, Settings, table, variable_of
 from app.settings.yaml_file import Problems, Written, read_file
+from app.system import places
 
 DEFAULT = "default"
 REMEMBERED = "chosen in the chat"

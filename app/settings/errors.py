@@ -1,4 +1,4 @@
-"""What can be wrong with settings, as a branch of the tree in `mlx_engine.errors`.
+"""What can be wrong with settings, as a branch of the tree in `mlx_engine.protocol.errors`.
 
 SlipstreamError
 └── SettingsError     a settings file or a variable of the environment cannot be used as it is
@@ -6,7 +6,7 @@ SlipstreamError
 
 from __future__ import annotations
 
-from mlx_engine.errors import SlipstreamError
+from mlx_engine.protocol.errors import SlipstreamError
 
 
 class SettingsError(SlipstreamError):

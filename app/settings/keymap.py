@@ -33,7 +33,7 @@ def read_keys(written: Written, problems: Problems, warnings: list[str]) -> Mapp
 
 def _actions() -> Mapping[str, tuple[str, ...]]:
     # Only a file with keys in it pays for Textual here.
-    from app.keys import usual_keys
+    from app.tui.keys import usual_keys
 
     return usual_keys()
 
@@ -64,7 +64,7 @@ def _keys_of(action: str, written: Written, problems: Problems) -> Iterator[str]
 
 
 def _takes_letters(action: str) -> bool:
-    from app.keys import is_for_code
+    from app.tui.keys import is_for_code
 
     return is_for_code(action)
 
@@ -87,7 +87,7 @@ def _named_keys() -> frozenset[str]:
 
 
 def _check_clashes(changed: Mapping[str, tuple[int, tuple[str, ...]]], problems: Problems) -> None:
-    from app.keys import may_share
+    from app.tui.keys import may_share
 
     taken = [(key, action) for action, keys in _actions().items() if action not in changed for key in keys]
     for action, (line, keys) in changed.items():

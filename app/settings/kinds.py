@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.sanitise import cleaned
+from app.text.sanitise import cleaned
 
 SHOWN_CHARACTERS = 60
 

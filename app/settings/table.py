@@ -11,7 +11,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from app.settings.kinds import Choice, Kind, Number, Text, one_of, switch
-from mlx_engine.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingRule
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingRule
 
 SendKey = Literal["enter", "ctrl+enter", "alt+enter", "ctrl+s"]
 

@@ -10,10 +10,10 @@ import os
 import sqlite3
 from pathlib import Path
 
-from app.files import make_private_file, sync_folder
 from app.store.connection import connect, connect_to_read
 from app.store.rescue import Rescued, copy_rows
 from app.store.schema import migrate
+from app.system.files import make_private_file, sync_folder
 
 
 def put_aside(path: Path) -> str:

@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from app.sanitise import cleaned
 from app.store import rows, steps
 from app.store.database import FLUSH_TIMEOUT_S, Database
 from app.store.errors import StoreBusyError, StoreError
 from app.store.records import Chat, FinalState, Hit, NewChat, StoredMessage, TurnStats
 from app.store.search import find_chats, find_messages, index_pending, terms_of
+from app.text.sanitise import cleaned
 
 DELETED_KEPT_S = 30 * 24 * 3600.0
 """A deleted chat can be had back for this long."""

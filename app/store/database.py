@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from app.files import UnusableFileError, identity
 from app.store.connection import BUSY_TIMEOUT_S, is_busy, is_damage, is_unwritable, what_is_wrong
 from app.store.errors import StoreBusyError, StoreError
 from app.store.opening import Opened, continue_in_memory, move_back, open_database
 from app.store.schema import MIGRATIONS, version_of
+from app.system.files import UnusableFileError, identity
 
 T = TypeVar("T")
 Action = Callable[[sqlite3.Connection], T]

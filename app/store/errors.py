@@ -1,4 +1,4 @@
-"""What the store can refuse, as a branch of the tree in `mlx_engine.errors`.
+"""What the store can refuse, as a branch of the tree in `mlx_engine.protocol.errors`.
 
 SlipstreamError
 └── StoreError            the store cannot do this; nothing was changed
@@ -9,7 +9,7 @@ SlipstreamError
 
 from __future__ import annotations
 
-from mlx_engine.errors import SlipstreamError
+from mlx_engine.protocol.errors import SlipstreamError
 
 
 class StoreError(SlipstreamError):

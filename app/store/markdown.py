@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from app.sanitise import sanitise, sanitise_json, sanitise_line
 from app.store.errors import ImportRefusedError
 from app.store.records import FinalState, NewChat, NewMessage, Role, TurnStats
+from app.text.sanitise import sanitise, sanitise_json, sanitise_line
 
 T = TypeVar("T")
 

@@ -11,14 +11,6 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.files import (
-    LOCK_WAIT_S,
-    Identity,
-    UnusableFileError,
-    identity,
-    make_private_file,
-    opening_alone,
-)
 from app.store.aside import finish_putting_aside, put_aside
 from app.store.connection import (
     DamagedFileError,
@@ -32,6 +24,7 @@ from app.store.connection import (
 from app.store.rescue import copy_rows
 from app.store.schema import MIGRATIONS, TABLES, migrate, version_of
 from app.store.search import prepare_search
+from app.system.files import LOCK_WAIT_S, Identity, UnusableFileError, identity, make_private_file, opening_alone
 
 CHECKED_BYTES = 16 * 1024 * 1024
 """Up to this size every page is checked at the start, in about 30 ms; in a larger file damage shows on the way."""

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 import msgspec
 
-from app.sanitise import cleaned
 from app.store.errors import StoreError
 from app.store.records import Chat, Role, State, StoredMessage, TurnStats
+from app.text.sanitise import cleaned
 
 Row = Sequence[Any]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from app.sanitise import cleaned
 from app.store.connection import DamagedFileError
 from app.store.records import Chat, Hit
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, chat_from, message_from
+from app.text.sanitise import cleaned
 
 INDEXED_AT_ONCE = 100
 """Messages per transaction: another process waits no longer than it takes to index these."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from app.sanitise import cleaned
 from app.store import rows
 from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError
@@ -20,6 +19,7 @@ from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
 from app.store.search import has_index, messages_holding
 from app.store.title import automatic_title
 from app.store.tree import Link, Tree
+from app.text.sanitise import cleaned
 
 # Chats
 

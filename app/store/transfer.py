@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import msgspec
 
-from app.files import replace_file
-from app.sanitise import sanitise_json
 from app.store import markdown
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
 from app.store.records import NewChat, NewMessage, StoredMessage
+from app.system.files import replace_file
+from app.text.sanitise import sanitise_json
 
 T = TypeVar("T")
 

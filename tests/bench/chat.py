@@ -26,15 +26,15 @@ import msgspec
 
 from app.bench.asking import Asker, Stop
 from app.bench.energy import RaplMeter
-from app.chats_screen import ChatsScreen
 from app.cli import GARBAGE_THRESHOLDS
-from app.pair_choice import PairOptions, choose_pair
+from app.core.pair_choice import PairOptions, choose_pair
 from app.store.chat_store import ChatStore
 from app.store.records import NewChat, NewMessage
+from app.tui.screens.chats import ChatsScreen
 from mlx_engine.client import EngineClient
-from mlx_engine.events import Message, SamplingOptions
-from tests.app.pilot import chat
-from tests.app.terminal import ROOT, Terminal
+from mlx_engine.protocol.events import Message, SamplingOptions
+from tests.app.tui.pilot import chat
+from tests.app.tui.terminal import ROOT, Terminal
 
 QUESTION = "What is speculative decoding?"
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_engine.assistant import load_assistant
 from mlx_engine.decode import Plan, Session, generate
-from mlx_engine.draft_length import RoundFacts
-from mlx_engine.drafters import AssistantDrafter, Drafter, Frontier, check_pair
 from mlx_engine.engine import CACHED_BUFFER_BYTES, CLEAR_EVERY_ROUNDS
-from mlx_engine.events import Message
-from mlx_engine.kv_cache import TargetCache
-from mlx_engine.prefix import PrefixCache
-from mlx_engine.prompt import ChatFormat
-from mlx_engine.sampling import Distribution, Sampler
-from mlx_engine.steering import DraftLengths, ReplyControl, Steering, start_length
-from mlx_engine.target import load_target
+from mlx_engine.network.assistant import load_assistant
+from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.network.prefix import PrefixCache
+from mlx_engine.network.target import load_target
+from mlx_engine.protocol.events import Message
+from mlx_engine.speculation.draft_length import RoundFacts
+from mlx_engine.speculation.drafters import AssistantDrafter, Drafter, Frontier, check_pair
+from mlx_engine.speculation.sampling import Distribution, Sampler
+from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, start_length
+from mlx_engine.text.prompt import ChatFormat
 from tests.bench.serve import Reply, Request, Timeline, serve
 
 

@@ -17,7 +17,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.models import gemma4
 
-from mlx_engine.assistant import Assistant, AssistantConfig
+from mlx_engine.network.assistant import Assistant, AssistantConfig
 from models import pocket
 from tests.bench.environment import cache_folder
 from tests.golden import layouts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mlx_engine.events import (
+from mlx_engine.protocol.events import (
     Died,
     DraftSetting,
     Event,

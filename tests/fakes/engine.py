@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Thread
 
-from mlx_engine.events import (
+from mlx_engine.protocol.events import (
     Count,
     Counted,
     Died,

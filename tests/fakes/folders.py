@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from mlx_engine.assistant import Assistant, AssistantConfig
-from mlx_engine.layers import gemma4, gemma4_text
+from mlx_engine.network.assistant import Assistant, AssistantConfig
+from mlx_engine.network.mlx_lm_gemma4 import gemma4, gemma4_text
 from models.pocket import TARGET_FOLDER
 from tests.fakes import tiny
 

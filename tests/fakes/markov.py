@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from mlx_engine.drafters import Frontier
-from mlx_engine.errors import RollbackError
-from mlx_engine.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
-from mlx_engine.sampling import Distribution, Sampler, Use, history_after
-from mlx_engine.target import TargetFacts
+from mlx_engine.network.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
+from mlx_engine.network.target import TargetFacts
+from mlx_engine.protocol.errors import RollbackError
+from mlx_engine.speculation.drafters import Frontier
+from mlx_engine.speculation.sampling import Distribution, Sampler, Use, history_after
 
 
 class CountingCache:

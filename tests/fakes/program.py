@@ -9,8 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from app import barrier, chat_app, safe_app, sanitise, turn
 from app.cli import main
+from app.text import sanitise
+from app.tui import chat_app
+from app.tui.terminal import barrier, safe_app
+from app.tui.transcript import turn
 from tests.fakes import scripted_engine
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from mlx_engine import events, wire
+from mlx_engine.protocol import events, wire
 
 
 class Script(msgspec.Struct):

@@ -7,9 +7,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_map_with_path
 
-from mlx_engine.assistant import Assistant, AssistantConfig
-from mlx_engine.layers import gemma4_text
-from mlx_engine.target import Gemma4Target
+from mlx_engine.network.assistant import Assistant, AssistantConfig
+from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
+from mlx_engine.network.target import Gemma4Target
 
 VOCAB = 96
 WINDOW = 16

@@ -39,8 +39,9 @@ from models.download_worker import answer
 from models.fetch import Pace
 from tests.cases import cases
 from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, Stall, Status, Wrong, serve
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "e2b" / "target"
+TARGET = GOLDEN / "e2b" / "target"
 REPO = "someone/gemma-4-tiny"
 TOKEN = "hf_canary_that_must_stay_at_home"
 WEIGHTS = random.Random(7).randbytes(3 << 20)
@@ -66,7 +67,7 @@ EVIL_REVISIONS = ["../../../x", "/x", "a\\b", "-x", "a..b", "x/y", "\x00", "a b"
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     with serve() as hub:
         hub.repos[REPO] = {
-            "config.json": (GOLDEN / "config.json").read_bytes(),
+            "config.json": (TARGET / "config.json").read_bytes(),
             "tokenizer.json": b'{"version": "1.0"}' * 40,
             "chat_template.jinja": b"{{ bos_token }}",
             "model.safetensors": WEIGHTS,

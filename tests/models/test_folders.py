@@ -12,8 +12,8 @@ from models.catalog import Catalog, load_catalog
 from models.errors import CatalogError, FetchError, ModelsError, PathError
 from models.folders import called, find_pair
 from tests.fakes.cache import put
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 E4B_TARGET = "mlx-community/gemma-4-e4b-it-4bit"
 E4B_DRAFTER = "google/gemma-4-E4B-it-assistant"
 

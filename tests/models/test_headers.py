@@ -17,8 +17,8 @@ from models import pocket
 from models.config import check_match, parse_config, read_config
 from models.errors import ModelFilesError, PairError
 from models.headers import read_header, read_json, read_tensors, weight_files
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
 PAIRS = {name: (GOLDEN / name / "target", GOLDEN / name / "assistant") for name in LAYOUTS}
 

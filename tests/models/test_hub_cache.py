@@ -11,8 +11,9 @@ import pytest
 from models import hub_cache
 from models.errors import FetchError, ModelsError
 from tests.fakes.cache import COMMIT, put
+from tests.paths import GOLDEN
 
-SOURCE = Path(__file__).parents[1] / "golden" / "e2b" / "target"
+SOURCE = GOLDEN / "e2b" / "target"
 REPO = "someone/gemma"
 
 

@@ -9,12 +9,12 @@ import mlx.core as mx
 import msgspec
 import pytest
 
-from mlx_engine import prefix
-from mlx_engine.assistant import load_assistant
 from mlx_engine.engine import CACHED_BUFFER_BYTES
-from mlx_engine.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
-from mlx_engine.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
-from mlx_engine.target import Gemma4Target, load_target
+from mlx_engine.network import prefix
+from mlx_engine.network.assistant import load_assistant
+from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
+from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
+from mlx_engine.network.target import Gemma4Target, load_target
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
 from models.config import read_config
@@ -34,8 +34,8 @@ from models.memory_fit import (
 )
 from tests.cases import cases
 from tests.fakes.folders import write_pair
+from tests.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
 PAIRS = {
     "pocket": (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER),
@@ -138,7 +138,7 @@ def test_parts_that_are_not_loaded_are_not_counted(name: str, is_loaded: bool) -
 
 
 def test_a_quantized_pair_is_predicted_as_well(tmp_path: Path) -> None:
-    from mlx_engine.convert import convert
+    from mlx_engine.loading.convert import convert
 
     target, drafter = write_pair(tmp_path)
     for source, copy in ((target, tmp_path / "t4"), (drafter, tmp_path / "d4")):

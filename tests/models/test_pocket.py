@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from mlx_engine import events
 from mlx_engine.engine import Engine
-from mlx_engine.stats import PlainPace, ReplyStats
-from mlx_engine.steering import ReplyControl
+from mlx_engine.protocol import events
+from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
 from models.pocket.training.lessons import Entry, load_corpus, normalised
 from tests.cases import cases

@@ -14,8 +14,9 @@ from models.catalog import Source, load_catalog
 from models.errors import ModelFilesError
 from models.verify import Finding, recorded_files, verify_entry, verify_folder, verify_source
 from tests.fakes.cache import COMMIT, put
+from tests.paths import GOLDEN
 
-SOURCE = Path(__file__).parents[1] / "golden" / "e2b" / "target"
+SOURCE = GOLDEN / "e2b" / "target"
 REPO = "someone/gemma"
 
 

@@ -18,11 +18,11 @@ import tempfile
 from pathlib import Path
 from time import monotonic
 
-from app.conversation import Conversation
+from app.core.conversation import Conversation
 from app.store.chat_store import ChatStore
-from mlx_engine import events
 from mlx_engine.client import EngineClient
-from mlx_engine.events import Generate, Load
+from mlx_engine.protocol import events
+from mlx_engine.protocol.events import Generate, Load
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.soak.vitals import MB, Vitals, faults, growth_bytes, look_at
 

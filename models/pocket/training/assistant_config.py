@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from mlx_engine.assistant import Assistant, AssistantConfig
+from mlx_engine.network.assistant import Assistant, AssistantConfig
 from models.pocket.training.target_config import TEXT_CONFIG
 
 HIDDEN = 64

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_engine import events
 from mlx_engine.engine import Engine
-from mlx_engine.stats import PlainPace, ReplyStats
-from mlx_engine.steering import ReplyControl
+from mlx_engine.protocol import events
+from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
 from models.pocket.training.evaluate import held_out_scores
 from models.pocket.training.lessons import Entry, load_corpus

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models import gemma4
 
-from mlx_engine.assistant import Assistant
+from mlx_engine.network.assistant import Assistant
 from models.pocket.training.assistant_config import CENTROID_TOP_K, CENTROIDS, new_assistant, save_assistant
 from models.pocket.training.batches import endless_batches
 from models.pocket.training.centroids import balanced_clusters, fit_centroids, recall

@@ -10,7 +10,7 @@ from app.bench.prompts import BenchPrompt
 from app.bench.results import FORMAT, VERSION, MachineFacts, MachineState, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import Measured, Runner
-from mlx_engine.events import Message
+from mlx_engine.protocol.events import Message
 from tests.fakes.clockwork import ClockworkEngine, FakeClock
 
 SETTINGS = ("off", "2", "4", "8", "16", "auto")

@@ -24,13 +24,12 @@ from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
 from app.bench.rows import make_rows
 from app.bench.runner import Progress
-from app.pair_choice import PairOptions, choose_pair
-from app.sanitise import UNSAFE_CODES
-from mlx_engine.errors import SlipstreamError
-from mlx_engine.events import LOOKUP
+from app.core.pair_choice import PairOptions, choose_pair
+from app.text.sanitise import UNSAFE_CODES
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import LOOKUP
 from tests.app.bench.support import Bench, plan
-
-ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.bench.history import Record, decode, encode, read_results, slug
 from app.bench.results import VERSION, FirstToken, MachineState, Reply, Results
 from app.bench.rows import make_rows
-from mlx_engine.errors import SlipstreamError
+from mlx_engine.protocol.errors import SlipstreamError
 from tests.app.bench.support import SETTINGS, Bench, plan
 
 COUNT = st.integers(0, 2**53)

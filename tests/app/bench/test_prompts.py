@@ -18,7 +18,7 @@ from app.bench.prompts import (
     stored_prompts,
 )
 from app.store.chat_store import ChatStore
-from mlx_engine.errors import SlipstreamError
+from mlx_engine.protocol.errors import SlipstreamError
 
 
 @pytest.mark.parametrize("is_pocket", [True, False])

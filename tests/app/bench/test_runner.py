@@ -12,7 +12,7 @@ import pytest
 from app.bench.plan import block_order, make_cases
 from app.bench.rows import find_row, first_token_times, make_rows
 from app.bench.runner import WARM_UP, Measured
-from mlx_engine.events import Generate, SamplingOptions
+from mlx_engine.protocol.events import Generate, SamplingOptions
 from tests.app.bench.support import SETTINGS, Bench, plan, prompt
 from tests.fakes.clockwork import ROUND_S
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.chat_options import ChatOptions
-from app.keys import changed_keys, key_table, keymap_of, usual_keys
+from app.core.chat_options import ChatOptions
 from app.settings.table import SendKey
-from tests.app.pilot import Story, chat
+from app.tui.keys import changed_keys, key_table, keymap_of, usual_keys
 from tests.app.settings.support import holds, refusal
+from tests.app.tui.pilot import Story, chat
 
 
 @pytest.mark.parametrize(

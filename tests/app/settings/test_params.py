@@ -9,14 +9,14 @@ import pytest
 from textual import events
 from textual.widgets import Input
 
-from app.app_state import AppState
-from app.chat_options import ChatOptions
-from app.chat_params import ChatParams, values_of, with_values
-from app.params_screen import Field, ParamsScreen
+from app.core.chat_options import ChatOptions
+from app.core.chat_params import ChatParams, values_of, with_values
+from app.settings.remembered import AppState
 from app.settings.table import per_chat
 from app.store.chat_store import ChatStore
-from mlx_engine.events import Failed, Message, SamplingOptions
-from tests.app.pilot import PAIR, Story, chat, choose
+from app.tui.screens.params import Field, ParamsScreen
+from mlx_engine.protocol.events import Failed, Message, SamplingOptions
+from tests.app.tui.pilot import PAIR, Story, chat, choose
 
 OPTIONS = ChatOptions(draft_length=4, sampling=SamplingOptions(temperature=0.7))
 

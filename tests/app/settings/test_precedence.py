@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.theme import BUILTIN_THEMES
 
-from app.settings.command import example
 from app.settings.effective import DEFAULT, REMEMBERED, read_settings
 from app.settings.kinds import Choice, Number, Text
 from app.settings.table import THEMES, Setting, Settings, per_chat, table
-from mlx_engine.events import SamplingOptions
+from app.shell.settings import example
+from mlx_engine.protocol.events import SamplingOptions
 from tests.app.settings.support import holds, refusal
 
 TYPED = [setting for setting in table().values() if setting.about.kind]

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import app_state
-from app.app_state import AppState, Remembered
+from app.settings import remembered as app_state
+from app.settings.remembered import AppState, Remembered
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from app.conversation import Conversation
+from app.core.conversation import Conversation
 from app.store import aside, database, opening, transfer
 from app.store.chat_store import ChatStore
 from app.store.schema import MIGRATIONS, migrate

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from app import files
 from app.store import opening
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
+from app.system import files
 from tests.app.store.support import Clock, answer, chat_of_turns, is_sound, quick_folder, rows, say, texts
 from tests.cases import cases
 

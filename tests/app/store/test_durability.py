@@ -19,8 +19,8 @@ from app.store.schema import MIGRATIONS
 from tests.app.store import children
 from tests.app.store.support import Clock, is_sound, rows, say, texts
 from tests.cases import cases
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 REOPENED_S = 1.0
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.sanitise import cleaned
 from app.store import transfer
 from app.store.chat_store import ChatStore
+from app.text.sanitise import cleaned
 from tests.app.store.support import quick_folder
 from tests.cases import cases
 

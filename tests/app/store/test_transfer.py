@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.sanitise import UNSAFE_CODES
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
 from app.store.records import TurnStats
-from tests.app.corpus import CORPUS
+from app.text.sanitise import UNSAFE_CODES
 from tests.app.store.support import Clock, answer, say, texts
+from tests.app.tui.corpus import CORPUS
 from tests.cases import cases
 
 

@@ -1,0 +1,102 @@
+"""From what a person names to what the engine is to load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.system import places
+from app.text.figures import size
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import LOOKUP, Load
+from models.catalog import load_catalog
+from models.errors import ModelsError
+from models.folders import PairFolders, called, find_pair
+from models.machine import read_machine
+from models.memory_fit import fit, size_of_folders
+from models.paths import expanded
+
+
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """How a pair is loaded, whatever the target."""
+
+    drafter: str = "auto"
+    """FOLDER, HUB-ID, auto, lookup or none."""
+    drafter_bits: int | None = None
+    start_length: int | None = None
+    is_compiled: bool | None = None
+    is_wired: bool = False
+    is_oversized: bool = False
+    """Load it even if the memory has no room for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairChoice:
+    """A pair that is on this machine."""
+
+    load: Load
+    title: str
+    """What the pair is called on the screen."""
+    notice: str
+    """What a person should know of the choice; may be empty."""
+    is_pocket: bool
+
+
+def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
+    """The pair that a name, a folder or a hub id means. Raises SlipstreamError, ModelsError.
+
+    One that this machine has no room for is refused, before anything of it is loaded.
+    """
+    wanted = "none" if options.drafter == LOOKUP else options.drafter
+    pair = find_pair(model, wanted, load_catalog(places.own_catalog()))
+    for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
+        if folder and not folder.is_dir():
+            raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
+    if not (pair.is_pocket or options.is_oversized):
+        _refuse_what_is_too_large(pair)
+    return PairChoice(_load(pair, options), pair.name or called(pair.target), pair.notice, pair.is_pocket)
+
+
+def _refuse_what_is_too_large(pair: PairFolders) -> None:
+    """Raises SlipstreamError if not even a short conversation fits: such a load can take the machine down."""
+    machine = read_machine()
+    # Nobody has asked the device yet: what any of them allows counts as room.
+    room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
+    try:
+        found = fit(size_of_folders(pair.target, pair.drafter), replace(machine, working_set_bytes=room))
+    except ModelsError:
+        return  # The engine says what is wrong with the folder.
+    if found.needed_bytes is not None and found.largest_context_tokens == 0:
+        name, needed = pair.name or called(pair.target), size(found.needed_bytes).strip()
+        raise SlipstreamError(
+            f"{name} needs {needed} of memory, and there is room for {size(room).strip()} here. Choose a "
+            "smaller one: `slipstream models list` says what fits. --oversized, or f2 in the chat, loads it "
+            "all the same."
+        )
+
+
+def _load(pair: PairFolders, options: PairOptions) -> Load:
+    # Whoever has no assistant has at least the text to look things up in.
+    without = None if options.drafter == "none" or pair.refusal else LOOKUP
+    return Load(
+        target=_resolved(pair.target),
+        drafter=_resolved(pair.drafter) if pair.drafter else without,
+        drafter_bits=options.drafter_bits,
+        is_compiled=options.is_compiled,
+        is_wired=options.is_wired,
+        estimates_folder=str(places.estimates_folder()),
+        start_length=options.start_length,
+        refusal=pair.refusal or None,
+        target_name=called(pair.target),
+        drafter_name=called(pair.drafter) if pair.drafter else None,
+    )
+
+
+def absolute(folder: str) -> str:
+    """The folder that a name means, if it is one, wherever the program is started next. Raises PathError."""
+    return _resolved(expanded(folder))
+
+
+def _resolved(folder: Path) -> str:
+    return str(folder.resolve())

@@ -1,0 +1,258 @@
+"""`slipstream models pull`, `rm`, `verify` and `convert`: the commands that fetch, read or change files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.shell.models_show import have, meant, own_and_bundled, print_json, print_sum
+from app.shell.pull import fetch
+from app.system.console import ask, say, tell, warn
+from app.system.device import ask_device, machine_now
+from app.system.exit_codes import FAILED, OK
+from app.text import figures
+from models import hub_cache, verify
+from models.catalog import Catalog, Entry, Source, check_repo, check_revision
+from models.config import read_config
+from models.download import Wanted
+from models.errors import ModelsError
+from models.folders import called, find_pair
+from models.hub_cache import find_snapshot
+from models.memory_fit import Fit, PairSize, fit, size_of_entry
+
+
+def pull_models(options: argparse.Namespace) -> int:
+    """`pull`."""
+    catalog, cache = own_and_bundled(), hub_cache.cache_folder()
+    name = catalog.name_of(options.model)
+    wanted = _wanted(options, catalog, name)
+    if not wanted:
+        say(f"{name} is in folders of this machine already; there is nothing to fetch.")
+        return OK
+    show = "json" if options.json else "line"
+    if not options.offline and not options.yes:
+        size = _expected_size(wanted, catalog, name, cache)
+        if size is not None and not _may_fetch(fit(size, machine_now(ask_device()))):
+            return FAILED
+    fetch(wanted, cache, is_offline=options.offline, show=show)
+    return OK
+
+
+def _wanted(options: argparse.Namespace, catalog: Catalog, name: str | None) -> list[Wanted]:
+    if options.revision is not None:
+        check_revision(options.revision)
+    if name is None:
+        if "/" not in options.model:
+            catalog.find(options.model)  # which is not there: says what is like it
+        return [Wanted(check_repo(options.model), options.revision)]
+    entry = catalog.entries[name]
+    sources = entry.sources[:1] if options.no_drafter else entry.sources
+    revisions = [options.revision or entry.target.revision, entry.drafter.revision if entry.drafter else None]
+    return [Wanted(one.repo, revision) for one, revision in zip(sources, revisions) if one.repo is not None]
+
+
+def _expected_size(wanted: list[Wanted], catalog: Catalog, name: str | None, cache: Path) -> PairSize | None:
+    """What the model will need: the catalog's word, or the hub's where the catalog has none."""
+    if name is not None:
+        size = size_of_entry(catalog.entries[name], catalog)
+        if size.target_bytes is not None and size.drafter_bytes is not None:
+            return size
+    listed = fetch(wanted, cache, scope="description", show="nothing")
+    weights = [
+        sum(
+            facts.size
+            for file, facts in hub_cache.wanted_files(one.files).items()
+            if file.endswith(".safetensors")
+        )
+        for one in listed
+    ]
+    target = find_snapshot(cache, wanted[0].repo, listed[0].commit)
+    config = read_config(target.folder) if target else None
+    if config is None or config.is_drafter:
+        return None
+    return PairSize(weights[0], sum(weights[1:]), config.layers, 2)
+
+
+def _may_fetch(found: Fit) -> bool:
+    """Whether to go on: what does not fit is fetched only if someone insists."""
+    if found.verdict != "does not fit":
+        return True
+    print_sum(found, tell)
+    return _confirm("Fetch it all the same?")
+
+
+def _confirm(question: str) -> bool:
+    if not sys.stdin.isatty():
+        warn(f"{question} There is nobody to ask here: repeat with --yes.")
+        return False
+    return ask(question)
+
+
+def remove_models(options: argparse.Namespace) -> int:
+    """`rm`."""
+    catalog, cache = own_and_bundled(), hub_cache.cache_folder()
+    repos = _removable(options.model, catalog, cache)
+    sizes = {repo: hub_cache.size_on_disk(cache, repo)[0] for repo in repos}
+    for repo, size in sizes.items():
+        tell(f"{figures.size(size)}  {repo}")
+    if not options.yes and not _confirm(f"Remove from {cache}?"):
+        return FAILED
+    freed = sum(hub_cache.remove(cache, repo) for repo in repos)
+    if options.json:
+        print_json({"removed": repos, "freed_bytes": freed})
+    else:
+        say(f"{figures.size(freed).strip()} freed.")
+    return OK
+
+
+def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
+    """The repositories of a model; a drafter that another model here uses as well is kept."""
+    name = catalog.name_of(model)
+    if name is None:
+        return [check_repo(model)]
+    entry = catalog.entries[name]
+    here = [
+        repo
+        for source in entry.sources
+        if (repo := source.repo) is not None and hub_cache.repo_folder(cache, repo).is_dir()
+    ]
+    if not here:
+        raise ModelsError(f"{name} is not in {cache}; nothing to remove.")
+    used = {
+        other.drafter.repo
+        for own, other in catalog.entries.items()
+        if own != name and other.drafter is not None and have(other.target, cache) != "-"
+    }
+    return [repo for repo in here if repo == entry.target.repo or repo not in used]
+
+
+def verify_models(options: argparse.Namespace) -> int:
+    """`verify`; 1 if anything differs."""
+    catalog, cache = own_and_bundled(), hub_cache.cache_folder()
+    reports = _all_reports(catalog, cache) if options.model is None else _reports(options, catalog, cache)
+    if options.json:
+        print_json({"checked": reports, "findings": sum(len(report["findings"]) for report in reports)})
+    else:
+        for report in reports:
+            _print_report(report)
+    return 1 if any(report["findings"] for report in reports) else 0
+
+
+def _all_reports(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
+    """Of all that is here: in the hub's cache, and in the folders that the catalog names."""
+    reports = [_report(one.repo, one.folder, None, catalog) for one in hub_cache.installed(cache)]
+    for entry in catalog.entries.values():
+        for source in entry.sources:
+            if source.folder is not None and (folder := Path(source.folder)).is_dir():
+                meant_by = entry if source is entry.target else None
+                reports.append(_report(called(folder), folder, meant_by, catalog))
+    return reports
+
+
+def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
+    entry, pair = None, None
+    try:
+        _, entry, pair = meant(options.model, catalog)
+    except ModelsError:
+        found = find_snapshot(cache, options.model) if "/" in options.model else None
+        if found is None and not options.hub:
+            raise
+        if found is not None:
+            return [_report(options.model, found.folder, None, catalog)]
+    if pair is None and not options.hub:
+        raise ModelsError(f"{options.model} is not on this machine. `slipstream models pull` it, or add --hub.")
+    reports = []
+    if pair is not None:
+        reports.append(_report(called(pair.target), pair.target, entry, catalog))
+        if pair.drafter is not None:
+            reports.append(_report(called(pair.drafter), pair.drafter, None, catalog))
+    if options.hub:
+        sources = entry.sources if entry else (Source(repo=check_repo(options.model)),)
+        reports += [_hub_report(source, cache) for source in sources if source.repo is not None]
+    return reports
+
+
+def _report(what: str, folder: Path, entry: Entry | None, catalog: Catalog) -> dict[str, Any]:
+    recorded = verify.recorded_files(folder)
+    source, files = recorded if recorded else (None, {})
+    findings = list(verify.verify_folder(folder, files, _say_file))
+    if entry is not None and not findings:
+        findings += verify.verify_entry(entry, catalog, folder)
+    return {
+        "what": what,
+        "folder": str(folder),
+        "compared_with": source,
+        "files": len(files),
+        "findings": findings,
+    }
+
+
+def _say_file(name: str) -> None:
+    if sys.stderr.isatty():
+        tell(f"reading {name}")
+
+
+def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
+    assert source.repo is not None
+    [listed] = fetch([Wanted(source.repo, source.revision)], cache, scope="listing", show="nothing")
+    local = find_snapshot(cache, source.repo, source.revision)
+    findings = list(verify.verify_source(source, listed.commit, listed.files, local.commit if local else None))
+    return {"what": source.repo, "folder": None, "compared_with": f"the hub at {listed.commit[:12]}",
+            "files": len(listed.files), "findings": findings}  # fmt: skip
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    source, findings = report["compared_with"], report["findings"]
+    if source is None:
+        state = f"{len(findings)} problems" if findings else "well-formed"
+        say(f"{report['what']}: {state}; no sizes or hashes are recorded for this folder")
+    else:
+        state = f"{len(findings)} differences" if findings else "as it should be"
+        say(f"{report['what']}: {state} ({report['files']} files, compared with {source})")
+    for finding in report["findings"]:
+        say(f"  {finding.place}: {finding.problem}")
+
+
+def convert_model(options: argparse.Namespace) -> int:
+    """`convert`."""
+    pair = find_pair(options.source, "auto", own_and_bundled(), hub_cache.cache_folder())
+    source = pair.drafter if options.drafter else pair.target
+    if source is None:
+        raise ModelsError(
+            pair.refusal or f"{options.source} has no drafter on this machine. Name the drafter's own folder."
+        )
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mlx_engine.loading.convert",
+        str(source.resolve()),
+        str(options.copy.absolute()),
+    ]
+    command += ["--bits", str(options.bits), "--group-size", str(options.group_size)]
+    record: dict[str, Any] | None = None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                message = json.loads(line)
+                if "error" in message:
+                    raise ModelsError(message["error"])
+                if "step" in message and not options.json:
+                    tell(message["step"])
+                record = message.get("record", record)
+        except BaseException:
+            child.kill()
+            raise
+    if record is None:
+        raise ModelsError("The conversion's process ended without a result. Was there too little memory?")
+    if options.json:
+        print_json({"folder": str(options.copy), **record})
+    else:
+        before, after = (figures.size(record[f"weights_bytes_{when}"]).strip() for when in ("before", "after"))
+        say(f"{options.copy}: {before} became {after}. Use it with --model or --drafter.")
+    return OK

@@ -1,0 +1,176 @@
+"""`slipstream models list` and `info`: what there is, what is here, and whether it fits, as tables or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.system import places
+from app.system.console import say, say_json, warn
+from app.system.device import ask_device, machine_now
+from app.system.exit_codes import OK
+from app.text import figures
+from models import hub_cache
+from models.catalog import Catalog, Entry, Source, load_catalog
+from models.errors import ModelsError
+from models.folders import PairFolders, find_pair
+from models.hub_cache import find_snapshot
+from models.memory_fit import Fit, Machine, PairSize, fit, size_of_entry, size_of_folders, suggest
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on standard output."""
+    say_json(json.dumps(msgspec.to_builtins(value, order="deterministic", enc_hook=str)))
+
+
+def own_and_bundled() -> Catalog:
+    """The catalog with a person's own entries. Raises CatalogError."""
+    return load_catalog(places.own_catalog())
+
+
+def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str, Any]]:
+    """The catalog in order: what each entry is, whether it fits, and how much of it is on this machine.
+
+    Raises ModelsError if the cache cannot be read.
+    """
+    return [
+        _row(name, entry, catalog, fit(size_of_entry(entry, catalog), machine), _state(entry, cache))
+        for name, entry in catalog.entries.items()
+    ]
+
+
+def list_models(options: argparse.Namespace) -> int:
+    """`list`."""
+    catalog, cache, machine = own_and_bundled(), hub_cache.cache_folder(), machine_now(ask_device())
+    rows = [row for row in model_rows(catalog, cache, machine) if not options.here or row["here"] != "-"]
+    known = {(source.repo or "").lower() for entry in catalog.entries.values() for source in entry.sources}
+    others = sorted({one.repo for one in hub_cache.installed(cache) if one.repo.lower() not in known})
+    choice, why = suggest(catalog, machine)
+    if options.json:
+        print_json({"models": rows, "others_here": others, "suggestion": {"name": choice, "why": why}})
+        return OK
+    say(f"{'NAME':<15} {'WEIGHTS':>8}  {'FIT':<13} {'HERE':<9} MODEL")
+    for row in rows:
+        weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "not known"
+        say(f"{row['name']:<15} {weights:>8}  {verdict:<13} {row['here']:<9} {row['title']}")
+    for repo in others:
+        say(f"also here: {repo}")
+    say(f"\nTo begin with: {choice}. {why}")
+    return OK
+
+
+def _row(name: str, entry: Entry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "aliases": entry.aliases,
+        "title": f"{catalog.family(entry).title} {entry.precision}{' QAT' if entry.target.qat else ''}",
+        "licence": catalog.family(entry).licence,
+        "target": entry.target,
+        "drafter": entry.drafter,
+        "weights_bytes": entry.target.size_bytes,
+        "fit": found.verdict,
+        "needed_bytes": found.needed_bytes,
+        "largest_context_tokens": found.largest_context_tokens,
+        "recommended_memory_gb": entry.recommended_memory_gb,
+        "draft_length": entry.draft_length,
+        "here": state,
+        "note": entry.note,
+    }
+
+
+def _state(entry: Entry, cache: Path) -> str:
+    """`yes`, `no drafter`, `part` or `-`: how much of an entry is on this machine."""
+    target, *drafter = (have(source, cache) for source in entry.sources)
+    if target != "yes":
+        return target
+    return "yes" if all(state == "yes" for state in drafter) else "no drafter"
+
+
+def have(source: Source, cache: Path) -> str:
+    """`yes`, `part` or `-`: how much of one half of a pair is on this machine."""
+    if source.repo is None:
+        return "yes" if Path(source.place).is_dir() else "-"
+    found = find_snapshot(cache, source.repo, source.revision)
+    if found is not None and found.is_complete:
+        return "yes"
+    return "part" if found or hub_cache.size_on_disk(cache, source.repo)[0] else "-"
+
+
+def show_info(options: argparse.Namespace) -> int:
+    """`info`."""
+    if options.context is not None and options.context < 1:
+        raise ModelsError(f"--context {options.context} is out of range: use 1 or more tokens.")
+    catalog, machine = own_and_bundled(), machine_now(ask_device())
+    name, entry, pair = meant(options.model, catalog)
+    size, source = _size(options.model, entry, pair, catalog)
+    found = fit(size, machine, options.context)
+    if options.context is not None and options.context > found.context_tokens:
+        warn(f"{options.model} reads at most {found.context_tokens:,} tokens; the sum is for as many.")
+    if options.json:
+        target = str(pair.target) if pair else None
+        drafter = str(pair.drafter) if pair and pair.drafter else None
+        print_json({"name": name, "entry": entry, "target": target, "drafter": drafter, "sizes_from": source,
+                     "fit": found})  # fmt: skip
+        return OK
+    if entry is not None:
+        family = catalog.family(entry)
+        checked = (
+            "" if all(one.checked for one in entry.sources) else "; names and sizes not checked against the hub"
+        )
+        say(f"{name}: {family.title}, {entry.precision}, {family.licence}{checked}")
+        say(f"  target   {entry.target.place}\n  drafter  {entry.drafter.place if entry.drafter else '-'}")
+        say(
+            f"  drafts   {entry.draft_length} a round to begin with; for {entry.recommended_memory_gb} GB and more"
+        )
+        if entry.note:
+            say(f"  {entry.note}")
+    say(f"Sizes from {source}.")
+    print_sum(found)
+    return OK
+
+
+def print_sum(found: Fit, say: Callable[[str], None] = say) -> None:
+    """The sum line by line, and the verdict."""
+    for line in found.lines:
+        say(f"  {line.what:<24} {figures.size(line.size_bytes):>9}")
+    machine = found.machine
+    say(f"  {'together':<24} {figures.size(found.needed_bytes):>9}")
+    origin = "as the device says" if machine.is_measured else "estimated"
+    say(f"  {'for models':<24} {figures.size(machine.working_set_bytes):>9}  {origin}")
+    say(f"  {'free now':<24} {figures.size(machine.free_bytes):>9}")
+    say(f"{(found.verdict or 'not known').capitalize()}. {found.why}")
+    if found.largest_context_tokens:
+        say(f"The largest context that would fit: {found.largest_context_tokens:,} tokens.")
+
+
+def meant(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, PairFolders | None]:
+    """What a person means: an entry, folders on this machine, or both. Raises ModelsError if neither."""
+    name = catalog.name_of(model)
+    entry = catalog.entries[name] if name else None
+    try:
+        pair = find_pair(model, "auto", catalog, hub_cache.cache_folder())
+    except ModelsError:
+        if entry is None:
+            raise
+        pair = None
+    if pair is not None and entry is None and pair.name is not None:
+        name, entry = pair.name, catalog.entries[pair.name]
+    return name, entry, pair
+
+
+def _size(model: str, entry: Entry | None, pair: PairFolders | None, catalog: Catalog) -> tuple[PairSize, str]:
+    """The facts of the sum, and where they are from: the files if they are here, the catalog otherwise."""
+    if pair is None:
+        assert entry is not None
+        kinds = " and ".join(sorted({source.size_source or "unknown" for source in entry.sources}))
+        return size_of_entry(entry, catalog), f"the catalog ({kinds})"
+    size = size_of_folders(pair.target, pair.drafter)
+    if pair.drafter is None and entry is not None and entry.drafter is not None:
+        size = PairSize(size.target_bytes, entry.drafter.size_bytes, size.layers, size.item_bytes)
+        return size, "the files, and of the drafter from the catalog"
+    return size, "the files themselves"

@@ -1,0 +1,109 @@
+"""A download in the shell: a line that moves in a terminal, a line per step in a pipe, JSON for programs."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from app.system.console import MovingLine, say_json
+from app.text import figures
+from models.download import (
+    Download,
+    DownloadEvent,
+    Failed,
+    Fetched,
+    Finished,
+    Job,
+    Listed,
+    Progress,
+    Scope,
+    Waiting,
+    Wanted,
+)
+from models.errors import FetchError
+
+BAR_CELLS = 20
+
+
+def fetch(
+    wanted: Sequence[Wanted],
+    cache: Path,
+    scope: Scope = "everything",
+    is_offline: bool = False,
+    show: str = "line",
+) -> list[Listed]:
+    """Do a job; what the hub listed. `show`: line, json or nothing. Raises FetchError; ctrl+c stops it at once."""
+    inbox: queue.SimpleQueue[DownloadEvent] = queue.SimpleQueue()
+    download = Download(Job(tuple(wanted), str(cache), scope, is_offline), inbox.put)
+    display = _Display(show)
+    listed: list[Listed] = []
+    download.start()
+    try:
+        while not isinstance(event := inbox.get(), Finished):
+            display.add(event)
+            if isinstance(event, Listed):
+                listed.append(event)
+            if isinstance(event, Failed):
+                raise FetchError(event.reason, event.message)
+        display.add(event)
+    finally:
+        download.cancel()
+        display.close()
+    return listed
+
+
+class _Display:
+    def __init__(self, show: str) -> None:
+        self._show = show
+        self._line = MovingLine()
+        self._file = ""
+
+    def add(self, event: DownloadEvent) -> None:
+        if self._show == "json":
+            say_json(msgspec.json.encode(event).decode())
+        elif self._show == "line":
+            self._say(event)
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _say(self, event: DownloadEvent) -> None:
+        match event:
+            case Listed():
+                have = f", {figures.size(event.present_bytes).strip()} here already" if event.present_bytes else ""
+                self._line.say(
+                    f"{event.repo} at {event.commit[:12]}: {figures.size(event.total_bytes).strip()}{have}"
+                )
+            case Progress() if self._line.is_terminal:
+                self._line.move(progress_line(event))
+            case Progress() if event.file != self._file:
+                self._file = event.file
+                self._line.say(f"{event.file} ({figures.size(event.file_total_bytes).strip()})")
+            case Waiting():
+                then = f"; trying again in {event.wait_s:.0f} s" if event.wait_s else ""
+                self._line.say(f"{event.file or event.repo}: {event.why}{then}")
+            case Fetched():
+                self._line.say(f"{event.repo} is complete: {event.folder}")
+
+
+def progress_line(event: Progress) -> str:
+    """All of it and this file, rate and time left, in less than 80 cells for usual names."""
+    share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
+    filled = int(share * BAR_CELLS)
+    bar = "█" * filled + "░" * (BAR_CELLS - filled)
+    own = event.file_done_bytes / event.file_total_bytes if event.file_total_bytes else 1.0
+    doing = "checking " if event.is_checking else ""
+    rate = f" {figures.size(int(event.rate_bytes_per_s)).strip()}/s" if event.rate_bytes_per_s else ""
+    left = f" {time_left(event.left_s)}" if event.left_s is not None else ""
+    return f"{bar} {share:4.0%}{rate}{left}  {doing}{event.file[-30:]} {own:.0%}"
+
+
+def time_left(seconds: float) -> str:
+    """`42 s`, `3 min`, `1 h 5 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

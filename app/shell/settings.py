@@ -1,0 +1,108 @@
+"""`slipstream settings`: what holds and where each value comes from; or an example of a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from app.settings.effective import Effective, read_settings
+from app.settings.flags import add_flags, typed_values
+from app.settings.remembered import AppState
+from app.settings.table import Setting, table
+from app.system import places
+from app.system.console import say, say_json
+from app.system.exit_codes import OK
+from app.text.sanitise import sanitise_line
+
+WIDTH = 100
+NAME_CELLS, VALUE_CELLS = 19, 44
+KEYS_EXAMPLE = ("draft: ctrl+x", "copy: [ctrl+y, f9]")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register `settings`."""
+    parser = subparsers.add_parser("settings", help="say what is set, and where; or print an example of a file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--example", action="store_true", help="print a file with every setting, to begin with")
+    add_flags(parser)
+    parser.set_defaults(command=settings)
+
+
+def settings(options: argparse.Namespace) -> int:
+    """Print what holds. Raises SettingsError for what cannot hold."""
+    if options.example:
+        say("\n".join(example()))
+        return OK
+    state = AppState.read(places.state_file())
+    effective = read_settings(typed_values(options), state.as_settings())
+    if options.json:
+        say_json(json.dumps(_as_json(effective), ensure_ascii=False))
+        return OK
+    missing = "" if effective.path.exists() else "  (not there; `slipstream settings --example` prints one)"
+    say(f"{effective.path}{missing}\n")
+    values = asdict(effective.settings)
+    for name, setting in table().items():
+        value, source = sanitise_line(setting.in_words(values[name])), effective.sources[name]
+        # A path that is cut could not be told from another one.
+        gap = " " if len(value) <= VALUE_CELLS else "\n" + " " * (NAME_CELLS + VALUE_CELLS + 2)
+        say(f"{name:<{NAME_CELLS}} {value:<{VALUE_CELLS}}{gap}{source}")
+    for warning in effective.warnings:
+        say(f"\n{warning}")
+    return OK
+
+
+def _as_json(effective: Effective) -> dict[str, Any]:
+    values = asdict(effective.settings)
+    return {
+        "file": str(effective.path),
+        "is_there": effective.path.exists(),
+        "settings": {
+            name: {
+                "value": values[name],
+                "from": effective.sources[name],
+                "default": setting.default,
+                "allowed": setting.about.kind.allowed if setting.about.kind else None,
+                "variable": setting.variable or None,
+                "flag": setting.flag or None,
+            }
+            for name, setting in table().items()
+        },
+        "warnings": list(effective.warnings),
+    }
+
+
+def example() -> Iterator[str]:
+    """A file with every setting in it, each commented out, line by line."""
+    yield "## Settings of Slipstream. This file is yours: nothing in it is ever changed by the program."
+    yield "## Remove the # in front of what you want to set. A variable of the environment goes before a line"
+    yield "## of this file, and a flag before both. Everything not set here is as the defaults say."
+    for setting in table().values():
+        yield ""
+        yield from _comment(setting)
+        if setting.about.kind is None:
+            yield f"# {setting.name}:"
+            yield from (f"#   {line}" for line in KEYS_EXAMPLE)
+        else:
+            value = setting.about.example or setting.in_words(setting.default)
+            yield f"# {setting.name}: {value}"
+
+
+def _comment(setting: Setting) -> Iterator[str]:
+    kind = setting.about.kind
+    words = f"{setting.about.help[:1].upper()}{setting.about.help[1:]}."
+    if kind:
+        default = setting.in_words(setting.default)
+        words += f" Takes {kind.allowed}; default: {default}. {' or '.join(_elsewhere(setting))}."
+    else:
+        words += f" One line per action of `slipstream settings --json` or f1; default: {setting.about.unset}."
+    yield from textwrap.wrap(words, WIDTH, initial_indent="## ", subsequent_indent="## ", break_on_hyphens=False)
+
+
+def _elsewhere(setting: Setting) -> Iterator[str]:
+    yield setting.variable
+    if setting.flag:
+        yield setting.flag

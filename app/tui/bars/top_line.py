@@ -1,0 +1,47 @@
+"""The top line: which pair this is, and what it is doing."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from app.text.figures import MUTED
+from app.text.sanitise import sanitise_line
+
+NO_DRAFTER = "no drafter"
+
+
+class TopLine(Widget):
+    """One line: model and drafter at the left, the state in words at the right. Never asks for a layout."""
+
+    ALLOW_SELECT = False
+
+    model = reactive("")
+    drafter: reactive[str | None] = reactive(None)
+    """The drafter's name, `NO_DRAFTER`, or None while nobody knows."""
+    title = reactive("")
+    """Of the chat; nothing before the first message."""
+    state = reactive("")
+    is_trouble = reactive(False)
+    """Whether the state is one to worry about."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(id="top-line")
+        self.model = model
+
+    def say(self, state: str, *, is_trouble: bool = False) -> None:
+        """Show another state."""
+        self.state, self.is_trouble = state, is_trouble
+
+    def render(self) -> Content:
+        """The state is never cut off; the names are."""
+        state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_trouble else MUTED)
+        names = Content.styled(sanitise_line(self.model), "bold")
+        if self.drafter is not None:
+            names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)
+        if self.title:
+            names += Content.styled(f" · {sanitise_line(self.title)}", MUTED)
+        width = self.content_size.width
+        room = max(0, width - state.cell_length - 2)
+        return names.truncate(room, ellipsis=True, pad=True) + Content("  ") + state

@@ -1,0 +1,102 @@
+"""What the chat looks like: its widgets, and how they share a window of any size."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from app.core.gauges import Gauges
+from app.tui.bars.gauge_panel import GaugePanel
+from app.tui.bars.gauge_strip import GaugeStrip
+from app.tui.bars.key_line import KeyLine
+from app.tui.bars.top_line import TopLine
+from app.tui.layout import layout
+from app.tui.pauses import GAUGES_S
+from app.tui.prompt.composer import Composer
+from app.tui.prompt.prompt import Prompt
+from app.tui.transcript.tint import TintLegend
+from app.tui.transcript.transcript import Transcript
+
+
+class ChatView(Vertical):
+    """Top line; transcript, strip and prompt beside the gauge panel; keys."""
+
+    def __init__(self, top_line: TopLine, transcript: Transcript, composer: Composer, gauges: Gauges) -> None:
+        super().__init__()
+        self.top_line = top_line
+        self.transcript = transcript
+        self.composer = composer
+        self.gauges = gauges
+        self.has_news = True
+        """Whether the gauges are behind the facts."""
+        self._legend = TintLegend()
+        self._strip = GaugeStrip()
+        self._panel = GaugePanel()
+        self._key_line = KeyLine()
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        yield self.top_line
+        with Horizontal(id="body"):
+            with Vertical(id="chat"):
+                yield self.transcript
+                yield self._legend
+                yield self._strip
+                yield self.composer
+            yield self._panel
+        yield self._key_line
+
+    def on_mount(self) -> None:
+        """The gauges follow the facts from now on."""
+        self.set_interval(GAUGES_S, self.show_gauges)
+
+    @property
+    def has_panel(self) -> bool:
+        """Whether the gauge panel is shown."""
+        return self._panel.display
+
+    def fit(self, width: int, height: int, wants_panel: bool | None) -> None:
+        """Gauges and frames give way to the transcript on small windows.
+
+        wants_panel: whether the gauge panel is shown if it has room; None: if it has plenty.
+        """
+        room = layout(width, height, wants_panel)
+        self.set_class(room.is_tiny, "-tiny")
+        self.set_class(room.is_small, "-small")
+        self.set_class(room.is_narrow, "-narrow")
+        self._key_line.has_palette = not room.is_narrow
+        self._panel.display = room.has_panel
+        self._strip.display = room.has_strip
+        self.show_gauges_now()
+
+    def show_gauges_now(self) -> None:
+        """Something other than a round has moved them."""
+        self.has_news = True
+        self.show_gauges()
+
+    def show_gauges(self) -> None:
+        """Bring the gauges up to the facts; nothing while there is no news."""
+        if not self.has_news:
+            return
+        self.has_news = False
+        if self.composer.prompt.is_waiting:
+            self.gauges.sample_pace()
+        reading = self.gauges.reading()
+        self._strip.reading = reading
+        if self._panel.display:
+            self._panel.show(reading)
+
+    def toggle_tint(self) -> bool:
+        """Show what of the replies was drafted, or the Markdown again. See Transcript."""
+        is_known = self.transcript.toggle_tint()
+        self._legend.display = self.transcript.is_tinted
+        return is_known
+
+    @on(Prompt.FollowRequested)
+    def _follow(self) -> None:
+        self.transcript.follow()
+
+    @on(Prompt.PageRequested)
+    def _page(self, event: Prompt.PageRequested) -> None:
+        self.transcript.page(event.pages)

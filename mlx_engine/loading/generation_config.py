@@ -1,0 +1,67 @@
+"""A model folder's own settings: what a request leaves open, and what it may not change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mlx_engine.files.folder_files import is_there, read_json
+from mlx_engine.protocol.errors import ModelFolderError
+from mlx_engine.protocol.events import SamplingOptions
+from mlx_engine.speculation.sampling import Sampler, suppressed_within
+
+T = TypeVar("T")
+
+
+class GenerationConfig(msgspec.Struct, frozen=True):
+    """The keys of generation_config.json that matter here."""
+
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    eos_token_id: int | list[int] | None = None
+    suppress_tokens: list[int] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> GenerationConfig:
+        """From generation_config.json; nothing set if there is none. Raises ModelFolderError."""
+        path = folder / "generation_config.json"
+        if not is_there(path):
+            return cls()
+        try:
+            return msgspec.convert(read_json(path), cls)
+        except msgspec.ValidationError as error:
+            raise ModelFolderError(f"{path} cannot be used: {error}. Correct or remove it.") from None
+
+    @property
+    def default_temperature(self) -> float:
+        """Greedy only where the folder says so."""
+        if self.do_sample is False:
+            return 0.0
+        return 1.0 if self.temperature is None else self.temperature
+
+    @property
+    def eos_tokens(self) -> frozenset[int]:
+        """Ids at which a reply ends, beside the family's own."""
+        eos = self.eos_token_id
+        return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+
+    def sampler(self, options: SamplingOptions, vocab_size: int, seed: int) -> Sampler:
+        """What a request asks for, and where it does not say, what the folder does. Raises RequestError."""
+        return Sampler(
+            temperature=_chosen(options.temperature, self.default_temperature),
+            top_k=_chosen(options.top_k, self.top_k or 0),
+            top_p=_chosen(options.top_p, self.top_p or 1.0),
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
+            suppressed=suppressed_within(self.suppress_tokens or (), vocab_size),
+            is_coupled=options.rule == "coupled",
+            seed=_chosen(options.seed, seed),
+        )
+
+
+def _chosen(given: T | None, default: T) -> T:
+    return default if given is None else given

@@ -1,0 +1,212 @@
+"""The Gemma 4 multi-token-prediction assistant: a few layers that read the target's caches.
+
+It owns no keys and values and keeps nothing between rounds. A step takes the target's embedding of
+the last token and a hidden state, attends over the target's shared K/V, and gives a hidden state for
+its head and one for its next step. All five published variants are this one network; E2B and E4B
+score only the vocabulary clusters their centroids point to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_engine.files.config_bounds import check_layers, check_network
+from mlx_engine.network import checkpoint
+from mlx_engine.network.kv_cache import Mask, Rows
+from mlx_engine.network.layer_stack import LayerStack
+from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
+from mlx_engine.protocol.errors import ModelFolderError
+
+MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
+CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")
+ORDERING = "masked_embedding.token_ordering"
+
+SharedKV = dict[str, Rows]
+"""By layer type; the target's, never copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantConfig:
+    """The assistant's own keys; `text` describes its layers in the target's terms."""
+
+    text: gemma4_text.ModelArgs
+    backbone_hidden_size: int
+    """Width of the target's hidden state and embedding."""
+    use_ordered_embeddings: bool
+    num_centroids: int
+    centroid_top_k: int
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> AssistantConfig:
+        """Read a published config.json; raises KeyError or TypeError where it is not one."""
+        text = dict(config["text_config"])
+        # True of every assistant, and left out of some configs, where mlx-lm would assume E2B's values.
+        text["num_kv_shared_layers"] = text["num_hidden_layers"]
+        text |= {"use_double_wide_mlp": False, "hidden_size_per_layer_input": 0, "enable_moe_block": False}
+        return cls(
+            text=gemma4_text.ModelArgs.from_dict(text),
+            backbone_hidden_size=int(config["backbone_hidden_size"]),
+            use_ordered_embeddings=bool(config.get("use_ordered_embeddings", False)),
+            num_centroids=int(config.get("num_centroids", 2048)),
+            centroid_top_k=int(config.get("centroid_intermediate_top_k", 32)),
+        )
+
+
+class _Body(nn.Module):
+    """The layers under the name that checkpoints give them (`model.*`)."""
+
+    def __init__(self, args: gemma4_text.ModelArgs) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(args.vocab_size, args.hidden_size)
+        self.layers = [gemma4_text.DecoderLayer(args, i) for i in range(args.num_hidden_layers)]
+        self.norm = nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
+
+
+class CentroidHead(nn.Module):
+    """Scores only the vocabulary clusters nearest to a hidden state.
+
+    `token_ordering` lists the vocabulary cluster by cluster; cluster c holds the `vocab / num_centroids`
+    token ids from position `c * vocab / num_centroids` on.
+    """
+
+    def __init__(self, config: AssistantConfig) -> None:
+        super().__init__()
+        self.centroids = nn.Linear(config.text.hidden_size, config.num_centroids, bias=False)
+        self.token_ordering = mx.arange(config.text.vocab_size, dtype=mx.int32)
+        self._top_k = config.centroid_top_k
+
+    def candidates(self, hidden: mx.array) -> mx.array:
+        """Token ids worth scoring, (..., top_k * cluster), for hidden states (..., hidden)."""
+        scores = self.centroids(hidden)
+        nearest = mx.argpartition(scores, kth=-self._top_k, axis=-1)[..., -self._top_k :]
+        clusters = self.token_ordering.reshape(scores.shape[-1], -1)
+        return clusters[nearest].reshape(*hidden.shape[:-1], -1)
+
+
+class Assistant(nn.Module):
+    """One drafting network; see the module docstring."""
+
+    def __init__(self, config: AssistantConfig, is_compiled: bool = False) -> None:
+        super().__init__()
+        hidden = config.text.hidden_size
+        self.config = config
+        self.model = _Body(config.text)
+        self._stack = LayerStack(self.model.layers, is_compiled)
+        self.pre_projection = nn.Linear(2 * config.backbone_hidden_size, hidden, bias=False)
+        self.post_projection = nn.Linear(hidden, config.backbone_hidden_size, bias=False)
+        if config.use_ordered_embeddings:
+            self.masked_embedding = CentroidHead(config)
+
+    def __call__(
+        self,
+        embedding: mx.array,
+        hidden: mx.array,
+        shared_kv: SharedKV,
+        position: int | mx.array,
+        masks: dict[str, mx.array] | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        """One step for L rows.
+
+        embedding: scaled target embeddings (1, L, backbone); hidden: (1, L, backbone), the target's after
+        its final norm, or this function's second result; position: of the first row. Without masks a row
+        sees all keys given. Returns (1, L, hidden) for the head and (1, L, backbone) for the next step.
+        """
+        types = [layer.layer_type for layer in self.model.layers]
+
+        def see(index: int, own: Rows | None) -> tuple[Rows, Mask]:
+            return shared_kv[types[index]], masks[types[index]] if masks else None
+
+        x = self.pre_projection(mx.concatenate([embedding, hidden], axis=-1))
+        x = self.model.norm(self._stack(x, position, see, [None] * len(types)))
+        return x, self.post_projection(x)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Scores over the whole vocabulary (1, L, vocab); -inf where the centroid head does not look."""
+        if not self.config.use_ordered_embeddings:
+            return self.model.embed_tokens.as_linear(hidden)
+        ids, scores = self._candidate_logits(hidden)
+        everywhere = mx.full((*hidden.shape[:-1], self.config.text.vocab_size), -mx.inf, dtype=scores.dtype)
+        return mx.put_along_axis(everywhere, ids, scores, axis=-1)
+
+    def argmax(self, hidden: mx.array) -> mx.array:
+        """The likeliest token per row, (1, L), without spreading scores over the vocabulary."""
+        if not self.config.use_ordered_embeddings:
+            return mx.argmax(self.model.embed_tokens.as_linear(hidden), axis=-1)
+        ids, scores = self._candidate_logits(hidden)
+        best = mx.argmax(scores, axis=-1, keepdims=True)
+        return mx.take_along_axis(ids, best, axis=-1).squeeze(-1)
+
+    def _candidate_logits(self, hidden: mx.array) -> tuple[mx.array, mx.array]:
+        ids = self.masked_embedding.candidates(hidden)
+        # Looked up as an embedding, so that a quantized table is unpacked row by row.
+        rows = self.model.embed_tokens(ids)
+        return ids, (rows @ hidden[..., None]).squeeze(-1)
+
+
+def load_assistant(
+    folder: Path,
+    bits: int | None = None,
+    on_read: checkpoint.OnRead = lambda size_bytes: None,
+    is_compiled: bool = False,
+) -> Assistant:
+    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to so many.
+
+    A centroid head stays as it is: it is a small part of a small drafter, and reads single rows of its table.
+    Raises ModelFolderError.
+    """
+    config = checkpoint.read_config(folder)
+    assistant = build(config, folder, is_compiled)
+    weights = assistant_weights(assistant, folder)
+    checkpoint.fill_module(assistant, weights, config, folder, on_read)
+    if assistant.config.use_ordered_embeddings:
+        _check_ordering(assistant, folder)
+    if bits:
+        has_centroids = assistant.config.use_ordered_embeddings
+        checkpoint.quantize(assistant, bits, kept=CENTROID_HEAD if has_centroids else ())
+    return assistant
+
+
+def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> Assistant:
+    """The network that a folder's config.json describes, without its weights. Raises ModelFolderError."""
+    if config.get("model_type") not in MODEL_TYPES:
+        raise ModelFolderError(
+            f"{folder} is a {str(config.get('model_type'))[:40]!r} model, not a Gemma 4 assistant. "
+            "Name a folder ending in -assistant, or use --drafter none."
+        )
+    source = folder / "config.json"
+    try:
+        check_layers(config["text_config"], source)
+        check_network(config, source)
+        own = AssistantConfig.from_dict(config)
+        if own.use_ordered_embeddings and (
+            own.text.vocab_size % own.num_centroids or own.centroid_top_k > own.num_centroids
+        ):
+            raise ValueError(f"num_centroids {own.num_centroids} does not go with the other numbers")
+        return Assistant(own, is_compiled)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ModelFolderError(f"{source} does not describe an assistant ({error!r}).") from None
+
+
+def assistant_weights(assistant: Assistant, folder: Path) -> dict[str, mx.array]:
+    """The tensors of a folder that the network has. Raises ModelFolderError."""
+    weights = checkpoint.load_weights(folder)
+    weights.pop("lm_head.weight", None)  # tied to the embedding
+    if not assistant.config.use_ordered_embeddings:
+        return {name: array for name, array in weights.items() if not name.startswith("masked_embedding.")}
+    if ORDERING in weights:
+        weights[ORDERING] = weights[ORDERING].astype(mx.int32)
+    return weights
+
+
+def _check_ordering(assistant: Assistant, folder: Path) -> None:
+    """An id beyond the table would be read from memory that is not its own."""
+    ids = assistant.masked_embedding.token_ordering
+    if not mx.all((ids >= 0) & (ids < assistant.config.text.vocab_size)).item():
+        raise ModelFolderError(
+            f"{folder}: tensor {ORDERING!r} names tokens that the vocabulary has not got. Fetch the folder again."
+        )

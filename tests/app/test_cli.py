@@ -1,0 +1,238 @@
+"""The program as a shell sees it: arguments and pipes in, output, messages and exit codes out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.folders import write_pair
+from tests.paths import ROOT
+
+QUESTION = "How do I turn drafting off?"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def slipstream(
+    *arguments: str, stdin: bytes | None = None, open_files: int | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """open_files: how many the system allows."""
+    command = [sys.executable, "-m", "app.cli", *arguments]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
+    pipe = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False, **pipe)  # type: ignore
+
+
+def as_json(*arguments: str) -> dict[str, Any]:
+    run = slipstream("run", "--json", *arguments)
+    assert run.returncode == 0, run.stderr.decode()
+    return json.loads(run.stdout)  # type: ignore[no-any-return]
+
+
+def refused(run: subprocess.CompletedProcess[bytes], exit_code: int) -> str:
+    """The one sentence on standard error of a command that failed."""
+    assert run.returncode == exit_code
+    assert run.stdout == b""
+    words = run.stderr.decode()
+    assert "Traceback" not in words
+    return words
+
+
+@pytest.mark.slow
+def test_the_pocket_pair_says_the_same_with_and_without_drafting() -> None:
+    drafted = as_json("--draft", "4", "--temp", "0", QUESTION)
+    plain = as_json("--draft", "off", "--temp", "0", QUESTION)
+    assert drafted["token_ids"] == plain["token_ids"]
+    assert drafted["text"] == plain["text"]
+    assert "ctrl+t" in drafted["text"]
+    assert drafted["finish_reason"] == "stop"
+    assert plain["stats"]["drafted"] == 0
+    assert plain["stats"]["tokens_per_round"] == 1.0
+    stats = drafted["stats"]
+    assert stats["host_syncs"] == stats["target_passes"] == stats["rounds"] < plain["stats"]["rounds"]
+    assert stats["acceptance"] == stats["accepted"] / stats["drafted"]
+    assert len(stats["drafted_by_position"]) == 4
+    assert drafted["model"] == {"target": "pocket", "drafter": "pocket-drafter", "draft": 4}
+
+
+@pytest.mark.slow
+def test_any_pair_of_folders(pair: tuple[Path, Path]) -> None:
+    said = as_json("--model", str(pair[0]), "--drafter", str(pair[1]), "--max-tokens", "9", "Hi")
+    assert said["stats"]["generated_tokens"] == len(said["token_ids"]) <= 9
+    assert said["model"]["drafter"] == "target-assistant"
+    beside = as_json("--model", str(pair[0]), "--max-tokens", "9", "Hi")
+    assert beside["model"]["drafter"] == "target-assistant"
+    alone = as_json("--model", str(pair[0]), "--drafter", "none", "--max-tokens", "9", "Hi")
+    assert alone["model"]["drafter"] is None
+    assert alone["token_ids"] == said["token_ids"]
+    shutil.move(pair[1], pair[1].with_name("elsewhere"))
+    looked_up = as_json("--model", str(pair[0]), "--max-tokens", "9", "Hi")
+    shutil.move(pair[1].with_name("elsewhere"), pair[1])
+    assert looked_up["model"]["drafter"] == "lookup", "without an assistant, the text itself"
+
+
+@pytest.mark.slow
+def test_bytes_that_are_no_utf8_are_asked_about_as_well() -> None:
+    assert as_json("--max-tokens", "3", "what is \udcff?", "--system", "be \udcff")["token_ids"]
+
+
+@pytest.mark.slow
+def test_coupled_one_seed_says_the_same_with_any_drafter() -> None:
+    hot = ("--sampling", "coupled", "--temp", "1.2", "--top-k", "0", "--top-p", "1", "--seed", "7")
+    off, *drafted = (
+        as_json(*hot, *draft, QUESTION)
+        for draft in (("--draft", "off"), ("--draft", "5"), ("--draft", "auto"), ("--drafter", "lookup"))
+    )
+    for each in drafted:
+        assert each["token_ids"] == off["token_ids"]
+    assert all(each["stats"]["drafted"] > 0 for each in drafted[:2])
+    assert [each["model"]["draft"] for each in drafted] == [5, "auto", "auto"]
+    assert drafted[-1]["model"]["drafter"] == "lookup"
+
+
+@pytest.mark.slow
+def test_estimates_are_kept_and_a_broken_file_is_told_of(home: Path) -> None:
+    as_json("--drafter-bits", "8", QUESTION)
+    (kept,) = (home / "state" / "estimates").iterdir()
+    kept.write_bytes(b"{nonsense")
+    run = slipstream("run", "--drafter-bits", "8", QUESTION)
+    assert run.returncode == 0
+    assert kept.name in run.stderr.decode()
+    assert slipstream("run", "--drafter-bits", "8", QUESTION).stderr == b"", "it was written anew"
+
+
+@pytest.mark.slow
+def test_thinking_is_asked_for_and_told_apart() -> None:
+    said = as_json("--think", "--draft", "3", QUESTION)
+    assert set(said) >= {"text", "thinking"}
+    plain = as_json("--no-think", "--draft", "3", QUESTION)
+    assert said["prompt_tokens"] > plain["prompt_tokens"], "the template says that it may think"
+
+
+@pytest.mark.slow
+def test_a_pipe_in_and_a_pipe_out_without_escape_codes() -> None:
+    for arguments in (("run",), ("run", "-")):
+        run = slipstream(*arguments, stdin=QUESTION.encode())
+        assert run.returncode == 0
+        assert b"ctrl+t" in run.stdout
+        assert b"\x1b" not in run.stdout
+        assert run.stdout.endswith(b"\n")
+
+
+@pytest.mark.slow
+def test_a_1_mb_pipe_is_refused_with_the_numbers() -> None:
+    words = refused(slipstream("run", stdin=b"word " * 200_000), 1)
+    assert "tokens long" in words
+    assert "4096" in words
+
+
+@pytest.mark.slow
+def test_an_empty_prompt() -> None:
+    assert "empty" in refused(slipstream("run", stdin=b" \n"), 1)
+
+
+def test_a_pipe_that_is_not_utf8() -> None:
+    words = refused(slipstream("run", stdin=b"caf\xe9"), 1)
+    assert "byte 3 is 0xe9" in words
+    assert "iconv" in words
+
+
+def test_the_prompt_of_an_old_locale_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    words = refused(slipstream("run", "--model", "/nowhere/é"), 1)
+    assert "no such folder" in words
+
+
+def test_a_folder_that_is_not_there() -> None:
+    assert "there is no such folder" in refused(slipstream("run", "--model", "/nowhere", "Hi"), 1)
+    assert "there is no such folder" in refused(slipstream("run", "--drafter", "/nowhere", "Hi"), 1)
+
+
+@pytest.mark.slow
+def test_folders_that_cannot_be_loaded(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(pair[0], tmp_path / "broken"))
+    weights = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(weights[:-100])
+    assert "damaged" in refused(slipstream("run", "--model", str(broken), "Hi"), 1)
+    (broken / "evil.py").write_text("")
+    assert "evil.py" in refused(slipstream("run", "--model", str(broken), "Hi"), 1)
+    other = ROOT / "tests" / "golden" / "31b" / "assistant"
+    run = slipstream("run", "--model", str(pair[0]), "--drafter", str(other), "--max-tokens", "5", "Hi")
+    assert run.returncode == 0
+    assert run.stdout.strip()
+    assert run.stderr.startswith(b"slipstream: Replies go on without a drafter. The drafter ")
+    assert run.stderr.count(b"was made for a target with") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "--draft", "17", "Hi"],
+        ["run", "--draft", "0", "Hi"],
+        ["run", "--draft", "auto!", "Hi"],
+        ["run", "--temp", "-1", "Hi"],
+        ["run", "--temp", "nan", "Hi"],
+        ["run", "--top-p", "2", "Hi"],
+        ["run", "--min-p", "1.5", "Hi"],
+        ["run", "--repetition-penalty", "0", "Hi"],
+        ["run", "--sampling", "maybe", "Hi"],
+        ["run", "--drafter-bits", "5", "Hi"],
+        ["run", "--draft-start", "0", "Hi"],
+        ["run", "--seed", "x", "Hi"],
+        ["run", "--max-tokens", "0", "Hi"],
+        ["run", "--nonsense", "Hi"],
+        ["nonsense"],
+        ["--nonsense"],
+        [],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert "slipstream" in refused(slipstream(*arguments), 2)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["paths"]])
+def test_help_and_paths(arguments: list[str], home: Path) -> None:
+    run = slipstream(*arguments)
+    assert run.returncode == 0
+    assert run.stdout
+    if arguments == ["paths"]:
+        assert str(home) in run.stdout.decode()
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_what_was_said_and_exits_130(tmp_path: Path) -> None:
+    target, _ = write_pair(tmp_path, context_tokens=1_000_000)
+    (target / "generation_config.json").write_text(json.dumps({"suppress_tokens": [1, 50, 106]}))
+    command = [sys.executable, "-m", "app.cli", "run", "--model", str(target), "Hi"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout
+        assert run.stdout.read(1)
+        run.send_signal(signal.SIGINT)
+        rest, errors = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert errors == b""
+    assert rest.endswith(b"\n")
+
+
+@pytest.mark.slow
+def test_few_open_files_are_enough_and_too_few_are_said() -> None:
+    assert slipstream("run", "Hello", "--max-tokens", "4", open_files=64).stdout
+    assert "Too many open files" in refused(slipstream("run", "Hello", open_files=9), 1)

@@ -1,0 +1,292 @@
+"""The gauges: what they say, that they move, and that they never cost a layout."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.core.chat_options import ChatOptions
+from app.core.gauges import GaugeReading, Gauges
+from app.tui.bars.gauge_panel import PANEL_WIDTH, GaugePanel, caption, panel_lines
+from app.tui.bars.gauge_strip import strip_line
+from app.tui.transcript.transcript import Transcript
+from mlx_engine.protocol.events import Generate, Ready, Round
+from tests.app.tui.pilot import Story, chat, layouts_asked_for
+from tests.fakes.engine import FakeEngine
+
+READING = GaugeReading(
+    draft_length=4,
+    has_drafter=True,
+    speedup=1.82,
+    acceptance=0.71,
+    tokens_per_round=2.9,
+    tokens_per_s=58.3,
+    plain_tokens_per_s=32.0,
+    pace_samples=tuple(float(number) for number in range(40)),
+    ttft_s=0.41,
+    context_tokens=3277,
+    context_limit=32_768,
+    memory_bytes=17_200_000_000,
+    drafted_by_position=(10, 10, 8, 5, *[0] * 12),
+    accepted_by_position=(9, 7, 5, 2, *[0] * 12),
+)
+
+
+def reading(**changes: object) -> GaugeReading:
+    return GaugeReading(**{name: getattr(READING, name) for name in READING.__slots__} | changes)
+
+
+def test_the_strip_says_everything_in_80_columns() -> None:
+    line = strip_line(READING, 78).plain
+    for words in ("draft ON 4", "1.82×", "acc  71%", "2.9 tok/rd", "58.3 tok/s", "▇█", "ctx 10%", "17.2 GB"):
+        assert words in line
+    assert len(line) <= 78
+
+
+@pytest.mark.parametrize("width", range(1, 200, 7))
+@pytest.mark.parametrize(
+    "each", [READING, GaugeReading(0, has_drafter=False), reading(speedup=0.94, draft_length=16)]
+)
+def test_the_strip_fits_every_width(each: GaugeReading, width: int) -> None:
+    line = strip_line(each, width)
+    assert line.cell_length <= max(width, 11)
+
+
+def test_columns_stay_where_they_are() -> None:
+    few = strip_line(reading(acceptance=0.07, tokens_per_s=9.4, context_tokens=10, speedup=1.1), 78).plain
+    many = strip_line(reading(acceptance=1.0, tokens_per_s=412.0, context_tokens=32_000, speedup=9.9), 78).plain
+    unknown = strip_line(reading(acceptance=None, tokens_per_s=None, context_tokens=None, speedup=None), 78).plain
+    for words in ("acc", "tok/rd", "tok/s", "ctx", "GB"):
+        assert few.index(words) == many.index(words) == unknown.index(words)
+
+
+def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
+    line = strip_line(reading(speedup=0.94), 78)
+    assert "0.94× slower" in line.plain
+    assert any("warning" in str(span.style) for span in line.spans)
+    assert "slower" not in strip_line(reading(speedup=1.0), 78).plain
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        (reading(has_drafter=False), "this model has no drafter"),
+        (reading(draft_length=0), "off, as it was set; ctrl+t: on"),
+        (
+            reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94),
+            "auto is off: 0.94×, slower",
+        ),
+        (reading(draft_length="auto", usual_length=0, speedup=None), "auto is off: drafting does not pay"),
+        (reading(speedup=None), "not measured yet"),
+        (reading(speedup=0.94), "slower than plain; ctrl+t: off"),
+        (READING, "of plain speed"),
+    ],
+)
+def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) -> None:
+    assert caption(each, "ctrl+t").plain == words
+    assert len(words) <= PANEL_WIDTH - 4, "the border and the padding"
+
+
+def test_the_strip_says_why_auto_is_off() -> None:
+    each = reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94)
+    for width in (40, 80):
+        assert strip_line(each, width).plain.startswith("draft AUTO off  0.94× slower")
+
+
+def test_unmeasured_speedup_is_not_one() -> None:
+    line = strip_line(reading(speedup=None), 78).plain
+    assert "—" in line
+    assert "×" not in line
+
+
+def test_the_panel_shows_acceptance_by_position() -> None:
+    lines = panel_lines(READING).plain.splitlines()
+    assert [line.split()[-1] for line in lines if line.lstrip()[:2] in ("1 ", "2 ", "3 ", "4 ")] == [
+        "90%",
+        "70%",
+        "62%",
+        "40%",
+    ]
+    assert all(len(line) == 34 for line in lines if line)
+
+
+def test_sixteen_positions_take_eight_rows() -> None:
+    full = reading(drafted_by_position=(9,) * 16, accepted_by_position=tuple(range(16, 0, -1)))
+    assert len(panel_lines(full).plain.splitlines()) == len(panel_lines(READING).plain.splitlines()) + 4
+
+
+def test_gauges_keep_their_last_values() -> None:
+    gauges = Gauges(4)
+    gauges.loaded(Ready("t", "d", 4, "4-bit", 32_768, 17_000_000_000, None, 1.0))
+    assert gauges.reading().memory_bytes == 17_000_000_000
+    assert gauges.reading().speedup is None
+    gauges.begin_reply()
+    for _ in range(4):
+        gauges.add(a_round(is_plain=True, round_s=0.1))
+    gauges.add(a_round(round_s=0.2))
+    gauges.sample_pace()
+    now = gauges.reading()
+    assert now.ttft_s == pytest.approx(0.414)
+    assert now.speedup == pytest.approx(8 / 0.6 / 10)
+    assert now.drafting_speedup == pytest.approx(2.0)
+    assert now.plain_tokens_per_s == pytest.approx(10.0)
+    assert now.acceptance == pytest.approx(0.75)
+    assert now.tokens_per_round == pytest.approx(8 / 5)
+    assert now.tokens_per_s == pytest.approx(8 / 0.6)
+    assert now.pace_samples == (now.tokens_per_s,)
+    gauges.begin_reply()
+    assert gauges.reading() == now, "frozen until the next reply says something"
+    assert gauges.reply.ttft_s is None
+
+
+def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
+    gauges = Gauges(4)
+    for done in (*[a_round(is_plain=True, round_s=0.1)] * 4, a_round(round_s=0.2)):
+        gauges.add(done)
+    gauges.draft_length = 0
+    off = gauges.reading()
+    assert (off.speedup, off.acceptance, off.drafted_by_position) == (None, None, ())
+    assert off.tokens_per_s == pytest.approx(8 / 0.6), "what was fast a moment ago"
+    gauges.add(a_round(is_plain=True, round_s=0.1))
+    assert gauges.reading().tokens_per_s == pytest.approx(10.0)
+    assert gauges.reading().tokens_per_round == 1.0
+    for _ in range(20):
+        gauges.add(a_round(is_plain=True, round_s=0.1))
+    gauges.draft_length = "auto"
+    assert not gauges.reading().is_auto_off, "nobody has asked it yet"
+    gauges.add(a_round(round_s=0.2))
+    assert gauges.reading().speedup == pytest.approx(20 / 10), "of drafting rounds alone"
+
+
+def a_round(*, is_plain: bool = False, round_s: float = 0.05) -> Round:
+    engine = FakeEngine()
+    engine.generate(Generate(id=1, messages=()))
+    return engine.round("", 4, 3, round_s, is_plain=is_plain)
+
+
+async def stream(story: Story, rounds: int = 8) -> None:
+    for _ in range(5):
+        story.engine.say("", is_plain=True, round_s=0.1)
+    for _ in range(rounds):
+        story.engine.say("word ", round_s=0.2)
+
+
+async def test_the_gauges_move() -> None:
+    async with chat() as story:
+        await story.until(lambda: "17.2 GB" in story.strip)
+        assert "—" in story.strip
+        await story.send("hello")
+        await stream(story)
+        await story.until(lambda: "1.76×" in story.strip)
+        for words in ("acc  75%", "tok/s", "ctx 10%", "17.3 GB"):
+            assert words in story.strip
+        assert "—" not in story.strip
+        before = story.strip
+        for _ in range(70):
+            story.engine.say("word ", accepted=0, round_s=0.2)
+        await story.until(lambda: story.strip != before)
+        await story.until(lambda: "slower" in story.strip)
+        story.engine.finish()
+        await story.until_seen("slower")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat(size=size) as story:
+        await story.send("hello")
+        await stream(story)
+        await story.until(lambda: story.app._gauges.reading().speedup is not None)
+        story.app._view.show_gauges()
+        await story.until(lambda: (reply := story.app._dialogue.reply) and not reply._is_flush_due)
+        await story.pilot.pause()
+        layouts = layouts_asked_for(monkeypatch)
+        for number in range(20):
+            before = story.app._view._strip.reading
+            story.app._gauges.add(a_round(round_s=0.01 * (number + 1)))
+            story.app._view.has_news = True
+            story.app._view.show_gauges()
+            assert story.app._view._strip.reading != before
+            await story.pilot.pause()
+        assert not layouts
+
+
+async def test_nothing_is_sampled_while_nothing_happens() -> None:
+    async with chat() as story:
+        await story.send("hello")
+        await stream(story)
+        await story.until(lambda: story.app._view._strip.reading and story.app._view._strip.reading.pace_samples)
+        story.app._view.show_gauges()
+        before = story.app._gauges.reading()
+        for _ in range(3):
+            story.app._view.show_gauges()
+        assert story.app._gauges.reading() == before
+
+
+async def test_gauges_move_at_most_four_times_a_second() -> None:
+    async with chat() as story:
+        await story.send("hello")
+        shown = 0
+
+        def count() -> None:
+            nonlocal shown
+            shown += 1
+
+        story.app.watch(story.app._view._strip, "reading", count, init=False)
+        for _ in range(300):
+            story.engine.say("")
+        await story.until(lambda: story.app._gauges.reply.rounds == 300)
+        assert shown <= 8, "the strip follows a timer, not the rounds"
+
+
+async def test_the_panel_comes_by_itself_when_there_is_room() -> None:
+    async with chat(size=(120, 36)) as story:
+        panel = story.app.query_one(GaugePanel)
+        assert panel.display
+        assert panel.size.width + 4 == 38 or panel.outer_size.width == 38
+        assert not story.app._view._strip.display
+        assert story.app.query_one(Transcript).size.width >= 60
+        await story.pilot.press("f3")
+        await story.until(lambda: not panel.display)
+        assert story.app._view._strip.display
+        await story.pilot.resize_terminal(80, 24)
+        await story.pilot.press("f3")
+        await story.until(lambda: panel.display)
+        await story.until_seen("Time to first token")
+
+
+@pytest.mark.parametrize("size", [(60, 20), (120, 15)])
+async def test_the_panel_says_when_there_is_no_room(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.pilot.press("f3")
+        await story.until_told(f"needs a window of 72 columns and 16 rows; this one has {size[0]} and {size[1]}.")
+        assert not story.app.query_one(GaugePanel).display
+        await story.pilot.resize_terminal(80, 24)
+        await story.pilot.pause()
+        assert not story.app.query_one(GaugePanel).display, "what was refused is not remembered"
+
+
+async def test_a_new_chat_has_used_no_context() -> None:
+    async with chat(size=(80, 24)) as story:
+        await story.exchange("Hi", "Hello")
+        await story.until(lambda: "ctx 10%" in story.strip)
+        await story.pilot.press("ctrl+n")
+        await story.until(lambda: "ctx   —" in story.strip)
+
+
+async def test_drafting_starts_off_when_asked_to() -> None:
+    async with chat(ChatOptions(draft_length=0)) as story:
+        assert "draft OFF" in story.strip
+        await story.pilot.press("ctrl+t")
+        assert "draft AUTO" in story.strip
+
+
+async def test_auto_says_what_it_chose() -> None:
+    async with chat(ChatOptions(), size=(120, 36)) as story:
+        await story.send("Hi")
+        assert story.engine.requests[-1].draft_length == "auto"
+        story.engine.begin()
+        for _ in range(4):
+            story.engine.say("word ", drafted=5)
+        await story.until_seen("AUTO 5")
+        for _ in range(12):
+            story.engine.say("word ", is_plain=True)
+        await story.until_seen("AUTO off", "auto is off: drafting does not pay")

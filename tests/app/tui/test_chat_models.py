@@ -1,0 +1,283 @@
+"""Stories of switching and fetching models without leaving the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.tui.screens import models as models_screen
+from mlx_engine.protocol.events import Failed, Loading, Message
+from models import download as download_module
+from models.download import DownloadEvent, Fetched, Finished, Job, Progress
+from models.download import Failed as FetchFailed
+from tests.app.tui.pilot import Story, chat
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path / "home"))
+
+
+class FakeDownload:
+    """Tells what a test lets it tell."""
+
+    jobs: list[Job]
+    running: FakeDownload
+
+    def __init__(self, job: Job, on_event: Callable[[DownloadEvent], None]) -> None:
+        self.tell, self.is_cancelled = on_event, False
+        FakeDownload.jobs.append(job)
+        FakeDownload.running = self
+
+    def start(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+@pytest.fixture
+def download(monkeypatch: pytest.MonkeyPatch) -> type[FakeDownload]:
+    FakeDownload.jobs = []
+    monkeypatch.setattr(models_screen, "Download", FakeDownload)
+    monkeypatch.setattr(models_screen, "partial", lambda call, hear, name: lambda event: hear(name, event))
+    return FakeDownload
+
+
+async def open_list(story: Story) -> None:
+    await story.pilot.press("f2")
+    await story.until_seen("enter: switch, or fetch")
+
+
+async def choose(story: Story, name: str) -> None:
+    screen = story.app.screen
+    names = [row["name"] for row in screen._rows]  # type: ignore[attr-defined]
+    screen.query_one("#models-list").highlighted = names.index(name)  # type: ignore[attr-defined]
+    await story.pilot.pause()
+    await story.pilot.press("enter")
+
+
+async def test_the_list_says_what_each_needs_and_what_is_here() -> None:
+    async with chat(size=(100, 50)) as story:
+        await open_list(story)
+        await story.until_seen("e2b-4bit", "12b-8bit", "31b-bf16", "fits", "does not fit", "here", "E4B 4-bit QAT")
+        await story.until_seen("of 38.0 GB")
+
+
+async def test_the_conversation_goes_on_with_another_model() -> None:
+    async with chat() as story:
+        await story.exchange("Hello", "Hi there.")
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        assert story.engine.loads[-1].target == "/models/pocket"
+        story.engine.emit(Loading("reading pocket"), story.engine.ready())
+        await story.until(lambda: story.state == "ready")
+        await story.until_seen("pocket · fake-assistant", "Hi there.")
+        await story.send("And?")
+        assert story.engine.requests[-1].messages[:2] == (
+            Message("user", "Hello"),
+            Message("assistant", "Hi there."),
+        )
+
+
+async def test_a_model_that_cannot_be_loaded_gives_way_to_the_one_before() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.emit(Failed(None, "It is damaged."))
+        await story.until_told("Going back to gemma-4-e2b")
+        await story.until(lambda: len(story.engine.loads) == 2)
+        assert story.engine.loads[-1].target == "/models/e2b"
+        story.engine.emit(story.engine.ready())
+        await story.until(lambda: story.state == "ready")
+        await story.until_seen("gemma-4-e2b", "It is damaged.")
+
+
+async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -> None:
+    why = "The drafter /models/x was made for a target with a hidden size of 96; /models/pocket has 64."
+    async with chat(size=(120, 36)) as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.refusal = why
+        story.engine.emit(story.engine.ready())
+        await story.until_told(f"Replies go on without a drafter. {why}")
+        await story.until_seen("pocket · no drafter", "drafter refused; ctrl+t: why")
+        assert len(story.engine.loads) == 1, "it does not go back"
+
+        # The engine starts again: that is no news.
+        story.app.clear_notifications()
+        story.engine.die()
+        story.engine.emit(story.engine.ready())
+        await story.exchange("Hello", "Hi there.")
+        assert not any("drafter" in each.message for each in story.app._notifications)
+        assert story.engine.requests[-1].messages[-1] == Message("user", "Hello")
+
+        await story.pilot.press("ctrl+t")
+        await story.until_told(f"Drafting is off, so there is nothing to switch on. {why}")
+        await story.pilot.press("f3")
+        await story.until_seen("draft OFF")
+
+
+async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.emit(Loading("reading pocket", 6_400_000_000, 15_200_000_000))
+        await story.until_seen("loading 6.4 GB of 15.2 GB")
+        await story.pilot.press("escape")
+        await story.until_told("Loading pocket was stopped.")
+        await story.until_told("Going back to gemma-4-e2b")
+        await story.until(lambda: len(story.engine.loads) == 2)
+        assert story.engine.loads[-1].target == "/models/e2b"
+        story.engine.emit(story.engine.ready())
+        await story.until(lambda: story.state == "ready")
+        await story.exchange("Hello", "Hi there.")
+
+
+async def test_the_first_load_is_stopped_and_the_next_message_begins_it_again() -> None:
+    async with chat(is_loaded=False) as story:
+        story.engine.emit(Loading("reading e2b", 0, 15_200_000_000))
+        await story.until_seen("loading 0 MB of 15.2 GB", "Stop")
+        await story.pilot.press("escape")
+        await story.until(lambda: story.engine.is_closed)
+        story.engine.emit(Loading("reading e2b", 1, 15_200_000_000))
+        await story.until_told("The next message loads it again")
+        await story.pilot.pause()
+        assert story.state == "not loaded"
+        await story.send("Hello")
+        story.engine.emit(Loading("reading e2b", 5_000_000_000, 15_200_000_000))
+        await story.until_seen("loading 5.0 GB of 15.2 GB")
+        # Escape lets go of the message first; a second one would stop the loading.
+        await story.pilot.press("escape")
+        await story.until(lambda: not story.prompt.is_waiting)
+        story.engine.emit(story.engine.ready())
+        await story.until(lambda: story.state == "ready")
+        await story.exchange("Hello again", "Hi there.")
+
+
+async def test_an_engine_that_dies_while_it_loads_gives_way_to_the_pair_before() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "pocket")
+        await story.until(lambda: story.engine.loads)
+        story.engine.die()
+        await story.until_told("Going back to gemma-4-e2b")
+        await story.until(lambda: len(story.engine.loads) == 2)
+        assert story.engine.loads[-1].target == "/models/e2b"
+        # That it dies as well is no reason to try for ever.
+        story.engine.die()
+        await story.until(lambda: story.state == "engine ended")
+        assert len(story.engine.loads) == 2
+
+
+async def test_no_switch_in_the_middle_of_a_reply() -> None:
+    async with chat() as story:
+        await story.send("Hello")
+        await story.pilot.press("f2")
+        await story.until_told("A reply is running")
+
+
+async def begin_download(story: Story, download: type[FakeDownload]) -> None:
+    await open_list(story)
+    await choose(story, "e2b-4bit")
+    await story.pilot.press("enter")
+    await story.until(lambda: download.jobs)
+
+
+async def test_what_is_not_here_is_fetched_after_a_question(download: type[FakeDownload]) -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "e2b-4bit")
+        await story.until_seen("enter again fetches it")
+        assert not download.jobs
+        await story.pilot.press("enter")
+        await story.until(lambda: download.jobs)
+        assert [wanted.repo for wanted in download.jobs[0].wanted][1:] == ["google/gemma-4-E2B-it-assistant"]
+        download.running.tell(Progress("r", "model.safetensors", 5, 10, 50, 100, 1e6, 30.0, is_checking=False))
+        await story.until_seen("50%", "1 MB/s", "30 s", "escape stops it")
+        download.running.tell(Fetched("r", "c", "/f"))
+        download.running.tell(Finished())
+        await story.until(lambda: story.engine.loads)
+        assert story.engine.loads[-1].target == "/models/e2b-4bit"
+
+
+async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownload]) -> None:
+    async with chat() as story:
+        await begin_download(story, download)
+        await story.pilot.press("escape")
+        await story.until_seen("What has come is kept")
+        await story.until(lambda: download.running.is_cancelled)
+        await story.pilot.press("escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+async def test_a_download_ends_with_the_chat(download: type[FakeDownload]) -> None:
+    async with chat() as story:
+        await begin_download(story, download)
+        await story.pilot.press("ctrl+q")
+    assert download.running.is_cancelled
+
+
+async def test_a_download_that_fails_says_why(download: type[FakeDownload]) -> None:
+    async with chat() as story:
+        await begin_download(story, download)
+        download.running.tell(FetchFailed("network", "The hub cannot be reached. Check the connection."))
+        await story.until_seen("The hub cannot be reached.")
+
+
+async def test_a_download_whose_process_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*arguments: object, **options: object) -> None:
+        raise OSError("Resource temporarily unavailable")
+
+    async with chat() as story:
+        await open_list(story)
+        monkeypatch.setattr(download_module.subprocess, "Popen", no_process)
+        await choose(story, "e2b-4bit")
+        await story.pilot.press("enter")
+        await story.until_seen("process could not be started: Resource")
+        await story.pilot.press("escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+async def test_a_cache_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / ("long" * 100)))
+    async with chat() as story:
+        await story.pilot.press("f2")
+        await story.until_seen("cannot be read: File name too long")
+        await story.pilot.press("escape")
+        await story.exchange("Hello", "Hi there.")
+
+
+async def test_a_size_that_nobody_knows_is_no_figure() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await choose(story, "e2b-qat")
+        await story.until_seen("what it needs is not known before it is here", "enter again fetches it")
+        assert "— GB" not in story.screen().splitlines()[-8:]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (44, 12), (100, 30)])
+async def test_the_chosen_model_is_in_sight(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        story.app._pairs.pair = replace(story.app._pairs.pair, title="pocket")
+        await open_list(story)
+        await story.until_seen("● pocket")
+        await story.pilot.press("home", "end")
+        await story.until_seen("● pocket")
+
+
+async def test_a_broken_catalog_of_ones_own_is_named(tmp_path: Path) -> None:
+    own = tmp_path / "home" / "config" / "catalog.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("models: [")
+    async with chat() as story:
+        await story.pilot.press("f2")
+        await story.until_told("catalog.yaml")

@@ -1,0 +1,75 @@
+"""Any window at any moment: nothing breaks, and what was there is there again afterwards."""
+
+from __future__ import annotations
+
+from time import strftime
+
+import pytest
+
+from app.settings.table import per_chat
+from tests.app.tui.pilot import chat
+
+SIZES = ((20, 5), (1, 1), (200, 1), (2, 30), (120, 36), (80, 24))
+TEXT = "word\n\n```\nx = 1\n```\n\n"
+
+
+@pytest.mark.parametrize("key", ["f1", "f5"])
+async def test_the_window_changes_in_the_middle_of_everything(key: str) -> None:
+    async with chat() as story:
+        await story.send("A question\nof two lines")
+        await story.pilot.press(key)
+        story.engine.begin()
+        for size in SIZES:
+            await story.pilot.resize_terminal(*size)
+            story.engine.say(TEXT)
+            await story.pilot.pause()
+            assert story.screen().count("\n") == size[1] - 1
+        story.engine.finish()
+        await story.pilot.press("f5" if key == "f5" else "escape")
+        await story.until(lambda: story.state == "ready")
+        await story.until_seen("word")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (20, 5)])
+async def test_a_window_that_small_from_the_start(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.exchange("Hi", "Some *words* that are longer than the window is wide.")
+        await story.pilot.press("f5")
+        await story.pilot.resize_terminal(80, 24)
+        await story.until_seen("longer than the window")
+
+
+@pytest.mark.parametrize(
+    ("key", "seen"),
+    [
+        ("f1", "sends the"),
+        ("f2", "e2b-4bit"),
+        ("f4", strftime("%d %b")),
+        ("f6", "draft"),
+        ("ctrl+p", "Another"),
+    ],
+)
+async def test_in_the_smallest_window_there_is_something_to_choose(key: str, seen: str) -> None:
+    async with chat(size=(20, 5)) as story:
+        await story.exchange("Hi", "Hello.")
+        await story.pilot.press(key)
+        await story.until_seen(seen)
+
+
+@pytest.mark.parametrize("size", [(62, 15), (40, 10), (20, 8)])
+async def test_a_notice_is_whole_at_any_width(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        words = "The model could not be loaded; the one before it answers from now on."
+        story.app.notify(words)
+        await story.until(lambda: all(word in story.screen() for word in words.split()))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (61, 15), (44, 12)])
+async def test_what_a_setting_means_is_whole_at_any_width(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.pilot.press("f6")
+        for setting in per_chat().values():
+            assert setting.about.kind is not None
+            words = f"{setting.about.help} {setting.about.kind.allowed}".split()
+            await story.until(lambda words=words: all(word in story.screen() for word in words))
+            await story.pilot.press("tab" if setting.name == "system" else "down")

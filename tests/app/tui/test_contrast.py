@@ -1,0 +1,90 @@
+"""Coloured text stands out in every theme that is shipped."""
+
+from __future__ import annotations
+
+import pytest
+from rich.color import Color as RichColor
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES
+
+from app.core.chat_options import ChatOptions
+from app.settings.table import THEMES
+from app.tui.terminal.contrast import GROUNDS, LEAST, LEAST_OF_256, TEXTS, contrast, of_256, readable
+from app.tui.terminal.safe_app import SafeApp
+from tests.app.tui.pilot import Story, chat
+
+OF_THE_TERMINAL = [name for name in THEMES if name.startswith("ansi-")]
+
+
+@pytest.mark.parametrize("theme", [name for name in THEMES if name not in OF_THE_TERMINAL])
+def test_every_coloured_text_can_be_read(theme: str) -> None:
+    app = SafeApp(None)
+    app.theme = theme
+    for variables in (app.get_css_variables(), app.theme_variables):
+        for ground in GROUNDS:
+            for text in TEXTS:
+                ratio = contrast(Color.parse(variables[text]), Color.parse(variables[ground]))
+                assert ratio >= LEAST, f"{text} on {ground}: {ratio:.2f}"
+
+
+@pytest.mark.parametrize("theme", [name for name in THEMES if name not in OF_THE_TERMINAL])
+def test_and_also_where_there_are_256_colours(theme: str) -> None:
+    app = SafeApp(None)
+    app.theme = theme
+    variables = {name: of_256(Color.parse(app.get_css_variables()[name])) for name in (*GROUNDS, *TEXTS)}
+    for ground in GROUNDS:
+        for text in TEXTS:
+            ratio = contrast(variables[text], variables[ground])
+            assert ratio >= LEAST_OF_256, f"{text} on {ground}: {ratio:.2f}"
+
+
+@pytest.mark.parametrize("theme", OF_THE_TERMINAL)
+def test_the_terminals_own_colours_are_left_to_it(theme: str) -> None:
+    variables = BUILTIN_THEMES[theme].to_color_system().generate()
+    assert readable(variables, is_dark=True) == variables
+
+
+def test_what_can_be_read_stays_as_the_theme_has_it() -> None:
+    variables = BUILTIN_THEMES["textual-dark"].to_color_system().generate()
+    assert Color.parse(readable(variables, is_dark=True)["text-warning"]) == Color.parse(variables["text-warning"])
+
+
+def test_contrast_is_as_defined() -> None:
+    assert contrast(Color.parse("#fff"), Color.parse("#000")) == pytest.approx(21)
+    assert contrast(Color.parse("#777"), Color.parse("#fff")) == pytest.approx(4.48, abs=0.01)
+    assert contrast(Color.parse("#777"), Color.parse("#777")) == 1
+
+
+def colours_on(story: Story) -> set[RichColor]:
+    """Of every text and ground that is drawn now."""
+    strips = story.app.screen._compositor.render_strips()
+    styles = [segment.style for strip in strips for segment in strip if segment.style]
+    return {colour for style in styles for colour in (style.color, style.bgcolor) if colour}
+
+
+@pytest.mark.parametrize(
+    ("theme", "shown"), [(None, "ansi-dark"), ("nord", "ansi-dark"), ("textual-light", "ansi-light")]
+)
+async def test_where_there_are_16_colours_they_are_the_terminals_own(
+    monkeypatch: pytest.MonkeyPatch, theme: str | None, shown: str
+) -> None:
+    monkeypatch.delenv("COLORTERM")
+    monkeypatch.setenv("TERM", "xterm")
+    async with chat(ChatOptions(draft_length=4, theme=theme), size=(120, 36)) as story:
+        assert story.app.theme == shown
+        await story.exchange("q", "Some **bold** words, `code`, [a link](https://x.org):\n\n```sh\nmake it\n```")
+        for keys in ((), ("f5",), ("f1",), ("f2",), ("f4",), ("f6",), ("shift+tab",)):
+            await story.pilot.press(*keys)
+            await story.pilot.pause()
+            assert not [colour for colour in colours_on(story) if not colour.is_system_defined]
+            if len(story.app.screen_stack) > 1:
+                await story.pilot.press("escape")
+        assert not story.app._options.state.values.theme, "what the terminal can show is no choice of the person"
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "tmux-256color"])
+async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    monkeypatch.delenv("COLORTERM")
+    monkeypatch.setenv("TERM", term)
+    async with chat(ChatOptions(theme="nord")) as story:
+        assert story.app.theme == "nord"

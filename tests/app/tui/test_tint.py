@@ -1,0 +1,182 @@
+"""Drafting made visible: what was drafted is tinted as it comes, and never leaves the screen."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.color import Color
+from textual.content import Content
+from textual.style import Style
+from textual.theme import BUILTIN_THEMES
+from textual.widgets import Static
+
+from app.text.sanitise import sanitise
+from app.tui.terminal.contrast import contrast
+from app.tui.transcript.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, DraftedRuns, TintedText, TintLegend
+from app.tui.transcript.turn import Reply
+from tests.app.tui.pilot import Story, chat
+
+PARTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 14)))
+
+
+def in_style(content: Content, style: str) -> str:
+    """The characters of `content` in `style`."""
+    return "".join(content.plain[span.start : span.end] for span in content.spans if span.style == style)
+
+
+@given(PARTS)
+def test_the_runs_are_the_text(parts: list[tuple[str, int]]) -> None:
+    runs = DraftedRuns()
+    for text, drafted in parts:
+        runs.add(text, drafted)
+    content = runs.content("underline")
+    assert content.plain == sanitise("".join(text for text, _ in parts))
+    assert in_style(content, "underline") == sanitise("".join(text[:drafted] for text, drafted in parts))
+
+
+class Seen:
+    """What a person sees of the reply: its text, and what of it is tinted."""
+
+    def __init__(self, story: Story) -> None:
+        views = [view for view in story.app.query(TintedText) if view.display]
+        parts = [child.render() for view in views for child in view.children]
+        self.parts = [part for part in parts if isinstance(part, Content)]
+        self.text = "\n".join(part.plain for part in self.parts)
+
+    def tinted(self, style: str = TINT) -> str:
+        return "".join(in_style(part, style) for part in self.parts)
+
+
+async def test_a_person_watches_what_was_drafted() -> None:
+    async with chat() as story:
+        await story.pilot.press("f5")
+        await story.until_seen("f5: Markdown again")
+        await story.send("Hi")
+        story.engine.begin()
+        story.engine.say("**Hello** there", drafted_characters=9)
+        await story.until(lambda: Seen(story).text == "**Hello** there")
+        story.engine.say(", person", drafted_characters=0)
+        story.engine.say(".", drafted_characters=1)
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.until(lambda: Seen(story).text == "**Hello** there, person.")
+        assert Seen(story).tinted() == "**Hello**."
+        await story.pilot.press("ctrl+y")
+        assert story.app.clipboard == "**Hello** there, person."
+        await story.pilot.press("f5")
+        await story.until(lambda: not Seen(story).parts)
+        await story.until_seen("Hello there, person.")
+        assert not story.shows("**")
+        assert not story.app.query_one(TintLegend).display
+        await story.pilot.press("f5")
+        await story.until(lambda: Seen(story).tinted() == "**Hello**.")
+
+
+async def test_the_tint_comes_and_goes_in_the_middle_of_a_reply() -> None:
+    async with chat() as story:
+        await story.send("Hi")
+        story.engine.begin()
+        story.engine.say("One *two* ", drafted_characters=4)
+        await story.until_seen("One two")
+        await story.pilot.press("f5")
+        await story.until(lambda: Seen(story).text == "One *two* ")
+        story.engine.say("three ", drafted_characters=6)
+        await story.until(lambda: Seen(story).tinted() == "One three ")
+        await story.pilot.press("f5")
+        await story.until_seen("One two three")
+        story.engine.say("*four*", drafted_characters=0)
+        await story.until_seen("One two three four")
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        assert story.app.query_one(Reply).source == "One *two* three *four*"
+
+
+async def test_what_nobody_knows_the_drafts_of_stays_markdown() -> None:
+    async with chat() as story:
+        await story.exchange("Hi", "Some *words*.")
+        await story.pilot.press("f5")
+        await story.until_told("was not kept")
+        await story.exchange("Again", "More *words*.")
+        await story.until_seen("More words.")
+        assert not Seen(story).parts
+
+
+async def test_where_something_can_be_tinted_nothing_needs_to_be_said() -> None:
+    async with chat() as story:
+        await story.pilot.press("f5", "f5")
+        await story.send("Hi")
+        story.engine.begin()
+        await story.pilot.press("f5")
+        await story.until(lambda: story.app.query_one(TintLegend).display)
+        assert not story.app._notifications
+
+
+async def test_a_long_tinted_reply_is_drawn_in_parts() -> None:
+    line = "So many words that they fill a line of this window, and one more.\n"
+    async with chat() as story:
+        await story.pilot.press("f5")
+        await story.send("Hi")
+        story.engine.begin()
+        for _ in range(70):
+            story.engine.say(line, drafted_characters=3)
+        story.engine.finish()
+        await story.until(lambda: Seen(story).text == line * 70)
+        seen = Seen(story)
+        assert len(seen.parts) >= 70 * len(line) // (SETTLED_CHARACTERS + len(line))
+        assert all(len(part.plain) <= SETTLED_CHARACTERS + len(line) for part in seen.parts)
+        assert seen.tinted() == "So " * 70
+
+
+async def test_a_selection_of_tinted_text_is_the_text() -> None:
+    async with chat() as story:
+        await story.pilot.press("f5")
+        await story.send("Hi")
+        story.engine.begin()
+        story.engine.say("drafted and not", drafted_characters=7)
+        await story.until(lambda: Seen(story).text == "drafted and not")
+        story.app.query(TintedText).last().query_one(Static).text_select_all()
+        await story.pilot.press("ctrl+c")
+        assert story.app.clipboard == "drafted and not"
+
+
+async def test_without_colours_the_tint_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with chat() as story:
+        await story.pilot.press("f5")
+        await story.send("Hi")
+        story.engine.begin()
+        story.engine.say("drafted and not", drafted_characters=7)
+        await story.until(lambda: Seen(story).tinted(COLOURLESS_TINT) == "drafted")
+        underlined = [
+            segment.text
+            for strip in story.strips()
+            for segment in strip
+            if segment.style and segment.style.underline and segment.text.strip()
+        ]
+        assert "drafted" in underlined
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 36)])
+async def test_the_legend_says_what_the_tint_means_at_every_size(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await story.pilot.press("f5")
+        await story.until_seen("drafted and accepted")
+        assert story.app.query_one(TintLegend).content_size.width >= len(legend(story))
+
+
+def legend(story: Story) -> str:
+    return story.app.query_one(TintLegend).render().plain
+
+
+@pytest.mark.parametrize("name", [name for name in BUILTIN_THEMES if not name.startswith("ansi")])
+def test_tinted_text_is_legible_in_every_theme(name: str) -> None:
+    colours = BUILTIN_THEMES[name].to_color_system().generate()
+    style = Style.parse(TINT, {key: value for key, value in colours.items() if key == "success-muted"})
+    assert style.background is not None
+    assert style.foreground is not None
+    paper = Color.parse(colours["background"])
+    tint = paper.blend(style.background, style.background.a).with_alpha(1)
+    ink = tint.get_contrast_text(style.foreground.a)
+    assert contrast(tint.blend(ink, ink.a).with_alpha(1), tint) >= 4.5
+    assert contrast(tint, paper) > 1.1 or abs(tint.hsl.s - paper.hsl.s) > 0.1

@@ -1,0 +1,40 @@
+"""Messages over a pipe come out as they went in, and anything else is refused."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlx_engine.protocol import events, wire
+
+
+@given(st.text(), st.lists(st.integers(0, 2**31)), st.floats(0, 1e6))
+def test_a_round_comes_out_as_it_went_in(text: str, ids: list[int], seconds: float) -> None:
+    sent = events.Round(1, text, text[::-1], tuple(ids), 4, 2, seconds, True, 10, 2**40, seconds)
+    pipe = BytesIO()
+    wire.write(pipe, sent)
+    wire.write(pipe, events.Failed(None, text))
+    pipe.seek(0)
+    assert wire.read(pipe, events.Event) == sent
+    assert wire.read(pipe, events.Event) == events.Failed(None, text)
+    assert wire.read(pipe, events.Event) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0",
+        b"\0\0\0\x05{}",
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\x02{}",
+        b'\0\0\0\x10{"type":"nobody"}'[:20],
+        b"\0\0\0\x04\xff\xfe\0\0",
+        b"\0\0\xa0\0" + b"[" * 0xA000,
+    ],
+)
+def test_what_is_not_a_message_is_refused(data: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.read(BytesIO(data), events.Event)

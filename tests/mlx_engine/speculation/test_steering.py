@@ -1,0 +1,95 @@
+"""Who decides how many tokens are drafted: the person, or the estimates; and what these begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlx_engine.protocol.errors import RequestError
+from mlx_engine.speculation.draft_length import RoundFacts
+from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
+
+
+@pytest.mark.parametrize(
+    ("architecture", "length"),
+    [
+        ("applegpu_g13s", 2),
+        ("applegpu_g14d", 2),
+        ("applegpu_g15g", 4),
+        ("applegpu_g17s", 4),
+        ("x86_64", 4),
+        ("", 4),
+    ],
+)
+def test_early_gpus_begin_with_shorter_drafts(architecture: str, length: int) -> None:
+    assert start_length(architecture) == length
+
+
+def test_a_setting_counts_from_the_next_round_on() -> None:
+    control = ReplyControl(3)
+    steering = Steering(control, DraftLengths(None, 4))
+    assert steering.next_length() == 3
+    control.draft_length = 0
+    assert steering.next_length() == 0
+    control.draft_length = "auto"
+    assert steering.next_length() == 4, "what it begins with"
+    assert not steering.is_cancelled
+    control.is_cancelled = True
+    assert steering.is_cancelled
+
+
+@pytest.mark.parametrize("length", [-1, 17])
+def test_a_setting_out_of_range_is_refused(length: int) -> None:
+    steering = Steering(ReplyControl(length), DraftLengths(None, 4))
+    with pytest.raises(RequestError, match=r"0 \(off\) to 16"):
+        steering.next_length()
+
+
+def test_plain_rounds_are_spread_over_replies() -> None:
+    lengths, chosen = DraftLengths(None, 4), []
+    for _ in range(20):
+        steering = Steering(ReplyControl(5), lengths)
+        for _ in range(10):
+            chosen.append(steering.next_length())
+            lengths.observe(RoundFacts(chosen[-1], 0, 0.1, chosen[-1] == 0))
+    assert 0 < chosen.count(0) < 10
+
+
+def test_without_them_every_round_is_what_was_asked_for() -> None:
+    lengths = DraftLengths(None, 4)
+    steering = Steering(ReplyControl(5), lengths, measures_plain=False)
+    for _ in range(300):
+        assert steering.next_length() == 5
+        lengths.observe(RoundFacts(5, 0, 0.1, False))
+
+
+def test_every_pair_has_a_file_of_its_own(tmp_path: Path) -> None:
+    names = {
+        estimates_file(tmp_path, Path(target), Path(drafter), bits, device)
+        for target in ("/a/target", "/b/target")
+        for drafter in ("/a/drafter", "lookup")
+        for bits in (None, 4)
+        for device in ("M1", "M3")
+    }
+    assert len(names) == 16
+    assert all(name.parent == tmp_path and name.name.startswith("target--") for name in names)
+    long = estimates_file(tmp_path, Path("/" + "x" * 250), Path("/" + "y" * 250), None, "M1")
+    assert len(long.name) < 200
+
+
+def test_what_was_learned_is_there_in_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "estimates" / "pair.json"
+    lengths = DraftLengths(path, 4)
+    steering = Steering(ReplyControl("auto"), lengths)
+    for _ in range(300):  # every draft falls, and a drafted round takes twice as long
+        length = steering.next_length()
+        lengths.observe(RoundFacts(length, 0, 2.0 if length else 1.0, length == 0))
+    lengths.save()
+    again = DraftLengths(path, 4)
+    assert again.notice is None
+    assert Steering(ReplyControl("auto"), again).next_length() == 0
+    path.write_text("{}")
+    broken = DraftLengths(path, 4)
+    assert broken.notice is not None
+    assert str(path) in broken.notice
