@@ -10,17 +10,15 @@ from __future__ import annotations
 import secrets
 
 import msgspec
-from textual.content import Content
 
 from app.core.chat_options import ChatOptions
+from app.core.drafted_runs import DraftedRuns
 from app.text import figures
-from app.tui.transcript.tint import DraftedRuns
 from mlx_engine.protocol.events import DraftSetting, Event, Finished, Generate, Message, Round
 from mlx_engine.protocol.stats import PlainPace, ReplyStats
 
 MOST_TOKENS = 512
 """Of each reply: enough to tell the speeds, and over soon."""
-DIFFERENCE = "reverse"
 
 
 def questions(
@@ -73,15 +71,6 @@ class Side:
         if self.stats.acceptance is not None:
             parts.append(f"{figures.percent(self.stats.acceptance).strip()} acc")
         return " · ".join(parts)
-
-    def content(self, tint: str, difference: int | None) -> Content:
-        """The text, drafted runs in `tint`, and the word at the first difference marked."""
-        content = self.runs.content(tint)
-        if difference is None or difference >= len(self.text):
-            return content
-        word = self.text[difference:].split(maxsplit=1)
-        end = self.text.index(word[0], difference) + len(word[0]) if word else difference + 1
-        return content.stylize(DIFFERENCE, difference, end)
 
 
 class Comparison:

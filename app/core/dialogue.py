@@ -16,10 +16,9 @@ from app.core.attachments import split
 from app.core.chat_options import ChatOptions
 from app.core.conversation import Conversation
 from app.core.gauges import Gauges
-from app.core.turn_stats import turn_stats
+from app.core.turn_stats import reply_line, turn_stats
 from app.store.errors import StoreError
 from app.store.records import FinalState
-from app.text.figures import reply_line
 from app.tui.bars.top_line import TopLine
 from app.tui.keys import key_in
 from app.tui.prompt.prompt import Prompt

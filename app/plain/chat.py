@@ -23,11 +23,10 @@ from app.core.commands import SLASH, Argument, Command
 from app.core.conversation import Conversation, Exchange
 from app.core.incoming import Incoming
 from app.core.no_drafter import why_there_is_nothing
-from app.core.turn_stats import turn_stats
+from app.core.turn_stats import spoken_line, turn_stats
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState
-from app.text.figures import spoken_line
 from app.text.sanitise import sanitise, sanitise_line
 from app.text.sentences import Sentences
 from mlx_engine.client import EngineHandle

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from textual import events, on
 from textual.app import ComposeResult, SystemCommand
-from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 from textual.theme import Theme
@@ -31,12 +30,13 @@ from app.core.comparison import Comparison, questions
 from app.core.conversation import KEEP_S, Conversation
 from app.core.dialogue import Dialogue, storing
 from app.core.gauges import Gauges
+from app.core.models_list import own_and_bundled
 from app.core.no_drafter import news_of_refusal, why_there_is_nothing
 from app.core.pair_choice import PairChoice
 from app.core.pair_in_use import Choose, PairInUse
 from app.core.prompt_history import PromptHistory
 from app.core.reply_settings import ReplySettings
-from app.shell.models_show import own_and_bundled
+from app.settings.keys import APP_KEYS, CHAT_KEYS, changed_keys, keymap_of, keys_of
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.system import places
@@ -44,7 +44,7 @@ from app.system.exit_codes import INTERRUPTED
 from app.text.sanitise import cleaned
 from app.tui.bars.top_line import TopLine
 from app.tui.chat_view import ChatView
-from app.tui.keys import CHAT_KEYS, changed_keys, key_in, keymap_of, keys_of
+from app.tui.keys import bindings, key_in
 from app.tui.layout import PANEL_NEEDS_COLUMNS, PANEL_NEEDS_ROWS, layout
 from app.tui.mailbox import Mailbox
 from app.tui.open_chat import OpenChat
@@ -69,8 +69,7 @@ from models.machine import read_machine
 
 QUIT_WINDOW_S = 2.0
 
-OVER_EVERYTHING = ("interrupt", "copy_answer", "quit")
-OF_THE_CHAT = {each.action for each in CHAT_KEYS if isinstance(each, Binding)} - {*OVER_EVERYTHING} | {
+OF_THE_CHAT = {each.action.removeprefix("app.") for each in CHAT_KEYS} | {
     "ab",
     "paths",
 }
@@ -98,7 +97,7 @@ class ChatApp(SafeApp):
 
     CSS_PATH = Path(__file__).with_name("chat_app.tcss")
     TITLE = "Slipstream"
-    BINDINGS = CHAT_KEYS
+    BINDINGS = bindings((*CHAT_KEYS, *APP_KEYS))
     VERTICAL_BREAKPOINTS = WINDOW_HEIGHTS
     HORIZONTAL_BREAKPOINTS = WINDOW_WIDTHS
 
@@ -146,8 +145,8 @@ class ChatApp(SafeApp):
         """The person's own, ahead of what a text area does with them."""
         self.own_keys = keymap
         self.set_keymap(keymap)
-        for key, bindings in self._bindings.key_to_bindings.items():
-            preferred = [replace(each, priority=True) if each.id in keymap else each for each in bindings]
+        for key, bound in self._bindings.key_to_bindings.items():
+            preferred = [replace(each, priority=True) if each.id in keymap else each for each in bound]
             self._bindings.key_to_bindings[key] = preferred
 
     def compose(self) -> ComposeResult:

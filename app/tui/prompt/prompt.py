@@ -21,8 +21,9 @@ from app.core.attachments import Attachment, mentions
 from app.core.completion import Candidate, Completing, Place, complete, list_files
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
+from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
-from app.tui.keys import NEWLINE_KEYS, PROMPT_KEYS, key_in
+from app.tui.keys import bindings, key_in
 from app.tui.prompt.attachment_line import AttachmentLine, Found
 from app.tui.prompt.completion_list import CompletionList
 
@@ -37,7 +38,7 @@ class Prompt(TextArea):
     arrows, while it is open.
     """
 
-    BINDINGS = PROMPT_KEYS
+    BINDINGS = bindings(PROMPT_KEYS)
 
     @dataclass
     class Submitted(Message):

@@ -15,12 +15,13 @@ from textual.widgets import Static
 from app.core.comparison import Comparison, Side
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
-from app.tui.transcript.tint import tint_style
+from app.tui.transcript.tint import tint_style, tinted
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Died, Event, Failed
 
 DRAW_S = 0.2
+DIFFERENCE = "reverse"
 NARROW_COLUMNS = 70
 """Below, the two stand one above the other."""
 
@@ -48,7 +49,8 @@ class SideView(Vertical):
     def draw(self, difference: int | None) -> None:
         """Show what has come, and where it differs."""
         self._title.update(self._side.title, layout=False)
-        self._text.update(self._side.content(tint_style(self.app), difference))
+        text = tinted(self._side.runs, tint_style(self.app))
+        self._text.update(marked(text, self._side.text, difference))
 
 
 class AbScreen(ModalScreen[None]):
@@ -151,3 +153,12 @@ class AbScreen(ModalScreen[None]):
             else "One after the other on the same device; decoding only; one seed. "
         )
         self._result.update(Content("\n").join([said, Content.styled(how + keys, MUTED)]))
+
+
+def marked(content: Content, text: str, difference: int | None) -> Content:
+    """`content` with the word at the first difference marked."""
+    if difference is None or difference >= len(text):
+        return content
+    word = text[difference:].split(maxsplit=1)
+    end = text.index(word[0], difference) + len(word[0]) if word else difference + 1
+    return content.stylize(DIFFERENCE, difference, end)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.chat_options import ChatOptions
-from app.core.comparison import DIFFERENCE, Comparison, questions
-from app.tui.screens.comparison import AbScreen
+from app.core.comparison import Comparison, questions
+from app.tui.screens.comparison import DIFFERENCE, AbScreen, marked
+from app.tui.transcript.tint import tinted
 from mlx_engine.protocol.events import FinishReason, Message, SamplingOptions
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.app.tui.pilot import Story, chat
@@ -67,7 +68,7 @@ def test_the_word_at_the_difference_is_marked() -> None:
     comparison = compared("one two three", "one too three")
     assert comparison.difference == 5
     for side, word in ((comparison.off, "wo"), (comparison.on, "oo")):
-        content = side.content("underline", comparison.difference)
+        content = marked(tinted(side.runs, "underline"), side.text, comparison.difference)
         assert [content.plain[span.start : span.end] for span in content.spans if span.style == DIFFERENCE] == [
             word
         ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.keys import Keys
 
 from app.core.chat_options import ChatOptions
+from app.settings.keys import DEFAULT_KEYS, NAMED_KEYS, changed_keys, key_table, keymap_of
 from app.settings.table import SendKey
-from app.tui.keys import changed_keys, key_table, keymap_of, usual_keys
 from tests.app.settings.support import holds, refusal
 from tests.app.tui.pilot import Story, chat
 
@@ -56,7 +57,7 @@ def test_a_letter_and_a_key_of_the_prompt_can_be_had_on_code(file: Path) -> None
 
 
 def test_two_things_with_the_same_key_are_not_in_reach_at_once_or_both_lead_out() -> None:
-    owners = [(key, id) for id, keys in usual_keys().items() for key in keys]
+    owners = [(key, id) for id, keys in DEFAULT_KEYS.items() for key in keys]
     shared = {(key, one, other) for key, one in owners for same, other in owners if key == same and one < other}
     assert shared == {("enter", "copy_code", "send"), ("escape", "leave_code", "stop")}
 
@@ -192,3 +193,8 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
         await story.until_told(f"{own['retry']} asks for another reply")
         await story.pilot.press(own["interrupt"])
         await story.until_told(f"Press {own['interrupt']} again to quit")
+
+
+def test_the_named_keys_are_textuals() -> None:
+    spelled = {key.value for key in Keys if "+" not in key.value and not key.value.startswith("<")}
+    assert spelled == NAMED_KEYS
