@@ -34,7 +34,8 @@ from app.tui.screens.chats import ChatsScreen
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.events import Message, SamplingOptions
 from tests.app.tui.pilot import chat
-from tests.app.tui.terminal import ROOT, Terminal
+from tests.app.tui.terminal import Terminal
+from tests.paths import ROOT
 
 QUESTION = "What is speculative decoding?"
 

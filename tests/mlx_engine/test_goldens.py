@@ -11,7 +11,7 @@ from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.speculation import drafters
 from mlx_engine.speculation.drafters import AssistantDrafter, Frontier, check_pair
-from tests.mlx_engine.helpers import GREEDY, rounds, tokens
+from tests.mlx_engine.helpers import GREEDY, read_tensors, rounds, token_list, tokens
 from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -29,10 +29,10 @@ class Golden:
         self.target = load_target(GOLDEN / layout / "target")
         self.assistant = load_assistant(GOLDEN / layout / "assistant")
         self.drafter = AssistantDrafter(self.assistant, self.target)
-        self.expected = mx.load(str(GOLDEN / layout / "golden.safetensors"))
+        self.expected = read_tensors(GOLDEN / layout / "golden.safetensors")
 
     def ids(self, name: str) -> list[int]:
-        return self.expected[name].tolist()  # type: ignore[no-any-return, union-attr]
+        return token_list(self.expected[name])
 
     def read(self, name: str) -> tuple[TargetCache, mx.array]:
         """A cache holding the tokens called `name`, and the hidden states."""

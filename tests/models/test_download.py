@@ -20,7 +20,7 @@ from typing import Any
 import huggingface_hub
 import msgspec
 import pytest
-from huggingface_hub.utils import close_session
+from huggingface_hub import close_session
 
 from models import hub_cache
 from models.download import (
@@ -93,7 +93,12 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 def job(cache: Path, *repos: str, **changes: Any) -> Job:
     wanted = tuple(Wanted(repo) for repo in repos or (REPO,))
-    defaults = {"timeout_s": 5.0, "retry_waits_s": (0.0, 0.0), "reserve_bytes": 0, "report_every_s": 0.0}
+    defaults: dict[str, Any] = {
+        "timeout_s": 5.0,
+        "retry_waits_s": (0.0, 0.0),
+        "reserve_bytes": 0,
+        "report_every_s": 0.0,
+    }
     return Job(wanted, str(cache), **(defaults | changes))
 
 

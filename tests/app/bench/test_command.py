@@ -19,6 +19,7 @@ from app import cli
 from app.bench import comparison, measuring, outputs, picture, report, spreadsheet, table
 from app.bench.advice import advise
 from app.bench.history import encode, read_results
+from app.bench.live import LiveTable
 from app.bench.measuring import Job, load_of, measure
 from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
@@ -190,7 +191,12 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
 
 def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Job:
     jobs: list[Job] = []
-    monkeypatch.setattr(measuring, "measure", lambda job, engine: jobs.append(job) or 0)
+
+    def record(job: Job, engine: object) -> int:
+        jobs.append(job)
+        return 0
+
+    monkeypatch.setattr(measuring, "measure", record)
     assert cli.main(["bench", *arguments]) == 0
     return jobs[0]
 
@@ -294,7 +300,7 @@ def test_noise_is_no_change_and_few_blocks_are_too_little(results: Results) -> N
 
 def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
     screen = io.StringIO()
-    live = measuring.LiveTable(screen, results.method.settings)
+    live = LiveTable(screen, results.method.settings)
     bench = Bench(plan(passes=1))
     measured = bench.run()
     for done in (1, 2):
@@ -304,7 +310,7 @@ def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.Captu
     assert "pass 1, block 2 of 3, at most 20 s left" in drawn
     assert drawn.count("\x1b[J") == 3
     assert "\x1b[14A" in drawn
-    quiet = measuring.LiveTable(None, results.method.settings)
+    quiet = LiveTable(None, results.method.settings)
     quiet.draw(Progress("", 0, 0, 3, 0.0, 1.0), measured)
     assert table.bar(0.5, 4) == "██  "
 

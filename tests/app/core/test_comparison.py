@@ -23,7 +23,7 @@ def compared(*texts: str, is_over: bool = True) -> Comparison:
     """A comparison whose sides have said `texts`."""
     engine = FakeEngine()
     comparison = Comparison(questions(MESSAGES, ChatOptions(), 4, (1, 2)))
-    engine.on_event = lambda event: comparison.take(event) and None
+    engine.on_event = lambda event: (comparison.take(event), None)[1]
     for text in texts:
         request = comparison.next_request
         assert request is not None

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from app.settings import remembered as app_state
 from app.settings.remembered import AppState, Remembered
+from app.system.files import opening_alone
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_what_cannot_be_written_holds_for_this_chat(tmp_path: Path) -> None:
 def test_a_lock_that_is_not_given_back_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_state, "LOCK_WAIT_S", -1.0)
     AppState.read(path).remember(theme="nord")
-    with app_state.opening_alone(path):
+    with opening_alone(path):
         state = AppState.read(path)
         state.remember(theme="dracula")
         assert state.notice is not None

@@ -24,6 +24,7 @@ from app.core.conversation import Conversation
 from app.store import aside, database, opening, transfer
 from app.store.chat_store import ChatStore
 from app.store.schema import MIGRATIONS, migrate
+from app.system.files import replace_file
 from tests.app.store.support import Clock, chat_of_turns, damaged
 
 NEXT_VERSION = (*MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",
@@ -172,7 +173,7 @@ def _watch_the_store(passed: Passed) -> None:
     for name, call in vars(ChatStore).items():
         if callable(call) and not name.startswith("_"):
             setattr(ChatStore, name, _watched(call, name, passed))
-    transfer.replace_file = _watched(transfer.replace_file, "replace_file", passed)
+    vars(transfer)["replace_file"] = _watched(replace_file, "replace_file", passed)
 
 
 def _watch_the_disk(passed: Passed) -> None:
@@ -181,7 +182,7 @@ def _watch_the_disk(passed: Passed) -> None:
     connect = sqlite3.connect
 
     def connect_watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_trace_callback(lambda statement: passed(f"before {' '.join(statement.split()[:2])}"))
         return connection
 
@@ -283,7 +284,7 @@ def _die_after(steps: int) -> None:
         return 0
 
     def connect_counted(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_progress_handler(count, 1)
         return connection
 

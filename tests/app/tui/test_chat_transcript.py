@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event, current_thread, main_thread
@@ -48,6 +48,12 @@ def drawn_rows(rows: Sequence[Row]) -> str:
 
 def has_widgets(reply: Reply, more_than: int) -> bool:
     return len(reply.query("*")) > more_than
+
+
+def shown_reply(turn: Turn | None) -> Reply:
+    assert turn
+    assert turn.reply
+    return turn.reply
 
 
 def is_shown(reply: Reply) -> bool:
@@ -431,7 +437,7 @@ async def test_small_windows(size: tuple[int, int], shown: list[str], hidden: li
 async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     readers: list[bool] = []
 
-    def watched(read: Any) -> Any:
+    def watched(read: Callable[[GrowingMarkdown, str], list[Piece]]) -> Any:
         def reading(self: GrowingMarkdown, text: str) -> list[Piece]:
             readers.append(current_thread() is main_thread())
             return read(self, text)
@@ -455,7 +461,7 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         story.engine.say("- the last one")
         story.engine.finish()
         await story.until_seen("• the last one")
-        await story.until(lambda: story.transcript.last_turn.reply._text._whole)
+        await story.until(lambda: shown_reply(story.transcript.last_turn)._text._whole)
         assert not any(readers)
 
 
@@ -491,8 +497,9 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
             await story.exchange("q", f"{EVERYTHING}\n\nanswer {number}")
             await story.until_seen(f"answer {number}")
         oldest = story.transcript._turns[0]
-        await story.until(lambda: oldest.reply._text._whole)
-        expected = drawn_rows(turn_rows(oldest._prompt, "", as_rows(oldest.reply.source), oldest.reply.figures))
+        await story.until(lambda: shown_reply(oldest)._text._whole)
+        reply = shown_reply(oldest)
+        expected = drawn_rows(turn_rows(oldest._prompt, "", as_rows(reply.source), reply.figures))
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()
         assert drawn_rows(rows) == expected

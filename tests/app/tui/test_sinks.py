@@ -24,7 +24,9 @@ MARKUP_MAKERS = {"from_markup", "from_rich_text", "render_markup", "markup"}
 def findings(source: str, module: str) -> list[str]:
     """What a module does that only some modules may."""
     tree = ast.parse(source)
-    return [f"{module}:{node.lineno}: {what}" for node in ast.walk(tree) for what in _of(node, module)]
+    return [
+        f"{module}:{getattr(node, 'lineno', 0)}: {what}" for node in ast.walk(tree) for what in _of(node, module)
+    ]
 
 
 def _of(node: ast.AST, module: str) -> Iterator[str]:

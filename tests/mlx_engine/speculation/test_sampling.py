@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -41,7 +42,8 @@ def exact(logits: np.ndarray, sampler: Sampler) -> np.ndarray:
     is_kept = np.zeros(p.shape, bool)
     np.put_along_axis(is_kept, order, mass_above < sampler.top_p, -1)
     p = np.where(is_kept & (p >= sampler.min_p * p.max(-1, keepdims=True)), p, 0)
-    return p / p.sum(-1, keepdims=True)
+    kept: np.ndarray = p / p.sum(-1, keepdims=True)
+    return kept
 
 
 def pvalue(observed: np.ndarray, expected: np.ndarray) -> float:
@@ -116,16 +118,19 @@ def test_the_rule_commits_what_the_target_would(drafter: str, length: int) -> No
 
 def _no_residual(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     right = accept(draft, target, keys)
+    assert target.probs is not None
     return Verdict(right.accepted, draw(mx.take(target.probs, right.accepted[None], axis=0), keys[1]))
 
 
 def _bonus_from_the_wrong_row(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     right = accept(draft, target, keys)
+    assert target.probs is not None
     wrong = draw(target.probs[-2:-1], keys[1])
     return Verdict(right.accepted, mx.where(right.accepted == len(draft.tokens), wrong, right.token))
 
 
 def _q_of_other_logits(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
+    assert draft.probs is not None
     declared = mx.softmax(mx.log(draft.probs) * 2, axis=-1)
     return accept(Distribution(draft.tokens, declared), target, keys)
 
@@ -141,7 +146,8 @@ def test_declaring_a_certain_draft_as_drawn_is_found_out() -> None:
     likeliest = mx.argmax(q, axis=-1).astype(mx.int32)
 
     def one(key: mx.array) -> mx.array:
-        verdict = accept(Distribution(likeliest, q), Distribution(p, p), tuple(mx.random.split(key)))
+        keys = mx.random.split(key)
+        verdict = accept(Distribution(likeliest, q), Distribution(p, p), (keys[0], keys[1]))
         return mx.where(verdict.accepted > 0, likeliest, verdict.token)
 
     drawn = np.array(mx.vmap(one)(mx.random.split(mx.random.key(0), ROUNDS)))[:, 0]
@@ -198,7 +204,7 @@ def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:
         {"repetition_penalty": 101},
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="out of range"):
         Sampler(**wrong)
 
@@ -324,7 +330,7 @@ def test_history_grows_row_by_row() -> None:
     seen = mx.array([[True, False, False, False]])
     rows = history_rows(seen, mx.array([2, 0, 3]))
     assert rows is not None
-    assert [[i for i, is_seen in enumerate(row) if is_seen] for row in rows.tolist()] == [
+    assert [[i for i, is_seen in enumerate(row) if is_seen] for row in np.array(rows)] == [
         [0],
         [0, 2],
         [0, 2],
