@@ -32,7 +32,7 @@ def answer(job: Job, emit: Emit) -> None:
         for wanted in job.wanted:
             check_repo(wanted.repo)
             check_revision(wanted.revision or "main")
-        if job.is_offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        if job.is_offline or hub_cache.offline_variable(os.environ):
             _answer_offline(job, emit)
             return
         # Not before here: offline does not even load the network.
@@ -52,7 +52,7 @@ def _answer_offline(job: Job, emit: Emit) -> None:
         if found is None or not found.is_complete:
             raise FetchError(
                 "offline", f"{wanted.repo} is not complete on this machine, and offline mode is on. Unset "
-                "HF_HUB_OFFLINE or leave out --offline to fetch it."
+                f"{hub_cache.offline_variable(os.environ) or 'HF_HUB_OFFLINE'} or leave out --offline to fetch it."
             )  # fmt: skip
         emit(Fetched(wanted.repo, found.commit, str(found.folder)))
     emit(Finished())
