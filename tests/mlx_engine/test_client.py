@@ -17,9 +17,9 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Load, Message
 from tests.cases import cases
 from tests.fakes.folders import write_pair
+from tests.patience import PATIENCE_S
 
 HELLO = (Message("user", "Hello there, how are you?"),)
-PATIENCE_S = 60
 
 
 class Rig:

@@ -31,6 +31,7 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP
 from tests.app.bench.support import Bench, plan
 from tests.paths import ROOT
+from tests.patience import PROGRAM_PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -319,7 +320,7 @@ def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.Captu
 def test_quick_on_the_pocket_pair(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "app.cli", "bench", "--quick", "--settings", "4", "--kinds", "json", "--json"]
     command += ["--max-tokens", "8", "--minutes", "0.5"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_PATIENCE_S, check=False)
     assert run.returncode == 0, run.stderr.decode()
     found: dict[str, Any] = json.loads(run.stdout)
     assert found["pair"]["is_pocket"]

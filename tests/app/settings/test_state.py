@@ -125,7 +125,7 @@ def _remember_often(path: Path, name: str, values: list[object]) -> None:
 
 def test_processes_that_write_at_once(path: Path) -> None:
     AppState.read(path).remember(theme="first")
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     jobs: list[tuple[Callable[..., None], tuple[object, ...]]] = [
         (_remember_often, (path, "theme", [f"theme {n}" for n in range(20)])),
         (_remember_often, (path, "model", [f"model {n}" for n in range(20)])),

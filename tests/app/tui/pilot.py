@@ -28,8 +28,7 @@ from app.tui.transcript.transcript import Transcript
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load
 from tests.fakes.engine import FakeEngine
-
-PATIENCE_S = 10.0
+from tests.patience import PATIENCE_S
 
 
 async def wait_until(pilot: Pilot[None], is_true: Callable[[], object], what: str = "") -> None:

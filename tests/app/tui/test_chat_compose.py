@@ -23,7 +23,8 @@ from app.core.chat_options import ChatOptions
 from app.tui.prompt.attachment_line import AttachmentLine
 from app.tui.prompt.completion_list import CompletionList
 from mlx_engine.protocol.events import Counted
-from tests.app.tui.pilot import PATIENCE_S, Story, chat
+from tests.app.tui.pilot import Story, chat
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)

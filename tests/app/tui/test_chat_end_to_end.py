@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
 import pytest
 
 from tests.paths import ROOT
-
-PATIENCE_S = 120.0
+from tests.patience import PROGRAM_PATIENCE_S
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +28,9 @@ class Tmux:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._socket = home / "tmux"
+        # Not in the test's own folder, whose path may be too long for a socket (104 bytes on macOS).
+        self._folder = TemporaryDirectory(dir="/tmp")
+        self._socket = Path(self._folder.name, "tmux")
         self._run("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "sh")
         self._run("set-option", "-g", "remain-on-exit", "on")
 
@@ -62,7 +64,7 @@ class Tmux:
 
     def until(self, is_true: Callable[[], object], what: str) -> None:
         """Wait; fails with the screen."""
-        give_up_s = monotonic() + PATIENCE_S
+        give_up_s = monotonic() + PROGRAM_PATIENCE_S
         while not is_true():
             assert monotonic() < give_up_s, f"never came: {what}\n{self.screen()}"
             sleep(0.05)
@@ -74,10 +76,15 @@ class Tmux:
     def close(self) -> None:
         """End everything."""
         self._run("kill-server")
+        self._folder.cleanup()
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(
-            ["tmux", "-S", str(self._socket), *words], check=False, capture_output=True, text=True, timeout=30
+            ["tmux", "-S", str(self._socket), *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_PATIENCE_S,
         )
         return done.stdout
 

@@ -28,6 +28,7 @@ from app.tui.transcript.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.tui.transcript.turn import Reply, Turn, turn_rows
 from tests.app.tui.corpus import EVERYTHING
 from tests.app.tui.pilot import Story, chat, layouts_asked_for
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -471,7 +472,7 @@ async def test_a_chat_can_be_left_while_a_long_text_is_read(monkeypatch: pytest.
 
     def held_up(self: GrowingMarkdown, source: str) -> list[Piece]:
         begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_S)
         return whole(self, source)
 
     monkeypatch.setattr(GrowingMarkdown, "whole", held_up)
