@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from app.core.chat_options import ChatOptions
-from app.core.gauges import GaugeReading, Gauges
+from app.core.gauges import GaugeReading
 from app.settings.table import Settings
 from app.tui.bars.gauge_panel import PANEL_WIDTH, GaugePanel, caption, panel_lines
 from app.tui.bars.gauge_strip import strip_line
 from app.tui.transcript.transcript import Transcript
-from mlx_engine.protocol.events import Generate, Ready, Round
+from mlx_engine.protocol.events import Generate, Round
 from tests.app.tui.pilot import Story, chat, layouts_asked_for
 from tests.fakes.engine import FakeEngine
 
@@ -115,49 +115,6 @@ def test_sixteen_positions_take_eight_rows() -> None:
     assert len(panel_lines(full).plain.splitlines()) == len(panel_lines(READING).plain.splitlines()) + 4
 
 
-def test_gauges_keep_their_last_values() -> None:
-    gauges = Gauges(4)
-    gauges.loaded(Ready("t", "d", 4, "4-bit", 32_768, 17_000_000_000, None, 1.0))
-    assert gauges.reading().memory_bytes == 17_000_000_000
-    assert gauges.reading().speedup is None
-    gauges.begin_reply()
-    for _ in range(4):
-        gauges.add(a_round(is_plain=True, round_s=0.1))
-    gauges.add(a_round(round_s=0.2))
-    gauges.sample_pace()
-    now = gauges.reading()
-    assert now.ttft_s == pytest.approx(0.414)
-    assert now.speedup == pytest.approx(8 / 0.6 / 10)
-    assert now.drafting_speedup == pytest.approx(2.0)
-    assert now.plain_tokens_per_s == pytest.approx(10.0)
-    assert now.acceptance == pytest.approx(0.75)
-    assert now.tokens_per_round == pytest.approx(8 / 5)
-    assert now.tokens_per_s == pytest.approx(8 / 0.6)
-    assert now.pace_samples == (now.tokens_per_s,)
-    gauges.begin_reply()
-    assert gauges.reading() == now, "frozen until the next reply says something"
-    assert gauges.reply.ttft_s is None
-
-
-def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
-    gauges = Gauges(4)
-    for done in (*[a_round(is_plain=True, round_s=0.1)] * 4, a_round(round_s=0.2)):
-        gauges.add(done)
-    gauges.draft_length = 0
-    off = gauges.reading()
-    assert (off.speedup, off.acceptance, off.drafted_by_position) == (None, None, ())
-    assert off.tokens_per_s == pytest.approx(8 / 0.6), "what was fast a moment ago"
-    gauges.add(a_round(is_plain=True, round_s=0.1))
-    assert gauges.reading().tokens_per_s == pytest.approx(10.0)
-    assert gauges.reading().tokens_per_round == 1.0
-    for _ in range(20):
-        gauges.add(a_round(is_plain=True, round_s=0.1))
-    gauges.draft_length = "auto"
-    assert not gauges.reading().is_auto_off, "nobody has asked it yet"
-    gauges.add(a_round(round_s=0.2))
-    assert gauges.reading().speedup == pytest.approx(20 / 10), "of drafting rounds alone"
-
-
 def a_round(*, is_plain: bool = False, round_s: float = 0.05) -> Round:
     engine = FakeEngine()
     engine.generate(Generate(id=1, messages=()))
@@ -202,7 +159,7 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
         layouts = layouts_asked_for(monkeypatch)
         for number in range(20):
             before = story.view._strip.reading
-            story.gauges.add(a_round(round_s=0.01 * (number + 1)))
+            story.gauges.add(a_round(round_s=0.01 * (number + 1)), 0.4)
             story.view.has_news = True
             story.view.show_gauges()
             assert story.view._strip.reading != before
@@ -234,7 +191,7 @@ async def test_gauges_move_at_most_four_times_a_second() -> None:
         story.app.watch(story.view._strip, "reading", count, init=False)
         for _ in range(300):
             story.engine.say("")
-        await story.until(lambda: story.gauges.reply.rounds == 300)
+        await story.until(lambda: story.dialogue.facts.stats.rounds == 300)
         assert shown <= 8, "the strip follows a timer, not the rounds"
 
 

@@ -296,9 +296,9 @@ async def test_replies_to_one_message_are_walked(database: Path) -> None:
         story.engine.say("A pear.")
         story.engine.finish()
         await story.until_seen("A pear.", "‹ 2/2 ›")
-        await story.app.action_walk(-1)
+        await story.app.chat_screen.action_walk(-1)
         await story.until_seen("An apple.", "‹ 1/2 ›")
-        await story.app.action_walk(1)
+        await story.app.chat_screen.action_walk(1)
         await story.until_seen("A pear.")
 
 
@@ -353,8 +353,8 @@ async def test_another_reply_is_reached_from_further_down_too(database: Path) ->
 async def test_only_one_reply_cannot_be_walked(database: Path) -> None:
     async with chat(database=database) as story:
         await story.exchange("Name a fruit", "An apple.")
-        await story.app.action_walk(1)
-        await story.until_told("only this version")
+        await story.app.chat_screen.action_walk(1)
+        await story.until_told("only one version")
 
 
 async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
@@ -366,7 +366,7 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
         assert last_chat(database)[1] == ("assistant", "one two", "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         assert story.engine.requests[-1].messages[-1] == Message("assistant", "one two")
         story.engine.begin()
         story.engine.say(" three")
@@ -374,7 +374,7 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         await story.until_seen("one two three")
         await story.until(lambda: story.state == "ready")
         assert last_chat(database)[1] == ("assistant", "one two three", "complete")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         await story.until_told("nothing to go on with")
 
 
@@ -385,7 +385,7 @@ async def test_a_reply_that_was_stopped_before_its_first_word_goes_on_too(databa
         await story.pilot.press("escape")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         await story.until(lambda: len(story.engine.requests) == 2)
         assert story.engine.requests[-1].messages == (Message("user", "Count"),)
         story.engine.say("one two")
@@ -402,7 +402,7 @@ async def test_a_reply_that_goes_on_keeps_its_thoughts(database: Path) -> None:
         story.engine.say("one two")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         story.engine.say(" three")
         story.engine.finish()
         await story.until_seen("thought · 4 words", "one two three")
@@ -420,7 +420,7 @@ async def test_thoughts_that_begin_anew_stand_below_those_before(database: Path)
         story.engine.say("", thinking="From one, I")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         story.engine.say("", thinking="Let me count.")
         story.engine.say("one")
         story.engine.finish()
@@ -484,7 +484,7 @@ async def test_a_reply_that_cannot_be_kept_while_it_runs_is_said(
         story.engine.begin()
         with locked(database):
             story.engine.say("one two")
-            await story.until_told("The running reply is not on the disk yet.")
+            await story.until_told("The running reply is not saved yet.")
         story.engine.finish()
         await story.until(lambda: story.state == "ready")
     assert last_chat(database)[1] == ("assistant", "one two", "complete")

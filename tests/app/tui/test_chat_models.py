@@ -107,7 +107,7 @@ async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -
         await story.until(lambda: story.engine.loads)
         story.engine.refusal = why
         story.engine.emit(story.engine.ready())
-        await story.until_told(f"Replies go on without a drafter. {why}")
+        await story.until_told(f"Replies are made without a drafter. {why}")
         await story.until_seen("pocket · no drafter", "drafter refused; ctrl+t: why")
         assert len(story.engine.loads) == 1, "it does not go back"
 
@@ -133,7 +133,7 @@ async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
         story.engine.emit(Loading("reading pocket", 6_400_000_000, 15_200_000_000))
         await story.until_seen("loading 6.4 GB of 15.2 GB")
         await story.pilot.press("escape")
-        await story.until_told("Loading pocket was stopped.")
+        await story.until_told("Stopped loading pocket.")
         await story.until_told("Going back to gemma-4-e2b")
         await story.until(lambda: len(story.engine.loads) == 2)
         assert story.engine.loads[-1].target == "/models/e2b"
@@ -149,7 +149,7 @@ async def test_the_first_load_is_stopped_and_the_next_message_begins_it_again() 
         await story.pilot.press("escape")
         await story.until(lambda: story.engine.is_closed)
         story.engine.emit(Loading("reading e2b", 1, 15_200_000_000))
-        await story.until_told("The next message loads it again")
+        await story.until_told("Your next message loads it again")
         await story.pilot.pause()
         assert story.state == "not loaded"
         await story.send("Hello")

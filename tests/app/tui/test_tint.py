@@ -97,7 +97,7 @@ async def test_what_nobody_knows_the_drafts_of_stays_markdown() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Some *words*.")
         await story.pilot.press("f5")
-        await story.until_told("was not kept")
+        await story.until_told("Not known for these replies")
         await story.exchange("Again", "More *words*.")
         await story.until_seen("More words.")
         assert not Seen(story).parts
