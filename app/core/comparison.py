@@ -16,7 +16,7 @@ from app.core.chat_options import ChatOptions
 from app.text import figures
 from app.tui.transcript.tint import DraftedRuns
 from mlx_engine.protocol.events import DraftSetting, Event, Finished, Generate, Message, Round
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 
 MOST_TOKENS = 512
 """Of each reply: enough to tell the speeds, and over soon."""
@@ -37,7 +37,7 @@ def questions(
         draft_length=0,
         max_tokens=min(options.max_tokens or MOST_TOKENS, MOST_TOKENS),
         is_thinking=options.is_thinking,
-        measures_plain=False,
+        measures_baseline=False,
     )
     return plain, msgspec.structs.replace(plain, id=ids[1], draft_length=draft_length)
 
@@ -50,7 +50,7 @@ class Side:
         self.runs = DraftedRuns()
         """Thoughts, if any, then the answer."""
         self.text = ""
-        self.stats = ReplyStats(PlainPace())
+        self.stats = ReplyStats(BaselineSpeed())
         self.finished: Finished | None = None
 
     def take(self, event: Round | Finished) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from mlx_engine.protocol.events import DraftSetting, Ready, Round
-from mlx_engine.protocol.stats import PlainPace, RecentRounds, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, RecentRounds, ReplyStats
 
 PACE_SAMPLES_KEPT = 40
 PACE_WINDOW_ROUNDS = 12
@@ -53,7 +53,7 @@ class Gauges:
         self.draft_length = draft_length
         self.has_drafter = True
         self._is_refused = False
-        self._pace = PlainPace()
+        self._pace = BaselineSpeed()
         self._begin_anew()
         self._reply = ReplyStats(self._pace)
         self._samples: deque[float] = deque(maxlen=PACE_SAMPLES_KEPT)
@@ -105,7 +105,7 @@ class Gauges:
 
     def forget_pair(self) -> None:
         """Another pair has another pace; nothing that was measured holds for it."""
-        self._pace = PlainPace()
+        self._pace = BaselineSpeed()
         self._begin_anew()
         self._reply = ReplyStats(self._pace)
         self._samples.clear()
@@ -125,13 +125,13 @@ class Gauges:
             draft_length=self.draft_length,
             has_drafter=self.has_drafter,
             is_refused=self._is_refused,
-            usual_length=self._now.usual_length if self.draft_length == self._measured_at else None,
+            usual_length=self._now.typical_length if self.draft_length == self._measured_at else None,
             speedup=None if is_off else recent.speedup,
             drafting_speedup=self._drafting_speedup,
             acceptance=None if is_off else recent.acceptance,
             tokens_per_round=recent.tokens_per_round,
             tokens_per_s=recent.tokens_per_s,
-            plain_tokens_per_s=recent.plain_tokens_per_s,
+            plain_tokens_per_s=recent.baseline_tokens_per_s,
             pace_samples=tuple(self._samples),
             ttft_s=self._ttft_s,
             context_tokens=self._context_tokens,

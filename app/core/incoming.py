@@ -6,18 +6,18 @@ from app.core.no_drafter import news_of_refusal
 from app.system.console import warn
 from mlx_engine.client import raise_if_failed
 from mlx_engine.protocol import events
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 
 
 class Incoming:
     """What has come so far of one reply."""
 
-    def __init__(self, pace: PlainPace | None = None, ready: events.Ready | None = None) -> None:
+    def __init__(self, pace: BaselineSpeed | None = None, ready: events.Ready | None = None) -> None:
         """pace: what earlier replies measured; ready: the pair, if it is loaded already."""
         self.text = ""
         self.thinking = ""
         self.token_ids: list[int] = []
-        self.pace = pace or PlainPace()
+        self.pace = pace or BaselineSpeed()
         self.stats = ReplyStats(self.pace)
         self.ready = ready
         self.started: events.Started | None = None

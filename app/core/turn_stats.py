@@ -31,7 +31,7 @@ def turn_stats(
         draft_length=len(lengths),
         ttft_s=stats.ttft_s,
         decode_s=stats.decode_s,
-        plain_tokens_per_s=stats.plain_tokens_per_s,
+        plain_tokens_per_s=stats.baseline_tokens_per_s,
         speedup=stats.speedup,
         peak_memory_bytes=finished.peak_memory_bytes if finished else None,
         model=ready.target if ready else "",

@@ -60,7 +60,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """At most this many tokens; None: up to the end of the context."""
     is_thinking: bool = False
     """Let the model think before it answers."""
-    measures_plain: bool = True
+    measures_baseline: bool = True
     """Make a few plain rounds now and then, so that speedup has something measured to divide by."""
 
 
@@ -173,31 +173,38 @@ class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
     total_tokens: int
 
 
-class Round(msgspec.Struct, frozen=True, tag="round"):
-    """One round: what was committed, and what it took."""
+class RoundFacts(msgspec.Struct, frozen=True):
+    """What one round of decoding did. Decoding itself knows neither text nor time; `Round` adds both."""
+
+    token_ids: tuple[int, ...]
+    """Committed tokens in order: `accepted` drafts, then the target's own. A stop token, if any, is the last."""
+    drafted: int
+    """Tokens that the drafter proposed; 0 in a plain round."""
+    accepted: int
+    """Drafts that became part of the reply; those behind a stop token do not count."""
+    is_pipelined: bool
+    """A plain round that started before the result of the round before it was read. Only such rounds show the
+    baseline decode speed."""
+    context_tokens: int
+    """Tokens whose keys and values are in the cache after this round."""
+
+
+class Round(RoundFacts, frozen=True, tag="round", kw_only=True):
+    """One round of a reply, with the text it adds and the time it took."""
 
     id: int
     text: str
     """Text to append to the answer; it may lag behind the tokens where a character spans several."""
     thinking: str
     """Text to append to the thoughts."""
-    token_ids: tuple[int, ...]
-    """Committed, in order; the first `accepted` of them were drafted. A stop token, if any, is the last."""
-    drafted: int
-    """Tokens the drafter proposed; 0 in a plain round."""
-    accepted: int
     round_s: float
-    """From the commit before to this commit (for the first round: from the end of prefill)."""
-    is_pipelined: bool
-    """A plain round that was under way before the one before it was read: the pace of plain decoding."""
-    context_tokens: int
-    """Tokens whose keys and values are kept, after this round."""
+    """From the previous commit to this one (for the first round: from the end of prefill)."""
     memory_bytes: int
-    """What MLX holds now."""
+    """What MLX has allocated now."""
     elapsed_s: float
     """From submit to this commit."""
     drafted_characters: int = 0
-    """So much of the beginning of `text` was drafted; a character belongs to the token that completes it."""
+    """Length of the drafted part at the start of `text`; a character belongs to the token that completes it."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):

@@ -11,8 +11,8 @@ import numpy as np
 from mlx_engine.network.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
 from mlx_engine.network.target import TargetFacts
 from mlx_engine.protocol.errors import RollbackError
-from mlx_engine.speculation.drafters import Frontier
-from mlx_engine.speculation.sampling import Distribution, Sampler, Use, history_after
+from mlx_engine.speculation.drafter import Frontier
+from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler, history_after
 
 
 class CountingCache:
@@ -84,13 +84,13 @@ class MarkovTarget:
 class StatelessDrafter:
     """What drafters that keep nothing have in common."""
 
-    def prefill(self, prompt: Sequence[int], marks: Collection[int]) -> Iterator[int]:
+    def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         return iter(())
 
-    def reach(self, committed: Sequence[int], length: int) -> int:
-        return length
+    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+        return limit
 
-    def rollback(self, fallen: int) -> None:
+    def rollback(self, rejected: int) -> None:
         pass
 
 
@@ -106,7 +106,7 @@ class MarkovDrafter(StatelessDrafter):
         token, seen = frontier.token, frontier.seen
         tokens, probs = [], []
         for position in range(len(committed), len(committed) + length):
-            drawn = sampler.draw(self._table[token], position, Use.DRAFT, seen)
+            drawn = sampler.draw(self._table[token], position, RandomStream.DRAFT, seen)
             token, seen = drawn.tokens, history_after(seen, drawn.tokens)
             tokens.append(token)
             if drawn.probs is not None:

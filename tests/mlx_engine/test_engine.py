@@ -15,8 +15,7 @@ from mlx_engine import engine
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Generate, Message, SamplingOptions
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
-from mlx_engine.speculation.draft_length import RoundFacts
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import DraftLengths, ReplyControl
 from mlx_engine.text.reply_text import TextStream
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
@@ -188,7 +187,7 @@ def test_the_same_seed_gives_the_same_reply(rig: Rig, length: int) -> None:
     def reply(seed: int) -> list[int]:
         sampling = SamplingOptions(temperature=1.0, top_k=0, top_p=1.0, seed=seed)
         # Where a plain round falls, rejection draws otherwise; when they fall depends on the replies before.
-        return token_ids(rig.ask(Generate(1, HELLO, sampling, length, max_tokens=30, measures_plain=False)))
+        return token_ids(rig.ask(Generate(1, HELLO, sampling, length, max_tokens=30, measures_baseline=False)))
 
     assert reply(5) == reply(5) != reply(6)
 
@@ -214,7 +213,8 @@ def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tm
     rig = Rig(*pair, estimates_folder=str(folder))
     first, second = (only(events.Notice, rig.ask(Generate(id, HELLO, max_tokens=3))) for id in (1, 2))
     assert [each.message for each in first] == [
-        "What was learned about draft lengths cannot be kept: File exists. The next run learns it anew."
+        "The estimates for the automatic draft length cannot be saved: File exists. "
+        "The next run measures them again."
     ]
     assert second == []
 
@@ -250,13 +250,13 @@ def test_without_a_drafter_every_round_is_plain(pair: tuple[Path, Path]) -> None
 
 def test_speedup_has_plain_rounds_to_divide_by(pair: tuple[Path, Path]) -> None:
     rig = Rig(*pair)
-    pace = PlainPace()
+    pace = BaselineSpeed()
     stats = ReplyStats(pace)
     for done in only(events.Round, rig.ask(Generate(1, HELLO, max_tokens=60, draft_length=4))):
         pace.add(done)
         stats.add(done)
     assert stats.drafted > 0
-    assert stats.plain_tokens_per_s is not None
+    assert stats.baseline_tokens_per_s is not None
     assert stats.speedup is not None
     assert stats.ttft_s is not None
 
@@ -306,8 +306,8 @@ def test_rounds_say_how_much_of_their_text_was_drafted(length: int) -> None:
 
 
 def test_the_round_in_which_a_reply_ends_counts_for_the_draft_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[RoundFacts] = []
-    monkeypatch.setattr(DraftLengths, "observe", lambda _, done: seen.append(done))
+    seen: list[events.RoundFacts] = []
+    monkeypatch.setattr(DraftLengths, "observe", lambda _, done, round_s: seen.append(done))
     rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
     question = (Message("user", "What is speculative decoding?"),)
     emitted = rig.ask(Generate(1, question, SamplingOptions(temperature=0), draft_length=16))

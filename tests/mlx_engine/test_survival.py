@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from mlx_engine import worker
-from mlx_engine.decode import Committed, Plan, generate
+from mlx_engine.decode import DecodeOptions, generate
 from mlx_engine.engine import Engine
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.protocol import events, wire
 from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError
-from mlx_engine.protocol.events import Generate, Load, Message
+from mlx_engine.protocol.events import Generate, Load, Message, RoundFacts
 from mlx_engine.protocol.log_file import KEPT, MAX_LOG_BYTES, Log, trace
-from mlx_engine.speculation.drafters import Frontier, GuardedDrafter
-from mlx_engine.speculation.sampling import Distribution, Sampler, Use
+from mlx_engine.speculation.drafter import Frontier
+from mlx_engine.speculation.guarded import GuardedDrafter
+from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
 from mlx_engine.speculation.steering import ReplyControl
 from tests.fakes.folders import write_pair
 from tests.fakes.markov import MarkovTarget, PointDrafter, StatelessDrafter
@@ -63,9 +64,9 @@ def test_scores_that_are_no_numbers_end_the_reply_with_what_there_was(
     length: int, broken: int, said: list[int], value: float, sampler: Sampler
 ) -> None:
     session = session_for(chain(broken, value), KNOWS_ALL, PROMPT)
-    committed: list[Committed] = []
+    committed: list[RoundFacts] = []
     with pytest.raises(BrokenNumbersError, match="not numbers"):
-        committed.extend(generate(session, Plan(sampler, frozenset(), 7, ScriptedControl([length]))))
+        committed.extend(generate(session, DecodeOptions(sampler, frozenset(), 7, ScriptedControl([length]))))
     assert tokens(committed) == said
     assert session.host_syncs == len(committed) + 1, "nothing more to wait for than the rounds themselves"
 
@@ -82,13 +83,13 @@ class FailingDrafter(StatelessDrafter):
             if self._left < 0:
                 raise RuntimeError("[matmul] no such shape")
 
-    def prefill(self, prompt: Sequence[int], marks: Collection[int]) -> Iterator[int]:
+    def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         self._call("prefill")
         return iter(())
 
-    def reach(self, committed: Sequence[int], length: int) -> int:
-        self._call("reach")
-        return length
+    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+        self._call("available_tokens")
+        return limit
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
@@ -96,11 +97,11 @@ class FailingDrafter(StatelessDrafter):
         self._call("propose")
         return KNOWS_ALL.propose(committed, frontier, cache, length, sampler)
 
-    def rollback(self, fallen: int) -> None:
+    def rollback(self, rejected: int) -> None:
         self._call("rollback")
 
 
-@pytest.mark.parametrize("failing", ["prefill", "reach", "propose", "rollback"])
+@pytest.mark.parametrize("failing", ["prefill", "available_tokens", "propose", "rollback"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_drafter_that_fails_is_left_out_and_changes_no_word(failing: str, after: int) -> None:
     told: list[Exception] = []
@@ -123,7 +124,7 @@ class NumberlessDrafter(StatelessDrafter):
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
         nothing = mx.full((length, VOCAB), mx.nan)
-        return sampler.draw(nothing, cache.frontier + 1, Use.DRAFT)
+        return sampler.draw(nothing, cache.frontier + 1, RandomStream.DRAFT)
 
 
 @pytest.mark.parametrize("sampler", [GREEDY, Sampler(temperature=0.1), Sampler(temperature=0.1, is_coupled=True)])
@@ -181,8 +182,8 @@ def test_a_network_that_does_not_compute_is_refused_in_words(
     def failing(self: Engine, folder: Path) -> None:
         raise RuntimeError("[malloc] Unable to allocate")
 
-    monkeypatch.setattr(Engine, "_warm_up", failing)
-    with pytest.raises(ModelFolderError, match=r"does not compute .*Unable to allocate"):
+    monkeypatch.setattr(Engine, "_check_target", failing)
+    with pytest.raises(ModelFolderError, match=r"cannot be run .*Unable to allocate"):
         Rig(pair[0], None)
 
 

@@ -19,7 +19,7 @@ from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.mlx_lm_gemma4 import gemma4
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
-from mlx_engine.speculation.drafters import check_pair
+from mlx_engine.speculation.assistant_drafter import check_pair
 from tests.fakes import tiny
 from tests.paths import GOLDEN
 

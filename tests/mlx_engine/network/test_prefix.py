@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_engine.decode import Plan, Session, generate
+from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network import kv_cache
 from mlx_engine.network import prefix as prefix_module
 from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS
@@ -53,10 +53,10 @@ class Chat:
     def turn(self, prompt: Sequence[int], marks: tuple[int, ...], max_tokens: int = 12) -> tuple[int, list[int]]:
         """Tokens kept of the prompt, and the reply; both checked against a cold start."""
         kept = self.prefix.resume(prompt)
-        plan = Plan(GREEDY, frozenset(), max_tokens, ScriptedControl([3]), marks)
+        plan = DecodeOptions(GREEDY, frozenset(), max_tokens, ScriptedControl([3]), marks)
         reply = tokens(list(generate(Session(self.target, self.drafter, self.prefix), plan)))
         cold = session_for(self.target, None, prompt)
-        cold_plan = Plan(GREEDY, frozenset(), max_tokens, ScriptedControl([0]))
+        cold_plan = DecodeOptions(GREEDY, frozenset(), max_tokens, ScriptedControl([0]))
         assert reply == tokens(list(generate(cold, cold_plan)))
         assert self.prefix.tokens == [*prompt, *reply]
         self.check_scores(cold.prefix)

@@ -14,13 +14,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
 
-from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
-from mlx_engine.speculation.draft_length import AdaptiveLength, DraftLength, RoundFacts
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, RoundFacts
+from mlx_engine.speculation.adaptive_length import AdaptiveLength
+from mlx_engine.speculation.draft_length import DraftLength
 
 Curve = Sequence[float]
 """Cost of a round of each length 0 to 16."""
 Hazards = Sequence[float]
 """Chance of the draft at each position to stand, given that those before it did."""
+
+
+def round_facts(drafted: int, accepted: int, is_pipelined: bool, context_tokens: int = 0) -> RoundFacts:
+    """A round with made-up tokens."""
+    return RoundFacts((0,) * (accepted + 1), drafted, accepted, is_pipelined, context_tokens)
 
 
 def line(base: float, per_row: float) -> Curve:
@@ -112,7 +118,7 @@ class Machine:
             self._ahead = 0 if length == 0 and policy.next_length() == 0 else None
             self.chosen.append((length, is_pipelined))
             accepted, round_s = self._accepted(length), self._round_s(length)
-            policy.observe(RoundFacts(length, accepted, round_s, is_pipelined, self.context_tokens))
+            policy.observe(round_facts(length, accepted, is_pipelined, self.context_tokens), round_s)
         return self.throughput(begin)
 
     def throughput(self, begin: int = 0, end: int | None = None) -> float:

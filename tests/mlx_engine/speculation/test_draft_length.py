@@ -14,7 +14,8 @@ import pytest
 
 from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
-from mlx_engine.speculation.draft_length import AdaptiveLength, DraftLength, FixedLength, RoundFacts
+from mlx_engine.speculation.adaptive_length import AdaptiveLength
+from mlx_engine.speculation.draft_length import DraftLength, FixedLength
 from tests.mlx_engine.speculation.draft_length_simulator import (
     CURVES,
     KINDS,
@@ -22,6 +23,7 @@ from tests.mlx_engine.speculation.draft_length_simulator import (
     best_throughput,
     changed,
     line,
+    round_facts,
     settled,
     start_length,
 )
@@ -84,7 +86,7 @@ def test_one_slow_round_changes_nothing(slow_s: float) -> None:
         policy = AdaptiveLength(4)
         machine = Machine(CURVES["31B M3 Ultra"], KINDS["prose"])
         machine.run(policy, 300)
-        policy.observe(RoundFacts(length, 0, slow_s, length == 0))
+        policy.observe(round_facts(length, 0, length == 0), slow_s)
         assert machine.run(policy, 100) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
 
 
@@ -137,10 +139,10 @@ def test_in_another_context_the_plain_pace_is_measured_anew() -> None:
             lengths = []
             for _ in range(20):
                 lengths.append(policy.next_length())
-                policy.observe(RoundFacts(lengths[-1], lengths[-1], 0.03, False, context_tokens))
+                policy.observe(round_facts(lengths[-1], lengths[-1], False, context_tokens), 0.03)
             assert lengths.count(0) >= PLAIN_ROUNDS_NEEDED
             for _ in range(200):
-                policy.observe(RoundFacts(policy.next_length(), 4, 0.03, False, context_tokens))
+                policy.observe(round_facts(policy.next_length(), 4, False, context_tokens), 0.03)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,7 +168,7 @@ def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
 def test_plain_rounds_of_a_reply_with_drafting_off_do_not_keep_it_from_beginning() -> None:
     policy = AdaptiveLength(4)
     for _ in range(50):
-        policy.observe(RoundFacts(0, 0, 0.03, True))
+        policy.observe(round_facts(0, 0, True), 0.03)
     assert policy.next_length() == 4
 
 
@@ -174,7 +176,7 @@ def test_a_probe_that_the_drafter_has_nothing_for_is_over() -> None:
     policy, asked = AdaptiveLength(4), []
     for drafted in [4] * 8 + [0] * 300:  # always wrong, then a drafter that finds nothing to propose
         asked.append(policy.next_length())
-        policy.observe(RoundFacts(drafted, 0, 0.09 if drafted else 0.03, drafted == asked[-1] == 0))
+        policy.observe(round_facts(drafted, 0, drafted == asked[-1] == 0), 0.09 if drafted else 0.03)
     assert asked[0] == 4
     assert 0 < sum(length > 0 for length in asked[20:]) < 20
 
@@ -184,11 +186,11 @@ def test_what_was_held_for_certain_may_turn_out_otherwise(usual: float) -> None:
     kept = AdaptiveLength(16).estimates
     policy = AdaptiveLength(16, msgspec.structs.replace(kept, usual=usual))
     for _ in range(600):
-        policy.observe(RoundFacts(16, 16, 0.03, False))
-    policy.observe(RoundFacts(16, 12, 0.03, False))
+        policy.observe(round_facts(16, 16, False), 0.03)
+    policy.observe(round_facts(16, 12, False), 0.03)
     for _ in range(600):
-        policy.observe(RoundFacts(16, 0, 0.03, False))
-    policy.observe(RoundFacts(16, 16, 0.03, False))
+        policy.observe(round_facts(16, 0, False), 0.03)
+    policy.observe(round_facts(16, 16, False), 0.03)
 
 
 def test_asking_changes_nothing() -> None:
@@ -203,7 +205,7 @@ def lengths_of(policy: DraftLength, rounds: int) -> list[int]:
     lengths = []
     for _ in range(rounds):
         lengths.append(policy.next_length())
-        policy.observe(RoundFacts(lengths[-1], 0, 0.03, False))
+        policy.observe(round_facts(lengths[-1], 0, False), 0.03)
     return lengths
 
 

@@ -14,8 +14,18 @@ from scipy.stats import chisquare
 from mlx_engine.protocol.errors import RequestError
 from mlx_engine.speculation import acceptance
 from mlx_engine.speculation.acceptance import Verdict, accept
-from mlx_engine.speculation.drafters import Drafter, LookupDrafter, ModelDrafter
-from mlx_engine.speculation.sampling import CHUNK, Distribution, Sampler, Use, _shortlist, draw, history_rows
+from mlx_engine.speculation.drafter import Drafter
+from mlx_engine.speculation.lookup import LookupDrafter
+from mlx_engine.speculation.model_drafter import ModelDrafter
+from mlx_engine.speculation.sampling import (
+    CHUNK,
+    Distribution,
+    RandomStream,
+    Sampler,
+    _shortlist,
+    draw,
+    history_rows,
+)
 from tests.cases import cases
 from tests.fakes.markov import MarkovDrafter, MarkovTarget, PointDrafter
 from tests.mlx_engine.helpers import rounds, tokens
@@ -179,7 +189,7 @@ def test_there_is_no_shortlist_where_it_would_not_be_shorter(vocab: int, k: int)
 
 def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:
     logits = mx.array([[1.0, 5.0, 3.0]])
-    assert Sampler(0, suppressed=(1,)).draw(logits, 0, Use.TARGET).tokens.tolist() == [2]
+    assert Sampler(0, suppressed=(1,)).draw(logits, 0, RandomStream.TARGET).tokens.tolist() == [2]
     assert Sampler(1.0, suppressed=(1,)).probabilities(logits)[0, 1].item() == 0
 
 
@@ -306,8 +316,8 @@ def test_coupled_accepts_less_than_rejection_and_more_than_chance() -> None:
 def test_a_positions_noise_does_not_depend_on_what_is_read_with_it() -> None:
     sampler = Sampler(1.0, is_coupled=True, seed=9)
     logits = mx.zeros((6, 50))
-    together = sampler.draw(logits, 10, Use.TARGET).tokens.tolist()
-    apart = [sampler.draw(logits[:1], 10 + row, Use.DRAFT).tokens.item() for row in range(6)]
+    together = sampler.draw(logits, 10, RandomStream.TARGET).tokens.tolist()
+    apart = [sampler.draw(logits[:1], 10 + row, RandomStream.DRAFT).tokens.item() for row in range(6)]
     assert together == apart
     assert len(set(together)) > 1
 
