@@ -196,7 +196,7 @@ class SlidingCache:
         frontier = self.offset - tokens
         if tokens < 0 or frontier < self.oldest_frontier:
             raise RollbackError(
-                f"Cannot roll back {tokens} tokens: the sliding cache has positions {self._oldest} to "
+                f"Cannot roll back {tokens} tokens: the sliding window has positions {self._oldest} to "
                 f"{self.offset} and needs {self._window + 1} of them before the frontier."
             )
         self.offset = frontier

@@ -176,7 +176,7 @@ def test_a_wrong_shape_is_named_with_both(target: Path) -> None:
     name = next(n for n in weights if n.endswith("layers.0.mlp.up_proj.weight"))
     weights[name] = weights[name][:-1]
     mx.save_safetensors(str(target / "model.safetensors"), weights)
-    with pytest.raises(ModelFolderError, match=r"up_proj.*has shape .* where config.json says"):
+    with pytest.raises(ModelFolderError, match=r"up_proj.*has shape .*, but config\.json says"):
         load_target(target)
 
 

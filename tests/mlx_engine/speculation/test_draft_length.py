@@ -181,10 +181,10 @@ def test_a_probe_that_the_drafter_has_nothing_for_is_over() -> None:
     assert 0 < sum(length > 0 for length in asked[20:]) < 20
 
 
-@pytest.mark.parametrize("usual", [0.0, 1.0])
-def test_what_was_held_for_certain_may_turn_out_otherwise(usual: float) -> None:
+@pytest.mark.parametrize("first_draft", [0.0, 1.0])
+def test_what_was_held_for_certain_may_turn_out_otherwise(first_draft: float) -> None:
     kept = AdaptiveLength(16).estimates
-    policy = AdaptiveLength(16, msgspec.structs.replace(kept, usual=usual))
+    policy = AdaptiveLength(16, msgspec.structs.replace(kept, first_draft=first_draft))
     for _ in range(600):
         policy.observe(round_facts(16, 16, False), 0.03)
     policy.observe(round_facts(16, 12, False), 0.03)
