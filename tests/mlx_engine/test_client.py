@@ -6,6 +6,9 @@ import os
 import queue
 import random
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +194,39 @@ def test_what_a_library_prints_breaks_neither_pipe_nor_log(
 @pytest.mark.parametrize(("death", "advice"), [("SIGKILL", "smaller"), ("SIGABRT", "smaller"), ("SIGSEGV", "log")])
 def test_what_memory_may_have_ended_is_said_to_be_so(death: str, advice: str) -> None:
     assert advice in client._advice(-signal.Signals[death], Path("engine.log"))
+
+
+READY_AND_DEAF = """
+import sys, time
+from mlx_engine.protocol import events, wire
+wire.write(sys.stdout.buffer, events.Ready("t", None, 4, "float32", 512, 0, None, 0.0))
+time.sleep(600)
+"""
+
+
+def test_a_child_that_does_not_end_within_the_timeout_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+    monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(
+        client.subprocess, "Popen", lambda command, **pipes: popen([sys.executable, "-c", READY_AND_DEAF], **pipes)
+    )
+    rig = Rig(Load("nowhere", None), tmp_path / "engine.log")
+    rig.client.start()
+    rig.listen()
+    rig.until(events.Ready)
+    child = rig.client._child
+    assert child
+    closing = threading.Thread(target=rig.client.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S / 4)
+    try:
+        assert child.poll() == -signal.SIGKILL
+        assert not closing.is_alive()
+    finally:
+        child.kill()
+        closing.join()
 
 
 MOMENTS = {"load": events.Loading, "prefill": events.Started, "stream": events.Round, "idle": events.Finished}

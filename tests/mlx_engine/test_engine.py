@@ -261,6 +261,29 @@ def test_speedup_has_plain_rounds_to_divide_by(pair: tuple[Path, Path]) -> None:
     assert stats.ttft_s is not None
 
 
+def test_freed_buffers_are_released_on_the_way_and_after_a_reply(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(mx, "set_cache_limit", limits.append)
+    rig = Rig(*pair)
+    assert limits == [engine.CACHED_BUFFER_BYTES]
+
+    happened: list[str] = []
+    monkeypatch.setattr(engine, "CLEAR_EVERY_ROUNDS", 4)
+    monkeypatch.setattr(mx, "clear_cache", lambda: happened.append("clear"))
+    monkeypatch.setattr(rig.engine, "_emit", lambda event: happened.append(type(event).__name__))
+    rig.engine.generate(Generate(1, HELLO, max_tokens=12, draft_length=0), ReplyControl(0))
+    assert happened[-2:] == ["Finished", "clear"]
+    assert happened.count("clear") == 1 + 12 // 4 + 1, "three on the way, twice for the last pass, one at the end"
+
+    happened.clear()
+    monkeypatch.setattr(rig.engine._target, "logits", lambda hidden: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        rig.engine.generate(Generate(2, HELLO, max_tokens=12, draft_length=0), ReplyControl(0))
+    assert happened[-1] == "clear"
+
+
 @pytest.mark.parametrize(
     "settings", [{"temperature": "hot"}, {"eos_token_id": "end"}, {"suppress_tokens": 3}, {"top_k": None}]
 )
