@@ -1,6 +1,6 @@
-"""One loaded pair: loads it, then turns requests into replies, told as events. Owns every MLX array.
+"""The engine: loads a pair, then answers requests with replies, reported as events.
 
-The engine's only clock is here; the loop itself has none.
+The only clock of the engine is here; the loop has none.
 """
 
 from __future__ import annotations

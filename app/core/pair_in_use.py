@@ -76,7 +76,7 @@ class PairInUse:
             return  # it was on its way when loading was stopped
         self.is_loading = True
         done, total = (figures.size(size_bytes).strip() for size_bytes in (event.done_bytes, event.total_bytes))
-        self._top_line.say(f"loading {done} of {total}" if event.total_bytes else f"loading: {event.what}")
+        self._top_line.say(f"loading {done} of {total}" if event.total_bytes else f"loading: {event.step}")
 
     def loaded(self, ready: Ready) -> None:
         """It answers from now on."""

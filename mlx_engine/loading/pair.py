@@ -83,7 +83,7 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
 def computing_refusal(drafter: str | None, error: Exception) -> str:
     """Why a drafter whose network raises one of COMPUTING_ERRORS is not used, for people."""
     return (
-        f"The drafter {drafter} does not compute ({str(error)[:200] or type(error).__name__}). "
+        f"The drafter {drafter} cannot be run ({str(error)[:200] or type(error).__name__}). "
         "Pull it again, or use --drafter none."
     )
 

@@ -54,7 +54,7 @@ class FakeEngine:
 
     def start(self) -> None:
         """Load at once."""
-        self.emit(Loading(what="fake"), self.ready())
+        self.emit(Loading("fake"), self.ready())
 
     def generate(self, request: Generate) -> None:
         """Keep the request; `begin`, `say` and `finish` answer the newest."""
@@ -187,6 +187,6 @@ class FakeEngine:
         """The newest request fails."""
         self.emit(Failed(id=self.running, message=message))
 
-    def die(self, message: str = "The engine ended by signal SIGKILL. The next message starts it again.") -> None:
+    def die(self, message: str = "The engine ended by signal SIGKILL. Your next message restarts it.") -> None:
         """The process is gone."""
         self.emit(Died(message=message))

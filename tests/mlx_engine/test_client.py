@@ -86,7 +86,7 @@ def test_where_no_log_can_be_kept_it_answers_all_the_same(pair: tuple[Path, Path
     os.kill(rig.client.process_id, signal.SIGTERM)
     died = rig.until(events.Died)[-1]
     assert isinstance(died, events.Died)
-    assert died.message.endswith("The next message starts it again.")
+    assert died.message.endswith("Your next message restarts it.")
     rig.client.close()
 
 
@@ -147,7 +147,7 @@ def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> 
     rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
     rig.client.start()
     rig.client.generate(Generate(1, HELLO, max_tokens=5))
-    while not any(isinstance(event, events.Finished) for event in list(rig.client._waiting)):
+    while not any(isinstance(event, events.Finished) for event in list(rig.client._undelivered)):
         assert rig.client.is_alive
         os.sched_yield()
     rig.listen()

@@ -41,7 +41,7 @@ def rig(pair: tuple[Path, Path]) -> Rig:
 def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -> None:
     emitted = Rig(*pair).emitted
     steps = only(events.Loading, emitted)
-    assert list(dict.fromkeys(step.what for step in steps)) == [
+    assert list(dict.fromkeys(event.step for event in steps)) == [
         "reading target", "reading target-assistant", "warming up",
     ]  # fmt: skip
     (ready,) = only(events.Ready, emitted)
@@ -51,7 +51,7 @@ def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -
 
 def test_a_pair_has_the_names_that_it_is_given(pair: tuple[Path, Path]) -> None:
     emitted = Rig(*pair, target_name="me/tiny-it", drafter_name="me/tiny-it-assistant").emitted
-    said = {step.what for step in only(events.Loading, emitted)}
+    said = {event.step for event in only(events.Loading, emitted)}
     assert said >= {"reading me/tiny-it", "reading me/tiny-it-assistant"}
     (ready,) = only(events.Ready, emitted)
     assert (ready.target, ready.drafter) == ("me/tiny-it", "me/tiny-it-assistant")

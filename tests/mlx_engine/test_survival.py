@@ -211,12 +211,12 @@ def test_an_error_nobody_expected_is_said_and_ends_the_process(
     monkeypatch.setattr(worker, "Engine", FailingEngine)
     emitted: list[events.Event] = []
     commands = worker.Commands(None)  # type: ignore[arg-type]
-    commands.jobs = queue.SimpleQueue()
-    commands.jobs.put(Load(target, None))
-    commands.jobs.put((Generate(7, HELLO), ReplyControl(0)))
+    commands.tasks = queue.SimpleQueue()
+    commands.tasks.put(Load(target, None))
+    commands.tasks.put((Generate(7, HELLO), ReplyControl(0)))
     with pytest.raises(SystemExit) as caught:
         worker.serve(commands, emitted.append)
-    assert caught.value.code == wire.STATUS_TOLD
+    assert caught.value.code == wire.STATUS_REPORTED
     (failed,) = only(events.Failed, emitted)
     assert words in failed.message
     assert failed.id == (7 if target == "fits" else None)
