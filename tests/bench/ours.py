@@ -35,7 +35,7 @@ class ScriptedDrafter:
         self._prompt_tokens = prompt_tokens
         self._script = script
         self.prefill = drafter.prefill
-        self.reach = drafter.reach
+        self.available_tokens = drafter.available_tokens
         self.rollback = drafter.rollback
 
     def propose(

@@ -16,7 +16,7 @@ from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler,
 
 
 class CountingCache:
-    """A layer cache that holds nothing but how much it would hold."""
+    """A layer cache that only counts its rows."""
 
     def __init__(self) -> None:
         self.offset = 0
@@ -52,7 +52,7 @@ class CountingCache:
 
 @dataclass
 class MarkovTarget:
-    """Scores come from `table[last token]`; the hidden state is the last token itself."""
+    """Its logits are `table[last token]`; the hidden state is the last token itself."""
 
     table: np.ndarray
     """(vocab, vocab) logits."""
@@ -82,7 +82,7 @@ class MarkovTarget:
 
 
 class StatelessDrafter:
-    """What drafters that keep nothing have in common."""
+    """The base of drafters that keep nothing."""
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         return iter(())
@@ -95,7 +95,7 @@ class StatelessDrafter:
 
 
 class MarkovDrafter(StatelessDrafter):
-    """Draws its drafts one after the other from its own table, and says truly from what."""
+    """Draws its drafts one by one from its own table, and declares the distribution it drew from."""
 
     def __init__(self, table: np.ndarray) -> None:
         self._table = mx.array(table.astype(np.float32))
@@ -115,7 +115,7 @@ class MarkovDrafter(StatelessDrafter):
 
 
 class PointDrafter(StatelessDrafter):
-    """Certain of one token after each: `points[last token]`."""
+    """Point masses: `points[last token]` follows every token."""
 
     def __init__(self, points: np.ndarray) -> None:
         self._points = mx.array(points.astype(np.int32))
@@ -128,3 +128,22 @@ class PointDrafter(StatelessDrafter):
             token = self._points[token]
             tokens.append(token)
         return Distribution(mx.concatenate(tokens), None)
+
+
+COUNTING_VOCAB = 16
+COUNTING_PROMPT = (3, 4)
+COUNTING_REPLY = (5, 6, 7, 8, 9, 10, 11)
+
+
+def counting_target(broken: int | None = None, value: float = np.nan) -> MarkovTarget:
+    """Counts on from 4 up to 11. The logits after `broken` contain `value`."""
+    table = np.zeros((COUNTING_VOCAB, COUNTING_VOCAB))
+    for last, following in zip((4, *COUNTING_REPLY), COUNTING_REPLY):
+        table[last, following] = 10
+    if broken is not None:
+        table[broken, 0] = value
+    return MarkovTarget(table)
+
+
+COUNTING_DRAFTER = PointDrafter(np.minimum(np.arange(COUNTING_VOCAB) + 1, COUNTING_VOCAB - 1))
+"""Always right about `counting_target`."""

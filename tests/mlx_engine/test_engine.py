@@ -57,26 +57,6 @@ def test_a_pair_has_the_names_that_it_is_given(pair: tuple[Path, Path]) -> None:
     assert (ready.target, ready.drafter) == ("me/tiny-it", "me/tiny-it-assistant")
 
 
-def test_whoever_loads_a_second_large_model_is_told_of_the_first(
-    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load() -> tuple[Rig, list[str]]:
-        rig = Rig(pair[0], None, estimates_folder=str(tmp_path / "state"))
-        return rig, [each.message for each in only(events.Notice, rig.emitted)]
-
-    small, said = load()
-    assert not said
-    monkeypatch.setattr("mlx_engine.loading.claim.LARGE_BYTES", 1)
-    first, said = load()
-    assert not said, "a small model is in nobody's way"
-    _, [said_to_second] = load()
-    assert said_to_second.startswith("Another Slipstream has target in memory")
-    del first
-    _, said = load()
-    assert not said, "the place is free again"
-    assert small.engine
-
-
 def test_a_reply_is_events_in_order(rig: Rig) -> None:
     emitted = rig.ask(Generate(7, HELLO, max_tokens=20))
     kinds = [type(event).__name__ for event in emitted]
@@ -219,30 +199,6 @@ def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tm
     assert second == []
 
 
-def test_stop_tokens_of_the_folder_are_honoured(pair: tuple[Path, Path], tmp_path: Path, rig: Rig) -> None:
-    said = token_ids(rig.ask(Generate(1, HELLO, max_tokens=12)))
-    stop = said[6]
-    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stop, "do_sample": False}))
-    stopping = Rig(folder, pair[1])
-    emitted = stopping.ask(Generate(1, HELLO, max_tokens=12))
-    assert token_ids(emitted) == said[: said.index(stop) + 1]
-    assert only(events.Finished, emitted)[0].reason == "stop"
-    text = "".join(event.text for event in emitted if isinstance(event, events.Round | events.Finished))
-    stream = TextStream(stopping.engine._format._tokenizer)
-    assert text == stream.add(said[: said.index(stop)]) + stream.finish(), "the stop token itself is not text"
-
-
-@pytest.mark.parametrize("length", [0, 4])
-def test_suppressed_tokens_are_never_said(pair: tuple[Path, Path], tmp_path: Path, rig: Rig, length: int) -> None:
-    said = set(token_ids(rig.ask(Generate(1, HELLO, max_tokens=12))))
-    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
-    settings = {"suppress_tokens": [*said, 258_883], "do_sample": False}
-    (folder / "generation_config.json").write_text(json.dumps(settings))
-    emitted = Rig(folder, pair[1]).ask(Generate(1, HELLO, draft_length=length, max_tokens=12))
-    assert not said & set(token_ids(emitted))
-
-
 def test_without_a_drafter_every_round_is_plain(pair: tuple[Path, Path]) -> None:
     emitted = Rig(pair[0], None).ask(Generate(1, HELLO, max_tokens=10, draft_length=4))
     assert {done.drafted for done in only(events.Round, emitted)} == {0}
@@ -282,19 +238,6 @@ def test_freed_buffers_are_released_on_the_way_and_after_a_reply(
     with pytest.raises(ZeroDivisionError):
         rig.engine.generate(Generate(2, HELLO, max_tokens=12, draft_length=0), ReplyControl(0))
     assert happened[-1] == "clear"
-
-
-@pytest.mark.parametrize(
-    "settings", [{"temperature": "hot"}, {"eos_token_id": "end"}, {"suppress_tokens": 3}, {"top_k": None}]
-)
-def test_a_generation_config_of_another_form(pair: tuple[Path, Path], tmp_path: Path, settings: dict) -> None:
-    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
-    (folder / "generation_config.json").write_text(json.dumps(settings))
-    if settings == {"top_k": None}:
-        Rig(folder, None)
-    else:
-        with pytest.raises(ModelFolderError, match=r"generation_config\.json"):
-            Rig(folder, None)
 
 
 def test_weights_that_are_not_numbers_are_found_at_warm_up(pair: tuple[Path, Path], tmp_path: Path) -> None:

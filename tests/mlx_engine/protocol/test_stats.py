@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Round
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED, BaselineSpeed, RecentRounds, ReplyStats
 from mlx_engine.speculation.draft_length import (
-    BURST_EVERY_ROUNDS,
     BURST_ROUNDS,
-    FIRST_BURST_AFTER_ROUNDS,
-    FixedLength,
 )
-from tests.mlx_engine.speculation.draft_length_simulator import round_facts
 
 
 def done(
@@ -112,27 +105,6 @@ def test_recent_rounds_forget_the_old_ones() -> None:
     for accepted in (0, 4, 2):
         recent.add(done(accepted + 1, 4, accepted, 0.1))
     assert recent.figures().acceptance == 6 / 8
-
-
-def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
-    policy, lengths = FixedLength(4), []
-    for _ in range(FIRST_BURST_AFTER_ROUNDS + 2 * BURST_EVERY_ROUNDS):
-        lengths.append(policy.next_length())
-        policy.observe(round_facts(lengths[-1], 0, False), 0.1)
-    assert lengths.count(0) == 2 * BURST_ROUNDS
-    assert set(lengths) == {0, 4}
-    assert lengths[FIRST_BURST_AFTER_ROUNDS : FIRST_BURST_AFTER_ROUNDS + BURST_ROUNDS] == [0] * BURST_ROUNDS
-
-
-def test_asking_for_the_length_changes_nothing() -> None:
-    policy = FixedLength(3)
-    assert [policy.next_length() for _ in range(100)] == [3] * 100
-
-
-@pytest.mark.parametrize("length", [-1, 17])
-def test_a_length_out_of_range_is_refused(length: int) -> None:
-    with pytest.raises(RequestError, match=r"0 \(off\) to 16"):
-        FixedLength(length)
 
 
 def test_a_burst_of_plain_rounds_is_not_the_rule() -> None:
