@@ -104,7 +104,7 @@ class Engine:
         for done in generate(session, options, on_prefill):
             round_s = laps.next_s()
             self._observe(done, round_s, session)
-            drafted, rest = _decode(done, session, decoder)
+            drafted, rest = _texts(done, session, decoder)
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
         held_back = decoder.finish()
@@ -258,7 +258,7 @@ class _Laps:
         return self.at_s - before_s
 
 
-def _decode(done: events.RoundFacts, session: Session, decoder: ReplyDecoder) -> tuple[Piece, Piece]:
+def _texts(done: events.RoundFacts, session: Session, decoder: ReplyDecoder) -> tuple[Piece, Piece]:
     """The text that a round's drafted tokens add, and the text that the target's own token adds."""
     ids = done.token_ids[:-1] if session.finish_reason == "stop" else done.token_ids
     return decoder.add(ids[: done.accepted]), decoder.add(ids[done.accepted :])

@@ -82,8 +82,8 @@ def best_throughput(curve: Curve, hazards: Hazards) -> tuple[int, float]:
 
 
 @dataclass
-class Machine:
-    """A pair on a machine: rounds as the loop makes them, with their costs and chances."""
+class SimulatedPair:
+    """A pair on a machine: makes rounds as the loop does, with given costs and acceptance."""
 
     curve: Curve
     hazards: Hazards
@@ -151,14 +151,14 @@ def start_length(curve: str) -> int:
 
 def settled(curve: str, kind: str, seed: int) -> tuple[float, float]:
     """Throughput of the automatic length against the best fixed one's: of 200 rounds, and of the 600 after."""
-    machine, policy = Machine(CURVES[curve], KINDS[kind], seed), AdaptiveLength(start_length(curve))
+    machine, policy = SimulatedPair(CURVES[curve], KINDS[kind], seed), AdaptiveLength(start_length(curve))
     _, best = best_throughput(machine.curve, machine.hazards)
     return machine.run(policy, 200) / best, machine.run(policy, 600) / best
 
 
 def changed(curve: str, before: str, after: str, seed: int) -> float:
     """The same of 200 rounds that begin 64 rounds after the text became another."""
-    machine, policy = Machine(CURVES[curve], KINDS[before], seed), AdaptiveLength(start_length(curve))
+    machine, policy = SimulatedPair(CURVES[curve], KINDS[before], seed), AdaptiveLength(start_length(curve))
     machine.run(policy, 400)
     machine.hazards = KINDS[after]
     machine.run(policy, 64)

@@ -18,7 +18,7 @@ from mlx_engine.speculation.draft_length import DraftLength, FixedLength
 from tests.mlx_engine.speculation.draft_length_simulator import (
     CURVES,
     KINDS,
-    Machine,
+    SimulatedPair,
     best_throughput,
     changed,
     line,
@@ -66,13 +66,13 @@ def test_within_5_percent_64_rounds_after_the_text_changes(curve: str, before: s
 def test_a_drafter_that_is_always_wrong_costs_at_most_5_percent_of_a_reply(curve: str) -> None:
     shares = []
     for seed in SEEDS:
-        machine = Machine(CURVES[curve], KINDS["always wrong"], seed)
+        machine = SimulatedPair(CURVES[curve], KINDS["always wrong"], seed)
         shares.append(machine.run(AdaptiveLength(start_length(curve)), 300))
     assert fmean(shares) >= 0.95
 
 
 def test_a_drafter_that_was_always_wrong_is_tried_again_and_used() -> None:
-    machine, policy = Machine(CURVES["31B M3 Ultra"], KINDS["always wrong"]), AdaptiveLength(4)
+    machine, policy = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["always wrong"]), AdaptiveLength(4)
     machine.run(policy, 1000)
     machine.hazards = KINDS["prose"]
     machine.run(policy, 600)
@@ -83,7 +83,7 @@ def test_a_drafter_that_was_always_wrong_is_tried_again_and_used() -> None:
 def test_one_slow_round_changes_nothing(slow_s: float) -> None:
     for length in (0, 3, 4):
         policy = AdaptiveLength(4)
-        machine = Machine(CURVES["31B M3 Ultra"], KINDS["prose"])
+        machine = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["prose"])
         machine.run(policy, 300)
         policy.observe(round_facts(length, 0, length == 0), slow_s)
         assert machine.run(policy, 100) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
@@ -94,7 +94,7 @@ def test_stalls_and_slow_first_rounds_do_not_fool_it(kind: str) -> None:
     for curve in ("31B M3 Ultra", "12B M1 Ultra"):
         shares = []
         for seed in SEEDS:
-            machine = Machine(CURVES[curve], KINDS[kind], seed, noise=0.3, stalls=0.1, slow_first=15)
+            machine = SimulatedPair(CURVES[curve], KINDS[kind], seed, noise=0.3, stalls=0.1, slow_first=15)
             policy = AdaptiveLength(start_length(curve))
             machine.run(policy, 200)
             shares.append(machine.run(policy, 600) / best_throughput(machine.curve, machine.hazards)[1])
@@ -102,13 +102,13 @@ def test_stalls_and_slow_first_rounds_do_not_fool_it(kind: str) -> None:
 
 
 def test_old_costs_are_forgotten_as_the_context_grows() -> None:
-    machine, policy = Machine(CURVES["12B M1 Ultra"], KINDS["prose"], growth=0.0003), AdaptiveLength(2)
+    machine, policy = SimulatedPair(CURVES["12B M1 Ultra"], KINDS["prose"], growth=0.0003), AdaptiveLength(2)
     machine.run(policy, 1000)
     assert machine.run(policy, 1000) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
 
 
 def test_a_machine_whose_long_rounds_get_slower_is_followed() -> None:
-    machine, policy = Machine(CURVES["12B M3 Ultra"], KINDS["prose"]), AdaptiveLength(4)
+    machine, policy = SimulatedPair(CURVES["12B M3 Ultra"], KINDS["prose"]), AdaptiveLength(4)
     machine.run(policy, 400)
     machine.curve = CURVES["26B-A4B, experts per row"]
     machine.run(policy, 200)
@@ -125,8 +125,8 @@ def test_what_rounds_cost_in_another_chat_is_learned_anew(before: dict[str, Any]
     shares = []
     for seed in SEEDS:
         policy = AdaptiveLength(4)
-        Machine(**before, seed=seed).run(policy, 1500)
-        machine = Machine(**after, seed=seed)
+        SimulatedPair(**before, seed=seed).run(policy, 1500)
+        machine = SimulatedPair(**after, seed=seed)
         machine.run(policy, 64)
         shares.append(machine.run(policy, 200) / best_throughput(machine.curve, machine.hazards)[1])
     assert fmean(shares) >= 0.93
@@ -146,7 +146,7 @@ def test_in_another_context_the_plain_pace_is_measured_anew() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
-    machine, policy = Machine(CURVES["31B M3 Ultra"], KINDS[kind]), AdaptiveLength(4)
+    machine, policy = SimulatedPair(CURVES["31B M3 Ultra"], KINDS[kind]), AdaptiveLength(4)
     for _ in range(2):
         begin = len(machine.chosen)
         machine.run(policy, 20)
@@ -158,7 +158,7 @@ def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
 
 @pytest.mark.parametrize("context_tokens", [0, 16_000])
 def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
-    machine, policy = Machine(CURVES["12B M1 Ultra"], KINDS["always wrong"]), AdaptiveLength(2)
+    machine, policy = SimulatedPair(CURVES["12B M1 Ultra"], KINDS["always wrong"]), AdaptiveLength(2)
     machine.context_tokens = context_tokens
     machine.run(policy, 300)
     assert machine.run(AdaptiveLength(2, policy.estimates), 100) >= 0.96
@@ -194,7 +194,7 @@ def test_what_was_held_for_certain_may_turn_out_otherwise(first_draft: float) ->
 
 def test_asking_changes_nothing() -> None:
     policy = AdaptiveLength(4)
-    machine = Machine(CURVES["12B M5 Max"], KINDS["code"])
+    machine = SimulatedPair(CURVES["12B M5 Max"], KINDS["code"])
     for _ in range(50):
         assert policy.next_length() == policy.next_length()
         machine.run(policy, 1)
