@@ -55,7 +55,7 @@ class FakeEngine:
 
     def start(self) -> None:
         """Load at once."""
-        self.emit(Loading(what="fake"), self.ready())
+        self.emit(Loading("fake"), self.ready())
 
     def generate(self, request: Generate) -> None:
         """Keep the request; `begin`, `say` and `finish` answer the newest. An engine that died loads again."""
@@ -191,7 +191,7 @@ class FakeEngine:
         """The newest request fails."""
         self.emit(Failed(id=self.running, message=message))
 
-    def die(self, message: str = "The engine ended by signal SIGKILL. The next message starts it again.") -> None:
+    def die(self, message: str = "The engine ended by signal SIGKILL. Your next message restarts it.") -> None:
         """The process is gone."""
         self.is_dead = True
         self.emit(Died(message=message))

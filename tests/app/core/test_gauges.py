@@ -27,7 +27,7 @@ class Measured:
 
     def add(self, *rounds: Round) -> None:
         for done in rounds:
-            self.pair.pace.add(done)
+            self.pair.baseline.add(done)
             self.gauges.add(done, done.elapsed_s)
 
     def plain(self, round_s: float = 0.1) -> Round:
