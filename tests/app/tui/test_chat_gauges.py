@@ -61,7 +61,7 @@ def test_columns_stay_where_they_are() -> None:
 
 def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
     line = strip_line(reading(speedup=0.94), 78)
-    assert "0.94× slower" in line.plain
+    assert "0.94× (slower)" in line.plain
     assert any("warning" in str(span.style) for span in line.spans)
     assert "slower" not in strip_line(reading(speedup=1.0), 78).plain
 
@@ -70,15 +70,15 @@ def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
     ("each", "words"),
     [
         (reading(has_drafter=False), "this model has no drafter"),
-        (reading(draft_length=0), "off, as it was set; ctrl+t: on"),
+        (reading(draft_length=0), "drafting is off · ctrl+t: on"),
         (
             reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94),
-            "auto is off: 0.94×, slower",
+            "auto is off: 0.94× (slower)",
         ),
-        (reading(draft_length="auto", usual_length=0, speedup=None), "auto is off: drafting does not pay"),
+        (reading(draft_length="auto", usual_length=0, speedup=None), "auto is off: no gain from drafting"),
         (reading(speedup=None), "not measured yet"),
-        (reading(speedup=0.94), "slower than plain; ctrl+t: off"),
-        (READING, "of plain speed"),
+        (reading(speedup=0.94), "slower · ctrl+t: drafting off"),
+        (READING, "the speed without drafting"),
     ],
 )
 def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) -> None:
@@ -89,7 +89,7 @@ def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) 
 def test_the_strip_says_why_auto_is_off() -> None:
     each = reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94)
     for width in (40, 80):
-        assert strip_line(each, width).plain.startswith("draft AUTO off  0.94× slower")
+        assert strip_line(each, width).plain.startswith("draft AUTO off  0.94× (slower)")
 
 
 def test_unmeasured_speedup_is_not_one() -> None:
@@ -289,4 +289,4 @@ async def test_auto_says_what_it_chose() -> None:
         await story.until_seen("AUTO 5")
         for _ in range(12):
             story.engine.say("word ", is_plain=True)
-        await story.until_seen("AUTO off", "auto is off: drafting does not pay")
+        await story.until_seen("AUTO off", "auto is off: no gain from drafting")

@@ -108,7 +108,7 @@ async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -
         story.engine.refusal = why
         story.engine.emit(story.engine.ready())
         await story.until_told(f"Replies go on without a drafter. {why}")
-        await story.until_seen("pocket · no drafter", "drafter refused; ctrl+t: why")
+        await story.until_seen("pocket · no drafter", "drafter refused · ctrl+t: why")
         assert len(story.engine.loads) == 1, "it does not go back"
 
         # The engine starts again: that is no news.
