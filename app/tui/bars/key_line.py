@@ -31,8 +31,8 @@ class ShownKey:
 class KeyLine(Widget):
     """Replaces Textual's footer with a single widget.
 
-    The footer has one widget per key and rebuilds them all whenever a binding may have changed. That happens several
-    times per reply, costs as much as drawing a paragraph, and takes the processor away from the engine.
+    The footer has one widget per key and rebuilds all of them whenever a binding may have changed. That happens
+    several times per reply, costs as much as drawing a paragraph, and takes processor time from the engine.
     """
 
     ALLOW_SELECT = False

@@ -18,7 +18,7 @@ from textual.notifications import SeverityLevel
 from app.system.clipboard import copy_with_pbcopy
 from app.system.crash import write_crash
 from app.text.sanitise import sanitise, sanitise_line
-from app.tui.screens.link import Link, LinkScreen, open_in_browser, read_link
+from app.tui.screens.link import LinkScreen, WebLink, open_in_browser, parse_web_link
 from app.tui.terminal.barrier import Barrier
 from app.tui.terminal.contrast import readable
 from app.tui.terminal.driver import TerminalDriver
@@ -69,7 +69,7 @@ class SafeApp(App[None]):
 
     def open_url(self, url: str, *, new_tab: bool = True) -> None:
         """Nothing is opened before the person has seen the whole address; only http and https are offered."""
-        link = read_link(url)
+        link = parse_web_link(url)
         if link is None:
             self.notify(f"Not opened, because it is no http or https address: {url[:LONGEST_SHOWN]}")
         else:
@@ -79,7 +79,7 @@ class SafeApp(App[None]):
     def _link_clicked(self, event: TextBlock.LinkClicked) -> None:
         self.open_url(event.address)
 
-    def _link_seen(self, link: Link, choice: str | None) -> None:
+    def _link_seen(self, link: WebLink, choice: str | None) -> None:
         if choice == "copy":
             self.copy_to_clipboard(link.address)
             self.notify("Copied the address.")

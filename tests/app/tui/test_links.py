@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.tui.screens import link as links
-from app.tui.screens.link import Link, LinkScreen, open_in_browser, read_link
+from app.tui.screens.link import LinkScreen, WebLink, open_in_browser, parse_web_link
 from app.tui.terminal import safe_app
 from app.tui.transcript.text_block import TextBlock
 from tests.app.tui.pilot import Story, chat
@@ -43,12 +43,12 @@ REFUSED = [
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_what_is_no_address_of_the_web_is_refused(address: str) -> None:
-    assert read_link(address) is None
+    assert parse_web_link(address) is None
 
 
 def test_an_address_of_the_web_names_its_host() -> None:
-    assert read_link(ADDRESS) == Link(ADDRESS, "example.org")
-    assert read_link("HTTP://EXAMPLE.org") == Link("HTTP://EXAMPLE.org", "example.org")
+    assert parse_web_link(ADDRESS) == WebLink(ADDRESS, "example.org")
+    assert parse_web_link("HTTP://EXAMPLE.org") == WebLink("HTTP://EXAMPLE.org", "example.org")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was given to a browser."""
     addresses: list[str] = []
 
-    def keep(link: Link) -> bool:
+    def keep(link: WebLink) -> bool:
         addresses.append(link.address)
         return True
 
@@ -114,7 +114,7 @@ def test_the_browser_gets_the_address_as_one_word_and_no_terminal(monkeypatch: p
     started: list[tuple[list[str], dict[str, Any]]] = []
     monkeypatch.setattr(links.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(links.subprocess, "Popen", lambda words, **how: started.append((words, how)))
-    link = read_link(ADDRESS)
+    link = parse_web_link(ADDRESS)
     assert link is not None
     assert open_in_browser(link)
     [(words, how)] = started
