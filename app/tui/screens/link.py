@@ -30,7 +30,7 @@ class WebLink:
 
 
 def parse_web_link(address: str) -> WebLink | None:
-    """None for an address that must not be opened: schemes other than http and https run programs or read files."""
+    """None for an address that must not be opened. Only http and https neither run programs nor read files."""
     if not (address.isascii() and address.isprintable()) or " " in address:
         return None
     try:

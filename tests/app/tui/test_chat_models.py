@@ -50,7 +50,7 @@ def download(monkeypatch: pytest.MonkeyPatch) -> type[FakeDownload]:
 
 async def open_list(story: Story) -> None:
     await story.pilot.press("f2")
-    await story.until_seen("enter: switch, or fetch")
+    await story.until_seen("enter: switch to it, or pull")
 
 
 async def choose(story: Story, name: str) -> None:
@@ -196,13 +196,13 @@ async def test_what_is_not_here_is_fetched_after_a_question(download: type[FakeD
     async with chat() as story:
         await open_list(story)
         await choose(story, "e2b-4bit")
-        await story.until_seen("enter again fetches it")
+        await story.until_seen("Press enter again to pull it")
         assert not download.jobs
         await story.pilot.press("enter")
         await story.until(lambda: download.jobs)
         assert [wanted.repo for wanted in download.jobs[0].wanted][1:] == ["google/gemma-4-E2B-it-assistant"]
         download.running.tell(Progress("r", "model.safetensors", 5, 10, 50, 100, 1e6, 30.0, is_checking=False))
-        await story.until_seen("50%", "1 MB/s", "30 s", "escape stops it")
+        await story.until_seen("50%", "1 MB/s", "30 s", "esc: stop and keep")
         download.running.tell(Fetched("r", "c", "/f"))
         download.running.tell(Finished())
         await story.until(lambda: story.engine.loads)
@@ -213,7 +213,7 @@ async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownl
     async with chat() as story:
         await begin_download(story, download)
         await story.pilot.press("escape")
-        await story.until_seen("What has come is kept")
+        await story.until_seen("Press enter to resume; the files pulled so far are kept.")
         await story.until(lambda: download.running.is_cancelled)
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
@@ -260,7 +260,7 @@ async def test_a_size_that_nobody_knows_is_no_figure() -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "e2b-qat")
-        await story.until_seen("what it needs is not known before it is here", "enter again fetches it")
+        await story.until_seen("memory unknown until it is pulled", "Press enter again to pull it")
         assert "— GB" not in story.screen().splitlines()[-8:]
 
 
