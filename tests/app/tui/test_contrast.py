@@ -9,7 +9,15 @@ from textual.theme import BUILTIN_THEMES
 
 from app.core.chat_options import ChatOptions
 from app.settings.table import THEMES
-from app.tui.terminal.contrast import GROUNDS, LEAST, LEAST_OF_256, TEXTS, contrast, of_256, readable
+from app.tui.terminal.contrast import (
+    BACKGROUNDS,
+    MIN_CONTRAST,
+    MIN_CONTRAST_256,
+    TEXTS,
+    contrast,
+    of_256,
+    readable,
+)
 from app.tui.terminal.safe_app import SafeApp
 from tests.app.tui.pilot import Story, chat
 
@@ -21,21 +29,21 @@ def test_every_coloured_text_can_be_read(theme: str) -> None:
     app = SafeApp(None)
     app.theme = theme
     for variables in (app.get_css_variables(), app.theme_variables):
-        for ground in GROUNDS:
+        for ground in BACKGROUNDS:
             for text in TEXTS:
                 ratio = contrast(Color.parse(variables[text]), Color.parse(variables[ground]))
-                assert ratio >= LEAST, f"{text} on {ground}: {ratio:.2f}"
+                assert ratio >= MIN_CONTRAST, f"{text} on {ground}: {ratio:.2f}"
 
 
 @pytest.mark.parametrize("theme", [name for name in THEMES if name not in OF_THE_TERMINAL])
 def test_and_also_where_there_are_256_colours(theme: str) -> None:
     app = SafeApp(None)
     app.theme = theme
-    variables = {name: of_256(Color.parse(app.get_css_variables()[name])) for name in (*GROUNDS, *TEXTS)}
-    for ground in GROUNDS:
+    variables = {name: of_256(Color.parse(app.get_css_variables()[name])) for name in (*BACKGROUNDS, *TEXTS)}
+    for ground in BACKGROUNDS:
         for text in TEXTS:
             ratio = contrast(variables[text], variables[ground])
-            assert ratio >= LEAST_OF_256, f"{text} on {ground}: {ratio:.2f}"
+            assert ratio >= MIN_CONTRAST_256, f"{text} on {ground}: {ratio:.2f}"
 
 
 @pytest.mark.parametrize("theme", OF_THE_TERMINAL)

@@ -95,7 +95,7 @@ async def test_a_link_can_be_left_or_copied(opened: list[str], monkeypatch: pyte
         await story.until(lambda: not isinstance(story.app.screen, LinkScreen))
         await click(story, ADDRESS)
         await story.pilot.press("c")
-        await story.until_told("Copied the address.")
+        await story.until_told("Link copied.")
         assert story.app.clipboard == ADDRESS
         assert not opened
 
@@ -105,7 +105,7 @@ async def test_what_is_refused_is_said_and_harmless(opened: list[str]) -> None:
         await story.exchange("Hi", "a link")
         for address in REFUSED[:3]:
             await click(story, address)
-            await story.until_told(f"Not opened, because it is no http or https address: {address}")
+            await story.until_told(f"Not opened, because it is not an http or https link: {address}")
             assert not isinstance(story.app.screen, LinkScreen)
         assert not opened
 

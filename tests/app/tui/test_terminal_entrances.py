@@ -60,7 +60,7 @@ def test_without_this_driver_one_byte_ends_it(tmp_path: Path) -> None:
         terminal.until("ready")
         terminal.type(b"\xff")
         assert terminal.wait() == 1
-        assert b"Slipstream ended: the terminal could not be read." in terminal.written
+        assert b"Slipstream stopped because it could not read from the terminal." in terminal.written
 
 
 def test_a_storm_of_sizes_down_to_nothing(tmp_path: Path) -> None:

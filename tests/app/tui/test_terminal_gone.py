@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
-from app.tui.terminal.driver import Output
+from app.tui.terminal.driver import TerminalOutput
 
 
 class GoneTerminal:
@@ -29,7 +29,7 @@ class GoneTerminal:
 
 def test_drawing_goes_nowhere_and_nobody_waits() -> None:
     terminal: Any = GoneTerminal()
-    writer: Any = WriterThread(Output(terminal))  # type: ignore[arg-type]
+    writer: Any = WriterThread(TerminalOutput(terminal))  # type: ignore[arg-type]
     writer.start()
 
     def draw() -> None:
