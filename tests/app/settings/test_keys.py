@@ -188,7 +188,7 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
         await story.pilot.press("pageup")
         await story.until_seen(f"{own['follow']}: back to the newest")
         await story.pilot.press(own["tint"])
-        await story.until_seen(f"{own['tint']}: Markdown again")
+        await story.until_seen(f"{own['tint']}: formatted view")
         await story.app.run_action("walk(-1)")
         await story.until_told(f"{own['retry']} asks for another reply")
         await story.pilot.press(own["interrupt"])

@@ -11,6 +11,7 @@ from textual.style import Style
 from textual.theme import BUILTIN_THEMES
 from textual.widgets import Static
 
+from app.core.chat_options import ChatOptions
 from app.core.drafted_runs import DraftedRuns
 from app.text.sanitise import sanitise
 from app.tui.terminal.contrast import contrast
@@ -52,7 +53,7 @@ class Seen:
 async def test_a_person_watches_what_was_drafted() -> None:
     async with chat() as story:
         await story.pilot.press("f5")
-        await story.until_seen("f5: Markdown again")
+        await story.until_seen("f5: formatted view")
         await story.send("Hi")
         story.engine.begin()
         story.engine.say("**Hello** there", drafted_characters=9)
@@ -156,14 +157,37 @@ async def test_without_colours_the_tint_is_a_line(monkeypatch: pytest.MonkeyPatc
             if segment.style and segment.style.underline and segment.text.strip()
         ]
         assert "drafted" in underlined
+        assert legend(story).startswith("underlined: drafted · rest: the main model's own")
 
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 36)])
 async def test_the_legend_says_what_the_tint_means_at_every_size(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.pilot.press("f5")
-        await story.until_seen("drafted and accepted")
+        await story.until_seen("green: drafted")
         assert story.app.query_one(TintLegend).content_size.width >= len(legend(story))
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (80, "green: drafted · rest: the main model's own · f5: formatted view"),
+        (64, "green: drafted · f5: formatted view"),
+        (44, "green: drafted · f5: formatted view"),
+        (36, "green: drafted"),
+    ],
+)
+async def test_the_legend_is_as_long_as_the_window_allows(width: int, words: str) -> None:
+    async with chat(size=(width, 24)) as story:
+        await story.pilot.press("f5")
+        await story.until(lambda: story.app.query_one(TintLegend).display)
+        await story.until(lambda: legend(story) == words, legend(story))
+
+
+async def test_the_legend_names_no_colour_that_the_tint_does_not_have() -> None:
+    async with chat(ChatOptions(theme="rose-pine")) as story:
+        await story.pilot.press("f5")
+        await story.until_seen("tinted: drafted")
 
 
 def legend(story: Story) -> str:
