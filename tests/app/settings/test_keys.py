@@ -172,7 +172,7 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
     async with chat(ChatOptions(draft_length=4, keys=own), size=(120, 20)) as story:
         await story.until_seen(f"{own['stop']} stops the reply", f"{own['draft']} for drafting")
         await story.pilot.press(own["draft"])
-        await story.until_seen(f"off, as it was set; {own['draft']}: on")
+        await story.until_seen(f"drafting is off · {own['draft']}: on")
         await story.send("Hello")
         story.engine.begin()
         story.engine.say("Hi there", thinking="Well")

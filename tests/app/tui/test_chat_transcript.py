@@ -131,7 +131,7 @@ async def test_a_long_code_block_is_coloured_at_its_end_and_drawn_where_it_is_se
         block = story.app.query_one(CodeBlock)
         assert len(block.rows) == 2_000
         assert sum(coloured) < 2_000 + len(coloured) * 2 * REHIGHLIGHTED_LINES
-        assert len(block._drawn) < len(coloured) * 40, "no line was drawn that was never in the window"
+        assert len(block._strips) < len(coloured) * 40, "no line was drawn that was never in the window"
         story.engine.say("```\n\nDone.")
         story.engine.finish()
         await story.until_seen("Done.")
