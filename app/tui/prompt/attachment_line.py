@@ -21,8 +21,8 @@ MentionResult = Attachment | AttachmentError | None
 """The file of an `@path` mention, the reason why it cannot be attached, or None: the mention names no file."""
 
 
-USUAL_CHARACTERS_PER_TOKEN = 4
-"""For an estimate until the engine has counted."""
+ESTIMATED_CHARACTERS_PER_TOKEN = 4
+"""Until the engine has counted."""
 
 
 class AttachmentLine(Widget):
@@ -131,7 +131,7 @@ class AttachmentLine(Widget):
         if isinstance(result, AttachmentError):
             return Content.styled(str(result), "$text-error")
         tokens = self._tokens.get(result)
-        estimate = f"about {1 + len(result.text) // USUAL_CHARACTERS_PER_TOKEN:,} tokens"
+        estimate = f"about {1 + len(result.text) // ESTIMATED_CHARACTERS_PER_TOKEN:,} tokens"
         count = estimate if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
         if self._is_too_long(result):
             problem = f"too long · {result.name} · {count}, context {self._context_tokens:,}"

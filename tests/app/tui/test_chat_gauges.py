@@ -1,4 +1,4 @@
-"""The gauges: what they say, that they move, and that they never cost a layout."""
+"""The gauges: what they show, that they follow the rounds, and that an update never costs a layout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reading(**changes: object) -> GaugeReading:
     return GaugeReading(**{name: getattr(READING, name) for name in READING.__slots__} | changes)
 
 
-def test_the_strip_says_everything_in_80_columns() -> None:
+def test_the_strip_shows_all_gauges_in_80_columns() -> None:
     line = strip_line(READING, 78).plain
     for words in ("draft ON 4", "1.82×", "acc  71%", "2.9 tok/rd", "58.3 tok/s", "▇█", "ctx 10%", "17.2 GB"):
         assert words in line
@@ -51,7 +51,7 @@ def test_the_strip_fits_every_width(each: GaugeReading, width: int) -> None:
     assert line.cell_length <= max(width, 11)
 
 
-def test_columns_stay_where_they_are() -> None:
+def test_figures_keep_their_columns() -> None:
     few = strip_line(reading(acceptance=0.07, tokens_per_s=9.4, context_tokens=10, speedup=1.1), 78).plain
     many = strip_line(reading(acceptance=1.0, tokens_per_s=412.0, context_tokens=32_000, speedup=9.9), 78).plain
     unknown = strip_line(reading(acceptance=None, tokens_per_s=None, context_tokens=None, speedup=None), 78).plain
@@ -59,7 +59,7 @@ def test_columns_stay_where_they_are() -> None:
         assert few.index(words) == many.index(words) == unknown.index(words)
 
 
-def test_slower_is_said_in_words_and_in_the_warning_colour() -> None:
+def test_slower_is_written_out_in_the_warning_colour() -> None:
     line = strip_line(reading(speedup=0.94), 78)
     assert "0.94× (slower)" in line.plain
     assert any("warning" in str(span.style) for span in line.spans)
@@ -92,7 +92,7 @@ def test_the_strip_says_why_auto_is_off() -> None:
         assert strip_line(each, width).plain.startswith("draft AUTO off  0.94× (slower)")
 
 
-def test_unmeasured_speedup_is_not_one() -> None:
+def test_an_unmeasured_speedup_is_a_dash() -> None:
     line = strip_line(reading(speedup=None), 78).plain
     assert "—" in line
     assert "×" not in line
@@ -138,7 +138,7 @@ def test_gauges_keep_their_last_values() -> None:
     assert gauges.reply.ttft_s is None
 
 
-def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
+def test_gauges_hide_draft_figures_while_drafting_is_off() -> None:
     gauges = Gauges(4)
     for done in (*[a_round(is_plain=True, round_s=0.1)] * 4, a_round(round_s=0.2)):
         gauges.add(done)
@@ -279,7 +279,7 @@ async def test_drafting_starts_off_when_asked_to() -> None:
         assert "draft AUTO" in story.strip
 
 
-async def test_auto_says_what_it_chose() -> None:
+async def test_auto_shows_the_chosen_length() -> None:
     async with chat(ChatOptions(), size=(120, 36)) as story:
         await story.send("Hi")
         assert story.engine.requests[-1].draft_length == "auto"
