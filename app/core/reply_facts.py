@@ -10,7 +10,7 @@ class ReplyFacts:
     """Text, tokens and figures of a reply so far."""
 
     def __init__(self, baseline: BaselineSpeed | None = None) -> None:
-        """baseline: the speed speed of plain decoding with this pair, measured across replies; rounds are added to it here."""
+        """baseline: of this pair, measured across replies; rounds are added to it here."""
         self.text = ""
         self.thinking = ""
         self.token_ids: list[int] = []

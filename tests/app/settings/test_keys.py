@@ -172,7 +172,7 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
     async with chat(ChatOptions(Settings(draft=4, keys=own)), size=(120, 20)) as story:
         await story.until_seen(f"{own['stop']} stops the reply", f"{own['draft']} for drafting")
         await story.pilot.press(own["draft"])
-        await story.until_seen(f"off, as it was set; {own['draft']}: on")
+        await story.until_seen(f"drafting is off · {own['draft']}: on")
         await story.send("Hello")
         story.engine.begin()
         story.engine.say("Hi there", thinking="Well")
@@ -188,7 +188,7 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
         await story.pilot.press("pageup")
         await story.until_seen(f"{own['follow']}: back to the newest")
         await story.pilot.press(own["tint"])
-        await story.until_seen(f"{own['tint']}: Markdown again")
+        await story.until_seen(f"{own['tint']}: formatted view")
         await story.run("walk(-1)")
         await story.until_told("/retry regenerates the last reply")
         await story.pilot.press(own["interrupt"])

@@ -15,7 +15,7 @@ from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
 from app.settings.remembered import AppState
 from app.settings.table import Settings, per_chat
 from app.store.chat_store import ChatStore
-from app.tui.screens.params import Field, ParamsScreen
+from app.tui.screens.params import ParamsScreen, SettingInput
 from mlx_engine.protocol.events import Failed, Message, SamplingOptions
 from tests.app.tui.pilot import PAIR, Story, chat, choose
 
@@ -36,14 +36,14 @@ def own(database: Path, chat_id: int = 1) -> dict[str, object]:
         store.close()
 
 
-def field(story: Story, name: str) -> Field:
-    return next(each for each in story.app.screen.query(Field) if each.setting.name == name)
+def field(story: Story, name: str) -> SettingInput:
+    return next(each for each in story.app.screen.query(SettingInput) if each.setting.name == name)
 
 
 async def open_params(story: Story) -> None:
     await story.pilot.press("f6")
     await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
-    await story.until_seen("This chat", "repetition_penalty")
+    await story.until_seen("Settings of this chat", "repetition_penalty")
 
 
 async def fill(story: Story, name: str, text: str) -> None:
@@ -97,13 +97,13 @@ async def test_what_cannot_be_used_is_told_while_it_is_typed_and_not_used() -> N
     async with chat(OPTIONS) as story:
         await open_params(story)
         await fill(story, "top_p", "1.5")
-        await story.until_seen("! cannot be used", "! Use a number above 0, up to 1; empty: as the model says.")
+        await story.until_seen("! not valid", "! Use a number above 0, up to 1; empty: as the model says.")
         await fill(story, "seed", "5")
         await story.pilot.press("enter")
         assert isinstance(story.app.screen, ParamsScreen)
         assert field(story, "top_p").has_focus_within, "it leads to what has to be corrected"
         await story.pilot.press("backspace", "backspace", "backspace")
-        await story.until(lambda: "cannot be used" not in story.screen())
+        await story.until(lambda: "not valid" not in story.screen())
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
         await story.send("Hello")

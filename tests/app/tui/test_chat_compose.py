@@ -277,13 +277,13 @@ async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
 ) -> None:
     async with chat() as story:
         await story.exchange("one", "1")
-        take = AttachmentLine.take
+        take = AttachmentLine.collect
 
         async def take_while_a_key_is_pressed(*arguments: Any, **others: Any) -> tuple[Attachment, ...]:
             await story.run("regenerate")
             return await take(*arguments, **others)
 
-        monkeypatch.setattr(AttachmentLine, "take", take_while_a_key_is_pressed)
+        monkeypatch.setattr(AttachmentLine, "collect", take_while_a_key_is_pressed)
         await command(story, typed)
         await story.until_told("A reply is running")
         await story.until(lambda: len(story.engine.requests) > 1)
@@ -373,14 +373,14 @@ async def test_a_file_that_no_context_holds_is_said_before_it_is_sent(folder: Pa
     (folder / "book.txt").write_text("word " * 30_000)
     async with chat() as story:
         await story.type("see @book.txt")
-        await story.until_seen("too long · @book.txt · 37,500 tokens, the context holds 32,768 · 150.0 kB")
+        await story.until_seen("too long · @book.txt · 37,500 tokens, context 32,768 · 150.0 kB")
 
 
 @pytest.mark.parametrize(
     ("size", "line"),
     [
         ((44, 12), "too long · @book.txt · 37,500 to… +2 files"),
-        ((80, 15), "too long · @book.txt · 37,500 tokens, the context holds 32,768 · 150… +2 files"),
+        ((80, 15), "too long · @book.txt · 37,500 tokens, context 32,768 · 150.0 kB · 1 … +2 files"),
     ],
 )
 async def test_a_file_that_no_context_holds_is_said_in_a_small_window(
@@ -403,8 +403,8 @@ async def test_another_model_counts_the_files_again() -> None:
         counted = [each.text for each in story.engine.counts]
         story.engine.count = lambda id, text: story.engine.emit(Counted(id, 7))  # type: ignore[method-assign]
         story.engine.emit(replace(story.engine.ready(), context_tokens=6))
-        await story.until_seen("too long · @main.py · 7 tokens, the context holds 6 · 8 bytes · 1 line")
-        await story.until_seen("@notes.md · 7 tokens, the context holds 6")
+        await story.until_seen("too long · @main.py · 7 tokens, context 6 · 8 bytes · 1 line")
+        await story.until_seen("@notes.md · 7 tokens, context 6")
         assert counted == ["print()\n", "# Notes\n\n```\nfenced\n```\n"]
 
 

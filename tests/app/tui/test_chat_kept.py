@@ -117,7 +117,7 @@ async def test_a_search_that_finds_nothing_says_so(database: Path) -> None:
         await story.exchange("one", "1")
         await open_list(story)
         await story.pilot.press(*"xyzzy")
-        await story.until_seen("No chat holds these words.")
+        await story.until_seen("No chat matches this search.")
         await story.pilot.press("enter")
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
@@ -186,9 +186,9 @@ async def test_while_a_title_is_typed_no_chat_is_brought_back(database: Path) ->
     async with chat(database=database) as story:
         await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
         await story.pilot.press("ctrl+d")
-        await story.until_seen("ctrl+z brings it back")
+        await story.until_seen("Press ctrl+z to undo.")
         await story.pilot.press("ctrl+r")
-        await story.until_seen("enter: this title")
+        await story.until_seen("enter saves the title")
         await story.pilot.press("ctrl+z", "!", "enter")
         await story.until(lambda: titles(database) == ["apples!"])
 
@@ -208,7 +208,7 @@ async def test_a_chat_is_renamed(database: Path) -> None:
         await story.exchange("What is drafting?", "Guessing ahead.")
         await open_list(story)
         await story.pilot.press("ctrl+r")
-        await story.until_seen("enter: this title")
+        await story.until_seen("enter saves the title")
         await story.pilot.press("ctrl+u", *"About guesses", "enter")
         await story.until_seen("About guesses")
         await story.pilot.press("escape")
@@ -221,11 +221,11 @@ async def test_a_deleted_chat_comes_back(database: Path) -> None:
         await story.exchange("What is drafting?", "Guessing ahead.")
         await open_list(story)
         await story.pilot.press("ctrl+d")
-        await story.until_seen("ctrl+z brings it back")
+        await story.until_seen("Press ctrl+z to undo.")
         assert titles(database) == []
         await story.until(lambda: "Guessing ahead." not in story.screen(), "the open chat went with it")
         await story.pilot.press("ctrl+z")
-        await story.until_seen("is back")
+        await story.until_seen("Restored “")
         assert titles(database) == ["What is drafting?"]
         await story.pilot.press("escape")
         await story.until_seen("Guessing ahead.")
@@ -240,7 +240,7 @@ async def test_a_chat_that_comes_back_takes_the_place_of_none(database: Path) ->
         await story.pilot.press("ctrl+n")
         await open_list(story)
         await story.pilot.press("ctrl+d", "ctrl+z")
-        await story.until_seen("is back")
+        await story.until_seen("Restored “")
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
         assert "Guessing ahead." not in story.screen(), "it was not on the screen before"
@@ -253,12 +253,12 @@ async def test_nothing_is_brought_back_while_a_title_is_typed(database: Path) ->
             await story.pilot.press("ctrl+n")
         await open_list(story)
         await story.pilot.press("ctrl+d")
-        await story.until_seen("ctrl+z brings it back")
+        await story.until_seen("Press ctrl+z to undo.")
         await story.pilot.press("ctrl+r")
-        await story.until_seen("enter: this title")
+        await story.until_seen("enter saves the title")
         await story.pilot.press("ctrl+z")
         await story.pilot.pause()
-        assert story.shows("enter: this title")
+        assert story.shows("enter saves the title")
         assert titles(database) == ["one"]
 
 

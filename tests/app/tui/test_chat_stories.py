@@ -403,7 +403,7 @@ async def test_help_opens_and_closes() -> None:
     async with chat(size=(100, 90)) as story:
         await story.pilot.press("f1")
         await story.until_seen(
-            "ctrl+t", "ctrl+q", "accepted drafts / drafted tokens", "tokens committed", "/rename TITLE"
+            "ctrl+t", "ctrl+q", "accepted drafts / drafted tokens", "tokens written", "/rename TITLE"
         )
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
