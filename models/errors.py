@@ -2,8 +2,8 @@
 
     ModelsError
     ├── CatalogError      a catalog file, or a name that is in none
-    ├── ModelFilesError   files of a model are missing, malformed, or not what they should be
-    │   └── PairError     the drafter was made for another target
+    ├── ModelFolderError   files of a model are missing, malformed, or not what they should be
+    │   └── PairMismatchError     the drafter was made for another target
     ├── PathError         a path that was typed means no place
     └── FetchError        the hub, the network or the disk did not give what was asked; `reason` says which
 
@@ -25,14 +25,6 @@ class ModelsError(Exception):
 
 class CatalogError(ModelsError):
     """A catalog file cannot be used, or a name is not in the catalog."""
-
-
-class ModelFilesError(ModelsError):
-    """A model's files are missing, incomplete, malformed or of a kind that is not supported."""
-
-
-class PairError(ModelFilesError):
-    """The drafter does not belong to the target; the message names both numbers."""
 
 
 class PathError(ModelsError):

@@ -20,10 +20,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
 from models.config import read_config
 from models.download import AGAIN, DownloadEvent, Fetched, Finished, Job, Listed, Progress, Waiting, Wanted
-from models.errors import FetchError, ModelFilesError
+from models.errors import FetchError
 from models.hub import Hub
 from models.hub_cache import FileFacts
 
@@ -160,7 +161,7 @@ class Worker:
         """Refuse what Slipstream cannot run before its weights are fetched."""
         try:
             read_config(item.folder / "snapshots" / item.commit)
-        except ModelFilesError as error:
+        except ModelFolderError as error:
             raise FetchError("content", f"{item.wanted.repo}: {error}") from None
 
     def _fetch(self, item: Item) -> None:

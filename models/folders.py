@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from models import hub_cache, pocket
 from models.catalog import REPO, Catalog, Source, load_catalog
 from models.config import Config, check_match, read_config
-from models.errors import ModelFilesError, ModelsError, PairError
+from models.errors import ModelsError
 from models.paths import expanded
 
 DRAFTER_NAMES = ("drafter", "assistant")
@@ -73,7 +74,7 @@ class _Finder:
         if found is not None:
             try:
                 self._check(target, found)
-            except PairError as error:
+            except PairMismatchError as error:
                 return PairFolders(target, None, name, refusal=str(error))
             notice = notice or self._branch_notice(name, source, found)
         return PairFolders(target, found, name, notice)
@@ -145,7 +146,7 @@ class _Finder:
         """A drafter of the hub's cache that was made for such a target, and is of the same branch by its name."""
         try:
             config = read_config(target)
-        except ModelFilesError:
+        except ModelFolderError:
             return None  # the engine says what is wrong with it
         for found in hub_cache.installed(self._cache):
             drafter = read_config(found.folder)
@@ -153,16 +154,16 @@ class _Finder:
                 continue
             try:
                 check_match(config, drafter, ("", ""), "")
-            except ModelFilesError:
+            except ModelFolderError:
                 continue
             return found.folder
         return None
 
     def _check(self, target: Path, drafter: Path) -> None:
-        """Raises PairError."""
+        """Raises PairMismatchError."""
         try:
             pair = read_config(target), read_config(drafter)
-        except ModelFilesError:
+        except ModelFolderError:
             return  # the engine says what is wrong with it
         if pair[1].is_drafter and not pair[0].is_drafter:
             check_match(*pair, (str(drafter), str(target)), self._advice(pair[0]))

@@ -19,10 +19,11 @@ from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from models import headers
+from mlx_engine.files.weight_files import weight_files
+from mlx_engine.protocol.errors import ModelFolderError
 from models.catalog import check_repo
 from models.config import read_config
-from models.errors import FetchError, ModelFilesError, ModelsError
+from models.errors import FetchError, ModelsError
 from models.paths import expanded
 
 P = ParamSpec("P")
@@ -149,7 +150,7 @@ def installed(cache: Path) -> list[Snapshot]:
 def _is_ours(folder: Path) -> bool:
     try:
         read_config(folder)
-    except ModelFilesError:
+    except ModelFolderError:
         return False
     return True
 
@@ -176,8 +177,8 @@ def _missing(folder: Path, listing: Mapping[str, FileFacts] | None) -> Iterator[
                 yield name
         return
     try:
-        needed = [folder / "config.json", *headers.weight_files(folder)]
-    except ModelFilesError:
+        needed = [folder / "config.json", *weight_files(folder)]
+    except ModelFolderError:
         yield "model.safetensors.index.json"
         return
     yield from (path.name for path in needed if not path.is_file())

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models import headers
+from mlx_engine.files.safetensors_header import ITEM_BYTES, Tensor
+from mlx_engine.files.weight_files import read_tensors
 from models.catalog import Catalog, Entry
 from models.config import Config, LayerFacts, read_config
-from models.headers import Tensor
 
 GROWTH_ROWS = 256
 RESERVE_ROWS = 33
@@ -199,12 +199,11 @@ def working_bytes(pair: PairSize, context_tokens: int) -> int:
 
 def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
     """Bytes of the tensors that the engine keeps of a checkpoint: no vision, no unused K/V, nothing twice."""
-    return sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config)) - (
-        # Stored as int64, kept as int32.
-        tensors["masked_embedding.token_ordering"].size_bytes // 2
-        if config.is_ordered and tensors.get("masked_embedding.token_ordering", Tensor("", 0)).dtype == "I64"
-        else 0
-    )
+    stored = sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config))
+    ordering = tensors.get("masked_embedding.token_ordering")
+    if config.is_ordered and ordering is not None and ordering.dtype == "I64":
+        stored -= ordering.size_bytes // 2  # kept as int32
+    return stored
 
 
 def _is_loaded(name: str, config: Config) -> bool:
@@ -227,19 +226,19 @@ def _layer_index(name: str) -> int | None:
 
 
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
-    """The sum's facts from two folders, by their headers alone. Raises ModelFilesError."""
-    config, tensors = read_config(target), headers.read_tensors(target)
+    """The sum's facts from two folders, by their headers alone. Raises ModelFolderError."""
+    config, tensors = read_config(target), read_tensors(target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
     drafter_bytes, draft_layers = 0, None
     if drafter is not None:
         own = read_config(drafter)
-        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), own)
+        drafter_bytes = loaded_bytes(read_tensors(drafter), own)
         draft_layers = None if own.is_drafter else own.layers
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
-        item_bytes=headers.ITEM_BYTES[norm.dtype] if norm else 2,
+        item_bytes=ITEM_BYTES[norm.dtype] if norm else 2,
         draft_layers=draft_layers,
     )
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from models import headers, hub_cache
+from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json
+from mlx_engine.files.weight_files import read_tensors, weight_files
+from mlx_engine.protocol.errors import ModelFolderError
+from models import hub_cache
 from models.catalog import Catalog, Entry, Source
-from models.config import read_config
-from models.errors import ModelFilesError
+from models.config import Config, parse_config
 from models.hub_cache import COMMIT, FileFacts, Sha256, Size
 from models.memory_fit import loaded_bytes
 
@@ -59,9 +61,9 @@ def recorded_files(folder: Path) -> tuple[str, dict[str, Recorded]] | None:
             return f"the hub's listing of {repo}", from_listing(listing)
     if (folder / CONVERSION).exists():
         try:
-            made = msgspec.convert(headers.read_json(folder / CONVERSION), _Conversion)
+            made = msgspec.convert(read_json(folder / CONVERSION), _Conversion)
         except msgspec.ValidationError as error:
-            raise ModelFilesError(f"{folder / CONVERSION} is damaged: {error}. Convert again.") from None
+            raise ModelFolderError(f"{folder / CONVERSION} is damaged: {error}. Convert again.") from None
         files = {name: Recorded(file.size, file.sha256) for name, file in made.files.items()}
         return "the record of its conversion", files
     return None
@@ -85,12 +87,12 @@ def verify_folder(
         if problem:
             yield Finding(name, problem)
     try:
-        read_config(folder)
-        headers.read_tensors(folder)
+        _config_beside_code(folder)
+        read_tensors(folder)
         if (folder / "tokenizer.json").exists():
-            headers.read_json(folder / "tokenizer.json")
-        shards = {path.name for path in headers.weight_files(folder)}
-    except ModelFilesError as error:
+            read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
+        shards = {path.name for path in weight_files(folder)}
+    except ModelFolderError as error:
         yield Finding(folder.name, str(error))
         return
     for path in sorted(folder.iterdir()):
@@ -102,18 +104,24 @@ def verify_folder(
             yield Finding(path.name, "Weights that no index names; they are not loaded, and should not be there.")
 
 
+def _config_beside_code(folder: Path) -> Config:
+    """The folder's config, read even where code lies beside it: verify reports the code by itself."""
+    return parse_config(read_json(folder / "config.json"), folder / "config.json")
+
+
 def _difference(path: Path, record: Recorded) -> str | None:
     try:
-        opened = headers.open_regular(path)
-    except ModelFilesError as error:
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != record.size:
+                return f"It has {size:,} bytes where {record.size:,} are recorded. Pull it again."
+            digest = (
+                hashlib.sha256() if record.sha256 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            )
+            while block := file.read(READ_BYTES):
+                digest.update(block)
+    except ModelFolderError as error:
         return str(error)
-    with os.fdopen(opened, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != record.size:
-            return f"It has {size:,} bytes where {record.size:,} are recorded. Fetch it again."
-        digest = hashlib.sha256() if record.sha256 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        while block := file.read(READ_BYTES):
-            digest.update(block)
     found, expected = digest.hexdigest(), record.sha256 or record.git_hash
     if found != expected:
         return f"Its content has the hash {found[:12]}… where {str(expected)[:12]}… is recorded. Fetch it again."
@@ -121,14 +129,15 @@ def _difference(path: Path, record: Recorded) -> str | None:
 
 
 def verify_entry(entry: Entry, catalog: Catalog, target: Path) -> Iterator[Finding]:
-    """Differences between a catalog entry's facts and the config of its target. Raises ModelFilesError."""
-    found, expected = read_config(target).layers, catalog.family(entry).layers
+    """Differences between a catalog entry's facts and the config of its target. Raises ModelFolderError."""
+    config, expected = _config_beside_code(target), catalog.family(entry).layers
+    found = config.layers
     for name in expected.__struct_fields__:
         if getattr(found, name) != getattr(expected, name):
             words = f"The catalog says {getattr(expected, name)}, the model's config {getattr(found, name)}."
             yield Finding(f"{entry.family}.{name}", words)
     if entry.target.size_source == "listed":
-        weights = loaded_bytes(headers.read_tensors(target), read_config(target))
+        weights = loaded_bytes(read_tensors(target), config)
         if weights != entry.target.size_bytes:
             words = f"The catalog says {entry.target.size_bytes:,} bytes of weights, the headers {weights:,}."
             yield Finding("size_bytes", words)

@@ -25,7 +25,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import quantize_model, save_config, save_model
 
+from mlx_engine.files.config_file import read_config
 from mlx_engine.files.folder_files import is_there, read_bytes
+from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.network import assistant, checkpoint, target
 from mlx_engine.protocol.errors import ModelFolderError, SlipstreamError
 
@@ -54,7 +56,7 @@ def convert(
     if os.path.lexists(copy):
         raise ModelFolderError(f"{copy} is there already. Name a folder that is not, or remove it first.")
     say(f"reading {source.name}")
-    config = checkpoint.read_config(source)
+    config = read_config(source)
     if "quantization" in config or "quantization_config" in config:
         raise ModelFolderError(
             f"{source} is quantized already. Convert the full-precision folder it was made from."
@@ -74,7 +76,7 @@ def convert(
             if is_there(source / name):
                 (partial / name).write_bytes(read_bytes(source / name))
         say("checking")
-        checkpoint.read_tensors(partial)
+        read_tensors(partial)
         record = _record(
             source, partial, {"bits": bits, "group_size": group_size, "mode": "affine"}, (before, after)
         )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from models import headers, pocket
+from mlx_engine.files.weight_files import read_tensors
+from models import pocket
 from models.catalog import BUNDLED_FILE, Catalog, check_repo, check_revision, load_catalog
 from models.config import read_config
 from models.errors import CatalogError, FetchError
@@ -76,7 +77,7 @@ def test_the_pocket_entry_is_the_pair_in_the_box(catalog: Catalog) -> None:
     folders = (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER)
     for source, folder in zip(entry.sources, folders):
         assert Path(source.place) == folder
-        assert source.size_bytes == loaded_bytes(headers.read_tensors(folder), read_config(folder))
+        assert source.size_bytes == loaded_bytes(read_tensors(folder), read_config(folder))
     family = catalog.family(entry)
     assert family.layers == read_config(pocket.TARGET_FOLDER).layers
     assert family.parameters * 4 == entry.target.size_bytes

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache, pocket
 from models.catalog import Source, load_catalog
-from models.errors import ModelFilesError
 from models.verify import Finding, recorded_files, verify_entry, verify_folder, verify_source
 from tests.fakes.cache import COMMIT, put
 from tests.paths import GOLDEN
@@ -95,7 +95,7 @@ def test_a_conversions_own_record_counts(tmp_path: Path) -> None:
     (folder / "conversion.json").write_text(json.dumps(record))
     assert "5 are recorded" in findings(folder)[0].problem
     (folder / "conversion.json").write_text('{"files": 5}')
-    with pytest.raises(ModelFilesError, match=r"conversion\.json is damaged"):
+    with pytest.raises(ModelFolderError, match=r"conversion\.json is damaged"):
         recorded_files(folder)
 
 

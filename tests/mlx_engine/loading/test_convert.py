@@ -12,9 +12,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.loading.convert import convert
 from mlx_engine.network.assistant import load_assistant
-from mlx_engine.network.checkpoint import read_tensors
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
