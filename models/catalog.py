@@ -17,7 +17,7 @@ import msgspec
 import yaml
 
 from models.config import LayerFacts
-from models.errors import CatalogError, FetchError, ModelsError
+from models.errors import CatalogError, ModelsError, PullError
 from models.paths import expanded
 
 BUNDLED_FILE = Path(__file__).with_name("catalog.yaml")
@@ -32,16 +32,16 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
 
 
 def check_repo(repo: str) -> str:
-    """`repo` if it is a well-formed hub id, `owner/name`; FetchError before anything else is done with it."""
+    """`repo` if it is a well-formed hub id, `owner/name`; PullError before anything else is done with it."""
     if len(repo) > 96 or not REPO.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith(".git"):
-        raise FetchError("name", f"{repo[:100]!r} is not a hub id. One looks like google/gemma-4-E4B-it.")
+        raise PullError("name", f"{repo[:100]!r} is not a hub id. One looks like google/gemma-4-E4B-it.")
     return repo
 
 
 def check_revision(revision: str) -> str:
-    """`revision` if it is a commit, branch or tag without a path in it; FetchError otherwise."""
+    """`revision` if it is a commit, branch or tag without a path in it; PullError otherwise."""
     if not REVISION.fullmatch(revision) or ".." in revision:
-        raise FetchError(
+        raise PullError(
             "name", f"{revision[:100]!r} is not a revision. Use a commit of 40 hex digits, a branch or a tag."
         )
     return revision

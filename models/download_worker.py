@@ -18,7 +18,7 @@ import msgspec
 from models import hub_cache
 from models.catalog import check_repo, check_revision
 from models.download import AGAIN, DownloadEvent, Failed, Fetched, Finished, Job
-from models.errors import FetchError
+from models.errors import PullError
 
 FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 READ_BYTES = 1 << 16
@@ -40,7 +40,7 @@ def answer(job: Job, emit: Emit) -> None:
         from models.hub import Hub
 
         Worker(job, emit, Hub(job.timeout_s)).run()
-    except FetchError as error:
+    except PullError as error:
         emit(Failed(error.reason, str(error)))
     except OSError as error:
         emit(Failed("disk", _disk_words(error, job.cache)))
@@ -50,7 +50,7 @@ def _answer_offline(job: Job, emit: Emit) -> None:
     for wanted in job.wanted:
         found = hub_cache.find_snapshot(Path(job.cache), wanted.repo, wanted.revision)
         if found is None or not found.is_complete:
-            raise FetchError(
+            raise PullError(
                 "offline", f"{wanted.repo} is not complete on this machine, and offline mode is on. Unset "
                 "HF_HUB_OFFLINE or leave out --offline to fetch it."
             )  # fmt: skip

@@ -24,7 +24,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
 from models.config import read_config
 from models.download import AGAIN, DownloadEvent, Fetched, Finished, Job, Listed, Progress, Waiting, Wanted
-from models.errors import FetchError
+from models.errors import PullError
 from models.hub import Hub
 from models.hub_cache import FileFacts
 
@@ -101,7 +101,7 @@ class Worker:
         self._reported_at_s = 0.0
 
     def run(self) -> None:
-        """Everything, in order: names, listings, room on the disk, files. Raises FetchError or OSError."""
+        """Everything, in order: names, listings, room on the disk, files. Raises PullError or OSError."""
         plans = [self._plan(wanted) for wanted in self._job.wanted]
         items = [item for plan in plans for item in plan]
         self._total = sum(item.facts.size for item in items)
@@ -117,7 +117,7 @@ class Worker:
         folder = hub_cache.repo_folder(cache, wanted.repo)
         chosen = hub_cache.wanted_files(files)
         if "config.json" not in chosen or not any(name.endswith(".safetensors") for name in chosen):
-            raise FetchError(
+            raise PullError(
                 "content", f"{wanted.repo} holds no model in the safetensors format. Choose one that does: "
                 "`slipstream models list` shows some."
             )  # fmt: skip
@@ -138,7 +138,7 @@ class Worker:
         place.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(place).free
         if missing and missing + self._job.reserve_bytes > free:
-            raise FetchError(
+            raise PullError(
                 "disk",
                 f"{place} has {free / 1e9:.1f} GB free; {missing / 1e9:.1f} GB are still to come and "
                 f"{self._job.reserve_bytes / 1e9:.1f} GB should stay free. Make room (`slipstream models rm`), "
@@ -162,7 +162,7 @@ class Worker:
         try:
             read_config(item.folder / "snapshots" / item.commit)
         except ModelFolderError as error:
-            raise FetchError("content", f"{item.wanted.repo}: {error}") from None
+            raise PullError("content", f"{item.wanted.repo}: {error}") from None
 
     def _fetch(self, item: Item) -> None:
         with self._lock(item):
@@ -172,7 +172,7 @@ class Worker:
                         break
                     item.partial.unlink()
                     if is_last:
-                        raise FetchError(
+                        raise PullError(
                             "content", f"{item.name} of {item.wanted.repo} came twice with another content than "
                             "the hub lists. It was deleted. Try another network: something changes files."
                         )  # fmt: skip
@@ -225,7 +225,7 @@ class Worker:
         return [digest]
 
     def _append(self, item: Item, file: Any, digest: list[Any]) -> None:
-        """Fetch from the end of the file on. Raises FetchError when the connection gives no more."""
+        """Fetch from the end of the file on. Raises PullError when the connection gives no more."""
         start = file.tell()
         if start == item.facts.size:
             return
@@ -245,7 +245,7 @@ class Worker:
                 self._report(item, file.tell())
                 if file.tell() == item.facts.size:
                     return
-        raise FetchError("network", f"{item.name} of {item.wanted.repo} ended too early. {AGAIN}")
+        raise PullError("network", f"{item.name} of {item.wanted.repo} ended too early. {AGAIN}")
 
     def _retried(self, repo: str, name: str, attempt: Callable[[], Any]) -> Any:
         """What `attempt` gives, tried again after failures that may pass; bytes that came give all tries back."""
@@ -254,7 +254,7 @@ class Worker:
             done_before = self._done
             try:
                 return attempt()
-            except FetchError as error:
+            except PullError as error:
                 if error.reason not in ("busy", "server", "network"):
                     raise
                 if self._done > done_before:

@@ -21,7 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
 
 from models.download import AGAIN, Wanted
-from models.errors import FetchError
+from models.errors import PullError
 from models.hub_cache import COMMIT, FileFacts
 
 MAX_REDIRECTS = 8
@@ -29,8 +29,8 @@ MAX_RETRY_AFTER_S = 60.0
 NETWORK_ERRORS = (httpx2.TransportError, httpx2.TooManyRedirects, OSError)
 
 
-class HubError(FetchError):
-    """A FetchError that may pass: `retry_after_s` is what the hub asked for, if it asked."""
+class HubError(PullError):
+    """A PullError that may pass: `retry_after_s` is what the hub asked for, if it asked."""
 
     retry_after_s: float | None = None
 
@@ -46,7 +46,7 @@ class Hub:
         self.host = urlsplit(constants.ENDPOINT).netloc
 
     def listing(self, wanted: Wanted) -> tuple[str, dict[str, FileFacts]]:
-        """The commit that a revision means, and its files. Raises FetchError."""
+        """The commit that a revision means, and its files. Raises PullError."""
         try:
             info = HfApi().model_info(
                 wanted.repo, revision=wanted.revision, files_metadata=True, timeout=self._timeout_s
@@ -66,12 +66,12 @@ class Hub:
             raise self._network_error(error) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             words = f"{self.host} gave a listing of {wanted.repo} that cannot be read ({str(error)[:120]})."
-            raise FetchError("content", f"{words} Nothing was fetched.") from None
+            raise PullError("content", f"{words} Nothing was fetched.") from None
         if not COMMIT.fullmatch(info.sha or ""):
-            raise FetchError("content", f"{self.host} names no commit of {wanted.repo}. Nothing was fetched.")
+            raise PullError("content", f"{self.host} names no commit of {wanted.repo}. Nothing was fetched.")
         for name in facts:
             if _is_evil(name):
-                raise FetchError(
+                raise PullError(
                     "content", f"{wanted.repo} lists a file named {name[:80]!r}, which leads out of its folder. "
                     "Nothing was fetched; do not use this repository."
                 )  # fmt: skip
@@ -82,7 +82,7 @@ class Hub:
     def content(self, wanted: Wanted, commit: str, name: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
         """(from where, bytes): a file from `start` on, or from its beginning if the server knows no ranges.
 
-        Raises FetchError, also from the iterator.
+        Raises PullError, also from the iterator.
         """
         try:
             response = self._open(hf_hub_url(wanted.repo, name, revision=commit), start)
@@ -101,10 +101,10 @@ class Hub:
 
     def _check_part(self, response: httpx2.Response, name: str, start: int) -> None:
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise FetchError("content", f"{self.host} sent {name} in an encoding that nobody asked for. {AGAIN}")
+            raise PullError("content", f"{self.host} sent {name} in an encoding that nobody asked for. {AGAIN}")
         part = response.headers.get("Content-Range", "")
         if response.status_code == 206 and not part.startswith(f"bytes {start}-"):
-            raise FetchError("server", f"{self.host} sent another part of {name} than was asked for. {AGAIN}")
+            raise PullError("server", f"{self.host} sent another part of {name} than was asked for. {AGAIN}")
 
     def _open(self, url: str, start: int) -> httpx2.Response:
         client, headers = get_session(), dict(self._headers)
@@ -120,11 +120,11 @@ class Hub:
             response.close()
             onward = urljoin(url, response.headers["Location"])
             if urlsplit(onward).scheme not in ("https", urlsplit(url).scheme):
-                raise FetchError(
+                raise PullError(
                     "content", f"{self.host} redirects to {urlsplit(onward).scheme!r}, which is refused."
                 )
             url = onward
-        raise FetchError("server", f"{self.host} redirects without end. Pull again later.")
+        raise PullError("server", f"{self.host} redirects without end. Pull again later.")
 
     def _refuse(self, response: httpx2.Response, wanted: Wanted) -> NoReturn:
         """Raise what an HTTP status means here."""
@@ -135,33 +135,33 @@ class Hub:
             words = (
                 f"{repo} asks for its licence to be accepted. Do that at {page}, sign in here with `hf auth login`"
             )
-            raise FetchError("gated", f"{words}, and pull again.") from None
+            raise PullError("gated", f"{words}, and pull again.") from None
         if status == 401 and "Authorization" in response.headers.get("X-Error-Message", ""):
             words = "does not accept this machine's token. Sign in again with `hf auth login`, and pull again."
-            raise FetchError("private", f"{self.host} {words}") from None
+            raise PullError("private", f"{self.host} {words}") from None
         if status == 401:
             words = (
                 f"{repo} does not exist, or is private. Check the name; if it is private, `hf auth login` first."
             )
-            raise FetchError("private", words) from None
+            raise PullError("private", words) from None
         if status == 403:
             words = f"Your account or token may not read {repo}. Ask its owner, or see {page}."
-            raise FetchError("private", words) from None
+            raise PullError("private", words) from None
         if code == "RevisionNotFound":
             words = f"{repo} has no revision {wanted.revision or 'main'!r}. {page}/commits lists those it has."
-            raise FetchError("missing", words) from None
+            raise PullError("missing", words) from None
         if status == 404:
-            raise FetchError(
+            raise PullError(
                 "missing", f"{self.host} has no such file or repository: {repo}. Check the name."
             ) from None
         if status == 407:
             words = f"The proxy wants a sign-in before it lets through to {self.host}."
-            raise FetchError("network", f"{words} Check HTTP_PROXY and HTTPS_PROXY. {AGAIN}") from None
+            raise PullError("network", f"{words} Check HTTP_PROXY and HTTPS_PROXY. {AGAIN}") from None
         if status == 429:
             raise _passing("busy", f"{self.host} has had too many requests. Wait some minutes. {AGAIN}", response)
         if status >= 500:
             raise _passing("server", f"{self.host} is in trouble (status {status}). {AGAIN}", response)
-        raise FetchError("server", f"{self.host} answered {status}, which was not expected. {AGAIN}") from None
+        raise PullError("server", f"{self.host} answered {status}, which was not expected. {AGAIN}") from None
 
     def _network_error(self, error: Exception) -> HubError:
         """What a broken connection means, in a sentence of its own."""

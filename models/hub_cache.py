@@ -23,7 +23,7 @@ from mlx_engine.files.weight_files import weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models.catalog import check_repo
 from models.config import read_config
-from models.errors import FetchError, ModelsError
+from models.errors import ModelsError, PullError
 from models.paths import expanded
 
 P = ParamSpec("P")
@@ -91,7 +91,7 @@ def cache_folder() -> Path:
 
 
 def repo_folder(cache: Path, repo: str) -> Path:
-    """Where the cache keeps a repository. Raises FetchError if `repo` is not a hub id."""
+    """Where the cache keeps a repository. Raises PullError if `repo` is not a hub id."""
     return cache / ("models--" + check_repo(repo).replace("/", "--"))
 
 
@@ -102,7 +102,7 @@ def wanted_files(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
 
 
 def _reading(look: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
-    """`look`, which reads a cache, with what the system refuses as a FetchError."""
+    """`look`, which reads a cache, with what the system refuses as a PullError."""
 
     @wraps(look)
     def looked(cache: Path, /, *arguments: P.args, **options: P.kwargs) -> T:
@@ -110,7 +110,7 @@ def _reading(look: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Pa
             return look(cache, *arguments, **options)
         except OSError as error:
             place, why = error.filename or cache, error.strerror or error
-            raise FetchError(
+            raise PullError(
                 "disk", f"{place} cannot be read: {why}. Correct that, or set HF_HOME to another folder."
             ) from None
 
@@ -121,7 +121,7 @@ def _reading(look: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Pa
 def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapshot | None:
     """The snapshot of one revision; without one, main's, or the newest if that one is not complete.
 
-    Complete ones first: an incomplete snapshot is given only where there is no other. Raises FetchError.
+    Complete ones first: an incomplete snapshot is given only where there is no other. Raises PullError.
     """
     folder = repo_folder(cache, repo)
     if revision is None:
@@ -139,7 +139,7 @@ def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapsh
 
 @_reading
 def installed(cache: Path) -> list[Snapshot]:
-    """All snapshots of the cache that hold a Gemma 4 target or assistant, by repository. Raises FetchError."""
+    """All snapshots of the cache that hold a Gemma 4 target or assistant, by repository. Raises PullError."""
     if not cache.is_dir():
         return []
     names = sorted(path.name for path in cache.iterdir() if path.name.startswith("models--") and path.is_dir())
@@ -240,7 +240,7 @@ def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
 
 @_reading
 def size_on_disk(cache: Path, repo: str) -> tuple[int, int]:
-    """Bytes that a repository takes, and how many of them belong to unfinished downloads. Raises FetchError."""
+    """Bytes that a repository takes, and how many of them belong to unfinished downloads. Raises PullError."""
     total = partial = 0
     blobs = repo_folder(cache, repo) / "blobs"
     for path in blobs.iterdir() if blobs.is_dir() else ():

@@ -13,12 +13,11 @@ from app.tui.bars.top_line import NO_DRAFTER, TopLine
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Loading, Ready
-from models.errors import ModelsError
 
 InThread = Callable[[Callable[[], None]], object]
 Choose = Callable[[str, bool], PairChoice]
 """A pair by its name, its folder or its hub id, and whether it may be larger than the memory has room for; raises
-SlipstreamError or ModelsError."""
+SlipstreamError."""
 
 
 class PairInUse:
@@ -59,7 +58,7 @@ class PairInUse:
             return False
         try:
             pair = self._choose(name, is_oversized)
-        except (SlipstreamError, ModelsError) as error:
+        except SlipstreamError as error:
             self._tell(str(error), severity="error")
             return False
         self._chosen = pair, absolute(name) if pair.load.target == absolute(name) else name

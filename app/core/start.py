@@ -12,7 +12,6 @@ from app.settings.table import Settings
 from app.system import places
 from mlx_engine.protocol.errors import SlipstreamError
 from models import pocket
-from models.errors import ModelsError
 
 
 def pair_options_of(settings: Settings) -> PairOptions:
@@ -46,7 +45,7 @@ def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) 
         return None
     try:
         return choose_pair(None, options)
-    except (SlipstreamError, ModelsError):
+    except SlipstreamError:
         return None
 
 
@@ -54,12 +53,12 @@ def first_pair(effective: Effective, options: PairOptions) -> tuple[PairChoice, 
     """The pair to begin with, and what to say about it; may be empty.
 
     A model that was chosen in an earlier chat may have gone since: the pocket pair then takes its place. One that
-    a person names has to be there. Raises SlipstreamError, ModelsError.
+    a person names has to be there. Raises SlipstreamError.
     """
     model = effective.settings.model
     try:
         pair = choose_pair(model, options)
-    except (SlipstreamError, ModelsError) as error:
+    except SlipstreamError as error:
         if effective.sources["model"] != REMEMBERED:
             raise
         return choose_pair(None, options), f"{error} The pocket model takes its place; /model lists the others."

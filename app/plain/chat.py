@@ -66,7 +66,7 @@ _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
 """What can be done without a screen."""
 
 
-class NotUtf8Error(ValueError):
+class NotUtf8Error(SlipstreamError):
     """A line that is not text."""
 
 

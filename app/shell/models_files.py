@@ -15,6 +15,7 @@ from app.system.console import ask, say, tell, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import FAILED, OK
 from app.text import figures
+from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache, verify
 from models.catalog import Catalog, Entry, Source, check_repo, check_revision
 from models.config import read_config
@@ -157,7 +158,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
     entry, pair = None, None
     try:
         _, entry, pair = meant(options.model, catalog)
-    except ModelsError:
+    except SlipstreamError:
         found = find_snapshot(cache, options.model) if "/" in options.model else None
         if found is None and not options.hub:
             raise

@@ -15,6 +15,7 @@ from app.system.console import say, say_json, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
 from app.text import figures
+from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import Catalog, Entry, Source, load_catalog
 from models.errors import ModelsError
@@ -154,7 +155,7 @@ def meant(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, PairF
     entry = catalog.entries[name] if name else None
     try:
         pair = find_pair(model, "auto", catalog, hub_cache.cache_folder())
-    except ModelsError:
+    except SlipstreamError:
         if entry is None:
             raise
         pair = None

@@ -23,7 +23,7 @@ from models.download import (
     Waiting,
     Wanted,
 )
-from models.errors import FetchError
+from models.errors import PullError
 
 BAR_CELLS = 20
 
@@ -35,7 +35,7 @@ def fetch(
     is_offline: bool = False,
     show: str = "line",
 ) -> list[Listed]:
-    """Do a job; what the hub listed. `show`: line, json or nothing. Raises FetchError; ctrl+c stops it at once."""
+    """Do a job; what the hub listed. `show`: line, json or nothing. Raises PullError; ctrl+c stops it at once."""
     inbox: queue.SimpleQueue[DownloadEvent] = queue.SimpleQueue()
     download = Download(Job(tuple(wanted), str(cache), scope, is_offline), inbox.put)
     display = _Display(show)
@@ -47,7 +47,7 @@ def fetch(
             if isinstance(event, Listed):
                 listed.append(event)
             if isinstance(event, Failed):
-                raise FetchError(event.reason, event.message)
+                raise PullError(event.reason, event.message)
         display.add(event)
     finally:
         download.cancel()

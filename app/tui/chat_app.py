@@ -62,8 +62,8 @@ from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.markdown import code_blocks
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
+from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Counted, Died, DraftSetting, Event, Failed, Loading, Notice, Ready, Round
-from models.errors import ModelsError
 from models.hub_cache import cache_folder
 from models.machine import read_machine
 
@@ -508,7 +508,7 @@ class ChatApp(SafeApp):
             return
         try:
             catalog = own_and_bundled()
-        except ModelsError as error:
+        except SlipstreamError as error:
             self.notify(str(error), severity="error")
             return
         loaded = self._dialogue.loaded
@@ -626,7 +626,7 @@ class ChatApp(SafeApp):
     def _model_names(self) -> Sequence[str]:
         try:
             return sorted(own_and_bundled().entries)
-        except ModelsError:
+        except SlipstreamError:
             return ()
 
     def action_attach(self, name: str) -> None:

@@ -12,7 +12,7 @@ from mlx_engine.files.weight_files import read_tensors
 from models import pocket
 from models.catalog import BUNDLED_FILE, Catalog, check_repo, check_revision, load_catalog
 from models.config import read_config
-from models.errors import CatalogError, FetchError
+from models.errors import CatalogError, PullError
 from models.memory_fit import PROCESS_BYTES, loaded_bytes
 
 GOOD: dict[str, Any] = {
@@ -202,5 +202,5 @@ def test_hub_ids(repo: str) -> None:
 @pytest.mark.parametrize("revision", ["main", "a" * 40, "v1.0", "refs_pr_4"])
 def test_revisions(revision: str) -> None:
     assert check_revision(revision) == revision
-    with pytest.raises(FetchError):
+    with pytest.raises(PullError):
         check_revision(f"../{revision}")

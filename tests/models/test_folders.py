@@ -9,7 +9,7 @@ import pytest
 
 from models import hub_cache, pocket
 from models.catalog import Catalog, load_catalog
-from models.errors import CatalogError, FetchError, ModelsError, PathError
+from models.errors import CatalogError, ModelsError, PathError, PullError
 from models.folders import called, find_pair
 from tests.fakes.cache import put
 from tests.paths import GOLDEN
@@ -172,5 +172,5 @@ def test_names_that_mean_nothing(tmp_path: Path, catalog: Catalog) -> None:
     with pytest.raises(CatalogError, match="Did you mean"):
         find_pair("e4c", "auto", catalog, tmp_path)
     assert find_pair("/nowhere/at/all", "auto", catalog, tmp_path).target == Path("/nowhere/at/all")
-    with pytest.raises(FetchError):
+    with pytest.raises(PullError):
         find_pair("a..b/c", "auto", catalog, tmp_path)

@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 
 from models import hub_cache
-from models.errors import FetchError, ModelsError
+from models.errors import ModelsError, PullError
 from tests.fakes.cache import COMMIT, put
 from tests.paths import GOLDEN
 
@@ -153,7 +153,7 @@ def test_a_link_in_place_of_a_repository_is_not_followed(tmp_path: Path) -> None
         hub_cache.remove(cache, REPO)
     assert (outside / "precious").exists()
     for repo in ("../outside", "..", "a/../../outside", "/etc"):
-        with pytest.raises(FetchError):
+        with pytest.raises(PullError):
             hub_cache.remove(cache, repo)
 
 

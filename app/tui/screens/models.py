@@ -19,9 +19,9 @@ from app.shell.models_show import model_rows
 from app.shell.pull import progress_line
 from app.text import figures
 from app.text.sanitise import sanitise
+from mlx_engine.protocol.errors import SlipstreamError
 from models.catalog import Catalog, Source
 from models.download import Download, DownloadEvent, Failed, Finished, Job, Progress, Waiting, Wanted
-from models.errors import ModelsError
 from models.memory_fit import Machine
 
 KEYS = "enter: switch, or fetch what is not here · escape: close"
@@ -72,7 +72,7 @@ class ModelsScreen(ModalScreen[str | None]):
         """The disk may be slow, and is not asked on the screen's time."""
         try:
             rows = model_rows(self._catalog, self._cache, self._machine)
-        except ModelsError as error:
+        except SlipstreamError as error:
             self.app.call_from_thread(self._say, str(error))
         else:
             self.app.call_from_thread(self._show, rows)
