@@ -178,6 +178,7 @@ class Worker:
                         )  # fmt: skip
                     why = "what came is not what the hub lists; fetching it once more"
                     self._emit(Waiting(item.wanted.repo, item.name, why, 0.0))
+                # Not `replace_file`: the partial file has grown over several runs and stays when one is stopped.
                 os.replace(item.partial, item.blob)
             else:
                 self._done += item.facts.size

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -19,6 +18,7 @@ from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
+from mlx_engine.files.atomic import replace_file
 from mlx_engine.files.weight_files import weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models.catalog import check_repo
@@ -195,7 +195,7 @@ def _ref(folder: Path, revision: str) -> str | None:
 def write_ref(folder: Path, revision: str, commit: str) -> None:
     """Remember which commit a branch or tag meant."""
     if revision != commit:
-        _replace(folder / "refs" / revision, commit.encode())
+        _write_record(folder / "refs" / revision, commit)
 
 
 def read_listing(cache: Path, repo: str, commit: str) -> dict[str, FileFacts] | None:
@@ -213,16 +213,13 @@ def read_listing(cache: Path, repo: str, commit: str) -> dict[str, FileFacts] | 
 def write_listing(folder: Path, commit: str, files: Mapping[str, FileFacts]) -> None:
     """Record the listing of a commit in the repository's folder."""
     tree = msgspec.json.encode(_Tree(TREE_FORMAT, dict(sorted(files.items()))))
-    _replace(folder / "trees" / f"{commit}.json", msgspec.json.format(tree, indent=1))
+    _write_record(folder / "trees" / f"{commit}.json", msgspec.json.format(tree, indent=1))
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _write_record(path: Path, content: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    made, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(made, "wb") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(data)
-    os.replace(name, path)
+    # Every account may read the cache. Not synced: a lost record is pulled again.
+    replace_file(path, content, mode=0o644, is_synced=False)
 
 
 def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
@@ -232,6 +229,7 @@ def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
     if link.is_symlink() and os.readlink(link) == goal:
         return
     link.parent.mkdir(parents=True, exist_ok=True)
+    # A link cannot be written like a file: it is made under another name and then renamed.
     fresh = link.with_name(f".{name}.{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
     os.symlink(goal, fresh)

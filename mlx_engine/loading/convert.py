@@ -81,7 +81,7 @@ def convert(
             source, partial, {"bits": bits, "group_size": group_size, "mode": "affine"}, (before, after)
         )
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        os.rename(partial, copy)
+        os.rename(partial, copy)  # the whole folder at once, so it is not a case for `replace_file`
     except (OSError, RuntimeError) as error:
         raise ModelFolderError(f"{copy} could not be written ({error}). Is there room on the disk?") from None
     finally:

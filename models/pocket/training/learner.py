@@ -67,6 +67,7 @@ class Learner:
         if self._ring.rank:
             return
         arrays = {f"p.{name}": p for name, p in self._parameters().items()} | self._optimizer.state
+        # MLX writes the file itself, so `replace_file` cannot.
         partial = self._plan.checkpoint.with_suffix(".partial.safetensors")
         mx.save_safetensors(str(partial), arrays, metadata={"step": str(self.step)})
         partial.replace(self._plan.checkpoint)
