@@ -1,4 +1,4 @@
-"""What a config.json says of a model: which kind it is, what it goes with, and what its memory depends on."""
+"""What a config.json tells about a model: its kind, what it can be paired with, and what its memory depends on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
 
 
 class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the K/V cache and the working space of a target depend on; in tokens, heads and numbers per head."""
+    """What the K/V cache and the working space of a target depend on: tokens, heads, numbers per head."""
 
     full_layers: Count
     """Full-attention layers that own a cache; layers that share another's K/V are not counted."""
@@ -43,13 +43,13 @@ class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The parts of a config.json that decide what a model is and what it goes with."""
+    """The parts of a config.json that decide a model's kind and its partners."""
 
     model_type: str
     hidden_size: int
     """The target's width; for a drafter, the width of the target it was made for."""
     kv_geometry: tuple[tuple[str, int, int], ...]
-    """(layer type, K/V heads, head size), of the layers whose K/V is shared; sorted."""
+    """(layer type, K/V heads, head size) for each type of the layers whose K/V is shared, sorted."""
     layers: LayerFacts
     first_shared_layer: int
     is_tied: bool
@@ -59,17 +59,17 @@ class Config:
 
     @property
     def is_drafter(self) -> bool:
-        """An assistant, not a model to chat with."""
+        """Whether this is an assistant instead of a model to chat with."""
         return self.model_type in DRAFTER_TYPES
 
 
 def read_config(folder: Path) -> Config:
-    """What a folder's config.json says. Raises ModelFolderError naming the key that is wrong."""
+    """The facts in a folder's config.json. Raises ModelFolderError naming the key that is wrong."""
     return parse_config(config_file.read_config(folder), folder / "config.json")
 
 
 def parse_config(config: dict[str, Any], source: Path) -> Config:
-    """The same from a config that is already read; `source` names it in errors."""
+    """The facts in a config that is already read; `source` names it in errors. Raises ModelFolderError."""
     model_type = config.get("model_type")
     if model_type not in (*TARGET_TYPES, *DRAFTER_TYPES):
         raise ModelFolderError(
@@ -139,7 +139,7 @@ class _Values:
         return tuple((kind, self.kv_heads(kind), self.head_dim(kind)) for kind in sorted(set(kinds)))
 
     def widest_mlp(self, owning_layers: int) -> int:
-        """Layers without K/V of their own may be twice as wide; experts come on top of what is shared."""
+        """Layers without K/V of their own may be twice as wide; experts come on top."""
         width = self.number("intermediate_size")
         if self._values.get("use_double_wide_mlp", True) and owning_layers < self.number("num_hidden_layers"):
             width *= 2
@@ -175,12 +175,12 @@ def check_match(target: Config, drafter: Config, names: tuple[str, str], advice:
     ]
     own = {kind: (heads, dim) for kind, heads, dim in target.kv_geometry}
     for kind, heads, dim in drafter.kv_geometry:
-        words = f"{kind.replace('_', ' ')} K/V (heads, head size) of"
-        numbers.append((words, (heads, dim), own.get(kind, "no such layers")))
+        geometry = f"{kind.replace('_', ' ')} K/V (heads, head size) of"
+        numbers.append((geometry, (heads, dim), own.get(kind, "no such layers")))
     drafter_name, target_name = names
-    for what, expected, found in numbers:
-        if expected != found:
+    for what, expected, actual in numbers:
+        if expected != actual:
             raise PairMismatchError(
                 f"The drafter {drafter_name} was made for a target with {what} {expected}; "
-                f"{target_name} has {found}. {advice}"
+                f"{target_name} has {actual}. {advice}"
             )

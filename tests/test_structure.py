@@ -21,13 +21,22 @@ TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.m
         ),
         ("mlx_engine.client, mlx_engine.protocol.events, mlx_engine.protocol.stats", {"mlx", "textual"}),
         ("mlx_engine.worker", {"textual", "app", "models", "transformers"}),
-        ("models.folders", {"mlx", "mlx_engine", "app", "textual"}),
+        ("models.folders, models.verify, models.pull", {"mlx", "tokenizers", "huggingface_hub", "app", "textual"}),
     ],
 )
 def test_a_fresh_interpreter_brings_in_only_what_it_may(imported: str, absent: set[str]) -> None:
     code = f"import sys, {imported}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not absent & set(run.stdout.split())
+
+
+def test_models_know_the_engines_files_and_errors_alone() -> None:
+    modules = [path.stem for path in (ROOT / "models").glob("*.py") if path.stem != "__init__"]
+    code = f"import sys; from models import pocket, {', '.join(modules)}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    engine = {name for name in run.stdout.split() if name.startswith("mlx_engine.")}
+    allowed = {"mlx_engine.protocol", "mlx_engine.protocol.errors"}
+    assert {name for name in engine if not name.startswith("mlx_engine.files")} == allowed
 
 
 def test_the_engine_starts_where_the_limit_on_open_files_is_low_and_leaves_it_alone() -> None:

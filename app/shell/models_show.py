@@ -17,7 +17,7 @@ from app.system.exit_codes import OK
 from app.text import figures
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
-from models.catalog import Catalog, Entry, Source, load_catalog
+from models.catalog import Catalog, CatalogEntry, Source, load_catalog
 from models.errors import ModelsError
 from models.folders import PairFolders, find_pair
 from models.hub_cache import find_snapshot
@@ -65,7 +65,7 @@ def list_models(options: argparse.Namespace) -> int:
     return OK
 
 
-def _row(name: str, entry: Entry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
+def _row(name: str, entry: CatalogEntry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
     return {
         "name": name,
         "aliases": entry.aliases,
@@ -84,7 +84,7 @@ def _row(name: str, entry: Entry, catalog: Catalog, found: Fit, state: str) -> d
     }
 
 
-def _state(entry: Entry, cache: Path) -> str:
+def _state(entry: CatalogEntry, cache: Path) -> str:
     """`yes`, `no drafter`, `part` or `-`: how much of an entry is on this machine."""
     target, *drafter = (have(source, cache) for source in entry.sources)
     if target != "yes":
@@ -95,7 +95,7 @@ def _state(entry: Entry, cache: Path) -> str:
 def have(source: Source, cache: Path) -> str:
     """`yes`, `part` or `-`: how much of one half of a pair is on this machine."""
     if source.repo is None:
-        return "yes" if Path(source.place).is_dir() else "-"
+        return "yes" if Path(source.location).is_dir() else "-"
     found = find_snapshot(cache, source.repo, source.revision)
     if found is not None and found.is_complete:
         return "yes"
@@ -124,7 +124,7 @@ def show_info(options: argparse.Namespace) -> int:
             "" if all(one.checked for one in entry.sources) else "; names and sizes not checked against the hub"
         )
         say(f"{name}: {family.title}, {entry.precision}, {family.licence}{checked}")
-        say(f"  target   {entry.target.place}\n  drafter  {entry.drafter.place if entry.drafter else '-'}")
+        say(f"  target   {entry.target.location}\n  drafter  {entry.drafter.location if entry.drafter else '-'}")
         say(
             f"  drafts   {entry.draft_length} a round to begin with; for {entry.recommended_memory_gb} GB and more"
         )
@@ -149,7 +149,7 @@ def print_sum(found: Fit, say: Callable[[str], None] = say) -> None:
         say(f"The largest context that would fit: {found.largest_context_tokens:,} tokens.")
 
 
-def meant(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, PairFolders | None]:
+def meant(model: str, catalog: Catalog) -> tuple[str | None, CatalogEntry | None, PairFolders | None]:
     """What a person means: an entry, folders on this machine, or both. Raises ModelsError if neither."""
     name = catalog.name_of(model)
     entry = catalog.entries[name] if name else None
@@ -164,7 +164,9 @@ def meant(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, PairF
     return name, entry, pair
 
 
-def _size(model: str, entry: Entry | None, pair: PairFolders | None, catalog: Catalog) -> tuple[PairSize, str]:
+def _size(
+    model: str, entry: CatalogEntry | None, pair: PairFolders | None, catalog: Catalog
+) -> tuple[PairSize, str]:
     """The facts of the sum, and where they are from: the files if they are here, the catalog otherwise."""
     if pair is None:
         assert entry is not None

@@ -76,7 +76,7 @@ def test_a_file_of_another_size_is_missing(tmp_path: Path) -> None:
     assert (found.is_complete, found.missing) == (False, ("config.json",))
 
 
-def test_what_the_library_fetched_is_found_without_a_listing(tmp_path: Path) -> None:
+def test_what_the_library_pulled_is_found_without_a_listing(tmp_path: Path) -> None:
     folder = put(tmp_path, REPO, SOURCE)
     for path in (hub_cache.repo_folder(tmp_path, REPO) / "trees").iterdir():
         path.unlink()

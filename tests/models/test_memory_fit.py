@@ -227,7 +227,7 @@ def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: 
 
 def test_the_way_back_is_part_of_the_sum(catalog: Catalog) -> None:
     found = fit(size_of_entry(catalog.entries["31b-4bit"], catalog), machine(48))
-    snapshots = next(line for line in found.lines if "way back" in line.what)
+    snapshots = next(line for line in found.lines if "snapshots" in line.what)
     rows = 1024 + ROLLBACK_RESERVE_ROWS + 1
     assert snapshots.size_bytes == 2 * (2 * 50 * 16 * 256 * rows * 2)
 

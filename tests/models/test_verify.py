@@ -34,7 +34,7 @@ def content(snapshot: Path, name: str) -> Path:
     return (snapshot / name).resolve()
 
 
-def test_a_download_is_as_it_should_be(snapshot: Path) -> None:
+def test_a_pull_is_as_it_should_be(snapshot: Path) -> None:
     recorded = recorded_files(snapshot)
     assert recorded is not None
     assert REPO in recorded[0]
@@ -122,4 +122,4 @@ def test_the_hub_is_compared_with_the_catalog_and_with_what_is_here(tmp_path: Pa
     assert len(problems) == 3
     assert "calculated" in problems[0]
     assert "pins cccccccccccc" in problems[1]
-    assert "Pull again" in problems[2]
+    assert "Pull it again" in problems[2]

@@ -21,8 +21,8 @@ from app.text import figures
 from app.text.sanitise import sanitise
 from mlx_engine.protocol.errors import SlipstreamError
 from models.catalog import Catalog, Source
-from models.download import Download, DownloadEvent, Failed, Finished, Job, Progress, Waiting, Wanted
 from models.memory_fit import Machine
+from models.pull import Pull, PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoRevision, Waiting
 
 KEYS = "enter: switch, or fetch what is not here · escape: close"
 REPORT_S = 0.25
@@ -40,7 +40,7 @@ class ModelsScreen(ModalScreen[str | None]):
         self._catalog, self._cache, self._machine, self._current = catalog, cache, machine, current
         self._rows: list[dict[str, Any]] = []
         self._confirmed = ""
-        self._download: Download | None = None
+        self._download: Pull | None = None
         self._list = _Names(id="models-list", markup=False)
         self._hint = Static("looking at what is here", id="models-hint", markup=False)
 
@@ -110,22 +110,22 @@ class ModelsScreen(ModalScreen[str | None]):
 
     def _fetch(self, row: dict[str, Any]) -> None:
         sources: list[Source] = [source for source in (row["target"], row["drafter"]) if source and source.repo]
-        wanted = tuple(Wanted(str(source.repo), source.revision) for source in sources)
-        job = Job(wanted, str(self._cache), report_every_s=REPORT_S)
-        self._download = Download(job, partial(self.app.call_from_thread, self._hear, row["name"]))
+        wanted = tuple(RepoRevision(str(source.repo), source.revision) for source in sources)
+        job = PullJob(wanted, str(self._cache), report_every_s=REPORT_S)
+        self._download = Pull(job, partial(self.app.call_from_thread, self._hear, row["name"]))
         self._say("asking the hub")
         self._download.start()
 
-    def _hear(self, name: str, event: DownloadEvent) -> None:
+    def _hear(self, name: str, event: PullEvent) -> None:
         match event:
-            case Progress():
+            case PullProgress():
                 self._say(f"{progress_line(event)}\nescape stops it; what has come is kept")
             case Waiting(why=why):
                 self._say(f"{why}\nescape stops it; what has come is kept")
-            case Failed(message=words):
+            case PullFailed(message=words):
                 self._download = None
                 self._say(words)
-            case Finished():
+            case PullFinished():
                 self._download = None
                 self.dismiss(name)
 

@@ -21,7 +21,7 @@ BatchLoss = Callable[..., mx.array]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast to learn, and where to keep checkpoints."""
 
     steps: int
@@ -34,7 +34,7 @@ class Plan:
 class Learner:
     """A network, its optimizer, and how many steps they have made."""
 
-    def __init__(self, network: nn.Module, loss: BatchLoss, plan: Plan, ring: Ring) -> None:
+    def __init__(self, network: nn.Module, loss: BatchLoss, plan: TrainingPlan, ring: Ring) -> None:
         self.step = 0
         self._network, self._loss, self._plan, self._ring = network, loss, plan, ring
         self._optimizer = Optimizer(self._parameters(), plan.muon_rate, plan.adam_rate, plan.decay)

@@ -14,7 +14,7 @@ Turns = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Lesson:
     """One thing the pocket model knows."""
 
     id: str
@@ -32,10 +32,10 @@ class Entry:
 class Corpus:
     """Everything that is learned by heart."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Lesson, ...]
     dialogues: tuple[Turns, ...]
 
-    def held_out(self, kind: str | None = None) -> list[tuple[str, Entry]]:
+    def held_out(self, kind: str | None = None) -> list[tuple[str, Lesson]]:
         """(question, entry) of every held-out paraphrase, of one kind or of all."""
         return [(q, e) for e in self.entries if kind in (None, e.kind) for q in e.held_out]
 
@@ -64,7 +64,7 @@ def load_corpus(folder: Path = CORPUS) -> Corpus:
             dialogues.append([(str(question).strip(), str(answer).strip()) for question, answer in item["turns"]])
             continue
         entries.append(
-            Entry(
+            Lesson(
                 id=item["id"],
                 kind=item["kind"],
                 must=tuple(map(str, item.get("must", ()))),

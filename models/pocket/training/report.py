@@ -24,7 +24,7 @@ from mlx_engine.protocol.stats import PlainPace, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
 from models.pocket.training.evaluate import held_out_scores
-from models.pocket.training.lessons import Entry, load_corpus
+from models.pocket.training.lessons import Lesson, load_corpus
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
@@ -38,7 +38,7 @@ REPORT = Path(pocket.__file__).with_name("report.md")
 
 
 @dataclass(frozen=True)
-class Reply:
+class MeasuredReply:
     """One answer and its figures."""
 
     text: str
@@ -46,7 +46,7 @@ class Reply:
     stats: ReplyStats
 
 
-class Asker:
+class PocketRunner:
     """Puts questions to the pair, in this process."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Asker:
             events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), self._heard.append
         )
 
-    def ask(self, question: str, draft_length: int) -> Reply:
+    def ask(self, question: str, draft_length: int) -> MeasuredReply:
         """The greedy answer, every round at one draft length."""
         self._heard.clear()
         request = events.Generate(
@@ -72,17 +72,17 @@ class Asker:
         for done in rounds:
             stats.add(done)
         ids = tuple(id for done in rounds for id in done.token_ids)
-        return Reply("".join(done.text for done in rounds), ids, stats)
+        return MeasuredReply("".join(done.text for done in rounds), ids, stats)
 
 
-def measure_answers(asker: Asker) -> dict[str, Any]:
+def measure_answers(runner: PocketRunner) -> dict[str, Any]:
     """Held-out factual questions answered rightly, acceptance, and whether drafting changed a word."""
     facts = load_corpus().held_out("fact")
     chosen = facts[:: max(1, len(facts) // FACTUAL_QUESTIONS)][:FACTUAL_QUESTIONS]
     wrong, drafted, accepted = [], [0] * SHOWN_LENGTH, [0] * SHOWN_LENGTH
     tokens = rounds = changed = 0
     for question, entry in chosen:
-        reply, plain = asker.ask(question, SHOWN_LENGTH), asker.ask(question, 0)
+        reply, plain = runner.ask(question, SHOWN_LENGTH), runner.ask(question, 0)
         changed += reply.token_ids != plain.token_ids
         if not is_right(reply.text, entry):
             wrong.append((question, reply.text))
@@ -109,19 +109,19 @@ def held_out_loss() -> float:
     return held_out_scores(model, tokenizer, load_corpus())["loss"]
 
 
-def is_right(text: str, entry: Entry) -> bool:
+def is_right(text: str, entry: Lesson) -> bool:
     """Whether an answer names every key, command or number that it must."""
     return all(must in text for must in entry.must)
 
 
-def measure_speed(asker: Asker) -> dict[str, float]:
+def measure_speed(runner: PocketRunner) -> dict[str, float]:
     """Tokens per second by draft length."""
     held_out = load_corpus().held_out()
     questions = [question for question, _ in held_out[:: len(held_out) // SPEED_QUESTIONS][:SPEED_QUESTIONS]]
     tokens, seconds = dict.fromkeys(LENGTHS, 0), dict.fromkeys(LENGTHS, 0.0)
     for question in questions:
         for length in (*LENGTHS, *reversed(LENGTHS)):
-            stats = asker.ask(question, length).stats
+            stats = runner.ask(question, length).stats
             tokens[length] += stats.generated_tokens
             seconds[length] += stats.decode_s
     return {str(length): tokens[length] / seconds[length] for length in LENGTHS}
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.measure:
         measure = measure_answers if options.measure == "answers" else measure_speed
-        print(json.dumps(measure(Asker())))
+        print(json.dumps(measure(PocketRunner())))
         return
     speeds = {"reference BLAS": measured_in_child("speed", None)}
     if options.openblas:

@@ -30,7 +30,7 @@ from models.pocket.training.distillation import (
 from models.pocket.training.evaluate import greedy_replies
 from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
-from models.pocket.training.learner import Learner, Plan
+from models.pocket.training.learner import Learner, TrainingPlan
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target
@@ -111,7 +111,7 @@ def run(target: Path, folder: Path, work: Path, steps: int) -> None:
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
     mx.random.seed(SEED)
     assistant = new_assistant()
-    plan = Plan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "assistant.safetensors")
+    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "assistant.safetensors")
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
     source = OwnReplySource(replies, ConversationSource(corpus, tokenizer, SEED), tokenizer, SEED)

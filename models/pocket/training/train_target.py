@@ -16,7 +16,7 @@ from models.pocket.training.conversations import ConversationSource
 from models.pocket.training.evaluate import held_out_scores
 from models.pocket.training.fast_ops import cross_entropy, fast_ops
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.learner import Learner, Plan
+from models.pocket.training.learner import Learner, TrainingPlan
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import new_target, save_target
@@ -45,7 +45,7 @@ def run(folder: Path, work: Path, steps: int) -> None:
     def batch_loss(tokens: mx.array, rows: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
         return (cross_entropy(answer_logits(model, tokens, rows), targets) * weights).sum()
 
-    plan = Plan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "target.safetensors")
+    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "target.safetensors")
     learner = Learner(model, batch_loss, plan, ring)
     batches = endless_batches(ConversationSource(corpus, tokenizer, SEED), BATCH_TOKENS, SEED)
     for _ in range(learner.step):
