@@ -23,6 +23,7 @@ import pytest
 from huggingface_hub.utils import close_session
 
 from models import hub_cache
+from models.hub import MAX_RETRY_AFTER_S, Hub
 from models.pull import (
     Listed,
     Pull,
@@ -35,10 +36,10 @@ from models.pull import (
     RepoRevision,
     Waiting,
 )
-from models.pull_files import Pace
+from models.pull_files import Pace, Puller
 from models.pull_worker import answer
 from tests.cases import cases
-from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, Stall, Status, Wrong, serve
+from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, OtherRange, Stall, Status, Wrong, serve
 from tests.paths import GOLDEN
 
 TARGET = GOLDEN / "e2b" / "target"
@@ -284,6 +285,30 @@ def test_a_partial_file_that_is_whole_needs_no_request(hub: FakeHub, tmp_path: P
     assert any(isinstance(event, PullProgress) and event.is_checking for event in events)
 
 
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        None,
+        f"bytes 0-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+        f"bytes 999-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+        f"bytes 10000-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+        f"items 1000-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+    ],
+)
+def test_another_range_than_the_requested_one_is_refused_and_no_byte_of_it_is_kept(
+    hub: FakeHub, tmp_path: Path, content_range: str | None
+) -> None:
+    hub.fail(HASH, Cut(1000))
+    assert failure(pull(tmp_path, retry_waits_s=())).reason == "network"
+    partial = hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete"
+    hub.fail(HASH, OtherRange(content_range))
+    failed = failure(pull(tmp_path, retry_waits_s=()))
+    assert failed.reason == "server"
+    assert "another part of model.safetensors" in failed.message
+    assert partial.read_bytes() == WEIGHTS[:1000]
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
+
+
 def test_an_encoding_that_nobody_asked_for_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, Gzipped())
     assert "encoding" in failure(pull(tmp_path)).message
@@ -326,6 +351,24 @@ def test_what_may_pass_is_tried_again(hub: FakeHub, tmp_path: Path, status: int)
     events = pull(tmp_path)
     assert isinstance(events[-1], PullFinished)
     assert sum(isinstance(event, Waiting) for event in events) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("where", ["/api/models/", HASH])
+@pytest.mark.parametrize(
+    ("retry_after", "wait_s"),
+    [("7", 7.0), ("1", 2.0), ("3600", MAX_RETRY_AFTER_S), ("soon", 2.0), ("-5", 2.0), (None, 2.0)],
+)
+def test_the_wait_that_the_hub_asks_for_is_honoured_within_bounds(
+    hub: FakeHub, tmp_path: Path, status: int, where: str, retry_after: str | None, wait_s: float
+) -> None:
+    hub.fail(where, Status(status, {} if retry_after is None else {"Retry-After": retry_after}))
+    events: list[PullEvent] = []
+    slept: list[float] = []
+    Puller(job(tmp_path, retry_waits_s=(2.0,)), events.append, Hub(5.0), sleep=slept.append).run()
+    assert isinstance(events[-1], PullFinished)
+    assert slept == [wait_s]
+    assert [event.wait_s for event in events if isinstance(event, Waiting)] == [wait_s]
 
 
 def test_an_unknown_repository_and_revision(hub: FakeHub, tmp_path: Path) -> None:
