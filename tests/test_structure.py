@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,33 @@ def test_nothing_trusts_code_from_a_model_folder() -> None:
     shipped = [path.read_text() for path in paths if "training" not in path.parts]
     assert not any("trust_remote_code" in text or "pickle" in text for text in shipped)
     assert sum(text.count("mx.load(") for text in shipped) == 1
+
+
+def test_the_wheel_carries_the_code_and_the_pocket_pair_and_nothing_else() -> None:
+    builder = pytest.importorskip("hatchling.builders.wheel").WheelBuilder(str(ROOT))
+    paths = {Path(file.distribution_path) for file in builder.recurse_included_files()}
+    code = {
+        path.relative_to(ROOT)
+        for folder in ("app", "mlx_engine", "models")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    training = {path for path in code if path.is_relative_to("models/pocket/training")}
+    assert training
+    assert {path for path in paths if path.suffix == ".py"} == code - training
+    assert {str(path) for path in paths if path.suffix != ".py"} == {
+        "app/bench/data/pocket.yaml",
+        "app/bench/data/prompts.yaml",
+        "app/py.typed",
+        "app/tui/chat_app.tcss",
+        "mlx_engine/py.typed",
+        "models/catalog.yaml",
+        "models/pocket/drafter/config.json",
+        "models/pocket/drafter/model.safetensors",
+        "models/pocket/target/chat_template.jinja",
+        "models/pocket/target/config.json",
+        "models/pocket/target/generation_config.json",
+        "models/pocket/target/model.safetensors",
+        "models/pocket/target/tokenizer.json",
+        "models/pocket/target/tokenizer_config.json",
+        "models/py.typed",
+    }
