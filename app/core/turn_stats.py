@@ -1,21 +1,22 @@
-"""The figures of a reply, from what the engine said to what the store keeps and the line under a reply shows."""
+"""The figures of a reply: as the store keeps them, and as the line below the reply shows them."""
 
 from __future__ import annotations
 
 from app import __version__
+from app.core.reply_facts import ReplyFacts
 from app.store.records import TurnStats
-from mlx_engine.protocol.events import Finished, Ready, Started
-from mlx_engine.protocol.stats import ReplyStats
+from app.text.figures import is_slower, per_round, percent, speed, times
+from mlx_engine.protocol.events import Ready
+
+_ENDINGS = {
+    "length": "reached the token limit",
+    "cancelled": "stopped",
+}
 
 
-def turn_stats(
-    stats: ReplyStats,
-    ready: Ready | None,
-    started: Started | None,
-    finished: Finished | None,
-    trouble: str = "",
-) -> TurnStats:
-    """What was measured; events that never came leave their figures out. trouble: why the reply failed."""
+def turn_stats(facts: ReplyFacts, ready: Ready | None, trouble: str = "") -> TurnStats:
+    """What was measured; what the engine never reported is left out. trouble: why the reply failed."""
+    stats, started, finished = facts.stats, facts.started, facts.finished
     lengths = [count for count in stats.drafted_by_position if count]
     return TurnStats(
         finish_reason=finished.reason if finished else trouble or None,
@@ -38,3 +39,48 @@ def turn_stats(
         drafter=ready.drafter if ready else None,
         app_version=__version__,
     )
+
+
+def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
+    """The figures under a reply. Only what was measured is named."""
+    parts = [f"{stats.generated_tokens} tok"]
+    ending = _ending(stats, broke_off)
+    if not stats.generated_tokens:
+        return " · ".join([*parts, *ending])
+    if stats.decode_s > 0:
+        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s")
+    if stats.drafted:
+        parts.append(f"{percent(stats.accepted / stats.drafted).strip()} acc")
+    if stats.rounds:
+        parts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
+    if stats.speedup is not None:
+        parts.append(times(stats.speedup) + (" (slower)" if is_slower(stats.speedup) else ""))
+    if stats.ttft_s is not None:
+        parts.append(f"TTFT {stats.ttft_s:.2f} s")
+    return " · ".join([*parts, *ending])
+
+
+def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
+    """The same figures in words that can be read aloud."""
+    parts = [f"{stats.generated_tokens} tokens"]
+    ending = _ending(stats, broke_off)
+    if not stats.generated_tokens:
+        return ", ".join([*parts, *ending]) + "."
+    if stats.decode_s > 0:
+        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tokens per second")
+    if stats.drafted:
+        parts.append(f"{stats.accepted / stats.drafted:.0%} of the drafts accepted")
+    if stats.rounds:
+        parts.append(f"{stats.generated_tokens / stats.rounds:.1f} tokens per round")
+    if stats.speedup is not None:
+        slower = ", which is slower" if is_slower(stats.speedup) else ""
+        parts.append(f"{stats.speedup:.2f} times plain speed{slower}")
+    if stats.ttft_s is not None:
+        parts.append(f"first token after {stats.ttft_s:.2f} seconds")
+    return ", ".join([*parts, *ending]) + "."
+
+
+def _ending(stats: TurnStats, broke_off: bool) -> list[str]:
+    """How it ended, if not by itself."""
+    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "")
+    return [ending] if ending else []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from functools import cache
 
+from app.settings.keys import DEFAULT_KEYS, NAMED_KEYS, is_for_code, may_share
 from app.settings.kinds import shown
 from app.settings.yaml_file import Problems, Written
 
@@ -20,22 +20,14 @@ def read_keys(written: Written, problems: Problems, warnings: list[str]) -> Mapp
     if written.pairs is None:
         problems.add(written.line, "keys holds one line per action, such as `draft: ctrl+x`.")
         return {}
-    actions = _actions()
     changed: dict[str, tuple[int, tuple[str, ...]]] = {}
     for action, keys in written.pairs:
-        if action not in actions:
-            warnings.append(f"{problems.path}, line {keys.line}: {_unknown(action, tuple(actions))}")
+        if action not in DEFAULT_KEYS:
+            warnings.append(f"{problems.path}, line {keys.line}: {_unknown(action, tuple(DEFAULT_KEYS))}")
         elif found := tuple(_keys_of(action, keys, problems)):
             changed[action] = keys.line, found
     _check_clashes(changed, problems)
     return {action: ",".join(keys) for action, (_, keys) in changed.items()}
-
-
-def _actions() -> Mapping[str, tuple[str, ...]]:
-    # Only a file with keys in it pays for Textual here.
-    from app.tui.keys import usual_keys
-
-    return usual_keys()
 
 
 def _unknown(action: str, actions: tuple[str, ...]) -> str:
@@ -57,16 +49,10 @@ def _keys_of(action: str, written: Written, problems: Problems) -> Iterator[str]
         key = "+".join(part.strip() for part in text.lower().split("+"))
         if key in SAME_BYTES:
             problems.add(written.line, f"{key} is {SAME_BYTES[key]} in a terminal. Use {KEYS_IN_WORDS}.")
-        elif not (_is_key(key) or (len(key) == 1 and _takes_letters(action))):
+        elif not (_is_key(key) or (len(key) == 1 and is_for_code(action))):
             problems.add(written.line, f"{action}: {shown(text)} is no key that can be used. Use {KEYS_IN_WORDS}.")
         else:
             yield key
-
-
-def _takes_letters(action: str) -> bool:
-    from app.tui.keys import is_for_code
-
-    return is_for_code(action)
 
 
 def _is_key(key: str) -> bool:
@@ -76,20 +62,11 @@ def _is_key(key: str) -> bool:
     if len(name) == 1:
         # Alone, or with shift, it is for typing.
         return name.isascii() and name.isprintable() and bool(set(modifiers) - {"shift"})
-    return name in _named_keys()
-
-
-@cache
-def _named_keys() -> frozenset[str]:
-    from textual.keys import Keys
-
-    return frozenset(key.value for key in Keys if "+" not in key.value and not key.value.startswith("<"))
+    return name in NAMED_KEYS
 
 
 def _check_clashes(changed: Mapping[str, tuple[int, tuple[str, ...]]], problems: Problems) -> None:
-    from app.tui.keys import may_share
-
-    taken = [(key, action) for action, keys in _actions().items() if action not in changed for key in keys]
+    taken = [(key, action) for action, keys in DEFAULT_KEYS.items() if action not in changed for key in keys]
     for action, (line, keys) in changed.items():
         for key in keys:
             for holder in (holder for held, holder in taken if held == key and not may_share(key, action, holder)):

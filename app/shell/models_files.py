@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.shell.models_show import have, meant, own_and_bundled, print_json, print_sum
+from app.core.models_list import have, own_and_bundled
+from app.shell.models_show import meant, print_json, print_sum
 from app.shell.pull import fetch
 from app.system.console import ask, say, tell, warn
 from app.system.device import ask_device, machine_now

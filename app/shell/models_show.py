@@ -5,44 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from app.system import places
+from app.core.models_list import model_rows, own_and_bundled
 from app.system.console import say, say_json, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
 from app.text import figures
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
-from models.catalog import Catalog, CatalogEntry, Source, load_catalog
+from models.catalog import Catalog, CatalogEntry
 from models.errors import ModelsError
 from models.folders import PairFolders, find_pair
-from models.hub_cache import find_snapshot
-from models.memory_fit import Fit, Machine, PairSize, fit, size_of_entry, size_of_folders, suggest
+from models.memory_fit import Fit, PairSize, fit, size_of_entry, size_of_folders, suggest
 
 
 def print_json(value: Any) -> None:
     """One line of JSON on standard output."""
     say_json(json.dumps(msgspec.to_builtins(value, order="deterministic", enc_hook=str)))
-
-
-def own_and_bundled() -> Catalog:
-    """The catalog with a person's own entries. Raises CatalogError."""
-    return load_catalog(places.own_catalog())
-
-
-def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str, Any]]:
-    """The catalog in order: what each entry is, whether it fits, and how much of it is on this machine.
-
-    Raises ModelsError if the cache cannot be read.
-    """
-    return [
-        _row(name, entry, catalog, fit(size_of_entry(entry, catalog), machine), _state(entry, cache))
-        for name, entry in catalog.entries.items()
-    ]
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -63,43 +45,6 @@ def list_models(options: argparse.Namespace) -> int:
         say(f"also here: {repo}")
     say(f"\nTo begin with: {choice}. {why}")
     return OK
-
-
-def _row(name: str, entry: CatalogEntry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "aliases": entry.aliases,
-        "title": f"{catalog.family(entry).title} {entry.precision}{' QAT' if entry.target.qat else ''}",
-        "licence": catalog.family(entry).licence,
-        "target": entry.target,
-        "drafter": entry.drafter,
-        "weights_bytes": entry.target.size_bytes,
-        "fit": found.verdict,
-        "needed_bytes": found.needed_bytes,
-        "largest_context_tokens": found.largest_context_tokens,
-        "recommended_memory_gb": entry.recommended_memory_gb,
-        "draft_length": entry.draft_length,
-        "here": state,
-        "note": entry.note,
-    }
-
-
-def _state(entry: CatalogEntry, cache: Path) -> str:
-    """`yes`, `no drafter`, `part` or `-`: how much of an entry is on this machine."""
-    target, *drafter = (have(source, cache) for source in entry.sources)
-    if target != "yes":
-        return target
-    return "yes" if all(state == "yes" for state in drafter) else "no drafter"
-
-
-def have(source: Source, cache: Path) -> str:
-    """`yes`, `part` or `-`: how much of one half of a pair is on this machine."""
-    if source.repo is None:
-        return "yes" if Path(source.location).is_dir() else "-"
-    found = find_snapshot(cache, source.repo, source.revision)
-    if found is not None and found.is_complete:
-        return "yes"
-    return "part" if found or hub_cache.size_on_disk(cache, source.repo)[0] else "-"
 
 
 def show_info(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.core.downloads import progress_line
 from app.system.console import MovingLine, say_json
 from app.text import figures
 from models.errors import PullError
@@ -24,8 +25,6 @@ from models.pull import (
     Scope,
     Waiting,
 )
-
-BAR_CELLS = 20
 
 
 def fetch(
@@ -87,23 +86,3 @@ class _Display:
                 self._line.say(f"{event.file or event.repo}: {event.why}{then}")
             case RepoPulled():
                 self._line.say(f"{event.repo} is complete: {event.folder}")
-
-
-def progress_line(event: PullProgress) -> str:
-    """All of it and this file, rate and time left, in less than 80 cells for usual names."""
-    share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
-    filled = int(share * BAR_CELLS)
-    bar = "█" * filled + "░" * (BAR_CELLS - filled)
-    own = event.file_done_bytes / event.file_total_bytes if event.file_total_bytes else 1.0
-    doing = "checking " if event.is_checking else ""
-    rate = f" {figures.size(int(event.rate_bytes_per_s)).strip()}/s" if event.rate_bytes_per_s else ""
-    left = f" {time_left(event.left_s)}" if event.left_s is not None else ""
-    return f"{bar} {share:4.0%}{rate}{left}  {doing}{event.file[-30:]} {own:.0%}"
-
-
-def time_left(seconds: float) -> str:
-    """`42 s`, `3 min`, `1 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

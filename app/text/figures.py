@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.store.records import TurnStats
-
 UNKNOWN = "—"
 MUTED = "dim"
 """The style of what may be overlooked; `$text-muted` has no effect inside a text."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_ENDINGS = {
-    "length": "reached the token limit",
-    "cancelled": "stopped",
-}
 
 
 def speed(tokens_per_s: float | None) -> str:
@@ -103,48 +97,3 @@ def bar(share: float, width: int) -> str:
     """`width` cells, heavy up to `share` and light after it."""
     full = max(0, min(round(share * width), width))
     return "━" * full + "─" * (width - full)
-
-
-def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
-    """The figures under a reply. Only what was measured is named."""
-    parts = [f"{stats.generated_tokens} tok"]
-    ending = _ending(stats, broke_off)
-    if not stats.generated_tokens:
-        return " · ".join([*parts, *ending])
-    if stats.decode_s > 0:
-        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s")
-    if stats.drafted:
-        parts.append(f"{percent(stats.accepted / stats.drafted).strip()} acc")
-    if stats.rounds:
-        parts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
-    if stats.speedup is not None:
-        parts.append(times(stats.speedup) + (" slower" if is_slower(stats.speedup) else ""))
-    if stats.ttft_s is not None:
-        parts.append(f"TTFT {stats.ttft_s:.2f} s")
-    return " · ".join([*parts, *ending])
-
-
-def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
-    """The same figures in words that can be read aloud."""
-    parts = [f"{stats.generated_tokens} tokens"]
-    ending = _ending(stats, broke_off)
-    if not stats.generated_tokens:
-        return ", ".join([*parts, *ending]) + "."
-    if stats.decode_s > 0:
-        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tokens per second")
-    if stats.drafted:
-        parts.append(f"{stats.accepted / stats.drafted:.0%} of the drafts accepted")
-    if stats.rounds:
-        parts.append(f"{stats.generated_tokens / stats.rounds:.1f} tokens per round")
-    if stats.speedup is not None:
-        slower = ", which is slower" if is_slower(stats.speedup) else ""
-        parts.append(f"{stats.speedup:.2f} times plain speed{slower}")
-    if stats.ttft_s is not None:
-        parts.append(f"first token after {stats.ttft_s:.2f} seconds")
-    return ", ".join([*parts, *ending]) + "."
-
-
-def _ending(stats: TurnStats, broke_off: bool) -> list[str]:
-    """How it ended, if not by itself."""
-    ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "")
-    return [ending] if ending else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.core.commands import slash_table
-from app.tui.keys import Keymap, changed_keys, key_table
+from app.settings.keys import Keymap, changed_keys, key_table
 from app.tui.screens.table import TableScreen
 
 GAUGES = (

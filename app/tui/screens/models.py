@@ -15,8 +15,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.shell.models_show import model_rows
-from app.shell.pull import progress_line
+from app.core.downloads import progress_line
+from app.core.models_list import model_rows
 from app.text import figures
 from app.text.sanitise import sanitise
 from mlx_engine.protocol.errors import SlipstreamError

@@ -16,11 +16,11 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
+from app.settings.keys import NEWLINE_KEYS
 from app.settings.kinds import Choice
 from app.settings.table import Setting, per_chat
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise_line
-from app.tui.keys import NEWLINE_KEYS
 
 KEYS = "enter, ctrl+s: use these · ctrl+r: the defaults · escape: leave it"
 MOST_PICKED = 8

@@ -10,7 +10,8 @@ from textual.binding import BindingType
 from textual.highlight import ANSIDarkHighlightTheme, ANSILightHighlightTheme, HighlightTheme
 from textual.message import Message
 
-from app.tui.keys import CODE_KEYS, is_for_code, keys_in, usual_keys
+from app.settings.keys import CODE_KEYS, DEFAULT_KEYS, is_for_code
+from app.tui.keys import bindings, keys_in
 from app.tui.transcript.flow import Row
 from app.tui.transcript.markdown import Code
 from app.tui.transcript.text_block import TextBlock
@@ -24,7 +25,7 @@ MOST_LINES_IN_ONE_GO = 500
 class CodeBlock(TextBlock, can_focus=True):
     """By tab, not by the mouse: a click leaves the prompt ready to type."""
 
-    BINDINGS: ClassVar[list[BindingType]] = CODE_KEYS
+    BINDINGS: ClassVar[list[BindingType]] = bindings(CODE_KEYS)
     FOCUS_ON_CLICK = False
     DEFAULT_CSS = """
     CodeBlock { padding: 1 2; background: $foreground 6%; }
@@ -117,7 +118,7 @@ class CodeBlock(TextBlock, can_focus=True):
 
     def on_key(self, event: events.Key) -> None:
         """What is typed belongs to the prompt."""
-        own = {key for id in usual_keys() if is_for_code(id) for key in keys_in(self.app, id)}
+        own = {key for id in DEFAULT_KEYS if is_for_code(id) for key in keys_in(self.app, id)}
         if event.character and event.is_printable and event.character not in own:
             event.stop()
             self.post_message(self.LeaveRequested(event.character))

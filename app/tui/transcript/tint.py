@@ -5,16 +5,14 @@ The tint is a style on top of the text: whatever copies, exports or keeps a repl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual.app import App
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from app.core.drafted_runs import DraftedRuns
 from app.text.figures import MUTED
-from app.text.sanitise import sanitise
 from app.tui.keys import key_in
 
 TINT = "auto 90% on $success-muted"
@@ -31,37 +29,15 @@ SETTLED_CHARACTERS = 1500
 """A text of this length is drawn in a few milliseconds; what comes after its line is drawn by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A stretch of a reply."""
-
-    text: str
-    is_drafted: bool
-
-
-class DraftedRuns:
-    """A reply as runs, sanitised, in order; together they are the text exactly."""
-
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.has_facts = False
-        """Whether any of it is known to be drafted."""
-
-    def add(self, text: str, drafted_characters: int) -> None:
-        """Append text as the engine reports it; the first `drafted_characters` of it were drafted."""
-        parts = (Run(text[:drafted_characters], True), Run(text[drafted_characters:], False))
-        self.runs += [Run(sanitise(part.text), part.is_drafted) for part in parts if part.text]
-        self.has_facts = self.has_facts or drafted_characters > 0
-
-    def content(self, style: str, start: int = 0) -> Content:
-        """The text from run `start` on, with the drafted runs in `style`."""
-        runs = self.runs[start:]
-        return Content.assemble(*((run.text, style) if run.is_drafted else run.text for run in runs))
-
-
 def tint_style(app: App[object]) -> str:
     """The tint where there are colours, and a line under the text where there are none."""
     return COLOURLESS_TINT if app.no_color or app.native_ansi_color else TINT
+
+
+def tinted(runs: DraftedRuns, style: str, start: int = 0) -> Content:
+    """The text from run `start` on, with the drafted runs in `style`."""
+    parts = runs.runs[start:]
+    return Content.assemble(*((part.text, style) if part.is_drafted else part.text for part in parts))
 
 
 class TintedText(Vertical):
@@ -76,7 +52,7 @@ class TintedText(Vertical):
 
     async def draw(self, runs: DraftedRuns) -> None:
         """Bring the view up to `runs`, which only grow from call to call."""
-        text = self._open + runs.content(tint_style(self.app), self._drawn_runs)
+        text = self._open + tinted(runs, tint_style(self.app), self._drawn_runs)
         self._drawn_runs = len(runs.runs)
         while (end := text.plain.find("\n", SETTLED_CHARACTERS)) >= 0:
             await self._draw_last(text[:end])

@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.conversation import Exchange
-from app.text.figures import reply_line
+from app.core.turn_stats import reply_line
 from app.text.sanitise import sanitise
 from app.tui.keys import key_in
 from app.tui.transcript.flow import Row, parted

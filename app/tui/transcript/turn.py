@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from app.core.attachments import split
+from app.core.drafted_runs import DraftedRuns
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
 from app.tui.pauses import DRAW_S, FIRST_DRAW_S
@@ -19,7 +20,7 @@ from app.tui.transcript.laid_out_once import LaidOutOnce
 from app.tui.transcript.reply_body import ReplyText
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.thoughts import Thoughts, folded_rows
-from app.tui.transcript.tint import DraftedRuns, TintedText
+from app.tui.transcript.tint import TintedText
 
 COST_FACTOR = 4
 """Appending to an open code fence gets dearer with its length; the pauses grow with it, so that drawing

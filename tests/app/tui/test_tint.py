@@ -11,9 +11,10 @@ from textual.style import Style
 from textual.theme import BUILTIN_THEMES
 from textual.widgets import Static
 
+from app.core.drafted_runs import DraftedRuns
 from app.text.sanitise import sanitise
 from app.tui.terminal.contrast import contrast
-from app.tui.transcript.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, DraftedRuns, TintedText, TintLegend
+from app.tui.transcript.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, TintedText, TintLegend, tinted
 from app.tui.transcript.turn import Reply
 from tests.app.tui.pilot import Story, chat
 
@@ -30,7 +31,7 @@ def test_the_runs_are_the_text(parts: list[tuple[str, int]]) -> None:
     runs = DraftedRuns()
     for text, drafted in parts:
         runs.add(text, drafted)
-    content = runs.content("underline")
+    content = tinted(runs, "underline")
     assert content.plain == sanitise("".join(text for text, _ in parts))
     assert in_style(content, "underline") == sanitise("".join(text[:drafted] for text, drafted in parts))
 

@@ -1,0 +1,171 @@
+"""The keys of the chat as plain data: settings files change them, the help lists them, the screen binds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from app.settings.table import SendKey
+
+NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One thing that keys do."""
+
+    keys: str
+    """As Textual names them, several joined by commas; the one to mention comes first."""
+    action: str
+    id: str
+    """Its name in the settings file."""
+    help: str
+    label: str = ""
+    """A word for the key line at the bottom; empty: not shown there."""
+    has_priority: bool = False
+    """Whether it comes before what a focused widget would do with the key."""
+
+
+PROMPT_KEYS = (
+    Key("enter", "send", "send", "sends the message", "Send"),
+    Key(",".join(NEWLINE_KEYS), "newline", "newline", "starts a new line in the prompt", "New line"),
+    Key("up", "earlier", "earlier", "in the first line of the prompt: earlier prompts"),
+    Key("down", "later", "later", "in the last line of the prompt: later prompts"),
+    Key(
+        "alt+left",
+        "walk(-1)",
+        "version_before",
+        "previous version: an earlier reply, or your message before you edited it (left in an empty prompt too)",
+    ),
+    Key("alt+right", "walk(1)", "version_after", "next version (right in an empty prompt too)"),
+    Key("ctrl+up,alt+up", "edit_last", "edit", "edits your last message and sends it again"),
+    Key("pageup", "page(-1)", "page_up", "scrolls the transcript up"),
+    Key("pagedown", "page(1)", "page_down", "scrolls the transcript down"),
+    Key("end", "end", "follow", "at the end of the line: follows the reply again"),
+)
+CODE_KEYS = (
+    Key("c,y,enter", "copy_code", "copy_code", "copies the code block", "Copy"),
+    Key("escape", "leave", "leave_code", "back to the prompt", "Prompt"),
+)
+CHAT_KEYS = (
+    Key("escape", "stop", "stop", "stops the reply, keeping its text, or stops loading", "Stop"),
+    Key(
+        "ctrl+t",
+        "toggle_drafting",
+        "draft",
+        "turns drafting on or off, also during a reply (from the next round)",
+        "Drafting",
+    ),
+    Key("ctrl+o", "toggle_thoughts", "thoughts", "folds or unfolds the thoughts"),
+    Key("ctrl+r", "regenerate", "retry", "regenerates the last reply"),
+    Key("ctrl+g", "editor", "editor", "opens the prompt in $VISUAL or $EDITOR"),
+    # With priority, so that it is handled in the order of typing.
+    Key("ctrl+n", "new_chat", "new", "starts a new chat", has_priority=True),
+    Key("f2", "models", "model", "models: switch to one, or pull one", "Model"),
+    Key("f4", "chats", "chats", "chats: open, search, rename, delete", "Chats"),
+    Key("f3", "toggle_panel", "gauges", "shows or hides the gauge panel", "Gauges"),
+    Key("f5", "toggle_tint", "tint", "colours the drafted words in the replies, or stops doing so"),
+    # With priority, because a text area selects a line with it.
+    Key(
+        "f6", "params", "params", "settings of this chat: temperature, system prompt, draft length ...",
+        has_priority=True,
+    ),
+    Key("f1", "help", "help", "help: keys, and what each gauge means", "Help"),
+    # Textual's own key, with an id so that a settings file can change it.
+    Key(
+        "ctrl+p", "app.command_palette", "palette", "command palette: every command by name", "palette",
+        has_priority=True,
+    ),
+)  # fmt: skip
+APP_KEYS = (
+    # With priority, because a text area redoes with it.
+    Key(
+        "ctrl+y", "copy_answer", "copy", "copies the last answer, or the code block in focus", has_priority=True
+    ),
+    Key(
+        "ctrl+c",
+        "interrupt",
+        "interrupt",
+        "copies a selection, else stops the reply, else empties the prompt; twice in a row quits",
+        has_priority=True,
+    ),
+    Key("ctrl+q", "quit", "quit", "quits", has_priority=True),
+)  # fmt: skip
+"""They work on every screen; the others only while the chat is in front."""
+
+NAMED_KEYS = frozenset(
+    (
+        "backspace", "ctrl-at", "delete", "down", "end", "enter", "escape", "home", "insert", "left", "pagedown",
+        "pageup", "return", "right", "space", "tab", "up", *(f"f{number}" for number in range(1, 25)),
+    )
+)  # fmt: skip
+"""Keys with a name of more than one letter, as Textual spells them; repeated here so that the shell knows them
+without loading Textual."""
+
+Keymap = Mapping[str, str]
+"""Keys by the id of what they do, several joined by commas; an id that is missing has its default keys."""
+
+_BY_ID = {key.id: key for table in (PROMPT_KEYS, CODE_KEYS, CHAT_KEYS, APP_KEYS) for key in table}
+DEFAULT_KEYS: Mapping[str, tuple[str, ...]] = {id: tuple(key.keys.split(",")) for id, key in _BY_ID.items()}
+"""The keys of everything that a keymap can change, by id."""
+
+
+def keymap_of(send_key: SendKey, keys: Keymap) -> Keymap:
+    """A person's own keys, and those that follow from the key that sends."""
+    if send_key == "enter":
+        return keys
+    send = dict.fromkeys((send_key, "ctrl+s"))
+    newline = ("enter", *(key for key in NEWLINE_KEYS if key not in send))
+    return {"send": ",".join(send), "newline": ",".join(newline)} | dict(keys)
+
+
+def keys_of(id: str, keymap: Keymap) -> tuple[str, ...]:
+    """The keys with this id."""
+    return tuple(_split(keymap[id])) if id in keymap else DEFAULT_KEYS[id]
+
+
+def key_table(keymap: Keymap) -> list[tuple[str, str]]:
+    """Every key with what it does, in the order of the help."""
+    code = [(f"{key} on code", meaning) for key, meaning in _help_rows(CODE_KEYS, keymap)]
+    return [
+        *_help_rows(PROMPT_KEYS, keymap),
+        ("shift+tab", "goes to the code blocks above, newest first; tab goes back"),
+        *code,
+        *_help_rows(CHAT_KEYS, keymap),
+        *_help_rows(APP_KEYS, keymap),
+    ]
+
+
+def changed_keys(keymap: Keymap) -> dict[str, str]:
+    """The keys that differ from the defaults, by the action they run."""
+    return {key.action: keys_of(id, keymap)[0] for id, key in _BY_ID.items() if id in keymap}
+
+
+def is_for_code(id: str) -> bool:
+    """Whether it acts on a code block. Nothing is typed there, so letters can be keys."""
+    return any(key.id == id for key in CODE_KEYS)
+
+
+def may_share(key: str, one: str, other: str) -> bool:
+    """Whether two ids can have the same key: they are never in reach at once, or share it by default (escape)."""
+    prompt, code = ({key.id for key in table} for table in (PROMPT_KEYS, CODE_KEYS))
+    if (one in prompt and other in code) or (one in code and other in prompt):
+        return True
+    return key in DEFAULT_KEYS[one] and key in DEFAULT_KEYS[other]
+
+
+def _split(joined: str) -> Iterator[str]:
+    return (key.strip() for key in joined.split(","))
+
+
+def _help_rows(table: Iterable[Key], keymap: Keymap) -> Iterator[tuple[str, str]]:
+    for each in table:
+        key, *more = keys_of(each.id, keymap)
+        yield key, f"{each.help}{_also(more)}"
+
+
+def _also(keys: list[str]) -> str:
+    if not keys:
+        return ""
+    where = ", where the terminal passes them on" if any("enter" in key and "+" in key for key in keys) else ""
+    return f" ({' and '.join(keys)} too{where})"
