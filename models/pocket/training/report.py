@@ -1,8 +1,8 @@
-"""`python -m models.pocket.training.report`: what the pocket pair can do, measured, written to report.md.
+"""`python -m models.pocket.training.report`: measures what the pocket pair can do and writes report.md.
 
 Answers to held-out questions, acceptance by position, and speed by draft length, with and without OpenBLAS
-in place of the reference BLAS of MLX's Linux wheel. Speeds are ratios within one run: every question is
-answered at every length, there and back, so that a machine that slows down slows all of them.
+instead of the reference BLAS of MLX's Linux wheel. Speeds are ratios within one run: every question is answered
+at every length, up and down again, so that a machine that slows down affects all lengths alike.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.stats import PlainPace, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
-from models.pocket.training.evaluate import held_out_scores
+from models.pocket.training.evaluate import held_out_metrics
 from models.pocket.training.lessons import Lesson, load_corpus
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 12)
 SHOWN_LENGTH = 4
-"""Of acceptance by position: the default of the chat."""
+"""For acceptance by position: the chat's default draft length."""
 FACTUAL_QUESTIONS = 50
 SPEED_QUESTIONS = 16
 LONGEST_REPLY = 160
@@ -47,7 +47,7 @@ class MeasuredReply:
 
 
 class PocketRunner:
-    """Puts questions to the pair, in this process."""
+    """Asks the pair questions, in this process."""
 
     def __init__(self) -> None:
         self._heard: list[events.Event] = []
@@ -56,7 +56,7 @@ class PocketRunner:
         )
 
     def ask(self, question: str, draft_length: int) -> MeasuredReply:
-        """The greedy answer, every round at one draft length."""
+        """The greedy reply, with one draft length in every round."""
         self._heard.clear()
         request = events.Generate(
             id=1,
@@ -76,7 +76,7 @@ class PocketRunner:
 
 
 def measure_answers(runner: PocketRunner) -> dict[str, Any]:
-    """Held-out factual questions answered rightly, acceptance, and whether drafting changed a word."""
+    """Correct answers to held-out factual questions, acceptance, and whether drafting changed a token."""
     facts = load_corpus().held_out("fact")
     chosen = facts[:: max(1, len(facts) // FACTUAL_QUESTIONS)][:FACTUAL_QUESTIONS]
     wrong, drafted, accepted = [], [0] * SHOWN_LENGTH, [0] * SHOWN_LENGTH
@@ -106,11 +106,11 @@ def measure_answers(runner: PocketRunner) -> dict[str, Any]:
 def held_out_loss() -> float:
     """Cross entropy per answer token over all held-out questions."""
     model, tokenizer = load_target(pocket.TARGET_FOLDER), load_tokenizer(pocket.TARGET_FOLDER)
-    return held_out_scores(model, tokenizer, load_corpus())["loss"]
+    return held_out_metrics(model, tokenizer, load_corpus())["loss"]
 
 
 def is_right(text: str, entry: Lesson) -> bool:
-    """Whether an answer names every key, command or number that it must."""
+    """Whether an answer contains every key, command or number that it has to."""
     return all(must in text for must in entry.must)
 
 
@@ -128,7 +128,7 @@ def measure_speed(runner: PocketRunner) -> dict[str, float]:
 
 
 def measured_in_child(what: str, openblas: Path | None) -> Any:
-    """The figures of one measurement, made in a process with or without OpenBLAS."""
+    """One measurement, made in a child process with or without OpenBLAS."""
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     if openblas:
         environment["LD_PRELOAD"] = str(openblas)
