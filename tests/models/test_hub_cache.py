@@ -96,6 +96,13 @@ def test_a_listing_that_cannot_be_read_is_no_listing(tmp_path: Path, text: str) 
     assert hub_cache.read_listing(tmp_path, REPO, COMMIT) is None
 
 
+def test_a_folder_with_code_is_no_model_for_models_either(tmp_path: Path) -> None:
+    folder = put(tmp_path, REPO, SOURCE)
+    assert [one.repo for one in hub_cache.installed(tmp_path)] == [REPO]
+    (folder / "modeling.py").write_text("")
+    assert hub_cache.installed(tmp_path) == []
+
+
 def test_only_models_of_the_family_are_listed(tmp_path: Path) -> None:
     put(tmp_path, REPO, SOURCE)
     other = tmp_path / "other"

@@ -279,6 +279,7 @@ def spoil(config: dict[str, Any], draw: random.Random) -> None:
         ("rms_norm_eps", math.nan, "rms_norm_eps is nan, where a number from 0 to 1"),
         ("num_key_value_heads", 3, "num_key_value_heads is 3, where a divisor"),
         ("layer_types", ["full_attention"], "layer_types is"),
+        ("num_kv_shared_layers", 512, "num_kv_shared_layers is 512, where less than num_hidden_layers"),
         ("tie_word_embeddings", "no", "tie_word_embeddings is no, where true or false"),
     ],
 )
