@@ -43,8 +43,8 @@ class Claim:
             lock.acquire(blocking=False)
         except Timeout:
             self.notice = (
-                f"Another Slipstream has {_read_name(holder)} in memory, beside the {size_bytes / 1e9:.1f} GB of "
-                "this one. If the machine becomes slow, close one of them."
+                f"Another Slipstream has {_read_name(holder)} in memory, and this model takes another "
+                f"{size_bytes / 1e9:.1f} GB. If the machine becomes slow, close one of them."
             )
             return
         self._lock = lock

@@ -27,7 +27,7 @@ def test_the_second_is_told_and_the_claim_ends_with_its_process_even_if_that_is_
         assert other.stdout.readline() == b"None\n"
         notice = Claim(tmp_path, "mine", 5_000_000_000).notice
         assert notice is not None
-        assert "Another Slipstream has gemma-4-31b in memory, beside the 5.0 GB of this one" in notice
+        assert "Another Slipstream has gemma-4-31b in memory, and this model takes another 5.0 GB" in notice
         other.kill()
         other.wait()
     assert Claim(tmp_path, "mine", 5_000_000_000).notice is None
