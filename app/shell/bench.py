@@ -76,7 +76,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions) -> int:
-    """Measure or compare; the exit code. Raises SlipstreamError, ModelsError."""
+    """Measure or compare; the exit code. Raises SlipstreamError."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
     # Every start of the program comes by this module; what measures is loaded by those who measure.
