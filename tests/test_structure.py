@@ -10,7 +10,7 @@ import pytest
 
 from tests.paths import ROOT
 
-TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "README.md", "LICENSE"}
+TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "findings", "README.md", "LICENSE"}
 
 
 @pytest.mark.parametrize(
