@@ -1,18 +1,15 @@
-"""From the settings that hold to what a chat or a reply is started with."""
+"""What a chat or a reply is started with, from the settings in effect."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from app.core.chat_options import ChatOptions
-from app.core.chat_params import with_values
 from app.core.pair_choice import PairChoice, PairOptions, choose_pair
+from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
 from app.settings.effective import REMEMBERED, Effective
 from app.settings.table import Settings
 from app.system import places
 from mlx_engine.protocol.errors import SlipstreamError
 from models import pocket
-from models.errors import ModelsError
 
 
 def pair_options_of(settings: Settings) -> PairOptions:
@@ -27,40 +24,42 @@ def pair_options_of(settings: Settings) -> PairOptions:
     )
 
 
-def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
-    """What the settings ask of a chat or a single reply."""
-    options = ChatOptions(
+def chat_options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
+    """What a chat with this pair is started with."""
+    return ChatOptions(
+        settings,
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
         history_path=places.prompt_history(),
         log_path=places.app_log(),
-        theme=settings.theme,
-        send_key=settings.send_key,
-        keys=settings.keys or {},
     )
-    return with_values(options, asdict(settings))
+
+
+def reply_options_of(settings: Settings) -> ReplyOptions:
+    """What the settings ask of a single reply."""
+    return reply_options(per_chat_values(settings))
 
 
 def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) -> PairChoice | None:
-    """What to load if a model chosen in an earlier chat is there but cannot be loaded."""
+    """What to load if the model chosen in an earlier chat cannot be loaded."""
     if pair.is_pocket or effective.sources["model"] != REMEMBERED:
         return None
     try:
         return choose_pair(None, options)
-    except (SlipstreamError, ModelsError):
+    except SlipstreamError:
         return None
 
 
 def first_pair(effective: Effective, options: PairOptions) -> tuple[PairChoice, str]:
-    """The pair to begin with, and what to say about it; may be empty.
+    """The pair to start with, and what to tell about it; may be empty.
 
-    A model that was chosen in an earlier chat may have gone since: the pocket pair then takes its place. One that
-    a person names has to be there. Raises SlipstreamError, ModelsError.
+    If the model chosen in an earlier chat is gone, the pocket pair takes its place; a model that the person names
+    has to exist. Raises SlipstreamError.
     """
     model = effective.settings.model
     try:
         pair = choose_pair(model, options)
-    except (SlipstreamError, ModelsError) as error:
+    except SlipstreamError as error:
         if effective.sources["model"] != REMEMBERED:
             raise
-        return choose_pair(None, options), f"{error} The pocket model takes its place; /model lists the others."
+        return choose_pair(None, options), f"{error} Using the pocket model instead; /model lists the others."
     return pair, pair.notice

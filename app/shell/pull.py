@@ -11,42 +11,42 @@ import msgspec
 from app.core.downloads import progress_line
 from app.system.console import MovingLine, say_json
 from app.text import figures
-from models.download import (
-    Download,
-    DownloadEvent,
-    Failed,
-    Fetched,
-    Finished,
-    Job,
+from models.errors import PullError
+from models.pull import (
     Listed,
-    Progress,
+    Pull,
+    PullEvent,
+    PullFailed,
+    PullFinished,
+    PullJob,
+    PullProgress,
+    RepoPulled,
+    RepoRevision,
     Scope,
     Waiting,
-    Wanted,
 )
-from models.errors import FetchError
 
 
 def fetch(
-    wanted: Sequence[Wanted],
+    wanted: Sequence[RepoRevision],
     cache: Path,
     scope: Scope = "everything",
     is_offline: bool = False,
     show: str = "line",
 ) -> list[Listed]:
-    """Do a job; what the hub listed. `show`: line, json or nothing. Raises FetchError; ctrl+c stops it at once."""
-    inbox: queue.SimpleQueue[DownloadEvent] = queue.SimpleQueue()
-    download = Download(Job(tuple(wanted), str(cache), scope, is_offline), inbox.put)
+    """Do a job; what the hub listed. `show`: line, json or nothing. Raises PullError; ctrl+c stops it at once."""
+    inbox: queue.SimpleQueue[PullEvent] = queue.SimpleQueue()
+    download = Pull(PullJob(tuple(wanted), str(cache), scope, is_offline), inbox.put)
     display = _Display(show)
     listed: list[Listed] = []
     download.start()
     try:
-        while not isinstance(event := inbox.get(), Finished):
+        while not isinstance(event := inbox.get(), PullFinished):
             display.add(event)
             if isinstance(event, Listed):
                 listed.append(event)
-            if isinstance(event, Failed):
-                raise FetchError(event.reason, event.message)
+            if isinstance(event, PullFailed):
+                raise PullError(event.reason, event.message)
         display.add(event)
     finally:
         download.cancel()
@@ -60,7 +60,7 @@ class _Display:
         self._line = MovingLine()
         self._file = ""
 
-    def add(self, event: DownloadEvent) -> None:
+    def add(self, event: PullEvent) -> None:
         if self._show == "json":
             say_json(msgspec.json.encode(event).decode())
         elif self._show == "line":
@@ -69,20 +69,20 @@ class _Display:
     def close(self) -> None:
         self._line.close()
 
-    def _say(self, event: DownloadEvent) -> None:
+    def _say(self, event: PullEvent) -> None:
         match event:
             case Listed():
                 have = f", {figures.size(event.present_bytes).strip()} here already" if event.present_bytes else ""
                 self._line.say(
                     f"{event.repo} at {event.commit[:12]}: {figures.size(event.total_bytes).strip()}{have}"
                 )
-            case Progress() if self._line.is_terminal:
+            case PullProgress() if self._line.is_terminal:
                 self._line.move(progress_line(event))
-            case Progress() if event.file != self._file:
+            case PullProgress() if event.file != self._file:
                 self._file = event.file
                 self._line.say(f"{event.file} ({figures.size(event.file_total_bytes).strip()})")
             case Waiting():
                 then = f"; trying again in {event.wait_s:.0f} s" if event.wait_s else ""
                 self._line.say(f"{event.file or event.repo}: {event.why}{then}")
-            case Fetched():
+            case RepoPulled():
                 self._line.say(f"{event.repo} is complete: {event.folder}")

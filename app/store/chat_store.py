@@ -45,6 +45,11 @@ class ChatStore:
             store._database.write(store._tidy, is_durable=False)
         return store
 
+    @classmethod
+    def in_memory(cls, now: Callable[[], float] = time.time) -> ChatStore:
+        """A store that ends with the process, for a conversation that nobody keeps."""
+        return cls(Database(None), now)
+
     @property
     def notice(self) -> str | None:
         """What a person has to know about the store, in a sentence; None while all is well."""

@@ -9,9 +9,10 @@ import pytest
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.target import Gemma4Target, load_target
-from mlx_engine.speculation import drafters
-from mlx_engine.speculation.drafters import AssistantDrafter, Frontier, check_pair
-from tests.mlx_engine.helpers import GREEDY, read_tensors, rounds, token_list, tokens
+from mlx_engine.speculation import assistant_drafter
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
+from mlx_engine.speculation.drafter import Frontier
+from tests.mlx_engine.helpers import GREEDY, load_tensors, rounds, token_list, tokens
 from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -29,7 +30,7 @@ class Golden:
         self.target = load_target(GOLDEN / layout / "target")
         self.assistant = load_assistant(GOLDEN / layout / "assistant")
         self.drafter = AssistantDrafter(self.assistant, self.target)
-        self.expected = read_tensors(GOLDEN / layout / "golden.safetensors")
+        self.expected = load_tensors(GOLDEN / layout / "golden.safetensors")
 
     def ids(self, name: str) -> list[int]:
         return token_list(self.expected[name])
@@ -88,7 +89,7 @@ def test_four_drafted_tokens_after_single_steps_past_the_window(golden: Golden) 
 
 
 def test_the_other_draft_position(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafters, "DRAFT_POSITION_OFFSET", -1)
+    monkeypatch.setattr(assistant_drafter, "DRAFT_POSITION_OFFSET", -1)
     cache, hidden = golden.read("prompt_tokens")
     assert golden.drafts(cache, hidden, golden.ids("greedy_tokens")[0]) == golden.ids("drafted_tokens_prev")
 

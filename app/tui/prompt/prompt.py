@@ -19,12 +19,13 @@ from textual.widgets.text_area import Selection
 from app.core import slash
 from app.core.attachments import Attachment, mentions
 from app.core.completion import Candidate, Completing, Place, complete, list_files
+from app.core.dialogue import Dialogue
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
-from app.tui.keys import bindings, key_in
-from app.tui.prompt.attachment_line import AttachmentLine, Found
+from app.tui.keys import bindings
+from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
 
 PLACEHOLDER = "Message · / commands · @ file · "
@@ -40,6 +41,8 @@ class Prompt(TextArea):
 
     BINDINGS = bindings(PROMPT_KEYS)
 
+    _dialogue: Dialogue
+
     @dataclass
     class Submitted(Message):
         """The person sends `text`; the prompt is empty again and waits."""
@@ -47,7 +50,7 @@ class Prompt(TextArea):
         text: str
         mentions: Sequence[str] = ()
         """Of files, by the person; a long text that was pasted mentions none."""
-        shown: Mapping[str, Found] = field(default_factory=dict)
+        shown: Mapping[str, MentionResult] = field(default_factory=dict)
         """What they were, as far as that was known."""
         is_edit: bool = False
         """It takes the place of the last message."""
@@ -116,8 +119,10 @@ class Prompt(TextArea):
         """What the person has written at each place of the history, until something is sent."""
         self._before_edit: str | None = None
         """What stood here before the last message came to be changed; None: it is not being changed."""
-        self.is_waiting = False
-        """Whether a message is on its way, or a reply awaited; set back by whoever receives it."""
+
+    def follow(self, dialogue: Dialogue) -> None:
+        """Ask this dialogue whether a message can be sent; called once, before anything is mounted."""
+        self._dialogue = dialogue
 
     def use_keys(self, send: tuple[str, ...], newline: tuple[str, ...]) -> None:
         """Other keys for the two that are seen here before they are bindings."""
@@ -187,9 +192,9 @@ class Prompt(TextArea):
         """
         if not self.is_editing:
             self._before_edit = self.text
-        self._attachments.keep(sent)
+        self._attachments.restore(sent)
         self.put(slash.typed(text), mentioned)
-        self.border_title = "the last message, to be sent changed · escape: leave it"
+        self.border_title = "Editing your last message · enter resends · esc cancels"
 
     def _end_edit(self, text: str) -> None:
         self._before_edit = None
@@ -219,12 +224,11 @@ class Prompt(TextArea):
                 commanded = self.Commanded(run, self._long.mentions(self.text))
                 self.discard()
                 self.post_message(commanded)
-            case slash.Say() if self.is_waiting:
-                words = f"A reply is running: {key_in(self.app, 'stop')} stops it. Your text stays in the prompt."
-                self.post_message(self.Refused(words))
+            case slash.Say() if self._dialogue.phase.is_busy:
+                self.post_message(self.Refused(f"{self._dialogue.why_busy} Your text stays in the prompt."))
             case slash.Say(message):
-                self.is_waiting = True
-                found = self._long.mentions(self.text), self._attachments.found
+                self._dialogue.begin_message()
+                found = self._long.mentions(self.text), self._attachments.results
                 submitted = self.Submitted(message, *found, self.is_editing)
                 self.discard()
                 self.post_message(submitted)
@@ -396,7 +400,7 @@ class Prompt(TextArea):
                 self._completions.offer(None)
             case "enter" if chosen is not None and chosen.text != offered.typed:
                 self.take(chosen)
-            case "tab" if (wanted := chosen or self._completions.first) is not None:
+            case "tab" if (wanted := chosen or self._completions.top) is not None:
                 self.take(wanted)
             case _:
                 return False
@@ -414,7 +418,7 @@ class Prompt(TextArea):
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
-        self._attachments.look(self._long.mentions(self.text))
+        self._attachments.show_mentions(self._long.mentions(self.text))
         if self.text == self._put:
             self._completions.offer(None)
         else:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.core import prompt_history
 from app.core.prompt_history import MOST_ENTRIES, MOST_ENTRY_CHARACTERS, PromptHistory
-from app.system.files import replace_file
+from mlx_engine.files.atomic import replace_file
 
 ENTRIES = st.lists(st.text(), max_size=6)
 

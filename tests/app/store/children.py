@@ -24,7 +24,7 @@ from app.core.conversation import Conversation
 from app.store import aside, database, opening, transfer
 from app.store.chat_store import ChatStore
 from app.store.schema import MIGRATIONS, migrate
-from app.system.files import replace_file
+from mlx_engine.files.atomic import replace_file
 from tests.app.store.support import Clock, chat_of_turns, damaged
 
 NEXT_VERSION = (*MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",

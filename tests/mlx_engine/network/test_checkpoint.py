@@ -19,9 +19,9 @@ from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.mlx_lm_gemma4 import gemma4
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
-from mlx_engine.speculation.drafters import check_pair
+from mlx_engine.speculation.assistant_drafter import check_pair
 from tests.fakes import tiny
-from tests.mlx_engine.helpers import read_tensors
+from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
 
@@ -173,16 +173,16 @@ def test_a_config_that_does_not_fit_the_weights(target: Path, change: Callable[[
 
 
 def test_a_wrong_shape_is_named_with_both(target: Path) -> None:
-    weights = read_tensors(target / "model.safetensors")
+    weights = load_tensors(target / "model.safetensors")
     name = next(n for n in weights if n.endswith("layers.0.mlp.up_proj.weight"))
     weights[name] = weights[name][:-1]
     mx.save_safetensors(str(target / "model.safetensors"), weights)
-    with pytest.raises(ModelFolderError, match=r"up_proj.*has shape .* where config.json says"):
+    with pytest.raises(ModelFolderError, match=r"up_proj.*has shape .*, but config\.json says"):
         load_target(target)
 
 
 def split(folder: Path) -> dict[str, str]:
-    weights = read_tensors(folder / "model.safetensors")
+    weights = load_tensors(folder / "model.safetensors")
     names = sorted(weights)
     shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
     for shard, own in shards.items():
@@ -263,7 +263,7 @@ def test_a_quantized_assistant_scores_what_its_table_holds() -> None:
 
 
 def test_a_foreign_quantization_is_refused_in_words(target: Path) -> None:
-    weights = read_tensors(target / "model.safetensors")
+    weights = load_tensors(target / "model.safetensors")
     weights["model.language_model.layers.0.mlp.up_proj.scales"] = mx.zeros((1,))
     mx.save_safetensors(str(target / "model.safetensors"), weights)
     with pytest.raises(ModelFolderError, match="Use an MLX conversion"):
