@@ -14,7 +14,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ FENCE = "```python\n" + "for token in draft:\n    accept(token)\n" * 6 + "```\n\
 def replies(home: Path) -> list[tuple[int, float]]:
     """Tokens and seconds of decoding of every reply that the chat has kept."""
     database = next(home.rglob("chats.db"))
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT generated_tokens, decode_s FROM turn_stats").fetchall()
 
 

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from app.core.conversation import Conversation
-from app.store import aside, database, opening, transfer
+from app.store import aside, chat_store, database, opening, transfer
 from app.store.chat_store import ChatStore
 from app.store.schema import MIGRATIONS, migrate
 from mlx_engine.files.atomic import replace_file
 from tests.app.store.support import Clock, chat_of_turns, damaged
+from tests.patience import PATIENCE_S
 
 NEXT_VERSION = (*MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",
                               "UPDATE chat SET colour = 'red' WHERE title = 'first'"))  # fmt: skip
@@ -45,6 +46,7 @@ def write_turns(path: Path, seed: int) -> None:
 
 def write_some_turns(path: Path, seed: int, count: int) -> None:
     """So many turns, in the chats of whoever else is writing too."""
+    vars(chat_store)["FLUSH_TIMEOUT_S"] = PATIENCE_S  # the chat would try again later
     random_ = random.Random(seed)
     store = ChatStore.open(path)
     chat_id = store.create_chat(f"writer {seed}").id

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -98,7 +99,8 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
 
 def kept(home: Path) -> list[tuple[str, str, str]]:
     """Role, state and text of every message on the disk."""
-    with sqlite3.connect(f"file:{next(home.rglob('chats.db'))}?mode=ro", uri=True) as connection:
+    database = next(home.rglob("chats.db"))
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT role, state, text FROM message ORDER BY id").fetchall()
 
 
