@@ -15,9 +15,9 @@ from app import __version__
 from app.core.chat_options import ChatOptions
 from app.core.pair_choice import PairChoice, choose_pair
 from app.core.start import fallback_pair, first_pair, options_of, pair_options_of
-from app.settings.effective import Effective, read_settings
+from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    effective, state = _holding(options)
+    effective, state = _settings_and_state(options)
     is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     wants_plain = options.plain or effective.settings.plain
     if not (wants_plain or (sys.stdin.isatty() and sys.stdout.isatty())):
@@ -129,9 +129,9 @@ def _chat_to_open(options: argparse.Namespace, store: ChatStore) -> int | None:
     return latest[0].id
 
 
-def _holding(options: argparse.Namespace) -> tuple[Effective, AppState]:
+def _settings_and_state(options: argparse.Namespace) -> tuple[EffectiveSettings, RememberedChoices]:
     """The settings that hold, what was chosen in the chat included, and what else is remembered of it."""
-    state = AppState.read(places.state_file())
+    state = RememberedChoices.read(places.state_file())
     return read_settings(typed_values(options), state.as_settings()), state
 
 
@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace) -> int:
         return WRONG_USAGE
     if prompt in (None, "-"):
         prompt = _read_standard_input()
-    effective, state = _holding(options)
+    effective, state = _settings_and_state(options)
     pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
@@ -155,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     typed = typed_values(options)
     # The pair that holds; but what is asked of it only as typed, so that two machines measure the same.
-    holding = _holding(options)[0].settings
+    holding = _settings_and_state(options)[0].settings
     asked = Settings(**{name: value for name, value in typed.items() if value is not None})
     return bench_command.run(
         options,

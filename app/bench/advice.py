@@ -6,7 +6,7 @@ what they are.
 
 from __future__ import annotations
 
-from app.bench.results import AUTO, EVERY_KIND, Context, Mode, Results, Row
+from app.bench.results import AUTO, EVERY_KIND, Context, Mode, ResultRow, Results
 from app.bench.statistics import Estimate
 
 DRAFT_LESS, TRY_MORE = 0.60, 0.90
@@ -54,7 +54,7 @@ def _when_off(results: Results, mode: Mode) -> str:
     return f"Turn it off for {', '.join(lost)}. " if lost else ""
 
 
-def _rule_of_thumb(row: Row) -> str:
+def _rule_of_thumb(row: ResultRow) -> str:
     share = row.acceptance
     if share is None:
         return ""
@@ -66,12 +66,12 @@ def _rule_of_thumb(row: Row) -> str:
     return f"{rule[0].upper()}{rule[1:]}."
 
 
-def _how_sure(row: Row) -> str:
+def _how_sure(row: ResultRow) -> str:
     assert row.speedup
     return "" if row.speedup.is_tight else " The interval is still wide: more --minutes make it surer."
 
 
-def _times(row: Row) -> str:
+def _times(row: ResultRow) -> str:
     assert row.speedup
     return in_words(row.speedup)
 
@@ -82,5 +82,5 @@ def in_words(speedup: Estimate) -> str:
     return words if speedup.count < 2 else f"{words} ({speedup.low:.2f}–{speedup.high:.2f})"
 
 
-def _gain(row: Row) -> float:
+def _gain(row: ResultRow) -> float:
     return row.speedup.median if row.speedup else 0.0

@@ -42,7 +42,7 @@ class SystemClock:
 class Stop:
     """Set from a signal handler; everybody who goes on looks at it."""
 
-    is_wanted: bool = False
+    is_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Answer:
     energy_j: float | None
 
 
-class Asker:
+class BlockingEngine:
     """The engine, for one caller that waits for every answer."""
 
     def __init__(self, engine: EngineHandle, stop: Stop, meter: EnergyMeter) -> None:
@@ -102,7 +102,7 @@ class Asker:
         self._engine.generate(request)
         while True:
             event = self._next_event()
-            if self._stop.is_wanted and not is_cancelled:
+            if self._stop.is_requested and not is_cancelled:
                 self._engine.cancel()
                 is_cancelled = True
             match event:

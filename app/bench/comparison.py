@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from app.bench import history
-from app.bench.results import EVERY_KIND, Context, Mode, Reply, Results
+from app.bench.results import EVERY_KIND, Context, MeasuredReply, Mode, Results
 from app.bench.rows import block_ratios
 from app.bench.statistics import FEWEST_VALUES, Estimate, estimate
 
@@ -34,7 +34,7 @@ class Change(msgspec.Struct, frozen=True):
     """More than noise; None: too few pairs to say."""
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class RunComparison(msgspec.Struct, frozen=True):
     """All there is to say of two runs."""
 
     differences: tuple[str, ...]
@@ -42,7 +42,7 @@ class Comparison(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...]
 
 
-def compare(first: Results, second: Results) -> Comparison:
+def compare(first: Results, second: Results) -> RunComparison:
     """What changed from the first to the second."""
     changes = []
     for figure, values in (("speedup", _speedups), ("tokens/s", _paces)):
@@ -57,10 +57,10 @@ def compare(first: Results, second: Results) -> Comparison:
             assert ratio
             is_real = ratio.excludes(1.0) if ratio.count >= FEWEST_VALUES else None
             changes.append(Change(mode, context, kind, setting, figure, ratio, is_real))
-    return Comparison(_differences(first, second), tuple(changes))
+    return RunComparison(_differences(first, second), tuple(changes))
 
 
-def as_text(comparison: Comparison, names: tuple[str, str]) -> str:
+def as_text(comparison: RunComparison, names: tuple[str, str]) -> str:
     """For the terminal."""
     lines = [f"From {names[0]}", f"to   {names[1]}"]
     lines += [f"Not the same: {difference}." for difference in comparison.differences]
@@ -83,7 +83,7 @@ def as_text(comparison: Comparison, names: tuple[str, str]) -> str:
     return "\n".join([*lines, "", _verdict(comparison)]) + "\n"
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: RunComparison) -> str:
     speedups = [
         change for change in comparison.changes if change.figure == "speedup" and change.kind == EVERY_KIND
     ]
@@ -102,7 +102,7 @@ def _line(change: Change) -> str:
     return f"{'draft ' + change.setting:>11} {ratio.median - 1:+7.1%}  {spread}  {WORDS[change.is_real]}"
 
 
-def _speedups(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
+def _speedups(replies: Sequence[MeasuredReply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
     by_prompt: dict[tuple[Mode, Context, str, str, str], list[float]] = {}
     for prompt in dict.fromkeys(reply.prompt for reply in replies):
         ratios = block_ratios([reply for reply in replies if reply.prompt == prompt])
@@ -112,9 +112,9 @@ def _speedups(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, s
     return by_prompt
 
 
-def _paces(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
+def _paces(replies: Sequence[MeasuredReply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
     """Tokens per second: one figure for each block, the mean of its turns."""
-    turns: dict[tuple[Mode, Context, str, str, str], dict[int, list[Reply]]] = defaultdict(
+    turns: dict[tuple[Mode, Context, str, str, str], dict[int, list[MeasuredReply]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for reply in replies:

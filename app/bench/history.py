@@ -17,7 +17,7 @@ from mlx_engine.protocol.errors import SlipstreamError
 MOST_BYTES = 256 << 20
 
 
-class _Head(msgspec.Struct):
+class _ResultsHeader(msgspec.Struct):
     format: str
     version: int
 
@@ -30,7 +30,7 @@ def encode(results: Results) -> bytes:
 def decode(data: bytes, where: str) -> Results:
     """Raises SlipstreamError if that is no results file of this version, saying what it is."""
     try:
-        head = msgspec.json.decode(data, type=_Head)
+        head = msgspec.json.decode(data, type=_ResultsHeader)
     except (msgspec.DecodeError, ValueError):
         head = None
     if head is None or head.format != FORMAT:
@@ -59,14 +59,14 @@ def read_results(path: Path) -> Results:
     return decode(data, str(path))
 
 
-class Record:
+class ResultsFile:
     """The file of one run. Written again after every block, so that nothing is lost with the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def begin(cls, folder: Path, results: Results) -> Record:
+    def begin(cls, folder: Path, results: Results) -> ResultsFile:
         """A new file for a run that begins. Raises SlipstreamError if none can be written."""
         place = folder / slug(machine_name(results)) / slug(pair_name(results))
         stem = re.sub(r"[^\dT-]", "-", results.begun_at[:19])

@@ -8,7 +8,7 @@ from typing import IO
 
 from app.bench import table
 from app.bench.rows import make_rows
-from app.bench.runner import Measured, Progress
+from app.bench.runner import BenchProgress, Measured
 from app.text.sanitise import sanitise_line
 
 BAR_WIDTH = 24
@@ -26,7 +26,7 @@ class LiveTable:
         self._rows_of = -1
         self._table: list[str] = []
 
-    def draw(self, progress: Progress, measured: Measured) -> None:
+    def draw(self, progress: BenchProgress, measured: Measured) -> None:
         """The newest figures under where the run is."""
         if self._screen is None:
             return
@@ -62,7 +62,7 @@ class LiveTable:
 HOW_TO_STOP = "ctrl+c stops; what is measured is kept."
 
 
-def progress_line(progress: Progress) -> str:
+def progress_line(progress: BenchProgress) -> str:
     """Bar, place in the pass, and time left."""
     share = progress.elapsed_s / max(progress.elapsed_s + progress.left_s, 1e-9)
     return (

@@ -15,16 +15,16 @@ import msgspec
 
 from app import __version__
 from app.bench import report
-from app.bench.asking import Asker, Clock, Stop, SystemClock
+from app.bench.asking import BlockingEngine, Clock, Stop, SystemClock
 from app.bench.energy import RaplMeter
-from app.bench.history import Record
+from app.bench.history import ResultsFile
 from app.bench.live import LiveTable
 from app.bench.machine_state import machine_facts, machine_state
 from app.bench.outputs import Outputs
-from app.bench.plan import Plan
+from app.bench.plan import BenchPlan
 from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
-from app.bench.runner import Measured, Progress, Runner
+from app.bench.runner import BenchProgress, Measured, Runner
 from app.core.pair_choice import PairChoice
 from app.system.console import say, warn
 from app.system.exit_codes import FAILED, INTERRUPTED, OK
@@ -37,11 +37,11 @@ EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BenchJob:
     """What is to be done."""
 
     pair: PairChoice
-    plan: Plan
+    plan: BenchPlan
     method: Method
     outputs: Outputs
     folder: Path
@@ -54,29 +54,29 @@ def load_of(pair: PairChoice) -> Load:
     return msgspec.structs.replace(pair.load, drafter=pair.load.drafter or LOOKUP, estimates_folder=None)
 
 
-def measure(job: Job, engine: EngineHandle, clock: Clock | None = None) -> int:
+def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> int:
     """Run it; the exit code. Raises SlipstreamError if there is nothing to show."""
     clock = clock or SystemClock()
     stop = Stop()
-    asker = Asker(engine, stop, RaplMeter())
+    blocking = BlockingEngine(engine, stop, RaplMeter())
     try:
-        ready = asker.load()
-        run = _Run(job, ready, clock, asker)
+        ready = blocking.load()
+        run = _RunInProgress(job, ready, clock, blocking)
         with _stopping(stop):
-            run.measure(Runner(asker, ready, job.plan, clock, stop))
+            run.measure(Runner(blocking, ready, job.plan, clock, stop))
     finally:
         engine.close()
     return run.finish()
 
 
-class _Run:
+class _RunInProgress:
     """The results while they grow."""
 
-    def __init__(self, job: Job, ready: Ready, clock: Clock, asker: Asker) -> None:
-        self._job, self._clock, self._asker = job, clock, asker
+    def __init__(self, job: BenchJob, ready: Ready, clock: Clock, engine: BlockingEngine) -> None:
+        self._job, self._clock, self._engine = job, clock, engine
         self._begun_at_s = clock.now_s()
         self._results = _empty(job, ready)
-        self._record = Record.begin(job.folder, self._results)
+        self._record = ResultsFile.begin(job.folder, self._results)
         wants_live = sys.stdout.isatty() and not job.outputs.takes_standard_output
         self._live = LiveTable(sys.stdout if wants_live else None, job.plan.settings)
 
@@ -110,7 +110,7 @@ class _Run:
             _say(f"the run before: slipstream bench --compare {before} {record.path}")
         return EXIT_CODES.get(results.ended, OK)
 
-    def _show(self, progress: Progress, measured: Measured) -> None:
+    def _show(self, progress: BenchProgress, measured: Measured) -> None:
         self._live.draw(progress, measured)
 
     def _keep(self, measured: Measured) -> None:
@@ -122,7 +122,7 @@ class _Run:
             first_tokens=tuple(measured.first_tokens),
             replies=tuple(measured.replies),
             rows=make_rows(measured.replies, self._job.plan.settings),
-            notes=(*_notes(self._job), *map(sanitise_line, self._asker.notices), *measured.notes),
+            notes=(*_notes(self._job), *map(sanitise_line, self._engine.notices), *measured.notes),
         )
         try:
             self._record.write(self._results)
@@ -131,7 +131,7 @@ class _Run:
                 measured.notes.append(str(error))
 
 
-def _empty(job: Job, ready: Ready) -> Results:
+def _empty(job: BenchJob, ready: Ready) -> Results:
     return Results(
         format=FORMAT,
         version=VERSION,
@@ -160,7 +160,7 @@ def _empty(job: Job, ready: Ready) -> Results:
     )
 
 
-def _notes(job: Job) -> tuple[str, ...]:
+def _notes(job: BenchJob) -> tuple[str, ...]:
     notes = [job.pair.notice] if job.pair.notice else []
     if job.pair.load.drafter in (None, LOOKUP):
         notes.append("no drafter model: measured are off and prompt lookup, which drafts from the text itself")
@@ -172,9 +172,9 @@ def _stopping(stop: Stop) -> Iterator[None]:
     """First ctrl+c: stop at the next round and keep what there is. Second: end at once."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.is_wanted:
+        if stop.is_requested:
             raise KeyboardInterrupt
-        stop.is_wanted = True
+        stop.is_requested = True
 
     was = signal.signal(signal.SIGINT, handle)
     try:

@@ -7,7 +7,7 @@ from html import escape
 from math import ceil
 
 from app.bench.report import pair_words
-from app.bench.results import AUTO, EVERY_KIND, OFF, Results, Row
+from app.bench.results import AUTO, EVERY_KIND, OFF, ResultRow, Results
 from app.bench.rows import find_row
 from app.bench.table import subjects
 
@@ -50,7 +50,7 @@ def as_svg(results: Results) -> str:
     )
 
 
-def _top(rows: Sequence[Row]) -> float:
+def _top(rows: Sequence[ResultRow]) -> float:
     return max([1.5, *(row.speedup.high for row in rows if row.speedup)])
 
 
@@ -95,7 +95,7 @@ class _Chart:
         parts.append(_text(middle, HEIGHT - 18, "tokens drafted per round", 'text-anchor="middle" fill="#555"'))
         return "\n".join(parts)
 
-    def line(self, rows: Sequence[Row | None], offset: float, colour: str) -> str:
+    def line(self, rows: Sequence[ResultRow | None], offset: float, colour: str) -> str:
         """One kind: a line through its fixed lengths, dots with their intervals, auto unconnected."""
         parts: list[str] = []
         fixed: list[Point] = []

@@ -34,7 +34,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """One run."""
 
     cases: tuple[Case, ...]

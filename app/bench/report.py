@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.bench import table
 from app.bench.advice import advise
 from app.bench.machine_state import in_words
-from app.bench.results import PairFacts, Results, Row
+from app.bench.results import PairFacts, ResultRow, Results
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 from app.text.sanitise import sanitise_line
 from models.folders import DRAFTER_NAMES
@@ -103,7 +103,7 @@ def wrapped(text: str) -> str:
     return "\n".join(part for each in lines for part in each)
 
 
-def _markdown_table(rows: Sequence[Row], mode: str, context: str) -> list[str]:
+def _markdown_table(rows: Sequence[ResultRow], mode: str, context: str) -> list[str]:
     names = (
         "draft",
         "ms/token",

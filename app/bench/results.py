@@ -24,7 +24,7 @@ OFF, AUTO = "off", "auto"
 EVERY_KIND = "all"
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MeasuredReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured reply. All replies of a block answer the same prompt."""
 
     prompt: str
@@ -64,7 +64,7 @@ class FirstToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ttft_s: float
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResultRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The figures of one draft setting for one kind of prompt, or for all kinds. Made from the replies."""
 
     mode: Mode
@@ -151,8 +151,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     after: MachineState | None
     method: Method
     first_tokens: tuple[FirstToken, ...]
-    replies: tuple[Reply, ...]
-    rows: tuple[Row, ...]
+    replies: tuple[MeasuredReply, ...]
+    rows: tuple[ResultRow, ...]
     """Made from the replies, for programs that read the file."""
     notes: tuple[str, ...] = ()
     """What a reader must know of the run."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, Reply, Row
+from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, MeasuredReply, Mode, ResultRow
 from app.bench.statistics import Estimate, estimate
 
 TURNS = 2
@@ -18,9 +18,9 @@ Key = tuple[Mode, Context, str, str]
 """Mode, context, kind, setting."""
 
 
-def make_rows(replies: Sequence[Reply], settings: Sequence[str]) -> tuple[Row, ...]:
+def make_rows(replies: Sequence[MeasuredReply], settings: Sequence[str]) -> tuple[ResultRow, ...]:
     """A row for every setting of every kind that was measured, and, behind them, for all kinds together."""
-    groups: dict[Key, list[Reply]] = defaultdict(list)
+    groups: dict[Key, list[MeasuredReply]] = defaultdict(list)
     for reply in replies:
         for kind in (reply.kind, EVERY_KIND):
             groups[reply.mode, reply.context, kind, reply.setting].append(reply)
@@ -35,9 +35,9 @@ def make_rows(replies: Sequence[Reply], settings: Sequence[str]) -> tuple[Row, .
     )
 
 
-def block_ratios(replies: Iterable[Reply]) -> dict[Key, list[float]]:
+def block_ratios(replies: Iterable[MeasuredReply]) -> dict[Key, list[float]]:
     """Speedups by kind and setting, one for every complete block, in their order."""
-    blocks: dict[int, list[Reply]] = defaultdict(list)
+    blocks: dict[int, list[MeasuredReply]] = defaultdict(list)
     for reply in replies:
         blocks[reply.block].append(reply)
     ratios: dict[Key, list[float]] = defaultdict(list)
@@ -66,15 +66,15 @@ def first_token_times(firsts: Iterable[FirstToken]) -> dict[Context, tuple[int, 
     return times
 
 
-def find_row(rows: Iterable[Row], mode: Mode, context: Context, kind: str, setting: str) -> Row | None:
+def find_row(rows: Iterable[ResultRow], mode: Mode, context: Context, kind: str, setting: str) -> ResultRow | None:
     """The one row of that kind and setting; None if it was not measured."""
     wanted = (mode, context, kind, setting)
     return next((row for row in rows if (row.mode, row.context, row.kind, row.setting) == wanted), None)
 
 
-def _paces(block: Sequence[Reply]) -> dict[str, float]:
+def _paces(block: Sequence[MeasuredReply]) -> dict[str, float]:
     """Seconds per token of the settings that have had all their turns."""
-    turns: dict[str, list[Reply]] = defaultdict(list)
+    turns: dict[str, list[MeasuredReply]] = defaultdict(list)
     for reply in block:
         turns[reply.setting].append(reply)
     return {
@@ -84,7 +84,7 @@ def _paces(block: Sequence[Reply]) -> dict[str, float]:
     }
 
 
-def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> Row:
+def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[float]]) -> ResultRow:
     mode, context, kind, setting = key
     latency = estimate([reply.decode_s / reply.tokens * 1000 for reply in replies if reply.tokens])
     compared = [reply for reply in replies if reply.is_same is not None]
@@ -92,7 +92,7 @@ def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> 
     tokens = sum(reply.tokens for reply in replies)
     drafted = sum(reply.drafted for reply in replies)
     passes = sum(reply.target_passes for reply in replies)
-    return Row(
+    return ResultRow(
         mode=mode,
         context=context,
         kind=kind,
@@ -111,12 +111,12 @@ def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> 
     )
 
 
-def _first_difference(differing: Sequence[Reply]) -> str | None:
+def _first_difference(differing: Sequence[MeasuredReply]) -> str | None:
     first = min(differing, key=lambda reply: reply.differs_at or 0, default=None)
     return f"token {(first.differs_at or 0) + 1} of {first.prompt}" if first else None
 
 
-def _energy(replies: Sequence[Reply]) -> float | None:
+def _energy(replies: Sequence[MeasuredReply]) -> float | None:
     metered = [(reply.energy_j, reply.tokens) for reply in replies if reply.energy_j is not None]
     tokens = sum(count for _, count in metered)
     return sum(energy_j for energy_j, _ in metered) / tokens if tokens else None

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.bench.asking import Answer, Asker, Clock, Stop
+from app.bench.asking import Answer, BlockingEngine, Clock, Stop
 from app.bench.notes import read_before
-from app.bench.plan import Case, Plan, block_order, context_room, to_setting
-from app.bench.results import OFF, Context, Ending, FirstToken, Reply
+from app.bench.plan import BenchPlan, Case, block_order, context_room, to_setting
+from app.bench.results import OFF, Context, Ending, FirstToken, MeasuredReply
 from app.bench.rows import Key, block_ratios
 from app.bench.statistics import estimate
 from mlx_engine.protocol.errors import RequestError, SlipstreamError
@@ -31,7 +31,7 @@ FEWEST_TOKENS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BenchProgress:
     """Where the run is."""
 
     doing: str
@@ -48,19 +48,19 @@ class Progress:
 class Measured:
     """What there is so far."""
 
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[MeasuredReply] = field(default_factory=list)
     first_tokens: list[FirstToken] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ended: Ending = "running"
 
 
-OnProgress = Callable[[Progress, Measured], None]
+OnProgress = Callable[[BenchProgress, Measured], None]
 """Called before every reply."""
 OnBlock = Callable[[Measured], None]
 """Called behind every block: a good moment to write down what there is."""
 
 
-class _End(Exception):
+class _RunEnded(Exception):
     """The run is over."""
 
     def __init__(self, ended: Ending) -> None:
@@ -71,8 +71,8 @@ class _End(Exception):
 class Runner:
     """One run on one loaded pair."""
 
-    def __init__(self, asker: Asker, ready: Ready, plan: Plan, clock: Clock, stop: Stop) -> None:
-        self._asker, self._ready, self._plan, self._clock, self._stop = asker, ready, plan, clock, stop
+    def __init__(self, engine: BlockingEngine, ready: Ready, plan: BenchPlan, clock: Clock, stop: Stop) -> None:
+        self._engine, self._ready, self._plan, self._clock, self._stop = engine, ready, plan, clock, stop
         self.measured = Measured()
         self._cases = list(plan.cases)
         self._characters: dict[Context, int] = {}
@@ -90,7 +90,7 @@ class Runner:
             for _ in range(self._plan.passes):
                 self._pass(on_block)
             self.measured.ended = "passes"
-        except _End as end:
+        except _RunEnded as end:
             self.measured.ended = end.ended
         except SlipstreamError as error:
             self.measured.notes.append(str(error))
@@ -102,7 +102,7 @@ class Runner:
         ratios = block_ratios(self.measured.replies)
         wanted = [case for case in self._cases if not self._is_tight(case, ratios)]
         if not wanted:
-            raise _End("tight")
+            raise _RunEnded("tight")
         self._blocks_done = 0
         for case in wanted:
             try:
@@ -118,7 +118,7 @@ class Runner:
         self.measured.notes.append(f"{case.prompt.name} ({case.context}) was left out: {error}")
         self._cases.remove(case)
         if not self._cases:
-            raise _End("failed") from error
+            raise _RunEnded("failed") from error
 
     def _measure(self, case: Case, blocks: int) -> None:
         """One block: the prompt is read cold, then answered at every setting, there and back."""
@@ -137,7 +137,7 @@ class Runner:
             return self._ask(messages, sampling, setting, max_tokens)
 
         self.measured.first_tokens.append(_first_token(case, number, ask(OFF, 1)))
-        replies: list[tuple[Reply, tuple[int, ...]]] = []
+        replies: list[tuple[MeasuredReply, tuple[int, ...]]] = []
         measured, before = self.measured.replies, len(self.measured.replies)
         try:
             for place, setting in enumerate(block_order(self._plan.settings, number)):
@@ -156,16 +156,16 @@ class Runner:
         self, messages: tuple[Message, ...], sampling: SamplingOptions, setting: str, max_tokens: int
     ) -> Answer:
         self._check_end()
-        answer = self._asker.ask(messages, sampling, to_setting(setting), max_tokens, self._plan.is_thinking)
+        answer = self._engine.ask(messages, sampling, to_setting(setting), max_tokens, self._plan.is_thinking)
         if answer.finished.reason == "cancelled":
-            raise _End("interrupted")
+            raise _RunEnded("interrupted")
         return answer
 
     def _check_end(self) -> None:
-        if self._stop.is_wanted:
-            raise _End("interrupted")
+        if self._stop.is_requested:
+            raise _RunEnded("interrupted")
         if self._elapsed_s() >= self._plan.limit_s:
-            raise _End("time")
+            raise _RunEnded("time")
 
     def _warm_up(self) -> None:
         """A short reply at every setting, which is not counted, and how long a token of the log is."""
@@ -212,7 +212,7 @@ class Runner:
         if self._block:
             blocks_left = (self._plan.passes - self._passes_done) * blocks - self._blocks_done
             left_s = min(left_s, elapsed_s / self._block * blocks_left)
-        progress = Progress(doing, self._passes_done, self._blocks_done, blocks, elapsed_s, left_s)
+        progress = BenchProgress(doing, self._passes_done, self._blocks_done, blocks, elapsed_s, left_s)
         self._on_progress(progress, self.measured)
 
     def _elapsed_s(self) -> float:
@@ -240,9 +240,9 @@ def _first_token(case: Case, block: int, answer: Answer) -> FirstToken:
     )
 
 
-def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> Reply:
+def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> MeasuredReply:
     stats = answer.stats
-    return Reply(
+    return MeasuredReply(
         prompt=case.prompt.name,
         kind=case.prompt.kind,
         context=case.context,
@@ -260,7 +260,7 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
     )
 
 
-def _compared(replies: Sequence[tuple[Reply, tuple[int, ...]]]) -> list[Reply]:
+def _compared(replies: Sequence[tuple[MeasuredReply, tuple[int, ...]]]) -> list[MeasuredReply]:
     """The replies of a block, each with whether it is the block's first one without drafting."""
     reference = next(((reply, tokens) for reply, tokens in replies if reply.setting == OFF), None)
     if reference is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.bench.advice import in_words
-from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, Row
+from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, ResultRow
 from app.bench.rows import find_row, first_token_times
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 
@@ -17,18 +17,18 @@ BAR_WIDTH = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def main_table(rows: Sequence[Row], mode: Mode, context: Context, kind: str = EVERY_KIND) -> list[str]:
+def main_table(rows: Sequence[ResultRow], mode: Mode, context: Context, kind: str = EVERY_KIND) -> list[str]:
     """One line for every setting."""
     chosen = [row for row in rows if (row.mode, row.context, row.kind) == (mode, context, kind)]
     return [HEAD, *(_line(row) for row in chosen)]
 
 
-def subjects(rows: Sequence[Row]) -> list[tuple[Mode, Context]]:
+def subjects(rows: Sequence[ResultRow]) -> list[tuple[Mode, Context]]:
     """What there is a main table of, in the order it was measured."""
     return list(dict.fromkeys((row.mode, row.context) for row in rows if row.kind == EVERY_KIND))
 
 
-def kind_table(rows: Sequence[Row], mode: Mode, context: Context, settings: Sequence[str]) -> list[str]:
+def kind_table(rows: Sequence[ResultRow], mode: Mode, context: Context, settings: Sequence[str]) -> list[str]:
     """Speedup by kind of prompt and setting."""
     drafting = [setting for setting in settings if setting != OFF]
     width = max(6, min(9, 66 // max(1, len(drafting))))
@@ -43,7 +43,7 @@ def kind_table(rows: Sequence[Row], mode: Mode, context: Context, settings: Sequ
     return lines
 
 
-def bars(rows: Sequence[Row], mode: Mode, context: Context) -> list[str]:
+def bars(rows: Sequence[ResultRow], mode: Mode, context: Context) -> list[str]:
     """Speedups as bars from 0; off is 1."""
     chosen = [row for row in rows if (row.mode, row.context, row.kind) == (mode, context, EVERY_KIND)]
     known = [(row.setting, 1.0, "1.00×") for row in chosen if row.setting == OFF]
@@ -67,14 +67,14 @@ def first_token_lines(firsts: Sequence[FirstToken]) -> list[str]:
     ]
 
 
-def identical(row: Row) -> str:
+def identical(row: ResultRow) -> str:
     """`yes`, or how many replies were the same; for sampled replies a dash."""
     if not row.compared:
         return UNKNOWN
     return "yes" if row.same == row.compared else f"{row.same} of {row.compared}"
 
 
-def differences(rows: Sequence[Row]) -> list[str]:
+def differences(rows: Sequence[ResultRow]) -> list[str]:
     """Where drafting, or a repeat without it, gave other tokens."""
     return [
         f"draft {row.setting} ({row.mode}, {row.context}) first differs at {row.first_difference}"
@@ -83,14 +83,14 @@ def differences(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def speedup_words(row: Row) -> str:
+def speedup_words(row: ResultRow) -> str:
     """The speedup with its spread; off is what it is measured against."""
     if row.setting == OFF:
         return "1.00×"
     return in_words(row.speedup) if row.speedup else UNKNOWN
 
 
-def _line(row: Row) -> str:
+def _line(row: ResultRow) -> str:
     latency = f"{row.ms_per_token.median:8.2f}" if row.ms_per_token else UNKNOWN.rjust(8)
     energy = f"{row.energy_j_per_token:5.2f}" if row.energy_j_per_token is not None else UNKNOWN.rjust(5)
     return (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.core.pair_choice import PairChoice
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import SendKey
 from mlx_engine.protocol.events import DraftSetting, SamplingOptions
 
@@ -39,7 +39,7 @@ class ChatOptions:
     """Where the person names the theme and the model; what is chosen in the chat then holds until it ends."""
     fallback: PairChoice | None = None
     """What to load if the first pair cannot be."""
-    state: AppState = field(default_factory=AppState)
+    state: RememberedChoices = field(default_factory=RememberedChoices)
     """What is remembered from run to run; without a file, nothing is."""
     notices: tuple[str, ...] = ()
     """What is to be told first."""

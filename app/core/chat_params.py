@@ -112,7 +112,7 @@ def changes_in_words(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
     """How the next reply is made otherwise."""
     table = per_chat()
     changes = [
-        "system text" if name == "system" else f"{name} {table[name].in_words(value)}"
+        "system text" if name == "system" else f"{name} {table[name].display_text(value)}"
         for name, value in after.items()
         if value != before[name]
     ]
@@ -141,12 +141,12 @@ def sampling_in_words(sampling: SamplingOptions) -> str:
 
 
 def _makes_sense(name: str, value: Any) -> bool:
-    about = per_chat()[name].about
+    about = per_chat()[name].info
     assert about.kind is not None
     if value is None:
         return bool(about.unset)
     try:
-        about.kind.written(value)
+        about.kind.to_text(value)
     except ValueError:
         return False
     return True

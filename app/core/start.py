@@ -7,7 +7,7 @@ from dataclasses import asdict
 from app.core.chat_options import ChatOptions
 from app.core.chat_params import with_values
 from app.core.pair_choice import PairChoice, PairOptions, choose_pair
-from app.settings.effective import REMEMBERED, Effective
+from app.settings.effective import REMEMBERED, EffectiveSettings
 from app.settings.table import Settings
 from app.system import places
 from mlx_engine.protocol.errors import SlipstreamError
@@ -40,7 +40,7 @@ def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
     return with_values(options, asdict(settings))
 
 
-def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) -> PairChoice | None:
+def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairOptions) -> PairChoice | None:
     """What to load if a model chosen in an earlier chat is there but cannot be loaded."""
     if pair.is_pocket or effective.sources["model"] != REMEMBERED:
         return None
@@ -50,7 +50,7 @@ def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) 
         return None
 
 
-def first_pair(effective: Effective, options: PairOptions) -> tuple[PairChoice, str]:
+def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[PairChoice, str]:
     """The pair to begin with, and what to say about it; may be empty.
 
     A model that was chosen in an earlier chat may have gone since: the pocket pair then takes its place. One that

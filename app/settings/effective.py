@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from app.settings.keymap import read_keys
-from app.settings.kinds import shown
+from app.settings.kinds import quoted
 from app.settings.table import Setting, Settings, table, variable_of
-from app.settings.yaml_file import Problems, Written, read_file
+from app.settings.yaml_file import Problems, YamlValue, read_file
 from app.system import places
 
 DEFAULT = "default"
@@ -22,7 +22,7 @@ VARIABLES_OF_OTHERS = frozenset({"SLIPSTREAM_HOME"})
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveSettings:
     """The values that hold."""
 
     settings: Settings
@@ -43,7 +43,7 @@ def read_settings(
     remembered: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     path: Path | None = None,
-) -> Effective:
+) -> EffectiveSettings:
     """Put together what holds. Raises SettingsError with everything that is wrong in the file and the environment.
 
     typed: values of flags; None where a flag was not typed.
@@ -65,7 +65,7 @@ def read_settings(
     settings = Settings(**values)
     _check_send_key(settings, problems)
     problems.check()
-    return Effective(settings, sources, problems.path, tuple(warnings))
+    return EffectiveSettings(settings, sources, problems.path, tuple(warnings))
 
 
 def _check_send_key(settings: Settings, problems: Problems) -> None:
@@ -105,15 +105,15 @@ def _from_file(problems: Problems, warnings: list[str]) -> Iterator[tuple[str, A
             continue
         lines[setting.name] = written.line
         source = f"{problems.path.name}, line {written.line}"
-        if setting.about.kind is None:
+        if setting.info.kind is None:
             yield setting.name, read_keys(written, problems, warnings), source
         else:
             for value in _value(setting, written, problems):
                 yield setting.name, value, source
 
 
-def _value(setting: Setting, written: Written, problems: Problems) -> Iterator[Any]:
-    kind = setting.about.kind
+def _value(setting: Setting, written: YamlValue, problems: Problems) -> Iterator[Any]:
+    kind = setting.info.kind
     assert kind is not None
     if not isinstance(written.value, str):
         problems.add(written.line, f"{setting.name} is one value. Use {kind.allowed}.")
@@ -121,7 +121,7 @@ def _value(setting: Setting, written: Written, problems: Problems) -> Iterator[A
     try:
         yield kind.parse(written.value)
     except ValueError:
-        problems.add(written.line, f"{setting.name} is {shown(written.value)}. Use {kind.allowed}.")
+        problems.add(written.line, f"{setting.name} is {quoted(written.value)}. Use {kind.allowed}.")
 
 
 def _from_environment(
@@ -134,26 +134,26 @@ def _from_environment(
         for name in setting.names
     }
     for setting in table().values():
-        if setting.about.kind is None:
+        if setting.info.kind is None:
             continue
         for name in setting.names:
             text = environment.get(variable_of(name), "")
             if not text.strip():
                 continue
             try:
-                yield setting.name, setting.about.kind.parse(text), variable_of(name)
+                yield setting.name, setting.info.kind.parse(text), variable_of(name)
             except ValueError:
-                allowed = setting.about.kind.allowed
-                problems.elsewhere.append(f"{variable_of(name)} is {shown(text)}. Use {allowed}, or unset it.")
+                allowed = setting.info.kind.allowed
+                problems.elsewhere.append(f"{variable_of(name)} is {quoted(text)}. Use {allowed}, or unset it.")
             break
     for name in environment:
         if name.startswith(PREFIX) and name not in known and name not in VARIABLES_OF_OTHERS:
             near = difflib.get_close_matches(name.removeprefix(PREFIX), known.values(), n=1, cutoff=0.8)
             if near:
-                warnings.append(f"{shown(name)} in the environment sets nothing. Did you mean {PREFIX}{near[0]}?")
+                warnings.append(f"{quoted(name)} in the environment sets nothing. Did you mean {PREFIX}{near[0]}?")
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
     hint = f"Did you mean {near[0]}?" if near else "`slipstream settings` lists those there are."
-    return f"{shown(name)} is not a setting, and is left out. {hint}"
+    return f"{quoted(name)} is not a setting, and is left out. {hint}"

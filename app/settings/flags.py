@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.settings.kinds import Kind, shown
+from app.settings.kinds import Kind, quoted
 from app.settings.table import table
 
 
@@ -14,11 +14,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Every setting that has a flag. None stands for one that was not typed."""
     group = parser.add_argument_group("settings", "`slipstream settings` says which values hold without a flag")
     for setting in table().values():
-        kind = setting.about.kind
+        kind = setting.info.kind
         if not setting.flag or kind is None:
             continue
-        default = setting.about.unset or setting.in_words(setting.default)
-        words = f"{setting.about.help} (default: {default})".replace("%", "%%")
+        default = setting.info.unset or setting.display_text(setting.default)
+        words = f"{setting.info.help} (default: {default})".replace("%", "%%")
         if isinstance(setting.default, bool):
             group.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=words)
         else:
@@ -37,6 +37,6 @@ def _taken(kind: Kind) -> Callable[[str], Any]:
         try:
             return kind.parse(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{shown(text)} cannot be used. Use {kind.allowed}") from None
+            raise argparse.ArgumentTypeError(f"{quoted(text)} cannot be used. Use {kind.allowed}") from None
 
     return parse

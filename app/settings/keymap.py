@@ -6,16 +6,16 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from app.settings.keys import DEFAULT_KEYS, NAMED_KEYS, is_for_code, may_share
-from app.settings.kinds import shown
-from app.settings.yaml_file import Problems, Written
+from app.settings.kinds import quoted
+from app.settings.yaml_file import Problems, YamlValue
 
 MODIFIERS = ("ctrl", "alt", "shift", "super", "hyper", "meta")
 SAME_BYTES = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+[": "escape", "ctrl+h": "backspace"}
 """What a terminal cannot tell from another key."""
-KEYS_IN_WORDS = "a key such as ctrl+x, alt+x, f5 or shift+enter"
+KEY_EXAMPLES = "a key such as ctrl+x, alt+x, f5 or shift+enter"
 
 
-def read_keys(written: Written, problems: Problems, warnings: list[str]) -> Mapping[str, str]:
+def read_keys(written: YamlValue, problems: Problems, warnings: list[str]) -> Mapping[str, str]:
     """Keys by action, several joined by commas, as Textual's keymap has them."""
     if written.pairs is None:
         problems.add(written.line, "keys holds one line per action, such as `draft: ctrl+x`.")
@@ -33,10 +33,10 @@ def read_keys(written: Written, problems: Problems, warnings: list[str]) -> Mapp
 def _unknown(action: str, actions: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(action.lower(), actions, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(actions)}."
-    return f"{shown(action)} is nothing that has keys, and is left out. {hint}"
+    return f"{quoted(action)} is nothing that has keys, and is left out. {hint}"
 
 
-def _keys_of(action: str, written: Written, problems: Problems) -> Iterator[str]:
+def _keys_of(action: str, written: YamlValue, problems: Problems) -> Iterator[str]:
     if isinstance(written.value, str):
         texts = tuple(text.strip() for text in written.value.split(","))
     elif isinstance(written.value, tuple) and written.pairs in (None, ()):
@@ -44,13 +44,13 @@ def _keys_of(action: str, written: Written, problems: Problems) -> Iterator[str]
     else:
         texts = ()
     if not texts:
-        problems.add(written.line, f"{action} has no key. Use {KEYS_IN_WORDS}, or a list of them.")
+        problems.add(written.line, f"{action} has no key. Use {KEY_EXAMPLES}, or a list of them.")
     for text in texts:
         key = "+".join(part.strip() for part in text.lower().split("+"))
         if key in SAME_BYTES:
-            problems.add(written.line, f"{key} is {SAME_BYTES[key]} in a terminal. Use {KEYS_IN_WORDS}.")
+            problems.add(written.line, f"{key} is {SAME_BYTES[key]} in a terminal. Use {KEY_EXAMPLES}.")
         elif not (_is_key(key) or (len(key) == 1 and is_for_code(action))):
-            problems.add(written.line, f"{action}: {shown(text)} is no key that can be used. Use {KEYS_IN_WORDS}.")
+            problems.add(written.line, f"{action}: {quoted(text)} is no key that can be used. Use {KEY_EXAMPLES}.")
         else:
             yield key
 

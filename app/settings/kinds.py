@@ -29,7 +29,7 @@ class Kind(Protocol):
     def parse(self, text: str) -> Any:
         """The value. Raises ValueError, with no message worth showing, for a text that is not allowed."""
 
-    def written(self, value: Any) -> str:
+    def to_text(self, value: Any) -> str:
         """The text that `parse` makes this value of; ValueError for what is no value of this kind."""
 
 
@@ -56,7 +56,7 @@ class Number:
             raise ValueError
         return value
 
-    def written(self, value: Any) -> str:
+    def to_text(self, value: Any) -> str:
         """As short as it can be read back."""
         is_number = isinstance(value, int if self.is_whole else int | float) and not isinstance(value, bool)
         if not is_number or not self.least <= value <= self.most:
@@ -79,7 +79,7 @@ class Choice:
         except KeyError:
             raise ValueError from None
 
-    def written(self, value: Any) -> str:
+    def to_text(self, value: Any) -> str:
         """The word of a value; True is not 1."""
         for word, meaning in self.meanings.items():
             if type(meaning) is type(value) and meaning == value:
@@ -88,7 +88,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class FreeText:
     """Any text."""
 
     allowed: str = "a text"
@@ -101,7 +101,7 @@ class Text:
             raise ValueError
         return cleaned(text)
 
-    def written(self, value: Any) -> str:
+    def to_text(self, value: Any) -> str:
         """As it is."""
         if not isinstance(value, str):
             raise ValueError
@@ -128,7 +128,7 @@ def switch() -> Choice:
     return Choice(words, "on or off", "on|off")
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """A text in quotes, short enough for a sentence, with nothing in it that could steer a terminal."""
     return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…")
 

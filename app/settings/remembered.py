@@ -21,7 +21,7 @@ LOCK_WAIT_S = 0.5
 """The screen stands still meanwhile; whoever holds the lock writes a few hundred bytes."""
 
 
-class Remembered(msgspec.Struct, frozen=True):
+class Choices(msgspec.Struct, frozen=True):
     """The values. None: never chosen."""
 
     theme: str | None = None
@@ -31,20 +31,20 @@ class Remembered(msgspec.Struct, frozen=True):
     """Whether the gauge panel is shown, whatever the width suggests."""
 
 
-class AppState:
+class RememberedChoices:
     """The values in one file; or for this run only, without a file."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self.values = Remembered()
+        self.values = Choices()
         self.notice: str | None = None
         """What a person has to know of the file, in a sentence."""
 
     @classmethod
-    def read(cls, path: Path) -> AppState:
+    def read(cls, path: Path) -> RememberedChoices:
         """What is remembered at `path`. Always returns: broken content is put aside and told in `notice`."""
         state = cls(path)
-        state.values = msgspec.convert(state._load(), Remembered)
+        state.values = msgspec.convert(state._load(), Choices)
         return state
 
     def as_settings(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class AppState:
             if len(data) > MAX_FILE_BYTES:
                 raise msgspec.ValidationError("too large")
             values = msgspec.json.decode(data, type=dict[str, Any])
-            msgspec.convert(values, Remembered)
+            msgspec.convert(values, Choices)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             self._put_aside()
             return {}

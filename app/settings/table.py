@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from app.settings.kinds import Choice, Kind, Number, Text, one_of, switch
+from app.settings.kinds import Choice, FreeText, Kind, Number, one_of, switch
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingRule
 
 SendKey = Literal["enter", "ctrl+enter", "alt+enter", "ctrl+s"]
@@ -38,7 +38,7 @@ FOLDER = "the folder of an assistant or a smaller model, its hub id, auto, looku
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class SettingInfo:
     """What a person is told of one setting."""
 
     kind: Kind | None
@@ -61,8 +61,8 @@ class Settings:
 
     model: Annotated[
         str | None,
-        About(
-            Text("a name of `slipstream models list`, a folder or a hub id", "NAME|FOLDER|HUB-ID"),
+        SettingInfo(
+            FreeText("a name of `slipstream models list`, a folder or a hub id", "NAME|FOLDER|HUB-ID"),
             "a target that is here; `slipstream models list` names them",
             unset="the one chosen last in the chat, else the pocket model",
             example="e4b",
@@ -70,15 +70,15 @@ class Settings:
     ] = None
     drafter: Annotated[
         str,
-        About(
-            Text(FOLDER, "FOLDER|HUB-ID|auto|lookup|none"),
+        SettingInfo(
+            FreeText(FOLDER, "FOLDER|HUB-ID|auto|lookup|none"),
             "folder of its assistant or of a smaller model of the family; lookup: what the text itself suggests, "
             "without weights; auto: the assistant if it is there, else lookup",
         ),
     ] = "auto"
     drafter_bits: Annotated[
         int | None,
-        About(
+        SettingInfo(
             Choice({"4": 4, "8": 8}, "4 or 8", "4|8"),
             "quantize the drafter's weights while loading",
             unset="as they are",
@@ -87,7 +87,7 @@ class Settings:
     ] = None
     compile: Annotated[
         bool | None,
-        About(
+        SettingInfo(
             switch(),
             "compile what lies between the attentions of target and drafter; on a processor the first time takes "
             "half a minute",
@@ -97,7 +97,7 @@ class Settings:
     ] = None
     wire: Annotated[
         bool,
-        About(
+        SettingInfo(
             switch(),
             "keep the weights wired in memory, on Metal: a model that all but fills it stays fast; kernel panics "
             "have been tied to it",
@@ -105,19 +105,26 @@ class Settings:
     ] = False
     oversized: Annotated[
         bool,
-        About(switch(), "load a model even if the memory has no room for it, which can take the machine down"),
+        SettingInfo(switch(), "load a model that is too large for memory; this can crash the machine"),
     ] = False
     draft: Annotated[
         DraftSetting,
-        About(DRAFT, "tokens drafted per round; auto: as many as pay, by what is measured", is_per_chat=True),
+        SettingInfo(
+            DRAFT, "tokens to draft per round; auto picks the length that is fastest right now", is_per_chat=True
+        ),
     ] = "auto"
     draft_start: Annotated[
         int | None,
-        About(DRAFT_START, "what auto begins with when it knows nothing", unset="by the kind of GPU", example="4"),
+        SettingInfo(
+            DRAFT_START,
+            "the first draft length of auto, before it has measured anything",
+            unset="by the kind of GPU",
+            example="4",
+        ),
     ] = None
     temp: Annotated[
         float | None,
-        About(
+        SettingInfo(
             TEMPERATURE,
             "temperature; 0 is greedy",
             unset="as the model says",
@@ -128,7 +135,7 @@ class Settings:
     ] = None
     top_k: Annotated[
         int | None,
-        About(
+        SettingInfo(
             TOP_K,
             "keep the K likeliest tokens; 0 keeps all",
             unset="as the model says",
@@ -138,7 +145,7 @@ class Settings:
     ] = None
     top_p: Annotated[
         float | None,
-        About(
+        SettingInfo(
             Number(1e-6, 1, placeholder="P", range="above 0, up to 1"),
             "keep the likeliest tokens that hold P; 1 keeps all",
             unset="as the model says",
@@ -148,7 +155,7 @@ class Settings:
     ] = None
     min_p: Annotated[
         float,
-        About(
+        SettingInfo(
             Number(0, 1, placeholder="P"),
             "keep tokens at least P times as likely as the likeliest; 0 keeps all",
             is_per_chat=True,
@@ -156,7 +163,7 @@ class Settings:
     ] = 0.0
     repetition_penalty: Annotated[
         float,
-        About(
+        SettingInfo(
             Number(0.01, 100, placeholder="R"),
             "above 1: words that the reply already has become less likely; 1 changes nothing",
             is_per_chat=True,
@@ -164,7 +171,7 @@ class Settings:
     ] = 1.0
     sampling: Annotated[
         SamplingRule,
-        About(
+        SettingInfo(
             one_of("rejection", "coupled"),
             "both are exact; coupled: one seed, the same words with and without drafting",
             is_per_chat=True,
@@ -173,11 +180,17 @@ class Settings:
     ] = "rejection"
     seed: Annotated[
         int | None,
-        About(SEED, "the same seed, the same reply", unset="a new one every time", is_per_chat=True, example="7"),
+        SettingInfo(
+            SEED,
+            "makes sampling repeatable: the same seed gives the same reply",
+            unset="a new one every time",
+            is_per_chat=True,
+            example="7",
+        ),
     ] = None
     max_tokens: Annotated[
         int | None,
-        About(
+        SettingInfo(
             MAX_TOKENS,
             "end the reply after N tokens",
             unset="up to the end of the context",
@@ -185,11 +198,11 @@ class Settings:
             example="2000",
         ),
     ] = None
-    think: Annotated[bool, About(switch(), "let the model think first", is_per_chat=True)] = False
+    think: Annotated[bool, SettingInfo(switch(), "let the model think first", is_per_chat=True)] = False
     system: Annotated[
         str | None,
-        About(
-            Text(may_be_empty=True),
+        SettingInfo(
+            FreeText(may_be_empty=True),
             "instructions ahead of the conversation",
             unset="none",
             is_per_chat=True,
@@ -198,7 +211,7 @@ class Settings:
     ] = None
     plain: Annotated[
         bool,
-        About(
+        SettingInfo(
             switch(),
             "chat line by line, without colours, for screen readers; `--plain` says so for once",
             has_flag=False,
@@ -206,7 +219,7 @@ class Settings:
     ] = False
     theme: Annotated[
         str | None,
-        About(
+        SettingInfo(
             one_of(*THEMES),
             "the colours of the chat",
             unset="the one chosen last in the chat",
@@ -216,7 +229,7 @@ class Settings:
     ] = None
     send_key: Annotated[
         SendKey,
-        About(
+        SettingInfo(
             one_of(*get_args(SendKey)),
             "what sends a message; with another key than enter, enter makes a new line (safe for input methods "
             "that end a word with enter), and ctrl+s, which every terminal passes on, sends as well",
@@ -225,7 +238,7 @@ class Settings:
     ] = "enter"
     keys: Annotated[
         Mapping[str, str] | None,
-        About(None, "other keys for what the chat does", unset="those of the help (f1)", has_flag=False),
+        SettingInfo(None, "other keys for what the chat does", unset="those of the help (f1)", has_flag=False),
     ] = None
 
 
@@ -235,30 +248,30 @@ class Setting:
 
     name: str
     default: Any
-    about: About
+    info: SettingInfo
 
     @property
     def flag(self) -> str:
         """What is typed; empty if nothing can be."""
-        return f"--{self.name.replace('_', '-')}" if self.about.has_flag else ""
+        return f"--{self.name.replace('_', '-')}" if self.info.has_flag else ""
 
     @property
     def variable(self) -> str:
         """Of the environment; empty for what only the file can hold."""
-        return variable_of(self.name) if self.about.kind else ""
+        return variable_of(self.name) if self.info.kind else ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """In the file: the name, and another one where there is one."""
-        return (self.name, self.about.alias) if self.about.alias else (self.name,)
+        return (self.name, self.info.alias) if self.info.alias else (self.name,)
 
-    def in_words(self, value: Any) -> str:
+    def display_text(self, value: Any) -> str:
         """A value as a person reads it."""
         if value in (None, ""):
-            return self.about.unset
-        if self.about.kind is None:
+            return self.info.unset
+        if self.info.kind is None:
             return ", ".join(f"{action}: {keys}" for action, keys in value.items())
-        return self.about.kind.written(value)
+        return self.info.kind.to_text(value)
 
 
 def variable_of(name: str) -> str:
@@ -272,12 +285,12 @@ def table() -> Mapping[str, Setting]:
     hints = get_type_hints(Settings, include_extras=True)
     rows = {}
     for field in fields(Settings):
-        (about,) = (each for each in get_args(hints[field.name]) if isinstance(each, About))
+        (info,) = (each for each in get_args(hints[field.name]) if isinstance(each, SettingInfo))
         assert field.default is not MISSING
-        rows[field.name] = Setting(field.name, field.default, about)
+        rows[field.name] = Setting(field.name, field.default, info)
     return rows
 
 
 def per_chat() -> Mapping[str, Setting]:
     """The settings that a chat may have of its own."""
-    return {name: setting for name, setting in table().items() if setting.about.is_per_chat}
+    return {name: setting for name, setting in table().items() if setting.info.is_per_chat}

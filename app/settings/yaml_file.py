@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from app.settings.errors import SettingsError
-from app.settings.kinds import shown
+from app.settings.kinds import quoted
 
 MAX_FILE_BYTES = 64 << 10
 """Room for a system prompt of some thousand words; PyYAML takes about a second for so much."""
@@ -26,14 +26,14 @@ PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in (
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class YamlValue:
     """What stands after a name: a text, a list of texts, more names with values, or nothing."""
 
     line: int
-    value: str | tuple[str, ...] | tuple[tuple[str, Written], ...] | None
+    value: str | tuple[str, ...] | tuple[tuple[str, YamlValue], ...] | None
 
     @property
-    def pairs(self) -> tuple[tuple[str, Written], ...] | None:
+    def pairs(self) -> tuple[tuple[str, YamlValue], ...] | None:
         """The names and values, if that is what it is."""
         if isinstance(self.value, tuple) and all(isinstance(each, tuple) for each in self.value):
             return self.value  # type: ignore[return-value]
@@ -60,7 +60,7 @@ class Problems:
             raise SettingsError("\n".join(told))
 
 
-class _Loader(yaml.SafeLoader):
+class _SettingsLoader(yaml.SafeLoader):
     """Composes, and stops at what would make a small file large."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -70,7 +70,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_file(path: Path, problems: Problems) -> tuple[tuple[str, Written], ...]:
+def read_file(path: Path, problems: Problems) -> tuple[tuple[str, YamlValue], ...]:
     """Names and what stands after them; nothing if there is no file.
 
     Raises SettingsError where the file as a whole cannot be read; what is wrong with single lines is added to
@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
     try:
-        return yaml.compose(text, Loader=_Loader)
+        return yaml.compose(text, Loader=_SettingsLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -128,10 +128,10 @@ def _compose(path: Path, text: str) -> yaml.Node | None:
         raise SettingsError(f"{path} is nested too deep. Settings are one name and one value to a line.") from None
     # PyYAML stumbles over some escapes and directives in other ways.
     except (yaml.YAMLError, ValueError, IndexError, OverflowError) as error:
-        raise SettingsError(f"{path} is not YAML: {shown(str(error))}. Correct it.") from None
+        raise SettingsError(f"{path} is not YAML: {quoted(str(error))}. Correct it.") from None
 
 
-def _pairs(node: yaml.MappingNode, problems: Problems) -> tuple[tuple[str, Written], ...]:
+def _pairs(node: yaml.MappingNode, problems: Problems) -> tuple[tuple[str, YamlValue], ...]:
     first_lines: dict[str, int] = {}
     pairs = []
     for name_node, value_node in node.value:
@@ -140,26 +140,28 @@ def _pairs(node: yaml.MappingNode, problems: Problems) -> tuple[tuple[str, Writt
             problems.add(line, "a name is expected here, as in `name: value`.")
         elif name_node.value in first_lines:
             first = first_lines[name_node.value]
-            problems.add(line, f"{shown(name_node.value)} was set in line {first} already. Remove one of the two.")
+            problems.add(
+                line, f"{quoted(name_node.value)} was set in line {first} already. Remove one of the two."
+            )
         else:
             first_lines[name_node.value] = line
             pairs += [(name_node.value, written) for written in _written(value_node, line, problems)]
     return tuple(pairs)
 
 
-def _written(node: yaml.Node, line: int, problems: Problems) -> Iterator[Written]:
+def _written(node: yaml.Node, line: int, problems: Problems) -> Iterator[YamlValue]:
     """One, or none if it is told as a problem. line: where its name stands."""
     if node.tag not in PLAIN_TAGS:
-        problems.add(line, f"the tag {shown(str(node.tag))} is not used here. Remove it.")
+        problems.add(line, f"the tag {quoted(str(node.tag))} is not used here. Remove it.")
     elif isinstance(node, yaml.MappingNode):
-        yield Written(line, _pairs(node, problems))
+        yield YamlValue(line, _pairs(node, problems))
     elif isinstance(node, yaml.SequenceNode):
         if all(isinstance(each, yaml.ScalarNode) and each.tag in PLAIN_TAGS for each in node.value):
-            yield Written(line, tuple(each.value for each in node.value))
+            yield YamlValue(line, tuple(each.value for each in node.value))
         else:
             problems.add(line, "a list holds single values only.")
     else:
-        yield Written(line, None if _is_null(node) else node.value)
+        yield YamlValue(line, None if _is_null(node) else node.value)
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from app.bench.plan import MOST_PASSES, Plan, make_cases, to_name, to_setting
+from app.bench.plan import MOST_PASSES, BenchPlan, make_cases, to_name, to_setting
 from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_prompts, stored_prompts
 from app.bench.results import OFF, Context, Method, Mode
 from app.core.chat_options import ChatOptions
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, choose_options: Ch
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
     # Every start of the program comes by this module; what measures is loaded by those who measure.
-    from app.bench.measuring import Job, load_of, measure
+    from app.bench.measuring import BenchJob, load_of, measure
     from app.bench.outputs import Outputs
 
     outputs = Outputs(
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, choose_options: Ch
         is_thinking=plan.is_thinking,
         prompts=origin,
     )
-    job = Job(pair, plan, method, outputs, places.bench_folder())
+    job = BenchJob(pair, plan, method, outputs, places.bench_folder())
     return measure(job, EngineClient(load_of(pair), places.engine_log()))
 
 
@@ -129,14 +129,14 @@ def _prompts(options: argparse.Namespace, pair: PairChoice) -> tuple[list[BenchP
     return bundled_prompts(pair.is_pocket, options.kinds), "in the box"
 
 
-def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], chat_options: ChatOptions) -> Plan:
+def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], chat_options: ChatOptions) -> BenchPlan:
     is_quick = options.quick
     is_bundled = not (options.prompts or options.chats)
     contexts = options.contexts or (CONTEXTS if is_bundled and not is_quick else CONTEXTS[:1])
     if is_quick:
         prompts = list({prompt.kind: prompt for prompt in reversed(prompts)}.values())[::-1]
     minutes = options.minutes or (QUICK_MINUTES if is_quick else MINUTES)
-    return Plan(
+    return BenchPlan(
         cases=make_cases(prompts, contexts, _modes(options)),
         settings=_chosen_settings(options),
         sampling=chat_options.sampling,

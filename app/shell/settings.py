@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from app.settings.effective import Effective, read_settings
+from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Setting, table
 from app.system import places
 from app.system.console import say, say_json
@@ -37,7 +37,7 @@ def settings(options: argparse.Namespace) -> int:
     if options.example:
         say("\n".join(example()))
         return OK
-    state = AppState.read(places.state_file())
+    state = RememberedChoices.read(places.state_file())
     effective = read_settings(typed_values(options), state.as_settings())
     if options.json:
         say_json(json.dumps(_as_json(effective), ensure_ascii=False))
@@ -46,7 +46,7 @@ def settings(options: argparse.Namespace) -> int:
     say(f"{effective.path}{missing}\n")
     values = asdict(effective.settings)
     for name, setting in table().items():
-        value, source = sanitise_line(setting.in_words(values[name])), effective.sources[name]
+        value, source = sanitise_line(setting.display_text(values[name])), effective.sources[name]
         # A path that is cut could not be told from another one.
         gap = " " if len(value) <= VALUE_CELLS else "\n" + " " * (NAME_CELLS + VALUE_CELLS + 2)
         say(f"{name:<{NAME_CELLS}} {value:<{VALUE_CELLS}}{gap}{source}")
@@ -55,7 +55,7 @@ def settings(options: argparse.Namespace) -> int:
     return OK
 
 
-def _as_json(effective: Effective) -> dict[str, Any]:
+def _as_json(effective: EffectiveSettings) -> dict[str, Any]:
     values = asdict(effective.settings)
     return {
         "file": str(effective.path),
@@ -65,7 +65,7 @@ def _as_json(effective: Effective) -> dict[str, Any]:
                 "value": values[name],
                 "from": effective.sources[name],
                 "default": setting.default,
-                "allowed": setting.about.kind.allowed if setting.about.kind else None,
+                "allowed": setting.info.kind.allowed if setting.info.kind else None,
                 "variable": setting.variable or None,
                 "flag": setting.flag or None,
             }
@@ -83,22 +83,22 @@ def example() -> Iterator[str]:
     for setting in table().values():
         yield ""
         yield from _comment(setting)
-        if setting.about.kind is None:
+        if setting.info.kind is None:
             yield f"# {setting.name}:"
             yield from (f"#   {line}" for line in KEYS_EXAMPLE)
         else:
-            value = setting.about.example or setting.in_words(setting.default)
+            value = setting.info.example or setting.display_text(setting.default)
             yield f"# {setting.name}: {value}"
 
 
 def _comment(setting: Setting) -> Iterator[str]:
-    kind = setting.about.kind
-    words = f"{setting.about.help[:1].upper()}{setting.about.help[1:]}."
+    kind = setting.info.kind
+    words = f"{setting.info.help[:1].upper()}{setting.info.help[1:]}."
     if kind:
-        default = setting.in_words(setting.default)
+        default = setting.display_text(setting.default)
         words += f" Takes {kind.allowed}; default: {default}. {' or '.join(_elsewhere(setting))}."
     else:
-        words += f" One line per action of `slipstream settings --json` or f1; default: {setting.about.unset}."
+        words += f" One line per action of `slipstream settings --json` or f1; default: {setting.info.unset}."
     yield from textwrap.wrap(words, WIDTH, initial_indent="## ", subsequent_indent="## ", break_on_hyphens=False)
 
 

@@ -28,7 +28,7 @@ VERSION = 1
 MOST_BYTES = 1 << 30
 
 
-class _Head(msgspec.Struct):
+class _ExportHeader(msgspec.Struct):
     format: str
     version: int
 
@@ -112,11 +112,11 @@ def _positioned(messages: Sequence[StoredMessage]) -> Iterable[NewMessage]:
 
 
 def _read_json(text: str, name: str) -> Sequence[NewChat]:
-    _check_head(_decoded(text, _Head, name), name)
+    _check_head(_decoded(text, _ExportHeader, name), name)
     return _decoded(text, _ChatFile, name).chats
 
 
-def _check_head(head: _Head, name: str) -> None:
+def _check_head(head: _ExportHeader, name: str) -> None:
     if head.format != FORMAT:
         raise ImportRefusedError(f"{name}: this is not an export of Slipstream (its format is {head.format!r}).")
     if head.version != VERSION:

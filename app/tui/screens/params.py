@@ -94,9 +94,9 @@ class Field(Horizontal):
 
     def put(self, value: Any) -> None:
         """Have a value in the field."""
-        kind = self.setting.about.kind
+        kind = self.setting.info.kind
         assert kind is not None
-        text = "" if value is None else kind.written(value)
+        text = "" if value is None else kind.to_text(value)
         if isinstance(self._field, Input):
             self._field.value = text
         else:
@@ -106,9 +106,9 @@ class Field(Horizontal):
     @property
     def value(self) -> Any:
         """What the text means; ValueError for one that is not allowed."""
-        kind = self.setting.about.kind
+        kind = self.setting.info.kind
         assert kind is not None
-        if not self.text.strip() and self.setting.about.unset:
+        if not self.text.strip() and self.setting.info.unset:
             return None
         return kind.parse(self.text)
 
@@ -131,7 +131,7 @@ class Field(Horizontal):
         if not self.is_allowed:
             note = Content.styled("! cannot be used", "$text-error")
         elif is_other:
-            usual = "empty" if self._usual in (None, "") else sanitise_line(self.setting.in_words(self._usual))
+            usual = "empty" if self._usual in (None, "") else sanitise_line(self.setting.display_text(self._usual))
             note = Content.styled(f"default: {usual}", "$text-accent")
         label = Content.styled(f"{'•' if is_other else ' '} {self.setting.name}", "bold" * is_other)
         # Both have their room, whatever they say.
@@ -140,7 +140,7 @@ class Field(Horizontal):
 
     def meaning(self) -> Content:
         """What the setting does and takes; in the colour of errors while it cannot be used."""
-        about = self.setting.about
+        about = self.setting.info
         assert about.kind is not None
         takes = f"Use {about.kind.allowed}" + (f"; empty: {about.unset}." if about.unset else ".")
         if not self.is_allowed:
@@ -149,14 +149,14 @@ class Field(Horizontal):
 
 
 def _field_for(setting: Setting) -> Input | TextArea | Pick:
-    kind = setting.about.kind
+    kind = setting.info.kind
     if setting.name == "system":
         area = Lines(tab_behavior="focus", highlight_cursor_line=False, classes="param-field")
-        area.placeholder = f"{setting.about.unset} · {NEWLINE_KEYS[0]}: new line"
+        area.placeholder = f"{setting.info.unset} · {NEWLINE_KEYS[0]}: new line"
         return area
     if isinstance(kind, Choice) and len(kind.meanings) <= MOST_PICKED:
-        return Pick(tuple(dict.fromkeys(kind.written(value) for value in kind.meanings.values())))
-    return Input(placeholder=setting.about.unset, compact=True, classes="param-field")
+        return Pick(tuple(dict.fromkeys(kind.to_text(value) for value in kind.meanings.values())))
+    return Input(placeholder=setting.info.unset, compact=True, classes="param-field")
 
 
 class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):

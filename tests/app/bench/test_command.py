@@ -19,11 +19,11 @@ from app import cli
 from app.bench import comparison, measuring, outputs, picture, report, spreadsheet, table
 from app.bench.advice import advise
 from app.bench.history import encode, read_results
-from app.bench.measuring import Job, load_of, measure
+from app.bench.measuring import BenchJob, load_of, measure
 from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
 from app.bench.rows import make_rows
-from app.bench.runner import Progress
+from app.bench.runner import BenchProgress
 from app.core.pair_choice import PairOptions, choose_pair
 from app.text.sanitise import UNSAFE_CODES
 from mlx_engine.protocol.errors import SlipstreamError
@@ -43,9 +43,9 @@ def results() -> Results:
     return Bench(plan()).results()
 
 
-def job_of(bench: Bench, results: Results, folder: Path, **files: str) -> Job:
+def job_of(bench: Bench, results: Results, folder: Path, **files: str) -> BenchJob:
     pair = choose_pair(None, PairOptions())
-    return Job(pair, bench.plan, results.method, Outputs(files, may_replace=False), folder)
+    return BenchJob(pair, bench.plan, results.method, Outputs(files, may_replace=False), folder)
 
 
 def test_a_run_is_shown_kept_and_written(
@@ -124,7 +124,7 @@ def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: R
     assert load_of(pair).drafter == LOOKUP
     assert load_of(pair).estimates_folder is None, "the chat's estimates stay as they are"
     bench = Bench(plan(passes=1))
-    job = Job(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
     assert measure(job, bench.engine, bench.clock) == 0
     (kept,) = tmp_path.rglob("*.json")
     assert "measured are off and prompt lookup" in read_results(kept).notes[0]
@@ -134,7 +134,7 @@ def test_a_pair_whose_drafter_is_refused_is_not_measured(results: Results, tmp_p
     bench = Bench(plan(passes=1))
     bench.engine.refusal = "The drafter is of another variant."
     pair = choose_pair(None, PairOptions("none"))
-    job = Job(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
     with pytest.raises(SlipstreamError, match="another variant"):
         measure(job, bench.engine, bench.clock)
     assert not [*tmp_path.rglob("*.json")]
@@ -188,8 +188,8 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Job:
-    jobs: list[Job] = []
+def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> BenchJob:
+    jobs: list[BenchJob] = []
     monkeypatch.setattr(measuring, "measure", lambda job, engine: jobs.append(job) or 0)
     assert cli.main(["bench", *arguments]) == 0
     return jobs[0]
@@ -298,14 +298,14 @@ def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.Captu
     bench = Bench(plan(passes=1))
     measured = bench.run()
     for done in (1, 2):
-        live.draw(Progress("chat-1: draft 4", 0, done, 3, 10.0, 20.0), measured)
+        live.draw(BenchProgress("chat-1: draft 4", 0, done, 3, 10.0, 20.0), measured)
     live.clear()
     drawn = screen.getvalue()
     assert "pass 1, block 2 of 3, at most 20 s left" in drawn
     assert drawn.count("\x1b[J") == 3
     assert "\x1b[14A" in drawn
     quiet = measuring.LiveTable(None, results.method.settings)
-    quiet.draw(Progress("", 0, 0, 3, 0.0, 1.0), measured)
+    quiet.draw(BenchProgress("", 0, 0, 3, 0.0, 1.0), measured)
     assert table.bar(0.5, 4) == "██  "
 
 

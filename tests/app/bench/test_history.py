@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.bench.history import Record, decode, encode, read_results, slug
-from app.bench.results import VERSION, FirstToken, MachineState, Reply, Results
+from app.bench.history import ResultsFile, decode, encode, read_results, slug
+from app.bench.results import VERSION, FirstToken, MachineState, MeasuredReply, Results
 from app.bench.rows import make_rows
 from mlx_engine.protocol.errors import SlipstreamError
 from tests.app.bench.support import SETTINGS, Bench, plan
@@ -20,7 +20,7 @@ from tests.app.bench.support import SETTINGS, Bench, plan
 COUNT = st.integers(0, 2**53)
 SECONDS = st.just(0.0) | st.floats(1e-9, 1e9)
 REPLIES = st.builds(
-    Reply,
+    MeasuredReply,
     prompt=st.text(max_size=10),
     kind=st.sampled_from(["chat", "code"]),
     context=st.sampled_from(["short", "medium", "long"]),
@@ -70,7 +70,7 @@ BASE = Bench(plan(1, passes=1)).results()
 @settings(max_examples=40)
 @given(st.lists(REPLIES, max_size=10), st.lists(FIRSTS, max_size=3), STATES, st.lists(st.text(), max_size=3))
 def test_what_is_written_is_read_the_same(
-    replies: list[Reply], firsts: list[FirstToken], state: MachineState, notes: list[str]
+    replies: list[MeasuredReply], firsts: list[FirstToken], state: MachineState, notes: list[str]
 ) -> None:
     results = msgspec.structs.replace(
         BASE,
@@ -109,9 +109,9 @@ def test_another_version_is_named(tmp_path: Path, results: Results, version: int
 
 
 def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path, results: Results) -> None:
-    first = Record.begin(tmp_path, results)
-    second = Record.begin(tmp_path, results)
-    other = Record.begin(
+    first = ResultsFile.begin(tmp_path, results)
+    second = ResultsFile.begin(tmp_path, results)
+    other = ResultsFile.begin(
         tmp_path, msgspec.structs.replace(results, pair=msgspec.structs.replace(results.pair, title="12b"))
     )
     assert first.path.parent == second.path.parent
@@ -129,7 +129,7 @@ def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path,
 def test_a_write_that_fails_leaves_what_was_there(
     tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = Record.begin(tmp_path, results)
+    record = ResultsFile.begin(tmp_path, results)
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -144,7 +144,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 def test_a_place_that_cannot_be_written(tmp_path: Path, results: Results) -> None:
     (tmp_path / "bench").write_text("a file in the way")
     with pytest.raises(SlipstreamError, match="results cannot be kept there"):
-        Record.begin(tmp_path / "bench", results)
+        ResultsFile.begin(tmp_path / "bench", results)
 
 
 @given(st.text())

@@ -211,7 +211,7 @@ def test_an_interrupt_in_a_reply_keeps_all_before_it() -> None:
     bench.engine.hangs_at = 6 + 13 + 9
 
     def press(request: Generate) -> None:
-        bench.stop.is_wanted = len(bench.engine.requests) == bench.engine.hangs_at
+        bench.stop.is_requested = len(bench.engine.requests) == bench.engine.hangs_at
 
     bench.engine.before_reply = press
     measured = bench.run()
@@ -226,7 +226,7 @@ def test_an_interrupt_in_a_reply_keeps_all_before_it() -> None:
 
 def test_an_interrupt_in_a_cool_down() -> None:
     bench = Bench(plan(cool_down_s=100.0))
-    bench.clock.sleep_s = lambda seconds: setattr(bench.stop, "is_wanted", True)  # type: ignore[method-assign]
+    bench.clock.sleep_s = lambda seconds: setattr(bench.stop, "is_requested", True)  # type: ignore[method-assign]
     assert bench.run().ended == "interrupted"
     assert bench.blocks_kept == [12, 12]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.settings.effective import Effective, read_settings
+from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.errors import SettingsError
 
 
-def holds(path: Path, text: str = "", **given: object) -> Effective:
+def holds(path: Path, text: str = "", **given: object) -> EffectiveSettings:
     """What holds with `text` in the file and nothing in the environment."""
     path.write_text(text, encoding="utf-8")
     return read_settings(path=path, **{"environment": {}, **given})  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from app.core.chat_options import ChatOptions
 from app.core.chat_params import ChatParams, values_of, with_values
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import per_chat
 from app.store.chat_store import ChatStore
 from app.tui.screens.params import Field, ParamsScreen
@@ -290,15 +290,15 @@ def test_what_holds_anyway_is_no_change() -> None:
 
 async def test_a_theme_that_was_chosen_is_there_the_next_time(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    async with chat(ChatOptions(theme="nord", state=AppState.read(path))) as story:
+    async with chat(ChatOptions(theme="nord", state=RememberedChoices.read(path))) as story:
         assert story.app.theme == "nord"
         await story.pilot.pause()
         assert not path.exists(), "nothing was chosen yet"
         await story.type("/theme dracula")
         await story.pilot.press("enter")
-        await story.until(lambda: AppState.read(path).values.theme == "dracula")
+        await story.until(lambda: RememberedChoices.read(path).values.theme == "dracula")
         await story.pilot.press("f3")
-    state = AppState.read(path)
+    state = RememberedChoices.read(path)
     async with chat(ChatOptions(theme=state.values.theme, state=state)) as story:
         assert story.app.theme == "dracula"
 
@@ -318,17 +318,17 @@ async def test_no_color_is_not_painted_over(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_the_panel_is_as_it_was_left(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    async with chat(ChatOptions(state=AppState.read(path)), size=(120, 36)) as story:
+    async with chat(ChatOptions(state=RememberedChoices.read(path)), size=(120, 36)) as story:
         await story.until_seen("Time to first token")
         await story.pilot.press("f3")
-        await story.until(lambda: AppState.read(path).values.has_panel is False)
-    async with chat(ChatOptions(state=AppState.read(path)), size=(120, 36)) as story:
+        await story.until(lambda: RememberedChoices.read(path).values.has_panel is False)
+    async with chat(ChatOptions(state=RememberedChoices.read(path)), size=(120, 36)) as story:
         await story.pilot.pause()
         assert "Time to first token" not in story.screen()
 
 
 async def test_the_model_that_was_chosen_is_remembered_once_it_is_loaded(tmp_path: Path) -> None:
-    state = AppState.read(tmp_path / "state.json")
+    state = RememberedChoices.read(tmp_path / "state.json")
     async with chat(ChatOptions(state=state)) as story:
         story.app.action_switch_model("e4b")
         await story.until(lambda: story.engine.loads)

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.shell import doctor, models_files, pull
+from app.core import downloads
+from app.shell import doctor, models_files
 from app.shell import models as models_command
 from app.system import device
 from models import hub_cache, pocket
@@ -288,7 +289,12 @@ def test_the_progress_line() -> None:
     line = downloads.progress_line(event)
     assert line == "█████░░░░░░░░░░░░░░░  25% 2 MB/s 75 s  model.safetensors 50%"
     assert "checking" in downloads.progress_line(Progress("a/b", "m", 0, 0, 0, 0, None, None, True))
-    assert [downloads.time_left(seconds) for seconds in (0.4, 89, 600, 3900)] == ["0 s", "89 s", "10 min", "1 h 5 min"]
+    assert [downloads.time_left(seconds) for seconds in (0.4, 89, 600, 3900)] == [
+        "0 s",
+        "89 s",
+        "10 min",
+        "1 h 5 min",
+    ]
 
 
 def test_the_doctor_says_what_to_do(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

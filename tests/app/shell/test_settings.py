@@ -12,7 +12,7 @@ from app.core import pair_choice
 from app.core.pair_choice import PairOptions, choose_pair
 from app.core.start import first_pair, options_of, pair_options_of
 from app.settings.effective import read_settings
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.system import places
 from app.system.exit_codes import FAILED
@@ -47,7 +47,7 @@ def test_what_holds_and_where_it_comes_from(capsys: Shell, monkeypatch: pytest.M
     write("temp: 0.5\nseed: 3\nmin_p: 0.1\nbogus: 1\n")
     monkeypatch.setenv("SLIPSTREAM_SEED", "4")
     monkeypatch.setenv("SLIPSTREAM_MIN_P", "0.2")
-    AppState.read(places.state_file()).remember(theme="nord")
+    RememberedChoices.read(places.state_file()).remember(theme="nord")
     assert main(["settings", "--min-p", "0.3"]) == 0
     said = {
         line.split(" ")[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines() if line
@@ -179,7 +179,7 @@ def test_one_reply_and_the_bench_take_the_model_chosen_last_as_well(
         monkeypatch.setattr(f"{module}.EngineClient", engine)
     monkeypatch.setattr(task, lambda *arguments, **options: 0)
     target, _ = write_pair(home)
-    AppState.read(places.state_file()).remember(model=str(target))
+    RememberedChoices.read(places.state_file()).remember(model=str(target))
     assert main(command) == 0
     write("model: pocket\n")
     assert main(command) == 0
