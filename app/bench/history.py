@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.bench.results import FORMAT, VERSION, Results
+from app.bench.results import FORMAT, OLDEST_VERSION, VERSION, Results
 from app.system.files import replace_file
 from app.text.sanitise import sanitise_json
 from mlx_engine.protocol.errors import SlipstreamError
@@ -35,7 +35,7 @@ def decode(data: bytes, where: str) -> Results:
         head = None
     if head is None or head.format != FORMAT:
         raise SlipstreamError(f"{where} is no results file of `slipstream bench`.")
-    if head.version != VERSION:
+    if not OLDEST_VERSION <= head.version <= VERSION:
         age = "a newer" if head.version > VERSION else "an older"
         raise SlipstreamError(
             f"{where} was written by {age} Slipstream: its format is version {head.version}, this one reads "
@@ -106,8 +106,12 @@ def machine_name(results: Results) -> str:
 def pair_name(results: Results) -> str:
     """What tells one pair from another."""
     bits = f" {results.pair.drafter_bits}-bit" if results.pair.drafter_bits else ""
-    compiled = ", compiled" if results.pair.is_compiled else ""
-    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{compiled}"
+    marks = "".join(
+        f", {mark}"
+        for mark, applies in (("compiled", results.pair.is_compiled), ("wired", results.pair.is_wired))
+        if applies
+    )
+    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{marks}"
 
 
 def slug(name: str) -> str:

@@ -146,6 +146,7 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
             drafter_bits=job.pair.load.drafter_bits,
             precision=ready.precision,
             is_compiled=ready.is_compiled,
+            is_wired=job.pair.load.is_wired,
             context_tokens=ready.context_tokens,
             is_pocket=job.pair.is_pocket,
         ),

@@ -73,7 +73,8 @@ def _head(results: Results) -> list[str]:
 
 def pair_words(pair: PairFacts) -> str:
     """What was measured, such as `e4b (4-bit) with gemma-4-E4B-it-assistant`."""
-    marks = [mark for mark, holds in (("compiled", pair.is_compiled), ("not Gemma", pair.is_pocket)) if holds]
+    facts = (("compiled", pair.is_compiled), ("wired", pair.is_wired), ("not Gemma", pair.is_pocket))
+    marks = [mark for mark, applies in facts if applies]
     target = f"{pair.title} ({', '.join([pair.precision, *marks])})"
     own = "its own drafter" if pair.drafter in DRAFTER_NAMES else pair.drafter
     return f"{target} with {own}"

@@ -12,7 +12,9 @@ import msgspec
 from app.bench.statistics import Estimate
 
 FORMAT = "slipstream-bench"
-VERSION = 1
+VERSION = 2
+"""2 added `pair.is_wired`. Files from version 1 on can be read."""
+OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
 Context = Literal["short", "medium", "long"]
@@ -94,6 +96,8 @@ class PairFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     drafter_bits: int | None
     precision: str
     is_compiled: bool = False
+    is_wired: bool | None = None
+    """Whether --wire was given; None in files of version 1, which did not record it."""
     context_tokens: Count
     is_pocket: bool
 

@@ -73,6 +73,7 @@ def as_results(measured: Measured, plan: BenchPlan) -> Results:
             drafter="fake-assistant",
             drafter_bits=None,
             precision="4-bit",
+            is_wired=False,
             context_tokens=4096,
             is_pocket=False,
         ),

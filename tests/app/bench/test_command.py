@@ -130,6 +130,19 @@ def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: R
     assert "measured are off and prompt lookup" in read_results(kept).notes[0]
 
 
+@pytest.mark.parametrize("is_wired", [False, True])
+def test_whether_the_weights_were_wired_is_recorded(results: Results, tmp_path: Path, is_wired: bool) -> None:
+    pair = choose_pair(None, PairOptions(is_wired=is_wired))
+    bench = Bench(plan(passes=1))
+    job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    assert measure(job, bench.engine, bench.clock) == 0
+    (kept,) = tmp_path.rglob("*.json")
+    found = read_results(kept)
+    assert found.pair.is_wired is is_wired
+    assert ("wired" in report.as_text(found).splitlines()[0]) is is_wired
+    assert ("wired" in kept.parent.name) is is_wired
+
+
 def test_a_pair_whose_drafter_is_refused_is_not_measured(results: Results, tmp_path: Path) -> None:
     bench = Bench(plan(passes=1))
     bench.engine.refusal = "The drafter is of another variant."

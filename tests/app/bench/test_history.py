@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.bench.history import ResultsFile, decode, encode, read_results, slug
+from app.bench.comparison import compare
+from app.bench.history import ResultsFile, decode, encode, pair_name, read_results, slug
 from app.bench.results import VERSION, FirstToken, MachineState, MeasuredReply, Results
 from app.bench.rows import make_rows
 from mlx_engine.protocol.errors import SlipstreamError
@@ -124,6 +125,23 @@ def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path,
     second.forget()
     assert read_results(first.path) == results
     assert [*first.path.parent.iterdir()] == [first.path]
+
+
+def test_runs_with_wired_memory_are_of_another_pair(results: Results) -> None:
+    wired = msgspec.structs.replace(results, pair=msgspec.structs.replace(results.pair, is_wired=True))
+    assert pair_name(wired) == f"{pair_name(results)}, wired"
+    assert compare(results, wired).differences == (f"the pair ({pair_name(results)} / {pair_name(wired)})",)
+
+
+def test_a_file_of_the_first_version_is_still_read(tmp_path: Path, results: Results) -> None:
+    content = json.loads(encode(results)) | {"version": 1}
+    del content["pair"]["is_wired"]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(content))
+    old = read_results(path)
+    assert old.pair.is_wired is None, "not recorded"
+    assert pair_name(old) == pair_name(results)
+    assert old.replies == results.replies
 
 
 def test_a_write_that_fails_leaves_what_was_there(
