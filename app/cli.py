@@ -76,7 +76,7 @@ def _chat(options: argparse.Namespace) -> int:
         options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
         state=state,
-        named={name: effective.sources[name] for name in ("theme", "model") if effective.is_named(name)},
+        named={name: effective.sources[name] for name in ("theme", "model") if effective.is_set_by_person(name)},
         fallback=fallback_pair(effective, pair, pair_options),
         notices=tuple(each for each in (*effective.warnings, state.notice, notice) if each),
     )

@@ -119,7 +119,9 @@ def test_another_name_is_as_good_in_the_environment(file: Path) -> None:
 
 def test_a_variable_that_is_almost_one_is_told_of(file: Path) -> None:
     found = holds(file, environment={"SLIPSTREAM_TEMPP": "1", "SLIPSTREAM_HOME": "/x", "SLIPSTREAM_OTHER": "1"})
-    assert found.warnings == ("'SLIPSTREAM_TEMPP' in the environment sets nothing. Did you mean SLIPSTREAM_TEMP?",)
+    assert found.warnings == (
+        "The environment variable 'SLIPSTREAM_TEMPP' has no effect. Did you mean SLIPSTREAM_TEMP?",
+    )
 
 
 def test_the_example_is_a_file_that_can_be_used(file: Path) -> None:

@@ -89,7 +89,7 @@ def test_what_cannot_be_written_holds_for_this_chat(tmp_path: Path) -> None:
     state.remember(theme="nord")
     assert state.values.theme == "nord"
     assert state.notice is not None
-    assert "this choice ends with the chat" in state.notice
+    assert "this choice lasts until you quit" in state.notice
 
 
 def test_a_lock_that_is_not_given_back_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
