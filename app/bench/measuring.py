@@ -1,4 +1,4 @@
-"""One run from end to end: load, measure, keep, show. The command line is read elsewhere."""
+"""One bench run from start to finish: load, measure, save, show."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
 @dataclass(frozen=True, slots=True)
 class BenchJob:
-    """What is to be done."""
+    """Everything that a run needs to know before it starts."""
 
     pair: PairChoice
     plan: BenchPlan
     method: Method
     outputs: Outputs
     folder: Path
-    """Of the history."""
+    """Where results are saved."""
 
 
 def load_of(pair: PairChoice) -> Load:
-    """The pair as the bench loads it: without a drafter at least with lookup, and `auto` knowing nothing yet."""
-    # What a run learned must neither help the next one nor change what the chat has learned.
+    """How the bench loads a pair: with lookup if it has no drafter, and without earlier estimates."""
+    # Nothing learned in one run may help the next one, or change what the chat has learned.
     return msgspec.structs.replace(pair.load, drafter=pair.load.drafter or LOOKUP, estimates_folder=None)
 
 
 def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> int:
-    """Run it; the exit code. Raises SlipstreamError if there is nothing to show."""
+    """Carry out a job. Returns the exit code. Raises SlipstreamError if there is nothing to show."""
     clock = clock or SystemClock()
     stop = Stop()
     blocking = BlockingEngine(engine, stop, RaplMeter())
@@ -70,44 +70,44 @@ def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> 
 
 
 class _RunInProgress:
-    """The results while they grow."""
+    """The results of a run while they grow, on disk and on the screen."""
 
     def __init__(self, job: BenchJob, ready: Ready, clock: Clock, engine: BlockingEngine) -> None:
         self._job, self._clock, self._engine = job, clock, engine
-        self._begun_at_s = clock.now_s()
+        self._started_at_s = clock.now_s()
         self._results = _empty(job, ready)
-        self._record = ResultsFile.begin(job.folder, self._results)
+        self._file = ResultsFile.create(job.folder, self._results)
         wants_live = sys.stdout.isatty() and not job.outputs.takes_standard_output
         self._live = LiveTable(sys.stdout if wants_live else None, job.plan.settings)
 
     def measure(self, runner: Runner) -> None:
-        """Measure, keeping what there is behind every block."""
+        """Measure, saving after every block."""
         try:
             runner.run(self._show, self._keep)
-        except KeyboardInterrupt:  # the second ctrl+c: not even to the end of the round
+        except KeyboardInterrupt:  # the second ctrl+c, in the middle of a round
             runner.measured.ended = "interrupted"
             self._keep(runner.measured)
         finally:
             self._live.clear()
 
     def finish(self) -> int:
-        """Show and write what there is; the exit code."""
-        results, record = self._results, self._record
+        """Show and write the results. Returns the exit code. Raises SlipstreamError if nothing was measured."""
+        results, file = self._results, self._file
         if not results.replies:
-            record.forget()
+            file.delete()
             if results.ended == "interrupted":
                 _say("interrupted before anything was measured.")
                 return INTERRUPTED
             if results.ended == "time":
-                raise SlipstreamError("The time was up before one reply was measured: give it more --minutes.")
+                raise SlipstreamError("Time ran out before one reply was measured. Allow more with --minutes.")
             raise SlipstreamError(" ".join(["Nothing could be measured.", *results.notes]))
         if not self._job.outputs.takes_standard_output:
             say(report.wrapped(report.as_text(results)))
         written = self._job.outputs.write(results)
-        _say(f"{report.ENDINGS[results.ended]}. Kept in {', '.join([*written, str(record.path)])}")
-        before = record.before()
-        if before:
-            _say(f"the run before: slipstream bench --compare {before} {record.path}")
+        _say(f"{report.ENDINGS[results.ended]}. Saved to {', '.join([*written, str(file.path)])}")
+        previous = file.previous()
+        if previous:
+            _say(f"compare with the previous run: slipstream bench --compare {previous} {file.path}")
         return EXIT_CODES.get(results.ended, OK)
 
     def _show(self, progress: BenchProgress, measured: Measured) -> None:
@@ -116,7 +116,7 @@ class _RunInProgress:
     def _keep(self, measured: Measured) -> None:
         self._results = msgspec.structs.replace(
             self._results,
-            took_s=self._clock.now_s() - self._begun_at_s,
+            took_s=self._clock.now_s() - self._started_at_s,
             ended=measured.ended,
             after=machine_state(),
             first_tokens=tuple(measured.first_tokens),
@@ -125,7 +125,7 @@ class _RunInProgress:
             notes=(*_notes(self._job), *map(sanitise_line, self._engine.notices), *measured.notes),
         )
         try:
-            self._record.write(self._results)
+            self._file.write(self._results)
         except SlipstreamError as error:
             if str(error) not in measured.notes:
                 measured.notes.append(str(error))
@@ -164,25 +164,25 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
 def _notes(job: BenchJob) -> tuple[str, ...]:
     notes = [job.pair.notice] if job.pair.notice else []
     if job.pair.load.drafter in (None, LOOKUP):
-        notes.append("no drafter model: measured are off and prompt lookup, which drafts from the text itself")
+        notes.append("without a drafter model: measures off and prompt lookup, which drafts from the text itself")
     return tuple(map(sanitise_line, notes))
 
 
 @contextmanager
 def _stopping(stop: Stop) -> Iterator[None]:
-    """First ctrl+c: stop at the next round and keep what there is. Second: end at once."""
+    """While open, the first ctrl+c requests a stop after the current round; the second ends at once."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
         if stop.is_requested:
             raise KeyboardInterrupt
         stop.is_requested = True
 
-    was = signal.signal(signal.SIGINT, handle)
+    previous_handler = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, was)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
-def _say(words: str) -> None:
-    warn(sanitise_line(words))
+def _say(message: str) -> None:
+    warn(sanitise_line(message))

@@ -1,7 +1,7 @@
-"""From replies to the rows of the table. All arithmetic about speed in the bench is here.
+"""Calculates the rows of the table from the replies. All arithmetic about speed in the bench is here.
 
-Speedup is a ratio within one block, in which every setting has its turn there and back again: whatever makes the
-machine slower during the block has slowed both sides of the ratio alike.
+Speedup is a ratio within one block, in which every setting has a turn there and a turn back: whatever slows the
+machine during the block slows both sides of the ratio alike.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, MeasuredRepl
 from app.bench.statistics import Estimate, estimate
 
 TURNS = 2
-"""Of every setting in a complete block."""
+"""Replies per setting in a complete block."""
 Key = tuple[Mode, Context, str, str]
 """Mode, context, kind, setting."""
 
 
 def make_rows(replies: Sequence[MeasuredReply], settings: Sequence[str]) -> tuple[ResultRow, ...]:
-    """A row for every setting of every kind that was measured, and, behind them, for all kinds together."""
+    """A row for every setting and kind that was measured, followed by those for all kinds together."""
     groups: dict[Key, list[MeasuredReply]] = defaultdict(list)
     for reply in replies:
         for kind in (reply.kind, EVERY_KIND):
@@ -36,7 +36,7 @@ def make_rows(replies: Sequence[MeasuredReply], settings: Sequence[str]) -> tupl
 
 
 def block_ratios(replies: Iterable[MeasuredReply]) -> dict[Key, list[float]]:
-    """Speedups by kind and setting, one for every complete block, in their order."""
+    """Speedups by kind and setting: one per complete block, in order."""
     blocks: dict[int, list[MeasuredReply]] = defaultdict(list)
     for reply in replies:
         blocks[reply.block].append(reply)
@@ -51,15 +51,15 @@ def block_ratios(replies: Iterable[MeasuredReply]) -> dict[Key, list[float]]:
 
 
 def first_token_times(firsts: Iterable[FirstToken]) -> dict[Context, tuple[int, Estimate]]:
-    """By context: the usual number of prompt tokens, and seconds to the first token of the reply."""
+    """By context: the median number of prompt tokens, and the seconds to the first token of the reply."""
     cold: dict[Context, list[FirstToken]] = defaultdict(list)
     for first in firsts:
         if first.cached_tokens < first.prompt_tokens / 2:
             cold[first.context].append(first)
     times = {}
-    for context, each in cold.items():
-        tokens = estimate([first.prompt_tokens for first in each])
-        ttft = estimate([first.ttft_s for first in each])
+    for context, tokens_of_context in cold.items():
+        tokens = estimate([first.prompt_tokens for first in tokens_of_context])
+        ttft = estimate([first.ttft_s for first in tokens_of_context])
         assert tokens
         assert ttft
         times[context] = (round(tokens.median), ttft)
@@ -67,20 +67,20 @@ def first_token_times(firsts: Iterable[FirstToken]) -> dict[Context, tuple[int, 
 
 
 def find_row(rows: Iterable[ResultRow], mode: Mode, context: Context, kind: str, setting: str) -> ResultRow | None:
-    """The one row of that kind and setting; None if it was not measured."""
-    wanted = (mode, context, kind, setting)
-    return next((row for row in rows if (row.mode, row.context, row.kind, row.setting) == wanted), None)
+    """The row of a kind and setting; None if it was not measured."""
+    key = (mode, context, kind, setting)
+    return next((row for row in rows if (row.mode, row.context, row.kind, row.setting) == key), None)
 
 
 def _paces(block: Sequence[MeasuredReply]) -> dict[str, float]:
-    """Seconds per token of the settings that have had all their turns."""
+    """Seconds per token of each setting that completed all its turns."""
     turns: dict[str, list[MeasuredReply]] = defaultdict(list)
     for reply in block:
         turns[reply.setting].append(reply)
     return {
-        setting: sum(reply.decode_s for reply in each) / sum(reply.tokens for reply in each)
-        for setting, each in turns.items()
-        if len(each) == TURNS and all(reply.tokens and reply.decode_s > 0 for reply in each)
+        setting: sum(reply.decode_s for reply in turn) / sum(reply.tokens for reply in turn)
+        for setting, turn in turns.items()
+        if len(turn) == TURNS and all(reply.tokens and reply.decode_s > 0 for reply in turn)
     }
 
 

@@ -1,4 +1,4 @@
-"""`slipstream run`: one reply on standard output, as text while it comes or as one JSON object."""
+"""`slipstream run`: prints one reply on standard output, as text while it arrives or as one JSON object."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mlx_engine.protocol import events
 
 
 def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: bool) -> int:
-    """Ask once, print the reply, return the exit code. Raises SlipstreamError if there is none."""
+    """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply."""
     inbox: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
     engine.on_event = inbox.put
     reply = Incoming()
-    was = signal.signal(signal.SIGINT, _cancel_then_die(engine))
+    previous_handler = signal.signal(signal.SIGINT, _cancel_then_die(engine))
     try:
         engine.start()
         engine.generate(_request(prompt, options))
@@ -30,7 +30,7 @@ def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: b
             if not is_json:
                 say(piece, end="")
     finally:
-        signal.signal(signal.SIGINT, was)
+        signal.signal(signal.SIGINT, previous_handler)
         engine.close()
     if is_json:
         say_json(json.dumps(_as_json(reply, options), ensure_ascii=False))
@@ -85,7 +85,7 @@ def _as_json(reply: Incoming, options: ChatOptions) -> dict[str, Any]:
 
 
 def _cancel_then_die(engine: EngineHandle) -> Any:
-    """First ctrl+c: stop at the next round and keep what there is. Second: end at once."""
+    """A handler: the first ctrl+c stops after the current round and keeps the text, the second ends at once."""
     presses = 0
 
     def handle(signum: int, frame: FrameType | None) -> None:

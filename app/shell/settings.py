@@ -1,4 +1,4 @@
-"""`slipstream settings`: what holds and where each value comes from; or an example of a file."""
+"""`slipstream settings`: prints all settings with the source of each value, or an example settings file."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ KEYS_EXAMPLE = ("draft: ctrl+x", "copy: [ctrl+y, f9]")
 
 def add_parser(subparsers: Any) -> None:
     """Register `settings`."""
-    parser = subparsers.add_parser("settings", help="say what is set, and where; or print an example of a file")
+    parser = subparsers.add_parser("settings", help="show all settings and where their values come from")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--example", action="store_true", help="print a file with every setting, to begin with")
+    parser.add_argument("--example", action="store_true", help="print an example file with every setting")
     add_flags(parser)
     parser.set_defaults(command=settings)
 
 
 def settings(options: argparse.Namespace) -> int:
-    """Print what holds. Raises SettingsError for what cannot hold."""
+    """Print the settings. Raises SettingsError if some cannot be used."""
     if options.example:
         say("\n".join(example()))
         return OK
@@ -42,12 +42,12 @@ def settings(options: argparse.Namespace) -> int:
     if options.json:
         say_json(json.dumps(_as_json(effective), ensure_ascii=False))
         return OK
-    missing = "" if effective.path.exists() else "  (not there; `slipstream settings --example` prints one)"
+    missing = "" if effective.path.exists() else "  (does not exist; `slipstream settings --example` prints one)"
     say(f"{effective.path}{missing}\n")
     values = asdict(effective.settings)
     for name, setting in table().items():
         value, source = sanitise_line(setting.display_text(values[name])), effective.sources[name]
-        # A path that is cut could not be told from another one.
+        # Values are never shortened: two long paths could then look the same.
         gap = " " if len(value) <= VALUE_CELLS else "\n" + " " * (NAME_CELLS + VALUE_CELLS + 2)
         say(f"{name:<{NAME_CELLS}} {value:<{VALUE_CELLS}}{gap}{source}")
     for warning in effective.warnings:
@@ -76,10 +76,10 @@ def _as_json(effective: EffectiveSettings) -> dict[str, Any]:
 
 
 def example() -> Iterator[str]:
-    """A file with every setting in it, each commented out, line by line."""
-    yield "## Settings of Slipstream. This file is yours: nothing in it is ever changed by the program."
-    yield "## Remove the # in front of what you want to set. A variable of the environment goes before a line"
-    yield "## of this file, and a flag before both. Everything not set here is as the defaults say."
+    """The lines of a settings file with every setting, each commented out."""
+    yield "## Settings of Slipstream. This file is yours: Slipstream never changes it."
+    yield "## To set a value, remove the # in front of its line. Environment variables override this file, and"
+    yield "## flags override both. Everything that is not set has its default."
     for setting in table().values():
         yield ""
         yield from _comment(setting)
@@ -93,13 +93,13 @@ def example() -> Iterator[str]:
 
 def _comment(setting: Setting) -> Iterator[str]:
     kind = setting.info.kind
-    words = f"{setting.info.help[:1].upper()}{setting.info.help[1:]}."
+    text = f"{setting.info.help[:1].upper()}{setting.info.help[1:]}."
     if kind:
         default = setting.display_text(setting.default)
-        words += f" Takes {kind.allowed}; default: {default}. {' or '.join(_elsewhere(setting))}."
+        text += f" Takes {kind.allowed}; default: {default}. Also {' or '.join(_elsewhere(setting))}."
     else:
-        words += f" One line per action of `slipstream settings --json` or f1; default: {setting.info.unset}."
-    yield from textwrap.wrap(words, WIDTH, initial_indent="## ", subsequent_indent="## ", break_on_hyphens=False)
+        text += f" One line per action, as listed in the help (f1); default: {setting.info.unset}."
+    yield from textwrap.wrap(text, WIDTH, initial_indent="## ", subsequent_indent="## ", break_on_hyphens=False)
 
 
 def _elsewhere(setting: Setting) -> Iterator[str]:

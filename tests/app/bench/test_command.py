@@ -63,7 +63,7 @@ def test_a_run_is_shown_kept_and_written(
     assert read_results(kept) == read_results(Path(files["json"]))
     assert all(Path(file).read_text() for file in files.values())
     assert bench.engine.is_closed
-    with pytest.raises(SlipstreamError, match=r"exists already.*--force"):
+    with pytest.raises(SlipstreamError, match=r"already exists.*--force"):
         Outputs({"csv": files["csv"]}, may_replace=False)
 
 
@@ -127,7 +127,7 @@ def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: R
     job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
     assert measure(job, bench.engine, bench.clock) == 0
     (kept,) = tmp_path.rglob("*.json")
-    assert "measured are off and prompt lookup" in read_results(kept).notes[0]
+    assert "measures off and prompt lookup" in read_results(kept).notes[0]
 
 
 @pytest.mark.parametrize("is_wired", [False, True])
@@ -169,9 +169,9 @@ def test_bad_files_are_refused_before_anything_is_loaded(
     assert "no such file" in refused(capsys, "--prompts", str(tmp_path / "missing"))
     assert "is empty" in refused(capsys, "--prompts", str(tmp_path / "empty"))
     assert "no stored chats" in refused(capsys, "--chats")
-    assert "exists already" in refused(capsys, "--csv", str(tmp_path / "mine.csv"))
+    assert "already exists" in refused(capsys, "--csv", str(tmp_path / "mine.csv"))
     assert (tmp_path / "mine.csv").read_text() == "mine"
-    assert "not a folder that can be written" in refused(capsys, "--svg", str(tmp_path / "no" / "x.svg"))
+    assert "not a writable folder" in refused(capsys, "--svg", str(tmp_path / "no" / "x.svg"))
     assert "is a folder" in refused(capsys, "--force", "--json", str(tmp_path))
     assert "Only one" in refused(capsys, "--json", "-", "--csv", "-")
     old, new = tmp_path / "old.json", tmp_path / "new.json"
@@ -270,9 +270,9 @@ def test_what_is_recommended(results: Results) -> None:
     words = advise(results)
     assert words.startswith("Use --draft auto: 2.50×")
     assert "as good as the best fixed length (4: 2.50×)" in words
-    assert "rule of thumb is under 60% draft less, over 90% try more" in words
+    assert "the rule of thumb is to draft less under 60% and try more over 90%" in words
     assert advise(slowed(results, "auto", 2)).startswith("Use --draft 4: 2.50×")
-    assert advise(slowed(results, "off", 0.3)).startswith("Turn drafting off here")
+    assert advise(slowed(results, "off", 0.3)).startswith("Turn drafting off on this machine")
     assert advise(msgspec.structs.replace(results, rows=())).startswith("Too little was measured")
     assert "\n" not in words
 

@@ -86,7 +86,7 @@ def test_what_is_written_is_read_the_same(
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
-    with pytest.raises(SlipstreamError, match="FILE is no results file"):
+    with pytest.raises(SlipstreamError, match="FILE is not a results file"):
         decode(data, "FILE")
 
 
@@ -110,9 +110,9 @@ def test_another_version_is_named(tmp_path: Path, results: Results, version: int
 
 
 def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path, results: Results) -> None:
-    first = ResultsFile.begin(tmp_path, results)
-    second = ResultsFile.begin(tmp_path, results)
-    other = ResultsFile.begin(
+    first = ResultsFile.create(tmp_path, results)
+    second = ResultsFile.create(tmp_path, results)
+    other = ResultsFile.create(
         tmp_path, msgspec.structs.replace(results, pair=msgspec.structs.replace(results.pair, title="12b"))
     )
     assert first.path.parent == second.path.parent
@@ -120,9 +120,9 @@ def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path,
     assert first.path.parent.name == "e4b-4-bit-with-fake-assistant"
     assert first.path != second.path
     assert other.path.parent != first.path.parent
-    assert second.before() == first.path
-    assert first.before() is None
-    second.forget()
+    assert second.previous() == first.path
+    assert first.previous() is None
+    second.delete()
     assert read_results(first.path) == results
     assert [*first.path.parent.iterdir()] == [first.path]
 
@@ -147,7 +147,7 @@ def test_a_file_of_the_first_version_is_still_read(tmp_path: Path, results: Resu
 def test_a_write_that_fails_leaves_what_was_there(
     tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = ResultsFile.begin(tmp_path, results)
+    record = ResultsFile.create(tmp_path, results)
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -161,8 +161,8 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, results: Results) -> None:
     (tmp_path / "bench").write_text("a file in the way")
-    with pytest.raises(SlipstreamError, match="results cannot be kept there"):
-        ResultsFile.begin(tmp_path / "bench", results)
+    with pytest.raises(SlipstreamError, match="results cannot be saved there"):
+        ResultsFile.create(tmp_path / "bench", results)
 
 
 @given(st.text())

@@ -110,7 +110,7 @@ def test_all_that_is_wrong_is_told_at_once(file: Path) -> None:
 def test_a_setting_given_twice(file: Path) -> None:
     assert "line 3: 'seed' is already set in line 1." in refusal(file, "seed: 1\ntemp: 1\nseed: 1\n")
     assert "line 2: temperature sets temp again, after line 1." in refusal(file, "temp: 1\ntemperature: 1\n")
-    assert "line 3: 'draft' was set in line 2 already." in refusal(file, "keys:\n  draft: f6\n  draft: f7\n")
+    assert "line 3: 'draft' is already set in line 2." in refusal(file, "keys:\n  draft: f6\n  draft: f7\n")
 
 
 def test_what_is_not_known_is_left_out_and_told_with_what_is_like_it(file: Path) -> None:
@@ -165,7 +165,7 @@ def test_small_files_that_would_grow_and_files_that_are_too_large(file: Path) ->
     assert "anchors and aliases are not supported" in refusal(file, bomb)
     assert "nested too deep" in refusal(file, "[" * 2_000)
     assert "nested too deep" in refusal(file, "{a: " * 2_000)
-    assert f"is larger than {MAX_FILE_BYTES >> 10} KB" in refusal(file, "#" * (MAX_FILE_BYTES + 1))
+    assert f"is larger than {MAX_FILE_BYTES >> 10} KiB" in refusal(file, "#" * (MAX_FILE_BYTES + 1))
     assert holds(file, "#" + "\n" * (MAX_FILE_BYTES - 1)).warnings == ()
 
 
