@@ -102,7 +102,7 @@ def _chat(options: argparse.Namespace) -> int:
     finally:
         engine.close()
         store.close()
-        console.let_go()
+        console.flush_at_exit()
 
 
 def _chat_plainly(

@@ -276,7 +276,7 @@ def test_a_store_that_cannot_be_saved_refuses_to_change(monkeypatch: pytest.Monk
     database = places.chats_database()
     database.unlink()
     database.mkdir()
-    with pytest.raises(StoreError, match="is not a file"):
+    with pytest.raises(StoreError, match="is not a regular file"):
         run("rm", "1")
     assert database.is_dir()
 

@@ -43,7 +43,7 @@ def texts(store: ChatStore, chat_id: int) -> list[str]:
 def write(store: ChatStore, chat_id: int, parent_id: int | None, text: str) -> StoredMessage:
     """A message that has no reply, as an import may bring it."""
     return store._database.write(
-        lambda connection: steps.keep_message(connection, chat_id, parent_id, text, store._now())
+        lambda connection: steps.add_user_message(connection, chat_id, parent_id, text, store._now())
     )
 
 

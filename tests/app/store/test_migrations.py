@@ -137,7 +137,7 @@ def test_a_store_that_a_newer_slipstream_converts_meanwhile_is_left_alone(path: 
     assert texts(store, chat.id) == ["before", "after"]
     assert not store.is_saving
     assert store.notice
-    assert "another Slipstream has changed" in store.notice
+    assert "another Slipstream has upgraded" in store.notice
     store.close()
     assert rows(path, "SELECT text FROM message") == [("before",)]
 

@@ -112,7 +112,7 @@ def test_a_crash_gives_the_terminal_back_and_prints_nothing_that_was_typed(tmp_p
         written = bytes(terminal.written)
         assert vt.is_given_back(vt.read(written))
         afterwards = written.rpartition(b"\x1b[?1049l")[2]
-        assert b"error in itself (KeyError)" in afterwards
+        assert b"Slipstream crashed (KeyError)" in afterwards
         assert b"SECRET-PROMPT" not in afterwards
         assert b"SECRET-KEY" not in written
         assert b"SECRET-TOKEN" not in written
