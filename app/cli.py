@@ -189,8 +189,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = console.Arguments(
         prog="slipstream",
         description="Chat with Gemma 4 on this machine, sped up by a drafter. Without a command, opens the chat.",
-        epilog="Flags without a command are those of the chat: --continue reopens the last chat, --plain chats "
-        "line by line, --model chooses the model. See `slipstream chat --help`.",
+        epilog="`slipstream chat --help` lists the flags of the chat, which also work without the command: "
+        "--continue reopens the last chat, --plain chats line by line, --model chooses the model.",
     )
     parser.add_argument("--version", action="version", version=f"slipstream {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -50,16 +50,16 @@ def block_ratios(replies: Iterable[MeasuredReply]) -> dict[Key, list[float]]:
     return ratios
 
 
-def first_token_times(firsts: Iterable[FirstToken]) -> dict[Context, tuple[int, Estimate]]:
+def first_token_times(measurements: Iterable[FirstToken]) -> dict[Context, tuple[int, Estimate]]:
     """By context: the median number of prompt tokens, and the seconds to the first token of the reply."""
     cold: dict[Context, list[FirstToken]] = defaultdict(list)
-    for first in firsts:
-        if first.cached_tokens < first.prompt_tokens / 2:
-            cold[first.context].append(first)
+    for measurement in measurements:
+        if measurement.cached_tokens < measurement.prompt_tokens / 2:
+            cold[measurement.context].append(measurement)
     times = {}
-    for context, tokens_of_context in cold.items():
-        tokens = estimate([first.prompt_tokens for first in tokens_of_context])
-        ttft = estimate([first.ttft_s for first in tokens_of_context])
+    for context, of_context in cold.items():
+        tokens = estimate([measurement.prompt_tokens for measurement in of_context])
+        ttft = estimate([measurement.ttft_s for measurement in of_context])
         assert tokens
         assert ttft
         times[context] = (round(tokens.median), ttft)
@@ -112,8 +112,8 @@ def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[floa
 
 
 def _first_difference(differing: Sequence[MeasuredReply]) -> str | None:
-    first = min(differing, key=lambda reply: reply.differs_at or 0, default=None)
-    return f"token {(first.differs_at or 0) + 1} of {first.prompt}" if first else None
+    reply = min(differing, key=lambda reply: reply.differs_at or 0, default=None)
+    return f"token {(reply.differs_at or 0) + 1} of {reply.prompt}" if reply else None
 
 
 def _energy(replies: Sequence[MeasuredReply]) -> float | None:

@@ -59,11 +59,11 @@ def bar(share: float, width: int) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
-def first_token_lines(firsts: Sequence[FirstToken]) -> list[str]:
+def first_token_lines(first_tokens: Sequence[FirstToken]) -> list[str]:
     """Time to first token, by context."""
     return [
         f"{context:<8}{tokens:>6} prompt tokens  {ttft.median:8.3f} s  ({ttft.low:.3f}–{ttft.high:.3f})"
-        for context, (tokens, ttft) in first_token_times(firsts).items()
+        for context, (tokens, ttft) in first_token_times(first_tokens).items()
     ]
 
 

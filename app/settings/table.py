@@ -36,7 +36,7 @@ TOP_K = Number(0, 1 << 30, is_whole=True, placeholder="K", range=FROM_ZERO)
 SEED = Number(0, (1 << 32) - 1, is_whole=True)
 MAX_TOKENS = Number(1, 1 << 30, is_whole=True, range="from 1")
 DRAFTER = "the folder or hub id of an assistant or a smaller model, auto, lookup or none"
-MODEL_DEFAULT = "the model's default"
+SET_BY_MODEL = "set by the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Settings:
         bool,
         SettingInfo(
             switch(),
-            "keep the weights wired in memory (Metal only); keeps a model that almost fills memory fast, but has "
+            "wire the weights into memory, on Metal: a model that almost fills memory stays fast, but this has "
             "been linked to kernel panics",
         ),
     ] = False
@@ -131,7 +131,7 @@ class Settings:
         SettingInfo(
             TEMPERATURE,
             "sampling temperature; 0 is greedy",
-            unset=MODEL_DEFAULT,
+            unset=SET_BY_MODEL,
             is_per_chat=True,
             alias="temperature",
             example="0.7",
@@ -142,7 +142,7 @@ class Settings:
         SettingInfo(
             TOP_K,
             "sample only from the K most likely tokens; 0 keeps all",
-            unset=MODEL_DEFAULT,
+            unset=SET_BY_MODEL,
             is_per_chat=True,
             example="64",
         ),
@@ -152,7 +152,7 @@ class Settings:
         SettingInfo(
             Number(1e-6, 1, placeholder="P", range="above 0, up to 1"),
             "sample only from the most likely tokens whose probabilities add up to P; 1 keeps all",
-            unset=MODEL_DEFAULT,
+            unset=SET_BY_MODEL,
             is_per_chat=True,
             example="0.95",
         ),

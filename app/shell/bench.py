@@ -70,7 +70,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="one pass over one prompt of each kind, in less than a minute")
     for format, content in FORMATS.items():
         add(f"--{format}", nargs="?", const=STANDARD_OUTPUT, metavar="FILE",
-            help=f"write {content} to FILE, or instead of the table to standard output")
+            help=f"write {content} to FILE; without FILE, print it instead of the table")
     add("--force", action="store_true", help="replace output files that exist")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"),
         help="measure nothing; compare two runs, and show which changes are more than noise")

@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
     export = _add(commands, "export", _export, "export chats as Markdown or JSON, for reading or importing")
     export.add_argument("chats", nargs="*", metavar="CHAT", help="number or title of a chat (default: all chats)")
     export.add_argument(
-        "--json", action="store_true", help="export as JSON (default: Markdown, unless FILE is .json)"
+        "--json", action="store_true", help="export as JSON (default: Markdown, unless FILE ends in .json)"
     )
     export.add_argument("--output", metavar="FILE", type=Path, help="write to FILE (default: standard output)")
     export.add_argument("--force", action="store_true", help="replace FILE if it exists")

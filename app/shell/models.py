@@ -30,7 +30,9 @@ def add_parser(subparsers: Any) -> None:
         return command
 
     listing = add(
-        "list", list_models, "list all models, and show which fit and which are here (same as `models` alone)"
+        "list",
+        list_models,
+        "list all models, and show which fit and which are here (same as `slipstream models` alone)",
     )
     listing.add_argument("--here", action="store_true", help="only models on this machine")
     info = add("info", show_info, "show how much memory a model needs, before pulling or loading it")

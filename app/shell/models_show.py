@@ -53,14 +53,16 @@ def show_info(options: argparse.Namespace) -> int:
     catalog, machine = own_and_bundled(), machine_now(ask_device())
     name, entry, pair = resolve(options.model, catalog)
     size, source = _size(options.model, entry, pair, catalog)
-    found = fit(size, machine, options.context)
-    if options.context is not None and options.context > found.context_tokens:
-        warn(f"{options.model} can use at most {found.context_tokens:,} tokens of context; calculating with that.")
+    result = fit(size, machine, options.context)
+    if options.context is not None and options.context > result.context_tokens:
+        warn(
+            f"{options.model} can use at most {result.context_tokens:,} tokens of context; calculating with that."
+        )
     if options.json:
         target = str(pair.target) if pair else None
         drafter = str(pair.drafter) if pair and pair.drafter else None
         print_json({"name": name, "entry": entry, "target": target, "drafter": drafter, "sizes_from": source,
-                     "fit": found})  # fmt: skip
+                     "fit": result})  # fmt: skip
         return OK
     if entry is not None:
         family = catalog.family(entry)
@@ -71,22 +73,22 @@ def show_info(options: argparse.Namespace) -> int:
         if entry.note:
             say(f"  {entry.note}")
     say(f"Sizes from {source}.")
-    print_sum(found)
+    print_sum(result)
     return OK
 
 
-def print_sum(found: Fit, say: Callable[[str], None] = say) -> None:
+def print_sum(result: Fit, say: Callable[[str], None] = say) -> None:
     """Print the memory sum line by line, and the verdict."""
-    for line in found.lines:
+    for line in result.lines:
         say(f"  {line.what:<24} {figures.size(line.size_bytes):>9}")
-    machine = found.machine
-    say(f"  {'total':<24} {figures.size(found.needed_bytes):>9}")
+    machine = result.machine
+    say(f"  {'total':<24} {figures.size(result.needed_bytes):>9}")
     origin = "measured by MLX" if machine.is_measured else "estimated"
-    say(f"  {'for models':<24} {figures.size(machine.working_set_bytes):>9}  {origin}")
+    say(f"  {'memory for models':<24} {figures.size(machine.working_set_bytes):>9}  {origin}")
     say(f"  {'free now':<24} {figures.size(machine.free_bytes):>9}")
-    say(f"{(found.verdict or 'unknown').capitalize()}. {found.why}")
-    if found.largest_context_tokens:
-        say(f"Largest context that fits: {found.largest_context_tokens:,} tokens.")
+    say(f"{(result.verdict or 'unknown').capitalize()}. {result.why}")
+    if result.largest_context_tokens:
+        say(f"Largest context that fits: {result.largest_context_tokens:,} tokens.")
 
 
 def resolve(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, PairFolders | None]:

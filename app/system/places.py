@@ -27,17 +27,17 @@ def everything() -> dict[str, Path]:
 
 
 def state_folder() -> Path:
-    """State and logs: `$SLIPSTREAM_HOME/state`, or `slipstream` in `$XDG_STATE_HOME`, by default `~/.local/state`."""
+    """State and logs. `$SLIPSTREAM_HOME/state`, or `slipstream` in `$XDG_STATE_HOME` (`~/.local/state`)."""
     return _folder("state", "XDG_STATE_HOME", ".local/state")
 
 
 def data_folder() -> Path:
-    """Chats and results: `$SLIPSTREAM_HOME/data`, or `slipstream` in `$XDG_DATA_HOME`, by default `~/.local/share`."""
+    """Chats and results. `$SLIPSTREAM_HOME/data`, or `slipstream` in `$XDG_DATA_HOME` (`~/.local/share`)."""
     return _folder("data", "XDG_DATA_HOME", ".local/share")
 
 
 def config_folder() -> Path:
-    """Written by people: `$SLIPSTREAM_HOME/config`, or `slipstream` in `$XDG_CONFIG_HOME`, by default `~/.config`."""
+    """Written by people. `$SLIPSTREAM_HOME/config`, or `slipstream` in `$XDG_CONFIG_HOME` (`~/.config`)."""
     return _folder("config", "XDG_CONFIG_HOME", ".config")
 
 

@@ -94,7 +94,7 @@ async def test_what_cannot_be_used_is_told_while_it_is_typed_and_not_used() -> N
     async with chat(OPTIONS) as story:
         await open_params(story)
         await fill(story, "top_p", "1.5")
-        await story.until_seen("! cannot be used", "! Use a number above 0, up to 1; empty: the model's default.")
+        await story.until_seen("! cannot be used", "! Use a number above 0, up to 1; empty: set by the model.")
         await fill(story, "seed", "5")
         await story.pilot.press("enter")
         assert isinstance(story.app.screen, ParamsScreen)

@@ -167,7 +167,7 @@ def test_an_export_goes_to_a_file_of_its_kind(capsys: pytest.CaptureFixture[str]
     assert "# Rust" in (home / "one.md").read_text()
     assert "A lifetime." not in (home / "one.md").read_text()
     words = refused("export", "1", "--output", str(home / "one.md"))
-    assert "exists already. Choose another name, or use --force to replace it." in words
+    assert "already exists. Choose another name, or use --force to replace it." in words
     assert run("export", "1", "--force", "--output", str(home / "one.md")) == 0
     assert "# Trip to Kyoto" in (home / "one.md").read_text()
 

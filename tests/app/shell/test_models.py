@@ -169,7 +169,7 @@ def test_a_pair_is_pulled_verified_and_removed(hub: FakeHub, shell: Shell, cache
 
 def test_verify_says_where_there_is_nothing_to_compare_with(shell: Shell, cache: Path) -> None:
     put(cache, "me/own", GOLDEN / "e4b" / "target")
-    nothing = "well-formed; no sizes or hashes are recorded for this folder"
+    nothing = "files are well-formed; no sizes or hashes are recorded for this folder"
     own, pocket_target, pocket_drafter = shell("models", "verify").splitlines()
     assert own.startswith("me/own: OK (")
     assert pocket_target == f"pocket: {nothing}"

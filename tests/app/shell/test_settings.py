@@ -56,7 +56,7 @@ def test_what_holds_and_where_it_comes_from(capsys: Shell, monkeypatch: pytest.M
     assert said["seed"] == "4 SLIPSTREAM_SEED"
     assert said["min_p"] == "0.3 --min-p"
     assert said["theme"] == "nord chosen in the chat"
-    assert said["top_k"] == "the model's default default"
+    assert said["top_k"] == "set by the model default"
     assert any("'bogus' is not a setting" in f"{name} {rest}" for name, rest in said.items())
     found = as_json(capsys, "--no-think", "--draft", "off")
     assert found["draft"] == {

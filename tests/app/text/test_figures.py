@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.turn_stats import turn_stats
+from app.core.turn_stats import reply_line, turn_stats
 from app.text import figures
 from mlx_engine.protocol.events import Finished, FinishReason
 from mlx_engine.protocol.stats import PlainPace, ReplyStats
@@ -22,7 +22,7 @@ def stats(plain_s: float, drafting_s: float) -> ReplyStats:
 
 def line_of(measured: ReplyStats, reason: FinishReason) -> str:
     finished = Finished(1, reason, "", "", target_passes=5, host_syncs=5, peak_memory_bytes=1)
-    return figures.reply_line(turn_stats(measured, None, None, finished))
+    return reply_line(turn_stats(measured, None, None, finished))
 
 
 def test_the_line_under_a_reply() -> None:
@@ -30,9 +30,7 @@ def test_the_line_under_a_reply() -> None:
     assert line_of(stats(0.1, 0.2), "stop") == line
     assert line_of(stats(0.1, 0.2), "cancelled") == f"{line} · stopped"
     assert line_of(stats(0.1, 0.2), "length") == f"{line} · reached the token limit"
-    assert (
-        figures.reply_line(turn_stats(stats(0.1, 0.2), None, None, None), broke_off=True) == f"{line} · broke off"
-    )
+    assert reply_line(turn_stats(stats(0.1, 0.2), None, None, None), broke_off=True) == f"{line} · broke off"
     assert "0.67× slower" in line_of(stats(0.1, 0.8), "stop")
 
 
