@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from app import __version__
 from app.core.chat_options import ChatOptions
 from app.core.pair_choice import PairChoice, choose_pair
-from app.core.start import fallback_pair, first_pair, options_of, pair_options_of
+from app.core.start import chat_options_of, fallback_pair, first_pair, pair_options_of, reply_options_of
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.remembered import RememberedChoices
@@ -73,10 +73,10 @@ def _chat(options: argparse.Namespace) -> int:
     pair, notice = first_pair(effective, pair_options)
     store = ChatStore.open(places.chats_database())
     chat_options = replace(
-        options_of(effective.settings, pair),
+        chat_options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
         state=state,
-        named={name: effective.sources[name] for name in ("theme", "model") if effective.is_set_by_person(name)},
+        sources={name: effective.sources[name] for name in ("theme", "model") if effective.is_set_by_person(name)},
         fallback=fallback_pair(effective, pair, pair_options),
         notices=tuple(text for text in (*effective.warnings, state.notice, notice) if text),
     )
@@ -116,7 +116,7 @@ def _chat_plainly(
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     streams = (sys.stdin.buffer, sys.stdout)
-    PlainChat(engine, pair.title, options, store, streams, is_prompting=sys.stdin.isatty()).run()
+    PlainChat(engine, pair, options, store, streams, is_prompting=sys.stdin.isatty()).run()
     return OK
 
 
@@ -149,7 +149,7 @@ def _run(options: argparse.Namespace) -> int:
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
     engine = EngineClient(pair.load, places.engine_log())
-    return run_once(engine, cleaned(prompt), options_of(effective.settings, pair), is_json=options.json)
+    return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -160,7 +160,7 @@ def _bench(options: argparse.Namespace) -> int:
     return bench_command.run(
         options,
         lambda: choose_pair(settings.model, pair_options_of(settings)),
-        lambda pair: options_of(flags_only, pair),
+        reply_options_of(flags_only),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a chat is started with."""
+"""What one run of the chat is started with."""
 
 from __future__ import annotations
 
@@ -8,47 +8,37 @@ from pathlib import Path
 
 from app.core.pair_choice import PairChoice
 from app.settings.remembered import RememberedChoices
-from app.settings.table import SendKey
-from mlx_engine.protocol.events import DraftSetting, SamplingOptions
+from app.settings.table import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """The settings of one run of the chat, the same for every message."""
+    """The same from the first message of a run to the last."""
 
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    draft_length: DraftSetting = "auto"
-    """Tokens drafted per round; 0 starts with drafting off."""
-    max_tokens: int | None = None
-    system: str | None = None
-    is_thinking: bool = False
-    """Whether the model may think before it answers."""
+    settings: Settings = field(default_factory=Settings)
+    """What the person has set; a chat may change some of it for itself."""
     chat_id: int | None = None
-    """The stored chat to go on with."""
+    """The stored chat to continue; None starts a new one."""
     about_model: str | None = None
     """A sentence about the model for the first screen; the pocket pair says here what it is."""
     history_path: Path | None = None
-    """Where the prompts are kept; None keeps them for this run."""
+    """Where prompts are kept for the next run; None keeps them for this run."""
     log_path: Path | None = None
     """Where a crash is written down."""
-    theme: str | None = None
-    send_key: SendKey = "enter"
-    keys: Mapping[str, str] = field(default_factory=dict)
-    """Other keys, by the id of what they do."""
-    named: Mapping[str, str] = field(default_factory=dict)
-    """Where the person names the theme and the model; what is chosen in the chat then holds until it ends."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where the person sets theme and model, if so: a choice made in the chat then lasts for this run only."""
     fallback: PairChoice | None = None
-    """What to load if the first pair cannot be."""
+    """What to load if the first pair cannot be loaded."""
     state: RememberedChoices = field(default_factory=RememberedChoices)
     """What is remembered from run to run; without a file, nothing is."""
     notices: tuple[str, ...] = ()
-    """What is to be told first."""
+    """What to tell the person at the start."""
 
     def remember(self, name: str, value: str | bool, tell: Callable[[str], None]) -> None:
-        """Have a choice made on the screen the next time as well; where that is not so, it is told."""
+        """Keep a choice made on the screen for the next run, or tell why it will not last."""
         self.state.remember(**{name: value})
         notice, self.state.notice = self.state.notice, None
-        if name in self.named:
-            tell(f"For now: {self.named[name]} names the {name} to begin with.")
+        if name in self.sources:
+            tell(f"For this run only: {self.sources[name]} sets the {name} at the start.")
         elif notice is not None:
             tell(notice)

@@ -1,8 +1,8 @@
-"""Drafting off against drafting on, for one prompt: what is asked, what came, and how the two compare.
+"""Drafting off against drafting on, for one message: two requests, two replies, and how they compare.
 
-One after the other, off first, by the same engine: at the same time they would share one device, and each would
-slow the other. Both read the same prompt, and speeds count decoding alone. One seed and coupled sampling make
-the texts the same at any temperature, but for near-ties in low precision. Knows nothing of the screen.
+One after the other, off first, on the same engine: at the same time they would slow each other down. Speeds count
+decoding alone. One seed and coupled sampling make the texts the same at any temperature, except for near-ties in
+low precision. Knows no screen.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ import secrets
 
 import msgspec
 
-from app.core.chat_options import ChatOptions
 from app.core.drafted_runs import DraftedRuns
+from app.core.reply_facts import ReplyFacts
+from app.core.reply_options import ReplyOptions
 from app.text import figures
-from mlx_engine.protocol.events import DraftSetting, Event, Finished, Generate, Message, Round
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.client import EngineHandle
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import Died, DraftSetting, Event, Failed, Finished, Generate, Message, Round
+from mlx_engine.protocol.stats import ReplyStats
 
 MOST_TOKENS = 512
-"""Of each reply: enough to tell the speeds, and over soon."""
+"""Of each reply: enough to compare speeds, and soon over."""
 
 
-def questions(
-    messages: tuple[Message, ...], options: ChatOptions, draft_length: DraftSetting, ids: tuple[int, int]
+def requests_to_compare(
+    messages: tuple[Message, ...], options: ReplyOptions, draft_length: DraftSetting, ids: tuple[int, int]
 ) -> tuple[Generate, Generate]:
-    """The same question twice: without drafting, and with `draft_length`. A reply that it has is left out."""
+    """The same request twice: without drafting, and with `draft_length`. A reply in `messages` is left out."""
     seed = options.sampling.seed
     plain = Generate(
         id=ids[0],
@@ -40,23 +43,29 @@ def questions(
     return plain, msgspec.structs.replace(plain, id=ids[1], draft_length=draft_length)
 
 
-class Side:
-    """One of the two replies, as far as it has come."""
+class ComparedReply:
+    """One of the two replies so far."""
 
     def __init__(self, request: Generate) -> None:
         self.request = request
         self.runs = DraftedRuns()
-        """Thoughts, if any, then the answer."""
+        """The thoughts, if any, then the answer."""
         self.text = ""
-        self.stats = ReplyStats(PlainPace())
-        self.finished: Finished | None = None
+        self.facts = ReplyFacts()
 
-    def take(self, event: Round | Finished) -> None:
-        """Let it grow."""
-        if isinstance(event, Finished):
-            self.finished = event
-        else:
-            self.stats.add(event)
+    @property
+    def stats(self) -> ReplyStats:
+        """Its figures."""
+        return self.facts.stats
+
+    @property
+    def finished(self) -> Finished | None:
+        """None until it is complete."""
+        return self.facts.finished
+
+    def add(self, event: Round | Finished) -> None:
+        """More of it."""
+        self.facts.add(event)
         self.runs.add(event.thinking, 0)
         self.runs.add(event.text, event.drafted_characters if isinstance(event, Round) else 0)
         self.text = "".join(run.text for run in self.runs.runs)
@@ -74,27 +83,61 @@ class Side:
 
 
 class Comparison:
-    """The two replies, the plain one first. Say `next_request` until it is None, and `take` what is reported."""
+    """Asks the engine for the plain reply, then for the drafted one. `start` it, and let it `hear` every event."""
 
-    def __init__(self, requests: tuple[Generate, Generate]) -> None:
-        self.off, self.on = Side(requests[0]), Side(requests[1])
+    def __init__(self, engine: EngineHandle, requests: tuple[Generate, Generate]) -> None:
+        self.off, self.on = ComparedReply(requests[0]), ComparedReply(requests[1])
+        self.trouble = ""
+        """Why it broke off; empty while all is well."""
+        self.is_stopping = False
+        self._engine = engine
+        self._asked: int | None = None
+
+    def start(self) -> None:
+        """Ask for the plain reply."""
+        self._ask()
+
+    def hear(self, event: Event) -> None:
+        """Take one event; those about other requests are ignored. Asks for the second reply after the first."""
+        match event:
+            case Failed(id=id, message=message) if id is None or id == self._asked:
+                self.trouble = message
+            case Died(message=message):
+                self.trouble = message
+            case Round() | Finished():
+                reply = next((each for each in (self.off, self.on) if each.request.id == event.id), None)
+                if reply is not None:
+                    reply.add(event)
+                    self._ask()
+
+    def stop(self) -> None:
+        """End it at the engine's next round."""
+        if self.is_running and not self.is_stopping:
+            self.is_stopping = True
+            self._engine.cancel()
 
     @property
-    def next_request(self) -> Generate | None:
-        """What is to be asked now or is being answered; None: nothing more."""
-        sides = (self.off, self.on)
-        if any(side.finished and side.finished.reason == "cancelled" for side in sides):
-            return None
-        return next((side.request for side in sides if side.finished is None), None)
+    def is_running(self) -> bool:
+        """Whether the engine still works on it."""
+        return not self.trouble and self._next_request is not None
 
-    def take(self, event: Event) -> bool:
-        """Fold an event in; whether it belongs to one of the two."""
-        if not isinstance(event, Round | Finished):
-            return False
-        side = next((side for side in (self.off, self.on) if side.request.id == event.id), None)
-        if side is not None:
-            side.take(event)
-        return side is not None
+    @property
+    def _next_request(self) -> Generate | None:
+        """The request to send now, or the one being answered; None: nothing is left to ask."""
+        replies = (self.off, self.on)
+        if any(each.finished and each.finished.reason == "cancelled" for each in replies):
+            return None
+        return next((each.request for each in replies if each.finished is None), None)
+
+    def _ask(self) -> None:
+        request = self._next_request
+        if request is None or request.id == self._asked or self.trouble or self.is_stopping:
+            return
+        self._asked = request.id
+        try:
+            self._engine.generate(request)
+        except SlipstreamError as error:
+            self.trouble = str(error)
 
     @property
     def difference(self) -> int | None:
@@ -121,7 +164,7 @@ class Comparison:
             f"draft {self.on.request.draft_length}: {figures.speed(self.on.stats.tokens_per_s).strip()} tok/s",
         ]
         if speedup is not None:
-            parts.append(figures.times(speedup).strip() + (" slower" if figures.is_slower(speedup) else ""))
+            parts.append(figures.times(speedup).strip() + (" (slower)" if figures.is_slower(speedup) else ""))
         if self.on.stats.acceptance is not None:
             parts.append(f"{figures.percent(self.on.stats.acceptance).strip()} acc")
         return " · ".join([*parts, self._sameness])

@@ -50,12 +50,10 @@ class Running:
 class Conversation:
     """Exchanges in order; the last one may still be growing."""
 
-    def __init__(
-        self, store: ChatStore, system: str | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: ChatStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self.system = system
-        """Stands ahead of every request; None: nothing does."""
+        self.system: str | None = None
+        """The system prompt of every request."""
         self._clock = clock
         self._running: Running | None = None
         self._flushed_at_s = 0.0

@@ -1,117 +1,114 @@
-"""One reply after another: a message goes to the engine, the reply grows in the conversation and on the screen.
+"""One reply after another: a message goes to the engine, and the reply grows in the conversation and in the view.
 
-What the person may ask for is here, and what the engine reports about a reply; which pair answers is not.
-Methods that begin a reply may raise StoreError, with nothing begun.
+The same for every front end. Knows no screen: what is shown goes through a ReplyView. Methods that begin a reply
+may raise StoreError; nothing has begun then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
-
-from textual.notifications import SeverityLevel
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from app.core.attachments import split
-from app.core.chat_options import ChatOptions
+from app.core.comparison import Comparison, requests_to_compare
 from app.core.conversation import Conversation
+from app.core.current_pair import CurrentPair
 from app.core.gauges import Gauges
-from app.core.turn_stats import reply_line, turn_stats
+from app.core.pair_choice import PairChoice
+from app.core.phase import Phase
+from app.core.reply_facts import ReplyFacts
+from app.core.reply_settings import ReplySettings
+from app.core.reply_view import ReplyView, Tell
+from app.core.store_notices import StoreNotices, storing
+from app.core.turn_stats import turn_stats
 from app.store.errors import StoreError
 from app.store.records import FinalState
-from app.tui.bars.top_line import TopLine
-from app.tui.keys import key_in
-from app.tui.prompt.prompt import Prompt
-from app.tui.transcript.transcript import Transcript
-from app.tui.transcript.turn import Reply
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Died, Event, Failed, Finished, Generate, Prefilled, Ready, Round, Started
-
-OUTCOMES = ("stopped", "failed")
-"""States in the top line that are about the last reply alone."""
-
-
-class Tell(Protocol):
-    """Tells the person something, in passing."""
-
-    def __call__(self, message: str, *, severity: SeverityLevel = ..., timeout: float | None = ...) -> None: ...
-
-
-@contextmanager
-def storing(tell: Tell) -> Iterator[None]:
-    """What the store cannot do inside is told."""
-    try:
-        yield
-    except StoreError as error:
-        tell(str(error), severity="error")
+from mlx_engine.protocol.events import (
+    Died,
+    DraftSetting,
+    Event,
+    Failed,
+    Finished,
+    Loading,
+    Notice,
+    Prefilled,
+    Ready,
+    Round,
+    Started,
+)
 
 
 class Dialogue:
-    """At most one reply is awaited at a time."""
+    """At most one reply is awaited at a time, and the phase says how far it is."""
 
     def __init__(
         self,
         engine: EngineHandle,
         conversation: Conversation,
-        gauges: Gauges,
-        options: ChatOptions,
-        screen: tuple[TopLine, Transcript, Prompt],
+        pair: CurrentPair,
+        settings: ReplySettings,
+        view: ReplyView,
         tell: Tell,
-        on_change: Callable[[], None],
+        notices: StoreNotices,
+        *,
+        stop_key: str = "escape",
     ) -> None:
-        """on_change: called whenever a reply begins or ends."""
-        self.options = options
-        """What the next request asks for."""
-        self.loaded: Ready | None = None
-        """The pair that answers; None until there is one."""
-        self.reply: Reply | None = None
-        """The running reply on the screen."""
-        self.is_comparing = False
-        """Whether the engine answers for a comparison."""
+        """stop_key: what stops a reply, as sentences name it."""
+        self.phase = Phase.LOADING
+        self.conversation = conversation
+        self.pair = pair
+        self.settings = settings
+        self.gauges = Gauges(pair, settings)
+        self.facts = ReplyFacts(pair.pace)
+        """Of the running reply, or the last one."""
         self._engine = engine
-        self._conversation = conversation
-        self._gauges = gauges
-        self._top_line, self._transcript, self._prompt = screen
+        self._view = view
         self._tell = tell
-        self._on_change = on_change
+        self._notices = notices
+        self._stop_key = stop_key
         self._last_id = 0
         self._awaited: int | None = None
-        """The request whose reply is awaited."""
-        self._prompt_read: Started | None = None
-        self._is_stopping = False
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a reply is awaited."""
-        return self._awaited is not None
+        """The request whose reply is awaited; events of all others are ignored."""
+        self._draft_length: DraftSetting = 0
+        """What the running reply drafts with."""
+        self._comparison: Comparison | None = None
 
     def is_free(self) -> bool:
-        """Whether a reply could begin; what is in the way is said."""
-        if self.is_comparing:
-            self._tell("A comparison is running: escape ends it.")
-        elif self._prompt.is_waiting:
-            self._tell(f"A reply is running: {key_in(self._transcript.app, 'stop')} stops it.")
-        return not (self.is_comparing or self._prompt.is_waiting)
+        """Whether a reply can begin now; if not, the person is told why."""
+        if self.phase.is_busy:
+            self._tell(self.why_busy)
+        return not self.phase.is_busy
 
-    def new_id(self) -> int:
-        """For a request; what is reported under an id that is not awaited here belongs to somebody else."""
-        self._last_id += 1
-        return self._last_id
+    @property
+    def why_busy(self) -> str:
+        """Why the next message has to wait."""
+        if self.phase is Phase.COMPARING:
+            return f"A comparison is running. Press {self._stop_key} to end it."
+        return f"A reply is running. Press {self._stop_key} to stop it."
 
     # From the person
 
+    def begin_message(self) -> None:
+        """A message is on its way: its files are being read."""
+        self._enter(Phase.READING_FILES)
+
+    def take_back_message(self) -> None:
+        """The message on its way is not sent."""
+        if self.phase is Phase.READING_FILES:
+            self._rest()
+
     async def ask(self, text: str) -> None:
-        """Send a message: kept first, then asked."""
-        self._conversation.ask(text)
-        await self._transcript.add_turn(text)
+        """Send a message: store it, then ask the engine."""
+        self._store(lambda: self.conversation.ask(text))
+        await self._view.show_message(text, replaces_last=False)
         await self._request()
 
     async def ask_instead(self, text: str) -> None:
-        """Send a message in place of the last one, which stays beside it."""
-        self._conversation.edit(text)
-        await self._transcript.drop_turn()
-        await self._transcript.add_turn(text)
+        """Send a message in place of the last one, which stays beside it as another version."""
+        self._store(lambda: self.conversation.edit(text))
+        await self._view.show_message(text, replaces_last=True)
         await self._request()
 
     async def regenerate(self) -> None:
@@ -119,147 +116,241 @@ class Dialogue:
         if not self.is_free():
             return
         with storing(self._tell):
-            if self._transcript.last_turn is None or not self._conversation.regenerate():
+            if not self.conversation.regenerate():
                 self._tell("There is no reply to regenerate yet.")
                 return
-            self._transcript.follow()
             await self._request()
 
     async def go_on(self) -> None:
-        """Let a reply that was stopped go on where it is."""
+        """Continue a reply that was stopped."""
         if not self.is_free():
             return
         with storing(self._tell):
-            exchange = self._conversation.last
-            if exchange is None or not self._conversation.go_on():
-                self._tell("The last reply is complete; there is nothing to go on with.")
+            if not self.conversation.go_on():
+                self._tell("Nothing to continue: the last reply is complete.")
                 return
-            self._transcript.follow()
-            await self._request(exchange.text, exchange.thinking)
+            await self._request()
 
     def last_message(self) -> str | None:
-        """What the person may change; None, and said: there is nothing, or a reply runs."""
+        """The message to edit; None, and the person is told why: there is none, or a reply is running."""
         if not self.is_free():
             return None
-        last = self._conversation.last
+        last = self.conversation.last
         if last is None:
-            self._tell("There is no message to change yet.")
+            self._tell("There is no message to edit yet.")
         return last.prompt.text if last else None
 
     def stop(self) -> None:
-        """End the reply at its next round; what has been written stays."""
-        if self.is_running and not self._is_stopping:
-            self._is_stopping = True
-            self._top_line.say("stopping")
-            self._engine.cancel()
+        """Stop what runs: a reply at its next round, keeping its text, or loading."""
+        match self.phase:
+            case Phase.WAITING if self.pair.is_loading:
+                self.abandon()
+            case Phase.WAITING | Phase.REPLYING:
+                self._enter(Phase.STOPPING)
+                self._engine.cancel()
+            case Phase.LOADING:
+                self.pair.stop_loading()
+                self._rest()
 
     def abandon(self) -> None:
-        """End the reply at once, if one is running; what has been written stays."""
-        if self.is_running:
+        """End the running reply at once, keeping its text."""
+        if self.phase.is_replying:
             self._engine.cancel()
             self._end_reply("stopped")
-            self._top_line.say("ready")
 
     def leave(self) -> None:
-        """Another chat is shown, or another version: how the last reply of this one ended is old, and a message
-        of it that was being changed stays as it is; up brings back what was typed."""
+        """Another chat or version is about to be shown: how the last reply ended is no longer news."""
         self.abandon()
-        if self._prompt.is_editing:
-            self._prompt.discard()
-        if self._top_line.state in OUTCOMES:
-            self._top_line.say("ready")
+        if not self.phase.is_busy:
+            self._rest()
+
+    def set_drafting(self, setting: DraftSetting | Literal["on"]) -> bool:
+        """Draft this many tokens per round, also in the running reply; on: as many as before drafting was off.
+
+        False, and the person is told: there is no drafter.
+        """
+        if not self.pair.has_drafter:
+            self._tell(self.pair.why_no_drafting("switch on"))
+            return False
+        with storing(self._tell):
+            self.settings.set_drafting(setting)
+        self._send_draft_length()
+        return True
+
+    def change_settings(self, values: Mapping[str, Any]) -> None:
+        """Set these values in this chat, and tell what has changed."""
+        with storing(self._tell):
+            self._tell(self.settings.change(values))
+        self._send_draft_length()
+
+    def switch_pair(self, choice: PairChoice, name: str) -> None:
+        """Load another pair. name: what the person called it, to remember it by."""
+        self.pair.switch(choice, name)
+        self.gauges.forget_pair()
+        self._rest()
+
+    def compare(self, setting: DraftSetting | None = None) -> Comparison | None:
+        """Replay the last message without and with drafting; the chat stays as it is.
+
+        setting: to draft with; None: as in this chat. None is returned, and the person is told, if it cannot be.
+        """
+        if not self.is_free():
+            return None
+        if self.conversation.last is None:
+            self._tell("There is nothing to compare yet: send a message first.")
+        elif not self.pair.has_drafter:
+            self._tell(self.pair.why_no_drafting("compare"))
+        else:
+            draft_length = setting or self.settings.draft_length_when_on
+            requests = requests_to_compare(
+                self.conversation.to_send(), self.settings.options, draft_length, (self._new_id(), self._new_id())
+            )
+            self._comparison = Comparison(self._engine, requests)
+            self._enter(Phase.COMPARING)
+            self._comparison.start()
+        return self._comparison
+
+    def end_comparison(self) -> None:
+        """Nobody looks at the comparison any more."""
+        if self._comparison is not None:
+            self._comparison.stop()
+            self._comparison = None
+            self._rest()
 
     # From the engine
 
     async def hear(self, event: Event) -> None:
-        """Put one event about a reply where it belongs; those of earlier replies are dropped."""
+        """Take one event. Events about earlier replies are dropped."""
+        if self._comparison is not None:
+            self._comparison.hear(event)
         match event:
-            case Started(id=id, prompt_tokens=total, cached_tokens=cached) as started if id == self._awaited:
-                self._prompt_read = started
-                self._top_line.say(f"reading prompt {cached} of {total}")
+            case Loading():
+                self.pair.loading(event)
+                self._show_pair()
+            case Ready():
+                self.pair.loaded(event)
+                self._show_pair()
+            case Notice(message=message):
+                self._tell(message)
+            case Failed(id=None, message=message):
+                self.pair.failed("not loaded")
+                await self._break_off(f"The model could not be loaded. {message}")
+            case Died(message=message):
+                self.pair.failed("engine ended")
+                await self._break_off(message)
+            case Failed(id=id, message=message) if id == self._awaited:
+                await self._break_off(message, "failed")
+            case Started(id=id) if id == self._awaited:
+                self.facts.add(event)
+                self._enter_reading(event.cached_tokens, event.prompt_tokens)
             case Prefilled(id=id, done_tokens=done, total_tokens=total) if id == self._awaited:
-                self._top_line.say(f"reading prompt {done} of {total}")
-            case Round() as done if done.id == self._awaited:
-                self._gauges.add(done)
-                self._transcript.count_new(len(done.token_ids))
-                self._grow(done)
-            case Finished() as finished if finished.id == self._awaited:
-                self._grow(finished)
-                self._end_reply("complete" if finished.reason == "stop" else "stopped", finished)
-                self._top_line.say("stopped" if finished.reason == "cancelled" else "ready")
-            case Failed(id=id, message=words) if id == self._awaited:
-                await self.break_off(words, "failed")
-            case Died(message=words):
-                await self.break_off(words, "engine ended")
+                self._enter_reading(done, total)
+            case Round(id=id) if id == self._awaited:
+                self._grow(event)
+                self.gauges.add(event, self.facts.stats.ttft_s)
+            case Finished(id=id, reason=reason) if id == self._awaited:
+                self._grow(event)
+                self._end_reply(
+                    "complete" if reason == "stop" else "stopped", "stopped" if reason == "cancelled" else ""
+                )
 
     def keep(self, event: Event) -> None:
-        """What an event adds to the running reply, where there is no screen any more."""
+        """Store what an event adds to the running reply, where there is no view any more."""
         if isinstance(event, Round | Finished) and event.id == self._awaited:
-            self._conversation.append(event.text, event.thinking)
+            self.conversation.append(event.text, event.thinking)
 
-    async def break_off(self, words: str, state: str) -> None:
-        """The running reply, if any, ends here; what it has stays, and without a word the prompt comes back."""
-        if self.is_running and (exchange := self._conversation.last):
-            self._end_reply("failed", trouble=words)
-            if not exchange.text:
-                typed, files = split(exchange.prompt.text)
-                self._prompt.offer(typed, [each.mention for each in files])
-        self._top_line.say(state, is_trouble=True)
-        await self._transcript.add_error(words)
+    # The reply
 
-    # To the screen
-
-    def show_version(self) -> None:
-        """Say at the last turn which of the chat's versions this is."""
-        if turn := self._transcript.last_turn:
-            with storing(self._tell):
-                turn.say_version(self._conversation.version)
-
-    async def _request(self, begun: str = "", thinking: str = "") -> None:
-        """Ask the engine for the reply to the newest message, or for the rest of one that has begun."""
-        turn = self._transcript.last_turn
-        assert turn is not None
-        self.reply = await turn.begin_reply()
-        self.reply.think(thinking)
-        self.reply.write(begun)
-        self._awaited = self.new_id()
-        self._prompt_read = None
-        self._prompt.is_waiting = True
-        self._gauges.begin_reply()
-        self._top_line.say("waiting")
-        self._on_change()
-        request = Generate(
-            id=self._awaited,
-            messages=self._conversation.to_send(),
-            sampling=self.options.sampling,
-            draft_length=self._gauges.draft_length,
-            max_tokens=self.options.max_tokens,
-            is_thinking=self.options.is_thinking,
-        )
+    def _store(self, write: Callable[[], None]) -> None:
         try:
-            self._engine.generate(request)
+            write()
+        except StoreError:
+            self.take_back_message()
+            raise
+
+    async def _request(self) -> None:
+        """Ask the engine for the reply to the last message, or for the rest of one that has begun."""
+        exchange = self.conversation.last
+        assert exchange is not None
+        self._awaited = id = self._new_id()
+        self.facts = ReplyFacts(self.pair.pace)
+        self.pair.message_sent()
+        self._enter(Phase.WAITING)
+        self._show_store()
+        await self._view.begin_reply(exchange.text, exchange.thinking)
+        if id != self._awaited:
+            return  # abandoned while the screen was being laid out
+        self._draft_length = self.settings.draft_length
+        try:
+            self._engine.generate(self.settings.options.request(id, self.conversation.to_send()))
+            if self.phase is Phase.STOPPING:
+                self._engine.cancel()  # stopped before there was anything to cancel
         except SlipstreamError as error:
-            await self.break_off(str(error), "engine ended")
+            self.pair.failed("engine ended")
+            await self._break_off(str(error))
 
     def _grow(self, part: Round | Finished) -> None:
-        self._conversation.append(part.text, part.thinking)
-        if self.reply is not None:
-            self.reply.think(part.thinking)
-            self.reply.write(part.text, part.drafted_characters if isinstance(part, Round) else 0)
-        if not self._is_stopping:
-            self._top_line.say("thinking" if part.thinking else "generating")
+        self.facts.add(part)
+        self.conversation.append(part.text, part.thinking)
+        self._view.grow_reply(part)
+        if self.phase is not Phase.STOPPING:
+            self._enter(Phase.REPLYING, "thinking" if part.thinking else "")
 
-    def _end_reply(self, state: FinalState, finished: Finished | None = None, trouble: str = "") -> None:
-        exchange = self._conversation.last
-        stats = turn_stats(self._gauges.reply, self.loaded, self._prompt_read, finished, trouble)
+    async def _break_off(self, message: str, words: str = "") -> None:
+        """The running reply, if any, ends here. If it got no word, its message goes back to the person."""
+        if self.phase.is_replying and (exchange := self.conversation.last):
+            self._end_reply("failed", words, trouble=message)
+            if not exchange.text:
+                typed, files = split(exchange.prompt.text)
+                self._view.give_back(typed, [file.mention for file in files])
+        elif not self.phase.is_busy:
+            self._rest()
+        await self._view.show_error(message)
+
+    def _end_reply(self, state: FinalState, words: str = "", trouble: str = "") -> None:
+        """words: for the top line, if not as usual. trouble: why the reply failed."""
+        exchange = self.conversation.last
+        stats = turn_stats(self.facts, self.pair.ready, trouble)
         with storing(self._tell):
-            self._conversation.end(state, stats)
-        if self.reply is not None:
-            has_words = bool(exchange and (exchange.text or exchange.thinking)) or finished is not None
-            self.reply.finish(reply_line(stats, broke_off=state == "failed") if has_words else "")
-            self.show_version()
-        self.reply = None
+            self.conversation.end(state, stats)
+        has_words = exchange is not None and bool(exchange.text or exchange.thinking)
+        self._view.end_reply(stats, state, is_empty=not has_words and self.facts.finished is None)
         self._awaited = None
-        self._prompt.is_waiting = False
-        self._is_stopping = False
-        self._on_change()
+        self._rest(words, is_trouble=bool(trouble))
+        self._show_store()
+
+    def _send_draft_length(self) -> None:
+        if self.phase.is_replying and self._draft_length != self.settings.draft_length:
+            self._draft_length = self.settings.draft_length
+            self._engine.set_draft_length(self._draft_length)
+
+    def _new_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    # To the view
+
+    def _enter(self, phase: Phase, words: str = "", *, is_trouble: bool = False) -> None:
+        self.phase = phase
+        self._view.show_phase(phase, words or phase.value, is_trouble=is_trouble)
+
+    def _enter_reading(self, done: int, total: int) -> None:
+        if self.phase is not Phase.STOPPING:
+            self._enter(Phase.WAITING, f"reading prompt {done} of {total}")
+
+    def _rest(self, words: str = "", *, is_trouble: bool = False) -> None:
+        """Nothing is awaited. words: how the last reply ended, if not as usual."""
+        phase = Phase.LOADING if self.pair.is_loading else Phase.IDLE
+        self._enter(phase, words or self.pair.words, is_trouble=is_trouble or self.pair.has_failed)
+
+    def _show_pair(self) -> None:
+        """The pair is being loaded, or has been."""
+        if not self.phase.is_busy:
+            self._rest()
+        elif self.phase is Phase.WAITING:
+            self._enter(Phase.WAITING, self.pair.words if self.pair.is_loading else "")
+
+    def _show_store(self) -> None:
+        chat = self.conversation.chat
+        self._view.show_title(chat.title if chat else "")
+        self._notices.check()

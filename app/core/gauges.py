@@ -1,12 +1,14 @@
-"""What the gauges show: facts of rounds in, one reading out. All figures come from `mlx_engine.protocol.stats`."""
+"""What the gauges show: rounds in, one reading out. All arithmetic is in `mlx_engine.protocol.stats`."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 
-from mlx_engine.protocol.events import DraftSetting, Ready, Round
-from mlx_engine.protocol.stats import PlainPace, RecentRounds, ReplyStats
+from app.core.current_pair import CurrentPair
+from app.core.reply_settings import ReplySettings
+from mlx_engine.protocol.events import DraftSetting, Round
+from mlx_engine.protocol.stats import RecentRounds
 
 PACE_SAMPLES_KEPT = 40
 PACE_WINDOW_ROUNDS = 12
@@ -18,15 +20,15 @@ class GaugeReading:
     """Everything the gauges show at one moment. None: not known yet."""
 
     draft_length: DraftSetting
-    """Tokens drafted per round as they were set, 0 when drafting is off."""
+    """As it is set; 0 while drafting is off."""
     has_drafter: bool
     is_refused: bool = False
-    """A drafter was asked for and is of no use."""
+    """A drafter was requested that cannot be used."""
     usual_length: int | None = None
     """What most of the last rounds drafted."""
     speedup: float | None = None
     drafting_speedup: float | None = None
-    """The last one measured while drafting: what `auto` knew when it turned drafting off."""
+    """The last one measured while drafting: why `auto` turned drafting off."""
     acceptance: float | None = None
     tokens_per_round: float | None = None
     tokens_per_s: float | None = None
@@ -42,60 +44,32 @@ class GaugeReading:
 
     @property
     def is_auto_off(self) -> bool:
-        """Whether `auto` drafts nothing at present."""
+        """Whether `auto` drafts nothing at the moment."""
         return self.has_drafter and self.draft_length == "auto" and self.usual_length == 0
 
 
 class Gauges:
-    """Follows the rounds of all replies and keeps its last values when they end."""
+    """Follows the rounds of all replies, and keeps the last values when a reply ends."""
 
-    def __init__(self, draft_length: DraftSetting) -> None:
-        self.draft_length = draft_length
-        self.has_drafter = True
-        self._is_refused = False
-        self._pace = PlainPace()
-        self._begin_anew()
-        self._reply = ReplyStats(self._pace)
+    def __init__(self, pair: CurrentPair, settings: ReplySettings) -> None:
+        self._pair = pair
+        self._settings = settings
         self._samples: deque[float] = deque(maxlen=PACE_SAMPLES_KEPT)
         self._drafting_speedup: float | None = None
         self._ttft_s: float | None = None
         self._context_tokens: int | None = None
-        self._context_limit: int | None = None
         self._memory_bytes: int | None = None
+        self._measure_anew()
 
-    @property
-    def reply(self) -> ReplyStats:
-        """Figures of the running or the last reply."""
-        return self._reply
-
-    def loaded(self, ready: Ready) -> None:
-        """A pair is there."""
-        self.has_drafter = ready.drafter is not None
-        self._is_refused = ready.refusal is not None
-        self._context_limit = ready.context_tokens
-        self._memory_bytes = ready.memory_bytes
-
-    def begin_reply(self) -> None:
-        """A request goes out."""
-        self._reply = ReplyStats(self._pace)
-
-    def add(self, done: Round) -> None:
-        """One round of the running reply."""
-        if self.draft_length != self._measured_at:
-            self._begin_anew()
-        self._pace.add(done)
-        self._reply.add(done)
+    def add(self, done: Round, ttft_s: float | None) -> None:
+        """One round of the running reply, which the pair's pace has taken into account. ttft_s: of the reply."""
+        if self._settings.draft_length != self._measured_at:
+            self._measure_anew()
         self._recent.add(done)
         self._now.add(done)
-        self._ttft_s = self._reply.ttft_s
+        self._ttft_s = ttft_s
         self._context_tokens = done.context_tokens
         self._memory_bytes = done.memory_bytes
-
-    def _begin_anew(self) -> None:
-        """What rounds of another setting brought says nothing of this one."""
-        self._measured_at = self.draft_length
-        self._recent = RecentRounds(self._pace)
-        self._now = RecentRounds(self._pace, PACE_WINDOW_ROUNDS)
 
     def sample_pace(self) -> None:
         """Take one sample for the sparkline."""
@@ -104,10 +78,8 @@ class Gauges:
             self._samples.append(tokens_per_s)
 
     def forget_pair(self) -> None:
-        """Another pair has another pace; nothing that was measured holds for it."""
-        self._pace = PlainPace()
-        self._begin_anew()
-        self._reply = ReplyStats(self._pace)
+        """Another pair has another pace: nothing that was measured applies to it."""
+        self._measure_anew()
         self._samples.clear()
         self._drafting_speedup = self._ttft_s = self._context_tokens = self._memory_bytes = None
 
@@ -116,16 +88,17 @@ class Gauges:
         self._context_tokens = None
 
     def reading(self) -> GaugeReading:
-        """The figures over the last rounds; of drafts, only while there are any to be."""
+        """The figures over the last rounds; none about drafts while drafting is off."""
         recent = self._recent.figures()
-        is_off = self.draft_length == 0
+        ready, draft_length = self._pair.ready, self._settings.draft_length
+        is_off = draft_length == 0
         if recent.drafting_speedup is not None:
             self._drafting_speedup = recent.drafting_speedup
         return GaugeReading(
-            draft_length=self.draft_length,
-            has_drafter=self.has_drafter,
-            is_refused=self._is_refused,
-            usual_length=self._now.usual_length if self.draft_length == self._measured_at else None,
+            draft_length=draft_length,
+            has_drafter=self._pair.has_drafter,
+            is_refused=self._pair.is_drafter_refused,
+            usual_length=self._now.usual_length if draft_length == self._measured_at else None,
             speedup=None if is_off else recent.speedup,
             drafting_speedup=self._drafting_speedup,
             acceptance=None if is_off else recent.acceptance,
@@ -135,8 +108,14 @@ class Gauges:
             pace_samples=tuple(self._samples),
             ttft_s=self._ttft_s,
             context_tokens=self._context_tokens,
-            context_limit=self._context_limit,
-            memory_bytes=self._memory_bytes,
+            context_limit=ready.context_tokens if ready else None,
+            memory_bytes=self._memory_bytes or (ready.memory_bytes if ready else None),
             drafted_by_position=() if is_off else tuple(recent.drafted_by_position),
             accepted_by_position=() if is_off else tuple(recent.accepted_by_position),
         )
+
+    def _measure_anew(self) -> None:
+        """Rounds made with another draft length, or by another pair, say nothing about this one."""
+        self._measured_at = self._settings.draft_length
+        self._recent = RecentRounds(self._pair.pace)
+        self._now = RecentRounds(self._pair.pace, PACE_WINDOW_ROUNDS)

@@ -1,7 +1,8 @@
-"""From what a person names to what the engine is to load."""
+"""From the name of a model to what the engine loads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from models.paths import expanded
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """How a pair is loaded, whatever the target."""
+    """How a pair is loaded, under the names that the engine's `Load` has."""
 
     drafter: str = "auto"
     """FOLDER, HUB-ID, auto, lookup or none."""
@@ -33,51 +34,55 @@ class PairOptions:
 
 @dataclass(frozen=True, slots=True)
 class PairChoice:
-    """A pair that is on this machine."""
+    """A pair on this machine."""
 
     load: Load
     title: str
-    """What the pair is called on the screen."""
+    """Its name on the screen."""
     notice: str
-    """What a person should know of the choice; may be empty."""
+    """What the person should know about this choice; may be empty."""
     is_pocket: bool
 
 
-def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
-    """The pair that a name, a folder or a hub id means. Raises SlipstreamError, ModelsError.
+Choose = Callable[[str, bool], PairChoice]
+"""The pair that a name, a folder or a hub id refers to, and whether it may be too large for memory; raises
+SlipstreamError or ModelsError."""
 
-    One that this machine has no room for is refused, before anything of it is loaded.
+
+def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
+    """The pair that a name, a folder or a hub id refers to. Raises SlipstreamError, ModelsError.
+
+    A pair too large for this machine's memory is refused before any of it is loaded.
     """
     wanted = "none" if options.drafter == LOOKUP else options.drafter
     pair = find_pair(model, wanted, load_catalog(places.own_catalog()))
     for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
         if folder and not folder.is_dir():
-            raise SlipstreamError(f"{what} {folder}: there is no such folder. Name one that holds a config.json.")
+            raise SlipstreamError(f"{what} {folder}: no such folder. Name a folder with a config.json.")
     if not (pair.is_pocket or options.is_oversized):
         _refuse_what_is_too_large(pair)
     return PairChoice(_load(pair, options), pair.name or called(pair.target), pair.notice, pair.is_pocket)
 
 
 def _refuse_what_is_too_large(pair: PairFolders) -> None:
-    """Raises SlipstreamError if not even a short conversation fits: such a load can take the machine down."""
+    """Raises SlipstreamError if not even a short conversation fits: loading it could bring the machine down."""
     machine = read_machine()
-    # Nobody has asked the device yet: what any of them allows counts as room.
+    # The device has not been asked yet, so this is the most that any of them allows.
     room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
     try:
         found = fit(size_of_folders(pair.target, pair.drafter), replace(machine, working_set_bytes=room))
     except ModelsError:
-        return  # The engine says what is wrong with the folder.
+        return  # the engine will say what is wrong with the folder
     if found.needed_bytes is not None and found.largest_context_tokens == 0:
         name, needed = pair.name or called(pair.target), size(found.needed_bytes).strip()
         raise SlipstreamError(
-            f"{name} needs {needed} of memory, and there is room for {size(room).strip()} here. Choose a "
-            "smaller one: `slipstream models list` says what fits. --oversized, or f2 in the chat, loads it "
-            "all the same."
+            f"{name} needs {needed} of memory, but this machine has room for {size(room).strip()}. Choose a "
+            "smaller model (`slipstream models list` shows what fits), or pass --oversized to load it anyway."
         )
 
 
 def _load(pair: PairFolders, options: PairOptions) -> Load:
-    # Whoever has no assistant has at least the text to look things up in.
+    # Without an assistant, drafts can still be looked up in the text.
     without = None if options.drafter == "none" or pair.refusal else LOOKUP
     return Load(
         target=_resolved(pair.target),
@@ -94,7 +99,7 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
 
 
 def absolute(folder: str) -> str:
-    """The folder that a name means, if it is one, wherever the program is started next. Raises PathError."""
+    """The absolute path of a folder, so that it can be remembered for the next run. Raises PathError."""
     return _resolved(expanded(folder))
 
 

@@ -1,67 +1,58 @@
-"""How the replies of the open chat are made: changed for the next one, the draft length at once, and kept."""
+"""How the replies of the open chat are made: what the next request asks for, changed and stored with the chat."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from app.core.chat_options import ChatOptions
-from app.core.chat_params import ChatParams, changes_in_words, with_values
+from app.core.chat_settings import ChatSettings, describe_changes
 from app.core.conversation import Conversation
-from app.core.dialogue import Dialogue
-from app.core.gauges import Gauges
-from mlx_engine.client import EngineHandle
+from app.core.reply_options import per_chat_values, reply_options
+from app.settings.table import Settings
 from mlx_engine.protocol.events import DraftSetting
 
 
 class ReplySettings:
-    """Brings the next request, the gauges and the store to what holds. Changes may raise StoreError: they then
-    hold as long as the program runs."""
+    """Changes apply from the next message; the draft length also to the running reply, which the Dialogue sees to.
 
-    def __init__(
-        self,
-        options: ChatOptions,
-        engine: EngineHandle,
-        gauges: Gauges,
-        conversation: Conversation,
-        dialogue: Dialogue,
-    ) -> None:
-        self.params = ChatParams(options)
-        self._engine = engine
-        self._gauges = gauges
+    Changing may raise StoreError: the change then lasts as long as the program runs.
+    """
+
+    def __init__(self, settings: Settings, conversation: Conversation) -> None:
+        self.chat = ChatSettings(per_chat_values(settings))
         self._conversation = conversation
-        self._dialogue = dialogue
-        self.draft_length_when_on: DraftSetting = options.draft_length or "auto"
-        """What drafting is on with, or was before it was turned off."""
+        self.draft_length_when_on: DraftSetting = "auto"
+        """What to draft with when drafting is turned on again."""
+        self._apply()
+
+    @property
+    def draft_length(self) -> DraftSetting:
+        """0 while drafting is off."""
+        return self.options.draft_length
 
     def follow_chat(self) -> str:
-        """Another chat is open, or a new one; what to say about it, empty if all is well."""
-        refused = self.params.open(self._conversation.params)
+        """Use the settings of the chat that is now open; what to tell about it, empty if all is well."""
+        invalid = self.chat.open(self._conversation.params)
         self._apply()
-        self._gauges.forget_context()
-        return f"This chat's {', '.join(refused)} cannot be used: the default holds." if refused else ""
+        if not invalid:
+            return ""
+        return f"This chat's {', '.join(invalid)} cannot be used here; the default applies instead."
 
     def change(self, values: Mapping[str, Any]) -> str:
-        """Have these values in this chat; what has changed, in words."""
-        before = self.params.values
-        self.params.change(values)
+        """Set these values in this chat; what has changed, in words."""
+        before = self.chat.values
+        self.chat.change(values)
         self._apply()
-        self._conversation.keep_params(self.params.stored)
-        return changes_in_words(before, self.params.values)
+        self._conversation.keep_params(self.chat.stored)
+        return describe_changes(before, self.chat.values)
 
     def set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
-        """Draft so many tokens per round, also in the running reply; on: as many as before it was off."""
-        draft = self.draft_length_when_on if setting == "on" else setting
-        self.params.switch_drafting(draft)
+        """Draft this many tokens per round; on: as many as before drafting was turned off."""
+        self.chat.switch_drafting(self.draft_length_when_on if setting == "on" else setting)
         self._apply()
-        self._conversation.keep_params(self.params.stored)
+        self._conversation.keep_params(self.chat.stored)
 
     def _apply(self) -> None:
-        values = self.params.values
-        self._dialogue.options = with_values(self._dialogue.options, values)
-        self._conversation.system = self._dialogue.options.system
-        draft = self._dialogue.options.draft_length
-        if self._dialogue.is_running and draft != self._gauges.draft_length:
-            self._engine.set_draft_length(draft)
-        self._gauges.draft_length = draft
-        self.draft_length_when_on = draft or self.draft_length_when_on
+        self.options = reply_options(self.chat.values)
+        self._conversation.system = self.options.system
+        self.draft_length_when_on = self.options.draft_length or self.draft_length_when_on

@@ -1,12 +1,10 @@
-"""From the settings that hold to what a chat or a reply is started with."""
+"""What a chat or a reply is started with, from the settings in effect."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from app.core.chat_options import ChatOptions
-from app.core.chat_params import with_values
 from app.core.pair_choice import PairChoice, PairOptions, choose_pair
+from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
 from app.settings.effective import REMEMBERED, EffectiveSettings
 from app.settings.table import Settings
 from app.system import places
@@ -27,21 +25,23 @@ def pair_options_of(settings: Settings) -> PairOptions:
     )
 
 
-def options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
-    """What the settings ask of a chat or a single reply."""
-    options = ChatOptions(
+def chat_options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
+    """What a chat with this pair is started with."""
+    return ChatOptions(
+        settings,
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
         history_path=places.prompt_history(),
         log_path=places.app_log(),
-        theme=settings.theme,
-        send_key=settings.send_key,
-        keys=settings.keys or {},
     )
-    return with_values(options, asdict(settings))
+
+
+def reply_options_of(settings: Settings) -> ReplyOptions:
+    """What the settings ask of a single reply."""
+    return reply_options(per_chat_values(settings))
 
 
 def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairOptions) -> PairChoice | None:
-    """What to load if a model chosen in an earlier chat is there but cannot be loaded."""
+    """What to load if the model chosen in an earlier chat cannot be loaded."""
     if pair.is_pocket or effective.sources["model"] != REMEMBERED:
         return None
     try:
@@ -51,10 +51,10 @@ def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairO
 
 
 def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[PairChoice, str]:
-    """The pair to begin with, and what to say about it; may be empty.
+    """The pair to start with, and what to tell about it; may be empty.
 
-    A model that was chosen in an earlier chat may have gone since: the pocket pair then takes its place. One that
-    a person names has to be there. Raises SlipstreamError, ModelsError.
+    If the model chosen in an earlier chat is gone, the pocket pair takes its place; a model that the person names
+    has to exist. Raises SlipstreamError, ModelsError.
     """
     model = effective.settings.model
     try:
@@ -62,5 +62,5 @@ def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[Pair
     except (SlipstreamError, ModelsError) as error:
         if effective.sources["model"] != REMEMBERED:
             raise
-        return choose_pair(None, options), f"{error} The pocket model takes its place; /model lists the others."
+        return choose_pair(None, options), f"{error} Using the pocket model instead; /model lists the others."
     return pair, pair.notice

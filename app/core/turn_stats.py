@@ -1,12 +1,12 @@
-"""The figures of a reply, from what the engine said to what the store keeps and the line under a reply shows."""
+"""The figures of a reply: as the store keeps them, and as the line below the reply shows them."""
 
 from __future__ import annotations
 
 from app import __version__
+from app.core.reply_facts import ReplyFacts
 from app.store.records import TurnStats
 from app.text.figures import is_slower, per_round, percent, speed, times
-from mlx_engine.protocol.events import Finished, Ready, Started
-from mlx_engine.protocol.stats import ReplyStats
+from mlx_engine.protocol.events import Ready
 
 _ENDINGS = {
     "length": "reached the token limit",
@@ -14,14 +14,9 @@ _ENDINGS = {
 }
 
 
-def turn_stats(
-    stats: ReplyStats,
-    ready: Ready | None,
-    started: Started | None,
-    finished: Finished | None,
-    trouble: str = "",
-) -> TurnStats:
-    """What was measured; events that never came leave their figures out. trouble: why the reply failed."""
+def turn_stats(facts: ReplyFacts, ready: Ready | None, trouble: str = "") -> TurnStats:
+    """What was measured; what the engine never reported is left out. trouble: why the reply failed."""
+    stats, started, finished = facts.stats, facts.started, facts.finished
     lengths = [count for count in stats.drafted_by_position if count]
     return TurnStats(
         finish_reason=finished.reason if finished else trouble or None,
@@ -59,7 +54,7 @@ def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
     if stats.rounds:
         parts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
     if stats.speedup is not None:
-        parts.append(times(stats.speedup) + (" slower" if is_slower(stats.speedup) else ""))
+        parts.append(times(stats.speedup) + (" (slower)" if is_slower(stats.speedup) else ""))
     if stats.ttft_s is not None:
         parts.append(f"TTFT {stats.ttft_s:.2f} s")
     return " · ".join([*parts, *ending])

@@ -1,14 +1,14 @@
 """The chat line by line, for screen readers and terminals that can only print: `slipstream --plain`.
 
-No colour, no cursor movement: lines in, lines out, in order. The engine, the kept chats and the figures are
-those of the other chat; only the screen is missing.
+No colour and no cursor movement: lines in, lines out, in order. Everything but the lines is the core's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -16,45 +16,50 @@ from typing import BinaryIO, Literal, TextIO
 
 from app.core import attachments, slash
 from app.core.attachments import Attachment, AttachmentError
-from app.core.chat_files import export_chat
 from app.core.chat_options import ChatOptions
-from app.core.chat_params import ChatParams, changes_in_words, sampling_in_words, system_in_words, with_values
+from app.core.chat_settings import describe_sampling, describe_system_prompt
 from app.core.commands import SLASH, Argument, Command
 from app.core.conversation import Conversation, Exchange
-from app.core.incoming import Incoming
-from app.core.no_drafter import why_there_is_nothing
-from app.core.turn_stats import spoken_line, turn_stats
+from app.core.current_chat import CurrentChat
+from app.core.current_pair import CurrentPair
+from app.core.dialogue import Dialogue
+from app.core.pair_choice import PairChoice
+from app.core.phase import Phase
+from app.core.reply_settings import ReplySettings
+from app.core.reply_view import Severity, SilentView
+from app.core.store_notices import StoreNotices
+from app.core.turn_stats import spoken_line
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from app.store.records import Chat, FinalState
+from app.store.records import Chat, FinalState, TurnStats
 from app.text.sanitise import sanitise, sanitise_line
 from app.text.sentences import Sentences
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Generate, Round
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Round
 
 LISTED_CHATS = 10
 
 HELP = f"""\
-Type a message and press enter. A backslash at the end of a line lets the message go on in the next one.
-A path behind an @, as in @notes.md, sends the text of that file with the message.
-Control c stops the reply; pressed twice in a row it quits, and so does control d.
+Type a message and press enter. End a line with a backslash to go on in the next line.
+To attach a text file, write its path after an @, as in @notes.md.
+Control c stops the reply; press it twice to quit. Control d quits too.
 /help: this text
-/draft: drafting on or off; /draft auto, on, off, or 1 to {MAX_DRAFT_LENGTH}: tokens drafted per round
-/think: thinking before an answer on or off; /think on, /think off
-/system: the text ahead of the chat; /system and a text gives one, /system off takes it away
-/temp and /seed: how words are drawn; /temp 0.7, /temp default, /seed 7, /seed random
-/retry: another reply to the last message
-/edit: the last message; /edit and a text sends that in its place
-/continue: go on with a reply that was stopped
-/new: a new chat
-/chats: the chats used last; /search and words: those that hold them
-/open: a chat by its number in that list, as in /open 2
-/rename and a title: another title for this chat
-/delete: take this chat out of sight; /undo brings it back
-/export: write this chat to a file; /export and a name that ends in .md or .json says which
+/draft: turn drafting on or off; /draft auto, on, off, or a draft length from 1 to {MAX_DRAFT_LENGTH}
+/think: turn thinking before an answer on or off; /think on, /think off
+/system: show the system prompt; /system and a text sets it, /system off removes it
+/temp and /seed: show how words are drawn; /temp 0.7, /temp default, /seed 7, /seed random
+/retry: regenerate the last reply
+/edit: show your last message; /edit and a text sends that instead
+/continue: continue a reply that was stopped
+/new: start a new chat
+/chats: list the latest chats; /search and words: those with these words
+/open: open a chat by its number in that list, as in /open 2
+/rename and a title: rename this chat
+/delete: delete this chat; /undo brings it back
+/export: write this chat to a file; add a name that ends in .md or .json to choose it
 /quit: quit
-A message that begins with a slash is sent if a space or another slash stands before it."""
+To send a message that begins with a slash, put a space or another slash before it."""
 
 _NAMES = (
     "help", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats", "search",
@@ -62,104 +67,125 @@ _NAMES = (
 )  # fmt: skip
 _OPEN = Command("Open a listed chat", "", "list_chats", "open", Argument("NUMBER", "open_listed"))
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
-"""What can be done without a screen."""
+"""The commands that need no screen."""
+
+Action = Callable[..., Awaitable[None] | None]
 
 
 class NotUtf8Error(ValueError):
     """A line that is not text."""
 
 
-class PlainChat:
-    """One conversation over two streams. Whoever runs it starts the engine before and closes it afterwards."""
+class PlainChat(SilentView):
+    """One conversation over two streams. The caller starts the engine before and closes it afterwards."""
 
     def __init__(
         self,
         engine: EngineHandle,
-        title: str,
+        pair: PairChoice,
         options: ChatOptions,
         store: ChatStore,
         streams: tuple[BinaryIO, TextIO],
         *,
         is_prompting: bool = True,
     ) -> None:
-        """title: of the pair; streams: what is typed, in UTF-8, and what is said; is_prompting: to a person."""
+        """pair: what the engine loads. streams: typed lines, in UTF-8, and printed ones. is_prompting: whether a
+        person types, who needs to see when."""
         self._engine = engine
-        self._title = title
         self._options = options
         self._store = store
-        self._store_notice: str | None = None
         self._typed, self._out = streams
         self._is_prompting = is_prompting
-        self._conversation = Conversation(store, options.system)
-        self._params = ChatParams(options)
-        self._draft_length_when_on: DraftSetting = options.draft_length or "auto"
-        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._last_id = 0
-        self._incoming = Incoming()
-        self._is_replying = False
-        self._is_stopping = False
+        conversation = Conversation(store)
+        self._notices = StoreNotices(store, self._tell)
+        self._dialogue = Dialogue(
+            engine,
+            conversation,
+            CurrentPair(engine, pair, self._tell),
+            ReplySettings(options.settings, conversation),
+            self,
+            self._tell,
+            self._notices,
+            stop_key="control c",
+        )
+        self._chat = CurrentChat(store, self._dialogue, self, self._tell, self._notices)
+        self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        """None: look whether the person wants to leave."""
+        self._sentences = Sentences()
+        self._is_thinking_shown = False
+        self._load_error = ""
         self._is_over = False
-        self._refused = ""
-        """What could not be sent with its files; typed once more, it goes without those."""
+        self._is_interrupted = False
+        self._refused_message = ""
+        """Not sent because of a file in it; typed once more, it is sent without that file."""
         self._listed: list[Chat] = []
-        self._actions: dict[str, Callable[..., None]] = {
+        self._actions: dict[str, Action] = self._all_actions()
+
+    def _all_actions(self) -> dict[str, Action]:
+        dialogue, chat, change = self._dialogue, self._chat, self._dialogue.change_settings
+        return {
             "help": lambda: self._say(HELP),
-            "toggle_drafting": lambda: self._set_drafting(0 if self._options.draft_length else "on"),
+            "toggle_drafting": lambda: self._set_drafting(0 if dialogue.settings.draft_length else "on"),
             "set_drafting": self._set_drafting,
-            "toggle_thinking": lambda: self._change("think", not self._options.is_thinking),
-            "set_thinking": lambda is_thinking: self._change("think", is_thinking),
-            "tell_system": lambda: self._say(system_in_words(self._options.system)),
-            "set_system": lambda text: self._change("system", None if text == "off" else text),
-            "tell_sampling": lambda: self._say(sampling_in_words(self._options.sampling)),
-            "set_temperature": lambda temperature: self._change("temp", temperature),
-            "set_seed": lambda seed: self._change("seed", seed),
-            "regenerate": self._retry,
-            "edit_last": self._tell_last,
+            "toggle_thinking": lambda: change({"think": not dialogue.settings.options.is_thinking}),
+            "set_thinking": lambda is_thinking: change({"think": is_thinking}),
+            "tell_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
+            "set_system": lambda text: change({"system": None if text == "off" else text}),
+            "tell_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
+            "set_temperature": lambda temperature: change({"temp": temperature}),
+            "set_seed": lambda seed: change({"seed": seed}),
+            "regenerate": dialogue.regenerate,
+            "edit_last": self._show_last_message,
             "edit": self._edit,
-            "go_on": self._go_on,
-            "new_chat": self._begin_chat,
+            "go_on": dialogue.go_on,
+            "new_chat": chat.begin,
             "chats": self._list_chats,
             "list_chats": self._list_chats,
             "open_listed": self._open_listed,
-            "rename": self._rename,
-            "delete_chat": self._delete,
-            "undo_delete": self._undo_delete,
-            "export": self._export,
+            "rename": chat.rename,
+            "delete_chat": chat.delete,
+            "undo_delete": chat.undo_delete,
+            "export": lambda name=None: chat.export(name),
             "quit": self._quit,
         }
 
     def run(self) -> None:
         """Chat until the person leaves. Raises SlipstreamError if the model cannot be loaded.
 
-        KeyboardInterrupt is raised when a reply is interrupted twice; what it has is kept.
+        KeyboardInterrupt is raised when a reply is interrupted twice; what it has is stored.
         """
-        was = signal.signal(signal.SIGINT, self._interrupted)
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        default_handler = signal.signal(signal.SIGINT, self._interrupted)
         self._engine.on_event = self._inbox.put
         try:
             for notice in self._options.notices:
                 self._say(notice)
-            self._await_pair()
-            self._tell_of_store()
+            await self._load()
+            self._notices.check()
             if self._options.chat_id is not None:
-                self._open(self._options.chat_id)
-            self._converse()
+                await self._chat.open(self._options.chat_id)
+            await self._converse()
         finally:
-            signal.signal(signal.SIGINT, was)
+            signal.signal(signal.SIGINT, default_handler)
             self._engine.on_event = None
             with suppress(StoreError):
-                self._conversation.end("interrupted")
+                self._dialogue.conversation.end("interrupted")
 
-    def _await_pair(self) -> None:
+    async def _load(self) -> None:
+        pair = self._dialogue.pair
         self._say("Loading the model.")
-        while self._incoming.ready is None:
-            self._incoming.take(self._inbox.get())
-        ready = self._incoming.ready
-        drafter = "without a drafter" if ready.drafter is None else f"drafting with {ready.drafter}"
-        self._say(f"Slipstream, with {sanitise_line(self._title)}, {drafter}. /help says what can be typed.")
+        while pair.is_loading:
+            await self._hear()
+        if pair.ready is None:
+            raise SlipstreamError(self._load_error)
+        drafter = "without a drafter" if pair.ready.drafter is None else f"drafting with {pair.ready.drafter}"
+        self._say(f"Slipstream with {sanitise_line(pair.choice.title)}, {drafter}. /help lists the commands.")
         if self._options.about_model:
             self._say(self._options.about_model)
 
-    def _converse(self) -> None:
+    async def _converse(self) -> None:
         is_leaving = False
         while not self._is_over:
             try:
@@ -169,17 +195,18 @@ class PlainChat:
                     self._write("\n")
                     self._quit()
                 else:
-                    self._obey(text)
+                    await self._obey(text)
+                    await self._finish_reply()
             except (NotUtf8Error, AttachmentError, StoreError) as error:
                 self._say(str(error))
             except KeyboardInterrupt:
-                if is_leaving or self._is_replying:
+                if is_leaving or self._dialogue.phase.is_replying:
                     raise
                 is_leaving = True
                 self._say("\nPress control c again to quit.")
 
     def _read(self) -> str | None:
-        """What the person typed; None: there is no more to come."""
+        """A message or command as it was typed; None: nothing more will come."""
         lines: list[str] = []
         while True:
             if self._is_prompting:
@@ -192,14 +219,16 @@ class PlainChat:
                 return "\n".join([*lines, line])
             lines.append(line[:-1])
 
-    def _obey(self, text: str) -> None:
+    async def _obey(self, text: str) -> None:
         match slash.read(text, lambda _: (), _TABLE):
             case slash.Refuse(words):
                 self._say(words)
             case slash.Run() as run:
-                self._actions[run.action](*run.values)
+                done = self._actions[run.action](*run.values)
+                if done is not None:
+                    await done
             case slash.Say(message) if message.strip():
-                self._send(message.strip(), self._conversation.ask)
+                await self._send(message.strip(), self._dialogue.ask)
 
     def _quit(self) -> None:
         self._is_over = True
@@ -207,215 +236,132 @@ class PlainChat:
 
     # Replies
 
-    def _send(self, text: str, keep: Callable[[str], None]) -> None:
-        """Attach what the text mentions, keep the message, let the engine answer. Raises AttachmentError."""
+    async def _send(self, text: str, ask: Callable[[str], Awaitable[None]]) -> None:
+        """Attach the files that the text mentions, and send it. Raises AttachmentError."""
         message = self._with_files(text)
         try:
-            keep(message)
+            await ask(message)
         except StoreError as error:
             self._say(f"{error} The message was not sent.")
+
+    async def _finish_reply(self) -> None:
+        """Print the running reply to its end."""
+        while self._dialogue.phase.is_replying:
+            await self._hear()
+
+    async def _hear(self) -> None:
+        event = self._inbox.get()
+        if self._is_interrupted:
+            raise KeyboardInterrupt
+        if event is not None:
+            await self._dialogue.hear(event)
+
+    def _interrupted(self, signum: int, frame: FrameType | None) -> None:
+        """Control c: stop the reply; if it is being stopped already, leave; otherwise break off what is typed.
+
+        While events are being handled it only schedules: nothing may come between a reply and the disk.
+        """
+        if not self._dialogue.phase.is_replying:
+            raise KeyboardInterrupt
+        if self._dialogue.phase is Phase.STOPPING:
+            self._is_interrupted = True
         else:
-            self._reply()
+            self._dialogue.stop()
+        self._inbox.put(None)
 
     def _with_files(self, text: str) -> str:
-        is_insisting, self._refused = self._refused == text, ""
-        found: dict[str, Attachment] = {}
+        is_insisting, self._refused_message = self._refused_message == text, ""
+        files: dict[str, Attachment] = {}
         for mention in attachments.mentions(text):
             try:
                 file = attachments.find(mention, Path())
             except AttachmentError as error:
                 if not is_insisting:
-                    self._refused = text
+                    self._refused_message = text
                     raise AttachmentError(
-                        f"{error} The message was not sent; typed once more, it goes without the file."
+                        f"{error} The message was not sent. Type it again to send it without the file."
                     ) from None
                 continue
             if file is not None:
-                found[file.mention] = file
-        for file in found.values():
+                files[file.mention] = file
+        for file in files.values():
             self._say(_attached(file))
-        return attachments.compose(text, [*found.values()])
+        return attachments.compose(text, [*files.values()])
 
-    def _edit(self, text: str) -> None:
-        if self._conversation.last is None:
-            self._say("There is no message to change yet.")
-        else:
-            self._send(text, self._conversation.edit)
+    async def _edit(self, text: str) -> None:
+        if self._dialogue.last_message() is not None:
+            await self._send(text, self._dialogue.ask_instead)
 
-    def _tell_last(self) -> None:
-        last = self._conversation.last
-        if last is None:
-            self._say("There is no message to change yet.")
-        else:
-            self._say(f"{_typed(last)}\n/edit and a text sends that in its place.")
+    def _show_last_message(self) -> None:
+        if self._dialogue.last_message() is not None:
+            last = self._dialogue.conversation.last
+            assert last is not None
+            self._say(f"{_typed(last)}\nUse /edit and a text to send that instead.")
 
-    def _retry(self) -> None:
-        if self._conversation.regenerate():
-            self._reply()
-        else:
-            self._say("There is no message to reply to yet.")
+    # Shown by the dialogue
 
-    def _go_on(self) -> None:
-        if self._conversation.go_on():
-            self._reply()
-        else:
-            self._say("The last reply is complete; there is nothing to go on with.")
-
-    def _reply(self) -> None:
-        """Let the engine answer, and say it sentence by sentence."""
-        self._last_id += 1
-        self._incoming = Incoming(self._incoming.pace, self._incoming.ready)
-        state: FinalState = "failed"
-        trouble = ""
-        self._is_replying, self._is_stopping = True, False
-        try:
-            self._engine.generate(self._request())
-            self._say_reply()
-            finished = self._incoming.finished
-            state = "complete" if finished and finished.reason == "stop" else "stopped"
-        except SlipstreamError as error:
-            trouble = str(error)
-        incoming = self._incoming
-        stats = turn_stats(incoming.stats, incoming.ready, incoming.started, incoming.finished, trouble)
-        # An interrupt that comes too late must not come between the reply and the disk.
-        self._is_stopping = False
-        try:
-            self._conversation.end(state, stats)
-        finally:
-            self._is_replying = False
-        if trouble:
-            self._say(f"\n{trouble} /retry asks again.")
-        else:
-            self._say(f"\n{spoken_line(stats)}\n")
-        self._tell_of_store()
-
-    def _say_reply(self) -> None:
-        sentences = Sentences()
-        is_thinking = False
+    async def begin_reply(self, text: str, thinking: str) -> None:
+        """See ReplyView."""
+        self._sentences = Sentences()
+        self._is_thinking_shown = False
         self._write("Assistant: ")
-        while self._incoming.finished is None:
-            event = self._inbox.get()
-            said = self._incoming.take(event)
-            if isinstance(event, Round | Finished):
-                self._conversation.append(event.text, event.thinking)
-                if event.thinking and not is_thinking:
-                    is_thinking = True
-                    self._write("thinking. ")
-            self._write(sentences.add(said))
-        self._write(sentences.finish())
 
-    def _request(self) -> Generate:
-        return Generate(
-            id=self._last_id,
-            messages=self._conversation.to_send(),
-            sampling=self._options.sampling,
-            draft_length=self._options.draft_length,
-            max_tokens=self._options.max_tokens,
-            is_thinking=self._options.is_thinking,
-        )
+    def grow_reply(self, part: Round | Finished) -> None:
+        """See ReplyView. Sentence by sentence, so that a screen reader reads them whole."""
+        if part.thinking and not self._is_thinking_shown:
+            self._is_thinking_shown = True
+            self._write("thinking. ")
+        self._write(self._sentences.add(part.text))
 
-    def _interrupted(self, signum: int, frame: FrameType | None) -> None:
-        """Control c: stop the reply; while it stops, and where there is none, it is an interrupt."""
-        if not self._is_replying or self._is_stopping:
-            raise KeyboardInterrupt
-        self._is_stopping = True
-        self._engine.cancel()
+    def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:
+        """See ReplyView."""
+        if state != "failed":
+            self._write(self._sentences.finish())
+            self._say(f"\n{spoken_line(stats)}\n")
+
+    async def show_error(self, message: str) -> None:
+        """See ReplyView."""
+        if self._dialogue.pair.ready is None:
+            self._load_error = message
+        else:
+            self._say(f"\n{message} /retry asks again.")
+
+    async def show_chat(self, conversation: Conversation) -> None:
+        """See ReplyView. In words, with the last exchange."""
+        chat, last = conversation.chat, conversation.last
+        if chat is None:
+            self._say("A new chat.")
+        else:
+            self._say(f"Continuing {sanitise_line(chat.title)}, {chat.message_count} messages. The last ones:")
+        if last is not None:
+            self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
 
     # Settings and chats
 
     def _set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
-        ready = self._incoming.ready
-        if ready is None or ready.drafter is None:
-            self._say(why_there_is_nothing(ready, "switch on"))
-            return
-        self._params.switch_drafting(self._draft_length_when_on if setting == "on" else setting)
-        self._apply()
-        self._say(f"Drafting is {_drafting_words(self._options.draft_length)}.")
-        self._conversation.keep_params(self._params.stored)
-
-    def _change(self, name: str, value: object) -> None:
-        before = self._params.values
-        self._params.change({name: value})
-        self._apply()
-        self._say(changes_in_words(before, self._params.values))
-        self._conversation.keep_params(self._params.stored)
-
-    def _apply(self) -> None:
-        self._options = with_values(self._options, self._params.values)
-        self._conversation.system = self._options.system
-        self._draft_length_when_on = self._options.draft_length or self._draft_length_when_on
-
-    def _begin_chat(self) -> None:
-        self._conversation.clear()
-        self._follow_chat()
-        self._say("A new chat.")
-
-    def _follow_chat(self) -> None:
-        """Go by the settings that the chat has of its own."""
-        if refused := self._params.open(self._conversation.params):
-            self._say(f"This chat's {', '.join(refused)} cannot be used: the default holds.")
-        self._apply()
+        if self._dialogue.set_drafting(setting):
+            self._say(f"Drafting is {_drafting_words(self._dialogue.settings.draft_length)}.")
 
     def _list_chats(self, words: str = "") -> None:
         self._listed = self._store.list_chats(words, limit=LISTED_CHATS)
         for number, chat in enumerate(self._listed, 1):
             self._say(f"{number}: {sanitise_line(chat.title)}, {chat.message_count} messages")
-        none = "No chat holds these words." if words else "There are no chats yet."
-        self._say("/open and a number opens one." if self._listed else none)
+        nothing = "No chat contains these words." if words else "There are no chats yet."
+        self._say("To open one, type /open and its number." if self._listed else nothing)
 
-    def _open_listed(self, number: str) -> None:
-        chat = {str(place): chat for place, chat in enumerate(self._listed, 1)}.get(number)
+    async def _open_listed(self, number: str) -> None:
+        chat = {str(row): chat for row, chat in enumerate(self._listed, 1)}.get(number)
         if chat is not None:
-            self._open(chat.id)
+            await self._chat.open(chat.id)
         elif self._listed:
             self._say(f"Use a number from 1 to {len(self._listed)}; /chats lists them.")
         else:
             self._list_chats()
 
-    def _rename(self, title: str) -> None:
-        if self._stored_chat() is not None:
-            self._conversation.rename(title)
-            self._say(f"This chat is now called {title}.")
-
-    def _delete(self) -> None:
-        if (chat := self._stored_chat()) is not None:
-            self._store.delete(chat.id)
-            self._say(f"Deleted: {sanitise_line(chat.title)}. /undo brings it back.")
-            self._begin_chat()
-
-    def _undo_delete(self) -> None:
-        chat = self._store.undo_delete()
-        if chat is None:
-            self._say("There is no deleted chat to bring back.")
-        else:
-            self._open(chat.id)
-
-    def _export(self, name: str | None = None) -> None:
-        if (chat := self._stored_chat()) is not None:
-            self._say(f"Exported to {export_chat(self._store, chat, name)}.")
-
-    def _stored_chat(self) -> Chat | None:
-        """This chat; None, and said: nobody has written in it."""
-        if self._conversation.chat is None:
-            self._say("This chat is empty: it is kept from its first message on.")
-        return self._conversation.chat
-
-    def _open(self, chat_id: int) -> None:
-        """Go on with a chat, after a word about where it was."""
-        self._conversation.open(chat_id)
-        self._follow_chat()
-        chat, last = self._conversation.chat, self._conversation.last
-        if chat is not None:
-            self._say(f"Going on with: {sanitise_line(chat.title)}, {chat.message_count} messages. The last ones:")
-        if last is not None:
-            self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
-
-    def _tell_of_store(self) -> None:
-        if self._store.notice and self._store.notice != self._store_notice:
-            self._say(self._store.notice)
-        self._store_notice = self._store.notice
-
     # To the person
+
+    def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
+        self._say(message)
 
     def _say(self, line: str) -> None:
         self._write(f"{line}\n")
@@ -438,7 +384,7 @@ def _text(data: bytes) -> str:
 
 
 def _typed(exchange: Exchange) -> str:
-    """What the person typed, and the names of the files that went with it."""
+    """What the person typed, and the names of the files sent with it."""
     text, files = attachments.split(exchange.prompt.text)
     return "\n".join([f"You: {text}", *map(_attached, files)])
 
@@ -449,7 +395,7 @@ def _attached(file: Attachment) -> str:
 
 def _drafting_words(setting: DraftSetting) -> str:
     if setting == "auto":
-        return "automatic: as many tokens as pay"
+        return "automatic: it picks the draft length that is fastest right now"
     if not setting:
         return "off"
     return f"on, {setting} {'token' if setting == 1 else 'tokens'} per round"

@@ -72,7 +72,10 @@ CHAT_KEYS = (
     ),
     Key("f1", "help", "help", "help: keys, and what each gauge means", "Help"),
     # Textual's own key, with an id so that a settings file can change it.
-    Key("ctrl+p", "app.command_palette", "palette", "command palette: every command by name", has_priority=True),
+    Key(
+        "ctrl+p", "app.command_palette", "palette", "command palette: every command by name", "palette",
+        has_priority=True,
+    ),
 )  # fmt: skip
 APP_KEYS = (
     # With priority, because a text area redoes with it.

@@ -13,8 +13,8 @@ import msgspec
 from app.bench.plan import MOST_PASSES, BenchPlan, make_cases, to_name, to_setting
 from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_prompts, stored_prompts
 from app.bench.results import OFF, Context, Method, Mode
-from app.core.chat_options import ChatOptions
 from app.core.pair_choice import PairChoice
+from app.core.reply_options import ReplyOptions
 from app.store.chat_store import ChatStore
 from app.system import places
 from app.system.console import STANDARD_OUTPUT, say, say_json
@@ -37,7 +37,6 @@ FORMATS = {
 }
 
 ChoosePair = Callable[[], PairChoice]
-ChooseOptions = Callable[[PairChoice], ChatOptions]
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -78,7 +77,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, choose_pair: ChoosePair, choose_options: ChooseOptions) -> int:
+def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions) -> int:
     """Measure or compare. Returns the exit code. Raises SlipstreamError, ModelsError."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
@@ -91,11 +90,10 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, choose_options: Ch
     )
     pair = choose_pair()
     prompts, origin = _prompts(options, pair)
-    chat_options = choose_options(pair)
-    plan = _plan(options, prompts, chat_options)
+    plan = _plan(options, prompts, asked)
     method = Method(
         settings=plan.settings,
-        rule=chat_options.sampling.rule,
+        rule=asked.sampling.rule,
         max_tokens=plan.max_tokens,
         minutes=plan.limit_s / 60,
         cool_down_s=plan.cool_down_s,
@@ -131,7 +129,7 @@ def _prompts(options: argparse.Namespace, pair: PairChoice) -> tuple[list[BenchP
     return bundled_prompts(pair.is_pocket, options.kinds), "in the box"
 
 
-def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], chat_options: ChatOptions) -> BenchPlan:
+def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], asked: ReplyOptions) -> BenchPlan:
     is_quick = options.quick
     is_bundled = not (options.prompts or options.chats)
     contexts = options.contexts or (CONTEXTS if is_bundled and not is_quick else CONTEXTS[:1])
@@ -141,10 +139,10 @@ def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], chat_options:
     return BenchPlan(
         cases=make_cases(prompts, contexts, _modes(options)),
         settings=_chosen_settings(options),
-        sampling=chat_options.sampling,
-        system=chat_options.system,
-        is_thinking=chat_options.is_thinking,
-        max_tokens=chat_options.max_tokens or (QUICK_MAX_TOKENS if is_quick else MAX_TOKENS),
+        sampling=asked.sampling,
+        system=asked.system,
+        is_thinking=asked.is_thinking,
+        max_tokens=asked.max_tokens or (QUICK_MAX_TOKENS if is_quick else MAX_TOKENS),
         limit_s=minutes * 60,
         cool_down_s=options.cool_down,
         passes=1 if is_quick else MOST_PASSES,

@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import signal
 from types import FrameType
 from typing import Any
 
-from app.core.chat_options import ChatOptions
-from app.core.incoming import Incoming
-from app.system.console import say, say_json
+from app.core.conversation import Conversation
+from app.core.current_pair import CurrentPair
+from app.core.dialogue import Dialogue
+from app.core.pair_choice import PairChoice
+from app.core.reply_settings import ReplySettings
+from app.core.reply_view import Severity, SilentView
+from app.core.store_notices import StoreNotices
+from app.settings.table import Settings
+from app.store.chat_store import ChatStore
+from app.system.console import say, say_json, warn
 from app.system.exit_codes import INTERRUPTED, OK
 from mlx_engine.client import EngineHandle
-from mlx_engine.protocol import events
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import Event, Finished, Round
 
 
-def run_once(engine: EngineHandle, prompt: str, options: ChatOptions, is_json: bool) -> int:
+class PrintedReply(SilentView):
+    """Prints a reply while it is written."""
+
+    def __init__(self, *, is_silent: bool) -> None:
+        self.error = ""
+        self._is_silent = is_silent
+
+    def grow_reply(self, part: Round | Finished) -> None:
+        """See ReplyView."""
+        if not self._is_silent:
+            say(part.text, end="")
+
+    async def show_error(self, message: str) -> None:
+        """See ReplyView."""
+        self.error = message
+
+
+def run_once(engine: EngineHandle, pair: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
     """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply."""
-    inbox: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
+    return asyncio.run(_run(engine, pair, prompt, settings, is_json))
+
+
+async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
+    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     engine.on_event = inbox.put
-    reply = Incoming()
-    previous_handler = signal.signal(signal.SIGINT, _cancel_then_die(engine))
+    view = PrintedReply(is_silent=is_json)
+    store = ChatStore.in_memory()
+    conversation = Conversation(store)
+    dialogue = Dialogue(
+        engine,
+        conversation,
+        CurrentPair(engine, choice, _tell),
+        ReplySettings(settings, conversation),
+        view,
+        _tell,
+        StoreNotices(store, _tell),
+    )
+    default_handler = signal.signal(signal.SIGINT, _stop_then_interrupt(dialogue))
     try:
         engine.start()
-        engine.generate(_request(prompt, options))
-        while reply.finished is None:
-            piece = reply.take(inbox.get())
-            if not is_json:
-                say(piece, end="")
+        await dialogue.ask(prompt)
+        while dialogue.phase.is_replying:
+            await dialogue.hear(inbox.get())
     finally:
-        signal.signal(signal.SIGINT, previous_handler)
+        signal.signal(signal.SIGINT, default_handler)
         engine.close()
+        store.close()
+    if view.error:
+        raise SlipstreamError(view.error)
+    finished = dialogue.facts.finished
+    assert finished
     if is_json:
-        say_json(json.dumps(_as_json(reply, options), ensure_ascii=False))
+        say_json(json.dumps(_as_json(dialogue), ensure_ascii=False))
     else:
         say()
-    return INTERRUPTED if reply.finished.reason == "cancelled" else OK
+    return INTERRUPTED if finished.reason == "cancelled" else OK
 
 
-def _request(prompt: str, options: ChatOptions) -> events.Generate:
-    messages = [events.Message("user", prompt)]
-    if options.system:
-        messages.insert(0, events.Message("system", options.system))
-    return events.Generate(
-        1, tuple(messages), options.sampling, options.draft_length, options.max_tokens, options.is_thinking
-    )
+def _tell(message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
+    warn(message)
 
 
-def _as_json(reply: Incoming, options: ChatOptions) -> dict[str, Any]:
-    stats, ready, started, finished = reply.stats, reply.ready, reply.started, reply.finished
+def _as_json(dialogue: Dialogue) -> dict[str, Any]:
+    facts, ready = dialogue.facts, dialogue.pair.ready
+    stats, started, finished = facts.stats, facts.started, facts.finished
     assert ready
     assert started
     assert finished
     drafts = max((n for n, count in enumerate(stats.drafted_by_position, 1) if count), default=0)
     return {
-        "text": reply.text,
-        "thinking": reply.thinking,
-        "token_ids": reply.token_ids,
+        "text": facts.text,
+        "thinking": facts.thinking,
+        "token_ids": facts.token_ids,
         "finish_reason": finished.reason,
         "prompt_tokens": started.prompt_tokens,
         "cached_tokens": started.cached_tokens,
@@ -80,19 +120,24 @@ def _as_json(reply: Incoming, options: ChatOptions) -> dict[str, Any]:
             "host_syncs": finished.host_syncs,
             "peak_memory_bytes": finished.peak_memory_bytes,
         },
-        "model": {"target": ready.target, "drafter": ready.drafter, "draft": options.draft_length or "off"},
+        "model": {
+            "target": ready.target,
+            "drafter": ready.drafter,
+            "draft": dialogue.settings.draft_length or "off",
+        },
     }
 
 
-def _cancel_then_die(engine: EngineHandle) -> Any:
+def _stop_then_interrupt(dialogue: Dialogue) -> Any:
     """A handler: the first ctrl+c stops after the current round and keeps the text, the second ends at once."""
     presses = 0
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal presses
         presses += 1
-        if presses > 1:
+        dialogue.stop()
+        # Without a word in reply there is nothing to wait for.
+        if presses > 1 or not dialogue.phase.is_replying:
             raise KeyboardInterrupt
-        engine.cancel()
 
     return handle

@@ -45,6 +45,11 @@ class ChatStore:
             store._database.write(store._tidy, is_durable=False)
         return store
 
+    @classmethod
+    def in_memory(cls, now: Callable[[], float] = time.time) -> ChatStore:
+        """A store that ends with the process, for a conversation that nobody keeps."""
+        return cls(Database(None), now)
+
     @property
     def notice(self) -> str | None:
         """A problem that the person should know about, as a sentence; None if there is none."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from app.store.connection import BUSY_TIMEOUT_S, is_busy, is_damage, is_unwritable, what_is_wrong
 from app.store.errors import StoreBusyError, StoreError
-from app.store.opening import Opened, continue_in_memory, move_back, open_database
+from app.store.opening import Opened, continue_in_memory, move_back, open_database, open_in_memory
 from app.store.schema import MIGRATIONS, version_of
 from app.system.files import UnusableFileError, identity
 
@@ -29,11 +29,12 @@ _ATTEMPTS = 3
 class Database:
     """One process's access to the database, for the thread that opened it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
+    def __init__(self, path: Path | None) -> None:
+        """path: None for one in memory that nobody keeps."""
+        self._path = path.absolute() if path else Path(":memory:")
         self._is_durable: bool | None = None
         self._patience_s: float | None = None
-        self._take(open_database(self._path))
+        self._take(open_database(self._path) if path else open_in_memory())
 
     @property
     def notice(self) -> str | None:

@@ -63,6 +63,11 @@ def open_database(path: Path, damaged: Identity | None = None) -> Opened:
         return _copy_in_memory(path, f"Chats are not saved: {_reason(path, error)}. {UNSAVED}")
 
 
+def open_in_memory() -> Opened:
+    """A database that nobody keeps."""
+    return Opened(_empty_in_memory(), None, None)
+
+
 def continue_in_memory(connection: sqlite3.Connection, path: Path, error: Exception) -> Opened:
     """Continue in memory with what `connection` can still read, when its file can no longer be written."""
     return Opened(_copied(connection), f"Chats are no longer saved: {_reason(path, error)}. {UNSAVED}", None)

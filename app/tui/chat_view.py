@@ -6,7 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from app.core.gauges import Gauges
+from app.core.dialogue import Dialogue
 from app.tui.bars.gauge_panel import GaugePanel
 from app.tui.bars.gauge_strip import GaugeStrip
 from app.tui.bars.key_line import KeyLine
@@ -22,18 +22,24 @@ from app.tui.transcript.transcript import Transcript
 class ChatView(Vertical):
     """Top line; transcript, strip and prompt beside the gauge panel; keys."""
 
-    def __init__(self, top_line: TopLine, transcript: Transcript, composer: Composer, gauges: Gauges) -> None:
+    _dialogue: Dialogue
+
+    def __init__(self, top_line: TopLine, transcript: Transcript, composer: Composer) -> None:
         super().__init__()
         self.top_line = top_line
         self.transcript = transcript
         self.composer = composer
-        self.gauges = gauges
         self.has_news = True
         """Whether the gauges are behind the facts."""
         self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
         self._key_line = KeyLine()
+
+    def follow(self, dialogue: Dialogue) -> None:
+        """Show what this dialogue does; called once, before anything is mounted."""
+        self._dialogue = dialogue
+        self.composer.follow(dialogue)
 
     def compose(self) -> ComposeResult:
         """From top to bottom."""
@@ -80,9 +86,9 @@ class ChatView(Vertical):
         if not self.has_news:
             return
         self.has_news = False
-        if self.composer.prompt.is_waiting:
-            self.gauges.sample_pace()
-        reading = self.gauges.reading()
+        if self._dialogue.phase.is_replying:
+            self._dialogue.gauges.sample_pace()
+        reading = self._dialogue.gauges.reading()
         self._strip.reading = reading
         if self._panel.display:
             self._panel.show(reading)

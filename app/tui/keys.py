@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.binding import Binding, BindingsMap, BindingType
 
-from app.settings.keys import Key, keys_of
+from app.settings.keys import Key, Keymap, keys_of
 from app.tui.terminal.safe_app import SafeApp
 
 
@@ -23,6 +24,19 @@ def bindings(table: Iterable[Key]) -> list[BindingType]:
     ]  # fmt: skip
 
 
+def prefer(bound: BindingsMap, keymap: Keymap) -> None:
+    """Give the keys that a person has chosen priority over what a text area does with them."""
+    for key, bindings_of_key in bound.key_to_bindings.items():
+        bound.key_to_bindings[key] = [
+            replace(each, priority=True) if each.id in keymap else each for each in bindings_of_key
+        ]
+
+
+def own_keys(app: App[Any]) -> Keymap:
+    """The person's own keys in a running app."""
+    return app.own_keys if isinstance(app, SafeApp) else {}
+
+
 def key_in(app: App[Any], id: str) -> str:
     """The key with this id as a sentence names it: the person's own, if there is one."""
     return keys_in(app, id)[0]
@@ -30,4 +44,4 @@ def key_in(app: App[Any], id: str) -> str:
 
 def keys_in(app: App[Any], id: str) -> tuple[str, ...]:
     """All keys with this id in a running app."""
-    return keys_of(id, app.own_keys if isinstance(app, SafeApp) else {})
+    return keys_of(id, own_keys(app))

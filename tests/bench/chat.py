@@ -187,9 +187,9 @@ async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
     """Processor seconds of an append and of a gauge update, drawing included."""
     async with chat(size=(120, 36)) as story:
         for number in range(messages // 2):
-            story.app._conversation.ask(f"question {number}")
-            story.app._conversation.append(PROSE * 3 + FENCE)
-            story.app._conversation.end("complete")
+            story.conversation.ask(f"question {number}")
+            story.conversation.append(PROSE * 3 + FENCE)
+            story.conversation.end("complete")
         await story.app._open_chat.show()
         await story.send("one more")
         story.engine.begin()
@@ -197,17 +197,17 @@ async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
         for text in re.findall(r".{1,12}", (PROSE * 4 + FENCE) * 2, re.DOTALL):
             story.engine.say(text)
             await asyncio.sleep(0.01)
-            for event in story.app._mail.fetch():
+            for event in story.app.chat_screen._mail.fetch():
                 await story.app._hear(event)
-            reply = story.app._dialogue.reply
+            reply = story.app.chat_screen.reply_view.reply
             assert reply is not None
             begun_s = process_time()
             await reply._flush()
             await drawn(story.app)
             appends.append(process_time() - begun_s)
             begun_s = process_time()
-            story.app._view.has_news = True
-            story.app._view.show_gauges()
+            story.view.has_news = True
+            story.view.show_gauges()
             await drawn(story.app)
             gauges.append(process_time() - begun_s)
         return appends, gauges

@@ -13,6 +13,7 @@ from textual.message import Message
 
 from app.core import attachments, slash
 from app.core.attachments import Attachment, AttachmentError
+from app.core.dialogue import Dialogue
 from app.core.prompt_history import PromptHistory
 from app.system.editor import EditorError, edit, editor_command, undisturbed
 from app.tui.prompt.attachment_line import AttachmentLine
@@ -46,6 +47,8 @@ class Composer(Vertical):
         id: int
         text: str
 
+    _dialogue: Dialogue
+
     def __init__(self, history: PromptHistory, offered: slash.Offered) -> None:
         """offered: what only the running chat knows about the values of commands."""
         super().__init__(id="composer")
@@ -59,6 +62,11 @@ class Composer(Vertical):
         self._refused: str | None = None
         """What could not be sent with its files; sent once more, it goes without those."""
 
+    def follow(self, dialogue: Dialogue) -> None:
+        """Ask this dialogue whether a message can be sent; called once, before anything is mounted."""
+        self._dialogue = dialogue
+        self.prompt.follow(dialogue)
+
     def compose(self) -> ComposeResult:
         """The prompt last."""
         yield self._completions
@@ -68,15 +76,9 @@ class Composer(Vertical):
     @on(Prompt.Submitted)
     def submit(self, typed: Prompt.Submitted) -> None:
         """Send a message that was typed, or as if it had been."""
-        self.prompt.is_waiting = True
+        self._dialogue.begin_message()
         self._on_its_way = typed
         self._read_files(typed)
-        self.app.refresh_bindings()
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether a message is on its way that can still be called back."""
-        return self._on_its_way is not None
 
     def take(self, typed: Prompt.Submitted) -> bool:
         """Take a message over; False: it was called back meanwhile."""
@@ -97,13 +99,12 @@ class Composer(Vertical):
         typed.is_edit = typed.is_edit and not leaves_chat
         self.give_back(typed)
         if self.prompt.whole_text.rstrip() != typed.text:
-            self.app.notify("The message was not sent; up brings it back.")
-        self.app.refresh_bindings()
+            self.app.notify("The message was not sent. Press up to get it back.")
         return True
 
     def give_back(self, typed: Prompt.Submitted) -> None:
         """A message could not be sent: have it in the prompt again, if that is empty."""
-        self.prompt.is_waiting = False
+        self._dialogue.take_back_message()
         if typed.is_edit:
             files = [each for each in typed.shown.values() if isinstance(each, Attachment)]
             self.prompt.begin_edit(typed.text, typed.mentions, files)
@@ -127,7 +128,7 @@ class Composer(Vertical):
             self.app.notify(str(error), severity="error")
             return
         if text == before:
-            self.app.notify("The editor changed nothing.")
+            self.app.notify("The editor made no changes.")
         else:
             self.prompt.rewrite(text)
 
@@ -149,7 +150,7 @@ class Composer(Vertical):
             self._refused = typed.text
             self._on_its_way = None
             self.give_back(typed)
-            self.post_message(self.Refused(f"{error} Enter once more sends the message without it."))
+            self.post_message(self.Refused(f"{error} Press enter again to send the message without it."))
             return
         self.post_message(self.Submitted(attachments.compose(typed.text, files), typed))
 

@@ -19,11 +19,12 @@ from textual.widgets.text_area import Selection
 from app.core import slash
 from app.core.attachments import Attachment, mentions
 from app.core.completion import Candidate, Completing, Place, complete, list_files
+from app.core.dialogue import Dialogue
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
-from app.tui.keys import bindings, key_in
+from app.tui.keys import bindings
 from app.tui.prompt.attachment_line import AttachmentLine, Found
 from app.tui.prompt.completion_list import CompletionList
 
@@ -39,6 +40,8 @@ class Prompt(TextArea):
     """
 
     BINDINGS = bindings(PROMPT_KEYS)
+
+    _dialogue: Dialogue
 
     @dataclass
     class Submitted(Message):
@@ -116,8 +119,10 @@ class Prompt(TextArea):
         """What the person has written at each place of the history, until something is sent."""
         self._before_edit: str | None = None
         """What stood here before the last message came to be changed; None: it is not being changed."""
-        self.is_waiting = False
-        """Whether a message is on its way, or a reply awaited; set back by whoever receives it."""
+
+    def follow(self, dialogue: Dialogue) -> None:
+        """Ask this dialogue whether a message can be sent; called once, before anything is mounted."""
+        self._dialogue = dialogue
 
     def use_keys(self, send: tuple[str, ...], newline: tuple[str, ...]) -> None:
         """Other keys for the two that are seen here before they are bindings."""
@@ -189,7 +194,7 @@ class Prompt(TextArea):
             self._before_edit = self.text
         self._attachments.keep(sent)
         self.put(slash.typed(text), mentioned)
-        self.border_title = "the last message, to be sent changed · escape: leave it"
+        self.border_title = "Editing your last message · enter resends · esc cancels"
 
     def _end_edit(self, text: str) -> None:
         self._before_edit = None
@@ -219,11 +224,10 @@ class Prompt(TextArea):
                 commanded = self.Commanded(run, self._long.mentions(self.text))
                 self.discard()
                 self.post_message(commanded)
-            case slash.Say() if self.is_waiting:
-                words = f"A reply is running: {key_in(self.app, 'stop')} stops it. Your text stays in the prompt."
-                self.post_message(self.Refused(words))
+            case slash.Say() if self._dialogue.phase.is_busy:
+                self.post_message(self.Refused(f"{self._dialogue.why_busy} Your text stays in the prompt."))
             case slash.Say(message):
-                self.is_waiting = True
+                self._dialogue.begin_message()
                 found = self._long.mentions(self.text), self._attachments.found
                 submitted = self.Submitted(message, *found, self.is_editing)
                 self.discard()

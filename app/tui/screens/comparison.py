@@ -1,4 +1,4 @@
-"""A/B: the last prompt without and with drafting, side by side as they run, the chat untouched."""
+"""`/ab`: the last message without and with drafting, side by side while the replies are written."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from app.core.comparison import Comparison, Side
+from app.core.comparison import ComparedReply, Comparison
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
 from app.tui.transcript.tint import tint_style, tinted
-from mlx_engine.client import EngineHandle
-from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Died, Event, Failed
 
 DRAW_S = 0.2
 DIFFERENCE = "reverse"
 NARROW_COLUMNS = 70
-"""Below, the two stand one above the other."""
+"""In a narrower window the replies are shown one above the other."""
 
 
-class SideView(Vertical):
-    """One of the two replies: its figures, and its text, which follows its end."""
+class ComparedReplyView(Vertical):
+    """One of the two replies: its figures, and its text, scrolled to the end."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, reply: ComparedReply) -> None:
         super().__init__(classes="ab-side")
-        self._side = side
+        self._reply = reply
         self._title = Static(classes="ab-title", markup=False)
         self._text = Static(classes="ab-text", markup=False)
         self._scroll = VerticalScroll()
@@ -48,69 +45,48 @@ class SideView(Vertical):
 
     def draw(self, difference: int | None) -> None:
         """Show what has come, and where it differs."""
-        self._title.update(self._side.title, layout=False)
-        text = tinted(self._side.runs, tint_style(self.app))
-        self._text.update(marked(text, self._side.text, difference))
+        self._title.update(self._reply.title, layout=False)
+        text = tinted(self._reply.runs, tint_style(self.app))
+        self._text.update(marked(text, self._reply.text, difference))
 
 
-class AbScreen(ModalScreen[None]):
-    """Asks the engine twice and compares. Whoever hears the engine hands its events to `hear`."""
+class ComparisonScreen(ModalScreen[None]):
+    """Shows a comparison while it runs."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Close", tooltip="stops the comparison, or closes it"),
         Binding("c,ctrl+y", "copy", "Copy", tooltip="copies the line of figures", priority=True),
     ]
 
-    def __init__(self, engine: EngineHandle, comparison: Comparison, pair: str) -> None:
-        """pair: what is compared, for whoever reads the copied line."""
+    def __init__(self, comparison: Comparison, pair: str) -> None:
+        """pair: its name, for readers of the copied line."""
         super().__init__()
-        self._engine = engine
         self.comparison = comparison
         self._pair = pair
-        self._asked: int | None = None
-        self._trouble = ""
-        self._is_stopping = False
-        self._has_news = True
-        self._sides = (SideView(comparison.off), SideView(comparison.on))
+        self._drawn: tuple[object, ...] = ()
+        """What the last drawing showed."""
+        self._sides = (ComparedReplyView(comparison.off), ComparedReplyView(comparison.on))
         self._result = Static(id="ab-result", markup=False)
 
     def compose(self) -> ComposeResult:
-        """The two, and the result below."""
+        """The two replies, and the result below."""
         with Vertical(id="ab"):
             yield Container(*self._sides, id="ab-sides")
             yield self._result
 
     def on_mount(self) -> None:
-        """Begin with the plain one."""
+        """Draw what has come, now and then."""
         self.set_interval(DRAW_S, self._draw)
-        self._ask()
 
     def on_resize(self, event: Resize) -> None:
         """Side by side where there is room."""
         self.set_class(event.size.width < NARROW_COLUMNS, "-narrow")
-        self._has_news = True
-
-    def on_unmount(self) -> None:
-        """Nobody waits for the rest."""
-        if self._is_running:
-            self._engine.cancel()
-
-    def hear(self, event: Event) -> None:
-        """Take what belongs to the comparison; go on when one of the two is complete."""
-        self._has_news = True
-        match event:
-            case Failed(id=id, message=words) if id is None or id == self._asked:
-                self._trouble = words
-            case Died(message=words):
-                self._trouble = words
-            case _ if self.comparison.take(event):
-                self._ask()
+        self._drawn = ()
 
     def action_stop(self) -> None:
-        """End what runs; once nothing runs, close."""
-        if self._is_running and not self._is_stopping:
-            self._is_stopping = True
-            self._engine.cancel()
+        """Stop the comparison; if it has ended, close."""
+        if self.comparison.is_running and not self.comparison.is_stopping:
+            self.comparison.stop()
         else:
             self.dismiss(None)
 
@@ -120,39 +96,22 @@ class AbScreen(ModalScreen[None]):
         self.app.copy_to_clipboard(line)
         self.app.notify(f"Copied: {line}", markup=False)
 
-    @property
-    def _is_running(self) -> bool:
-        return not self._trouble and self.comparison.next_request is not None
-
-    def _ask(self) -> None:
-        request = self.comparison.next_request
-        if request is None or request.id == self._asked or self._trouble or self._is_stopping:
-            return
-        self._asked = request.id
-        try:
-            self._engine.generate(request)
-        except SlipstreamError as error:
-            self._trouble = str(error)
-
     def _draw(self) -> None:
-        if not self._has_news:
+        comparison = self.comparison
+        is_running = comparison.is_running and not comparison.is_stopping
+        shown = comparison.off.text, comparison.on.text, comparison.result, comparison.trouble, is_running
+        if shown == self._drawn:
             return
-        self._has_news = False
+        self._drawn = shown
         for side in self._sides:
-            side.draw(self.comparison.difference)
-        if self._trouble:
-            said = Content.styled(sanitise(self._trouble), "$text-error")
+            side.draw(comparison.difference)
+        if comparison.trouble:
+            result = Content.styled(sanitise(comparison.trouble), "$text-error")
         else:
-            said = Content.styled(self.comparison.result, "bold")
-        keys = (
-            "escape: stop" if self._is_running and not self._is_stopping else "c: copy this line · escape: close"
-        )
-        how = (
-            ""
-            if self.has_class("-narrow")
-            else "One after the other on the same device; decoding only; one seed. "
-        )
-        self._result.update(Content("\n").join([said, Content.styled(how + keys, MUTED)]))
+            result = Content.styled(comparison.result, "bold")
+        keys = "escape: stop" if is_running else "c: copy this line · escape: close"
+        how = "" if self.has_class("-narrow") else "One after the other on the same device, with one seed. "
+        self._result.update(Content("\n").join([result, Content.styled(how + keys, MUTED)]))
 
 
 def marked(content: Content, text: str, difference: int | None) -> Content:

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from app.core.chat_options import ChatOptions
 from app.core.comparison import Comparison, questions
-from app.tui.screens.comparison import DIFFERENCE, AbScreen, marked
+from app.settings.table import Settings
+from app.tui.screens.comparison import DIFFERENCE, ComparisonScreen, marked
 from app.tui.transcript.tint import tinted
-from mlx_engine.protocol.events import FinishReason, Message, SamplingOptions
+from mlx_engine.protocol.events import FinishReason, Message
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.app.tui.pilot import Story, chat
 from tests.fakes.engine import FakeEngine
@@ -35,7 +36,7 @@ def compared(*texts: str, is_over: bool = True) -> Comparison:
 
 
 def test_both_sides_are_asked_the_same() -> None:
-    options = ChatOptions(SamplingOptions(temperature=0.7), max_tokens=900, is_thinking=True)
+    options = ChatOptions(Settings(temp=0.7, max_tokens=900, think=True))
     off, on = questions((*MESSAGES, Message("assistant", "Because.")), options, "auto", (1, 2))
     assert (off.draft_length, on.draft_length) == (0, "auto")
     assert off.messages == on.messages == MESSAGES
@@ -75,13 +76,13 @@ def test_the_word_at_the_difference_is_marked() -> None:
     assert "differs at character 6" in comparison.result
 
 
-async def replay(story: Story, action: str = "ab") -> AbScreen:
+async def replay(story: Story, action: str = "ab") -> ComparisonScreen:
     """Ask for a comparison as the palette does; the screen that shows it."""
     before = len(story.engine.requests)
-    await story.app.run_action(action)
+    await story.run(action)
     await story.until(lambda: len(story.engine.requests) > before)
     screen = story.app.screen
-    assert isinstance(screen, AbScreen)
+    assert isinstance(screen, ComparisonScreen)
     return screen
 
 
@@ -89,7 +90,7 @@ async def replay(story: Story, action: str = "ab") -> AbScreen:
 async def test_a_person_compares(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.exchange("Why?", "Because.")
-        kept = story.app._conversation.to_send()
+        kept = story.conversation.to_send()
         await replay(story)
         assert [message.text for message in story.engine.requests[-1].messages] == ["Why?"]
         assert story.engine.requests[-1].draft_length == 0
@@ -108,8 +109,8 @@ async def test_a_person_compares(size: tuple[int, int]) -> None:
             "gemma-4-e2b: off: 10.0 tok/s · draft 4: 20.0 tok/s · 2.00× · 75% acc · same text, 4 tok"
         )
         await story.pilot.press("escape")
-        await story.until(lambda: not isinstance(story.app.screen, AbScreen))
-        assert story.app._conversation.to_send() == kept
+        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
+        assert story.conversation.to_send() == kept
         await story.exchange("And now?", "As before.")
         await story.until_seen("As before.")
         assert [message.text for message in story.engine.requests[-1].messages] == ["Why?", "Because.", "And now?"]
@@ -128,7 +129,7 @@ async def test_a_comparison_is_stopped_and_the_chat_goes_on(reason: FinishReason
         await story.until_seen("escape: close")
         assert len(story.engine.requests) == 2, "the other side is not asked any more"
         await story.pilot.press("escape")
-        await story.until(lambda: not isinstance(story.app.screen, AbScreen))
+        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
         await story.exchange("And now?", "As before.")
         await story.until_seen("As before.")
 
@@ -139,12 +140,12 @@ async def test_nothing_else_is_asked_under_a_comparison() -> None:
         await story.type("And how?")
         await replay(story)
         for action in ("regenerate", "go_on", "send", "ab", "switch_model('other')"):
-            await story.app.run_action(action)
+            await story.run(action)
         await story.until_told("A comparison is running: escape ends it.")
         assert len(story.engine.requests) == 2
         assert story.prompt.text == "And how?"
         await story.pilot.press("escape", "escape")
-        await story.until(lambda: not isinstance(story.app.screen, AbScreen))
+        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
         await story.pilot.press("enter")
         await story.until(lambda: len(story.engine.requests) == 3)
 
@@ -167,24 +168,24 @@ async def test_an_engine_that_fails_says_so() -> None:
         story.engine.die()
         await story.until_seen("ended by signal")
         await story.pilot.press("escape")
-        await story.until(lambda: not isinstance(story.app.screen, AbScreen))
+        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
         await story.exchange("And now?", "As before.")
 
 
 async def test_there_has_to_be_something_to_compare() -> None:
     async with chat() as story:
-        await story.app.run_action("ab")
+        await story.run("ab")
         await story.until_told("send a message first")
     async with chat(drafter=None) as story:
         await story.exchange("Why?", "Because.")
-        await story.app.run_action("ab")
+        await story.run("ab")
         await story.until_told("nothing to compare")
 
 
 @pytest.mark.slow
 def test_the_pocket_pair_says_the_same_on_both_sides() -> None:
     rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
-    options = ChatOptions(SamplingOptions(temperature=1.0), max_tokens=30)
+    options = ChatOptions(Settings(temp=1.0, max_tokens=30))
     comparison = Comparison(questions((Message("user", "What is acceptance?"),), options, 4, (1, 2)))
     while (request := comparison.next_request) is not None:
         for event in rig.ask(request):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from app.core.chat_options import ChatOptions
 from app.plain.chat import HELP, PlainChat
+from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
@@ -290,7 +291,7 @@ def test_drafting_is_set_and_said(store: ChatStore) -> None:
         "/draft 17",
         "/draft " + "1" * 5000,
     )
-    said = talk(store, engine, *lines, options=ChatOptions(draft_length=4))
+    said = talk(store, engine, *lines, options=ChatOptions(Settings(draft=4)))
     assert [request.draft_length for request in engine.requests] == [0, 4, 3, 0]
     assert any("/draft takes auto, on, off or 1 to 16; not '17'." in line for line in said)
     assert any("Drafting is on, 3 tokens per round." in line for line in said)
@@ -395,7 +396,7 @@ def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
     made = store.create_chat(params={"temp": 1.5, "draft": 0, "system": "Be brief.", "top_k": "many"})
     store.ask(made.id, None, "Hi")
     engine = AnsweringEngine("One.", "Two.", "Three.")
-    options = ChatOptions(draft_length=4, chat_id=made.id, notices=("Something to know.",))
+    options = ChatOptions(Settings(draft=4), chat_id=made.id, notices=("Something to know.",))
     said = talk(store, engine, "Go on", "/draft 2", "Go on", "/new", "Hello", options=options)
     assert "Something to know." in said
     assert "This chat's top_k cannot be used: the default holds." in said

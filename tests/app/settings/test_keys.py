@@ -9,7 +9,7 @@ from textual.keys import Keys
 
 from app.core.chat_options import ChatOptions
 from app.settings.keys import DEFAULT_KEYS, NAMED_KEYS, changed_keys, key_table, keymap_of
-from app.settings.table import SendKey
+from app.settings.table import SendKey, Settings
 from tests.app.settings.support import holds, refusal
 from tests.app.tui.pilot import Story, chat
 
@@ -66,7 +66,7 @@ def test_two_things_with_the_same_key_are_not_in_reach_at_once_or_both_lead_out(
 
 
 async def test_code_is_copied_and_left_by_other_keys() -> None:
-    async with chat(ChatOptions(keys={"copy_code": "x,f9", "leave_code": "f10"})) as story:
+    async with chat(ChatOptions(Settings(keys={"copy_code": "x,f9", "leave_code": "f10"}))) as story:
         await story.exchange("q", "```sh\nmake it\n```")
         for key in ("x", "f9"):
             await story.pilot.press("shift+tab", key)
@@ -88,7 +88,7 @@ def test_the_help_and_the_palette_know_the_keys() -> None:
 
 @pytest.mark.parametrize("key", ["ctrl+x", "ctrl+r"])
 async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None:
-    async with chat(ChatOptions(draft_length=4, keys={"draft": key, "retry": "f10"})) as story:
+    async with chat(ChatOptions(Settings(draft=4, keys={"draft": key, "retry": "f10"}))) as story:
         await story.type("some text")
         await story.pilot.press(key)
         await story.until_seen("draft OFF")
@@ -102,7 +102,7 @@ async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None
 
 async def test_own_keys_of_the_chat_leave_the_lists_to_theirs() -> None:
     keys = {"new": "f7", "retry": "f8", "draft": "ctrl+d"}
-    async with chat(ChatOptions(keys=keys, draft_length=4)) as story:
+    async with chat(ChatOptions(Settings(keys=keys, draft=4))) as story:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press("f4")
         await story.until_seen("enter: open")
@@ -110,15 +110,15 @@ async def test_own_keys_of_the_chat_leave_the_lists_to_theirs() -> None:
         await story.until_seen("Deleted “Hi”")
         await story.pilot.press("ctrl+z", "escape")
         await story.until_seen("Hello.")
-        assert story.app._gauges.draft_length == 4
+        assert story.gauges.draft_length == 4
         assert len(story.engine.requests) == 1
         await story.pilot.press("ctrl+d", "f8")
         await story.until(lambda: len(story.engine.requests) == 2)
-        assert story.app._gauges.draft_length == 0
+        assert story.gauges.draft_length == 0
 
 
 async def test_the_palette_can_have_another_key() -> None:
-    async with chat(ChatOptions(keys={"palette": "f9"})) as story:
+    async with chat(ChatOptions(Settings(keys={"palette": "f9"}))) as story:
         await story.until_seen("▏f9 palette")
         await story.pilot.press("ctrl+p")
         assert len(story.app.screen_stack) == 1
@@ -136,7 +136,7 @@ async def sends(story: Story, key: str) -> bool:
 
 @pytest.mark.parametrize("send_key", ["alt+enter", "ctrl+s"])
 async def test_enter_can_be_left_to_the_input_method(send_key: SendKey) -> None:
-    async with chat(ChatOptions(send_key=send_key)) as story:
+    async with chat(ChatOptions(Settings(send_key=send_key))) as story:
         await story.until_seen(f"{send_key} sends it", f"{send_key}: send")
         await story.type("変換")
         assert not await sends(story, "enter")
@@ -147,13 +147,13 @@ async def test_enter_can_be_left_to_the_input_method(send_key: SendKey) -> None:
 
 
 async def test_every_terminal_can_send() -> None:
-    async with chat(ChatOptions(send_key="ctrl+enter")) as story:
+    async with chat(ChatOptions(Settings(send_key="ctrl+enter"))) as story:
         await story.type("Hello")
         assert await sends(story, "ctrl+s")
 
 
 async def test_sending_and_new_lines_have_the_keys_of_the_keymap() -> None:
-    async with chat(ChatOptions(keys={"send": "f9", "newline": "f10"})) as story:
+    async with chat(ChatOptions(Settings(keys={"send": "f9", "newline": "f10"}))) as story:
         await story.type("one")
         await story.pilot.press("f10")
         assert story.prompt.text == "one\n"
@@ -172,7 +172,7 @@ def test_what_sends_and_what_breaks_lines_differ() -> None:
 async def test_sentences_name_the_keys_of_the_keymap() -> None:
     ids = ("stop", "draft", "retry", "tint", "thoughts", "follow", "interrupt", "help")
     own = {id: f"f{number}" for number, id in enumerate(ids, 13)}
-    async with chat(ChatOptions(draft_length=4, keys=own), size=(120, 20)) as story:
+    async with chat(ChatOptions(Settings(draft=4, keys=own)), size=(120, 20)) as story:
         await story.until_seen(f"{own['stop']} stops the reply", f"{own['draft']} for drafting")
         await story.pilot.press(own["draft"])
         await story.until_seen(f"off, as it was set; {own['draft']}: on")
@@ -192,7 +192,7 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
         await story.until_seen(f"{own['follow']}: back to the newest")
         await story.pilot.press(own["tint"])
         await story.until_seen(f"{own['tint']}: Markdown again")
-        await story.app.run_action("walk(-1)")
+        await story.run("walk(-1)")
         await story.until_told(f"{own['retry']} asks for another reply")
         await story.pilot.press(own["interrupt"])
         await story.until_told(f"Press {own['interrupt']} again to quit")

@@ -12,13 +12,13 @@ from textual.widgets import Input
 from app.core.chat_options import ChatOptions
 from app.core.chat_params import ChatParams, values_of, with_values
 from app.settings.remembered import RememberedChoices
-from app.settings.table import per_chat
+from app.settings.table import Settings, per_chat
 from app.store.chat_store import ChatStore
 from app.tui.screens.params import Field, ParamsScreen
 from mlx_engine.protocol.events import Failed, Message, SamplingOptions
 from tests.app.tui.pilot import PAIR, Story, chat, choose
 
-OPTIONS = ChatOptions(draft_length=4, sampling=SamplingOptions(temperature=0.7))
+OPTIONS = ChatOptions(Settings(draft=4, temp=0.7))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_what_cannot_be_used_is_told_while_it_is_typed_and_not_used() -> N
     async with chat(OPTIONS) as story:
         await open_params(story)
         await fill(story, "top_p", "1.5")
-        await story.until_seen("! cannot be used", "! Use a number above 0, up to 1; empty: set by the model.")
+        await story.until_seen("! cannot be used", "! Use a number above 0, up to 1; empty: as the model says.")
         await fill(story, "seed", "5")
         await story.pilot.press("enter")
         assert isinstance(story.app.screen, ParamsScreen)
@@ -191,7 +191,7 @@ async def test_the_draft_length_takes_effect_in_mid_reply() -> None:
 
 
 async def test_a_system_text_of_several_lines_and_what_is_picked() -> None:
-    async with chat(ChatOptions(system="Be long.")) as story:
+    async with chat(ChatOptions(Settings(system="Be long."))) as story:
         await open_params(story)
         field(story, "system").query_one(".param-field").focus()
         await story.pilot.press("ctrl+a", "ctrl+k", *"One", "ctrl+j", *"Two")
@@ -210,12 +210,12 @@ async def test_a_system_text_of_several_lines_and_what_is_picked() -> None:
 
 
 async def test_a_chat_can_do_without_the_usual_system_text(database: Path) -> None:
-    async with chat(ChatOptions(system="Be long."), database=database) as story:
+    async with chat(ChatOptions(Settings(system="Be long.")), database=database) as story:
         await story.type("/system off")
         await story.pilot.press("enter")
         await story.send("Hello")
         assert [each.role for each in story.engine.requests[-1].messages] == ["user"]
-    async with chat(ChatOptions(system="Be long.", chat_id=1), database=database) as story:
+    async with chat(ChatOptions(Settings(system="Be long."), chat_id=1), database=database) as story:
         await story.until_seen("Hello")
         await story.send("Again")
         assert all(each.role != "system" for each in story.engine.requests[-1].messages)
@@ -290,7 +290,7 @@ def test_what_holds_anyway_is_no_change() -> None:
 
 async def test_a_theme_that_was_chosen_is_there_the_next_time(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    async with chat(ChatOptions(theme="nord", state=RememberedChoices.read(path))) as story:
+    async with chat(ChatOptions(Settings(theme="nord"), state=RememberedChoices.read(path))) as story:
         assert story.app.theme == "nord"
         await story.pilot.pause()
         assert not path.exists(), "nothing was chosen yet"
@@ -299,12 +299,12 @@ async def test_a_theme_that_was_chosen_is_there_the_next_time(tmp_path: Path) ->
         await story.until(lambda: RememberedChoices.read(path).values.theme == "dracula")
         await story.pilot.press("f3")
     state = RememberedChoices.read(path)
-    async with chat(ChatOptions(theme=state.values.theme, state=state)) as story:
+    async with chat(ChatOptions(Settings(theme=state.values.theme), state=state)) as story:
         assert story.app.theme == "dracula"
 
 
 async def test_a_theme_that_the_file_names_comes_back(tmp_path: Path) -> None:
-    options = ChatOptions(theme="nord", named={"theme": "config.yaml, line 3"})
+    options = ChatOptions(Settings(theme="nord"), sources={"theme": "config.yaml, line 3"})
     async with chat(options) as story:
         story.app.theme = "dracula"
         await story.until_told("For now: config.yaml, line 3 names the theme to begin with.")
@@ -312,7 +312,7 @@ async def test_a_theme_that_the_file_names_comes_back(tmp_path: Path) -> None:
 
 async def test_no_color_is_not_painted_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    async with chat(ChatOptions(theme="nord")) as story:
+    async with chat(ChatOptions(Settings(theme="nord"))) as story:
         assert story.app.theme == "ansi-dark"
 
 

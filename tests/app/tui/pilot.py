@@ -18,11 +18,16 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from app.core.chat_options import ChatOptions
+from app.core.conversation import Conversation
+from app.core.dialogue import Dialogue
+from app.core.gauges import Gauges
 from app.core.pair_choice import PairChoice
+from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.tui.bars.gauge_strip import GaugeStrip
 from app.tui.bars.top_line import TopLine
 from app.tui.chat_app import ChatApp
+from app.tui.chat_view import ChatView
 from app.tui.prompt.prompt import Prompt
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.protocol.errors import SlipstreamError
@@ -51,6 +56,26 @@ class Story:
     @property
     def prompt(self) -> Prompt:
         return self.app.screen_stack[0].query_one(Prompt)
+
+    @property
+    def dialogue(self) -> Dialogue:
+        return self.app.chat_screen.dialogue
+
+    @property
+    def gauges(self) -> Gauges:
+        return self.dialogue.gauges
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.dialogue.conversation
+
+    @property
+    def view(self) -> ChatView:
+        return self.app.chat_screen.view
+
+    async def run(self, action: str) -> None:
+        """Run a command's action as the palette does."""
+        await self.app.chat_screen.run_command(action)
 
     @property
     def transcript(self) -> Transcript:
@@ -132,7 +157,7 @@ async def chat(
     engine = FakeEngine(drafter)
     with TemporaryDirectory() as folder:
         store = ChatStore.open(database or Path(folder) / "chats.db")
-        app = ChatApp(engine, PAIR, choose, options or ChatOptions(draft_length=4), store)
+        app = ChatApp(engine, PAIR, choose, options or ChatOptions(Settings(draft=4)), store)
         if is_loaded:
             engine.start()
         async with app.run_test(size=size, notifications=True) as pilot:

@@ -20,6 +20,7 @@ from textual.widgets.text_area import Selection
 from app.core import attachments
 from app.core.attachments import Attachment
 from app.core.chat_options import ChatOptions
+from app.settings.table import Settings
 from app.tui.prompt.attachment_line import AttachmentLine
 from app.tui.prompt.completion_list import CompletionList
 from mlx_engine.protocol.events import Counted
@@ -190,7 +191,7 @@ async def test_how_replies_are_made_is_said_and_changed() -> None:
 
 @pytest.mark.parametrize("system", ["Be brief. " * 500, "Be brief.\n" * 50], ids=["long", "high"])
 async def test_of_a_long_system_text_the_beginning_is_told(system: str) -> None:
-    async with chat(ChatOptions(system=system)) as story:
+    async with chat(ChatOptions(Settings(system=system))) as story:
         await command(story, "/system")
         await story.until_told(f"… ({len(system):,} characters; f6 shows them all)")
         assert all(len(each.message) < 400 for each in story.app._notifications)
@@ -279,7 +280,7 @@ async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
         take = AttachmentLine.take
 
         async def take_while_a_key_is_pressed(*arguments: Any, **others: Any) -> tuple[Attachment, ...]:
-            await story.app.run_action("regenerate")
+            await story.run("regenerate")
             return await take(*arguments, **others)
 
         monkeypatch.setattr(AttachmentLine, "take", take_while_a_key_is_pressed)

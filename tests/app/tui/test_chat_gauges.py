@@ -6,6 +6,7 @@ import pytest
 
 from app.core.chat_options import ChatOptions
 from app.core.gauges import GaugeReading, Gauges
+from app.settings.table import Settings
 from app.tui.bars.gauge_panel import PANEL_WIDTH, GaugePanel, caption, panel_lines
 from app.tui.bars.gauge_strip import strip_line
 from app.tui.transcript.transcript import Transcript
@@ -194,17 +195,17 @@ async def test_gauge_updates_ask_for_no_layout(size: tuple[int, int], monkeypatc
     async with chat(size=size) as story:
         await story.send("hello")
         await stream(story)
-        await story.until(lambda: story.app._gauges.reading().speedup is not None)
-        story.app._view.show_gauges()
-        await story.until(lambda: (reply := story.app._dialogue.reply) and not reply._is_flush_due)
+        await story.until(lambda: story.gauges.reading().speedup is not None)
+        story.view.show_gauges()
+        await story.until(lambda: (reply := story.app.chat_screen.reply_view.reply) and not reply._is_flush_due)
         await story.pilot.pause()
         layouts = layouts_asked_for(monkeypatch)
         for number in range(20):
-            before = story.app._view._strip.reading
-            story.app._gauges.add(a_round(round_s=0.01 * (number + 1)))
-            story.app._view.has_news = True
-            story.app._view.show_gauges()
-            assert story.app._view._strip.reading != before
+            before = story.view._strip.reading
+            story.gauges.add(a_round(round_s=0.01 * (number + 1)))
+            story.view.has_news = True
+            story.view.show_gauges()
+            assert story.view._strip.reading != before
             await story.pilot.pause()
         assert not layouts
 
@@ -213,12 +214,12 @@ async def test_nothing_is_sampled_while_nothing_happens() -> None:
     async with chat() as story:
         await story.send("hello")
         await stream(story)
-        await story.until(lambda: story.app._view._strip.reading and story.app._view._strip.reading.pace_samples)
-        story.app._view.show_gauges()
-        before = story.app._gauges.reading()
+        await story.until(lambda: story.view._strip.reading and story.view._strip.reading.pace_samples)
+        story.view.show_gauges()
+        before = story.gauges.reading()
         for _ in range(3):
-            story.app._view.show_gauges()
-        assert story.app._gauges.reading() == before
+            story.view.show_gauges()
+        assert story.gauges.reading() == before
 
 
 async def test_gauges_move_at_most_four_times_a_second() -> None:
@@ -230,10 +231,10 @@ async def test_gauges_move_at_most_four_times_a_second() -> None:
             nonlocal shown
             shown += 1
 
-        story.app.watch(story.app._view._strip, "reading", count, init=False)
+        story.app.watch(story.view._strip, "reading", count, init=False)
         for _ in range(300):
             story.engine.say("")
-        await story.until(lambda: story.app._gauges.reply.rounds == 300)
+        await story.until(lambda: story.gauges.reply.rounds == 300)
         assert shown <= 8, "the strip follows a timer, not the rounds"
 
 
@@ -242,11 +243,11 @@ async def test_the_panel_comes_by_itself_when_there_is_room() -> None:
         panel = story.app.query_one(GaugePanel)
         assert panel.display
         assert panel.size.width + 4 == 38 or panel.outer_size.width == 38
-        assert not story.app._view._strip.display
+        assert not story.view._strip.display
         assert story.app.query_one(Transcript).size.width >= 60
         await story.pilot.press("f3")
         await story.until(lambda: not panel.display)
-        assert story.app._view._strip.display
+        assert story.view._strip.display
         await story.pilot.resize_terminal(80, 24)
         await story.pilot.press("f3")
         await story.until(lambda: panel.display)
@@ -273,7 +274,7 @@ async def test_a_new_chat_has_used_no_context() -> None:
 
 
 async def test_drafting_starts_off_when_asked_to() -> None:
-    async with chat(ChatOptions(draft_length=0)) as story:
+    async with chat(ChatOptions(Settings(draft=0))) as story:
         assert "draft OFF" in story.strip
         await story.pilot.press("ctrl+t")
         assert "draft AUTO" in story.strip

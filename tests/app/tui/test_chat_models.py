@@ -267,7 +267,7 @@ async def test_a_size_that_nobody_knows_is_no_figure() -> None:
 @pytest.mark.parametrize("size", [(80, 24), (44, 12), (100, 30)])
 async def test_the_chosen_model_is_in_sight(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
-        story.app._pairs.pair = replace(story.app._pairs.pair, title="pocket")
+        story.dialogue.pair.choice = replace(story.dialogue.pair.choice, title="pocket")
         await open_list(story)
         await story.until_seen("● pocket")
         await story.pilot.press("home", "end")

@@ -9,10 +9,11 @@ from textual import events
 from textual.selection import SELECT_ALL
 
 from app.core.chat_options import ChatOptions
+from app.settings.table import Settings
 from app.tui.bars.top_line import TopLine
 from app.tui.chat_app import ChatApp
 from app.tui.transcript.text_block import TextBlock
-from mlx_engine.protocol.events import Failed, Message, Notice, SamplingOptions
+from mlx_engine.protocol.events import Failed, Message, Notice
 from tests.app.store.support import last_chat
 from tests.app.tui.pilot import chat
 
@@ -41,7 +42,7 @@ async def test_loading_is_said() -> None:
 
 
 async def test_a_message_is_sent_and_the_reply_streams() -> None:
-    options = ChatOptions(SamplingOptions(temperature=0.0), draft_length=6, max_tokens=99, system="Be brief.")
+    options = ChatOptions(Settings(temp=0.0, draft=6, max_tokens=99, system="Be brief."))
     async with chat(options) as story:
         await story.send("Hello there")
         request = story.engine.requests[-1]
@@ -148,7 +149,7 @@ async def test_the_token_limit_is_said_in_words() -> None:
 
 
 async def test_drafting_is_toggled_in_the_middle_of_a_reply() -> None:
-    async with chat(ChatOptions(draft_length=6)) as story:
+    async with chat(ChatOptions(Settings(draft=6))) as story:
         await story.send("hello")
         story.engine.say("some text")
         await story.pilot.press("ctrl+t")
@@ -220,7 +221,7 @@ async def test_how_the_last_reply_ended_is_no_news_in_another_chat() -> None:
         await story.send("much too long")
         story.engine.fail()
         await story.until(lambda: story.state == "failed")
-        await story.app.run_action("chats")
+        await story.run("chats")
         await story.until_seen("enter: open")
         await story.pilot.press("down", "enter")
         await story.until_seen("one two")
@@ -504,7 +505,7 @@ async def test_ctrl_c_quits_from_the_help_as_well() -> None:
 
 
 async def test_thoughts_are_counted_folded_and_never_sent_again() -> None:
-    async with chat(ChatOptions(is_thinking=True)) as story:
+    async with chat(ChatOptions(Settings(think=True))) as story:
         await story.send("What is seven times six?")
         assert story.engine.requests[-1].is_thinking
         story.engine.begin()
@@ -529,7 +530,7 @@ async def test_no_thoughts_to_unfold() -> None:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press("ctrl+o")
         await story.until_told("no thoughts to show in the newest replies; /think on lets the model think first")
-        await story.app.run_action("set_thinking(True)")
+        await story.run("set_thinking(True)")
         await story.pilot.press("ctrl+o")
         await story.until_told("no thoughts to show in the newest replies.")
 

@@ -477,7 +477,7 @@ async def test_a_chat_can_be_left_while_a_long_text_is_read(monkeypatch: pytest.
         # The pilot waits for whatever is under way, which here ends only when it may.
         while not begun.is_set():
             await asyncio.sleep(0.01)
-        leaving = asyncio.create_task(story.app._begin_chat())
+        leaving = asyncio.create_task(story.app.chat_screen._begin_chat())
         while story.transcript.last_turn is not None:
             await asyncio.sleep(0.01)
         may_end.set()

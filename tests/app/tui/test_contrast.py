@@ -8,7 +8,7 @@ from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
 from app.core.chat_options import ChatOptions
-from app.settings.table import THEMES
+from app.settings.table import THEMES, Settings
 from app.tui.terminal.contrast import GROUNDS, LEAST, LEAST_OF_256, TEXTS, contrast, of_256, readable
 from app.tui.terminal.safe_app import SafeApp
 from tests.app.tui.pilot import Story, chat
@@ -70,7 +70,7 @@ async def test_where_there_are_16_colours_they_are_the_terminals_own(
 ) -> None:
     monkeypatch.delenv("COLORTERM")
     monkeypatch.setenv("TERM", "xterm")
-    async with chat(ChatOptions(draft_length=4, theme=theme), size=(120, 36)) as story:
+    async with chat(ChatOptions(Settings(draft=4, theme=theme)), size=(120, 36)) as story:
         assert story.app.theme == shown
         await story.exchange("q", "Some **bold** words, `code`, [a link](https://x.org):\n\n```sh\nmake it\n```")
         for keys in ((), ("f5",), ("f1",), ("f2",), ("f4",), ("f6",), ("shift+tab",)):
@@ -86,5 +86,5 @@ async def test_where_there_are_16_colours_they_are_the_terminals_own(
 async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
     monkeypatch.delenv("COLORTERM")
     monkeypatch.setenv("TERM", term)
-    async with chat(ChatOptions(theme="nord")) as story:
+    async with chat(ChatOptions(Settings(theme="nord"))) as story:
         assert story.app.theme == "nord"

@@ -76,7 +76,7 @@ async def resting(database: Path) -> AsyncIterator[Story]:
         await story.until_seen("one")
         story.engine.say("two")
         await story.pilot.pause()
-        assert story.app._mail.has_events
+        assert story.app.chat_screen._mail.has_events
         yield story
 
 

@@ -14,6 +14,7 @@ import pytest
 from textual.pilot import Pilot
 
 from app.core.chat_options import ChatOptions
+from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.tui import chat_app, chat_view
 from tests.app.tui.pilot import PAIR, Story, choose
@@ -46,13 +47,13 @@ def take(snap_compare: SnapCompare, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(chat_view, "GAUGES_S", 1e6)
     store = ChatStore.open(tmp_path / "chats.db", lambda: NOON_S)
     engine = FakeEngine()
-    app = chat_app.ChatApp(engine, PAIR, choose, ChatOptions(draft_length=4), store)
+    app = chat_app.ChatApp(engine, PAIR, choose, ChatOptions(Settings(draft=4)), store)
     engine.start()
 
     def compare(script: Script, size: tuple[int, int] = (80, 24)) -> bool:
         async def play(pilot: Pilot[None]) -> None:
             story = Story(app, engine, pilot)
-            app._prompt.cursor_blink = False
+            app.chat_screen.prompt.cursor_blink = False
             await story.until(lambda: story.state == "ready")
             await script(story)
             await pilot.pause()
@@ -80,8 +81,8 @@ async def a_turn(story: Story) -> None:
 
 async def settle(story: Story) -> None:
     """Gauges up to the facts, and everything drawn."""
-    story.app._view.has_news = True
-    story.app._view.show_gauges()
+    story.view.has_news = True
+    story.view.show_gauges()
     await story.pilot.pause()
     await story.pilot.pause()
 

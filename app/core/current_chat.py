@@ -1,0 +1,157 @@
+"""The open chat among the stored ones: open another, start a new one, walk its versions, rename, delete, export.
+
+The same for every front end. What cannot be done is told to the person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.core.chat_files import export_chat, import_chats
+from app.core.dialogue import Dialogue
+from app.core.reply_view import ReplyView, Tell
+from app.core.store_notices import StoreNotices, storing
+from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+from app.store.records import Chat
+
+
+class CurrentChat:
+    """Brings conversation, settings and view from one chat to another."""
+
+    def __init__(
+        self, store: ChatStore, dialogue: Dialogue, view: ReplyView, tell: Tell, notices: StoreNotices
+    ) -> None:
+        self._store = store
+        self._conversation = dialogue.conversation
+        self._dialogue = dialogue
+        self._view = view
+        self._tell = tell
+        self._notices = notices
+        self._deleted_id: int | None = None
+        """The chat that was open when it was deleted from the list of chats."""
+
+    async def open(self, chat_id: int, words: str = "") -> None:
+        """Continue a stored chat. words: what it was searched by; a version with them is shown."""
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
+            self._conversation.open(chat_id, words)
+            self._dialogue.leave()
+            self._follow_chat()
+            await self._view.show_chat(self._conversation)
+
+    async def begin(self) -> None:
+        """Start a new chat."""
+        self._dialogue.leave()
+        self._conversation.clear()
+        self._follow_chat()
+        await self._view.show_chat(self._conversation)
+
+    async def walk(self, step: int) -> None:
+        """Show another version of this chat: other replies, or messages before they were edited."""
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
+            if not self.has_versions:
+                self._tell("This chat has only one version. Regenerate a reply or edit a message to get another.")
+                return
+            self._conversation.walk(step)
+            self._dialogue.leave()
+            await self._view.show_chat(self._conversation)
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether there is more than the version shown. May raise StoreError."""
+        return self._conversation.version != (1, 1)
+
+    def rename(self, title: str) -> None:
+        """Give this chat another title."""
+        with self._stored("rename") as chat:
+            if chat is not None:
+                self._conversation.rename(title)
+                self._show_title()
+                self._tell(f"This chat is now called “{title}”.")
+
+    async def delete(self) -> None:
+        """Delete this chat, and start a new one."""
+        if not self._dialogue.is_free():
+            return
+        with self._stored("delete") as chat:
+            if chat is not None:
+                self._store.delete(chat.id)
+                await self.begin()
+                self._tell(f"Deleted “{chat.title}”. /undo brings it back.")
+
+    async def undo_delete(self) -> None:
+        """Bring back the chat deleted last."""
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
+            chat = self._store.undo_delete()
+            if chat is None:
+                self._tell("There is no deleted chat to bring back.")
+            else:
+                await self.open(chat.id)
+                self._tell(f"“{chat.title}” is back.")
+
+    async def was_deleted(self, chat_id: int) -> None:
+        """A chat was deleted from the list; it may be this one."""
+        if self._conversation.chat and self._conversation.chat.id == chat_id:
+            self._deleted_id = chat_id
+            await self.begin()
+
+    async def was_restored(self, chat_id: int) -> None:
+        """A chat was brought back in the list; it may be the one that was open."""
+        if self._conversation.chat is None and self._deleted_id == chat_id:
+            await self.open(chat_id)
+
+    def was_renamed(self, chat: Chat) -> None:
+        """A chat was renamed in the list; it may be this one."""
+        if self._conversation.chat and self._conversation.chat.id == chat.id:
+            self._conversation.chat = chat
+            self._show_title()
+
+    def export(self, name: str | None) -> None:
+        """Write this chat to a file; None names it after the title."""
+        self.save()
+        with self._stored("export") as chat:
+            if chat is not None:
+                self._tell(f"Exported to {export_chat(self._store, chat, name)}.")
+
+    async def import_file(self, name: str) -> None:
+        """Add the chats of an export, and open the last of them."""
+        if not self._dialogue.is_free():
+            return
+        with storing(self._tell):
+            if added := import_chats(self._store, name):
+                await self.open(added[-1].id)
+                self._tell(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
+
+    def save(self) -> None:
+        """Write what the running reply has so far to the disk."""
+        try:
+            self._conversation.flush()
+        except StoreError as error:
+            self._notices.tell_once(f"The running reply is not saved yet. {error}")
+        else:
+            self._notices.check()
+
+    def _follow_chat(self) -> None:
+        if trouble := self._dialogue.settings.follow_chat():
+            self._tell(trouble, severity="warning")
+        self._dialogue.gauges.forget_context()
+        self._show_title()
+
+    def _show_title(self) -> None:
+        chat = self._conversation.chat
+        self._view.show_title(chat.title if chat else "")
+
+    @contextmanager
+    def _stored(self, purpose: str) -> Iterator[Chat | None]:
+        """This chat; None, and the person is told: it is empty, so it is not stored yet."""
+        if self._conversation.chat is None:
+            self._tell(f"Nothing to {purpose}: this chat is empty.")
+        with storing(self._tell):
+            yield self._conversation.chat

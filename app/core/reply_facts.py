@@ -1,0 +1,37 @@
+"""Everything known about one reply, folded from its events. The one place where front ends fold rounds."""
+
+from __future__ import annotations
+
+from mlx_engine.protocol.events import Finished, Round, Started
+from mlx_engine.protocol.stats import PlainPace, ReplyStats
+
+
+class ReplyFacts:
+    """Text, tokens and figures of a reply so far."""
+
+    def __init__(self, pace: PlainPace | None = None) -> None:
+        """pace: of plain decoding with this pair, measured across replies; rounds are added to it here."""
+        self.text = ""
+        self.thinking = ""
+        self.token_ids: list[int] = []
+        self._pace = pace or PlainPace()
+        self.stats = ReplyStats(self._pace)
+        self.started: Started | None = None
+        """None until the prompt has been rendered."""
+        self.finished: Finished | None = None
+        """None until the reply is complete."""
+
+    def add(self, event: Started | Round | Finished) -> None:
+        """Fold one event in."""
+        match event:
+            case Started():
+                self.started = event
+                return
+            case Round():
+                self._pace.add(event)
+                self.stats.add(event)
+                self.token_ids += event.token_ids
+            case Finished():
+                self.finished = event
+        self.text += event.text
+        self.thinking += event.thinking

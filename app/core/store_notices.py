@@ -1,0 +1,39 @@
+"""What a person has to know about the store, told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.core.reply_view import Tell
+from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+
+
+@contextmanager
+def storing(tell: Tell) -> Iterator[None]:
+    """Tell the person about a StoreError instead of raising it."""
+    try:
+        yield
+    except StoreError as error:
+        tell(str(error), severity="error")
+
+
+class StoreNotices:
+    """Tells the store's notice when it changes."""
+
+    def __init__(self, store: ChatStore, tell: Tell) -> None:
+        self._store = store
+        self._tell = tell
+        self._last_told: str | None = None
+
+    def check(self) -> None:
+        """Tell what is new."""
+        self.tell_once(self._store.notice)
+
+    def tell_once(self, notice: str | None) -> None:
+        """Tell `notice` unless it was the last one."""
+        if notice != self._last_told:
+            self._last_told = notice
+            if notice:
+                self._tell(notice, severity="warning", timeout=20)

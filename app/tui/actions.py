@@ -1,0 +1,298 @@
+"""Everything that a key, a slash command or the palette can do in the chat.
+
+Most actions hand on: to the Dialogue (replies and settings), to CurrentChat (stored chats), or to the widgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from textual import on
+from textual.screen import Screen
+
+from app.core.attachments import written
+from app.core.chat_options import ChatOptions
+from app.core.chat_settings import describe_sampling, describe_system_prompt_briefly
+from app.core.current_chat import CurrentChat
+from app.core.dialogue import Dialogue
+from app.core.models_list import own_and_bundled
+from app.core.pair_choice import Choose, absolute
+from app.store.chat_store import ChatStore
+from app.system import places
+from app.tui.chat_view import ChatView
+from app.tui.keys import key_in, own_keys
+from app.tui.layout import PANEL_NEEDS_COLUMNS, PANEL_NEEDS_ROWS, layout
+from app.tui.prompt.composer import Composer
+from app.tui.prompt.prompt import Prompt
+from app.tui.screens.chats import ChatsScreen
+from app.tui.screens.comparison import ComparisonScreen
+from app.tui.screens.help import help_screen
+from app.tui.screens.models import ModelsScreen
+from app.tui.screens.params import ParamsScreen
+from app.tui.screens.table import TableScreen
+from app.tui.transcript.code_block import CodeBlock
+from app.tui.transcript.markdown import code_blocks
+from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.events import DraftSetting
+from models.errors import ModelsError
+from models.hub_cache import cache_folder
+from models.machine import read_machine
+
+
+class ChatActions(Screen[None]):
+    """The actions of the chat's screen; ChatScreen makes what they act on."""
+
+    dialogue: Dialogue
+    chat: CurrentChat
+    view: ChatView
+    composer: Composer
+    options: ChatOptions
+    store: ChatStore
+    choose: Choose
+
+    wants_panel: bool | None
+    """Whether the gauge panel is wanted; None: as the width of the window suggests."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """Where the person types."""
+        return self.composer.prompt
+
+    # Messages and replies
+
+    def action_send(self) -> None:
+        """Send what is in the prompt."""
+        self.prompt.action_send()
+
+    def action_newline(self) -> None:
+        """Break the line in the prompt."""
+        self.prompt.action_newline()
+
+    def action_stop(self) -> None:
+        """Stop what runs: a message whose files are being read, the reply, or loading."""
+        if not self.composer.call_back():
+            self.dialogue.stop()
+
+    async def action_regenerate(self) -> None:
+        """Ask for the last reply once more."""
+        await self.dialogue.regenerate()
+
+    async def action_go_on(self) -> None:
+        """Continue a reply that was stopped."""
+        await self.dialogue.go_on()
+
+    @on(Prompt.EditRequested)
+    def action_edit_last(self) -> None:
+        """Put the last message into the prompt, to edit it and send it again."""
+        if (last := self.dialogue.last_message()) is not None and not self.prompt.is_editing:
+            self.composer.edit(last)
+
+    def action_edit(self, text: str, mentioned: Sequence[str]) -> None:
+        """Send a message in place of the last one. mentioned: the files sent with it."""
+        if self.dialogue.last_message() is not None:
+            self.composer.submit(Prompt.Submitted(text, mentioned, is_edit=True))
+
+    def action_attach(self, name: str) -> None:
+        """Mention a file in the prompt."""
+        self.prompt.begin(f"{written(name)} ")
+
+    def action_editor(self) -> None:
+        """Open the prompt in the person's own editor."""
+        self.composer.write_in_editor()
+
+    # How replies are made
+
+    def action_toggle_drafting(self) -> None:
+        """Turn drafting off, or on with the last draft length; also during a reply."""
+        self.action_set_drafting("on" if not self.dialogue.settings.draft_length else 0)
+
+    def action_set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
+        """Draft this many tokens per round; on: as many as before drafting was turned off."""
+        if self.dialogue.set_drafting(setting):
+            self.view.show_gauges_now()
+
+    def action_params(self) -> None:
+        """Show the settings of this chat."""
+        settings = self.dialogue.settings.chat
+        self.app.push_screen(ParamsScreen(settings.values, settings.defaults), self._change)
+
+    def action_toggle_thinking(self) -> None:
+        """Let the model think before it answers, or not."""
+        self.action_set_thinking(not self.dialogue.settings.options.is_thinking)
+
+    def action_set_thinking(self, is_thinking: bool) -> None:
+        """Let the model think before it answers, or not."""
+        self._change({"think": is_thinking})
+
+    def action_tell_system(self) -> None:
+        """Show the system prompt."""
+        words = describe_system_prompt_briefly(self.dialogue.settings.options.system, key_in(self.app, "params"))
+        self.app.notify(words)
+
+    def action_set_system(self, text: str) -> None:
+        """Set the system prompt; off: remove it."""
+        self._change({"system": None if text == "off" else text})
+
+    def action_tell_sampling(self) -> None:
+        """Show temperature and seed."""
+        self.app.notify(describe_sampling(self.dialogue.settings.options.sampling))
+
+    def action_set_temperature(self, temperature: float | None) -> None:
+        """Set the temperature; None: the model's own."""
+        self._change({"temp": temperature})
+
+    def action_set_seed(self, seed: int | None) -> None:
+        """Set the seed; None: a new one for every reply."""
+        self._change({"seed": seed})
+
+    def _change(self, values: Mapping[str, Any] | None) -> None:
+        if values is not None:
+            self.dialogue.change_settings(values)
+            self.view.show_gauges_now()
+
+    def action_ab(self, setting: DraftSetting | None = None) -> None:
+        """Replay the last message without and with drafting, side by side; None: drafting as in this chat."""
+        if (comparison := self.dialogue.compare(setting)) is not None:
+            screen = ComparisonScreen(comparison, self.dialogue.pair.choice.title)
+            self.app.push_screen(screen, lambda _: self.dialogue.end_comparison())
+
+    # Chats
+
+    def action_chats(self, words: str = "") -> None:
+        """List the stored chats, or those that contain `words`."""
+        if self.dialogue.is_free():
+            self.app.push_screen(ChatsScreen(self.store, words), self._open)
+
+    async def _open(self, chosen: tuple[int, str] | None) -> None:
+        if chosen is not None:
+            await self.chat.open(*chosen)
+
+    def action_new_chat(self) -> None:
+        """Start a new chat; the text in the prompt stays, and a message on its way comes back."""
+        # In the order of typing: a message sent after it belongs to the new chat.
+        self.prompt.call_later(self._begin_chat)
+
+    async def _begin_chat(self) -> None:
+        self.composer.call_back(leaves_chat=True)
+        await self.chat.begin()
+
+    async def action_walk(self, step: int) -> None:
+        """Show another version of this chat; -1: the previous one."""
+        await self.chat.walk(step)
+
+    def action_rename(self, title: str) -> None:
+        """Give this chat another title."""
+        self.chat.rename(title)
+
+    async def action_delete_chat(self) -> None:
+        """Delete this chat, and start a new one."""
+        await self.chat.delete()
+
+    async def action_undo_delete(self) -> None:
+        """Bring back the chat deleted last."""
+        await self.chat.undo_delete()
+
+    def action_export(self, name: str | None = None) -> None:
+        """Write this chat to a file."""
+        self.chat.export(name)
+
+    async def action_import(self, name: str) -> None:
+        """Add the chats of a file, and open the last of them."""
+        await self.chat.import_file(name)
+
+    # Models
+
+    def action_models(self) -> None:
+        """List the models, to switch to one or pull one."""
+        if not self.dialogue.is_free():
+            return
+        try:
+            catalog = own_and_bundled()
+        except ModelsError as error:
+            self.app.notify(str(error), severity="error")
+            return
+        pair = self.dialogue.pair
+        machine = read_machine(pair.ready.working_set_bytes if pair.ready else None)
+        # The list has asked already whether a model that is too large should be loaded anyway.
+        self.app.push_screen(
+            ModelsScreen(catalog, cache_folder(), machine, pair.choice.title),
+            lambda name: self._switch(name, is_oversized=True) if name else None,
+        )
+
+    def action_switch_model(self, name: str) -> None:
+        """Switch to another model."""
+        if self.dialogue.is_free():
+            self._switch(name, is_oversized=False)
+
+    def _switch(self, name: str, *, is_oversized: bool) -> None:
+        if name == self.dialogue.pair.choice.title:
+            return
+        try:
+            choice = self.choose(name, is_oversized)
+        except (SlipstreamError, ModelsError) as error:
+            self.app.notify(str(error), severity="error")
+            return
+        self.dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)
+        self.view.show_gauges_now()
+
+    # The screen
+
+    def copy_answer(self, *, is_code: bool = False) -> None:
+        """Put the last answer on the clipboard, or its last code block."""
+        answer = self.dialogue.conversation.last_answer
+        blocks = code_blocks(answer or "")
+        if answer is None:
+            self.app.notify("There is no answer to copy yet.")
+        elif not is_code:
+            self.copy(answer, "the last answer")
+        elif blocks:
+            self.copy(blocks[-1], "the last code block")
+        else:
+            self.app.notify("There is no code block in the last answer.")
+
+    def action_copy(self, is_code: bool) -> None:
+        """Put the last answer on the clipboard, or its last code block."""
+        self.copy_answer(is_code=is_code)
+
+    @on(CodeBlock.CopyRequested)
+    def _copy_code(self, event: CodeBlock.CopyRequested) -> None:
+        self.copy(event.code, "the code block")
+
+    def copy(self, text: str, what: str) -> None:
+        """Put a text on the clipboard, and say so."""
+        self.app.copy_to_clipboard(text)
+        self.app.notify(f"Copied {what} ({len(text):,} character{'s' * (len(text) != 1)}).")
+
+    def action_toggle_thoughts(self) -> None:
+        """Fold or unfold the thoughts of all replies."""
+        if not self.view.transcript.toggle_thoughts():
+            more = "" if self.dialogue.settings.options.is_thinking else " /think on lets the model think first."
+            self.app.notify(f"The latest replies have no thoughts to show.{more}")
+
+    def action_toggle_tint(self) -> None:
+        """Colour the drafted words of the replies, or show the formatted text again."""
+        if not self.view.toggle_tint():
+            self.app.notify("Not known for these replies; in new ones, drafted words will be coloured.")
+
+    def action_toggle_panel(self) -> None:
+        """Show or hide the gauge panel, whatever the width suggests."""
+        width, height = self.size
+        if not layout(width, height, wants_panel=True).has_panel:
+            self.app.notify(
+                f"The gauge panel needs a window of {PANEL_NEEDS_COLUMNS} columns and {PANEL_NEEDS_ROWS} rows; "
+                f"this one has {width} and {height}."
+            )
+            return
+        self.wants_panel = not self.view.has_panel
+        self.options.remember("has_panel", self.wants_panel, self.app.notify)
+        self.view.fit(width, height, self.wants_panel)
+
+    def action_help(self) -> None:
+        """Explain keys, gauges and commands."""
+        self.app.push_screen(help_screen(own_keys(self.app)))
+
+    def action_paths(self) -> None:
+        """Show where everything is kept."""
+        paths = {name: str(path) for name, path in places.everything().items()}
+        self.app.push_screen(TableScreen([("Where everything is kept", paths.items())]))

@@ -1,0 +1,240 @@
+"""The screen of the chat: what the person types goes to the dialogue, what the engine reports goes to the screen.
+
+What a person can do there is in `ChatActions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property, partial
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.message import Message
+
+from app.core.chat_options import ChatOptions
+from app.core.commands import Command
+from app.core.conversation import KEEP_S, Conversation
+from app.core.current_chat import CurrentChat
+from app.core.current_pair import CurrentPair
+from app.core.dialogue import Dialogue
+from app.core.models_list import own_and_bundled
+from app.core.pair_choice import Choose, PairChoice
+from app.core.phase import Phase
+from app.core.prompt_history import PromptHistory
+from app.core.reply_settings import ReplySettings
+from app.core.reply_view import Severity
+from app.core.store_notices import StoreNotices, storing
+from app.settings.keys import CHAT_KEYS, Keymap, keys_of
+from app.store.chat_store import ChatStore
+from app.store.errors import StoreError
+from app.text.sanitise import cleaned
+from app.tui.actions import ChatActions
+from app.tui.bars.top_line import TopLine
+from app.tui.chat_view import ChatView
+from app.tui.keys import bindings, prefer
+from app.tui.mailbox import Mailbox
+from app.tui.pauses import ROUNDS_S
+from app.tui.prompt.composer import Composer
+from app.tui.prompt.prompt import Prompt
+from app.tui.reply_on_screen import ReplyOnScreen
+from app.tui.transcript.code_block import CodeBlock
+from app.tui.transcript.transcript import Transcript
+from mlx_engine.client import EngineHandle
+from mlx_engine.protocol.events import Counted, Event, Round
+from models.errors import ModelsError
+
+WELCOME = """\
+Type a message below; {send} sends it, {stop} stops the reply.
+/ for commands, @ for files, {draft} for drafting; {help} explains the rest."""
+
+OF_THE_APP = ("change_theme", "copy_answer", "quit", "screenshot_soon", "set_theme")
+"""Commands that concern more than this screen."""
+
+
+class EngineReported(Message):
+    """There is something in the mailbox."""
+
+
+class ChatScreen(ChatActions):
+    """The chat itself; lists and settings open in front of it."""
+
+    BINDINGS = bindings(CHAT_KEYS)
+
+    def __init__(
+        self,
+        engine: EngineHandle,
+        pair: PairChoice,
+        choose: Choose,
+        options: ChatOptions,
+        store: ChatStore,
+        keymap: Keymap,
+    ) -> None:
+        """pair: what the engine loads. keymap: the person's own keys."""
+        super().__init__()
+        prefer(self._bindings, keymap)
+        self.choose = choose
+        self.options = options
+        self.store = store
+        self.wants_panel = options.state.values.has_panel
+        self._engine = engine
+        self._mail = Mailbox(lambda: self.post_message(EngineReported()))
+        conversation = Conversation(store)
+        settings = ReplySettings(options.settings, conversation)
+        current_pair = CurrentPair(
+            engine,
+            pair,
+            self._tell,
+            fallback=options.fallback,
+            in_thread=partial(self.run_worker, thread=True, exit_on_error=False),
+            remember=lambda name: options.remember("model", name, self._tell),
+        )
+        self.composer = Composer(PromptHistory(options.history_path), self._offers)
+        keys = {id: keys_of(id, keymap)[0] for id in ("send", "stop", "draft", "help")}
+        about = f"\n\n{options.about_model}" if options.about_model else ""
+        transcript = Transcript(WELCOME.format(**keys) + about)
+        self.view = ChatView(TopLine(pair.title), transcript, self.composer)
+        self.reply_view = ReplyOnScreen(self.view, current_pair, conversation, self._tell)
+        self._notices = StoreNotices(store, self._tell)
+        self.dialogue = Dialogue(
+            engine,
+            conversation,
+            current_pair,
+            settings,
+            self.reply_view,
+            self._tell,
+            self._notices,
+            stop_key=keys["stop"],
+        )
+        self.chat = CurrentChat(store, self.dialogue, self.reply_view, self._tell, self._notices)
+        self.view.follow(self.dialogue)
+        self.prompt.use_keys(keys_of("send", keymap), keys_of("newline", keymap))
+
+    def compose(self) -> ComposeResult:
+        """Everything is in the view."""
+        yield self.view
+
+    def on_mount(self) -> None:
+        """Land in the prompt, listen to the engine, and go on with the chat that was asked for."""
+        self.prompt.focus()
+        self.view.top_line.say(Phase.LOADING.value)
+        self._engine.on_event = self._mail.put
+        self.set_interval(KEEP_S, self.chat.save)
+        self.call_after_refresh(self._begin)
+
+    async def _begin(self) -> None:
+        self._notices.check()
+        for notice in self.options.notices:
+            self._tell(notice, severity="warning", timeout=20)
+        if self.options.chat_id is not None:
+            await self.chat.open(self.options.chat_id)
+
+    def on_unmount(self) -> None:
+        """Stop listening, and store what a running reply has."""
+        self._engine.on_event = None
+        with suppress(StoreError):
+            for event in self._mail.fetch():
+                self.dialogue.keep(event)
+            self.dialogue.conversation.end("interrupted")
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Share the window out anew."""
+        self.view.fit(*event.size, self.wants_panel)
+
+    # The engine
+
+    async def on_engine_reported(self) -> None:
+        """Fetch what was reported, and let the rounds that come next wait a little."""
+        if not self.app.screen_stack:
+            return  # The chat is being left; what a running reply has is stored in on_unmount.
+        for event in self._mail.fetch():
+            if isinstance(event, Round) and not self._mail.is_resting:
+                self._mail.is_resting = True
+                self.set_timer(ROUNDS_S, self._end_rest)
+            await self._hear(event)
+
+    async def _end_rest(self) -> None:
+        self._mail.is_resting = False
+        if self._mail.has_events:
+            await self.on_engine_reported()
+
+    async def _hear(self, event: Event) -> None:
+        self.view.has_news = True
+        if isinstance(event, Counted):
+            self.composer.counted(event.id, event.tokens)
+            return
+        before = self.dialogue.pair.ready
+        await self.dialogue.hear(event)
+        ready = self.dialogue.pair.ready
+        if ready is not None and ready is not before:
+            self.composer.recount(ready.context_tokens)
+
+    # What the person does
+
+    @on(Composer.Submitted)
+    async def _send(self, event: Composer.Submitted) -> None:
+        """Send a message. One that cannot be stored comes back to the prompt."""
+        if not self.composer.take(event.typed):
+            return
+        try:
+            await (self.dialogue.ask_instead if event.typed.is_edit else self.dialogue.ask)(event.text)
+        except StoreError as error:
+            self.composer.give_back(event.typed)
+            self._tell(str(error), severity="error")
+
+    @on(Composer.Refused)
+    def _refuse(self, event: Composer.Refused) -> None:
+        self._tell(event.words, severity="warning")
+
+    @on(Composer.CountWanted)
+    def _count(self, event: Composer.CountWanted) -> None:
+        # While the engine loads it does not read, and a large text would block this thread.
+        if self.dialogue.pair.ready is not None:
+            self._engine.count(event.id, cleaned(event.text))
+
+    @on(Prompt.Commanded)
+    async def _command(self, event: Prompt.Commanded) -> None:
+        values = (*event.run.values, event.mentions) if event.run.action == "edit" else event.run.values
+        await self.run_command(event.run.action, values)
+
+    async def run_command(self, action: str, values: tuple[object, ...] = ()) -> None:
+        """Run the action of a command, here or in the app."""
+        target = self.app if action in OF_THE_APP else self
+        await self.app.run_action(("", action, values) if values else action, target)
+
+    @on(Prompt.WalkRequested)
+    async def _walk(self, event: Prompt.WalkRequested) -> None:
+        with storing(self._tell):
+            if not self.dialogue.phase.is_busy and self.chat.has_versions:
+                await self.chat.walk(event.step)
+
+    @on(CodeBlock.LeaveRequested)
+    def _leave_code(self, event: CodeBlock.LeaveRequested) -> None:
+        self.prompt.focus()
+        self.prompt.insert(event.typed)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Stop is greyed out while there is nothing to stop."""
+        if action == "stop" and self.dialogue.phase is Phase.IDLE:
+            return None
+        return True
+
+    def _offers(self, command: Command) -> Sequence[str]:
+        """What may follow a command on this machine."""
+        match command.argument and command.argument.offers:
+            case "themes":
+                return sorted(self.app.available_themes)
+            case "models":
+                return self._model_names
+        return ()
+
+    @cached_property
+    def _model_names(self) -> Sequence[str]:
+        try:
+            return sorted(own_and_bundled().entries)
+        except ModelsError:
+            return ()
+
+    def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
+        self.app.notify(message, severity=severity, timeout=timeout)

@@ -1,0 +1,98 @@
+"""The dialogue on the screen: its phase in the top line, its messages and replies in the transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.core.conversation import Conversation
+from app.core.current_pair import CurrentPair
+from app.core.phase import Phase
+from app.core.reply_view import Tell
+from app.core.store_notices import storing
+from app.core.turn_stats import reply_line
+from app.store.records import FinalState, TurnStats
+from app.tui.bars.top_line import NO_DRAFTER
+from app.tui.chat_view import ChatView
+from app.tui.transcript.turn import Reply
+from mlx_engine.protocol.events import Finished, Round
+
+
+class ReplyOnScreen:
+    """A ReplyView over the widgets of the chat."""
+
+    def __init__(self, view: ChatView, pair: CurrentPair, conversation: Conversation, tell: Tell) -> None:
+        self._view = view
+        self._pair = pair
+        self._conversation = conversation
+        self._tell = tell
+        self._phase: Phase | None = None
+        self.reply: Reply | None = None
+        """The running reply."""
+
+    def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
+        """See ReplyView. The pair is shown beside it."""
+        line, ready = self._view.top_line, self._pair.ready
+        line.model = self._pair.choice.title
+        line.drafter = (ready.drafter or NO_DRAFTER) if ready else None
+        line.say(words, is_trouble=is_trouble)
+        if phase is not self._phase:
+            self._phase = phase
+            self._view.screen.refresh_bindings()
+
+    async def show_message(self, text: str, *, replaces_last: bool) -> None:
+        """See ReplyView."""
+        if replaces_last:
+            await self._view.transcript.drop_turn()
+        await self._view.transcript.add_turn(text)
+
+    async def begin_reply(self, text: str, thinking: str) -> None:
+        """See ReplyView."""
+        turn = self._view.transcript.last_turn
+        assert turn is not None
+        self._view.transcript.follow()
+        self.reply = await turn.begin_reply()
+        self.reply.think(thinking)
+        self.reply.write(text)
+
+    def grow_reply(self, part: Round | Finished) -> None:
+        """See ReplyView."""
+        if self.reply is None:
+            return
+        self.reply.think(part.thinking)
+        if isinstance(part, Round):
+            self._view.transcript.count_new(len(part.token_ids))
+            self.reply.write(part.text, part.drafted_characters)
+        else:
+            self.reply.write(part.text)
+
+    def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:
+        """See ReplyView."""
+        if self.reply is not None:
+            self.reply.finish("" if is_empty else reply_line(stats, broke_off=state == "failed"))
+            self._show_version()
+        self.reply = None
+
+    async def show_error(self, message: str) -> None:
+        """See ReplyView."""
+        await self._view.transcript.add_error(message)
+
+    def give_back(self, text: str, mentions: Sequence[str]) -> None:
+        """See ReplyView."""
+        self._view.composer.prompt.offer(text, mentions)
+
+    async def show_chat(self, conversation: Conversation) -> None:
+        """See ReplyView. A message of the chat before that is being edited stays as it was; up brings it back."""
+        if self._view.composer.prompt.is_editing:
+            self._view.composer.prompt.discard()
+        self._view.has_news = True
+        await self._view.transcript.show(conversation.exchanges)
+        self._show_version()
+
+    def show_title(self, title: str) -> None:
+        """See ReplyView."""
+        self._view.top_line.title = title
+
+    def _show_version(self) -> None:
+        if turn := self._view.transcript.last_turn:
+            with storing(self._tell):
+                turn.say_version(self._conversation.version)
