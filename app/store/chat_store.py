@@ -47,7 +47,7 @@ class ChatStore:
 
     @classmethod
     def in_memory(cls, now: Callable[[], float] = time.time) -> ChatStore:
-        """A store that ends with the process, for a conversation that nobody keeps."""
+        """An empty store in memory, which is lost when the process ends."""
         return cls(Database(None), now)
 
     @property

@@ -64,7 +64,7 @@ def open_database(path: Path, damaged: Identity | None = None) -> Opened:
 
 
 def open_in_memory() -> Opened:
-    """A database that nobody keeps."""
+    """An empty database in memory, without a notice."""
     return Opened(_empty_in_memory(), None, None)
 
 

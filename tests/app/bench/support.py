@@ -1,4 +1,4 @@
-"""A bench on a fake clock and a fake engine."""
+"""A bench with a fake clock and a fake engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTINGS = ("off", "2", "4", "8", "16", "auto")
 
 
 class NoMeter:
-    """A machine that says nothing of its energy."""
+    """A machine without energy counters."""
 
     def read_j(self) -> tuple[float, ...] | None:
         return None
@@ -36,7 +36,7 @@ def plan(prompts: int = 3, **changes: object) -> BenchPlan:
 
 
 class Bench:
-    """Everything that a run needs."""
+    """All parts of a run."""
 
     def __init__(self, plan: BenchPlan) -> None:
         self.plan = plan

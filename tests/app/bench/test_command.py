@@ -1,4 +1,4 @@
-"""`slipstream bench` as a shell sees it: what it refuses, what it writes, what an interrupt leaves."""
+"""`slipstream bench` from the command line: what it refuses, writes, and leaves after an interrupt."""
 
 from __future__ import annotations
 

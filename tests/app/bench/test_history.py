@@ -1,4 +1,4 @@
-"""Results on disk: what is written is read the same, nothing is overwritten, other files are refused."""
+"""Results on disk: they are read back unchanged, never overwritten, and other files are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system says of itself, as macOS's tools print it and as Linux's files hold it."""
+"""Facts about the machine, from the output of macOS's tools and from Linux's files."""
 
 from __future__ import annotations
 

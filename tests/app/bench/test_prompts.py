@@ -1,4 +1,4 @@
-"""What is asked: the prompts in the box, files of all sorts, and stored chats."""
+"""The prompts to measure: built-in ones, all kinds of files, and stored chats."""
 
 from __future__ import annotations
 

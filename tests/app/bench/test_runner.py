@@ -1,4 +1,4 @@
-"""A run from warm-up to its end: its order, its arithmetic, and what becomes of it when things go wrong."""
+"""A run from warm-up to end: its order, its arithmetic, and what happens when something fails."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.app.bench.support import SETTINGS, Bench, plan, prompt
 from tests.fakes.clockwork import ROUND_S
 
 TRUE_SPEEDUPS = {"2": 2 / 1.25, "4": 4 / 1.6, "8": 5 / 2.4, "16": 6 / 4.0, "auto": 4 / 1.6}
-"""What the fake engine's costs and acceptance come to where no run is cut by the end of a reply."""
+"""The speedups that follow from the fake engine's costs and acceptance, if no reply ends inside a round."""
 
 
 def measured_requests(bench: Bench) -> list[Generate]:
-    """All but the warm-up and the first cold look at each prompt."""
+    """All requests except the warm-up and the first, uncached read of each prompt."""
     return [each for each in bench.engine.requests if each.messages != WARM_UP and each.max_tokens != 1]
 
 

@@ -1,4 +1,4 @@
-"""The person's file: what it may say, and in which words the rest is refused."""
+"""The settings file: what it may contain, and the errors for anything else."""
 
 from __future__ import annotations
 

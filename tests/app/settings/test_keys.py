@@ -1,4 +1,4 @@
-"""Other keys: which can be had, and that they work."""
+"""A person's own keys: which are allowed, and that they work."""
 
 from __future__ import annotations
 

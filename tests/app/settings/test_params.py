@@ -1,4 +1,4 @@
-"""Stories of a chat's own settings, and of what the app remembers of itself."""
+"""Stories about the settings of a chat, and about what the app remembers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def own(database: Path, chat_id: int = 1) -> dict[str, object]:
-    """What is kept with a chat, as another process sees it."""
+    """The settings stored with a chat, as another process reads them."""
     store = ChatStore.open(database)
     try:
         return store.chat(chat_id).params
@@ -54,7 +54,7 @@ async def fill(story: Story, name: str, text: str) -> None:
 
 
 async def set_in_chat(story: Story, **texts: str) -> None:
-    """Open the settings of the chat, type, use."""
+    """Open the settings of the chat, type, and apply."""
     await open_params(story)
     for name, text in texts.items():
         await fill(story, name, text)

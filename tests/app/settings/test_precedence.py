@@ -1,4 +1,4 @@
-"""Defaults < what was chosen in the chat < file < environment < flags, for every setting."""
+"""Precedence of all settings: defaults < chosen in the chat < file < environment < flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the app remembers: kept whole, private, and by several running chats at once."""
+"""What the app remembers: written whole, private, and shared by several running chats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`slipstream chats` as a shell sees it: words and JSON out, exit codes, and nothing that steers a terminal."""
+"""`slipstream chats` from the command line: text and JSON, exit codes, and nothing that steers a terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def filled(clock: Clock) -> None:
-    """Three chats, the last of them with a second answer."""
+    """Three chats, the last one with a second reply."""
     store = ChatStore.open(places.chats_database(), clock)
     for title, question, reply in (
         ("Trip to Kyoto", "When do cherries blossom?", "In April."),

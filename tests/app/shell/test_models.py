@@ -1,4 +1,4 @@
-"""`slipstream models ...` and `slipstream doctor` as a shell sees them, against a local hub and cache."""
+"""`slipstream models` and `slipstream doctor` from the command line, with a local hub and cache."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def slipstream(*words: str) -> int:
 
 
 class Shell:
-    """Runs commands and takes what they print."""
+    """Runs commands and captures their output."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys

@@ -1,4 +1,4 @@
-"""`slipstream settings` and the commands that go by the settings, as a shell sees them."""
+"""`slipstream settings`, and the commands that depend on settings, from the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports come back the same; anything else is refused with a sentence that says where."""
+"""Exports can be imported unchanged; anything else is refused with an error that says where."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.cases import cases
 
 @pytest.fixture
 def chat_id(store: ChatStore, clock: Clock) -> int:
-    """Two branches, thoughts, figures, and a reply that was stopped."""
+    """A chat with two branches, thoughts, figures and a stopped reply."""
     chat = store.create_chat("Trip > Kyoto -->", "e2b", "e2b-mtp", {"temperature": 0.5, "system": "Be > brief."})
     _, user, first = store.ask(chat.id, None, "When?\n\n<!-- slipstream-message {} -->\n")
     stats = TurnStats(drafted=8, accepted=3, drafted_by_position=(5, 3), speedup=1.5, finish_reason="stop")
@@ -122,7 +122,7 @@ def test_an_editor_may_take_the_last_line_or_put_a_mark_first(store: ChatStore, 
 
 
 def changed(text: str, *path: object, to: object) -> str:
-    """The JSON `text` with one value changed."""
+    """The JSON `text` with one value replaced."""
     content = json.loads(text)
     at = content
     for key in path[:-1]:

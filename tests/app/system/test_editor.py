@@ -1,4 +1,4 @@
-"""A text in another program."""
+"""Editing a text in another program."""
 
 from __future__ import annotations
 
