@@ -1,8 +1,7 @@
-"""The parent's handle on the engine's process. Imports no MLX, so that a front end starts at once.
+"""A front end's handle on the engine's process. Imports no MLX, so that a front end starts quickly.
 
-A child process because a Metal out-of-memory error aborts its whole process, because rendering would
-hold the interpreter's lock while rounds wait, and because ending a process is the sure way to get
-unified memory back.
+The engine is a child process for three reasons. A Metal out-of-memory error aborts its whole process; rendering
+would keep the interpreter's lock while rounds wait for it; only ending a process reliably frees unified memory.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from mlx_engine.protocol.log_file import Log
 
 CLOSE_TIMEOUT_S = 2.0
 OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)
-"""How a process ends when the system, or Metal, has no more."""
+"""How a process ends when the system, or Metal, is out of memory."""
 OnEvent = Callable[[events.Event], None]
 
 
 class EngineHandle(Protocol):
-    """What a front end asks of the engine. Calls return at once; answers come as events."""
+    """The engine as front ends see it. Calls return at once; answers arrive as events."""
 
     @property
     def on_event(self) -> OnEvent | None:
-        """Called on a thread of the engine's. While it is None, events wait."""
+        """Called on a thread of the client's. While it is None, events wait."""
         ...
 
     @on_event.setter
@@ -41,11 +40,11 @@ class EngineHandle(Protocol):
         ...
 
     def generate(self, request: events.Generate) -> None:
-        """Ask for a reply; an engine that died is started again first. Its texts are such as UTF-8 can hold."""
+        """Ask for a reply; restarts the engine first if it died. All texts must be valid in UTF-8."""
         ...
 
     def cancel(self) -> None:
-        """End the running reply at its next round."""
+        """End the running reply after its current round."""
         ...
 
     def set_draft_length(self, draft_length: events.DraftSetting) -> None:
@@ -53,18 +52,18 @@ class EngineHandle(Protocol):
         ...
 
     def count(self, id: int, text: str) -> None:
-        """Ask for the tokens of a text: Counted follows, unless no pair is loaded."""
+        """Ask how many tokens a text has. Counted follows, unless no pair is loaded."""
         ...
 
     def switch(self, load: events.Load) -> None:
-        """End the engine, and start and load another pair. Blocks until the old one's memory is back.
+        """End the engine, then start it with another pair. Blocks until the old one's memory is free.
 
-        An engine that is still loading is ended in the middle of that.
+        An engine that is still loading is interrupted.
         """
         ...
 
     def close(self) -> None:
-        """End the engine and give its memory back; returns when that is done."""
+        """End the engine; returns when its memory is free."""
         ...
 
 
@@ -73,7 +72,7 @@ class EngineClient:
 
     def __init__(self, load: events.Load, log_path: Path) -> None:
         self._listener: OnEvent | None = None
-        self._waiting: list[events.Event] = []
+        self._undelivered: list[events.Event] = []
         self._delivery = threading.Lock()
         self._load = load
         self._log_path = log_path
@@ -82,9 +81,9 @@ class EngineClient:
         self._is_closing = False
         self._is_loaded = False
         self._unanswered: int | None = None
-        """The newest request, until it is finished or has failed."""
+        """The latest request, until it has finished or failed."""
         self._lifecycle = threading.RLock()
-        """Held while a process is started or ended, so that there is never more than one."""
+        """Taken while a process is started or ended, so that there is never more than one."""
 
     @property
     def on_event(self) -> OnEvent | None:
@@ -95,8 +94,8 @@ class EngineClient:
     def on_event(self, listener: OnEvent | None) -> None:
         with self._delivery:
             self._listener = listener
-            while listener and self._waiting:
-                listener(self._waiting.pop(0))
+            while listener and self._undelivered:
+                listener(self._undelivered.pop(0))
 
     def start(self) -> None:
         """See EngineHandle. Raises EngineDiedError if no process can be started."""
@@ -110,7 +109,7 @@ class EngineClient:
             )
         except OSError as error:
             raise EngineDiedError(f"The engine's process could not be started: {error}.") from None
-        # By way of this process: what a library prints may quote a file's name or a conversation.
+        # The child's output passes through `Log`, which escapes control sequences that a library may print.
         logging = log.write_all(child.stderr) if log and child.stderr else None
         self._child, self._is_closing, self._is_loaded = child, False, False
         self._reader = threading.Thread(
@@ -124,7 +123,7 @@ class EngineClient:
         with self._lifecycle:
             if not self.is_alive:
                 if self._reader:
-                    self._reader.join()  # the end of the old process is told before the start of the new one
+                    self._reader.join()  # so that Died is delivered before the new process starts
                 self.start()
             self._unanswered = request.id
             self._send(request)
@@ -157,7 +156,7 @@ class EngineClient:
                 return
             _hang_up(child)
             if not self._is_loaded:
-                child.kill()  # it looks at nothing until it has loaded, and has nothing to put in order
+                child.kill()  # it would only notice after loading, and has nothing to save
             try:
                 child.wait(CLOSE_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -168,20 +167,20 @@ class EngineClient:
 
     @property
     def is_alive(self) -> bool:
-        """The child runs."""
+        """The engine's process is running."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def process_id(self) -> int | None:
-        """The child's, for those who watch its memory."""
+        """Of the engine, for measuring its memory."""
         return self._child.pid if self._child else None
 
     def _open_log(self) -> Log | None:
-        """None where none can be written: that is told, and the engine does without."""
+        """None if it cannot be written; a Notice says so, and the engine runs without it."""
         try:
             return Log(self._log_path)
         except OSError as error:
-            why = f"{self._log_path} cannot be written ({error.strerror}): the engine runs without a log."
+            why = f"{self._log_path} cannot be written ({error.strerror}), so the engine runs without a log."
             self._deliver(events.Notice(why))
             return None
 
@@ -191,16 +190,16 @@ class EngineClient:
         try:
             wire.write(self._child.stdin, command)
         except UnicodeEncodeError:
-            raise  # a ValueError too, but nothing was sent
+            raise  # also a ValueError, but nothing was sent
         except (OSError, ValueError):
-            pass  # the child is gone; the reader thread says so
+            pass  # the child is gone; the reader thread reports it
 
     def _read_events(self, child: subprocess.Popen[bytes], logging: threading.Thread | None) -> None:
         assert child.stdout is not None
         why = ""
         try:
             while (event := wire.read(child.stdout, events.Event)) is not None:
-                self._take_note(event)
+                self._note(event)
                 if not self._is_closing:
                     self._deliver(event)
         except wire.WireError as error:
@@ -208,15 +207,15 @@ class EngineClient:
             child.kill()
         status = child.wait()
         if logging:
-            logging.join(CLOSE_TIMEOUT_S)  # what it said at the end is in the log before anybody is sent there
+            logging.join(CLOSE_TIMEOUT_S)  # the message below may point to the log, so let it be complete
         child.stdout.close()
         _hang_up(child)
-        is_told = status == wire.STATUS_TOLD and self._unanswered is None
-        if not self._is_closing and not is_told:
+        is_reported = status == wire.STATUS_REPORTED and self._unanswered is None
+        if not self._is_closing and not is_reported:
             advice = _advice(status, self._log_path if logging else None)
             self._deliver(events.Died(f"The engine ended {_how(status)}{why}. {advice}"))
 
-    def _take_note(self, event: events.Event) -> None:
+    def _note(self, event: events.Event) -> None:
         match event:
             case events.Ready():
                 self._is_loaded = True
@@ -228,12 +227,12 @@ class EngineClient:
             if self._listener:
                 self._listener(event)
             else:
-                self._waiting.append(event)
+                self._undelivered.append(event)
 
 
 def raise_if_failed(event: events.Event) -> None:
-    """Raises what an event means for whoever waits for an answer: RequestError for a request that failed,
-    SlipstreamError for a load, EngineDiedError."""
+    """Raise the error that an event reports: RequestError for a failed request, SlipstreamError for a failed load,
+    EngineDiedError for a process that died."""
     match event:
         case events.Failed(id=None, message=message):
             raise SlipstreamError(message)
@@ -244,12 +243,12 @@ def raise_if_failed(event: events.Event) -> None:
 
 
 def _hang_up(child: subprocess.Popen[bytes]) -> None:
-    """Close the command pipe, which tells the child to end."""
+    """Close the command pipe, which makes the child end."""
     assert child.stdin is not None
     try:
         child.stdin.close()
     except OSError:
-        pass  # it is gone already, with a command unsent
+        pass  # the child is gone already, before it read a command
 
 
 def _how(status: int) -> str:
@@ -260,5 +259,5 @@ def _how(status: int) -> str:
 
 def _advice(status: int, log_path: Path | None) -> str:
     if status in OUT_OF_MEMORY:
-        return "The machine may have been out of memory: try a smaller variant. The next message starts it again."
-    return f"The next message starts it again{f'; {log_path} may say more' if log_path else ''}."
+        return "The machine may have been out of memory: try a smaller variant. Your next message restarts it."
+    return f"Your next message restarts it{f'; see {log_path} for details' if log_path else ''}."

@@ -1,4 +1,4 @@
-"""What MLX says of this machine: `python -m mlx_engine.device` prints it as JSON, for processes without MLX."""
+"""What MLX reports about this machine; `python -m mlx_engine.device` prints it as JSON, for front ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mlx.core as mx
 
 
 def device_facts() -> dict[str, Any]:
-    """Device, memory in bytes where the device has its own, and versions."""
+    """Device, its memory in bytes if MLX reports it, and versions."""
     info = mx.device_info()
     return {
         "device": str(mx.default_device()),

@@ -11,7 +11,7 @@ from app.bench.energy import EnergyMeter
 from mlx_engine.client import EngineHandle, raise_if_failed
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 
 
 class Clock(Protocol):
@@ -89,10 +89,10 @@ class BlockingEngine:
         EngineDiedError.
         """
         request = events.Generate(
-            self._next_id, messages, sampling, setting, max_tokens, is_thinking, measures_plain=False
+            self._next_id, messages, sampling, setting, max_tokens, is_thinking, measures_baseline=False
         )
         self._next_id += 1
-        stats = ReplyStats(PlainPace())
+        stats = ReplyStats(BaselineSpeed())
         token_ids: list[int] = []
         started: events.Started | None = None
         is_cancelled = False

@@ -112,12 +112,12 @@ def _label(name: str) -> str:
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    about = per_chat()[name].info
-    assert about.kind is not None
+    info = per_chat()[name].info
+    assert info.kind is not None
     if value is None:
-        return bool(about.unset)
+        return bool(info.unset)
     try:
-        about.kind.to_text(value)
+        info.kind.to_text(value)
     except ValueError:
         return False
     return True

@@ -38,7 +38,7 @@ def requests_to_compare(
         draft_length=0,
         max_tokens=min(options.max_tokens or MOST_TOKENS, MOST_TOKENS),
         is_thinking=options.is_thinking,
-        measures_plain=False,
+        measures_baseline=False,
     )
     return plain, msgspec.structs.replace(plain, id=ids[1], draft_length=draft_length)
 

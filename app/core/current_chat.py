@@ -55,7 +55,7 @@ class CurrentChat:
             return
         with storing(self._tell):
             if not self.has_versions:
-                self._tell("This chat has only one version. Regenerate a reply or edit a message to get another.")
+                self._tell("This chat has only one version. /retry regenerates the last reply.")
                 return
             self._conversation.walk(step)
             self._dialogue.leave()

@@ -11,7 +11,7 @@ from app.core.reply_view import Tell
 from app.text import figures
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.events import Loading, Ready
-from mlx_engine.protocol.stats import PlainPace
+from mlx_engine.protocol.stats import BaselineSpeed
 
 InThread = Callable[[Callable[[], None]], object]
 """Runs something that takes a while, without waiting for it."""
@@ -46,7 +46,7 @@ class CurrentPair:
         self.state = PairState.LOADING
         self.ready: Ready | None = None
         """What the engine reported of it; None until it is loaded."""
-        self.pace = PlainPace()
+        self.baseline = BaselineSpeed()
         """Of plain decoding with this pair, as measured so far."""
         self.words = "loading"
         """Its state in a few words."""
@@ -99,7 +99,7 @@ class CurrentPair:
             done, total = (figures.size(count).strip() for count in (event.done_bytes, event.total_bytes))
             self.words = f"loading {done} of {total}"
         else:
-            self.words = f"loading: {event.what}"
+            self.words = f"loading: {event.step}"
 
     def loaded(self, ready: Ready) -> None:
         """It answers from now on."""
@@ -136,7 +136,7 @@ class CurrentPair:
     def _load(self, choice: PairChoice) -> None:
         self.choice = choice
         self.state, self.words, self.ready = PairState.LOADING, "unloading", None
-        self.pace = PlainPace()
+        self.baseline = BaselineSpeed()
         if choice.notice:
             self._tell(choice.notice)
         # It waits until the old pair's memory is free.

@@ -61,7 +61,7 @@ class Dialogue:
         self.pair = pair
         self.settings = settings
         self.gauges = Gauges(pair, settings)
-        self.facts = ReplyFacts(pair.pace)
+        self.facts = ReplyFacts(pair.baseline)
         """Of the running reply, or the last one."""
         self._engine = engine
         self._view = view
@@ -273,7 +273,7 @@ class Dialogue:
         exchange = self.conversation.last
         assert exchange is not None
         self._awaited = id = self._new_id()
-        self.facts = ReplyFacts(self.pair.pace)
+        self.facts = ReplyFacts(self.pair.baseline)
         self.pair.message_sent()
         self._enter(Phase.WAITING)
         self._show_store()

@@ -98,13 +98,13 @@ class Gauges:
             draft_length=draft_length,
             has_drafter=self._pair.has_drafter,
             is_refused=self._pair.is_drafter_refused,
-            usual_length=self._now.usual_length if draft_length == self._measured_at else None,
+            usual_length=self._now.typical_length if draft_length == self._measured_at else None,
             speedup=None if is_off else recent.speedup,
             drafting_speedup=self._drafting_speedup,
             acceptance=None if is_off else recent.acceptance,
             tokens_per_round=recent.tokens_per_round,
             tokens_per_s=recent.tokens_per_s,
-            plain_tokens_per_s=recent.plain_tokens_per_s,
+            plain_tokens_per_s=recent.baseline_tokens_per_s,
             pace_samples=tuple(self._samples),
             ttft_s=self._ttft_s,
             context_tokens=self._context_tokens,
@@ -117,5 +117,5 @@ class Gauges:
     def _measure_anew(self) -> None:
         """Rounds made with another draft length, or by another pair, say nothing about this one."""
         self._measured_at = self._settings.draft_length
-        self._recent = RecentRounds(self._pair.pace)
-        self._now = RecentRounds(self._pair.pace, PACE_WINDOW_ROUNDS)
+        self._recent = RecentRounds(self._pair.baseline)
+        self._now = RecentRounds(self._pair.baseline, PACE_WINDOW_ROUNDS)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from mlx_engine.protocol.events import Finished, Round, Started
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 
 
 class ReplyFacts:
     """Text, tokens and figures of a reply so far."""
 
-    def __init__(self, pace: PlainPace | None = None) -> None:
-        """pace: of plain decoding with this pair, measured across replies; rounds are added to it here."""
+    def __init__(self, baseline: BaselineSpeed | None = None) -> None:
+        """baseline: of this pair, measured across replies; rounds are added to it here."""
         self.text = ""
         self.thinking = ""
         self.token_ids: list[int] = []
-        self._pace = pace or PlainPace()
-        self.stats = ReplyStats(self._pace)
+        self._baseline = baseline or BaselineSpeed()
+        self.stats = ReplyStats(self._baseline)
         self.started: Started | None = None
         """None until the prompt has been rendered."""
         self.finished: Finished | None = None
@@ -28,7 +28,7 @@ class ReplyFacts:
                 self.started = event
                 return
             case Round():
-                self._pace.add(event)
+                self._baseline.add(event)
                 self.stats.add(event)
                 self.token_ids += event.token_ids
             case Finished():

@@ -71,13 +71,13 @@ CHAT_KEYS = (
         has_priority=True,
     ),
     Key("f1", "help", "help", "help: keys, and what each gauge means", "Help"),
-    # Textual's own key, with an id so that a settings file can change it.
-    Key(
-        "ctrl+p", "app.command_palette", "palette", "command palette: every command by name", "palette",
-        has_priority=True,
-    ),
 )  # fmt: skip
 APP_KEYS = (
+    # Textual's own key, with an id so that a settings file can change it.
+    Key(
+        "ctrl+p", "command_palette", "palette", "command palette: every command by name", "palette",
+        has_priority=True,
+    ),
     # With priority, because a text area redoes with it.
     Key(
         "ctrl+y", "copy_answer", "copy", "copies the last answer, or the code block in focus", has_priority=True
@@ -91,7 +91,7 @@ APP_KEYS = (
     ),
     Key("ctrl+q", "quit", "quit", "quits", has_priority=True),
 )  # fmt: skip
-"""They work on every screen; the others only while the chat is in front."""
+"""Those of the app, which work on every screen, except for the palette, whose commands are the chat's."""
 
 NAMED_KEYS = frozenset(
     (

@@ -115,7 +115,7 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
             "tokens_per_s": stats.tokens_per_s,
             "ms_per_token": 1000 / stats.tokens_per_s if stats.tokens_per_s else None,
             "ttft_s": stats.ttft_s,
-            "plain_tokens_per_s": stats.plain_tokens_per_s,
+            "plain_tokens_per_s": stats.baseline_tokens_per_s,
             "speedup": stats.speedup,
             "host_syncs": finished.host_syncs,
             "peak_memory_bytes": finished.peak_memory_bytes,

@@ -69,6 +69,14 @@ class ChatApp(SafeApp):
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self.screen_change_signal.subscribe(self, self._screen_changed, immediate=True)
 
+    def on_unmount(self) -> None:
+        """The last thing that happens."""
+        self.chat_screen.leave()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The palette is for the chat, not for the screens in front of it."""
+        return action != "command_palette" or self.screen is self.chat_screen
+
     def action_interrupt(self) -> None:
         """Copy a selection, else stop the reply, else empty the prompt; twice in a row quits."""
         prompt = self.chat_screen.prompt

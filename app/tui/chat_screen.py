@@ -130,8 +130,8 @@ class ChatScreen(ChatActions):
         if self.options.chat_id is not None:
             await self.chat.open(self.options.chat_id)
 
-    def on_unmount(self) -> None:
-        """Stop listening, and store what a running reply has."""
+    def leave(self) -> None:
+        """Stop listening, and store what a running reply has. Called when the app ends, after its screens."""
         self._engine.on_event = None
         with suppress(StoreError):
             for event in self._mail.fetch():
@@ -147,7 +147,7 @@ class ChatScreen(ChatActions):
     async def on_engine_reported(self) -> None:
         """Fetch what was reported, and let the rounds that come next wait a little."""
         if not self.app.screen_stack:
-            return  # The chat is being left; what a running reply has is stored in on_unmount.
+            return  # The chat is being left; `leave` stores what a running reply has.
         for event in self._mail.fetch():
             if isinstance(event, Round) and not self._mail.is_resting:
                 self._mail.is_resting = True

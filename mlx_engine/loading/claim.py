@@ -1,4 +1,4 @@
-"""Two large models in memory at once: whoever loads the second is told of the first."""
+"""Warns a process that loads a large model while another process of the same person has one in memory."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 
 LARGE_BYTES = 1 << 30
-"""Smaller models are in nobody's way."""
+"""Smaller models are ignored."""
 LONGEST_NAME_BYTES = 80
 
 
 class Claim:
-    """Says that this process has a large model in memory, as long as it lives or is referred to.
+    """A lock that this process keeps while it has a large model in memory, or until the object is deleted.
 
-    The system gives a lock back with the process that held it, however that ended.
+    The system releases the lock when the process ends, however that happens.
     """
 
     def __init__(self, folder: Path | None, name: str, size_bytes: int) -> None:
-        """folder: where all processes of this person look; None claims nothing. Never raises OSError."""
+        """folder: the same for all processes of a person; None claims nothing. Never raises OSError."""
         self.notice: str | None = None
-        """What the person should know."""
+        """The warning, if there is one."""
         self._lock: int | None = None
         if folder is not None and size_bytes >= LARGE_BYTES:
             with suppress(OSError):
@@ -40,8 +40,8 @@ class Claim:
             other = os.read(lock, LONGEST_NAME_BYTES).decode("utf-8", "replace") or "a model"
             os.close(lock)
             self.notice = (
-                f"Another Slipstream has {other} in memory, beside the {size_bytes / 1e9:.1f} GB of this one. "
-                "If the machine becomes slow, close one of them."
+                f"Another Slipstream has {other} in memory, and this model takes another "
+                f"{size_bytes / 1e9:.1f} GB. If the machine becomes slow, close one of them."
             )
             return
         self._lock = lock

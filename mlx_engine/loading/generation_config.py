@@ -1,4 +1,4 @@
-"""A model folder's own settings: what a request leaves open, and what it may not change."""
+"""A model folder's generation_config.json: defaults for what a request leaves open, and tokens it never draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class GenerationConfig(msgspec.Struct, frozen=True):
-    """The keys of generation_config.json that matter here."""
+    """The keys that Slipstream uses."""
 
     do_sample: bool | None = None
     temperature: float | None = None
@@ -27,30 +27,30 @@ class GenerationConfig(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, folder: Path) -> GenerationConfig:
-        """From generation_config.json; nothing set if there is none. Raises ModelFolderError."""
+        """Read a folder's file; without one nothing is set. Raises ModelFolderError."""
         path = folder / "generation_config.json"
         if not is_there(path):
             return cls()
         try:
             return msgspec.convert(read_json(path), cls)
         except msgspec.ValidationError as error:
-            raise ModelFolderError(f"{path} cannot be used: {error}. Correct or remove it.") from None
+            raise ModelFolderError(f"{path} cannot be used: {error}. Correct or delete it.") from None
 
     @property
     def default_temperature(self) -> float:
-        """Greedy only where the folder says so."""
+        """0 (greedy) only if the folder turns sampling off."""
         if self.do_sample is False:
             return 0.0
         return 1.0 if self.temperature is None else self.temperature
 
     @property
     def eos_tokens(self) -> frozenset[int]:
-        """Ids at which a reply ends, beside the family's own."""
+        """Ids that end a reply besides Gemma's own."""
         eos = self.eos_token_id
         return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
 
     def sampler(self, options: SamplingOptions, vocab_size: int, seed: int) -> Sampler:
-        """What a request asks for, and where it does not say, what the folder does. Raises RequestError."""
+        """The request's settings, with the folder's for those it leaves open. Raises RequestError."""
         return Sampler(
             temperature=_chosen(options.temperature, self.default_temperature),
             top_k=_chosen(options.top_k, self.top_k or 0),

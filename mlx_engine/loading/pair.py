@@ -1,4 +1,7 @@
-"""A target and its drafter, loaded from their folders and checked against each other."""
+"""Loads a target and its drafter from their folders, and checks that they fit each other.
+
+Knows no kind of drafter: `speculation/drafters.py` does.
+"""
 
 from __future__ import annotations
 
@@ -9,113 +12,85 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_engine.network import assistant
-from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.checkpoint import read_config, read_tensors
 from mlx_engine.network.target import Gemma4Target, load_target
-from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
-from mlx_engine.protocol.events import LOOKUP, Load, Loading
-from mlx_engine.speculation.drafters import AssistantDrafter, Drafter, LookupDrafter, ModelDrafter, check_pair
+from mlx_engine.protocol.errors import ModelFolderError
+from mlx_engine.protocol.events import Load, Loading
+from mlx_engine.speculation import drafters
+from mlx_engine.speculation.drafter import DraftedTarget, Drafter, DrafterSource
 from mlx_engine.text.prompt import ChatFormat
 
 COMPUTING_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError)
-"""What MLX raises for numbers that do not go together."""
+"""What MLX raises when shapes or numbers do not fit each other."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """What is in memory."""
+class LoadedPair:
+    """A target, and its drafter if one could be loaded."""
 
     format: ChatFormat
     target: Gemma4Target
     drafter: Drafter | None
     refusal: str | None = None
-    """Why the drafter that was asked for is not there."""
+    """Why the requested drafter was not loaded."""
 
 
-class Progress:
-    """Tells what is being read, and how much of the weights of both has been."""
+class LoadProgress:
+    """Reports what is being read, and how many bytes of the pair's weights have been read so far."""
 
-    def __init__(self, load: Load, on_loading: Callable[[Loading], None]) -> None:
-        """Raises ModelFolderError."""
+    def __init__(self, total_bytes: int, on_loading: Callable[[Loading], None]) -> None:
         self._on_loading = on_loading
-        self._what = ""
+        self._step = ""
         self._done_bytes = 0
-        self._total_bytes = _weights_bytes(load.target)
-        if load.drafter not in (None, LOOKUP):
-            with suppress(ModelFolderError):  # refused, and said, when its turn comes
-                self._total_bytes += _weights_bytes(str(load.drafter))
+        self._total_bytes = total_bytes
 
-    def say(self, what: str) -> None:
-        """Something else begins."""
-        self._what = what
+    def start(self, step: str) -> None:
+        """Report the next step."""
+        self._step = step
         self.add(0)
 
     def add(self, size_bytes: int) -> None:
-        """So much more has been read."""
+        """Report that this many more bytes have been read."""
         self._done_bytes += size_bytes
-        self._on_loading(Loading(self._what, self._done_bytes, self._total_bytes))
+        self._on_loading(Loading(self._step, self._done_bytes, self._total_bytes))
 
 
-def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> Pair:
-    """Load both; a drafter that is of no use is left out. Raises ModelFolderError for the target."""
+def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
+    """Load both. Raises ModelFolderError for the target; a drafter that cannot be used is left out."""
     folder = Path(load.target)
-    read_config(folder)  # a folder that is no model is refused as that, not for want of a tokenizer
+    source = DrafterSource(load.drafter, load.drafter_bits) if load.drafter else None
+    read_config(folder)  # before the tokenizer: a folder without a model should be refused as such
     format = ChatFormat(folder)
-    progress = Progress(load, on_loading)
+    progress = LoadProgress(_weights_bytes(folder, source), on_loading)
     target_name, drafter_name = load.names
-    progress.say(f"reading {target_name}")
+    progress.start(f"reading {target_name}")
     is_compiled = mx.metal.is_available() if load.is_compiled is None else load.is_compiled
     target = load_target(folder, on_read=progress.add, is_compiled=is_compiled)
-    _check_vocabulary(format, target, folder)
-    if load.drafter is None:
-        return Pair(format, target, None)
-    if load.drafter == LOOKUP:
-        return Pair(format, target, LookupDrafter())
-    progress.say(f"reading {drafter_name}")
+    format.check_fits(target.facts.vocab_size)
+    if source is None:
+        return LoadedPair(format, target, None)
+    if drafters.has_folder(source):
+        progress.start(f"reading {drafter_name}")
     try:
-        return Pair(format, target, _load_drafter(load, format, target, progress))
+        drafter = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
     except ModelFolderError as error:
-        return Pair(format, target, None, str(error))
+        return LoadedPair(format, target, None, str(error))
     except COMPUTING_ERRORS as error:
-        return Pair(format, target, None, does_not_compute(load.drafter, error))
+        return LoadedPair(format, target, None, computing_refusal(source.name, error))
+    return LoadedPair(format, target, drafter)
 
 
-def does_not_compute(drafter: str | None, error: Exception) -> str:
-    """What is said of a drafter whose network raises MLX's own errors."""
+def computing_refusal(drafter: str | None, error: Exception) -> str:
+    """Why a drafter whose network raises one of COMPUTING_ERRORS is not used, for people."""
     return (
-        f"The drafter {drafter} does not compute ({str(error)[:200] or type(error).__name__}). "
-        "Fetch the folder again, or use --drafter none."
+        f"The drafter {drafter} cannot be run ({str(error)[:200] or type(error).__name__}). "
+        "Pull it again, or use --drafter none."
     )
 
 
-def _weights_bytes(folder: str) -> int:
-    return sum(tensor.size_bytes for tensor in read_tensors(Path(folder)).values())
-
-
-def _load_drafter(load: Load, format: ChatFormat, target: Gemma4Target, progress: Progress) -> Drafter:
-    folder = Path(str(load.drafter))
-    if read_config(folder).get("model_type") in assistant.MODEL_TYPES:
-        network = load_assistant(folder, load.drafter_bits, progress.add, target.is_compiled)
-        check_pair(network, target.facts, (str(folder), load.target))
-        return AssistantDrafter(network, target)
-    own_format = ChatFormat(folder)
-    model = load_target(folder, load.drafter_bits, progress.add, target.is_compiled)
-    _check_vocabulary(own_format, model, folder)
-    if model.facts.vocab_size != target.facts.vocab_size or not own_format.has_same_tokens(format):
-        raise PairMismatchError(
-            f"The draft model {folder} has another tokenizer than {load.target}: "
-            f"{own_format.vocab_size} tokens against {format.vocab_size}, or other ones. "
-            "Use a smaller model of the same family, or --drafter lookup."
-        )
-    return ModelDrafter(model)
-
-
-def _check_vocabulary(format: ChatFormat, target: Gemma4Target, folder: Path) -> None:
-    # An id beyond the embedding table would be read from memory that is not its own.
-    known = target.facts.vocab_size
-    if format.vocab_size > known:
-        raise ModelFolderError(
-            f"{folder}: its tokenizer has {format.vocab_size} tokens, its weights {known}. "
-            "The folder mixes two models: fetch it again."
-        )
+def _weights_bytes(folder: Path, source: DrafterSource | None) -> int:
+    total_bytes = sum(tensor.size_bytes for tensor in read_tensors(folder).values())
+    if source:
+        with suppress(ModelFolderError):  # reported when the drafter is loaded
+            total_bytes += drafters.weights_bytes(source)
+    return total_bytes

@@ -1,9 +1,9 @@
-"""The Gemma 4 multi-token-prediction assistant: a few layers that read the target's caches.
+"""The Gemma 4 multi-token-prediction assistant: a few layers that attend to the target's caches.
 
-It owns no keys and values and keeps nothing between rounds. A step takes the target's embedding of
-the last token and a hidden state, attends over the target's shared K/V, and gives a hidden state for
-its head and one for its next step. All five published variants are this one network; E2B and E4B
-score only the vocabulary clusters their centroids point to.
+It has no keys and values of its own and keeps nothing between rounds. A step takes the target's embedding of the
+last token and a hidden state, attends to the target's shared K/V, and gives a hidden state for its LM head and one
+for its next step. All five published variants are this one network; those of E2B and E4B compute logits only for
+the vocabulary clusters that their centroids select.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")
 ORDERING = "masked_embedding.token_ordering"
 
 SharedKV = dict[str, Rows]
-"""By layer type; the target's, never copied."""
+"""By layer type: the target's own rows, never copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class AssistantConfig:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> AssistantConfig:
-        """Read a published config.json; raises KeyError or TypeError where it is not one."""
+        """From a published config.json. Raises KeyError or TypeError for anything else."""
         text = dict(config["text_config"])
-        # True of every assistant, and left out of some configs, where mlx-lm would assume E2B's values.
+        # True of every assistant, but missing in some configs, where mlx-lm would assume E2B's values.
         text["num_kv_shared_layers"] = text["num_hidden_layers"]
         text |= {"use_double_wide_mlp": False, "hidden_size_per_layer_input": 0, "enable_moe_block": False}
         return cls(
@@ -58,7 +58,7 @@ class AssistantConfig:
 
 
 class _Body(nn.Module):
-    """The layers under the name that checkpoints give them (`model.*`)."""
+    """The layers, named as in checkpoints (`model.*`)."""
 
     def __init__(self, args: gemma4_text.ModelArgs) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class _Body(nn.Module):
 
 
 class CentroidHead(nn.Module):
-    """Scores only the vocabulary clusters nearest to a hidden state.
+    """Selects the vocabulary clusters nearest to a hidden state; all other tokens get no logits.
 
-    `token_ordering` lists the vocabulary cluster by cluster; cluster c holds the `vocab / num_centroids`
+    `token_ordering` lists the vocabulary cluster by cluster: cluster c consists of the `vocab / num_centroids`
     token ids from position `c * vocab / num_centroids` on.
     """
 
@@ -81,10 +81,10 @@ class CentroidHead(nn.Module):
         self._top_k = config.centroid_top_k
 
     def candidates(self, hidden: mx.array) -> mx.array:
-        """Token ids worth scoring, (..., top_k * cluster), for hidden states (..., hidden)."""
-        scores = self.centroids(hidden)
-        nearest = mx.argpartition(scores, kth=-self._top_k, axis=-1)[..., -self._top_k :]
-        clusters = self.token_ordering.reshape(scores.shape[-1], -1)
+        """Token ids of the selected clusters, (..., top_k * cluster size), for hidden states (..., hidden)."""
+        similarity = self.centroids(hidden)
+        nearest = mx.argpartition(similarity, kth=-self._top_k, axis=-1)[..., -self._top_k :]
+        clusters = self.token_ordering.reshape(similarity.shape[-1], -1)
         return clusters[nearest].reshape(*hidden.shape[:-1], -1)
 
 
@@ -112,38 +112,38 @@ class Assistant(nn.Module):
     ) -> tuple[mx.array, mx.array]:
         """One step for L rows.
 
-        embedding: scaled target embeddings (1, L, backbone); hidden: (1, L, backbone), the target's after
-        its final norm, or this function's second result; position: of the first row. Without masks a row
-        sees all keys given. Returns (1, L, hidden) for the head and (1, L, backbone) for the next step.
+        embedding: scaled target embeddings (1, L, backbone). hidden: (1, L, backbone), the target's after its
+        final norm, or the second result of the previous step. position: of the first row. Without masks every row
+        attends to all keys. Returns (1, L, hidden) for the LM head and (1, L, backbone) for the next step.
         """
         types = [layer.layer_type for layer in self.model.layers]
 
-        def see(index: int, own: Rows | None) -> tuple[Rows, Mask]:
+        def keys_and_mask(index: int, new_rows: Rows | None) -> tuple[Rows, Mask]:
             return shared_kv[types[index]], masks[types[index]] if masks else None
 
         x = self.pre_projection(mx.concatenate([embedding, hidden], axis=-1))
-        x = self.model.norm(self._stack(x, position, see, [None] * len(types)))
+        x = self.model.norm(self._stack(x, position, keys_and_mask, [None] * len(types)))
         return x, self.post_projection(x)
 
     def logits(self, hidden: mx.array) -> mx.array:
-        """Scores over the whole vocabulary (1, L, vocab); -inf where the centroid head does not look."""
+        """Logits (1, L, vocab); -inf for tokens that the centroid head does not select."""
         if not self.config.use_ordered_embeddings:
             return self.model.embed_tokens.as_linear(hidden)
-        ids, scores = self._candidate_logits(hidden)
-        everywhere = mx.full((*hidden.shape[:-1], self.config.text.vocab_size), -mx.inf, dtype=scores.dtype)
-        return mx.put_along_axis(everywhere, ids, scores, axis=-1)
+        ids, logits = self._candidate_logits(hidden)
+        nowhere = mx.full((*hidden.shape[:-1], self.config.text.vocab_size), -mx.inf, dtype=logits.dtype)
+        return mx.put_along_axis(nowhere, ids, logits, axis=-1)
 
     def argmax(self, hidden: mx.array) -> mx.array:
-        """The likeliest token per row, (1, L), without spreading scores over the vocabulary."""
+        """The token with the largest logit per row, (1, L), without logits for the whole vocabulary."""
         if not self.config.use_ordered_embeddings:
             return mx.argmax(self.model.embed_tokens.as_linear(hidden), axis=-1)
-        ids, scores = self._candidate_logits(hidden)
-        best = mx.argmax(scores, axis=-1, keepdims=True)
+        ids, logits = self._candidate_logits(hidden)
+        best = mx.argmax(logits, axis=-1, keepdims=True)
         return mx.take_along_axis(ids, best, axis=-1).squeeze(-1)
 
     def _candidate_logits(self, hidden: mx.array) -> tuple[mx.array, mx.array]:
         ids = self.masked_embedding.candidates(hidden)
-        # Looked up as an embedding, so that a quantized table is unpacked row by row.
+        # An embedding lookup, so that only these rows of a quantized table are unpacked.
         rows = self.model.embed_tokens(ids)
         return ids, (rows @ hidden[..., None]).squeeze(-1)
 
@@ -154,9 +154,9 @@ def load_assistant(
     on_read: checkpoint.OnRead = lambda size_bytes: None,
     is_compiled: bool = False,
 ) -> Assistant:
-    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to so many.
+    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to this many.
 
-    A centroid head stays as it is: it is a small part of a small drafter, and reads single rows of its table.
+    A centroid head is never quantized: it is a small part of a small drafter, and reads single rows of its table.
     Raises ModelFolderError.
     """
     config = checkpoint.read_config(folder)
@@ -176,24 +176,24 @@ def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> As
     if config.get("model_type") not in MODEL_TYPES:
         raise ModelFolderError(
             f"{folder} is a {str(config.get('model_type'))[:40]!r} model, not a Gemma 4 assistant. "
-            "Name a folder ending in -assistant, or use --drafter none."
+            "Use a folder whose name ends in -assistant, or --drafter none."
         )
     source = folder / "config.json"
     try:
         check_layers(config["text_config"], source)
         check_network(config, source)
-        own = AssistantConfig.from_dict(config)
-        if own.use_ordered_embeddings and (
-            own.text.vocab_size % own.num_centroids or own.centroid_top_k > own.num_centroids
+        parsed = AssistantConfig.from_dict(config)
+        if parsed.use_ordered_embeddings and (
+            parsed.text.vocab_size % parsed.num_centroids or parsed.centroid_top_k > parsed.num_centroids
         ):
-            raise ValueError(f"num_centroids {own.num_centroids} does not go with the other numbers")
-        return Assistant(own, is_compiled)
+            raise ValueError(f"num_centroids {parsed.num_centroids} does not fit the other numbers")
+        return Assistant(parsed, is_compiled)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ModelFolderError(f"{source} does not describe an assistant ({error!r}).") from None
 
 
 def assistant_weights(assistant: Assistant, folder: Path) -> dict[str, mx.array]:
-    """The tensors of a folder that the network has. Raises ModelFolderError."""
+    """The tensors of a folder that belong to the network. Raises ModelFolderError."""
     weights = checkpoint.load_weights(folder)
     weights.pop("lm_head.weight", None)  # tied to the embedding
     if not assistant.config.use_ordered_embeddings:
@@ -204,9 +204,9 @@ def assistant_weights(assistant: Assistant, folder: Path) -> dict[str, mx.array]
 
 
 def _check_ordering(assistant: Assistant, folder: Path) -> None:
-    """An id beyond the table would be read from memory that is not its own."""
+    """Looking up an id beyond the table would read memory that does not belong to it."""
     ids = assistant.masked_embedding.token_ordering
     if not mx.all((ids >= 0) & (ids < assistant.config.text.vocab_size)).item():
         raise ModelFolderError(
-            f"{folder}: tensor {ORDERING!r} names tokens that the vocabulary has not got. Fetch the folder again."
+            f"{folder}: tensor {ORDERING!r} names tokens outside the vocabulary. Pull the model again."
         )

@@ -1,7 +1,7 @@
-"""Model folders as data: config, tensors and quantization of a checkpoint in the published format.
+"""Reads checkpoints in the published format: config, tensors and quantization of a model folder.
 
-The only place that calls `mx.load`, and only on a safetensors file whose header passed our own check.
-Nothing from a folder is ever imported or executed.
+The only place that calls `mx.load`, and only on a safetensors file whose header passed our own check. Nothing from
+a folder is ever imported or executed.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from mlx_engine.protocol.errors import ModelFolderError
 
 CODE_KEYS = ("model_file", "auto_map")
 QUANTIZATION_GROUP = 64
-"""What published MLX conversions use."""
+"""The group size of published MLX conversions."""
 READ_AT_ONCE_BYTES = 256 << 20
-"""So often progress is told: every few tenths of a second from a fast disk."""
+"""Progress is reported after this much: every few tenths of a second from a fast disk."""
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 OnRead = Callable[[int], None]
-"""Called with the bytes of weights that have been read since it was called last."""
+"""Called with the number of bytes read since the last call."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json.
 
-    Raises ModelFolderError if there is none, or if the folder wants code of its own to be run.
+    Raises ModelFolderError if it is missing, or if the folder asks for its own code to be run.
     """
     if not folder.is_dir():
-        raise ModelFolderError(f"{folder} is not a folder. Name the folder that holds config.json.")
+        raise ModelFolderError(f"{folder} is not a folder. Use the folder that contains config.json.")
     config = read_json(folder / "config.json")
-    wanted = [key for key in CODE_KEYS if key in config] + sorted(path.name for path in folder.glob("*.py"))
-    if wanted:
+    code = [key for key in CODE_KEYS if key in config] + sorted(path.name for path in folder.glob("*.py"))
+    if code:
         raise ModelFolderError(
-            f"{folder} asks for code of its own to be run ({wanted[0]}); Slipstream never runs code "
-            "from a model folder. Use a checkpoint that holds only data."
+            f"{folder} asks for its own code to be run ({code[0]}); Slipstream never runs code "
+            "from a model folder. Use a checkpoint that contains only data."
         )
     return config
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: `model.safetensors`, or exactly the shards its index names."""
+    """The safetensors files of a folder: `model.safetensors`, or exactly the shards that its index names."""
     index = folder / "model.safetensors.index.json"
     if not is_there(index):
         return [folder / "model.safetensors"]
     names = read_json(index).get("weight_map")
     if not names or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise ModelFolderError(f"{index} has no usable weight_map. Download it again.")
+        raise ModelFolderError(f"{index} has no usable weight_map. Pull the model again.")
     shards = sorted(set(names.values()))
     for name in shards:
         if "/" in name or "\0" in name or not name.endswith(".safetensors"):
@@ -67,24 +67,24 @@ def load_weights(folder: Path) -> dict[str, mx.array]:
     """All tensors of a folder by name, not yet read from the disk. Raises ModelFolderError."""
     weights: dict[str, mx.array] = {}
     for path in weight_files(folder):
-        # MLX gets the very file that was checked, whatever has its name by then.
+        # MLX gets the very file that was checked, even if the name belongs to another file by then.
         with opened(path) as file:
             repeated = read_header(path, file).keys() & weights.keys()
             if repeated:
                 raise ModelFolderError(f"{path} repeats the tensor {min(repeated)!r} of another shard.")
-            # On macOS such a path is a duplicate of the descriptor, with one offset for both.
+            # On macOS this path is a duplicate of the descriptor, and shares its offset.
             os.lseek(file.fileno(), 0, os.SEEK_SET)
             try:
                 tensors = mx.load(f"/dev/fd/{file.fileno()}", format="safetensors")
             except (RuntimeError, ValueError) as error:
-                raise ModelFolderError(f"{path} cannot be loaded ({error}). Download it again.") from None
+                raise ModelFolderError(f"{path} cannot be loaded ({error}). Pull the model again.") from None
         assert isinstance(tensors, dict)
         weights.update(tensors)
     return weights
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """What the headers of a folder describe, by name. Raises ModelFolderError."""
+    """The tensors that the headers of a folder describe, by name. Raises ModelFolderError."""
     tensors: dict[str, Tensor] = {}
     for path in weight_files(folder):
         with opened(path) as file:
@@ -99,9 +99,9 @@ def fill_module(
     folder: Path,
     on_read: OnRead = lambda size_bytes: None,
 ) -> None:
-    """Give `module` the tensors of a checkpoint, quantizing first the layers that were stored quantized.
+    """Fill `module` with the tensors of a checkpoint, after quantizing the layers that were stored quantized.
 
-    Raises ModelFolderError naming the tensor that is missing, left over, or of another shape or kind.
+    Raises ModelFolderError naming a tensor that is missing, left over, or of the wrong shape or dtype.
     """
     _quantize_like(module, weights, config, folder)
     expected = dict(tree_flatten(module.parameters()))
@@ -111,19 +111,19 @@ def fill_module(
         name, what = (missing[0], "is missing") if missing else (extra[0], "does not belong to the model")
         raise ModelFolderError(
             f"{folder}: tensor {name!r} {what} ({len(missing)} missing, {len(extra)} left over). "
-            "The weights do not fit config.json: fetch the folder again."
+            "The weights do not fit config.json: pull the model again."
         )
     for name, array in expected.items():
-        found = weights[name]
-        if found.shape != array.shape:
+        stored = weights[name]
+        if stored.shape != array.shape:
             raise ModelFolderError(
-                f"{folder}: tensor {name!r} has shape {found.shape} where config.json says {array.shape}. "
-                "Fetch the folder again."
+                f"{folder}: tensor {name!r} has shape {stored.shape}, but config.json says {array.shape}. "
+                "Pull the model again."
             )
-        if found.dtype not in (FLOATS if array.dtype in FLOATS else (array.dtype,)):
+        if stored.dtype not in (FLOATS if array.dtype in FLOATS else (array.dtype,)):
             raise ModelFolderError(
-                f"{folder}: tensor {name!r} holds {found.dtype} where {array.dtype} is expected. "
-                "Fetch the folder again."
+                f"{folder}: tensor {name!r} is {stored.dtype}, but {array.dtype} is expected. "
+                "Pull the model again."
             )
     module.load_weights(list(weights.items()))
     module.eval()
@@ -133,23 +133,23 @@ def fill_module(
     except RuntimeError as error:
         raise ModelFolderError(
             f"{folder}: its weights could not be read into memory ({error}). "
-            "Fetch the folder again if it has changed, or use a smaller variant."
+            "Pull the model again if its files have changed, or use a smaller variant."
         ) from None
 
 
 def _read(arrays: list[mx.array], on_read: OnRead) -> None:
-    """Read from the disk, a part at a time."""
+    """Read from the disk, part by part."""
     part: list[mx.array] = []
     for array in arrays:
         part.append(array)
-        if (size_bytes := sum(each.nbytes for each in part)) >= READ_AT_ONCE_BYTES or array is arrays[-1]:
+        if (size_bytes := sum(read.nbytes for read in part)) >= READ_AT_ONCE_BYTES or array is arrays[-1]:
             mx.eval(part)
             on_read(size_bytes)
             part = []
 
 
 def quantize(module: nn.Module, bits: int, kept: Collection[str] = ()) -> None:
-    """Quantize a loaded module in groups of 64, apart from the submodules whose paths begin with one of `kept`."""
+    """Quantize a loaded module in groups of 64, except submodules whose paths start with one of `kept`."""
 
     def predicate(path: str, layer: nn.Module) -> bool:
         if not hasattr(layer, "to_quantized") or path.startswith(tuple(kept)):
@@ -172,8 +172,8 @@ def _quantize_like(
     def predicate(path: str, layer: nn.Module) -> bool | dict[str, Any]:
         if f"{path}.scales" not in weights or not hasattr(layer, "to_quantized"):
             return False
-        own = settings.get(path)
-        return own if isinstance(own, dict) else True
+        layer_settings = settings.get(path)
+        return layer_settings if isinstance(layer_settings, dict) else True
 
     try:
         nn.quantize(

@@ -1,11 +1,11 @@
-"""Keys and values of the target, kept so that a rollback is always exact or refused.
+"""Caches of keys and values whose rollback is either exact or refused.
 
-Both caches hold rows in the order of their positions in one buffer with room to spare, so that
-forgetting the newest rows is moving a number: nothing is copied, and nothing that is still needed has
-been overwritten. (A ring buffer overwrites the oldest row with a row that may yet be rejected.) Sliding caches
-forget the oldest rows all the same; a snapshot brings those back that a conversation may return to.
+Both kinds of cache keep their rows in order of position, in one buffer with room to spare. Rolling back then only
+changes a number: nothing is copied, and no row that is still needed has been overwritten. (A ring buffer would
+overwrite its oldest row with one that may yet be rejected.) Sliding caches do drop their oldest rows; a snapshot
+restores those that a conversation may return to.
 
-The layer caches speak the protocol that mlx-lm's layers expect: `offset`, `update_and_fetch`, `make_mask`.
+The layer caches have the interface that mlx-lm's layers expect: `offset`, `update_and_fetch`, `make_mask`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mlx_engine.network.mlx_lm_gemma4 import create_causal_mask
 from mlx_engine.protocol.errors import RollbackError
 
 GROWTH_ROWS = 256
-"""Buffers grow by this many rows: large enough to copy seldom, small enough to waste little."""
+"""Buffers grow by this many rows: enough to copy seldom, few enough to waste little."""
 ROLLBACK_RESERVE_ROWS = 32
-"""Rows beyond the window that a sliding buffer keeps: more than the longest draft and a round ahead."""
+"""Rows that a sliding buffer keeps beyond its window: more than the longest draft and a round begun ahead."""
 
 Rows = tuple[mx.array, mx.array]
 """Keys and values, each (1, kv_heads, length, head_dim)."""
@@ -31,30 +31,30 @@ Mask = mx.array | Literal["causal"] | None
 
 @dataclass(frozen=True, slots=True)
 class LayerSnapshot:
-    """What brings one layer back to where it was taken."""
+    """Restores one layer to the frontier where the snapshot was taken."""
 
     oldest_frontier: int
-    """How far a rollback reaches once this is restored."""
+    """The earliest position that a rollback can reach after restoring."""
     rows: Rows | None = None
-    """Copies of the rows that the layer may forget; None if it forgets none."""
+    """Copies of the rows that the layer may drop; None if it drops none."""
 
 
 class LayerCache(Protocol):
-    """What one attention layer remembers."""
+    """The keys and values of one attention layer."""
 
     offset: int
-    """Tokens read so far, that is the position of the next one."""
+    """Tokens read so far, which is also the position of the next token."""
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
-        """Append rows; return all rows that the appended ones may attend to, themselves included."""
+        """Append rows; return all rows that they may attend to, themselves included."""
         ...
 
     def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
-        """The mask for `rows` rows about to be appended, over what `update_and_fetch` will return."""
+        """The mask for `rows` rows that are about to be appended, over what `update_and_fetch` will return."""
         ...
 
     def rollback(self, tokens: int) -> None:
-        """Forget the newest `tokens`, exactly; RollbackError if that is not possible."""
+        """Drop the newest `tokens` rows, exactly. Raises RollbackError if that is impossible."""
         ...
 
     @property
@@ -63,15 +63,15 @@ class LayerCache(Protocol):
         ...
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
-        """A way back to `frontier`, which a rollback still reaches, for as long as none goes behind it."""
+        """A snapshot at `frontier`, which a rollback must still reach. Valid until one goes further back."""
         ...
 
     def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """Be as at `frontier`, where the snapshot was taken."""
+        """Return to `frontier`, where the snapshot was taken."""
         ...
 
     def view(self) -> Rows:
-        """The rows that a drafter may see, live and without a copy."""
+        """The rows that a drafter may attend to, not copied."""
         ...
 
     @property
@@ -81,7 +81,7 @@ class LayerCache(Protocol):
 
 
 class FullCache:
-    """Remembers every token."""
+    """Keeps every row."""
 
     def __init__(self) -> None:
         self.offset = 0
@@ -105,7 +105,7 @@ class FullCache:
     def rollback(self, tokens: int) -> None:
         """See LayerCache."""
         if not 0 <= tokens <= self.offset:
-            raise RollbackError(f"Cannot roll back {tokens} tokens: the cache holds {self.offset}.")
+            raise RollbackError(f"Cannot roll back {tokens} tokens: the cache has {self.offset}.")
         self.offset -= tokens
 
     @property
@@ -114,7 +114,7 @@ class FullCache:
         return 0
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
-        """See LayerCache. Appending never touches the rows before it, so their number is enough."""
+        """See LayerCache. Appending never changes earlier rows, so nothing is copied."""
         return LayerSnapshot(0)
 
     def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
@@ -132,16 +132,16 @@ class FullCache:
 
 
 class SlidingCache:
-    """Remembers the last `window` tokens, and enough before them to roll back.
+    """Keeps the last `window` rows, and enough rows before them to roll back.
 
-    Rows of positions `_first` .. `offset` lie at the front of the buffer. When it is full, the rows still
-    needed move to the front of a new one.
+    The rows of positions `_oldest` to `offset` are at the front of the buffer. When it is full, the rows that are
+    still needed move to the front of a new one.
     """
 
     def __init__(self, window: int) -> None:
         self.offset = 0
         self._window = window
-        self._first = 0
+        self._oldest = 0
         self._buffer: Rows | None = None
 
     @property
@@ -151,36 +151,36 @@ class SlidingCache:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
         """See LayerCache."""
         start, rows = self.offset, keys.shape[2]
-        first_visible = max(self._first, start - (self._window - 1))
+        visible_from = max(self._oldest, start - (self._window - 1))
         if rows > GROWTH_ROWS:
-            return self._append_chunk(first_visible, keys, values)
-        held = self._buffer[0].shape[2] if self._buffer else 0
-        if start - self._first + rows > held:
+            return self._append_chunk(visible_from, keys, values)
+        capacity = self._buffer[0].shape[2] if self._buffer else 0
+        if start - self._oldest + rows > capacity:
             self._make_room(keys, values)
         assert self._buffer is not None
-        _write(self._buffer, start - self._first, keys, values)
+        _write(self._buffer, start - self._oldest, keys, values)
         self.offset = start + rows
-        return _slice(self._buffer, first_visible - self._first, self.offset - self._first)
+        return _slice(self._buffer, visible_from - self._oldest, self.offset - self._oldest)
 
-    def _append_chunk(self, first_visible: int, keys: mx.array, values: mx.array) -> Rows:
-        """Append more rows than the buffer has room for; only the newest of them are kept."""
+    def _append_chunk(self, visible_from: int, keys: mx.array, values: mx.array) -> Rows:
+        """Append more rows than the buffer can take; only the newest of them are kept."""
         if self._buffer is not None:
-            past = _slice(self._buffer, first_visible - self._first, self.offset - self._first)
+            past = _slice(self._buffer, visible_from - self._oldest, self.offset - self._oldest)
             keys, values = (mx.concatenate([old, new], axis=2) for old, new in zip(past, (keys, values)))
-        self.offset = first_visible + keys.shape[2]
-        self._first = max(first_visible, self.offset - self._kept_rows)
-        kept = _slice((keys, values), self._first - first_visible, keys.shape[2])
+        self.offset = visible_from + keys.shape[2]
+        self._oldest = max(visible_from, self.offset - self._kept_rows)
+        kept = _slice((keys, values), self._oldest - visible_from, keys.shape[2])
         self._buffer = _grown(kept, kept[0].shape[2], self._kept_rows + GROWTH_ROWS, keys, values)
         return keys, values
 
     def _make_room(self, keys: mx.array, values: mx.array) -> None:
-        first = max(self._first, self.offset - self._kept_rows)
+        oldest = max(self._oldest, self.offset - self._kept_rows)
         kept = None
         if self._buffer is not None:
-            kept = _slice(self._buffer, first - self._first, self.offset - self._first)
-        count = self.offset - first
+            kept = _slice(self._buffer, oldest - self._oldest, self.offset - self._oldest)
+        count = self.offset - oldest
         rows = min(count + keys.shape[2], self._kept_rows) + GROWTH_ROWS
-        self._buffer, self._first = _grown(kept, count, rows, keys, values), first
+        self._buffer, self._oldest = _grown(kept, count, rows, keys, values), oldest
 
     def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
         """See LayerCache."""
@@ -196,36 +196,36 @@ class SlidingCache:
         frontier = self.offset - tokens
         if tokens < 0 or frontier < self.oldest_frontier:
             raise RollbackError(
-                f"Cannot roll back {tokens} tokens: the sliding window keeps positions "
-                f"{self._first} to {self.offset} and needs {self._window + 1} before the frontier."
+                f"Cannot roll back {tokens} tokens: the sliding window has positions {self._oldest} to "
+                f"{self.offset} and needs {self._window + 1} of them before the frontier."
             )
         self.offset = frontier
 
     @property
     def oldest_frontier(self) -> int:
         """See LayerCache."""
-        return self._oldest_frontier(self._first)
+        return self._oldest_frontier(self._oldest)
 
-    def _oldest_frontier(self, first: int) -> int:
-        return first + self._window + 1 if first else 0
+    def _oldest_frontier(self, oldest: int) -> int:
+        return oldest + self._window + 1 if oldest else 0
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache."""
-        first = max(self._first, frontier - self._kept_rows)
-        keys, values = _slice(self._buffer, first - self._first, frontier - self._first)
-        # A product is a copy: a slice would hold on to the whole buffer, and every write would copy that.
-        return LayerSnapshot(self._oldest_frontier(first), (keys * 1, values * 1))
+        oldest = max(self._oldest, frontier - self._kept_rows)
+        keys, values = _slice(self._buffer, oldest - self._oldest, frontier - self._oldest)
+        # Multiplying copies. A slice would keep the whole buffer alive, and every write would then copy it.
+        return LayerSnapshot(self._oldest_frontier(oldest), (keys * 1, values * 1))
 
     def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
         """See LayerCache."""
         assert snapshot.rows is not None
         self._buffer, self.offset = snapshot.rows, frontier
-        self._first = frontier - snapshot.rows[0].shape[2]
+        self._oldest = frontier - snapshot.rows[0].shape[2]
 
     def view(self) -> Rows:
-        """The last window + 1 rows: the distance up to which assistants were trained to see."""
-        first = max(self._first, self.offset - (self._window + 1))
-        return _slice(self._buffer, first - self._first, self.offset - self._first)
+        """The last window + 1 rows: assistants were trained to attend that far."""
+        oldest = max(self._oldest, self.offset - (self._window + 1))
+        return _slice(self._buffer, oldest - self._oldest, self.offset - self._oldest)
 
     @property
     def nbytes(self) -> int:
@@ -234,15 +234,15 @@ class SlidingCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What brings a target's caches back to a frontier."""
+class CacheSnapshot:
+    """Restores all layers of a `TargetCache` to a frontier."""
 
     frontier: int
     layers: tuple[LayerSnapshot, ...]
 
     @property
     def oldest_frontier(self) -> int:
-        """How far a rollback reaches once this is restored."""
+        """The earliest position that a rollback can reach after restoring."""
         return max(layer.oldest_frontier for layer in self.layers)
 
     @property
@@ -260,7 +260,7 @@ class TargetCache:
 
     @property
     def frontier(self) -> int:
-        """Tokens whose keys and values are kept."""
+        """Tokens read so far."""
         return self.layers[0].offset
 
     @property
@@ -269,41 +269,41 @@ class TargetCache:
         return max(layer.oldest_frontier for layer in self.layers)
 
     def rollback(self, tokens: int) -> None:
-        """Forget the newest `tokens` in every layer; RollbackError if one cannot."""
+        """Drop the newest `tokens` in every layer. Raises RollbackError if one of them cannot."""
         if tokens:
             for layer in self.layers:
                 layer.rollback(tokens)
 
-    def snapshot(self, frontier: int) -> Snapshot:
-        """A way back to `frontier`, for as long as the cache is not rolled back behind it. Evaluated.
+    def snapshot(self, frontier: int) -> CacheSnapshot:
+        """A snapshot at `frontier`, evaluated. Valid until the cache is rolled back behind it.
 
-        RollbackError if a rollback does not reach it either.
+        Raises RollbackError if a rollback could not reach `frontier`.
         """
         if not self.oldest_frontier <= frontier <= self.frontier:
             raise RollbackError(
-                f"No snapshot can be taken at {frontier}: the cache reaches from {self.oldest_frontier} "
+                f"Cannot take a snapshot at {frontier}: the cache can return to positions {self.oldest_frontier} "
                 f"to {self.frontier}."
             )
         layers = tuple(layer.snapshot(frontier) for layer in self.layers)
         mx.eval([layer.rows for layer in layers if layer.rows])
-        return Snapshot(frontier, layers)
+        return CacheSnapshot(frontier, layers)
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Be as at the snapshot."""
+    def restore(self, snapshot: CacheSnapshot) -> None:
+        """Return to where the snapshot was taken."""
         for layer, kept in zip(self.layers, snapshot.layers, strict=True):
             layer.restore(snapshot.frontier, kept)
 
     def shared_kv(self) -> dict[str, Rows]:
-        """What the assistant attends to: the last owning layer of each type, live."""
+        """What an assistant attends to: by type, the rows of the last layer that has its own cache. Not copied."""
         return {kind: self.layers[index].view() for kind, index in self._last_of_type.items()}
 
     def arrays(self) -> list[mx.array]:
-        """Everything to be evaluated for the cache to be up to date."""
+        """The arrays to evaluate to bring the cache up to date."""
         return [array for layer in self.layers if layer.offset for array in layer.view()]
 
 
 def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.array) -> Rows:
-    """Buffers of at least `rows` rows, like `keys` and `values`, that start with `count` rows of `kept`."""
+    """Buffers of at least `rows` rows, shaped like `keys` and `values`, starting with `count` rows of `kept`."""
     rows = -(-rows // GROWTH_ROWS) * GROWTH_ROWS
     grown = []
     for index, like in enumerate((keys, values)):

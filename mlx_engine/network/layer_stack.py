@@ -1,11 +1,11 @@
-"""mlx-lm's Gemma 4 layers, each attention run apart from what lies between it and the next.
+"""Runs mlx-lm's Gemma 4 layers, with each attention separate from the segment between it and the next one.
 
-Only an attention's shapes grow with the context. What lies between two of them, from one layer's output
-projection to the next one's queries, keys and values, depends on the number of rows alone, so it can be compiled:
-traced once per number of rows, and from then on one call that fuses what goes element by element. A round of
-drafting has the host put together a pass while the device has little to do; that is the time this saves.
+Only the shapes of an attention grow with the context. A segment, from one layer's output projection to the next
+layer's queries, keys and values, depends on the number of rows alone, so it can be compiled: it is traced once per
+number of rows, and is then a single call with its elementwise operations fused. In a drafting round the device has
+little to do while the host builds each pass; compiling saves that time.
 
-The arithmetic is mlx-lm's, operation for operation; test_layer_stack.py holds both to the same bits.
+The arithmetic is mlx-lm's, operation for operation; test_layer_stack.py compares both bit by bit.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ import mlx.nn as nn
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
-# Past 1,024 keys MLX's Metal backend has a kernel of its own for one row at head size 512. M1's GPUs may refuse as
-# many threads as it asks for (ml-explore/mlx#3885), which ends the process in the middle of a long chat; and it
-# rounds otherwise than what several rows go through, so that drafted and plain replies would part more often.
+# Beyond 1,024 keys, MLX's Metal backend uses a special kernel for one row at head size 512. M1 GPUs may refuse the
+# number of threads it asks for (ml-explore/mlx#3885), which ends the process in the middle of a long chat. It also
+# rounds differently from the kernel for several rows, so that drafted and plain replies would differ more often.
 os.environ.setdefault("MLX_SDPA_D512_MIN_KL", str(1 << 30))
 
 MOST_COMPILED_ROWS = 1 + MAX_DRAFT_LENGTH
-"""As many as a round has. The chunks of a prompt are of all lengths, and long enough to hide the host's work."""
+"""The most rows of a round. Chunks of a prompt have all lengths, and are long enough to hide the host's work."""
 
-See = Callable[[int, Rows | None], tuple[Rows, Mask]]
-"""What the queries of a layer, by its index, may attend to; given its own new rows, if it makes any."""
+KeysAndMask = Callable[[int, Rows | None], tuple[Rows, Mask]]
+"""What a layer attends to: takes its index and its new keys and values, if it makes any."""
 
 Attended = tuple[mx.array, mx.array | None, mx.array]
-"""What the rest of a layer begins with: what its attention gave, its per-layer input, and its scalar."""
-Stretch = Callable[[mx.array, mx.array, Attended | None], tuple[mx.array, ...]]
+"""The input of the rest of a layer: the output of its attention, its per-layer input, and its scalar."""
+Segment = Callable[[mx.array, mx.array, Attended | None], tuple[mx.array, ...]]
 
 
 class LayerStack:
     """A model's decoder layers, in order."""
 
     def __init__(self, layers: Sequence[Any], is_compiled: bool = False) -> None:
-        """layers: of mlx-lm's class `DecoderLayer`; compiled ones must not change their weights any more."""
+        """layers: mlx-lm's `DecoderLayer`s. Once compiled, their weights must not change."""
         self._layers = list(layers)
         self.is_compiled = is_compiled
-        self._compiled: dict[int, Stretch] = {}
+        self._compiled: dict[int, Segment] = {}
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -52,75 +52,76 @@ class LayerStack:
         self,
         x: mx.array,
         position: int | mx.array,
-        see: See,
+        keys_and_mask: KeysAndMask,
         inputs: Sequence[mx.array | None],
-        alone_from: int | None = None,
+        last_row_from: int | None = None,
     ) -> mx.array:
-        """Run rows (1, L, hidden) through the layers; the same shape comes back.
+        """Run rows (1, L, hidden) through the layers; returns the same shape.
 
-        position: of the first row; inputs: per layer, (1, L, size) where the model has per-layer embeddings.
-        alone_from: from the attention of this layer on only the last row is wanted, and (1, 1, hidden) comes back.
+        position: of the first row. inputs: one per layer, (1, L, size) if the model has per-layer embeddings.
+        last_row_from: from the attention of this layer on, only the last row is computed; returns (1, 1, hidden).
         """
         position = mx.array(position)
-        is_compiled = self.is_compiled and alone_from is None and x.shape[1] <= MOST_COMPILED_ROWS
-        between = self._compiled_stretch if is_compiled else self._stretch
-        x, *made = between(0)(x, position, None)
+        is_compiled = self.is_compiled and last_row_from is None and x.shape[1] <= MOST_COMPILED_ROWS
+        segment = self._compiled_segment if is_compiled else self._segment
+        x, *projections = segment(0)(x, position, None)
         for index, layer in enumerate(self._layers):
-            queries, *own = made
-            (keys, values), mask = see(index, (own[0], own[1]) if own else None)
-            if index == alone_from:
+            queries, *new_rows = projections
+            (keys, values), mask = keys_and_mask(index, (new_rows[0], new_rows[1]) if new_rows else None)
+            if index == last_row_from:
                 position = position + (x.shape[1] - 1)
                 x, queries = x[:, -1:], queries[:, :, -1:]
-                inputs = [None if each is None else each[:, -1:] for each in inputs]
-            rows = mx.fast.scaled_dot_product_attention(
+                inputs = [None if rows is None else rows[:, -1:] for rows in inputs]
+            attention = mx.fast.scaled_dot_product_attention(
                 queries, keys, values, scale=layer.self_attn.scale, mask=mask
             )
-            x, *made = between(index + 1)(x, position, (rows, inputs[index], layer.layer_scalar))
+            attended = (attention, inputs[index], layer.layer_scalar)
+            x, *projections = segment(index + 1)(x, position, attended)
         return x
 
-    def _stretch(self, index: int) -> Stretch:
-        """What lies between the attentions of layer index - 1 and layer index."""
+    def _segment(self, index: int) -> Segment:
+        """From behind the attention of layer index - 1 up to the attention of layer index."""
         before = self._layers[index - 1] if index else None
         after = self._layers[index] if index < len(self._layers) else None
 
-        def stretch(x: mx.array, position: mx.array, attended: Attended | None) -> tuple[mx.array, ...]:
+        def segment(x: mx.array, position: mx.array, attended: Attended | None) -> tuple[mx.array, ...]:
             if attended is not None:
                 x = _after_attention(before, x, attended)
             return (x, *(_before_attention(after, x, position) if after is not None else ()))
 
-        return stretch
+        return segment
 
-    def _compiled_stretch(self, index: int) -> Stretch:
+    def _compiled_segment(self, index: int) -> Segment:
         if index not in self._compiled:
-            self._compiled[index] = mx.compile(self._stretch(index))
+            self._compiled[index] = mx.compile(self._segment(index))
         return self._compiled[index]
 
 
 def _before_attention(layer: Any, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-    """Queries (1, heads, L, head_dim), rotated; keys and values as well, of a layer that makes its own."""
+    """Queries (1, heads, L, head_dim), rotated; also keys and values if the layer makes its own."""
     attention = layer.self_attn
     x = layer.input_layernorm(x)
 
-    def heads(projected: mx.array, count: int) -> mx.array:
+    def split_heads(projected: mx.array, count: int) -> mx.array:
         return projected.reshape(*x.shape[:-1], count, attention.head_dim)
 
-    def first(rows: mx.array) -> mx.array:
+    def heads_first(rows: mx.array) -> mx.array:
         return rows.transpose(0, 2, 1, 3)
 
-    queries = first(attention.q_norm(heads(attention.q_proj(x), attention.n_heads)))
+    queries = heads_first(attention.q_norm(split_heads(attention.q_proj(x), attention.n_heads)))
     queries = attention.rope(queries, offset=position)
     if not attention.has_kv:
         return (queries,)
-    keys = heads(attention.k_proj(x), attention.n_kv_heads)
-    values = keys if attention.use_k_eq_v else heads(attention.v_proj(x), attention.n_kv_heads)
-    keys = attention.rope(first(attention.k_norm(keys)), offset=position)
-    return queries, keys, first(attention.v_norm(values))
+    keys = split_heads(attention.k_proj(x), attention.n_kv_heads)
+    values = keys if attention.use_k_eq_v else split_heads(attention.v_proj(x), attention.n_kv_heads)
+    keys = attention.rope(heads_first(attention.k_norm(keys)), offset=position)
+    return queries, keys, heads_first(attention.v_norm(values))
 
 
 def _after_attention(layer: Any, x: mx.array, attended: Attended) -> mx.array:
     """The rest of a layer: rows (1, L, hidden)."""
-    # The scalar is handed over: as a constant it would be written into the source of a kernel, and each layer
-    # would have to wait for a kernel of its own.
+    # The scalar is an argument: as a constant it would become part of a compiled kernel's source, and every layer
+    # would need a kernel of its own.
     rows, per_layer_input, scalar = attended
     rows = rows.transpose(0, 2, 1, 3).reshape(*x.shape[:-1], -1)
     x = x + layer.post_attention_layernorm(layer.self_attn.o_proj(rows))
@@ -132,8 +133,8 @@ def _after_attention(layer: Any, x: mx.array, attended: Attended) -> mx.array:
 
 
 def _feed_forward(layer: Any, x: mx.array) -> mx.array:
-    own: mx.array = layer.mlp(layer.pre_feedforward_layernorm(x))
+    dense: mx.array = layer.mlp(layer.pre_feedforward_layernorm(x))
     if not layer.enable_moe:
-        return own
+        return dense
     experts = layer.experts(layer.pre_feedforward_layernorm_2(x), *layer.router(x))
-    return layer.post_feedforward_layernorm_1(own) + layer.post_feedforward_layernorm_2(experts)
+    return layer.post_feedforward_layernorm_1(dense) + layer.post_feedforward_layernorm_2(experts)

@@ -1,7 +1,8 @@
-"""mlx-lm's own Gemma 4 layers, without the rest of mlx-lm.
+"""What is taken from mlx-lm's Gemma 4 classes, imported without the rest of mlx-lm.
 
-Importing the whole package takes over a second (it brings transformers in), lowers the process's limit on open
-files, and fails where that is low already. Its modules are therefore imported from a package that is only a path.
+Importing the whole package takes over a second (it imports transformers), changes the process's limit on open
+files, and fails where that limit is low already. Its modules are therefore imported from a package that is only a
+path.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["create_causal_mask", "gemma4", "gemma4_text"]
 
 @contextmanager
 def _only_a_path(name: str) -> Iterator[None]:
-    """Modules of the package can be imported; the package itself is not, and can be later."""
+    """Lets modules of the package be imported without the package, which can still be imported later."""
     spec = find_spec(name)
     if name in sys.modules or spec is None or spec.submodule_search_locations is None:
         yield

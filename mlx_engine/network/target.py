@@ -1,7 +1,7 @@
-"""The Gemma 4 target: mlx-lm's own model classes, seen as the loop needs them.
+"""The Gemma 4 target: mlx-lm's own model classes with the interface that the loop needs.
 
-Loads all text variants (E2B, E4B, 12B unified, 26B-A4B, 31B), in full precision or MLX-quantized, from
-a local folder in the published format.
+Loads all text variants (E2B, E4B, 12B unified, 26B-A4B, 31B), in full precision or MLX-quantized, from a local
+folder in the published format.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """What a drafter and a front end need to know of a target."""
+    """What drafters and front ends need to know about a target."""
 
     hidden_size: int
     vocab_size: int
@@ -36,7 +36,7 @@ class TargetFacts:
 
 
 class Target(Protocol):
-    """What the loop asks of a target. Token arrays are (1, L) int32."""
+    """The interface that the loop needs. Token arrays are (1, L) int32."""
 
     facts: TargetFacts
 
@@ -45,19 +45,19 @@ class Target(Protocol):
         ...
 
     def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
-        """Read tokens (1, L) after what `cache` holds; hidden states (1, L, hidden) after the final norm."""
+        """Read tokens (1, L) after those in `cache`; hidden states (1, L, hidden) after the final norm."""
         ...
 
     def read(self, tokens: mx.array, cache: TargetCache) -> mx.array:
-        """As `forward`, for when only the last row's hidden state (1, 1, hidden) is wanted."""
+        """The same as `forward`, but only the last row's hidden state (1, 1, hidden) is computed to the end."""
         ...
 
     def logits(self, hidden: mx.array) -> mx.array:
-        """Scores (L, vocab) of what follows each row of hidden states (1, L, hidden)."""
+        """Logits (L, vocab) of the token after each row of hidden states (1, L, hidden)."""
         ...
 
     def embed(self, tokens: mx.array) -> mx.array:
-        """Embeddings (1, L, hidden) as the model's own first layer gets them: scaled by sqrt(hidden)."""
+        """Embeddings (1, L, hidden) as the model's first layer receives them: scaled by sqrt(hidden)."""
         ...
 
 
@@ -69,6 +69,7 @@ class Gemma4Target:
         self._layers = LayerStack(model.layers, is_compiled)
         args = model.args
         owning = model.layers[: args.num_hidden_layers - args.num_kv_shared_layers]
+        self._layer_types = [layer.layer_type for layer in model.layers]
         self._owned_types = [layer.layer_type for layer in owning]
         self._last_of_type = {kind: index for index, kind in enumerate(self._owned_types)}
         self.facts = TargetFacts(
@@ -94,23 +95,25 @@ class Gemma4Target:
         """See Target."""
         x = self.embed(tokens)
         inputs = self._per_layer_inputs(tokens, x)
-        sight = _Sight(self._model.model.layers, cache, tokens.shape[1])
-        return self._model.model.norm(self._layers(x, cache.frontier, sight, inputs))
+        attended = _PassAttention(self._layer_types, cache, tokens.shape[1])
+        return self._model.model.norm(self._layers(x, cache.frontier, attended, inputs))
 
     def read(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target.
 
-        From the attention of the last layer that owns a cache on, a row leaves nothing behind but its hidden
-        state, so the last row alone goes there: that is more than half of E2B's work, and 4 layers in 10 of E4B's.
+        From the attention of the last layer with a cache of its own on, a row changes nothing but its own hidden
+        state, so only the last row is computed there. That saves more than half of E2B's work, and 4 layers in 10
+        of E4B's.
         """
         x = self.embed(tokens)
         inputs = self._per_layer_inputs(tokens, x)
-        alone_from = len(self._owned_types) - 1
-        sight = _Sight(self._model.model.layers, cache, tokens.shape[1], (alone_from, self.facts.sliding_window))
-        return self._model.model.norm(self._layers(x, cache.frontier, sight, inputs, alone_from))
+        last_row_from = len(self._owned_types) - 1
+        last_row = last_row_from, self.facts.sliding_window
+        attended = _PassAttention(self._layer_types, cache, tokens.shape[1], last_row)
+        return self._model.model.norm(self._layers(x, cache.frontier, attended, inputs, last_row_from))
 
     def _per_layer_inputs(self, tokens: mx.array, embedded: mx.array) -> list[mx.array | None]:
-        """What each layer of a model with per-layer embeddings gets besides, (1, L, size)."""
+        """The additional input of each layer in a model with per-layer embeddings, (1, L, size)."""
         body = self._model.model
         if not body.hidden_size_per_layer_input:
             return [None] * len(body.layers)
@@ -120,12 +123,12 @@ class Gemma4Target:
     def logits(self, hidden: mx.array) -> mx.array:
         """See Target."""
         if self._model.tie_word_embeddings:
-            scores = self._model.model.embed_tokens.as_linear(hidden)
+            logits = self._model.model.embed_tokens.as_linear(hidden)
         else:
-            scores = self._model.lm_head(hidden)
+            logits = self._model.lm_head(hidden)
         if self._model.final_logit_softcapping is not None:
-            scores = gemma4_text.logit_softcap(self._model.final_logit_softcapping, scores)
-        return scores[0]
+            logits = gemma4_text.logit_softcap(self._model.final_logit_softcapping, logits)
+        return logits[0]
 
     def embed(self, tokens: mx.array) -> mx.array:
         """See Target."""
@@ -134,46 +137,50 @@ class Gemma4Target:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether what lies between attentions is."""
+        """The segments between attentions are compiled."""
         return self._layers.is_compiled
 
     @property
     def dtype_name(self) -> str:
-        """Precision in words: `float32`, `bfloat16`, or `4-bit`."""
+        """Precision for people: `float32`, `bfloat16` or `4-bit`."""
         table = self._model.model.embed_tokens
         bits = getattr(table, "bits", None)
         return f"{bits}-bit" if bits else str(table.weight.dtype).removeprefix("mlx.core.")
 
 
-class _Sight:
-    """What each layer attends to while `rows` rows are appended: its own cache, or that of an earlier layer."""
+class _PassAttention:
+    """What each layer attends to during one pass: the rows of its own cache, or those of an earlier layer."""
 
     def __init__(
-        self, layers: list[Any], cache: TargetCache, rows: int, alone: tuple[int, int] | None = None
+        self, layer_types: list[str], cache: TargetCache, rows: int, last_row: tuple[int, int] | None = None
     ) -> None:
-        """alone: the layer from which on there is only the last row, and how far it sees in sliding layers."""
-        self._types = [layer.layer_type for layer in layers]
+        """rows: how many the pass appends. last_row: the layer from which on only the last row is computed, and
+        how many rows it attends to in sliding layers."""
+        self._types = layer_types
         self._cache = cache
-        self._alone = alone
-        self._masks: dict[str, Mask] = {
-            kind: layer.make_mask(rows) for kind, layer in zip(self._types, cache.layers)
-        }
-        self._last: dict[str, Rows] = {}
+        self._rows = rows
+        self._last_row = last_row
+        self._masks: dict[str, Mask] = {}
+        """By layer type: its layers are all at the same position, so they share one mask."""
+        self._latest: dict[str, Rows] = {}
+        """By layer type: the rows of the latest layer that appended its own."""
 
-    def __call__(self, index: int, own: Rows | None) -> tuple[Rows, Mask]:
+    def __call__(self, index: int, new_rows: Rows | None) -> tuple[Rows, Mask]:
         kind = self._types[index]
-        if own is not None:
-            self._last[kind] = self._cache.layers[index].update_and_fetch(*own)
-        if self._alone and index == self._alone[0]:
-            self._narrow(self._alone[1])
-        return self._last[kind], self._masks[kind]
+        if kind not in self._masks:  # before appending: a mask depends on how many rows there were
+            self._masks[kind] = self._cache.layers[index].make_mask(self._rows)
+        if new_rows is not None:
+            self._latest[kind] = self._cache.layers[index].update_and_fetch(*new_rows)
+        if self._last_row and index == self._last_row[0]:
+            self._narrow(self._last_row[1])
+        return self._latest[kind], self._masks[kind]
 
     def _narrow(self, window: int) -> None:
-        """The last row sees all but what its window has left behind."""
-        self._masks = dict.fromkeys(self._masks)
-        if SLIDING in self._last:
-            keys, values = self._last[SLIDING]
-            self._last[SLIDING] = keys[..., -window:, :], values[..., -window:, :]
+        """The last row attends to all rows within its window, without a mask."""
+        self._masks = dict.fromkeys(self._types)
+        if SLIDING in self._latest:
+            keys, values = self._latest[SLIDING]
+            self._latest[SLIDING] = keys[..., -window:, :], values[..., -window:, :]
 
 
 def load_target(
@@ -182,7 +189,7 @@ def load_target(
     on_read: checkpoint.OnRead = lambda size_bytes: None,
     is_compiled: bool = False,
 ) -> Gemma4Target:
-    """Load a Gemma 4 folder; `bits`: quantize its weights to so many. Raises ModelFolderError."""
+    """Load a Gemma 4 folder; `bits`: quantize its weights to this many. Raises ModelFolderError."""
     config = checkpoint.read_config(folder)
     model = build(config, folder)
     weights = checkpoint.load_weights(folder)
@@ -202,12 +209,12 @@ def build(config: dict[str, Any], folder: Path) -> gemma4.Model:
     if config.get("model_type") not in MODEL_TYPES:
         raise ModelFolderError(
             f"{folder} is a {str(config.get('model_type'))[:40]!r} model; Slipstream runs Gemma 4 "
-            f"({', '.join(MODEL_TYPES)}). Name the folder of a Gemma 4 target with --model."
+            f"({', '.join(MODEL_TYPES)}). Use --model with the folder of a Gemma 4 model."
         )
     source = folder / "config.json"
     text = config if config["model_type"] == "gemma4_text" else config.get("text_config")
     if not isinstance(text, dict):
-        raise ModelFolderError(f"{source} has no text_config. Fetch the folder again.")
+        raise ModelFolderError(f"{source} has no text_config. Pull the model again.")
     # The wrapper's own vocab_size would overwrite the text model's with Gemma's default.
     vocab_size = text.get("vocab_size", config.get("vocab_size", 262144))
     text = {"vocab_size_per_layer_input": vocab_size, **text, "vocab_size": vocab_size}

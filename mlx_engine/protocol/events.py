@@ -1,7 +1,7 @@
-"""What crosses between a front end and the engine: requests one way, events the other.
+"""The messages between a front end and the engine: commands one way, events the other.
 
-Only numbers and strings, so that both sides of a process boundary, a log and `--json` can hold them.
-Knows nothing of MLX, of processes or of the screen.
+They consist of numbers and strings only, so that they can cross a process boundary and be written as JSON.
+Knows nothing of MLX, processes or screens.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ MAX_DRAFT_LENGTH = 16
 FinishReason = Literal["stop", "length", "cancelled"]
 SamplingRule = Literal["rejection", "coupled"]
 DraftSetting = int | Literal["auto"]
-"""Tokens drafted per round, 0 to 16, where 0 is plain decoding; or as many as pay, by what is measured."""
+"""Tokens to draft per round, 0 (plain decoding) to 16; or the length that is measured to be fastest."""
 LOOKUP = "lookup"
 """In place of a drafter's folder: prompt lookup, which needs no weights."""
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One message of a conversation, as a person reads it."""
+    """One message of a conversation, as people read it."""
 
     role: Literal["system", "user", "assistant"]
     text: str
 
 
 class SamplingOptions(msgspec.Struct, frozen=True):
-    """How tokens are drawn. None means: as the model folder's generation_config says."""
+    """How tokens are drawn. None: as the model folder's generation_config.json says."""
 
     temperature: float | None = None
     """0 is greedy."""
     top_k: int | None = None
-    """Keep the k likeliest tokens; 0 keeps all."""
+    """Keep the k most likely tokens; 0 keeps all."""
     top_p: float | None = None
-    """Keep the smallest set of likeliest tokens that holds this probability; 1 keeps all."""
+    """Keep the most likely tokens up to this total probability; 1 keeps all."""
     min_p: float = 0.0
-    """Keep tokens at least this share as likely as the likeliest; 0 keeps all."""
+    """Keep tokens whose probability is at least this share of the largest one; 0 keeps all."""
     repetition_penalty: float = 1.0
-    """Makes tokens that the reply already holds less likely (above 1) or likelier; 1 changes nothing."""
+    """Makes tokens that the reply already contains less likely (above 1) or more; 1 changes nothing."""
     seed: int | None = None
-    """The same seed, prompt and settings give the same reply. None: a new one every time."""
+    """The same seed, prompt and settings give the same reply. None: a new seed for every reply."""
     rule: SamplingRule = "rejection"
-    """Both are exact. `rejection` accepts most drafts; with `coupled` a seed gives the same words however
-    they were drafted."""
+    """Both are exact. `rejection` accepts more drafts; with `coupled` a seed gives the same reply whatever was
+    drafted."""
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -53,29 +53,29 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
 
     id: int
     messages: tuple[Message, ...]
-    """Ending in what is to be answered, or in a reply that was stopped and is to go on."""
+    """Ending in the message to answer, or in a stopped reply to continue."""
     sampling: SamplingOptions = SamplingOptions()
     draft_length: DraftSetting = "auto"
     max_tokens: int | None = None
-    """At most this many tokens; None: up to the end of the context."""
+    """The most tokens to generate; None: up to the end of the context."""
     is_thinking: bool = False
     """Let the model think before it answers."""
-    measures_plain: bool = True
-    """Make a few plain rounds now and then, so that speedup has something measured to divide by."""
+    measures_baseline: bool = True
+    """Make a few plain rounds now and then to measure the baseline decode speed, which speedup is relative to."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """End the running reply at the next round, keeping what it has."""
+    """End the running reply after the current round and keep what it has."""
 
 
 class SetDraftLength(msgspec.Struct, frozen=True, tag="set_draft_length"):
-    """Draft this many tokens from the next round on."""
+    """Change the running reply's draft length from the next round on."""
 
     draft_length: DraftSetting
 
 
 class Count(msgspec.Struct, frozen=True, tag="count"):
-    """Ask how many tokens a text has; Counted answers, after the running reply if there is one."""
+    """Ask how many tokens a text has. Counted answers, after the running reply if there is one."""
 
     id: int
     text: str
@@ -85,29 +85,29 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Load a pair."""
 
     target: str
-    """Its folder."""
+    """The target's folder."""
     drafter: str | None
     """The folder of an assistant or of a smaller model, or LOOKUP. None: plain decoding only."""
     drafter_bits: int | None = None
-    """Quantize the drafter's weights to 4 or 8 bits while loading; None: as they are."""
+    """Quantize the drafter's weights to 4 or 8 bits while loading; None: leave them as they are."""
     is_compiled: bool | None = None
-    """Compile what lies between a network's attentions; None: on Metal."""
+    """Compile the segments between a network's attentions; None: only on Metal."""
     is_wired: bool = False
-    """Keep the weights wired in memory, on Metal. Kernel panics have been tied to it (ml-explore/mlx#3186)."""
+    """Wire the weights in memory, on Metal. Kernel panics have been linked to this (ml-explore/mlx#3186)."""
     estimates_folder: str | None = None
-    """Where what was learned about draft lengths is kept from run to run; None: nowhere."""
+    """Where the automatic draft length's estimates are kept from run to run; None: they are not kept."""
     start_length: int | None = None
-    """The length that `auto` begins with when it knows nothing; None: by the kind of GPU."""
+    """The first draft length of `auto` when nothing is known yet; None: depends on the GPU."""
     refusal: str | None = None
-    """Why there is no drafter although one was asked for, if that is known already; Ready says it."""
+    """Why a requested drafter is missing, if the front end knows already; Ready repeats it."""
     target_name: str | None = None
-    """What people call the target; None: as its folder."""
+    """The target's name for people; None: the name of its folder."""
     drafter_name: str | None = None
-    """The same for the drafter."""
+    """The drafter's name for people; None: the name of its folder."""
 
     @property
     def names(self) -> tuple[str, str | None]:
-        """What target and drafter are called."""
+        """The names of target and drafter for people."""
         drafter = self.drafter_name or (Path(self.drafter).name if self.drafter else None)
         return self.target_name or Path(self.target).name, drafter
 
@@ -119,15 +119,16 @@ Command = Load | Generate | Cancel | SetDraftLength | Count
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """The engine is reading a model."""
 
-    what: str
+    step: str
+    """For people: `reading ...` or `warming up`."""
     done_bytes: int = 0
-    """Of the weights of target and drafter, so far."""
+    """Bytes read so far, of the weights of target and drafter."""
     total_bytes: int = 0
-    """As the headers of their files say; tensors that a chat never needs are counted, but not read."""
+    """Their size by the headers of their files, including tensors that a chat does not need and never reads."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):
-    """Something to be told that stops nothing."""
+    """A message for people about something that stops nothing."""
 
     message: str
 
@@ -136,24 +137,24 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The pair is loaded and warm."""
 
     target: str
-    """What it is called."""
+    """Its name for people."""
     drafter: str | None
-    """What it is called, or LOOKUP. None also where one was asked for; see `refusal`."""
+    """Its name for people, or LOOKUP. None if there is none, even if one was requested; see `refusal`."""
     start_length: int
-    """The length that `auto` begins with when it knows nothing."""
+    """The first draft length of `auto` when nothing is known yet."""
     precision: str
-    """Of the target's weights, in words: `float32`, `bfloat16`, `4-bit`."""
+    """Of the target's weights, for people: `float32`, `bfloat16`, `4-bit`."""
     context_tokens: int
-    """Tokens that fit, prompt and reply together."""
+    """The most tokens of prompt and reply together."""
     memory_bytes: int
-    """What MLX holds now: the weights of both."""
+    """What MLX has allocated now: the weights of both."""
     working_set_bytes: int | None
-    """What the device recommends to use at most; None: it does not say."""
+    """The most memory that the device recommends to use; None: unknown."""
     load_s: float
     is_compiled: bool = False
-    """What lies between the attentions is compiled."""
+    """The segments between the attentions are compiled."""
     refusal: str | None = None
-    """Why the drafter that was asked for is not used, and what to do."""
+    """Why the requested drafter is not used, and what to do."""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -162,42 +163,49 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     id: int
     prompt_tokens: int
     cached_tokens: int
-    """Prompt tokens whose keys and values were kept from the turn before."""
+    """Prompt tokens that were already in the prompt cache."""
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
-    """So many prompt tokens have been read."""
+    """Progress of reading the prompt."""
 
     id: int
     done_tokens: int
     total_tokens: int
 
 
-class Round(msgspec.Struct, frozen=True, tag="round"):
-    """One round: what was committed, and what it took."""
+class RoundFacts(msgspec.Struct, frozen=True):
+    """What one round of decoding did. Decoding itself knows neither text nor time; `Round` adds both."""
+
+    token_ids: tuple[int, ...]
+    """Committed tokens in order: `accepted` drafts, then the target's own. A stop token, if any, is the last."""
+    drafted: int
+    """Tokens that the drafter proposed; 0 in a plain round."""
+    accepted: int
+    """Drafts that became part of the reply; those behind a stop token do not count."""
+    is_pipelined: bool
+    """A plain round that started before the result of the round before it was read. Only such rounds show the
+    baseline decode speed."""
+    context_tokens: int
+    """Tokens whose keys and values are in the cache after this round."""
+
+
+class Round(RoundFacts, frozen=True, tag="round", kw_only=True):
+    """One round of a reply, with the text it adds and the time it took."""
 
     id: int
     text: str
     """Text to append to the answer; it may lag behind the tokens where a character spans several."""
     thinking: str
     """Text to append to the thoughts."""
-    token_ids: tuple[int, ...]
-    """Committed, in order; the first `accepted` of them were drafted. A stop token, if any, is the last."""
-    drafted: int
-    """Tokens the drafter proposed; 0 in a plain round."""
-    accepted: int
     round_s: float
-    """From the commit before to this commit (for the first round: from the end of prefill)."""
-    is_pipelined: bool
-    """A plain round that was under way before the one before it was read: the pace of plain decoding."""
-    context_tokens: int
-    """Tokens whose keys and values are kept, after this round."""
+    """From the previous commit to this one (for the first round: from the end of prefill)."""
     memory_bytes: int
-    """What MLX holds now."""
+    """What MLX has allocated now."""
     elapsed_s: float
     """From submit to this commit."""
     drafted_characters: int = 0
-    """So much of the beginning of `text` was drafted; a character belongs to the token that completes it."""
+    """Length of the drafted part at the start of `text`; a character belongs to the token that completes it."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -206,32 +214,32 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     id: int
     reason: FinishReason
     text: str
-    """What was still held back of the answer; append it."""
+    """The rest of the answer; append it."""
     thinking: str
-    """What was still held back of the thoughts."""
+    """The rest of the thoughts."""
     target_passes: int
-    """Passes of the target made to decode this reply, the prompt not counted."""
+    """Passes of the target while decoding; those for the prompt are not counted."""
     host_syncs: int
-    """Times the host waited for the device to decode this reply."""
+    """How often the host waited for the device while decoding."""
     peak_memory_bytes: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A request or a load failed; the engine goes on. `id` None: the load."""
+    """A request failed, or the load if `id` is None. The engine keeps running."""
 
     id: int | None
     message: str
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
-    """So many tokens a text has."""
+    """The answer to Count."""
 
     id: int
     tokens: int
 
 
 class Died(msgspec.Struct, frozen=True, tag="died"):
-    """The engine's process ended unasked; the next request starts a new one."""
+    """The engine's process ended by itself; the next request starts a new one."""
 
     message: str
 

@@ -1,6 +1,6 @@
-"""Logs that stay small and can be shown to anybody: no words of a conversation, nothing that steers a terminal.
+"""Logs that stay small and can be shown to anybody: no text of a conversation, no terminal control sequences.
 
-A full one is put aside, and the oldest is dropped.
+A full log is renamed, and the oldest one is deleted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import IO
 
 MAX_LOG_BYTES = 5 << 20
 KEPT = 3
-"""Full ones, beside the one that is written."""
+"""Full logs that are kept besides the current one."""
 READ_BYTES = 64 << 10
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 
 class Log:
-    """Open for appending; only the person can read it. Several processes may write to the same one."""
+    """A log open for appending, readable by its owner only. Several processes may write to the same file."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
@@ -32,27 +32,27 @@ class Log:
         self._open()
 
     def write(self, data: bytes) -> None:
-        """Append text in UTF-8, whole or in pieces; what cannot be printed is escaped. Raises OSError."""
+        """Append UTF-8 text, in pieces of any size; unprintable characters are escaped. Raises OSError."""
         if os.fstat(self._handle).st_size >= MAX_LOG_BYTES:
             os.close(self._handle)
             self._open()
-        said = _printable(self._decoder.decode(data)).encode()
-        while said:
-            said = said[os.write(self._handle, said) :]
+        rest = _printable(self._decoder.decode(data)).encode()
+        while rest:
+            rest = rest[os.write(self._handle, rest) :]
 
     def write_all(self, pipe: IO[bytes]) -> threading.Thread:
-        """Append what comes from a pipe, on a thread of its own, and close both when the pipe ends."""
+        """Append everything from a pipe, on a thread of its own, and close both when the pipe is closed."""
         thread = threading.Thread(target=self._drain, args=(pipe,), name="log", daemon=True)
         thread.start()
         return thread
 
     def close(self) -> None:
-        """There is nothing more to write."""
+        """Close the file."""
         os.close(self._handle)
 
     def _drain(self, pipe: IO[bytes]) -> None:
         while data := os.read(pipe.fileno(), READ_BYTES):
-            with suppress(OSError):  # whoever writes must not wait for a disk that is full
+            with suppress(OSError):  # a full disk must not block the writer of the pipe
                 self.write(data)
         pipe.close()
         self.close()
@@ -70,11 +70,11 @@ class Log:
 
 
 def trace(error: BaseException) -> str:
-    """Where an error came from, cause first, without its words: they may quote what somebody has typed."""
+    """A traceback, cause first, without the errors' messages: they may quote what somebody typed."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     lines = [trace(before), "\nwhich led to\n\n"] if before else []
     lines += ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)]
-    # The system's words quote nobody.
+    # Messages of the operating system quote nobody.
     why = f": {error.strerror}" if isinstance(error, OSError) and error.errno else ""
     return "".join([*lines, type(error).__name__, why, "\n"])
 
@@ -83,5 +83,5 @@ def _printable(text: str) -> str:
     return _UNUSUAL.sub(_as_escape, text)
 
 
-def _as_escape(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else found[0].encode("unicode_escape").decode()
+def _as_escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else match[0].encode("unicode_escape").decode()

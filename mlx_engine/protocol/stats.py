@@ -1,10 +1,11 @@
-"""The only arithmetic about speed and acceptance: rounds in, figures out.
+"""All arithmetic about speed and acceptance: rounds in, figures out. For front ends; knows nothing of MLX.
 
 Definitions
     acceptance        accepted drafts / drafted tokens
-    tokens per round  tokens committed / target passes; 1.0 without drafting
-    speedup           tokens/s now / plain tokens/s measured on this machine, at about this length of the
-                      context, by plain rounds; None until enough of them have been measured
+    tokens per round  committed tokens / target passes; 1.0 without drafting
+    baseline speed    tokens/s of plain decoding, measured on this machine by plain rounds at about this length of
+                      the context; None until there are enough of them
+    speedup           tokens/s / baseline speed
     time to first token (ttft_s)  from submit to the first committed token, prefill included
 """
 
@@ -16,28 +17,28 @@ from statistics import median, mode
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, Round
 
 PLAIN_ROUNDS_NEEDED = 4
-"""Fewer plain rounds than this say too little about the pace of plain decoding."""
+"""Fewer plain rounds than this say too little about the baseline speed."""
 PLAIN_ROUNDS_KEPT = 32
-"""The baseline follows the context as it grows and the machine as it heats up."""
+"""Few enough that the baseline speed follows a growing context and a machine that heats up."""
 CONTEXT_MARGIN_TOKENS = 1024
-"""Contexts that differ by less are read in about the same time."""
+"""Rounds take about the same time in contexts that differ by less."""
 
 
 def is_another_context(before_tokens: int, now_tokens: int) -> bool:
-    """The conversation is another one, or far longer than it was: what rounds took before says little now."""
+    """Whether the conversation is another one or has grown a lot, so that earlier round times say little."""
     shorter, longer = sorted((before_tokens, now_tokens))
     return longer > 2 * shorter + CONTEXT_MARGIN_TOKENS
 
 
-class PlainPace:
-    """The pace of plain decoding, from the plain rounds that the engine makes. Outlives a reply."""
+class BaselineSpeed:
+    """The baseline decode speed, measured by the engine's plain rounds. Outlives a reply."""
 
     def __init__(self) -> None:
         self._rounds_s: deque[float] = deque(maxlen=PLAIN_ROUNDS_KEPT)
         self._context_tokens = 0
 
     def add(self, done: Round) -> None:
-        """Take a round into account if it tells the pace."""
+        """Use a round if it shows the baseline speed."""
         if is_another_context(self._context_tokens, done.context_tokens):
             self._rounds_s.clear()
         self._context_tokens = done.context_tokens
@@ -46,19 +47,19 @@ class PlainPace:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Plain tokens per second, by the median round; None until there are enough rounds."""
+        """From the median plain round; None until there are enough of them."""
         if len(self._rounds_s) < PLAIN_ROUNDS_NEEDED:
             return None
         return 1.0 / median(self._rounds_s)
 
 
 class ReplyStats:
-    """Figures of one reply, or of any run of rounds, folded from them.
+    """Figures of one reply, or of any other rounds.
 
-    The plain pace is only looked at: whoever receives the rounds adds each to it once.
+    Only reads the baseline speed: whoever receives the rounds adds each of them to it once.
     """
 
-    def __init__(self, pace: PlainPace) -> None:
+    def __init__(self, baseline: BaselineSpeed) -> None:
         self.rounds = 0
         self.drafted = 0
         self.accepted = 0
@@ -69,10 +70,10 @@ class ReplyStats:
         self.accepted_by_position = [0] * MAX_DRAFT_LENGTH
         self._drafting_tokens = 0
         self._drafting_s = 0.0
-        self._pace = pace
+        self._baseline = baseline
 
     def add(self, done: Round) -> None:
-        """Fold one round in."""
+        """Add one round."""
         if self.ttft_s is None and done.token_ids:
             self.ttft_s = done.elapsed_s
         self.rounds += 1
@@ -89,70 +90,70 @@ class ReplyStats:
 
     @property
     def acceptance(self) -> float | None:
-        """Accepted / drafted; None when nothing was drafted."""
+        """Accepted / drafted; None if nothing was drafted."""
         return self.accepted / self.drafted if self.drafted else None
 
     @property
     def tokens_per_round(self) -> float | None:
-        """Tokens committed per target pass."""
+        """Committed tokens per target pass."""
         return self.generated_tokens / self.rounds if self.rounds else None
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Decoding speed, the prompt not counted."""
+        """Decode speed, without the prompt."""
         return self.generated_tokens / self.decode_s if self.decode_s > 0 else None
 
     @property
-    def plain_tokens_per_s(self) -> float | None:
-        """The measured pace without drafting."""
-        return self._pace.tokens_per_s
+    def baseline_tokens_per_s(self) -> float | None:
+        """The measured speed without drafting."""
+        return self._baseline.tokens_per_s
 
     @property
     def speedup(self) -> float | None:
-        """Tokens/s over plain tokens/s, with the plain rounds that measure in it; None if nothing was drafted."""
-        plain, pace = self.plain_tokens_per_s, self.tokens_per_s
-        return pace / plain if plain is not None and pace is not None and self.drafted else None
+        """Tokens/s over the baseline, including the plain rounds that measure it; None if nothing was drafted."""
+        baseline, speed = self.baseline_tokens_per_s, self.tokens_per_s
+        return speed / baseline if baseline is not None and speed is not None and self.drafted else None
 
     @property
     def drafting_speedup(self) -> float | None:
-        """The same of the drafting rounds alone: what drafting would bring if all rounds drafted."""
-        plain = self.plain_tokens_per_s
-        if plain is None or self._drafting_s <= 0:
+        """The speedup of the drafting rounds alone, as if every round had drafted."""
+        baseline = self.baseline_tokens_per_s
+        if baseline is None or self._drafting_s <= 0:
             return None
-        return self._drafting_tokens / self._drafting_s / plain
+        return self._drafting_tokens / self._drafting_s / baseline
 
 
-RULE_SHARE = 0.25
-"""Of the last rounds, what must have drafted for drafting to be the rule: a burst of plain ones leaves a third."""
+DRAFTING_SHARE = 0.25
+"""Drafting is on if at least this share of the recent rounds drafted; a burst of plain rounds leaves a third."""
 
 
 class RecentRounds:
-    """The same figures over the last rounds only, for gauges that follow the text."""
+    """The same figures over the latest rounds only, for gauges that follow the text."""
 
-    def __init__(self, pace: PlainPace, rounds: int = 64) -> None:
-        self._pace = pace
+    def __init__(self, baseline: BaselineSpeed, rounds: int = 64) -> None:
+        self._baseline = baseline
         self._rounds: deque[Round] = deque(maxlen=rounds)
 
     def add(self, done: Round) -> None:
-        """Take one round in, and the oldest out, or all of another context."""
+        """Add one round and drop the oldest, or all if they belong to another context."""
         if self._rounds and is_another_context(self._rounds[-1].context_tokens, done.context_tokens):
             self._rounds.clear()
         self._rounds.append(done)
 
     @property
-    def usual_length(self) -> int | None:
-        """What the rounds kept drafted as a rule, 0 if hardly any drafted; None while there are too few to tell.
+    def typical_length(self) -> int | None:
+        """The draft length of most drafting rounds, 0 if hardly any drafted; None while there are too few to tell.
 
-        The bursts of plain rounds that measure the pace are no rule.
+        Bursts of plain rounds, which measure the baseline speed, do not count as drafting off.
         """
         drafted = [done.drafted for done in self._rounds if done.drafted]
-        if len(drafted) > len(self._rounds) * RULE_SHARE:
+        if len(drafted) > len(self._rounds) * DRAFTING_SHARE:
             return mode(drafted)
         return 0 if len(self._rounds) == self._rounds.maxlen else None
 
     def figures(self) -> ReplyStats:
-        """Figures of the rounds kept."""
-        stats = ReplyStats(self._pace)
+        """Figures of the kept rounds."""
+        stats = ReplyStats(self._baseline)
         for done in self._rounds:
             stats.add(done)
         return stats

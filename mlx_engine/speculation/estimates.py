@@ -1,4 +1,4 @@
-"""What was learned about a pair on a machine, and the file that keeps it from run to run."""
+"""What the automatic draft length has learned about a pair on a machine, kept in a file from run to run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import msgspec
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
 VERSION = 1
-"""Of the meaning of the figures below. A file of another version is dropped."""
+"""Version of the meaning of these figures. A file of another version is not used."""
 LENGTHS = MAX_DRAFT_LENGTH + 1
 SAMPLES_KEPT = 31
-"""Rounds of each length whose times are kept."""
+"""How many times are kept for each length."""
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
-"""No round of a model takes less or more."""
+"""Bounds of a believable time for one round."""
 MAX_FILE_BYTES = 1 << 16
-"""Several times what a full file takes."""
+"""Several times the size of a full file."""
+STORED_NAMES = {"first_draft": "usual", "drafted": "tried", "accepted": "stood"}
+"""Names in the file, where they differ."""
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
@@ -28,37 +30,40 @@ ByPosition = Annotated[list[Count], msgspec.Meta(min_length=MAX_DRAFT_LENGTH, ma
 Samples = Annotated[list[Seconds], msgspec.Meta(max_length=SAMPLES_KEPT)]
 
 
-class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `AdaptiveLength` goes by."""
+class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=STORED_NAMES.get):
+    """What `AdaptiveLength` has learned."""
 
-    usual: Share
-    """How often the first draft stands, over a long time."""
-    tried: ByPosition
-    """Drafts whose turn came, by position, the older ones fading."""
-    stood: ByPosition
-    """Those of them that were accepted."""
+    first_draft: Share
+    """How often the first draft of a round is accepted, over many rounds."""
+    drafted: ByPosition
+    """Drafts by position, older ones fading, without those behind a rejected draft."""
+    accepted: ByPosition
+    """How many of them were accepted."""
     rounds_s: Annotated[list[Samples], msgspec.Meta(min_length=LENGTHS, max_length=LENGTHS)]
-    """Durations of the last rounds of each length 0 to 16, oldest first."""
+    """Seconds of the last rounds of each length 0 to 16, oldest first."""
     version: Annotated[int, msgspec.Meta(ge=VERSION, le=VERSION)]
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """The length of the context in which they took that."""
+    """Length of the context in which these times were measured."""
 
 
 def load(path: Path) -> tuple[Estimates | None, str | None]:
-    """What the file holds, or a notice that it cannot be used; neither if there is none. Raises nothing."""
+    """The estimates in the file, or a notice that they cannot be used; neither if there is no file.
+
+    Never raises.
+    """
     try:
         with path.open("rb") as file:
             body = file.read(MAX_FILE_BYTES + 1)
         kept = msgspec.json.decode(body, type=Estimates)
-        if any(stood > tried for stood, tried in zip(kept.stood, kept.tried)):
-            raise ValueError("more drafts accepted than tried")
+        if any(accepted > drafted for accepted, drafted in zip(kept.accepted, kept.drafted)):
+            raise ValueError("more drafts accepted than drafted")
         return kept, None
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         return None, (
-            f"{path}: what was learned about draft lengths cannot be used ({error}). "
-            "It is learned anew while you chat, and the file is replaced after the next reply."
+            f"{path}: the saved estimates for the automatic draft length cannot be used ({error}). "
+            "They are measured again while you chat, and the file is replaced after the next reply."
         )
 
 

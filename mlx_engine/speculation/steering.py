@@ -1,7 +1,6 @@
-"""How many tokens the rounds of a reply draft: what a person set, or what the estimates say.
+"""How many tokens the rounds of a reply draft: a fixed length that a person set, or the automatic one.
 
-Between the loop, which asks before a round, and the policies of `draft_length.py`, which outlive a reply.
-Knows nothing of MLX.
+Connects the loop, which asks before each round, with the length policies, which outlive a reply. No MLX.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ import hashlib
 import re
 from pathlib import Path
 
-from mlx_engine.protocol.events import DraftSetting
+from mlx_engine.protocol.events import DraftSetting, RoundFacts
 from mlx_engine.speculation import estimates
-from mlx_engine.speculation.draft_length import AdaptiveLength, FixedLength, RoundFacts
+from mlx_engine.speculation.adaptive_length import AdaptiveLength
+from mlx_engine.speculation.draft_length import FixedLength
 
 FIRST_WIDE_GENERATION = 15
-"""From this GPU generation on (M3) MLX multiplies up to five rows for the price of one pass over the weights."""
+"""From this GPU generation on (M3), MLX multiplies up to five rows for the price of reading the weights once."""
 START_LENGTH, START_LENGTH_BEFORE_WIDE = 4, 2
-"""Rows of a verify pass less one."""
+"""One less than the rows of a verify pass."""
 
 
 class ReplyControl:
-    """What may be changed from another thread while a reply is being made."""
+    """What another thread may change while a reply is being decoded."""
 
     def __init__(self, draft_length: DraftSetting) -> None:
         self.draft_length = draft_length
@@ -29,44 +29,44 @@ class ReplyControl:
 
 
 class DraftLengths:
-    """The policies of one pair, kept from reply to reply, and the estimates from run to run."""
+    """The length policies of one pair, which last from reply to reply, and their file of estimates."""
 
     def __init__(self, path: Path | None, start_length: int) -> None:
-        """path: of the estimates; None: they are not kept. `notice` says if they could not be used."""
+        """path: of the estimates; None: they are not saved. `notice` tells if they could not be read."""
         self._path = path
         kept, self.notice = estimates.load(path) if path else (None, None)
         self._auto = AdaptiveLength(start_length, kept)
         self._fixed = FixedLength(start_length)
 
-    def next_length(self, setting: DraftSetting, measures_plain: bool) -> int:
-        """The next round's length. Raises RequestError if the setting is out of range."""
+    def next_length(self, setting: DraftSetting, measures_baseline: bool) -> int:
+        """The next round's draft length. Raises RequestError if the setting is out of range."""
         if setting == "auto":
             return self._auto.next_length()
-        self._fixed.set(setting, measures_plain)
+        self._fixed.set(setting, measures_baseline)
         return self._fixed.next_length()
 
-    def observe(self, done: RoundFacts) -> None:
-        """Learn from a round, whoever chose its length."""
-        self._auto.observe(done)
-        self._fixed.observe(done)
+    def observe(self, done: RoundFacts, round_s: float) -> None:
+        """Learn from a round, whichever policy chose its length."""
+        self._auto.observe(done, round_s)
+        self._fixed.observe(done, round_s)
 
     def save(self) -> None:
-        """Keep what was learned. Raises OSError."""
+        """Save the estimates. Raises OSError."""
         if self._path:
             estimates.save(self._path, self._auto.estimates)
 
 
 class Steering:
-    """Answers the loop's questions during one reply."""
+    """The loop's `Control` for one reply."""
 
-    def __init__(self, control: ReplyControl, lengths: DraftLengths, measures_plain: bool = True) -> None:
+    def __init__(self, control: ReplyControl, lengths: DraftLengths, measures_baseline: bool = True) -> None:
         self._control = control
         self._lengths = lengths
-        self._measures_plain = measures_plain
+        self._measures_baseline = measures_baseline
 
     def next_length(self) -> int:
-        """See decode.Control."""
-        return self._lengths.next_length(self._control.draft_length, self._measures_plain)
+        """See decode.Control. Raises RequestError if the setting is out of range."""
+        return self._lengths.next_length(self._control.draft_length, self._measures_baseline)
 
     @property
     def is_cancelled(self) -> bool:
@@ -75,7 +75,7 @@ class Steering:
 
 
 def start_length(architecture: str) -> int:
-    """Drafts per round to begin with on this device, as MLX names it (`applegpu_g13s` is an M1 Max)."""
+    """The first draft length on a device, by MLX's name for it (`applegpu_g13s` is an M1 Max)."""
     generation = re.match(r"applegpu_g(\d+)", architecture)
     if generation and int(generation[1]) < FIRST_WIDE_GENERATION:
         return START_LENGTH_BEFORE_WIDE
@@ -83,6 +83,6 @@ def start_length(architecture: str) -> int:
 
 
 def estimates_file(folder: Path, target: Path, drafter: Path, bits: int | None, device: str) -> Path:
-    """Where the estimates of this pair on this device are kept."""
+    """The file for the estimates of this pair on this device."""
     pair = hashlib.sha256("\n".join([str(target), str(drafter), str(bits), device]).encode()).hexdigest()[:12]
     return folder / f"{target.name[:60]}--{drafter.name[:60]}--{pair}.json"

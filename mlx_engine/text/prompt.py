@@ -1,11 +1,11 @@
-"""Between messages and token ids: the chat template, safely, and stop tokens.
+"""From messages to token ids: the chat template, applied safely, and the stop tokens.
 
-What a person writes can never become a control token. The template is rendered with every control
-spelling in the messages set aside; the control spellings that the rendered text then holds are the
-template's own and become their ids, and all text between them is encoded with control tokens switched off.
+Nothing a person writes can become a control token. Before the template is rendered, every spelling of a control
+token in the messages is replaced by a stand-in character. The control spellings in the rendered text are then the
+template's own and become their ids; the text between them is encoded with control tokens switched off.
 
-A reply of this engine goes back into the prompt as the very tokens that were generated: encoding its text
-again may split it otherwise, and what the cache holds of it would be lost.
+A reply of this engine returns to the prompt as exactly the tokens that were generated. Encoding its text again
+could split it differently, and the cache would no longer match.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from mlx_engine.files.folder_files import is_there, read_bytes, read_json, read_text
-from mlx_engine.network.prefix import common_length
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Message
 from mlx_engine.text.chat_template import ChatTemplate, TemplateFailedError
-from mlx_engine.text.reply_text import ReplyText
+from mlx_engine.text.common_prefix import common_length
+from mlx_engine.text.reply_text import ReplyDecoder
 
 STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
-"""Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and handing over to a tool, which there is none of."""
+"""Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and a call of a tool (Slipstream has no tools)."""
 CHANNEL_SPELLINGS = ("<|channel>", "<channel|>")
 TEMPLATE_FILE = "chat_template.jinja"
-SET_ASIDE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
-"""Private-use characters that stand for what must not be looked into while the template is rendered."""
+STAND_INS = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
+"""Private-use characters that replace text which the template must not see."""
 
-Said = Mapping[str, Sequence[int]]
-"""Replies by their text: the tokens that they were generated as."""
+KnownReplies = Mapping[str, Sequence[int]]
+"""Text of a reply -> the tokens that it was generated as."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class RenderedPrompt:
     """A conversation as the model reads it."""
 
     ids: list[int]
-    marks: tuple[int, ...]
-    """Positions where a later prompt may part from this one: where the newest message begins, and where
-    the model's turn begins."""
-    begun: list[int]
-    """What `ids` end in: the tokens of a reply that goes on."""
+    branch_points: tuple[int, ...]
+    """Positions where a later prompt may differ from this one: the start of the newest message, and the start of
+    the model's turn."""
+    reply_prefix: str
+    """The start of the reply, if `ids` end in a reply that is to be continued."""
+    reply_prefix_ids: list[int]
 
 
 class ChatFormat:
@@ -65,35 +66,52 @@ class ChatFormat:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest token id."""
+        """The highest token id plus one."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def check_fits(self, embedded_tokens: int) -> None:
+        """Raise ModelFolderError if an id is beyond the model's embedding table.
+
+        Looking it up would read memory that does not belong to the table.
+        """
+        if self.vocab_size > embedded_tokens:
+            raise ModelFolderError(
+                f"{self._folder}: its tokenizer has {self.vocab_size} tokens, its weights {embedded_tokens}. "
+                "The folder mixes two models: pull the model again."
+            )
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """The ids at which every Gemma 4 reply ends."""
+        """The ids that end every Gemma 4 reply."""
         return frozenset(self._controls[name] for name in STOP_SPELLINGS if name in self._controls)
 
-    def render(self, messages: Sequence[Message], is_thinking: bool = False, said: Said | None = None) -> Prompt:
-        """Token ids of a conversation, ready for the model's turn, or in the middle of it if a reply is last.
+    def render(
+        self, messages: Sequence[Message], is_thinking: bool = False, known_replies: KnownReplies | None = None
+    ) -> RenderedPrompt:
+        """Token ids of a conversation up to the model's turn, or into it if the last message is a reply.
 
         Raises EmptyPromptError, RequestError, ModelFolderError.
         """
-        begun: list[int] = []
+        known_replies = known_replies or {}
+        reply_prefix, reply_prefix_ids = "", list[int]()
         if messages and messages[-1].role == "assistant":
             *messages, reply = messages
-            begun = list((said or {}).get(reply.text, ())) or self.encode(reply.text)
+            reply_prefix = reply.text
+            reply_prefix_ids = list(known_replies.get(reply_prefix, ())) or self.encode(reply_prefix)
         if not messages or not messages[-1].text.strip():
-            raise EmptyPromptError("The message is empty: there is nothing to answer. Type something first.")
-        aside = _SetAside(self._split, messages, said or {})
-        shown = [{"role": m.role, "content": aside.hide(m)} for m in messages]
-        text = self._fill_in(shown, is_thinking, is_models_turn=True)
-        # With an answer, the template no longer adds what only opens the model's turn.
-        others = [shown[:-1], [*shown, {"role": "assistant", "content": "answer"}]]
-        cuts = [common_length(text, self._fill_in(other, is_thinking)) for other in others if other]
-        ids, marks = self._encode_rendered(text, aside, cuts)
-        return Prompt(ids + begun, marks, begun)
+            raise EmptyPromptError("The message is empty. Type something first.")
+        hidden = _HiddenTexts(self._split, messages, known_replies)
+        shown = [{"role": m.role, "content": hidden.hide(m)} for m in messages]
+        text = self._render_template(shown, is_thinking, is_models_turn=True)
+        # Followed by an answer, the template drops what only opens the model's turn.
+        variants = [shown[:-1], [*shown, {"role": "assistant", "content": "answer"}]]
+        cuts = [common_length(text, self._render_template(other, is_thinking)) for other in variants if other]
+        ids, branch_points = self._encode_rendered(text, hidden, cuts)
+        return RenderedPrompt(ids + reply_prefix_ids, branch_points, reply_prefix, reply_prefix_ids)
 
-    def _fill_in(self, messages: list[dict[str, str]], is_thinking: bool, is_models_turn: bool = False) -> str:
+    def _render_template(
+        self, messages: list[dict[str, str]], is_thinking: bool, is_models_turn: bool = False
+    ) -> str:
         try:
             return self._template.render(
                 messages,
@@ -104,79 +122,81 @@ class ChatFormat:
             )
         except TemplateFailedError as error:
             if not is_models_turn:
-                return ""  # only looked at for where it parts from the prompt
+                return ""  # only compared with the prompt
             raise ModelFolderError(f"{self._folder}: its chat template failed ({error}).") from None
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of plain text; never a control token, whatever the text spells."""
+        """Token ids of plain text; never a control token, whatever the text spells out."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         if self._control_ids.isdisjoint(ids):
             return ids
         return [id for character in text for id in self._tokenizer.encode(character, add_special_tokens=False).ids]
 
-    def reply_text(self) -> ReplyText:
+    def reply_decoder(self) -> ReplyDecoder:
         """A decoder for one reply."""
         opens, closes = (self._controls.get(name, -1) for name in CHANNEL_SPELLINGS)
-        return ReplyText(self._tokenizer, opens, closes, self._control_ids)
+        return ReplyDecoder(self._tokenizer, opens, closes, self._control_ids)
 
     @property
     def _control_ids(self) -> frozenset[int]:
         return frozenset(self._controls.values())
 
     def has_same_tokens(self, other: ChatFormat) -> bool:
-        """Whether every id means the same in both tokenizers, as far as ids have a meaning."""
+        """Whether both tokenizers give every id the same text."""
         return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
 
     def _encode_rendered(
-        self, text: str, aside: _SetAside, cuts: Sequence[int]
+        self, text: str, hidden: _HiddenTexts, cuts: Sequence[int]
     ) -> tuple[list[int], tuple[int, ...]]:
-        """Token ids, and how many of them stand before each of the cuts in the text."""
+        """Token ids, and how many of them lie before each of these positions in the text."""
         ids: list[int] = []
-        marks = [0] * len(cuts)
+        counts = [0] * len(cuts)
         begin = 0
-        for end in (*(place for match in self._split.finditer(text) for place in match.span()), len(text)):
-            piece = text[begin:end]
-            ids += [self._controls[piece]] if piece in self._controls else self._encode_piece(piece, aside)
+        for end in (*(edge for match in self._split.finditer(text) for edge in match.span()), len(text)):
+            part = text[begin:end]
+            ids += [self._controls[part]] if part in self._controls else self._encode_part(part, hidden)
             begin = end
-            marks = [len(ids) if end <= cut else mark for cut, mark in zip(cuts, marks)]
-        return ids, tuple(sorted(set(marks)))
+            counts = [len(ids) if end <= cut else count for cut, count in zip(cuts, counts)]
+        return ids, tuple(sorted(set(counts)))
 
-    def _encode_piece(self, piece: str, aside: _SetAside) -> list[int]:
+    def _encode_part(self, text: str, hidden: _HiddenTexts) -> list[int]:
         ids: list[int] = []
-        for part in aside.replies.split(piece):
-            said = aside.said.get(part)
-            ids += self.encode(aside.show(part)) if said is None else said
+        for part in hidden.reply_pattern.split(text):
+            reply_ids = hidden.reply_ids.get(part)
+            ids += self.encode(hidden.show(part)) if reply_ids is None else reply_ids
         return ids
 
 
-class _SetAside:
-    """Hides control spellings and known replies behind characters that no message uses, and puts them back."""
+class _HiddenTexts:
+    """Replaces control spellings and known replies by characters that no message contains, and restores them."""
 
-    def __init__(self, controls: re.Pattern[str], messages: Sequence[Message], said: Said) -> None:
+    def __init__(
+        self, controls: re.Pattern[str], messages: Sequence[Message], known_replies: KnownReplies
+    ) -> None:
         self._controls = controls
-        replies = {m.text for m in messages if m.role == "assistant" and m.text in said}
+        replies = {m.text for m in messages if m.role == "assistant" and m.text in known_replies}
         texts = [m.text for m in messages]
         spellings = {match for text in texts for match in controls.findall(text)}
         used = set().union(*texts) if spellings or replies else set()
         needed = len(spellings) + len(replies)
-        free = list(islice((chr(code) for code in SET_ASIDE if chr(code) not in used), needed))
+        free = list(islice((chr(code) for code in STAND_INS if chr(code) not in used), needed))
         if len(free) < needed:
-            raise RequestError("The conversation uses every private-use character. Take some of them out.")
+            raise RequestError("The conversation contains every private-use character. Remove some of them.")
         self._spellings = dict(zip(sorted(spellings), free))
         self._replies = dict(zip(sorted(replies), free[len(spellings) :]))
         self._originals = {ord(stand_in): spelling for spelling, stand_in in self._spellings.items()}
-        self.said = {stand_in: said[reply] for reply, stand_in in self._replies.items()}
-        """Stand-in -> the tokens of the reply that it hides."""
-        self.replies = re.compile("([" + "".join(self.said) + "])" if self.said else "(?!)")
+        self.reply_ids = {stand_in: known_replies[reply] for reply, stand_in in self._replies.items()}
+        """Stand-in -> the tokens of the reply that it replaces."""
+        self.reply_pattern = re.compile("([" + "".join(self.reply_ids) + "])" if self.reply_ids else "(?!)")
 
     def hide(self, message: Message) -> str:
-        """The message with a stand-in for each control spelling, or for all of it."""
+        """The message with a stand-in for each control spelling; a known reply is replaced as a whole."""
         if message.role == "assistant" and message.text in self._replies:
             return self._replies[message.text]
         return self._controls.sub(lambda match: self._spellings[match.group()], message.text)
 
     def show(self, text: str) -> str:
-        """The text as it was written."""
+        """The text as it was before `hide`."""
         return text.translate(self._originals)
 
 
@@ -187,7 +207,7 @@ def _read_tokenizer(path: Path) -> Tokenizer:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises Exception itself, and its panics are not even that
-        raise ModelFolderError(f"{path} is not a usable tokenizer ({error}). Download it again.") from None
+        raise ModelFolderError(f"{path} is not a usable tokenizer ({error}). Pull the model again.") from None
 
 
 def _template_text(folder: Path) -> str:

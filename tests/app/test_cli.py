@@ -162,8 +162,8 @@ def test_the_prompt_of_an_old_locale_is_read_all_the_same(monkeypatch: pytest.Mo
 
 
 def test_a_folder_that_is_not_there() -> None:
-    assert "there is no such folder" in refused(slipstream("run", "--model", "/nowhere", "Hi"), 1)
-    assert "there is no such folder" in refused(slipstream("run", "--drafter", "/nowhere", "Hi"), 1)
+    assert "no such folder" in refused(slipstream("run", "--model", "/nowhere", "Hi"), 1)
+    assert "no such folder" in refused(slipstream("run", "--drafter", "/nowhere", "Hi"), 1)
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_folders_that_cannot_be_loaded(pair: tuple[Path, Path], tmp_path: Path) 
     run = slipstream("run", "--model", str(pair[0]), "--drafter", str(other), "--max-tokens", "5", "Hi")
     assert run.returncode == 0
     assert run.stdout.strip()
-    assert run.stderr.startswith(b"slipstream: Replies go on without a drafter. The drafter ")
+    assert run.stderr.startswith(b"slipstream: Replies are made without a drafter. The drafter ")
     assert run.stderr.count(b"was made for a target with") == 1
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_engine.decode import Plan, Session, generate
+from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.engine import CACHED_BUFFER_BYTES, CLEAR_EVERY_ROUNDS
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.events import Message
-from mlx_engine.speculation.draft_length import RoundFacts
-from mlx_engine.speculation.drafters import AssistantDrafter, Drafter, Frontier, check_pair
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
+from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
 from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, start_length
 from mlx_engine.text.prompt import ChatFormat
@@ -35,7 +35,7 @@ class ScriptedDrafter:
         self._prompt_tokens = prompt_tokens
         self._script = script
         self.prefill = drafter.prefill
-        self.reach = drafter.reach
+        self.available_tokens = drafter.available_tokens
         self.rollback = drafter.rollback
 
     def propose(
@@ -126,11 +126,7 @@ class Ours:
             timeline.add(list(done.token_ids))
             now_s = time.perf_counter()
             if rounds:
-                context_tokens = self._prefix.cache.frontier
-                facts = RoundFacts(
-                    done.drafted, done.accepted, now_s - before_s, done.is_pipelined, context_tokens
-                )
-                lengths.observe(facts)
+                lengths.observe(done, now_s - before_s)
             before_s = now_s
             if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
                 mx.clear_cache()
@@ -143,14 +139,14 @@ class Ours:
         mx.clear_cache()
         return reply
 
-    def _plan(self, request: Request, lengths: DraftLengths, marks: Sequence[int]) -> Plan:
+    def _plan(self, request: Request, lengths: DraftLengths, marks: Sequence[int]) -> DecodeOptions:
         sampler = Sampler(
             temperature=request["temperature"],
             seed=request.get("seed") or 0,
             is_coupled=request.get("rule") == "coupled",
         )
-        steering = Steering(ReplyControl(request["length"]), lengths, measures_plain=False)
-        return Plan(sampler, frozenset(request["stop"]), request["max_tokens"], steering, tuple(marks))
+        steering = Steering(ReplyControl(request["length"]), lengths, measures_baseline=False)
+        return DecodeOptions(sampler, frozenset(request["stop"]), request["max_tokens"], steering, tuple(marks))
 
     def _estimates(self, name: str | None) -> DraftLengths:
         fresh = DraftLengths(None, self._start_length)

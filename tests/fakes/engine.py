@@ -37,6 +37,7 @@ class FakeEngine:
         self.loads: list[Load] = []
         self.cancels = 0
         self.is_closed = False
+        self.is_dead = False
         self._listener: Callable[[Event], None] | None = None
         self._waiting: list[Event] = []
 
@@ -54,11 +55,14 @@ class FakeEngine:
 
     def start(self) -> None:
         """Load at once."""
-        self.emit(Loading(what="fake"), self.ready())
+        self.emit(Loading("fake"), self.ready())
 
     def generate(self, request: Generate) -> None:
-        """Keep the request; `begin`, `say` and `finish` answer the newest."""
+        """Keep the request; `begin`, `say` and `finish` answer the newest. An engine that died loads again."""
         self.requests.append(request)
+        if self.is_dead:
+            self.is_dead = False
+            self.start()
 
     def cancel(self) -> None:
         """Keep the call; `finish("cancelled")` obeys it."""
@@ -187,6 +191,7 @@ class FakeEngine:
         """The newest request fails."""
         self.emit(Failed(id=self.running, message=message))
 
-    def die(self, message: str = "The engine ended by signal SIGKILL. The next message starts it again.") -> None:
+    def die(self, message: str = "The engine ended by signal SIGKILL. Your next message restarts it.") -> None:
         """The process is gone."""
+        self.is_dead = True
         self.emit(Died(message=message))

@@ -11,12 +11,12 @@ import numpy as np
 from mlx_engine.network.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
 from mlx_engine.network.target import TargetFacts
 from mlx_engine.protocol.errors import RollbackError
-from mlx_engine.speculation.drafters import Frontier
-from mlx_engine.speculation.sampling import Distribution, Sampler, Use, history_after
+from mlx_engine.speculation.drafter import Frontier
+from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler, history_after
 
 
 class CountingCache:
-    """A layer cache that holds nothing but how much it would hold."""
+    """A layer cache that only counts its rows."""
 
     def __init__(self) -> None:
         self.offset = 0
@@ -52,7 +52,7 @@ class CountingCache:
 
 @dataclass
 class MarkovTarget:
-    """Scores come from `table[last token]`; the hidden state is the last token itself."""
+    """Its logits are `table[last token]`; the hidden state is the last token itself."""
 
     table: np.ndarray
     """(vocab, vocab) logits."""
@@ -82,20 +82,20 @@ class MarkovTarget:
 
 
 class StatelessDrafter:
-    """What drafters that keep nothing have in common."""
+    """The base of drafters that keep nothing."""
 
-    def prefill(self, prompt: Sequence[int], marks: Collection[int]) -> Iterator[int]:
+    def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         return iter(())
 
-    def reach(self, committed: Sequence[int], length: int) -> int:
-        return length
+    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+        return limit
 
-    def rollback(self, fallen: int) -> None:
+    def rollback(self, rejected: int) -> None:
         pass
 
 
 class MarkovDrafter(StatelessDrafter):
-    """Draws its drafts one after the other from its own table, and says truly from what."""
+    """Draws its drafts one by one from its own table, and declares the distribution it drew from."""
 
     def __init__(self, table: np.ndarray) -> None:
         self._table = mx.array(table.astype(np.float32))
@@ -106,7 +106,7 @@ class MarkovDrafter(StatelessDrafter):
         token, seen = frontier.token, frontier.seen
         tokens, probs = [], []
         for position in range(len(committed), len(committed) + length):
-            drawn = sampler.draw(self._table[token], position, Use.DRAFT, seen)
+            drawn = sampler.draw(self._table[token], position, RandomStream.DRAFT, seen)
             token, seen = drawn.tokens, history_after(seen, drawn.tokens)
             tokens.append(token)
             if drawn.probs is not None:
@@ -115,7 +115,7 @@ class MarkovDrafter(StatelessDrafter):
 
 
 class PointDrafter(StatelessDrafter):
-    """Certain of one token after each: `points[last token]`."""
+    """Point masses: `points[last token]` follows every token."""
 
     def __init__(self, points: np.ndarray) -> None:
         self._points = mx.array(points.astype(np.int32))
@@ -128,3 +128,22 @@ class PointDrafter(StatelessDrafter):
             token = self._points[token]
             tokens.append(token)
         return Distribution(mx.concatenate(tokens), None)
+
+
+COUNTING_VOCAB = 16
+COUNTING_PROMPT = (3, 4)
+COUNTING_REPLY = (5, 6, 7, 8, 9, 10, 11)
+
+
+def counting_target(broken: int | None = None, value: float = np.nan) -> MarkovTarget:
+    """Counts on from 4 up to 11. The logits after `broken` contain `value`."""
+    table = np.zeros((COUNTING_VOCAB, COUNTING_VOCAB))
+    for last, following in zip((4, *COUNTING_REPLY), COUNTING_REPLY):
+        table[last, following] = 10
+    if broken is not None:
+        table[broken, 0] = value
+    return MarkovTarget(table)
+
+
+COUNTING_DRAFTER = PointDrafter(np.minimum(np.arange(COUNTING_VOCAB) + 1, COUNTING_VOCAB - 1))
+"""Always right about `counting_target`."""

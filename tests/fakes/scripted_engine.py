@@ -76,7 +76,11 @@ def answer(out: object, script: Script, id: int, is_cancelled: threading.Event) 
     for text, thinking in rounds:
         if is_cancelled.is_set():
             break
-        wire.write(out, events.Round(id, text, thinking, (1,), 0, 0, 0.01, False, 100, 1, 0.01))  # type: ignore[arg-type]
+        done = events.Round(
+            (1,), 0, 0, False, 100,
+            id=id, text=text, thinking=thinking, round_s=0.01, memory_bytes=1, elapsed_s=0.01,
+        )  # fmt: skip
+        wire.write(out, done)  # type: ignore[arg-type]
         time.sleep(script.pause_s)
     if script.stalls_at == "stream":
         is_cancelled.wait()

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
-from mlx_engine.decode import Committed, Plan, Session, generate
+from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Target
-from mlx_engine.speculation.drafters import Drafter, Frontier
+from mlx_engine.protocol.events import FinishReason, RoundFacts
+from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
 from tests.fakes.markov import StatelessDrafter
 
@@ -38,6 +39,12 @@ def session_for(target: Target, drafter: Drafter | None, prompt: Sequence[int]) 
     return Session(target, drafter, prefix)
 
 
+class Decoded(list[RoundFacts]):
+    """All rounds of one reply, and why it ended."""
+
+    finish_reason: FinishReason | None = None
+
+
 def rounds(
     target: Target,
     drafter: Drafter | None,
@@ -46,20 +53,21 @@ def rounds(
     *lengths: int,
     sampler: Sampler = GREEDY,
     stop_tokens: frozenset[int] = frozenset(),
-    on_round: Callable[[Committed, Session], None] = lambda done, session: None,
-) -> list[Committed]:
+    on_round: Callable[[RoundFacts, Session], None] = lambda done, session: None,
+) -> Decoded:
     """All rounds of one reply through the real loop."""
     session = session_for(target, drafter, prompt)
     control = ScriptedControl(lengths)
-    committed = []
-    for done in generate(session, Plan(sampler, stop_tokens, max_tokens, control)):
+    committed = Decoded()
+    for done in generate(session, DecodeOptions(sampler, stop_tokens, max_tokens, control)):
         control.rounds += 1
         on_round(done, session)
         committed.append(done)
+    committed.finish_reason = session.finish_reason
     return committed
 
 
-def tokens(committed: Sequence[Committed]) -> list[int]:
+def tokens(committed: Sequence[RoundFacts]) -> list[int]:
     """The reply's token ids."""
     return [token for done in committed for token in done.token_ids]
 

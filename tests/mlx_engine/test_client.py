@@ -6,6 +6,9 @@ import os
 import queue
 import random
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +25,7 @@ HELLO = (Message("user", "Hello there, how are you?"),)
 PATIENCE_S = 60
 
 
-class Rig:
+class ClientRig:
     """A client and what it has heard."""
 
     def __init__(self, load: Load, log: Path) -> None:
@@ -59,8 +62,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(Load(str(pair[0]), str(pair[1])), tmp_path / "logs" / "engine.log")
+def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[ClientRig]:
+    rig = ClientRig(Load(str(pair[0]), str(pair[1])), tmp_path / "logs" / "engine.log")
     rig.client.start()
     rig.listen()
     yield rig
@@ -71,7 +74,7 @@ def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[Rig]:
 @pytest.mark.slow
 def test_where_no_log_can_be_kept_it_answers_all_the_same(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file in the way")
-    rig = Rig(Load(str(pair[0]), None), tmp_path / "home" / "engine.log")
+    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "home" / "engine.log")
     rig.client.start()
     rig.listen()
     heard = rig.until(events.Ready)
@@ -83,11 +86,11 @@ def test_where_no_log_can_be_kept_it_answers_all_the_same(pair: tuple[Path, Path
     os.kill(rig.client.process_id, signal.SIGTERM)
     died = rig.until(events.Died)[-1]
     assert isinstance(died, events.Died)
-    assert died.message.endswith("The next message starts it again.")
+    assert died.message.endswith("Your next message restarts it.")
     rig.client.close()
 
 
-def test_what_cannot_be_said_is_not_taken_for_the_end_of_the_engine(rig: Rig) -> None:
+def test_what_cannot_be_said_is_not_taken_for_the_end_of_the_engine(rig: ClientRig) -> None:
     with pytest.raises(UnicodeEncodeError):
         rig.client.generate(Generate(1, (Message("user", "\udcff"),)))
     rig.client.generate(Generate(2, HELLO, max_tokens=5))
@@ -99,7 +102,7 @@ def ids_of(heard: list[events.Event]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_conversation_with_the_process(rig: Rig) -> None:
+def test_a_conversation_with_the_process(rig: ClientRig) -> None:
     rig.until(events.Ready)
     rig.client.generate(Generate(1, HELLO, max_tokens=20))
     first = rig.until(events.Finished)
@@ -141,10 +144,10 @@ def test_a_conversation_with_the_process(rig: Rig) -> None:
 
 @pytest.mark.slow
 def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
     rig.client.start()
     rig.client.generate(Generate(1, HELLO, max_tokens=5))
-    while not any(isinstance(event, events.Finished) for event in list(rig.client._waiting)):
+    while not any(isinstance(event, events.Finished) for event in list(rig.client._undelivered)):
         assert rig.client.is_alive
         os.sched_yield()
     rig.listen()
@@ -154,7 +157,7 @@ def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_loaded_is_said_and_the_process_goes_on(tmp_path: Path) -> None:
-    rig = Rig(Load(str(tmp_path / "nowhere"), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(tmp_path / "nowhere"), None), tmp_path / "engine.log")
     rig.client.start()
     rig.listen()
     failed = rig.until(events.Failed)[-1]
@@ -175,7 +178,7 @@ def test_what_a_library_prints_breaks_neither_pipe_nor_log(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(r"import os; os.write(2, b'\x1b]52;c;eA==\x07 printed\n')")
-    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONVERBOSE", "1")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -193,6 +196,39 @@ def test_what_memory_may_have_ended_is_said_to_be_so(death: str, advice: str) ->
     assert advice in client._advice(-signal.Signals[death], Path("engine.log"))
 
 
+READY_AND_DEAF = """
+import sys, time
+from mlx_engine.protocol import events, wire
+wire.write(sys.stdout.buffer, events.Ready("t", None, 4, "float32", 512, 0, None, 0.0))
+time.sleep(600)
+"""
+
+
+def test_a_child_that_does_not_end_within_the_timeout_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+    monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(
+        client.subprocess, "Popen", lambda command, **pipes: popen([sys.executable, "-c", READY_AND_DEAF], **pipes)
+    )
+    rig = ClientRig(Load("nowhere", None), tmp_path / "engine.log")
+    rig.client.start()
+    rig.listen()
+    rig.until(events.Ready)
+    child = rig.client._child
+    assert child
+    closing = threading.Thread(target=rig.client.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S / 4)
+    try:
+        assert child.poll() == -signal.SIGKILL
+        assert not closing.is_alive()
+    finally:
+        child.kill()
+        closing.join()
+
+
 MOMENTS = {"load": events.Loading, "prefill": events.Started, "stream": events.Round, "idle": events.Finished}
 DEATHS = [
     (moment, each)
@@ -205,7 +241,7 @@ DEATHS = [
 @pytest.mark.slow
 def test_it_dies_at_any_moment_and_the_next_message_is_answered(pair: tuple[Path, Path], tmp_path: Path) -> None:
     log = tmp_path / "engine.log"
-    rig = Rig(Load(str(pair[0]), str(pair[1])), log)
+    rig = ClientRig(Load(str(pair[0]), str(pair[1])), log)
     rig.client.start()
     rig.listen()
     canary = "a word that nobody else may read"
@@ -236,7 +272,7 @@ def test_it_ends_cleanly_every_time(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)  # a busy machine is no hang
-    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
     rig.listen()
     for _ in range(cases(2, 200)):
         rig.client.start()
@@ -253,7 +289,7 @@ def test_a_load_is_cancelled_by_the_next_one_and_says_how_far_it_is(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)  # waited for, it would end by itself
-    rig = Rig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
     rig.client.start()
     first = rig.client._child
     assert first

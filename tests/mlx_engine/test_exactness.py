@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from mlx_engine.decode import Committed, Plan, prefill
-from mlx_engine.speculation.drafters import AssistantDrafter, Drafter, LookupDrafter, ModelDrafter
+from mlx_engine.decode import DecodeOptions, prefill
+from mlx_engine.protocol.events import RoundFacts
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter
+from mlx_engine.speculation.drafter import Drafter
+from mlx_engine.speculation.lookup import LookupDrafter
+from mlx_engine.speculation.model_drafter import ModelDrafter
 from mlx_engine.speculation.sampling import Sampler
 from tests.cases import cases
 from tests.fakes import tiny
@@ -171,8 +175,8 @@ def test_a_penalty_counts_the_drafts_before_a_draft() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_what_is_suppressed_is_not_drafted(layout: str, temperature: float) -> None:
     session = session_for(tiny.target(layout), assistant(layout), PROMPT)
-    plan = Plan(Sampler(temperature), frozenset(), 9, ScriptedControl([4]))
-    frontier = prefill(session, plan, lambda done_tokens: None)
+    options = DecodeOptions(Sampler(temperature), frozenset(), 9, ScriptedControl([4]))
+    frontier = prefill(session, options, lambda done_tokens: None)
     assert frontier
     assert session.drafter
 
@@ -185,5 +189,5 @@ def test_what_is_suppressed_is_not_drafted(layout: str, temperature: float) -> N
     assert usual.isdisjoint(drafted(*usual))
 
 
-def _acceptance(done: list[Committed]) -> float:
+def _acceptance(done: list[RoundFacts]) -> float:
     return sum(r.accepted for r in done) / sum(r.drafted for r in done)

@@ -9,8 +9,9 @@ import pytest
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.target import Gemma4Target, load_target
-from mlx_engine.speculation import drafters
-from mlx_engine.speculation.drafters import AssistantDrafter, Frontier, check_pair
+from mlx_engine.speculation import assistant_drafter
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
+from mlx_engine.speculation.drafter import Frontier
 from tests.mlx_engine.helpers import GREEDY, rounds, tokens
 from tests.paths import GOLDEN
 
@@ -88,7 +89,7 @@ def test_four_drafted_tokens_after_single_steps_past_the_window(golden: Golden) 
 
 
 def test_the_other_draft_position(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drafters, "DRAFT_POSITION_OFFSET", -1)
+    monkeypatch.setattr(assistant_drafter, "DRAFT_POSITION_OFFSET", -1)
     cache, hidden = golden.read("prompt_tokens")
     assert golden.drafts(cache, hidden, golden.ids("greedy_tokens")[0]) == golden.ids("drafted_tokens_prev")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_engine.decode import Plan, generate
+from mlx_engine.decode import DecodeOptions, generate
 from mlx_engine.network import kv_cache
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
@@ -104,8 +104,8 @@ class Talk:
     def check_against_a_cold_start(self, started: events.Started) -> None:
         prompt = self.rig.engine._prefix.tokens[: started.prompt_tokens]
         greedy = self.rig.engine._settings.sampler(SamplingOptions(), self.target.facts.vocab_size, seed=0)
-        plan = Plan(greedy, frozenset(), len(self.ids), ScriptedControl([0]))
-        assert tokens(list(generate(session_for(self.target, None, prompt), plan))) == self.ids
+        options = DecodeOptions(greedy, frozenset(), len(self.ids), ScriptedControl([0]))
+        assert tokens(list(generate(session_for(self.target, None, prompt), options))) == self.ids
 
     def drop_reply(self) -> None:
         self.messages.pop()

@@ -8,7 +8,7 @@ import pytest
 
 from mlx_engine.engine import Engine
 from mlx_engine.protocol import events
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
 from models.pocket.training.lessons import Entry, load_corpus, normalised
@@ -61,9 +61,9 @@ def ask(engine: Engine, question: str, draft_length: int) -> tuple[str, ReplySta
     engine._emit = lambda event: rounds.append(event) if isinstance(event, events.Round) else None
     greedy = events.SamplingOptions(temperature=0)
     message = events.Message("user", question)
-    request = events.Generate(1, (message,), greedy, draft_length, 160, measures_plain=False)
+    request = events.Generate(1, (message,), greedy, draft_length, 160, measures_baseline=False)
     engine.generate(request, ReplyControl(draft_length))
-    stats = ReplyStats(PlainPace())
+    stats = ReplyStats(BaselineSpeed())
     for done in rounds:
         stats.add(done)
     return "".join(done.text for done in rounds), stats

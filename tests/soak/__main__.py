@@ -44,7 +44,7 @@ class Evening:
         self.store = ChatStore.open(folder / "chats.db")
         self.said: list[str] = []
         """Every message, in order."""
-        self._conversation = Conversation(self.store, "")
+        self._conversation = Conversation(self.store)
         self._heard: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
         self._draw = random.Random(seed)
         self._max_tokens = max_tokens

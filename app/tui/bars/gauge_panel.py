@@ -1,4 +1,4 @@
-"""The gauge panel: the figures of the strip, larger, and acceptance by draft position."""
+"""The gauge panel: speedup in large digits, the other gauges, and acceptance by draft position."""
 
 from __future__ import annotations
 
@@ -11,112 +11,111 @@ from textual.widgets import Digits, Static
 
 from app.core.gauges import GaugeReading
 from app.text import figures
-from app.tui.bars.gauge_strip import drafting_words
+from app.tui.bars.gauge_strip import drafting_state
 from app.tui.keys import key_in
 
 PANEL_WIDTH = 38
 _COLUMN = 34
-"""Cells for text: the panel without its border and padding."""
-_ROWS_WITHOUT_SECOND_COLUMN = 4
-"""Draft positions shown one per line; more of them go into two columns."""
+"""Cells for text: the panel width without border and padding."""
+_MAX_SINGLE_COLUMN_ROWS = 4
+"""Up to this many draft positions are listed one per line, more in two columns."""
 
 
 def caption(reading: GaugeReading, key: str) -> Content:
-    """What the large number means, in words. key: turns drafting on and off."""
+    """The line that explains the speedup above it. key: turns drafting on and off."""
     if reading.is_refused:
-        return Content.styled(f"drafter refused; {key}: why", "$text-warning")
+        return Content.styled(f"drafter refused · {key}: why", "$text-warning")
     if not reading.has_drafter:
         return Content.styled("this model has no drafter", figures.MUTED)
     if not reading.draft_length:
-        return Content.styled(f"off, as it was set; {key}: on", figures.MUTED)
+        return Content.styled(f"drafting is off · {key}: on", figures.MUTED)
     if reading.is_auto_off and figures.is_slower(reading.drafting_speedup):
         speedup = figures.times(reading.drafting_speedup).strip()
-        return Content.styled(f"auto is off: {speedup}, slower", "$text-warning")
+        return Content.styled(f"auto is off: {speedup} (slower)", "$text-warning")
     if reading.is_auto_off:
-        return Content.styled("auto is off: drafting does not pay", figures.MUTED)
+        return Content.styled("auto is off: no gain from drafting", figures.MUTED)
     if reading.speedup is None:
         return Content.styled("not measured yet", figures.MUTED)
     if figures.is_slower(reading.speedup):
-        return Content.styled(f"slower than plain; {key}: off", "$text-warning")
-    return Content.styled("of plain speed", figures.MUTED)
+        return Content.styled(f"slower · {key}: drafting off", "$text-warning")
+    return Content.styled("the speed without drafting", figures.MUTED)
 
 
 def panel_lines(reading: GaugeReading) -> Content:
-    """Everything below the large number."""
+    """All gauges below the large digits."""
     context_share = figures.share_of(reading.context_tokens, reading.context_limit)
     context = (
         f"{figures.thousands(reading.context_tokens)} of {figures.thousands(reading.context_limit)}"
         f" {figures.percent(context_share)}"
     )
     ttft = figures.UNKNOWN if reading.ttft_s is None else f"{reading.ttft_s:.2f} s"
-    pace = figures.sparkline(reading.pace_samples, _COLUMN, rows=2)
+    sparkline = figures.sparkline(reading.pace_samples, _COLUMN, rows=2)
     lines = [
-        _pair("Speed", f"{figures.speed(reading.tokens_per_s)} tok/s"),
-        *(Content.styled(line, "$text-primary") for line in pace),
-        _pair("Plain speed", f"{figures.speed(reading.plain_tokens_per_s)} tok/s"),
-        _pair("Time to first token", ttft),
+        _gauge_line("Speed", f"{figures.speed(reading.tokens_per_s)} tok/s"),
+        *(Content.styled(line, "$text-primary") for line in sparkline),
+        _gauge_line("Speed without drafting", f"{figures.speed(reading.plain_tokens_per_s)} tok/s"),
+        _gauge_line("Time to first token", ttft),
         Content(),
-        _pair("Drafting", drafting_words(reading).removeprefix("draft ")),
-        _pair("Tokens per round", figures.per_round(reading.tokens_per_round)),
-        _pair("Acceptance", figures.percent(reading.acceptance)),
-        *_positions(reading),
+        _gauge_line("Drafting", drafting_state(reading).removeprefix("draft ")),
+        _gauge_line("Tokens per round", figures.per_round(reading.tokens_per_round)),
+        _gauge_line("Acceptance", figures.percent(reading.acceptance)),
+        *_position_rows(reading),
         Content(),
-        _pair("Context", context),
-        _pair("Memory", figures.size(reading.memory_bytes)),
+        _gauge_line("Context", context),
+        _gauge_line("Memory", figures.size(reading.memory_bytes)),
     ]
     return Content("\n").join(lines)
 
 
-def _pair(name: str, value: str) -> Content:
+def _gauge_line(name: str, value: str) -> Content:
     return Content.assemble((name, figures.MUTED), value.rjust(_COLUMN - len(name)))
 
 
-def _position_shares(reading: GaugeReading) -> list[float]:
-    pairs = zip(reading.accepted_by_position, reading.drafted_by_position, strict=True)
-    return [accepted / drafted for accepted, drafted in pairs if drafted]
+def _acceptance_by_position(reading: GaugeReading) -> list[float]:
+    counts = zip(reading.accepted_by_position, reading.drafted_by_position, strict=True)
+    return [accepted / drafted for accepted, drafted in counts if drafted]
 
 
-def _position_rows(reading: GaugeReading | None) -> int:
-    return len(_positions(reading)) if reading else 0
+def _position_row_count(reading: GaugeReading | None) -> int:
+    return len(_position_rows(reading)) if reading else 0
 
 
-def _positions(reading: GaugeReading) -> list[Content]:
-    shares = _position_shares(reading)
-    if len(shares) <= _ROWS_WITHOUT_SECOND_COLUMN:
-        return [_position(place, share, _COLUMN) for place, share in enumerate(shares, 1)]
-    half = (len(shares) + 1) // 2
+def _position_rows(reading: GaugeReading) -> list[Content]:
+    shares = _acceptance_by_position(reading)
+    if len(shares) <= _MAX_SINGLE_COLUMN_ROWS:
+        return [_position_cell(position, share, _COLUMN) for position, share in enumerate(shares, 1)]
+    row_count = (len(shares) + 1) // 2
     width = (_COLUMN - 2) // 2
-    cells = [_position(place, share, width) for place, share in enumerate(shares, 1)]
-    return [Content("  ").join(cells[row::half]) for row in range(half)]
+    cells = [_position_cell(position, share, width) for position, share in enumerate(shares, 1)]
+    return [Content("  ").join(cells[row::row_count]) for row in range(row_count)]
 
 
-def _position(place: int, share: float, width: int) -> Content:
+def _position_cell(position: int, share: float, width: int) -> Content:
     return Content.assemble(
-        (f"{place:2d} ", figures.MUTED),
+        (f"{position:2d} ", figures.MUTED),
         (figures.bar(share, width - 8), "$text-primary"),
         f" {figures.percent(share)}",
     )
 
 
 class PanelFigures(Widget):
-    """The lines of the panel. Only another number of draft positions asks for a layout."""
+    """The gauges below the large digits. A new reading needs a layout only when the number of its rows changes."""
 
     ALLOW_SELECT = False
 
     reading: reactive[GaugeReading | None] = reactive(None)
 
     def watch_reading(self, old: GaugeReading | None, new: GaugeReading | None) -> None:
-        """Make room for more positions, or give it back."""
-        if _position_rows(old) != _position_rows(new):
+        """Ask for a layout when the list of draft positions grows or shrinks."""
+        if _position_row_count(old) != _position_row_count(new):
             self.refresh(layout=True)
 
     def render(self) -> Content:
-        """The last reading."""
         return Content() if self.reading is None else panel_lines(self.reading)
 
 
 class GaugePanel(VerticalScroll, can_focus=False):
-    """The panel at the right of the chat."""
+    """All gauges, to the right of the chat."""
 
     ALLOW_SELECT = False
 
@@ -127,14 +126,12 @@ class GaugePanel(VerticalScroll, can_focus=False):
         self._figures = PanelFigures(id="panel-figures")
 
     def compose(self) -> ComposeResult:
-        """The speedup in large digits, the rest below."""
         yield Static("Speedup", id="panel-title", markup=False)
         yield self._digits
         yield self._caption
         yield self._figures
 
     def show(self, reading: GaugeReading) -> None:
-        """Show a reading."""
         self._digits.update(figures.times(reading.speedup).replace(figures.UNKNOWN, "-"))
         self._digits.set_class(figures.is_slower(reading.speedup), "-slower")
         self._caption.update(caption(reading, key_in(self.app, "draft")), layout=False)

@@ -1,4 +1,4 @@
-"""The line of keys at the bottom: what each does now, and a place to click."""
+"""The key line at the bottom: what each key does now. A click on a key presses it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 @dataclass(frozen=True, slots=True)
 class ShownKey:
-    """One key of the line."""
+    """One key on the line."""
 
     key: str
     display: str
@@ -22,17 +22,17 @@ class ShownKey:
 
     @property
     def content(self) -> Content:
-        """As it is drawn."""
-        words = Content.styled(f"{self.display} ", "bold $footer-key-foreground")
-        words += Content.styled(self.description, "$footer-description-foreground")
-        return words if self.is_enabled else words.stylize("dim")
+        """Key and label, dimmed while the key does nothing."""
+        text = Content.styled(f"{self.display} ", "bold $footer-key-foreground")
+        text += Content.styled(self.description, "$footer-description-foreground")
+        return text if self.is_enabled else text.stylize("dim")
 
 
 class KeyLine(Widget):
-    """What Textual's footer shows, in one widget.
+    """Replaces Textual's footer with a single widget.
 
-    A footer has a widget for every key, and makes them anew whenever a binding may have changed: at every
-    reply several times, each as dear as drawing a paragraph, while the engine wants the processor.
+    The footer has one widget per key and rebuilds all of them whenever a binding may have changed. That happens
+    several times per reply, costs as much as drawing a paragraph, and takes processor time from the engine.
     """
 
     ALLOW_SELECT = False
@@ -40,12 +40,11 @@ class KeyLine(Widget):
     def __init__(self) -> None:
         super().__init__(id="key-line")
         self.has_palette = True
-        """Whether the key of all commands is shown, at the right edge."""
+        """Whether the command palette's key is shown at the right edge."""
         self._keys: list[ShownKey] = []
         self._palette: ShownKey | None = None
 
     def on_mount(self) -> None:
-        """Follow the screen's bindings."""
         self.screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
 
     def _bindings_changed(self, screen: Screen[object]) -> None:
@@ -65,16 +64,16 @@ class KeyLine(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        """Keys from the left, the key of all commands at the right edge."""
-        keys, gap = self._fitting
-        edge = self._edge
+        """Keys from the left; the command palette's key at the right edge."""
+        keys, gap = self._fitting_keys
+        edge = self._palette_key
         line = Content(" ") + Content(" " * gap).join(key.content for key in keys)
         return line.truncate(max(0, self.content_size.width - edge.cell_length), pad=True) + edge
 
     @property
-    def _fitting(self) -> tuple[list[ShownKey], int]:
-        """The keys that there is room for, and the columns between them; help, the last, stays longest."""
-        room = self.content_size.width - self._edge.cell_length - 1
+    def _fitting_keys(self) -> tuple[list[ShownKey], int]:
+        """The keys that fit, and the cells between them. The last one, help, is dropped last."""
+        room = self.content_size.width - self._palette_key.cell_length - 1
         keys = self._keys.copy()
         while True:
             for gap in (2, 1):
@@ -83,15 +82,15 @@ class KeyLine(Widget):
             del keys[-2]
 
     @property
-    def _edge(self) -> Content:
+    def _palette_key(self) -> Content:
         if not self.has_palette or self._palette is None:
             return Content("")
         return Content.styled("▏", "$foreground 20%") + self._palette.content + Content(" ")
 
     def _key_at(self, x: int) -> ShownKey | None:
-        if self._palette and x >= self.content_size.width - self._edge.cell_length:
+        if self._palette and x >= self.content_size.width - self._palette_key.cell_length:
             return self._palette
-        keys, gap = self._fitting
+        keys, gap = self._fitting_keys
         for key in keys:
             x -= key.content.cell_length + gap
             if x < 0:
@@ -99,13 +98,12 @@ class KeyLine(Widget):
         return None
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Say what the key under the pointer does."""
+        """Explain the key under the pointer in a tooltip."""
         if key := self._key_at(event.x):
             self.tooltip = Content(key.tooltip)
         else:
             self.tooltip = None
 
     def on_click(self, event: events.Click) -> None:
-        """As if the key had been pressed."""
         if key := self._key_at(event.x):
             self.app.simulate_key(key.key)

@@ -1,4 +1,4 @@
-"""The top line: which pair this is, and what it is doing."""
+"""The top line: the model, its drafter and the chat's title at the left, the current state at the right."""
 
 from __future__ import annotations
 
@@ -13,29 +13,28 @@ NO_DRAFTER = "no drafter"
 
 
 class TopLine(Widget):
-    """One line: model and drafter at the left, the state in words at the right. Never asks for a layout."""
+    """A change redraws the line without a new layout."""
 
     ALLOW_SELECT = False
 
     model = reactive("")
     drafter: reactive[str | None] = reactive(None)
-    """The drafter's name, `NO_DRAFTER`, or None while nobody knows."""
+    """The drafter's name, `NO_DRAFTER`, or None while the model is loading."""
     title = reactive("")
-    """Of the chat; nothing before the first message."""
+    """The chat's title; empty before its first message."""
     state = reactive("")
     is_trouble = reactive(False)
-    """Whether the state is one to worry about."""
+    """Whether the state is shown as an error."""
 
     def __init__(self, model: str) -> None:
         super().__init__(id="top-line")
         self.model = model
 
     def say(self, state: str, *, is_trouble: bool = False) -> None:
-        """Show another state."""
         self.state, self.is_trouble = state, is_trouble
 
     def render(self) -> Content:
-        """The state is never cut off; the names are."""
+        """Shortens the names, never the state."""
         state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_trouble else MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:

@@ -1,4 +1,4 @@
-"""The files that will go with the message, above the prompt: name, size and tokens before it is sent."""
+"""The files that the message in the prompt attaches: name, tokens and size, shown above it before it is sent."""
 
 from __future__ import annotations
 
@@ -17,103 +17,102 @@ from app.core import attachments
 from app.core.attachments import Attachment, AttachmentError
 from app.text.figures import MUTED
 
-Found = Attachment | AttachmentError | None
-"""The file of a mention, why it cannot be attached, or that it names none."""
+MentionResult = Attachment | AttachmentError | None
+"""The file of an `@path` mention, the reason why it cannot be attached, or None: the mention names no file."""
 
 
-USUAL_CHARACTERS_PER_TOKEN = 4
+ESTIMATED_CHARACTERS_PER_TOKEN = 4
 """Until the engine has counted."""
 
 
 class AttachmentLine(Widget):
-    """Not there while no file is mentioned. Files are read on a thread of their own."""
+    """Hidden while no file is mentioned. Reads files in a thread."""
 
     @dataclass
-    class CountWanted(Message):
-        """The tokens of a file are asked for; `count` gives them."""
+    class TokenCountRequested(Message):
+        """The number of tokens of a file is needed. Answer with `set_token_count`."""
 
         attachment: Attachment
 
     def __init__(self, folder: Path | None = None) -> None:
-        """folder: what relative paths start from; None: where the program runs."""
+        """folder: what relative paths start from; None: the working directory."""
         super().__init__(id="attachments")
         self._folder = folder or Path()
-        self._found: dict[str, Found] = {}
+        self._results: dict[str, MentionResult] = {}
         self._shown: list[Attachment | AttachmentError] = []
         self._tokens: dict[Attachment, int] = {}
         self._context_tokens: int | None = None
-        """What the model takes in at most; None: not known yet."""
+        """The model's context; None while it is loading."""
 
-    def look(self, wanted: Sequence[str]) -> None:
-        """Show the files of these mentions."""
-        self._found = {mention: found for mention, found in self._found.items() if mention in wanted}
+    def show_mentions(self, mentions: Sequence[str]) -> None:
+        """Show the files of these mentions, reading those that are new."""
+        self._results = {mention: result for mention, result in self._results.items() if mention in mentions}
         self._show()
-        if any(mention not in self._found for mention in wanted):
-            self._find(wanted)
+        if any(mention not in self._results for mention in mentions):
+            self._read_new(mentions)
 
-    def keep(self, sent: Sequence[Attachment]) -> None:
-        """A message is changed: its files go with it as they were sent."""
-        self._found |= {each.mention: each for each in sent}
+    def restore(self, sent: Sequence[Attachment]) -> None:
+        """Use these files as they were sent, for a message that is edited."""
+        self._results |= {each.mention: each for each in sent}
 
     def recount(self, context_tokens: int) -> None:
-        """Another model counts otherwise, and has another context."""
+        """Request all token counts again, for another model. context_tokens: its context."""
         self._context_tokens = context_tokens
         self._tokens.clear()
         self._show()
-        for found in self._found.values():
-            if isinstance(found, Attachment):
-                self.post_message(self.CountWanted(found))
+        for result in self._results.values():
+            if isinstance(result, Attachment):
+                self.post_message(self.TokenCountRequested(result))
 
-    def count(self, attachment: Attachment, tokens: int) -> None:
-        """So many tokens a file has."""
+    def set_token_count(self, attachment: Attachment, tokens: int) -> None:
+        """Show the counted tokens of a file."""
         self._tokens = {attachment: tokens, **self._tokens}
         self._show()
 
     @property
-    def found(self) -> dict[str, Found]:
-        """What every mention has turned out to be, so far."""
-        return dict(self._found)
+    def results(self) -> dict[str, MentionResult]:
+        """The mentions that have been read so far, with their results."""
+        return dict(self._results)
 
-    async def take(
-        self, wanted: Sequence[str], shown: Mapping[str, Found], *, is_insisting: bool
+    async def collect(
+        self, mentions: Sequence[str], shown: Mapping[str, MentionResult], *, is_insisting: bool
     ) -> tuple[Attachment, ...]:
-        """The files of some mentions, those in `shown` as they are there.
+        """The files of these mentions, without reading again those in `shown`.
 
-        Raises AttachmentError for what cannot be attached, unless the person insists on sending without it.
+        Raises AttachmentError if one cannot be attached. is_insisting: leave it out instead.
         """
-        found = {each: shown[each] if each in shown else await self._read(each) for each in wanted}
+        results = {each: shown[each] if each in shown else await self._read(each) for each in mentions}
         if not is_insisting:
-            for each in found.values():
+            for each in results.values():
                 if isinstance(each, AttachmentError):
-                    self._found |= found
+                    self._results |= results
                     raise each
-        return tuple({each.mention: each for each in found.values() if isinstance(each, Attachment)}.values())
+        return tuple({each.mention: each for each in results.values() if isinstance(each, Attachment)}.values())
 
     @work(exclusive=True)
-    async def _find(self, wanted: Sequence[str]) -> None:
-        for mention in wanted:
-            if mention not in self._found:
-                self._found[mention] = found = await self._read(mention)
-                if isinstance(found, Attachment):
-                    self.post_message(self.CountWanted(found))
+    async def _read_new(self, mentions: Sequence[str]) -> None:
+        for mention in mentions:
+            if mention not in self._results:
+                self._results[mention] = result = await self._read(mention)
+                if isinstance(result, Attachment):
+                    self.post_message(self.TokenCountRequested(result))
         self._show()
 
-    async def _read(self, mention: str) -> Found:
+    async def _read(self, mention: str) -> MentionResult:
         return await asyncio.to_thread(_find, mention, self._folder)
 
     def _show(self) -> None:
-        # A folder whose name is being typed is no trouble yet.
-        found = [each for mention, each in self._found.items() if each is not None and not mention.endswith("/")]
-        self._shown = sorted(dict.fromkeys(found), key=lambda each: not self._is_trouble(each))
-        self.display = bool(found)
+        # A mention that ends in a slash names a folder while its path is still being typed: not an error yet.
+        shown = [each for mention, each in self._results.items() if each is not None and not mention.endswith("/")]
+        self._shown = sorted(dict.fromkeys(shown), key=lambda each: not self._is_problem(each))
+        self.display = bool(shown)
         self.refresh(layout=True)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """A row for each file."""
         return len(self._shown)
 
     def render(self) -> Content:
-        """As many files as there are rows for, first those that cannot go, and how many more there are."""
+        """As many files as there are rows for, problems first, and the number of hidden ones."""
         width, rows = self.content_size
         lines = [self._line(each) for each in self._shown[:rows]]
         if lines and (hidden := len(self._shown) - rows) > 0:
@@ -121,26 +120,26 @@ class AttachmentLine(Widget):
             lines[-1] = lines[-1].truncate(max(0, width - more.cell_length), ellipsis=True) + more
         return Content("\n").join(lines)
 
-    def _is_trouble(self, found: Attachment | AttachmentError) -> bool:
-        return isinstance(found, AttachmentError) or self._is_too_long(found)
+    def _is_problem(self, result: Attachment | AttachmentError) -> bool:
+        return isinstance(result, AttachmentError) or self._is_too_long(result)
 
-    def _is_too_long(self, found: Attachment) -> bool:
-        return self._context_tokens is not None and self._tokens.get(found, 0) > self._context_tokens
+    def _is_too_long(self, attachment: Attachment) -> bool:
+        return self._context_tokens is not None and self._tokens.get(attachment, 0) > self._context_tokens
 
-    def _line(self, found: Attachment | AttachmentError) -> Content:
-        """What matters most first: a narrow window cuts off the end."""
-        if isinstance(found, AttachmentError):
-            return Content.styled(str(found), "$text-error")
-        tokens = self._tokens.get(found)
-        guessed = f"about {1 + len(found.text) // USUAL_CHARACTERS_PER_TOKEN:,} tokens"
-        counted = guessed if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
-        if self._is_too_long(found):
-            words = f"too long · {found.name} · {counted}, the context holds {self._context_tokens:,}"
-            return Content.styled(words, "$text-error") + Content.styled(f" · {found.sizes}", MUTED)
-        return Content.styled(f"{found.name} · {counted} · {found.sizes}", MUTED)
+    def _line(self, result: Attachment | AttachmentError) -> Content:
+        """Most important part first, because a narrow window cuts off the end."""
+        if isinstance(result, AttachmentError):
+            return Content.styled(str(result), "$text-error")
+        tokens = self._tokens.get(result)
+        estimate = f"about {1 + len(result.text) // ESTIMATED_CHARACTERS_PER_TOKEN:,} tokens"
+        count = estimate if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
+        if self._is_too_long(result):
+            problem = f"too long · {result.name} · {count}, context {self._context_tokens:,}"
+            return Content.styled(problem, "$text-error") + Content.styled(f" · {result.sizes}", MUTED)
+        return Content.styled(f"{result.name} · {count} · {result.sizes}", MUTED)
 
 
-def _find(mention: str, folder: Path) -> Found:
+def _find(mention: str, folder: Path) -> MentionResult:
     try:
         return attachments.find(mention, folder)
     except AttachmentError as error:

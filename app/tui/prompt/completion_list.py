@@ -1,4 +1,4 @@
-"""What a person may mean, above the prompt. The prompt keeps the keyboard and says which way to go."""
+"""The list of completions above the prompt. The prompt keeps the focus and moves the highlight."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NAME_COLUMNS = 12
 
 
 class CompletionList(OptionList, can_focus=False):
-    """Not there while there is nothing to choose."""
+    """Hidden while there is nothing to complete."""
 
     @dataclass
     class Clicked(Message):
-        """The person has chosen with the mouse."""
+        """A candidate was clicked."""
 
         candidate: Candidate
 
@@ -31,45 +31,44 @@ class CompletionList(OptionList, can_focus=False):
 
     @property
     def offered(self) -> Completing | None:
-        """What is shown; None: the list is closed."""
+        """The completions shown; None while the list is closed."""
         return self._offered
 
     @property
     def chosen(self) -> Candidate | None:
-        """What the person would get."""
-        at = self.highlighted
-        return None if self._offered is None or at is None else self._offered.candidates[at]
+        """The highlighted candidate."""
+        row = self.highlighted
+        return None if self._offered is None or row is None else self._offered.candidates[row]
 
     @property
-    def first(self) -> Candidate | None:
-        """What is on top."""
+    def top(self) -> Candidate | None:
         return self._offered.candidates[0] if self._offered else None
 
     def offer(self, offered: Completing | None) -> None:
-        """Show other candidates, or close."""
+        """Show these completions; None closes the list."""
         if offered == self._offered:
             return
         self._offered = offered
         self.clear_options()
         if offered is not None:
-            self.add_options([Option(_row(each)) for each in offered.candidates])
+            self.add_options([Option(_candidate_row(each)) for each in offered.candidates])
             self.highlighted = 0 if offered.is_chosen else None
         self.display = offered is not None
 
     def move(self, step: int) -> None:
-        """Choose the next, or the one before."""
+        """Highlight the next candidate or, with a negative step, the previous one."""
         if step > 0:
             self.action_cursor_down()
         else:
             self.action_cursor_up()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """A click chooses."""
+        """Pass a click on."""
         event.stop()
         if self._offered is not None:
             self.post_message(self.Clicked(self._offered.candidates[event.option_index]))
 
 
-def _row(candidate: Candidate) -> Content:
+def _candidate_row(candidate: Candidate) -> Content:
     name = sanitise_line(candidate.text)
     return Content.assemble(name.ljust(NAME_COLUMNS) if candidate.note else name, (f"  {candidate.note}", MUTED))

@@ -138,14 +138,14 @@ class Composer(Vertical):
 
     def counted(self, id: int, tokens: int) -> None:
         """So many tokens has what was asked for."""
-        self._files.count(self._counting.pop(id), tokens)
+        self._files.set_token_count(self._counting.pop(id), tokens)
 
     @work(exclusive=True, group=READING)
     async def _read_files(self, typed: Prompt.Submitted) -> None:
         """A disk may be slow: meanwhile keys are heard."""
         is_insisting, self._refused = self._refused == typed.text, None
         try:
-            files = await self._files.take(typed.mentions, typed.shown, is_insisting=is_insisting)
+            files = await self._files.collect(typed.mentions, typed.shown, is_insisting=is_insisting)
         except AttachmentError as error:
             self._refused = typed.text
             self._on_its_way = None
@@ -162,8 +162,8 @@ class Composer(Vertical):
     def _choose(self, event: CompletionList.Clicked) -> None:
         self.prompt.take(event.candidate)
 
-    @on(AttachmentLine.CountWanted)
-    def _count(self, event: AttachmentLine.CountWanted) -> None:
+    @on(AttachmentLine.TokenCountRequested)
+    def _count(self, event: AttachmentLine.TokenCountRequested) -> None:
         self._last_id += 1
         self._counting[self._last_id] = event.attachment
         self.post_message(self.CountWanted(self._last_id, event.attachment.text))

@@ -25,7 +25,7 @@ from app.core.prompt_history import PromptHistory
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
 from app.tui.keys import bindings
-from app.tui.prompt.attachment_line import AttachmentLine, Found
+from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
 
 PLACEHOLDER = "Message · / commands · @ file · "
@@ -50,7 +50,7 @@ class Prompt(TextArea):
         text: str
         mentions: Sequence[str] = ()
         """Of files, by the person; a long text that was pasted mentions none."""
-        shown: Mapping[str, Found] = field(default_factory=dict)
+        shown: Mapping[str, MentionResult] = field(default_factory=dict)
         """What they were, as far as that was known."""
         is_edit: bool = False
         """It takes the place of the last message."""
@@ -192,7 +192,7 @@ class Prompt(TextArea):
         """
         if not self.is_editing:
             self._before_edit = self.text
-        self._attachments.keep(sent)
+        self._attachments.restore(sent)
         self.put(slash.typed(text), mentioned)
         self.border_title = "Editing your last message · enter resends · esc cancels"
 
@@ -228,7 +228,7 @@ class Prompt(TextArea):
                 self.post_message(self.Refused(f"{self._dialogue.why_busy} Your text stays in the prompt."))
             case slash.Say(message):
                 self._dialogue.begin_message()
-                found = self._long.mentions(self.text), self._attachments.found
+                found = self._long.mentions(self.text), self._attachments.results
                 submitted = self.Submitted(message, *found, self.is_editing)
                 self.discard()
                 self.post_message(submitted)
@@ -400,7 +400,7 @@ class Prompt(TextArea):
                 self._completions.offer(None)
             case "enter" if chosen is not None and chosen.text != offered.typed:
                 self.take(chosen)
-            case "tab" if (wanted := chosen or self._completions.first) is not None:
+            case "tab" if (wanted := chosen or self._completions.top) is not None:
                 self.take(wanted)
             case _:
                 return False
@@ -418,7 +418,7 @@ class Prompt(TextArea):
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
-        self._attachments.look(self._long.mentions(self.text))
+        self._attachments.show_mentions(self._long.mentions(self.text))
         if self.text == self._put:
             self._completions.offer(None)
         else:

@@ -1,4 +1,4 @@
-"""The list of chats: search, open, rename, delete and bring back."""
+"""The list of chats: search, open, rename, delete, and undo a deletion."""
 
 from __future__ import annotations
 
@@ -24,199 +24,196 @@ from app.text.figures import MUTED, day
 from app.text.sanitise import sanitise, sanitise_line
 
 MOST_SHOWN = 200
-"""More are found by searching; wrapping thousands of titles takes time on every key."""
-SEARCH_S = 0.15
-"""After the last key: a word is searched for once, not once a letter."""
+"""A search finds the others. Wrapping thousands of titles would slow down every key."""
+SEARCH_DELAY_S = 0.15
+"""After the last key, so that a word is searched for once and not once per letter."""
+SEARCH_HINT = "Search titles and messages"
 
 
 class ChatsScreen(ModalScreen[tuple[int, str] | None]):
-    """Returns the id of the chat to open, and the words it was found by; None: stay.
-
-    What is typed searches titles and messages.
-    """
+    """Returns the id of the chat to open and the query that matched it; None when closed without opening one."""
 
     @dataclass
     class Deleted(Message):
-        """A chat is out of sight."""
+        """A chat was deleted; undo can still restore it."""
 
         chat_id: int
 
     @dataclass
     class Restored(Message):
-        """A deleted chat is in sight again."""
+        """A deleted chat is back in the list."""
 
         chat_id: int
 
     @dataclass
     class Renamed(Message):
-        """A chat has another title."""
+        """A chat has a new title."""
 
         chat: Chat
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "Close", tooltip="closes the list, or leaves renaming"),
+        Binding("escape", "close", "Close", tooltip="cancels renaming, or closes the list"),
         Binding("f4", "dismiss(None)", show=False),
         Binding("down", "move('down')", show=False),
         Binding("up", "move('up')", show=False),
         Binding("pagedown", "move('page_down')", show=False),
         Binding("pageup", "move('page_up')", show=False),
-        # Ahead of the search line's own editing keys, and so of letters that still wait for it: what they do waits
-        # there as well.
-        Binding("ctrl+r", "rename", "Rename", priority=True, tooltip="gives the chat another title"),
-        Binding("ctrl+d", "delete", "Delete", priority=True, tooltip="takes the chat out of the list"),
-        Binding("ctrl+z", "undo", "Undo", priority=True, tooltip="brings back the chat deleted last"),
+        # With priority, because the search input uses these keys for editing. Letters typed before one of them may
+        # still be in the input's queue, so the actions wait in that queue too.
+        Binding("ctrl+r", "rename", "Rename", priority=True, tooltip="changes the title of the chat"),
+        Binding("ctrl+d", "delete", "Delete", priority=True, tooltip="deletes the chat"),
+        Binding("ctrl+z", "undo", "Undo", priority=True, tooltip="restores the chat deleted last"),
     ]
 
-    def __init__(self, store: ChatStore, words: str = "") -> None:
-        """words: what is searched for at first."""
+    def __init__(self, store: ChatStore, query: str = "") -> None:
+        """query: the search to open with."""
         super().__init__()
         self._store = store
         self._chats: list[Chat] = []
-        self._renamed: Chat | None = None
-        self._listed = ""
-        """The words for which the list is right."""
-        self._soon: Timer | None = None
-        self._input = Input(words, "Search titles and messages", id="chats-search", compact=True)
+        self._renaming: Chat | None = None
+        self._listed_query = ""
+        """The query that the list currently shows matches of."""
+        self._search_timer: Timer | None = None
+        self._input = Input(query, SEARCH_HINT, id="chats-search", compact=True)
         self._list = OptionList(id="chats-list", markup=False)
         self._hint = Static(id="chats-hint", markup=False)
 
     def compose(self) -> ComposeResult:
-        """What is searched for, the chats, and the keys."""
         with Vertical(id="chats"):
             yield self._input
             yield self._list
             yield self._hint
 
     def on_mount(self) -> None:
-        """Land in the search, with the chats used last."""
+        """Focus the search and list the most recent chats."""
         self._list.can_focus = False
-        self._show()
+        self._show_matches()
         self._input.focus()
 
     @on(Input.Changed)
-    def _type(self) -> None:
-        if self._renamed is None:
-            if self._soon is not None:
-                self._soon.stop()
-            self._soon = self.set_timer(SEARCH_S, self._catch_up)
+    def _query_changed(self) -> None:
+        if self._renaming is None:
+            if self._search_timer is not None:
+                self._search_timer.stop()
+            self._search_timer = self.set_timer(SEARCH_DELAY_S, self._search_now)
 
-    def _catch_up(self) -> None:
-        """Search now for what is typed: nothing may be done to a chat that the words no longer find."""
-        if self._renamed is None and self._input.value != self._listed:
-            self._show()
+    def _search_now(self) -> None:
+        """Bring the list up to date, so that no action reaches a chat that the query no longer matches."""
+        if self._renaming is None and self._input.value != self._listed_query:
+            self._show_matches()
 
     @on(Input.Submitted)
-    def _enter(self) -> None:
-        if self._renamed is not None:
-            self._finish_renaming(self._renamed)
-        elif (chat := self._choose()) is not None:
+    def _submitted(self) -> None:
+        if self._renaming is not None:
+            self._finish_renaming(self._renaming)
+        elif (chat := self._highlighted_chat()) is not None:
             self.dismiss((chat.id, self._input.value))
 
     @on(OptionList.OptionSelected)
-    def _click(self, event: OptionList.OptionSelected) -> None:
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
         self.dismiss((self._chats[event.option_index].id, self._input.value))
 
     def action_move(self, direction: str) -> None:
-        """The arrows move in the list while the person types."""
+        """Move the highlight; the search keeps the focus."""
         moves: dict[str, Callable[[], None]] = {
             "down": self._list.action_cursor_down,
             "up": self._list.action_cursor_up,
             "page_down": self._list.action_page_down,
             "page_up": self._list.action_page_up,
         }
-        self._catch_up()
+        self._search_now()
         moves[direction]()
 
     def action_close(self) -> None:
-        """Leave renaming, or the list."""
-        if self._renamed is not None:
+        """Cancel renaming, or close the list."""
+        if self._renaming is not None:
             self._end_renaming()
         else:
             self.dismiss(None)
 
     def action_rename(self) -> None:
-        """Type a new title in place of the search."""
+        """Edit the highlighted chat's title in the search input."""
         self._input.call_later(self._rename)
 
     def action_delete(self) -> None:
-        """Take the chosen chat out of the list; ctrl+z brings it back."""
         self._input.call_later(self._delete)
 
     def action_undo(self) -> None:
-        """Bring back the chat deleted last."""
         self._input.call_later(self._undo)
 
     def _rename(self) -> None:
-        if self._renamed is None and (chat := self._choose()) is not None:
-            self._renamed = chat
+        if self._renaming is None and (chat := self._highlighted_chat()) is not None:
+            self._renaming = chat
             self._input.value = sanitise_line(chat.title)
             self._input.action_end()
             self._input.placeholder = "Title"
-            self._say("enter: this title · escape: leave it as it is")
+            self._show_hint("enter saves the title · esc cancels")
 
     def _delete(self) -> None:
-        if self._renamed is not None or (chat := self._choose()) is None:
+        if self._renaming is not None or (chat := self._highlighted_chat()) is None:
             return
         try:
             self._store.delete(chat.id)
         except StoreError as error:
-            self._say(str(error))
+            self._show_hint(str(error))
             return
         self.post_message(self.Deleted(chat.id))
-        self._show()
-        self._say(f"Deleted “{chat.title}”. ctrl+z brings it back.")
+        self._show_matches()
+        self._show_hint(f"Deleted “{chat.title}”. Press ctrl+z to undo.")
 
     def _undo(self) -> None:
-        if self._renamed is not None:
+        if self._renaming is not None:
             return
         try:
             chat = self._store.undo_delete()
         except StoreError as error:
-            self._say(str(error))
+            self._show_hint(str(error))
             return
         if chat is not None:
             self.post_message(self.Restored(chat.id))
-        self._show()
-        self._say(f"“{chat.title}” is back." if chat else "There is no deleted chat to bring back.")
+        self._show_matches()
+        self._show_hint(f"Restored “{chat.title}”." if chat else "Nothing to undo.")
 
-    def _choose(self) -> Chat | None:
-        self._catch_up()
-        at = self._list.highlighted if self._input.value == self._listed else None
-        return self._chats[at] if at is not None and at < len(self._chats) else None
+    def _highlighted_chat(self) -> Chat | None:
+        self._search_now()
+        row = self._list.highlighted if self._input.value == self._listed_query else None
+        return self._chats[row] if row is not None and row < len(self._chats) else None
 
     def _finish_renaming(self, chat: Chat) -> None:
         try:
             self.post_message(self.Renamed(self._store.rename(chat.id, self._input.value)))
         except StoreError as error:
-            self._say(str(error))
+            self._show_hint(str(error))
             return
         self._end_renaming()
 
     def _end_renaming(self) -> None:
-        self._renamed = None
+        self._renaming = None
         self._input.value = ""
-        self._input.placeholder = "Search titles and messages"
-        self._show()
+        self._input.placeholder = SEARCH_HINT
+        self._show_matches()
 
-    def _show(self) -> None:
-        words = self._input.value
+    def _show_matches(self) -> None:
+        query = self._input.value
         try:
-            self._chats = self._store.list_chats(words, limit=MOST_SHOWN)
+            self._chats = self._store.list_chats(query, limit=MOST_SHOWN)
         except StoreError as error:
-            self._say(str(error))
+            self._show_hint(str(error))
             return
-        self._listed = words
+        self._listed_query = query
         self._list.clear_options()
-        self._list.add_options([Option(_row(chat)) for chat in self._chats])
+        self._list.add_options([Option(_chat_row(chat)) for chat in self._chats])
         self._list.highlighted = 0 if self._chats else None
-        nothing = "No chat holds these words." if words.strip() else "No chats yet."
-        self._say("enter: open · ctrl+r: rename · ctrl+d: delete · ctrl+z: undo" if self._chats else nothing)
+        if self._chats:
+            self._show_hint("enter: open · ctrl+r: rename · ctrl+d: delete · ctrl+z: undo")
+        else:
+            self._show_hint("No chat matches this search." if query.strip() else "No chats yet.")
 
-    def _say(self, words: str) -> None:
-        self._hint.update(sanitise(words))
+    def _show_hint(self, text: str) -> None:
+        self._hint.update(sanitise(text))
 
 
-def _row(chat: Chat) -> Content:
-    title = sanitise_line(chat.title or "without a title")
+def _chat_row(chat: Chat) -> Content:
+    title = sanitise_line(chat.title or "Untitled")
     count = f"{chat.message_count} message{'s' * (chat.message_count != 1)}"
     return Content.assemble((day(chat.updated_s), MUTED), "  ", title, (f"  {count}", MUTED))

@@ -1,4 +1,4 @@
-"""The help: every key, every command, and what each gauge means."""
+"""The help screen: every key, every gauge and every command."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from app.settings.keys import Keymap, changed_keys, key_table
 from app.tui.screens.table import TableScreen
 
 GAUGES = (
-    ("draft ON 4", "drafting is on; up to 4 tokens are drafted per round (at most 16)"),
-    ("draft AUTO 4", "as many tokens are drafted as pay, by what the rounds cost and bring; off where none do"),
+    ("draft ON 4", "drafting is on: the drafter proposes up to 4 tokens per round (at most 16)"),
+    (
+        "draft AUTO 4",
+        "picks the draft length that is fastest right now, and stops drafting when it does not help",
+    ),
     (
         "1.82×",
-        "speedup: tokens/s now / plain tokens/s measured on this machine with drafting off, by a few plain "
-        "rounds that the engine makes now and then and whose time counts too; — until there are enough of them; "
-        "below 1.00 it says slower",
+        "speedup: tokens/s now / tokens/s without drafting, measured on this machine in occasional rounds without "
+        "drafting; — until measured, (slower) below 1.00",
     ),
     ("acc", "acceptance: accepted drafts / drafted tokens"),
-    ("tok/rd", "tokens per round: tokens committed / target passes; 1.0 without drafting"),
-    ("tok/s", "decode speed, the prompt not counted; the bars show how it went"),
-    ("TTFT", "time to first token: from submit to the first committed token, prefill included"),
-    ("ctx", "context: tokens used of the model's context"),
-    ("GB", "memory: what the engine holds"),
+    ("tok/rd", "tokens per round: tokens written / passes of the main model; 1.0 without drafting"),
+    ("tok/s", "decode speed: tokens per second once the prompt has been read; the bars show its recent values"),
+    ("TTFT", "time to first token: from sending the message to the first token, reading the prompt included"),
+    ("ctx", "context: the share of the model's context that this chat uses"),
+    ("GB", "memory that the engine uses"),
 )
 
 
 def help_screen(keymap: Keymap) -> TableScreen:
-    """All of it, from the tables that the chat itself works by."""
+    """The help, built from the same tables of keys and commands that the chat uses."""
     return TableScreen(
         [
             ("Keys", key_table(keymap)),
-            ("Gauges, over the last 64 rounds", GAUGES),
+            ("Gauges (over the last 64 rounds)", GAUGES),
             ("Commands", slash_table(changed_keys(keymap))),
         ]
     )

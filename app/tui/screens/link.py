@@ -1,4 +1,4 @@
-"""Addresses in texts: which may be opened at all, and only after a look at the whole."""
+"""Links in replies: which ones may be opened, and the screen that shows a whole address before it is opened."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 OPENERS = ("open", "xdg-open")
-"""Of macOS and of Linux desktops. Python's own module may start a browser inside the terminal."""
-KEYS = "enter: open in the browser · c: copy · escape: neither"
+"""Commands of macOS and of Linux desktops. Python's webbrowser module may start a browser inside the terminal."""
+KEYS = "enter opens it in your browser · c copies it · esc cancels"
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """An address that may be shown and opened: http or https, in printable ASCII."""
+class WebLink:
+    """An http or https address in printable ASCII, which may be shown and opened."""
 
     address: str
     host: str
-    """Whom one would talk to, without user name and port."""
+    """The server's name, without user name and port."""
 
 
-def read_link(address: str) -> Link | None:
-    """None: not to be opened. Everything but http and https starts programs or reads files."""
+def parse_web_link(address: str) -> WebLink | None:
+    """None for an address that must not be opened. Only http and https neither run programs nor read files."""
     if not (address.isascii() and address.isprintable()) or " " in address:
         return None
     try:
@@ -40,11 +40,11 @@ def read_link(address: str) -> Link | None:
         return None
     if parts.scheme not in ("http", "https") or not host:
         return None
-    return Link(address, host)
+    return WebLink(address, host)
 
 
-def open_in_browser(link: Link) -> bool:
-    """Whether something on this machine took the address."""
+def open_in_browser(link: WebLink) -> bool:
+    """False if this machine has no command that opens addresses."""
     command = next(filter(None, map(shutil.which, OPENERS)), None)
     if command is None:
         return False
@@ -62,10 +62,10 @@ def open_in_browser(link: Link) -> bool:
 
 
 class LinkScreen(ModalScreen[str]):
-    """Shows a whole address; returns `open`, `copy` or nothing."""
+    """Shows a whole address. Returns `open`, `copy` or an empty string."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "dismiss('open')", "Open", tooltip="opens the address in the browser"),
+        Binding("enter", "dismiss('open')", "Open", tooltip="opens the address in your browser"),
         Binding("c", "dismiss('copy')", "Copy", tooltip="copies the address"),
         Binding("escape", "dismiss('')", "Close", tooltip="closes this"),
     ]
@@ -77,14 +77,13 @@ class LinkScreen(ModalScreen[str]):
     LinkScreen #link-address { height: auto; max-height: 16; margin: 1 0; }
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: WebLink) -> None:
         super().__init__()
         self._link = link
 
     def compose(self) -> ComposeResult:
-        """Whom it leads to, the address in full, and the keys."""
         with Vertical(id="link"):
-            yield Static(Content.assemble("This leads to ", (self._link.host, "bold")), markup=False)
+            yield Static(Content.assemble("This link leads to ", (self._link.host, "bold")), markup=False)
             with VerticalScroll(id="link-address"):
                 yield Static(Content(self._link.address), markup=False)
             yield Static(Content.styled(KEYS, "$text-muted"), markup=False)

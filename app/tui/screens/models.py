@@ -1,4 +1,4 @@
-"""The list of models: what each needs, whether it fits, what is here; fetch one, switch to one."""
+"""The list of models: size, memory, and whether each one is here; switch to one, or pull it first."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from models.download import Download, DownloadEvent, Failed, Finished, Job, Prog
 from models.errors import ModelsError
 from models.memory_fit import Machine
 
-KEYS = "enter: switch, or fetch what is not here · escape: close"
+KEYS = "enter: switch to it, or pull it first · esc: close"
 REPORT_S = 0.25
+PULL_HINT = "esc: stop and keep the files pulled so far"
 
 
 class ModelsScreen(ModalScreen[str | None]):
-    """Returns the name of the model to switch to; None: stay."""
+    """Returns the name of the model to switch to; None when closed without choosing one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f2", "close", "Close", tooltip="stops a download, or closes the list")
+        Binding("escape,f2", "close", "Close", tooltip="stops the pull, or closes the list")
     ]
 
     def __init__(self, catalog: Catalog, cache: Path, machine: Machine, current: str) -> None:
@@ -41,137 +42,134 @@ class ModelsScreen(ModalScreen[str | None]):
         self._rows: list[dict[str, Any]] = []
         self._confirmed = ""
         self._download: Download | None = None
-        self._list = _Names(id="models-list", markup=False)
-        self._hint = Static("looking at what is here", id="models-hint", markup=False)
+        self._list = _ModelList(id="models-list", markup=False)
+        self._hint = Static("Checking which models are here", id="models-hint", markup=False)
 
     def compose(self) -> ComposeResult:
-        """The models, and a line or two about the chosen one."""
         with Vertical(id="models"):
             yield self._list
             yield self._hint
 
     def on_mount(self) -> None:
-        """Land in the list."""
         self._list.focus()
-        self._look()
+        self._read_rows()
 
     def on_unmount(self) -> None:
-        """No download without a screen that shows it; what has come is kept."""
-        self._stop()
+        """Stop the download: no screen would show it any more. Its files are kept."""
+        self._stop_pull()
 
     def action_close(self) -> None:
-        """Stop a download, or close."""
+        """Stop the download; without one, close."""
         if self._download is not None:
-            self._stop()
-            self._say("Stopped. What has come is kept: enter goes on from there.")
+            self._stop_pull()
+            self._show_hint("Stopped. Press enter to resume; the files pulled so far are kept.")
         else:
             self.dismiss(None)
 
     @work(thread=True, exclusive=True)
-    def _look(self) -> None:
-        """The disk may be slow, and is not asked on the screen's time."""
+    def _read_rows(self) -> None:
+        # In a thread, because the disk may be slow.
         try:
             rows = model_rows(self._catalog, self._cache, self._machine)
         except ModelsError as error:
-            self.app.call_from_thread(self._say, str(error))
+            self.app.call_from_thread(self._show_hint, str(error))
         else:
-            self.app.call_from_thread(self._show, rows)
+            self.app.call_from_thread(self._show_rows, rows)
 
-    def _show(self, rows: list[dict[str, Any]]) -> None:
-        at = self._list.highlighted
+    def _show_rows(self, rows: list[dict[str, Any]]) -> None:
+        highlighted = self._list.highlighted
         self._rows = rows
         self._list.clear_options()
-        self._list.add_options([Option(_row(row, self._current)) for row in rows])
+        self._list.add_options([Option(_model_row(row, self._current)) for row in rows])
         names = [row["name"] for row in rows]
         self._list.highlighted = (
-            at if at is not None else names.index(self._current) if self._current in names else 0
+            highlighted if highlighted is not None else names.index(self._current) if self._current in names else 0
         )
-        self._say(KEYS)
+        self._show_hint(KEYS)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Say what the model needs."""
+        """Show how much memory the model needs."""
         self._confirmed = ""
         if self._download is None and event.option_index < len(self._rows):
-            self._say(f"{_needs(self._rows[event.option_index], self._machine)}\n{KEYS}")
+            self._show_hint(f"{_memory_line(self._rows[event.option_index], self._machine)}\n{KEYS}")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Switch, after one more question where that is not plainly right."""
+        """Switch or pull; where `_confirmation` has a question, only after a second enter."""
         row = self._rows[event.option_index]
         if self._download is not None:
             return
-        question = _question(row)
+        question = _confirmation(row)
         if question and self._confirmed != row["name"]:
             self._confirmed = row["name"]
-            self._say(f"{_needs(row, self._machine)}\n{question}")
+            self._show_hint(f"{_memory_line(row, self._machine)}\n{question}")
         elif row["here"] == "yes":
             self.dismiss(row["name"])
         else:
-            self._fetch(row)
+            self._pull(row)
 
-    def _fetch(self, row: dict[str, Any]) -> None:
+    def _pull(self, row: dict[str, Any]) -> None:
         sources: list[Source] = [source for source in (row["target"], row["drafter"]) if source and source.repo]
-        wanted = tuple(Wanted(str(source.repo), source.revision) for source in sources)
-        job = Job(wanted, str(self._cache), report_every_s=REPORT_S)
-        self._download = Download(job, partial(self.app.call_from_thread, self._hear, row["name"]))
-        self._say("asking the hub")
+        repos = tuple(Wanted(str(source.repo), source.revision) for source in sources)
+        job = Job(repos, str(self._cache), report_every_s=REPORT_S)
+        self._download = Download(job, partial(self.app.call_from_thread, self._download_reported, row["name"]))
+        self._show_hint("Contacting the hub")
         self._download.start()
 
-    def _hear(self, name: str, event: DownloadEvent) -> None:
+    def _download_reported(self, name: str, event: DownloadEvent) -> None:
         match event:
             case Progress():
-                self._say(f"{progress_line(event)}\nescape stops it; what has come is kept")
+                self._show_hint(f"{progress_line(event)}\n{PULL_HINT}")
             case Waiting(why=why):
-                self._say(f"{why}\nescape stops it; what has come is kept")
-            case Failed(message=words):
+                self._show_hint(f"{why}\n{PULL_HINT}")
+            case Failed(message=message):
                 self._download = None
-                self._say(words)
+                self._show_hint(message)
             case Finished():
                 self._download = None
                 self.dismiss(name)
 
-    def _stop(self) -> None:
+    def _stop_pull(self) -> None:
         download, self._download = self._download, None
         if download is not None:
-            # On a thread: the download's own may be waiting to tell this one something.
+            # In a thread: the download's own thread may be waiting for this one to take its report.
             self.app.run_worker(download.cancel, thread=True, exit_on_error=False)
 
-    def _say(self, words: str) -> None:
-        self._hint.update(sanitise(words))
+    def _show_hint(self, text: str) -> None:
+        self._hint.update(sanitise(text))
 
 
-class _Names(OptionList):
-    """Keeps the chosen one in sight when the words below it need another line."""
+class _ModelList(OptionList):
+    """Keeps the highlighted model in view when the hint below grows by a line."""
 
     def on_resize(self) -> None:
-        """The room has changed."""
         self.scroll_to_highlight()
 
 
-def _row(row: dict[str, Any], current: str) -> Content:
-    sign = "●" if row["name"] == current else " "
-    here = {"yes": "here", "part": "part of it", "no drafter": "no drafter", "-": ""}[row["here"]]
+def _model_row(row: dict[str, Any], current: str) -> Content:
+    marker = "●" if row["name"] == current else " "
+    here = {"yes": "here", "part": "partly here", "no drafter": "no drafter", "-": ""}[row["here"]]
     style = "bold" if row["name"] == current else "" if row["here"] == "yes" else figures.MUTED
-    weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "not known"
-    words = f"{sign} {row['name']:<14} {weights:>8}  {verdict:<13} {here:<11}"
-    return Content.styled(sanitise(words), style) + Content.styled(
+    weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "unknown"
+    text = f"{marker} {row['name']:<14} {weights:>8}  {verdict:<13} {here:<11}"
+    return Content.styled(sanitise(text), style) + Content.styled(
         sanitise(row["title"].removeprefix("Gemma 4 ")), figures.MUTED
     )
 
 
-def _needs(row: dict[str, Any], machine: Machine) -> str:
+def _memory_line(row: dict[str, Any], machine: Machine) -> str:
     if row["needed_bytes"] is None:
-        return f"{row['title']}: what it needs is not known before it is here"
+        return f"{row['title']}: memory unknown until it is pulled"
     needed = figures.size(row["needed_bytes"]).strip()
-    room = figures.size(machine.working_set_bytes).strip()
-    return f"{row['title']}: needs {needed} of {room}, {row['fit']}"
+    available = figures.size(machine.working_set_bytes).strip()
+    return f"{row['title']}: needs {needed} of {available}, {row['fit']}"
 
 
-def _question(row: dict[str, Any]) -> str:
-    """What to ask before; empty where nothing speaks against it."""
+def _confirmation(row: dict[str, Any]) -> str:
+    """What to confirm with a second enter; empty when the model can be loaded right away."""
     if row["here"] != "yes":
         size = row["weights_bytes"]
-        how_much = "Its size is not known" if size is None else f"{figures.size(size).strip()} to fetch"
-        return f"{how_much}. enter again fetches it."
+        to_pull = "Size unknown" if size is None else f"{figures.size(size).strip()} to pull"
+        return f"{to_pull}. Press enter again to pull it."
     if row["fit"] == "does not fit":
-        return "It does not fit beside what is running. enter again loads it anyway."
+        return "It does not fit in memory. Press enter again to load it anyway."
     return ""

@@ -1,8 +1,8 @@
-"""The settings of one chat: each in a field, checked while it is typed, with what it means below."""
+"""The settings of one chat: an input for each, checked while typing, and the meaning of the focused one below."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import events, on
@@ -22,44 +22,42 @@ from app.settings.table import Setting, per_chat
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise_line
 
-KEYS = "enter, ctrl+s: use these · ctrl+r: the defaults · escape: leave it"
-MOST_PICKED = 8
-"""Values of a setting that is picked with the arrows; those with more are typed."""
+KEYS = "enter or ctrl+s: apply · ctrl+r: defaults · esc: cancel"
+MAX_ARROW_CHOICES = 8
+"""A setting with more values than this is typed instead of chosen with the arrows."""
 
 
-class Pick(Widget, can_focus=True):
-    """One of a few words, changed with the arrows."""
+class ChoiceInput(Widget, can_focus=True):
+    """One of a few values, changed with the arrow keys or a click."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "step(-1)", "Before", show=False),
+        Binding("left", "step(-1)", "Previous", show=False),
         Binding("right,space", "step(1)", "Next", show=False),
     ]
 
     text = reactive("")
 
     class Changed(Message):
-        """Another word stands here."""
+        """Another value was chosen."""
 
-    def __init__(self, words: tuple[str, ...]) -> None:
+    def __init__(self, choices: tuple[str, ...]) -> None:
         super().__init__(classes="param-field")
-        self._words = words
+        self._choices = choices
 
     def render(self) -> Content:
-        """The word between the arrows that change it."""
         return Content(f"‹ {self.text} ›")
 
     def action_step(self, step: int) -> None:
-        """The word after, or before; the last one is followed by the first."""
-        self.text = self._words[(self._words.index(self.text) + step) % len(self._words)]
+        """Choose the next or, with -1, the previous value, wrapping around at the ends."""
+        self.text = self._choices[(self._choices.index(self.text) + step) % len(self._choices)]
         self.post_message(self.Changed())
 
     def on_click(self) -> None:
-        """The word after."""
         self.action_step(1)
 
 
-class Lines(TextArea):
-    """A text of several lines. Enter is not for it, so that it means the same in every field."""
+class MultilineInput(TextArea):
+    """Leaves enter to the screen, so that it means the same in every input; the newline keys break the line."""
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key in NEWLINE_KEYS:
@@ -70,42 +68,44 @@ class Lines(TextArea):
             event.prevent_default()
 
 
-class Field(Horizontal):
-    """One setting: its name, its value, and how it stands to the default."""
+class SettingInput(Horizontal):
+    """One setting: its name, an input for its value, and a note on whether it differs from the default."""
 
-    def __init__(self, setting: Setting, usual: Any) -> None:
+    def __init__(self, setting: Setting, default: Any) -> None:
         super().__init__(classes="param")
         self.setting = setting
-        self._usual = usual
+        self._default = default
         self._label = Static(setting.name, classes="param-name", markup=False)
         self._note = Static(classes="param-note", markup=False)
-        self._field = _field_for(setting)
+        self._input = _input_for(setting)
 
     def compose(self) -> ComposeResult:
-        """In one line."""
         yield self._label
-        yield self._field
+        yield self._input
         yield self._note
 
     @property
     def text(self) -> str:
-        """As it is typed."""
-        return self._field.text if isinstance(self._field, TextArea | Pick) else self._field.value
+        """The value as typed."""
+        return self._input.text if isinstance(self._input, TextArea | ChoiceInput) else self._input.value
 
-    def put(self, value: Any) -> None:
-        """Have a value in the field."""
+    def fill(self, value: Any) -> None:
+        """Put a value into the input; None empties it."""
         kind = self.setting.info.kind
         assert kind is not None
         text = "" if value is None else kind.to_text(value)
-        if isinstance(self._field, Input):
-            self._field.value = text
+        if isinstance(self._input, Input):
+            self._input.value = text
         else:
-            self._field.text = text
-        self.look()
+            self._input.text = text
+        self.mark()
 
     @property
     def value(self) -> Any:
-        """What the text means; ValueError for one that is not allowed."""
+        """The parsed value; None if the input is empty and the setting may be unset.
+
+        Raises ValueError if the text is not valid.
+        """
         kind = self.setting.info.kind
         assert kind is not None
         if not self.text.strip() and self.setting.info.unset:
@@ -113,8 +113,7 @@ class Field(Horizontal):
         return kind.parse(self.text)
 
     @property
-    def is_allowed(self) -> bool:
-        """Whether the text means anything."""
+    def is_valid(self) -> bool:
         try:
             self.value  # noqa: B018
         except ValueError:
@@ -123,117 +122,117 @@ class Field(Horizontal):
 
     @on(Input.Changed)
     @on(TextArea.Changed)
-    @on(Pick.Changed)
-    def look(self) -> None:
-        """Say whether it can be used, and whether it differs from the default."""
-        is_other = self.is_allowed and self.value != self._usual
+    @on(ChoiceInput.Changed)
+    def mark(self) -> None:
+        """Show whether the value is valid, and whether it differs from the default."""
+        is_changed = self.is_valid and self.value != self._default
         note = Content("")
-        if not self.is_allowed:
-            note = Content.styled("! cannot be used", "$text-error")
-        elif is_other:
-            usual = "empty" if self._usual in (None, "") else sanitise_line(self.setting.display_text(self._usual))
-            note = Content.styled(f"default: {usual}", "$text-accent")
-        label = Content.styled(f"{'•' if is_other else ' '} {self.setting.name}", "bold" * is_other)
-        # Both have their room, whatever they say.
+        if not self.is_valid:
+            note = Content.styled("! not valid", "$text-error")
+        elif is_changed:
+            is_empty = self._default in (None, "")
+            default = "empty" if is_empty else sanitise_line(self.setting.display_text(self._default))
+            note = Content.styled(f"default: {default}", "$text-accent")
+        label = Content.styled(f"{'•' if is_changed else ' '} {self.setting.name}", "bold" * is_changed)
+        # The widths of both are fixed, so no layout is needed.
         self._note.update(note, layout=False)
         self._label.update(label, layout=False)
 
     def meaning(self) -> Content:
-        """What the setting does and takes; in the colour of errors while it cannot be used."""
-        about = self.setting.info
-        assert about.kind is not None
-        takes = f"Use {about.kind.allowed}" + (f"; empty: {about.unset}." if about.unset else ".")
-        if not self.is_allowed:
-            return Content.styled(f"! {takes}", "$text-error")
-        return Content.assemble(f"{about.help}. ", (takes, MUTED))
+        """What the setting does and which values it takes; as an error while the text is not valid."""
+        info = self.setting.info
+        assert info.kind is not None
+        allowed = f"Use {info.kind.allowed}" + (f"; empty: {info.unset}." if info.unset else ".")
+        if not self.is_valid:
+            return Content.styled(f"! {allowed}", "$text-error")
+        return Content.assemble(f"{info.help}. ", (allowed, MUTED))
 
 
-def _field_for(setting: Setting) -> Input | TextArea | Pick:
+def _input_for(setting: Setting) -> Input | TextArea | ChoiceInput:
     kind = setting.info.kind
     if setting.name == "system":
-        area = Lines(tab_behavior="focus", highlight_cursor_line=False, classes="param-field")
+        area = MultilineInput(tab_behavior="focus", highlight_cursor_line=False, classes="param-field")
         area.placeholder = f"{setting.info.unset} · {NEWLINE_KEYS[0]}: new line"
         return area
-    if isinstance(kind, Choice) and len(kind.meanings) <= MOST_PICKED:
-        return Pick(tuple(dict.fromkeys(kind.to_text(value) for value in kind.meanings.values())))
+    if isinstance(kind, Choice) and len(kind.meanings) <= MAX_ARROW_CHOICES:
+        return ChoiceInput(tuple(dict.fromkeys(kind.to_text(value) for value in kind.meanings.values())))
     return Input(placeholder=setting.info.unset, compact=True, classes="param-field")
 
 
 class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
-    """Returns the values to use in this chat; None: leave it as it is."""
+    """Returns the values to apply to this chat; None when cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Leave it", tooltip="changes nothing"),
-        Binding("ctrl+s", "use", "Use these", priority=True, tooltip="uses these from the next request on"),
-        # Ahead of a text area, which selects a line with it.
-        Binding("f6", "use", show=False, priority=True),
-        Binding("enter", "use", show=False),
-        Binding("ctrl+r", "reset", "Defaults", priority=True, tooltip="puts the defaults into the fields"),
-        # Ahead of what is typed next, which belongs to the next field.
+        Binding("escape", "dismiss(None)", "Cancel", tooltip="closes without changing anything"),
+        Binding("ctrl+s", "apply", "Apply", priority=True, tooltip="applies these from your next message"),
+        # With priority, because a text area selects a line with it.
+        Binding("f6", "apply", show=False, priority=True),
+        Binding("enter", "apply", show=False),
+        Binding("ctrl+r", "reset", "Defaults", priority=True, tooltip="fills in the defaults"),
+        # With priority, so that what is typed after it goes to the next input.
         Binding("tab", "app.focus_next", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("down", "app.focus_next", show=False),
         Binding("up", "app.focus_previous", show=False),
     ]
 
-    def __init__(self, values: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
-        """values: what holds in the chat; usual: what would without it."""
+    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        """values: the chat's current values; defaults: those of a chat without settings of its own."""
         super().__init__()
-        self._values, self._usual = values, usual
-        self._fields = [Field(setting, usual[name]) for name, setting in per_chat().items()]
+        self._values, self._defaults = values, defaults
+        self._inputs = [SettingInput(setting, defaults[name]) for name, setting in per_chat().items()]
         self._meaning = Static(id="params-meaning", markup=False)
 
     def compose(self) -> ComposeResult:
-        """A field for every setting, what the one in focus means, and the keys."""
         with Vertical(id="params") as box:
-            box.border_title = "This chat"
-            # Not one with keys of its own: up and down are for the fields.
+            box.border_title = "Settings of this chat"
+            # Not a VerticalScroll, whose own bindings would take up and down.
             with Vertical(id="params-fields"):
-                yield from self._fields
+                yield from self._inputs
             yield self._meaning
             yield Static(KEYS, id="params-keys", markup=False)
 
     def on_mount(self) -> None:
-        """Show what holds."""
-        for field in self._fields:
-            field.put(self._values[field.setting.name])
+        """Fill in the chat's current values."""
+        for setting_input in self._inputs:
+            setting_input.fill(self._values[setting_input.setting.name])
 
     @on(Input.Changed)
     @on(TextArea.Changed)
-    @on(Pick.Changed)
-    def _typed(self) -> None:
-        self._explain()
+    @on(ChoiceInput.Changed)
+    def _value_changed(self) -> None:
+        self._explain_focused()
 
     def on_descendant_focus(self) -> None:
-        """Say what the setting is for."""
-        self._explain()
+        """Explain the setting that now has the focus."""
+        self._explain_focused()
 
-    def _explain(self) -> None:
-        field = next(self._with_focus(), None)
-        if field is not None:
-            self._meaning.update(field.meaning(), layout=False)
-
-    def _with_focus(self) -> Iterator[Field]:
-        return (field for field in self._fields if field.has_focus_within)
+    def _explain_focused(self) -> None:
+        for setting_input in self._inputs:
+            if setting_input.has_focus_within:
+                self._meaning.update(setting_input.meaning(), layout=False)
 
     @on(Input.Submitted)
-    def _enter(self) -> None:
-        self.action_use()
+    def _submitted(self) -> None:
+        self.action_apply()
 
     def action_reset(self) -> None:
-        """Put the defaults into the fields; nothing is used yet."""
-        for field in self._fields:
-            field.put(self._usual[field.setting.name])
-        self._explain()
+        """Fill in the defaults, without applying them yet."""
+        for setting_input in self._inputs:
+            setting_input.fill(self._defaults[setting_input.setting.name])
+        self._explain_focused()
 
-    def action_use(self) -> None:
-        """Use what stands in the fields, if all of it can be used, and what is still on its way to one of them."""
-        (self.focused or self).call_later(self._use)
+    def action_apply(self) -> None:
+        """Return the values if all are valid; otherwise focus the first that is not.
 
-    def _use(self) -> None:
-        for field in self._fields:
-            if not field.is_allowed:
-                field.query_one(".param-field").focus()
-                self._explain()
+        Runs in the focused input's queue, after any keys that it has not handled yet.
+        """
+        (self.focused or self).call_later(self._apply)
+
+    def _apply(self) -> None:
+        for setting_input in self._inputs:
+            if not setting_input.is_valid:
+                setting_input.query_one(".param-field").focus()
+                self._explain_focused()
                 return
-        self.dismiss({field.setting.name: field.value for field in self._fields})
+        self.dismiss({each.setting.name: each.value for each in self._inputs})

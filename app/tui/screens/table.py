@@ -1,4 +1,4 @@
-"""Tables of a name and its meaning, over the chat."""
+"""A screen over the chat with tables of names and their meanings."""
 
 from __future__ import annotations
 
@@ -14,34 +14,33 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 NAME_COLUMNS = 22
-BESIDE_FROM_COLUMNS = 50
-"""In a window of so many columns a meaning stands beside its name, in a narrower one below it."""
+SIDE_BY_SIDE_COLUMNS = 50
+"""From this window width on, a meaning is shown beside its name; in narrower windows, below it."""
 
-Rows = Iterable[tuple[str, str]]
+TableRows = Iterable[tuple[str, str]]
 
 
 class TableScreen(ModalScreen[None]):
-    """Scrollable where the window is small; knows nothing of what it says."""
+    """Tables, one below the other, that scroll when the window is too small for them."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q", "dismiss", "Close", tooltip="closes the help")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,q", "dismiss", "Close", tooltip="closes this")]
 
-    def __init__(self, tables: Sequence[tuple[str, Rows]]) -> None:
-        """tables: each with its title."""
+    def __init__(self, tables: Sequence[tuple[str, TableRows]]) -> None:
+        """tables: title and rows of each."""
         super().__init__()
         self._tables = tables
 
     def compose(self) -> ComposeResult:
-        """One table below the other."""
-        table = _table if self.app.size.width >= BESIDE_FROM_COLUMNS else _list
+        render = _side_by_side if self.app.size.width >= SIDE_BY_SIDE_COLUMNS else _stacked
         with VerticalScroll(id="help"):
             for title, rows in self._tables:
                 yield Static(title, classes="help-title", markup=False)
-                yield Static(table(rows), classes="help-table", markup=False)
-            yield Static("escape closes this", classes="help-close", markup=False)
+                yield Static(render(rows), classes="help-table", markup=False)
+            yield Static("esc closes this", classes="help-close", markup=False)
 
 
-def _table(rows: Rows) -> Table:
-    """One widget for all of it: a hundred would take a second to be laid out."""
+def _side_by_side(rows: TableRows) -> Table:
+    # One renderable for the whole table: a widget per row would take a second to lay out.
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=NAME_COLUMNS, overflow="fold")
     table.add_column(overflow="fold")
@@ -50,5 +49,5 @@ def _table(rows: Rows) -> Table:
     return table
 
 
-def _list(rows: Rows) -> Text:
+def _stacked(rows: TableRows) -> Text:
     return Text("\n").join(Text.assemble((name, "bold"), f"\n{meaning}") for name, meaning in rows)

@@ -1,7 +1,7 @@
-"""The last thing that text passes on its way to the terminal, whichever widget drew it.
+"""The last filter before the terminal, for the text of every widget.
 
-Widgets sanitise what they show, so that people see what was there. This catches what one has forgotten, what is
-typed into Textual's own inputs, and what Markdown makes of character references.
+Widgets sanitise their text themselves and make unsafe characters visible. This filter catches what a widget
+missed, text typed into Textual's own inputs, and characters that Markdown decodes from references.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ _DROPPED = {
     code: None if get_character_cell_size(chr(code)) == 0 else "\N{REPLACEMENT CHARACTER}"
     for code in (*UNSAFE_CODES, ord("\n"), ord("\t"))
 }
-"""Widths stay as Textual has counted them."""
+"""Replacements have the widths that Textual has counted."""
 
 
 class Barrier(LineFilter):
     """Lets no control character and no hyperlink through to the terminal."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The segments of one line, as they are if there is nothing to stop."""
         if all(_is_safe(segment) for segment in segments):
             return segments
         return [_made_safe(segment) for segment in segments]

@@ -1,4 +1,4 @@
-"""Coloured text that can be read: themes say which hue a warning has, not whether it stands out from the paper."""
+"""Readable coloured text: themes choose the hues of their texts but do not guarantee enough contrast."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from collections.abc import Mapping, Sequence
 from rich.color import ColorSystem
 from textual.color import BLACK, WHITE, Color
 
-LEAST = 4.5
-"""Of a text's luminance to that of what it stands on, or the other way round (WCAG 2.2, 1.4.3)."""
-LEAST_OF_256 = 3.5
-"""The same where a terminal shows the nearest of 256 colours: text and ground may both be somewhat off."""
-GROUNDS = ("background", "surface", "panel")
+MIN_CONTRAST = 4.5
+"""Between a text and its background (WCAG 2.2, 1.4.3)."""
+MIN_CONTRAST_256 = 3.5
+"""The same in a terminal with 256 colours, where text and background are both rounded to the nearest one."""
+BACKGROUNDS = ("background", "surface", "panel")
 TEXTS = ("text-primary", "text-secondary", "text-warning", "text-error", "text-success", "text-accent")
 STEPS = 20
 
 
 def readable(variables: Mapping[str, str], *, is_dark: bool) -> dict[str, str]:
-    """A theme's variables, with its coloured texts moved towards white or black as far as it takes.
+    """A theme's variables, with text colours blended towards white or black until they have enough contrast.
 
-    Colours that are the terminal's own are left to it.
+    Themes that use the terminal's own colours are returned unchanged.
     """
-    grounds = [Color.parse(variables[name]) for name in GROUNDS]
-    if any(ground.ansi is not None for ground in grounds):
+    backgrounds = [Color.parse(variables[name]) for name in BACKGROUNDS]
+    if any(background.ansi is not None for background in backgrounds):
         return dict(variables)
-    end = WHITE if is_dark else BLACK
+    extreme = WHITE if is_dark else BLACK
 
-    def moved(text: Color) -> Color:
-        ways = (text.blend(end, step / STEPS, alpha=1) for step in range(STEPS + 1))
-        return next((way for way in ways if _stands_out(way, grounds)), end)
+    def adjusted(text: Color) -> Color:
+        blends = (text.blend(extreme, step / STEPS, alpha=1) for step in range(STEPS + 1))
+        return next((blend for blend in blends if _has_contrast(blend, backgrounds)), extreme)
 
-    return {**variables, **{name: moved(Color.parse(variables[name])).hex for name in TEXTS}}
+    return {**variables, **{name: adjusted(Color.parse(variables[name])).hex for name in TEXTS}}
 
 
 def contrast(one: Color, other: Color) -> float:
-    """1 for the same colour to 21 for black on white."""
+    """Contrast ratio (WCAG 2.2), from 1 for equal colours to 21 for black on white."""
     darker, lighter = sorted((_luminance(one), _luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 
 
 def of_256(color: Color) -> Color:
-    """What a terminal of 256 colours shows for it."""
+    """The colour that a terminal with 256 colours shows instead."""
     return Color(*color.rich_color.downgrade(ColorSystem.EIGHT_BIT).get_truecolor())
 
 
-def _stands_out(text: Color, grounds: Sequence[Color]) -> bool:
-    mixed = [(ground.blend(text, text.a, alpha=1), ground) for ground in grounds]
+def _has_contrast(text: Color, backgrounds: Sequence[Color]) -> bool:
+    pairs = [(background.blend(text, text.a, alpha=1), background) for background in backgrounds]
     return all(
-        contrast(text, ground) >= LEAST and contrast(of_256(text), of_256(ground)) >= LEAST_OF_256
-        for text, ground in mixed
+        contrast(opaque, background) >= MIN_CONTRAST
+        and contrast(of_256(opaque), of_256(background)) >= MIN_CONTRAST_256
+        for opaque, background in pairs
     )
 
 

@@ -1,6 +1,6 @@
-"""The terminal while the chat draws on it: whatever is typed or happens, it is given back as it was.
+"""The terminal driver: restores the terminal however the chat ends.
 
-Textual's own driver ends the app at the first byte that is not UTF-8, and leaves the terminal raw on signals.
+Textual's own driver ends the app at the first byte that is not UTF-8, and a signal leaves the terminal raw.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from textual.drivers.linux_driver import LinuxDriver
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 READ_BYTES = 4096
 POLL_S = 0.1
-"""How long the end of the chat may wait for the input thread, and a lone escape to be taken for the key."""
+"""The longest wait for the input thread on quitting, and for the bytes that may follow a lone escape."""
 
 
-class Output:
-    """What is drawn goes to `file`, and nowhere once the terminal is gone.
+class TerminalOutput:
+    """Writes to `file`, and ignores errors once the terminal is gone.
 
-    An error would end Textual's writing thread, and its queue, full, would hold up the app for ever.
+    An error would end Textual's writer thread; its queue would then fill up and block the app forever.
     """
 
     def __init__(self, file: TextIOBase) -> None:
@@ -35,12 +35,10 @@ class Output:
         self.fileno = file.fileno
 
     def write(self, text: str) -> None:
-        """Write, if there is anybody to read."""
         with suppress(OSError):
             self._file.write(text)
 
     def flush(self) -> None:
-        """Pass on what was written."""
         with suppress(OSError):
             self._file.flush()
 
@@ -49,67 +47,66 @@ PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 
 
 class PasteGuard:
-    """Lets a paste be text only. Textual takes an escape in it for keys, and one of those may be enter.
+    """Replaces escape characters inside a paste, which Textual would parse as keys, enter among them.
 
-    Works on chunks that are cut anywhere.
+    Works on chunks that are split anywhere.
     """
 
     def __init__(self) -> None:
         self._is_inside = False
-        self._held = ""
-        """The beginning of what may be the mark that is waited for: given on before a paste, held back in it."""
+        self._partial_marker = ""
+        """The start of a marker at the end of the last chunk. Outside a paste it was passed on already."""
 
     def feed(self, text: str) -> str:
-        """What the parser may have of `text` and of what was held back."""
-        given: list[str] = []
+        """The next text for the parser. Inside a paste, a partial marker waits for the next chunk."""
+        output: list[str] = []
         while text:
-            mark = PASTE_ENDS if self._is_inside else PASTE_BEGINS
-            text, known = self._held + text, len(self._held)
-            before, found, after = text.partition(mark)
-            self._held = "" if found else _beginning_of(mark, text)
+            marker = PASTE_ENDS if self._is_inside else PASTE_BEGINS
+            text, passed_on = self._partial_marker + text, len(self._partial_marker)
+            before, match, after = text.partition(marker)
+            self._partial_marker = "" if match else _partial_match(marker, text)
             if self._is_inside:
-                whole = before if found else before.removesuffix(self._held)
-                given += [whole.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"), found]
+                pasted = before if match else before.removesuffix(self._partial_marker)
+                output += [pasted.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"), match]
             else:
-                given.append((before + found)[known:])
-            self._is_inside ^= bool(found)
+                output.append((before + match)[passed_on:])
+            self._is_inside ^= bool(match)
             text = after
-        return "".join(given)
+        return "".join(output)
 
 
-def _beginning_of(mark: str, text: str) -> str:
-    """The longest end of `text` that `mark` may go on from."""
-    return next((mark[:size] for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), "")
+def _partial_match(marker: str, text: str) -> str:
+    """The longest proper prefix of `marker` that `text` ends with."""
+    return next((marker[:size] for size in range(len(marker) - 1, 0, -1) if text.endswith(marker[:size])), "")
 
 
 class TerminalDriver(LinuxDriver):
-    """Bytes that are not UTF-8 become U+FFFD; INT, TERM, HUP and a terminal that is gone end the app in order."""
+    """Shows bytes that are not UTF-8 as U+FFFD. SIGINT, SIGTERM, SIGHUP or a lost terminal end the app cleanly."""
 
     _is_suspended = False
 
     def start_application_mode(self) -> None:
-        """Before the terminal is changed, see that no signal leaves it so."""
+        """Handle signals before the terminal's mode changes, so that none leaves it changed."""
         self._loop = asyncio.get_running_loop()
         for number in ENDING_SIGNALS:
             self._loop.add_signal_handler(number, partial(self._app.exit, return_code=128 + number))
-        # Not by the loop, which would also hear what is meant for an editor that runs in between.
+        # Not through the loop, which would also react to a ctrl+c meant for an editor started from the chat.
         signal.signal(signal.SIGINT, self._interrupt)
         if isinstance(self._file, TextIOBase):
-            self._file = Output(self._file)  # type: ignore[assignment]
+            self._file = TerminalOutput(self._file)  # type: ignore[assignment]
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def suspend_application_mode(self) -> None:
-        """Give the terminal back for a while."""
         self._is_suspended = True
         super().suspend_application_mode()
 
     def resume_application_mode(self) -> None:
-        """Take the terminal again. After SIGSTOP, which nobody is told of, it is first put in order."""
+        """Take the terminal over again. After a SIGSTOP, which sends no notice, its mode is restored first."""
         if not self._is_suspended:
             self.suspend_application_mode()
         self._is_suspended = False
         super().resume_application_mode()
-        # The screen is empty now, and a window of the same size is no reason for Textual to draw.
+        # The screen is empty now, and Textual draws nothing when the window's size is unchanged.
         self._app.call_later(self._app.refresh, layout=True)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
@@ -118,7 +115,7 @@ class TerminalDriver(LinuxDriver):
         self._loop.call_soon_threadsafe(partial(self._app.exit, return_code=128 + number))
 
     def run_input_thread(self) -> None:
-        """Read, decode and pass on what is typed, until the app or the terminal ends."""
+        """Read, decode and post input until the app or the terminal ends."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         guard = PasteGuard()
@@ -137,7 +134,7 @@ class TerminalDriver(LinuxDriver):
                     self.process_message(message)
 
     def _read(self) -> bytes:
-        """Nothing at the end, which an error of the terminal is as well."""
+        """Input bytes; empty at end of file or on a terminal error."""
         try:
             return os.read(self.fileno, READ_BYTES)
         except OSError:

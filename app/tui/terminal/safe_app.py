@@ -1,4 +1,4 @@
-"""A Textual app that is safe with text and with the terminal. Knows nothing of chats."""
+"""A Textual app that never lets text control the terminal, and always restores it. Knows nothing about chats."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from textual.notifications import SeverityLevel
 from app.system.clipboard import copy_with_pbcopy
 from app.system.crash import write_crash
 from app.text.sanitise import sanitise, sanitise_line
-from app.tui.screens.link import Link, LinkScreen, open_in_browser, read_link
+from app.tui.screens.link import LinkScreen, WebLink, open_in_browser, parse_web_link
 from app.tui.terminal.barrier import Barrier
 from app.tui.terminal.contrast import readable
 from app.tui.terminal.driver import TerminalDriver
 from app.tui.transcript.text_block import TextBlock
 
-LONGEST_SHOWN = 200
-"""Characters of an address that is refused."""
+MAX_SHOWN_CHARACTERS = 200
+"""Of a refused address, in the notice about it."""
 
 
 class SafeApp(App[None]):
-    """Text is plain text everywhere, NO_COLOR is honoured, and however the app ends, the terminal is restored.
+    """Shows text as plain text everywhere, honours NO_COLOR, and restores the terminal however it ends.
 
-    A crash prints one sentence and writes its traceback, without variables, to the log.
+    A crash prints one sentence and writes a traceback without variables to the log.
     """
 
     def __init__(self, log_path: Path | None) -> None:
@@ -42,52 +42,51 @@ class SafeApp(App[None]):
         self._log_path = log_path
         self._barrier = Barrier()
         self.own_keys: Mapping[str, str] = {}
-        """The keys that are not the usual ones, by the id of what they do; sentences name them."""
+        """The person's own keys by the id of their action, for sentences that name a key."""
 
     def get_css_variables(self) -> dict[str, str]:
-        """Textual's own, with colours of texts that can be read."""
+        """Textual's variables, with readable text colours."""
         variables = super().get_css_variables()
         self.theme_variables = readable(variables, is_dark=self.current_theme.dark)
         return self.theme_variables
 
     def fitting_theme(self, name: str) -> str:
-        """A theme, or one of the terminal's own colours, as dark, where only those 16 can be shown.
+        """The theme `name`, or an ANSI theme, dark or light alike, where the terminal has only its own 16 colours.
 
-        Of other colours, text and ground would come out alike.
+        With other colours, text and background could become the same.
         """
         if self.console.color_system != "standard":
             return name
         return "ansi-dark" if self.available_themes[name].dark else "ansi-light"
 
     def get_driver_class(self) -> type[Driver]:
-        """The driver that gives the terminal back as it was."""
         return TerminalDriver
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's own, and after them the barrier."""
+        """Textual's filters, and the barrier after them."""
         return (*super().get_line_filters(), self._barrier)
 
     def open_url(self, url: str, *, new_tab: bool = True) -> None:
-        """Nothing is opened before the person has seen the whole address; only http and https are offered."""
-        link = read_link(url)
+        """Show the whole address and open it only after a confirmation; refuse all but http and https."""
+        link = parse_web_link(url)
         if link is None:
-            self.notify(f"Not opened, because it is no http or https address: {url[:LONGEST_SHOWN]}")
+            self.notify(f"Not opened, because it is not an http or https link: {url[:MAX_SHOWN_CHARACTERS]}")
         else:
-            self.push_screen(LinkScreen(link), partial(self._link_seen, link))
+            self.push_screen(LinkScreen(link), partial(self._link_confirmed, link))
 
     @on(TextBlock.LinkClicked)
     def _link_clicked(self, event: TextBlock.LinkClicked) -> None:
         self.open_url(event.address)
 
-    def _link_seen(self, link: Link, choice: str | None) -> None:
+    def _link_confirmed(self, link: WebLink, choice: str | None) -> None:
         if choice == "copy":
             self.copy_to_clipboard(link.address)
-            self.notify("Copied the address.")
+            self.notify("Link copied.")
         elif choice == "open" and not open_in_browser(link):
-            self.notify("No browser was found here; c copies the address.", severity="warning")
+            self.notify("No browser found. Click the link again and press c to copy it.", severity="warning")
 
     def copy_to_clipboard(self, text: str) -> None:
-        """By OSC 52, and by pbcopy for terminals that ignore that."""
+        """Copy through OSC 52, and through pbcopy for terminals that ignore OSC 52."""
         text = sanitise(text)
         super().copy_to_clipboard(text)
         copy_with_pbcopy(text)
@@ -101,7 +100,7 @@ class SafeApp(App[None]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """As Textual's, but always as plain text."""
+        """Show a notice as plain text, whatever `markup` says."""
         super().notify(
             sanitise(message), title=sanitise_line(title), severity=severity, timeout=timeout, markup=False
         )
@@ -112,12 +111,12 @@ class SafeApp(App[None]):
         super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
-        """Without Textual's traceback, which would print what was typed."""
+        """End without Textual's traceback, which would print typed text."""
         self._close_messages_no_wait()
 
     def panic(self, *renderables: RenderableType) -> None:
-        """One sentence is all that is printed: that of `_handle_exception`, or this one."""
+        """Print only one sentence: that of `_handle_exception`, or this one."""
         self._return_code = 1
         if not self._exit_renderables:
-            self._exit_renderables.append(Text("Slipstream ended: the terminal could not be read."))
+            self._exit_renderables.append(Text("Slipstream stopped because it could not read from the terminal."))
         self._close_messages_no_wait()

@@ -1,4 +1,4 @@
-"""Rows of text that fit any width: wrapped under their own beginning, tables column by column. No widgets here."""
+"""Rows of text that wrap to any width: text behind a prefix, rules, and tables. Contains no widgets."""
 
 from __future__ import annotations
 
@@ -11,163 +11,166 @@ from textual.content import Content
 
 from app.text.figures import MUTED
 
-LEAST_CELLS = 8
-"""Text is never wrapped narrower than this, however deep it stands."""
-LEAST_COLUMN_CELLS = 4
-"""A column with more in it is never made narrower than this."""
-BETWEEN_COLUMNS = " │ "
+MIN_TEXT_CELLS = 8
+"""Text is never wrapped narrower than this, however deeply it is indented."""
+MIN_COLUMN_CELLS = 4
+"""A wider table column is never shrunk below this."""
+COLUMN_SEPARATOR = " │ "
 
 Align = Literal["left", "center", "right"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class RenderedLine:
     """One line on the screen."""
 
     content: Content
-    margin: int = 0
-    """Characters at the beginning that are not of the text: bullets, bars, indents."""
-    joint: str | None = None
-    """What stood between this line and the one above before they were wrapped; None: a line of its own."""
+    prefix_length: int = 0
+    """Characters at the start that are not part of the text: bullets, quote bars, indents."""
+    joiner: str | None = None
+    """The text between the line above and this one before they were wrapped; None: it starts a row of its own."""
 
 
-class Row:
-    """What stands between two line ends of a text."""
+class FlowRow:
+    """A part of a text between two line breaks. Keeps its lines for the last width."""
 
-    __slots__ = ("_fitted", "_width")
+    __slots__ = ("_lines", "_width")
 
     def __init__(self) -> None:
         self._width: int | None = None
-        self._fitted: list[Fitted] = []
+        self._lines: list[RenderedLine] = []
 
-    def fit(self, width: int) -> list[Fitted]:
-        """The lines it takes, none of them wider than `width` cells if that is at all wide."""
+    def wrap(self, width: int) -> list[RenderedLine]:
+        """The lines of this row, at most `width` cells wide unless its prefix leaves too little for the text."""
         if width != self._width:
-            self._width, self._fitted = width, self._fit(width)
-        return self._fitted
+            self._width, self._lines = width, self._wrap(width)
+        return self._lines
 
-    def _fit(self, width: int) -> list[Fitted]:
+    def _wrap(self, width: int) -> list[RenderedLine]:
         raise NotImplementedError
 
 
-class Line(Row):
-    """A text behind a bullet or a bar; what wraps of it stands under its beginning."""
+class TextRow(FlowRow):
+    """Text behind a prefix, such as a bullet or a quote bar. Wrapped lines have a prefix of their own."""
 
-    __slots__ = ("first", "rest", "text")
+    __slots__ = ("first_prefix", "rest_prefix", "text")
 
-    def __init__(self, text: Content, first: Content | None = None, rest: Content | None = None) -> None:
+    def __init__(
+        self, text: Content, first_prefix: Content | None = None, rest_prefix: Content | None = None
+    ) -> None:
+        """rest_prefix: that of all lines but the first; None: the same."""
         super().__init__()
         self.text = text
-        self.first = first or Content()
-        self.rest = self.first if rest is None else rest
+        self.first_prefix = first_prefix or Content()
+        self.rest_prefix = self.first_prefix if rest_prefix is None else rest_prefix
 
-    def _fit(self, width: int) -> list[Fitted]:
-        room = max(LEAST_CELLS, width - max(self.first.cell_length, self.rest.cell_length))
-        lines = self.text.wrap(room)
-        fitted = [Fitted(self.first + lines[0], len(self.first))]
-        end = len(lines[0])
-        for line in lines[1:]:
-            joint = " " if self.text.plain[end : end + 1].isspace() else ""
-            end += len(line)
-            while joint and self.text.plain[end - len(line) : end - len(line) + 1].isspace():
+    def _wrap(self, width: int) -> list[RenderedLine]:
+        room = max(MIN_TEXT_CELLS, width - max(self.first_prefix.cell_length, self.rest_prefix.cell_length))
+        parts = self.text.wrap(room)
+        lines = [RenderedLine(self.first_prefix + parts[0], len(self.first_prefix))]
+        end = len(parts[0])
+        for part in parts[1:]:
+            joiner = " " if self.text.plain[end : end + 1].isspace() else ""
+            end += len(part)
+            while joiner and self.text.plain[end - len(part) : end - len(part) + 1].isspace():
                 end += 1
-            fitted.append(Fitted(self.rest + line, len(self.rest), joint))
-        return fitted
+            lines.append(RenderedLine(self.rest_prefix + part, len(self.rest_prefix), joiner))
+        return lines
 
 
-class Rule(Row):
-    """A line across."""
+class RuleRow(FlowRow):
+    """A horizontal rule."""
 
-    __slots__ = ("first",)
+    __slots__ = ("prefix",)
 
-    def __init__(self, first: Content) -> None:
+    def __init__(self, prefix: Content) -> None:
         super().__init__()
-        self.first = first
+        self.prefix = prefix
 
-    def _fit(self, width: int) -> list[Fitted]:
-        rule = Content.styled("─" * max(1, width - self.first.cell_length), MUTED)
-        return [Fitted(self.first + rule, len(self.first))]
+    def _wrap(self, width: int) -> list[RenderedLine]:
+        rule = Content.styled("─" * max(1, width - self.prefix.cell_length), MUTED)
+        return [RenderedLine(self.prefix + rule, len(self.prefix))]
 
 
 @dataclass(slots=True)
-class Column:
-    """How one column of a table stands."""
+class TableColumn:
+    """Alignment and width of one column."""
 
     align: Align
     width: int = field(default=1)
 
-    def padded(self, text: Content) -> Content:
-        """A line of a cell as wide as the column."""
-        free = self.width - text.cell_length
-        left = {"left": 0, "center": free // 2, "right": free}[self.align]
-        return text.pad(left, free - left) if free > 0 else text
+    def pad(self, text: Content) -> Content:
+        """A line of a cell, padded to the width of the column."""
+        free_cells = self.width - text.cell_length
+        left = {"left": 0, "center": free_cells // 2, "right": free_cells}[self.align]
+        return text.pad(left, free_cells - left) if free_cells > 0 else text
 
 
-class Table(Row):
-    """Cells in columns; where they do not fit side by side, the widest are wrapped."""
+class WholeTable(FlowRow):
+    """A table. When its columns do not fit side by side, the widest are wrapped."""
 
-    __slots__ = ("aligns", "cells", "first")
+    __slots__ = ("aligns", "cells", "prefix")
 
-    def __init__(self, first: Content, aligns: Sequence[Align], cells: Sequence[Sequence[Content]]) -> None:
+    def __init__(self, prefix: Content, aligns: Sequence[Align], cells: Sequence[Sequence[Content]]) -> None:
         """cells: row by row, the head first."""
         super().__init__()
-        self.first = first
+        self.prefix = prefix
         self.aligns = aligns
         self.cells = cells
 
-    def _fit(self, width: int) -> list[Fitted]:
-        columns = [Column(align) for align in self.aligns]
+    def _wrap(self, width: int) -> list[RenderedLine]:
+        columns = [TableColumn(align) for align in self.aligns]
         for number, column in enumerate(columns):
             column.width = max(1, *(cells[number].cell_length for cells in self.cells if number < len(cells)))
-        room = width - self.first.cell_length - len(BETWEEN_COLUMNS) * (len(columns) - 1)
-        _narrow(columns, room)
+        room = width - self.prefix.cell_length - len(COLUMN_SEPARATOR) * (len(columns) - 1)
+        _shrink(columns, room)
         if sum(column.width for column in columns) > room:
-            return self._one_after_another(width)
-        lines: list[Fitted] = []
+            return self._as_text(width)
+        lines: list[RenderedLine] = []
         for number, cells in enumerate(self.cells):
             texts = [cell.stylize("bold") if number == 0 else cell for cell in cells]
             lines += self._side_by_side(columns, texts)
             if number == 0:
                 rule = "─┼─".join("─" * column.width for column in columns)
-                lines.append(Fitted(self.first + Content.styled(rule, MUTED), len(self.first)))
+                lines.append(RenderedLine(self.prefix + Content.styled(rule, MUTED), len(self.prefix)))
         return lines
 
-    def _one_after_another(self, width: int) -> list[Fitted]:
-        """Rows without columns, wrapped like any text."""
-        between = Content.styled(BETWEEN_COLUMNS, MUTED)
-        return fit([Line(between.join(cells), self.first) for cells in self.cells], width)
+    def _as_text(self, width: int) -> list[RenderedLine]:
+        """The cells of each row one after another, wrapped like ordinary text."""
+        separator = Content.styled(COLUMN_SEPARATOR, MUTED)
+        return wrap_rows([TextRow(separator.join(cells), self.prefix) for cells in self.cells], width)
 
-    def _side_by_side(self, columns: list[Column], cells: Sequence[Content]) -> list[Fitted]:
+    def _side_by_side(self, columns: list[TableColumn], cells: Sequence[Content]) -> list[RenderedLine]:
         wrapped = [cell.wrap(column.width) for column, cell in zip(columns, cells)]
         wrapped += [[] for _ in columns[len(wrapped) :]]
-        between = Content.styled(BETWEEN_COLUMNS, MUTED)
+        separator = Content.styled(COLUMN_SEPARATOR, MUTED)
         lines = [
-            between.join(column.padded(part) for column, part in zip(columns, parts))
+            separator.join(column.pad(part) for column, part in zip(columns, parts))
             for parts in zip_longest(*wrapped, fillvalue=Content())
         ]
-        return [Fitted((self.first + line).rstrip(), len(self.first)) for line in lines]
+        return [RenderedLine((self.prefix + line).rstrip(), len(self.prefix)) for line in lines]
 
 
-def _narrow(columns: list[Column], room: int) -> None:
-    """Take from the widest columns until all of them fit; a few cells of each stay."""
+def _shrink(columns: list[TableColumn], room: int) -> None:
+    """Take cells from the widest columns until all fit, or until each is down to `MIN_COLUMN_CELLS`."""
     excess = sum(column.width for column in columns) - room
-    while excess > 0 and max(column.width for column in columns) > LEAST_COLUMN_CELLS:
+    while excess > 0 and max(column.width for column in columns) > MIN_COLUMN_CELLS:
         widest = max(columns, key=lambda column: column.width)
-        next_width = max((each.width for each in columns if each.width < widest.width), default=LEAST_COLUMN_CELLS)
-        next_width = max(next_width, LEAST_COLUMN_CELLS)
+        next_width = max((each.width for each in columns if each.width < widest.width), default=MIN_COLUMN_CELLS)
+        next_width = max(next_width, MIN_COLUMN_CELLS)
         taken = min(excess, max(1, widest.width - next_width))
         widest.width -= taken
         excess -= taken
 
 
-def parted(parts: Iterable[Sequence[Row]]) -> list[Row]:
-    """The rows of all parts, with an empty one between any two that have rows."""
-    rows: list[Row] = []
+def join_with_blank_rows(parts: Iterable[Sequence[FlowRow]]) -> list[FlowRow]:
+    """The rows of all parts, with a blank row between any two parts that have rows."""
+    rows: list[FlowRow] = []
     for part in filter(None, parts):
-        rows += [Line(Content()), *part] if rows else part
+        rows += [TextRow(Content()), *part] if rows else part
     return rows
 
 
-def fit(rows: Sequence[Row], width: int) -> list[Fitted]:
-    """All lines of the rows."""
-    return [line for row in rows for line in row.fit(width)]
+def wrap_rows(rows: Sequence[FlowRow], width: int) -> list[RenderedLine]:
+    """The lines of all rows."""
+    return [line for row in rows for line in row.wrap(width)]

@@ -1,4 +1,4 @@
-"""Markdown as the chat shows it: texts of rows, and blocks of code between them. No widgets here."""
+"""Markdown as the chat shows it: rows of text, and code blocks between them. Contains no widgets."""
 
 from __future__ import annotations
 
@@ -16,200 +16,200 @@ from textual.highlight import HighlightTheme, highlight
 from textual.style import Style
 
 from app.text.figures import MUTED
-from app.tui.transcript.flow import Align, Line, Row, Rule, Table, parted
+from app.tui.transcript.flow import Align, FlowRow, RuleRow, TextRow, WholeTable, join_with_blank_rows
 
-TEXT_CHARACTERS = 1500
-"""A text of this length is drawn in a few milliseconds; what comes after it is a text of its own."""
+MERGED_CHARACTERS = 1500
+"""Text pieces are merged up to this length, which draws in a few milliseconds."""
 
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 HEADING_STYLES = {"h1": "bold underline", "h2": "bold underline"}
 CODE_INDENT = "  "
 TAB_CELLS = 4
-MOST_NESTING = 60
-"""Of lists and quotations in one another, two for each list. The parser leaves out what stands deeper."""
-LONGEST_STYLED = 10_000
-"""Characters of one paragraph. What a parser does with marks that never close grows with the square of them."""
+MAX_NESTING = 60
+"""Levels of nested lists and quotes; a list counts twice. The parser drops anything deeper."""
+MAX_STYLED_CHARACTERS = 10_000
+"""Of one paragraph. The parser's time grows with the square of the number of markers that are never closed."""
 
 
 @cache
 def _parser() -> MarkdownIt:
-    """GitHub's dialect, with HTML as text: nothing a model writes may vanish."""
-    parser = MarkdownIt("gfm-like", {"html": False, "maxNesting": MOST_NESTING})
+    """GitHub's dialect, with HTML shown as text, so that nothing a model writes disappears."""
+    parser = MarkdownIt("gfm-like", {"html": False, "maxNesting": MAX_NESTING})
     parser.core.ruler.at("inline", _read_inline)
     return parser
 
 
 def _read_inline(state: StateCore) -> None:
-    """Styles and links of every paragraph; one that is too long stays as it was written."""
+    """Parse styles and links; a paragraph that is too long stays plain text."""
     for token in state.tokens:
         if token.type == "inline":
             token.children = []
-            if len(token.content) > LONGEST_STYLED:
+            if len(token.content) > MAX_STYLED_CHARACTERS:
                 token.children.append(Token("text", "", 0, content=token.content))
             else:
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Text:
-    """Rows that are shown together."""
+class TextPiece:
+    """Rows that one widget shows."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[FlowRow, ...]
     characters: int
-    """Of the source, about."""
+    """Approximate length of its source."""
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """A block of code, shown by itself so that it can take the focus."""
+class CodePiece:
+    """A code block, which has its own widget so that it can take the focus."""
 
     code: str
     language: str
     indent: int = 0
-    """Columns, inside lists and quotes."""
+    """Cells, inside lists and quotes."""
 
-    def rows(self, theme: type[HighlightTheme] = HighlightTheme, margin: str = "") -> list[Row]:
-        """With its colours; what is wrapped of a line stands deeper than its beginning."""
+    def rows(self, theme: type[HighlightTheme] = HighlightTheme, margin: str = "") -> list[FlowRow]:
+        """The highlighted lines. A wrapped line continues deeper than its start."""
         content = highlight(self.code, language=self.language or "text", theme=theme).expand_tabs(TAB_CELLS)
-        rows: list[Row] = []
+        rows: list[FlowRow] = []
         for line in content.split("\n", allow_blank=True):
             depth = len(line.plain) - len(line.plain.lstrip(" "))
-            first = Content(margin + " " * depth)
-            rows.append(Line(line[depth:], first, first + "  "))
+            prefix = Content(margin + " " * depth)
+            rows.append(TextRow(line[depth:], prefix, prefix + "  "))
         return rows
 
 
-Piece = Text | Code
+Piece = TextPiece | CodePiece
 
 
 @dataclass(slots=True)
-class Block:
-    """A heading, a paragraph, a whole list: what Markdown has at its top level."""
+class MarkdownBlock:
+    """A top-level element: a heading, a paragraph, a whole list."""
 
     line: int
-    """Where it begins, counted from 0."""
+    """Its first line in the source, counted from 0."""
     pieces: list[Piece]
 
 
 def code_blocks(source: str) -> list[str]:
-    """The code in a Markdown text, block by block."""
-    return [piece.code for block in blocks(source) for piece in block.pieces if isinstance(piece, Code)]
+    """The source of each code block in a Markdown text."""
+    return [piece.code for block in blocks(source) for piece in block.pieces if isinstance(piece, CodePiece)]
 
 
-def as_rows(source: str) -> list[Row]:
-    """A whole text as rows, its code too: what a reply becomes when it is old.
+def as_rows(source: str) -> list[FlowRow]:
+    """A whole text, code included, as rows in which nothing can take the focus.
 
     `source` must be sanitised.
     """
     return rows_of(piece for block in blocks(source) for piece in block.pieces)
 
 
-def rows_of(pieces: Iterable[Piece]) -> list[Row]:
-    """The same of pieces that were read already."""
-    return parted(
-        piece.rows if isinstance(piece, Text) else piece.rows(margin=" " * piece.indent + CODE_INDENT)
+def rows_of(pieces: Iterable[Piece]) -> list[FlowRow]:
+    """The rows of pieces that are parsed already."""
+    return join_with_blank_rows(
+        piece.rows if isinstance(piece, TextPiece) else piece.rows(margin=" " * piece.indent + CODE_INDENT)
         for piece in pieces
     )
 
 
 class GrowingMarkdown:
-    """A Markdown text that grows at its end: only its last block is read again."""
+    """A Markdown text that grows at its end. An append parses only the last block again."""
 
     def __init__(self) -> None:
         self.source = ""
-        self._settled: list[Piece] = []
-        self._open_from = 0
-        """Where in the source the last block begins."""
+        self._complete: list[Piece] = []
+        self._open_start = 0
+        """Offset of the last block in the source, which may still grow."""
         self._references: dict[str, Any] = {}
 
     def append(self, text: str) -> list[Piece]:
-        """All pieces. Those that have not changed are the same objects as before.
+        """All pieces so far. Unchanged pieces are the same objects as before.
 
         `text` must be sanitised.
         """
         self.source += text
-        tail = self.source[self._open_from :]
-        found = blocks(tail, self._references)
-        # A line that is not complete may still turn out to be part of the block above it.
-        if len(found) > 1 and tail.count("\n") > found[-1].line:
-            last = found.pop()
-            self._settled = joined(self._settled, found)
-            self._open_from += sum(len(line) + 1 for line in tail.split("\n")[: last.line])
-            found = [last]
-        return joined(self._settled, found)
+        tail = self.source[self._open_start :]
+        tail_blocks = blocks(tail, self._references)
+        # A last line without its line break may still become part of the block above it.
+        if len(tail_blocks) > 1 and tail.count("\n") > tail_blocks[-1].line:
+            last = tail_blocks.pop()
+            self._complete = merge(self._complete, tail_blocks)
+            self._open_start += sum(len(line) + 1 for line in tail.split("\n")[: last.line])
+            tail_blocks = [last]
+        return merge(self._complete, tail_blocks)
 
     @property
     def open_characters(self) -> int:
-        """How many the next append reads again: those of a list or a table without an end may be many."""
-        return len(self.source) - self._open_from
+        """Characters that the next append parses again: many in a long list or table."""
+        return len(self.source) - self._open_start
 
-    def whole(self, source: str) -> list[Piece]:
-        """All pieces of the text, read anew: what comes late may say what an earlier link leads to."""
-        self.source, self._settled, self._open_from, self._references = source, [], 0, {}
-        return joined([], blocks(source))
+    def parse_whole(self, source: str) -> list[Piece]:
+        """All pieces of a finished text, parsed from scratch: a late definition may complete an earlier link."""
+        self.source, self._complete, self._open_start, self._references = source, [], 0, {}
+        return merge([], blocks(source))
 
 
-def joined(pieces: Sequence[Piece], more: Iterable[Block]) -> list[Piece]:
-    """Pieces with those of further blocks behind them, short texts made one."""
-    together = list(pieces)
-    for block in more:
+def merge(pieces: Sequence[Piece], following: Iterable[MarkdownBlock]) -> list[Piece]:
+    """The pieces and those of the following blocks, short neighbouring texts merged into one."""
+    merged = list(pieces)
+    for block in following:
         for number, piece in enumerate(block.pieces):
-            last = together[-1] if together else None
-            is_short = isinstance(last, Text) and last.characters < TEXT_CHARACTERS
-            if number == 0 and is_short and isinstance(piece, Text) and isinstance(last, Text):
-                together[-1] = Text(tuple(parted((last.rows, piece.rows))), last.characters + piece.characters)
+            last = merged[-1] if merged else None
+            is_short = isinstance(last, TextPiece) and last.characters < MERGED_CHARACTERS
+            if number == 0 and is_short and isinstance(piece, TextPiece) and isinstance(last, TextPiece):
+                rows = tuple(join_with_blank_rows((last.rows, piece.rows)))
+                merged[-1] = TextPiece(rows, last.characters + piece.characters)
             else:
-                together.append(piece)
-    return together
+                merged.append(piece)
+    return merged
 
 
-def blocks(source: str, references: MutableMapping[str, Any] | None = None) -> list[Block]:
-    """The top level of a text. references: what links lead to, said so far; what is found is added."""
-    found: list[Block] = []
-    builder = _Builder()
+def blocks(source: str, references: MutableMapping[str, Any] | None = None) -> list[MarkdownBlock]:
+    """The top-level blocks of a text. references: link definitions known so far; new ones are added."""
+    parsed: list[MarkdownBlock] = []
+    builder = _PieceBuilder()
     for token in _parser().parse(source, references):
         if token.level == 0 and token.nesting >= 0:
-            begin, end = token.map or (0, 0)
-            builder = _Builder()
-            found.append(Block(begin, builder.pieces))
-        builder.take(token)
+            start, end = token.map or (0, 0)
+            builder = _PieceBuilder()
+            parsed.append(MarkdownBlock(start, builder.pieces))
+        builder.add(token)
         if token.level == 0 and token.nesting <= 0:
             builder.finish()
             if builder.is_too_deep:
-                found[-1].pieces = [_as_written(source.split("\n")[begin:end])]
-    return [block for block in found if block.pieces]
+                parsed[-1].pieces = [_as_source(source.split("\n")[start:end])]
+    return [block for block in parsed if block.pieces]
 
 
-def _as_written(lines: Sequence[str]) -> Text:
-    """What is nested too deep to be read: nothing that a model writes may vanish."""
-    return Text(tuple(Line(Content(line)) for line in lines), sum(map(len, lines)))
+def _as_source(lines: Sequence[str]) -> TextPiece:
+    """A block that is nested too deeply to parse, shown as its source."""
+    return TextPiece(tuple(TextRow(Content(line)) for line in lines), sum(map(len, lines)))
 
 
 @dataclass(slots=True)
-class _Builder:
-    """From the tokens of one block to its pieces."""
+class _PieceBuilder:
+    """Makes pieces from the tokens of one block."""
 
     pieces: list[Piece] = field(default_factory=list)
-    _rows: list[Row] = field(default_factory=list)
+    _rows: list[FlowRow] = field(default_factory=list)
     _characters: int = 0
     _marker: str = ""
     _counters: list[int | None] = field(default_factory=list)
-    """Of the lists it is in, what the next item counts; None: bullets."""
+    """Next number of each enclosing list; None for bullets."""
     _indents: list[int] = field(default_factory=list)
-    """Of the items it is in, how wide their markers are."""
+    """Marker width of each enclosing list item."""
     _quotes: int = 0
     _heading: str = ""
     _cells: list[list[Content]] = field(default_factory=list)
     _aligns: list[Align] = field(default_factory=list)
     _is_in_table: bool = False
-    _is_parted: bool = False
-    """Whether an empty row comes before the next one."""
+    _needs_blank_row: bool = False
+    """Whether a blank row comes before the next row."""
     is_too_deep: bool = False
-    """Whether something may have been left out."""
+    """Whether the parser may have dropped something."""
 
-    def take(self, token: Token) -> None:
-        """One more token."""
-        self.is_too_deep = self.is_too_deep or token.level >= MOST_NESTING - 1
+    def add(self, token: Token) -> None:
+        self.is_too_deep = self.is_too_deep or token.level >= MAX_NESTING - 1
         match token.type:
             case "bullet_list_open":
                 self._counters.append(None)
@@ -225,7 +225,7 @@ class _Builder:
                     self._counters[-1] = count + 1
             case "list_item_close":
                 if self._marker:
-                    self._add(Content())
+                    self._add_text(Content())
                 self._indents.pop()
             case "blockquote_open":
                 self._quotes += 1
@@ -234,10 +234,10 @@ class _Builder:
             case "heading_open":
                 self._heading = HEADING_STYLES.get(token.tag, "bold")
             case "heading_close":
-                self._heading, self._is_parted = "", True
+                self._heading, self._needs_blank_row = "", True
             case "paragraph_close":
-                # Those of a list without empty lines between its items are hidden.
-                self._is_parted = not token.hidden
+                # The paragraphs of a tight list are hidden.
+                self._needs_blank_row = not token.hidden
             case "table_open":
                 self._is_in_table, self._cells, self._aligns = True, [], []
             case "tr_open":
@@ -247,53 +247,53 @@ class _Builder:
             case "inline" if self._is_in_table:
                 self._cells[-1].append(inline(token))
             case "table_close":
-                self._put(Table(self._beginning(), self._aligns, self._cells))
-                self._is_in_table, self._is_parted = False, True
+                self._add_row(WholeTable(self._next_prefix(), self._aligns, self._cells))
+                self._is_in_table, self._needs_blank_row = False, True
             case "inline":
                 for line in inline(token).split("\n", allow_blank=True):
-                    self._add(line.stylize(self._heading) if self._heading else line)
+                    self._add_text(line.stylize(self._heading) if self._heading else line)
             case "fence" | "code_block":
-                self._code(token)
+                self._add_code(token)
             case "hr":
-                self._put(Rule(self._beginning()))
-                self._is_parted = True
+                self._add_row(RuleRow(self._next_prefix()))
+                self._needs_blank_row = True
         self._characters += len(token.content)
 
     def finish(self) -> None:
-        """The block ends here."""
+        """Turn the remaining rows into a piece at the end of the block."""
         if self._rows:
-            self.pieces.append(Text(tuple(self._rows), self._characters))
+            self.pieces.append(TextPiece(tuple(self._rows), self._characters))
             self._rows, self._characters = [], 0
 
-    def _code(self, token: Token) -> None:
+    def _add_code(self, token: Token) -> None:
         if self._marker:
-            self._add(Content())
+            self._add_text(Content())
         self.finish()
         language = token.info.split(maxsplit=1)[0] if token.info.strip() else ""
         indent = sum(self._indents) + 2 * self._quotes
-        self.pieces.append(Code(token.content.rstrip("\n"), language, indent))
-        self._is_parted = False
+        self.pieces.append(CodePiece(token.content.rstrip("\n"), language, indent))
+        self._needs_blank_row = False
 
-    def _add(self, text: Content) -> None:
-        first = self._beginning()
-        rest = self._bars + Content(" " * sum(self._indents))
-        self._put(Line(text, first, rest))
+    def _add_text(self, text: Content) -> None:
+        first_prefix = self._next_prefix()
+        rest_prefix = self._quote_bars + Content(" " * sum(self._indents))
+        self._add_row(TextRow(text, first_prefix, rest_prefix))
 
-    def _put(self, row: Row) -> None:
-        if self._is_parted and self._rows:
-            self._rows.append(Line(Content(), self._bars))
-        self._is_parted = False
+    def _add_row(self, row: FlowRow) -> None:
+        if self._needs_blank_row and self._rows:
+            self._rows.append(TextRow(Content(), self._quote_bars))
+        self._needs_blank_row = False
         self._rows.append(row)
 
     @property
-    def _bars(self) -> Content:
+    def _quote_bars(self) -> Content:
         return Content.styled("▌ " * self._quotes, MUTED) if self._quotes else Content()
 
-    def _beginning(self) -> Content:
-        """What stands before the next row; a marker stands there once."""
+    def _next_prefix(self) -> Content:
+        """The prefix of the next row. Uses up the list marker."""
         indent = sum(self._indents) - len(self._marker)
         marker, self._marker = self._marker, ""
-        return self._bars + Content(" " * indent + marker)
+        return self._quote_bars + Content(" " * indent + marker)
 
 
 def _align(style: str) -> Align:
@@ -305,7 +305,7 @@ def _align(style: str) -> Align:
 
 
 def inline(token: Token) -> Content:
-    """A line with its styles; what leads somewhere can be clicked on."""
+    """The content of an inline token, styled, with links that can be clicked."""
     parts: list[Content] = []
     styles: list[str] = []
     links: list[Style] = []
@@ -316,13 +316,13 @@ def inline(token: Token) -> Content:
         elif kind in INLINE_STYLES:
             styles.remove(INLINE_STYLES[kind])
         elif child.type == "link_open":
-            links.append(_leading_to(str(child.attrs.get("href", ""))))
+            links.append(_link_style(str(child.attrs.get("href", ""))))
         elif child.type == "link_close":
             links.pop()
         else:
             text = _leaf(child, " ".join(styles))
             if child.type == "image":
-                text = text.stylize(_leading_to(str(child.attrs.get("src", ""))))
+                text = text.stylize(_link_style(str(child.attrs.get("src", ""))))
             parts.append(text.stylize(links[-1]) if links else text)
     return Content().join(parts)
 
@@ -340,5 +340,5 @@ def _leaf(token: Token, styles: str) -> Content:
     return Content.styled(re.sub(r"\s+", " ", token.content), styles)
 
 
-def _leading_to(address: str) -> Style:
+def _link_style(address: str) -> Style:
     return Style.from_meta({"@click": f"link({address!r})"})

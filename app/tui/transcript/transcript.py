@@ -13,7 +13,7 @@ from app.core.conversation import Exchange
 from app.core.turn_stats import reply_line
 from app.text.sanitise import sanitise
 from app.tui.keys import key_in
-from app.tui.transcript.flow import Row, parted
+from app.tui.transcript.flow import FlowRow, join_with_blank_rows
 from app.tui.transcript.markdown import as_rows
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.thoughts import Thoughts
@@ -32,9 +32,9 @@ class FrozenTurns(TextBlock):
     def __init__(self) -> None:
         super().__init__(classes="frozen")
 
-    def take(self, *turns: Sequence[Row]) -> None:
+    def take(self, *turns: Sequence[FlowRow]) -> None:
         """Show more turns, below the others."""
-        self.show(parted((self.rows, *turns)))
+        self.show(join_with_blank_rows((self.rows, *turns)))
 
 
 class NewBelow(Static):
@@ -235,7 +235,7 @@ def _trouble_of(exchange: Exchange) -> str:
     return (reply.stats.finish_reason or "") if reply and reply.state == "failed" and reply.stats else ""
 
 
-def _rows_of(exchange: Exchange) -> list[Row]:
+def _rows_of(exchange: Exchange) -> list[FlowRow]:
     trouble = _trouble_of(exchange)
     return turn_rows(
         prompt_rows(exchange.prompt.text),

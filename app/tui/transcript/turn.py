@@ -15,9 +15,9 @@ from app.core.drafted_runs import DraftedRuns
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
 from app.tui.pauses import DRAW_S, FIRST_DRAW_S
-from app.tui.transcript.flow import Line, Row, parted
-from app.tui.transcript.laid_out_once import LaidOutOnce
-from app.tui.transcript.reply_body import ReplyText
+from app.tui.transcript.flow import FlowRow, TextRow, join_with_blank_rows
+from app.tui.transcript.reply_body import MarkdownBody
+from app.tui.transcript.scrollbarless import Scrollbarless
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.thoughts import Thoughts, folded_rows
 from app.tui.transcript.tint import TintedText
@@ -30,7 +30,7 @@ SHOWN_LINES = 60
 """More than this of one message of the person is not drawn: wrapping a megabyte takes seconds."""
 
 
-def prompt_rows(text: str) -> list[Row]:
+def prompt_rows(text: str) -> list[FlowRow]:
     """The person's message, shortened for the eye only, its files by name."""
     text, files = split(text)
     shown = "\n".join(text[:SHOWN_CHARACTERS].splitlines()[:SHOWN_LINES])
@@ -39,20 +39,20 @@ def prompt_rows(text: str) -> list[Row]:
         lines.append(Content.styled(f"… {len(text):,} characters in all", MUTED))
     lines += [Content.styled(f"▤ {each.figures}", MUTED) for each in files]
     mark, margin = Content.styled("❯ ", "bold $text-primary"), Content("  ")
-    return [Line(line, margin if number else mark, margin) for number, line in enumerate(lines)]
+    return [TextRow(line, margin if number else mark, margin) for number, line in enumerate(lines)]
 
 
 def turn_rows(
-    prompt: Sequence[Row], thinking: str, reply: Sequence[Row], figures: str, errors: Sequence[str] = ()
-) -> list[Row]:
+    prompt: Sequence[FlowRow], thinking: str, reply: Sequence[FlowRow], figures: str, errors: Sequence[str] = ()
+) -> list[FlowRow]:
     """A turn as one text. errors: sanitised."""
-    parts: list[Sequence[Row]] = [prompt, folded_rows(thinking), reply]
-    parts.append([Line(Content.styled(figures, MUTED))] if figures else [])
-    parts += [[Line(Content.styled(f"! {text}", "$text-error"))] for text in errors]
-    return parted(parts)
+    parts: list[Sequence[FlowRow]] = [prompt, folded_rows(thinking), reply]
+    parts.append([TextRow(Content.styled(figures, MUTED))] if figures else [])
+    parts += [[TextRow(Content.styled(f"! {text}", "$text-error"))] for text in errors]
+    return join_with_blank_rows(parts)
 
 
-class Reply(LaidOutOnce, Vertical):
+class Reply(Scrollbarless, Vertical):
     """A reply: Markdown that grows, and a line of figures when it is complete.
 
     The text is drawn by appending, at most once per `DRAW_S`; `finish` reads the whole once more, because what
@@ -69,7 +69,7 @@ class Reply(LaidOutOnce, Vertical):
         self._pending = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
-        self._text = ReplyText()
+        self._text = MarkdownBody()
         self._line = Static(classes="figures", markup=False)
         self._runs = DraftedRuns()
         self._tinted = TintedText()
@@ -152,7 +152,7 @@ class Reply(LaidOutOnce, Vertical):
         self._tinted.display = self._is_tinted
         self._text.display = not self._is_tinted
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FlowRow]:
         """The text as rows."""
         return self._text.rows(self.source)
 
@@ -167,7 +167,7 @@ class Reply(LaidOutOnce, Vertical):
         self._line.display = bool(line)
 
 
-class Turn(LaidOutOnce, Vertical):
+class Turn(Scrollbarless, Vertical):
     """One exchange on the screen: the person's message, the reply, and errors in words."""
 
     def __init__(self, prompt: str, *, is_tinted: bool = False) -> None:
@@ -217,7 +217,7 @@ class Turn(LaidOutOnce, Vertical):
         """Widgets of this turn, itself included."""
         return 1 + len(self.query("*"))
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FlowRow]:
         """The whole turn as one text."""
         reply = self.reply
         said = (reply.thoughts.source, reply.rows(), reply.figures) if reply else ("", [], "")

@@ -20,7 +20,7 @@ from typing import Any
 
 from mlx_engine.engine import Engine
 from mlx_engine.protocol import events
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
 from models.pocket.training.evaluate import held_out_scores
@@ -64,11 +64,11 @@ class Asker:
             sampling=events.SamplingOptions(temperature=0),
             draft_length=draft_length,
             max_tokens=LONGEST_REPLY,
-            measures_plain=False,
+            measures_baseline=False,
         )
         self._engine.generate(request, ReplyControl(draft_length))
         rounds = [event for event in self._heard if isinstance(event, events.Round)]
-        stats = ReplyStats(PlainPace())
+        stats = ReplyStats(BaselineSpeed())
         for done in rounds:
             stats.add(done)
         ids = tuple(id for done in rounds for id in done.token_ids)

@@ -66,7 +66,7 @@ def test_settings_are_interleaved_there_and_back_from_another_one_in_every_block
     assert all(block == block[::-1] for block in blocks)
     prompts = [len(list(same)) for _, same in groupby(asked, key=lambda each: each.messages)]
     assert prompts == [12] * 6, "all of a block answers one prompt"
-    assert not any(each.measures_plain for each in bench.engine.requests)
+    assert not any(each.measures_baseline for each in bench.engine.requests)
 
 
 def test_the_order_of_a_block() -> None:

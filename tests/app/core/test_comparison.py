@@ -1,4 +1,4 @@
-"""A/B: one prompt without and with drafting, side by side, while the chat stays as it is."""
+"""Two replies to one message, without and with drafting: what is asked, and how they compare."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.chat_options import ChatOptions
-from app.core.comparison import Comparison, questions
-from app.settings.table import Settings
-from app.tui.screens.comparison import DIFFERENCE, ComparisonScreen, marked
-from app.tui.transcript.tint import tinted
-from mlx_engine.protocol.events import FinishReason, Message
+from app.core.comparison import Comparison, requests_to_compare
+from app.core.reply_options import ReplyOptions
+from mlx_engine.protocol.events import Message, SamplingOptions
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
-from tests.app.tui.pilot import Story, chat
 from tests.fakes.engine import FakeEngine
 from tests.mlx_engine.rig import Rig
 
@@ -23,12 +19,10 @@ MESSAGES = (Message("user", "Hi"), Message("assistant", "Hello."), Message("user
 def compared(*texts: str, is_over: bool = True) -> Comparison:
     """A comparison whose sides have said `texts`."""
     engine = FakeEngine()
-    comparison = Comparison(questions(MESSAGES, ChatOptions(), 4, (1, 2)))
-    engine.on_event = lambda event: comparison.take(event) and None
+    comparison = Comparison(engine, requests_to_compare(MESSAGES, ReplyOptions(), 4, (1, 2)))
+    engine.on_event = comparison.hear
+    comparison.start()
     for text in texts:
-        request = comparison.next_request
-        assert request is not None
-        engine.generate(request)
         engine.say(text)
         if is_over:
             engine.finish()
@@ -36,8 +30,8 @@ def compared(*texts: str, is_over: bool = True) -> Comparison:
 
 
 def test_both_sides_are_asked_the_same() -> None:
-    options = ChatOptions(Settings(temp=0.7, max_tokens=900, think=True))
-    off, on = questions((*MESSAGES, Message("assistant", "Because.")), options, "auto", (1, 2))
+    options = ReplyOptions(SamplingOptions(temperature=0.7), max_tokens=900, is_thinking=True)
+    off, on = requests_to_compare((*MESSAGES, Message("assistant", "Because.")), options, "auto", (1, 2))
     assert (off.draft_length, on.draft_length) == (0, "auto")
     assert off.messages == on.messages == MESSAGES
     assert off.sampling == on.sampling
@@ -65,131 +59,15 @@ def test_a_text_that_still_grows_is_not_different() -> None:
     assert "same so far" in comparison.result
 
 
-def test_the_word_at_the_difference_is_marked() -> None:
-    comparison = compared("one two three", "one too three")
-    assert comparison.difference == 5
-    for side, word in ((comparison.off, "wo"), (comparison.on, "oo")):
-        content = marked(tinted(side.runs, "underline"), side.text, comparison.difference)
-        assert [content.plain[span.start : span.end] for span in content.spans if span.style == DIFFERENCE] == [
-            word
-        ]
-    assert "differs at character 6" in comparison.result
-
-
-async def replay(story: Story, action: str = "ab") -> ComparisonScreen:
-    """Ask for a comparison as the palette does; the screen that shows it."""
-    before = len(story.engine.requests)
-    await story.run(action)
-    await story.until(lambda: len(story.engine.requests) > before)
-    screen = story.app.screen
-    assert isinstance(screen, ComparisonScreen)
-    return screen
-
-
-@pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 36)])
-async def test_a_person_compares(size: tuple[int, int]) -> None:
-    async with chat(size=size) as story:
-        await story.exchange("Why?", "Because.")
-        kept = story.conversation.to_send()
-        await replay(story)
-        assert [message.text for message in story.engine.requests[-1].messages] == ["Why?"]
-        assert story.engine.requests[-1].draft_length == 0
-        story.engine.begin()
-        story.engine.say("So it is. ", is_plain=True, round_s=0.1)
-        await story.until_seen("drafting off · 10.0 tok/s", "So it is.")
-        story.engine.finish()
-        await story.until(lambda: story.engine.requests[-1].draft_length == 4)
-        story.engine.begin()
-        story.engine.say("So it is. ", drafted=4, accepted=3, round_s=0.2, drafted_characters=6)
-        await story.until_seen("drafting 4 · 20.0 tok/s · 75%", "same so far")
-        story.engine.finish()
-        await story.until_seen("2.00×", "same text", "escape: close")
-        await story.pilot.press("c")
-        assert story.app.clipboard == (
-            "gemma-4-e2b: off: 10.0 tok/s · draft 4: 20.0 tok/s · 2.00× · 75% acc · same text, 4 tok"
-        )
-        await story.pilot.press("escape")
-        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
-        assert story.conversation.to_send() == kept
-        await story.exchange("And now?", "As before.")
-        await story.until_seen("As before.")
-        assert [message.text for message in story.engine.requests[-1].messages] == ["Why?", "Because.", "And now?"]
-
-
-@pytest.mark.parametrize("reason", ["cancelled", "stop"])
-async def test_a_comparison_is_stopped_and_the_chat_goes_on(reason: FinishReason) -> None:
-    async with chat() as story:
-        await story.exchange("Why?", "Because.")
-        await replay(story)
-        story.engine.begin()
-        story.engine.say("So ")
-        await story.pilot.press("escape")
-        assert story.engine.cancels == 1
-        story.engine.finish(reason)
-        await story.until_seen("escape: close")
-        assert len(story.engine.requests) == 2, "the other side is not asked any more"
-        await story.pilot.press("escape")
-        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
-        await story.exchange("And now?", "As before.")
-        await story.until_seen("As before.")
-
-
-async def test_nothing_else_is_asked_under_a_comparison() -> None:
-    async with chat() as story:
-        await story.exchange("Why?", "Because.")
-        await story.type("And how?")
-        await replay(story)
-        for action in ("regenerate", "go_on", "send", "ab", "switch_model('other')"):
-            await story.run(action)
-        await story.until_told("A comparison is running: escape ends it.")
-        assert len(story.engine.requests) == 2
-        assert story.prompt.text == "And how?"
-        await story.pilot.press("escape", "escape")
-        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
-        await story.pilot.press("enter")
-        await story.until(lambda: len(story.engine.requests) == 3)
-
-
-async def test_a_person_says_what_to_compare() -> None:
-    async with chat() as story:
-        await story.exchange("Why?", "Because.")
-        screen = await replay(story, "ab(2)")
-        assert screen.comparison.on.request.draft_length == 2
-
-
-async def test_an_engine_that_fails_says_so() -> None:
-    async with chat() as story:
-        await story.exchange("Why?", "Because.")
-        await replay(story)
-        story.engine.fail("It does not fit.")
-        await story.until_seen("It does not fit.")
-        await story.pilot.press("escape")
-        await replay(story)
-        story.engine.die()
-        await story.until_seen("ended by signal")
-        await story.pilot.press("escape")
-        await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
-        await story.exchange("And now?", "As before.")
-
-
-async def test_there_has_to_be_something_to_compare() -> None:
-    async with chat() as story:
-        await story.run("ab")
-        await story.until_told("send a message first")
-    async with chat(drafter=None) as story:
-        await story.exchange("Why?", "Because.")
-        await story.run("ab")
-        await story.until_told("nothing to compare")
-
-
 @pytest.mark.slow
 def test_the_pocket_pair_says_the_same_on_both_sides() -> None:
     rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
-    options = ChatOptions(Settings(temp=1.0, max_tokens=30))
-    comparison = Comparison(questions((Message("user", "What is acceptance?"),), options, 4, (1, 2)))
-    while (request := comparison.next_request) is not None:
+    options = ReplyOptions(SamplingOptions(temperature=1.0), max_tokens=30)
+    requests = requests_to_compare((Message("user", "What is acceptance?"),), options, 4, (1, 2))
+    comparison = Comparison(FakeEngine(), requests)
+    for request in requests:
         for event in rig.ask(request):
-            comparison.take(event)
+            comparison.hear(event)
     assert comparison.off.text
     assert comparison.difference is None
     assert comparison.off.stats.drafted == 0

@@ -43,7 +43,8 @@ def sent(conversation: Conversation) -> list[tuple[str, str]]:
 
 
 def test_messages_alternate(store: ChatStore) -> None:
-    conversation = Conversation(store, "Be brief.")
+    conversation = Conversation(store)
+    conversation.system = "Be brief."
     conversation.ask("one")
     assert sent(conversation) == [("system", "Be brief."), ("user", "one")]
     conversation.append("1")
@@ -150,12 +151,14 @@ def test_an_edited_message_stands_beside_the_first_one(store: ChatStore) -> None
 
 
 def test_a_stored_chat_is_gone_on_with(store: ChatStore) -> None:
-    first = Conversation(store, "Be brief.")
+    first = Conversation(store)
+    first.system = "Be brief."
     first.ask("one")
     first.append("1")
     first.end("complete")
     assert first.chat
-    second = Conversation(store, "Be brief.")
+    second = Conversation(store)
+    second.system = "Be brief."
     second.open(first.chat.id)
     second.ask("two")
     assert sent(second)[1:] == [("user", "one"), ("assistant", "1"), ("user", "two")]
@@ -164,7 +167,8 @@ def test_a_stored_chat_is_gone_on_with(store: ChatStore) -> None:
 
 
 def test_a_new_chat_keeps_the_system_text_only(store: ChatStore) -> None:
-    conversation = Conversation(store, "Be brief.")
+    conversation = Conversation(store)
+    conversation.system = "Be brief."
     conversation.ask("one")
     conversation.append("1")
     conversation.end("complete")

@@ -88,7 +88,7 @@ def test_the_help_and_the_palette_know_the_keys() -> None:
 
 @pytest.mark.parametrize("key", ["ctrl+x", "ctrl+r"])
 async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None:
-    async with chat(ChatOptions(Settings(draft=4, keys={"draft": key, "retry": "f10"}))) as story:
+    async with chat(ChatOptions(Settings(draft=4, keys={"draft": key, "retry": "f10"})), size=(80, 40)) as story:
         await story.type("some text")
         await story.pilot.press(key)
         await story.until_seen("draft OFF")
@@ -110,11 +110,11 @@ async def test_own_keys_of_the_chat_leave_the_lists_to_theirs() -> None:
         await story.until_seen("Deleted “Hi”")
         await story.pilot.press("ctrl+z", "escape")
         await story.until_seen("Hello.")
-        assert story.gauges.draft_length == 4
+        assert story.dialogue.settings.draft_length == 4
         assert len(story.engine.requests) == 1
         await story.pilot.press("ctrl+d", "f8")
         await story.until(lambda: len(story.engine.requests) == 2)
-        assert story.gauges.draft_length == 0
+        assert story.dialogue.settings.draft_length == 0
 
 
 async def test_the_palette_can_have_another_key() -> None:
@@ -124,7 +124,7 @@ async def test_the_palette_can_have_another_key() -> None:
         assert len(story.app.screen_stack) == 1
         await story.pilot.press("f9")
         await story.until_seen("Search for commands")
-    assert ("f9", "command palette: everything by name") in key_table({"palette": "f9"})
+    assert ("f9", "command palette: every command by name") in key_table({"palette": "f9"})
 
 
 async def sends(story: Story, key: str) -> bool:
@@ -175,25 +175,25 @@ async def test_sentences_name_the_keys_of_the_keymap() -> None:
     async with chat(ChatOptions(Settings(draft=4, keys=own)), size=(120, 20)) as story:
         await story.until_seen(f"{own['stop']} stops the reply", f"{own['draft']} for drafting")
         await story.pilot.press(own["draft"])
-        await story.until_seen(f"off, as it was set; {own['draft']}: on")
+        await story.until_seen(f"drafting is off · {own['draft']}: on")
         await story.send("Hello")
         story.engine.begin()
         story.engine.say("Hi there", thinking="Well")
         await story.until_seen(f"words · {own['thoughts']}")
         await story.type("Another")
         await story.pilot.press("enter")
-        await story.until_told(f"A reply is running: {own['stop']} stops it. Your text")
+        await story.until_told(f"A reply is running. Press {own['stop']} to stop it. Your text")
         await story.pilot.press("f4")
-        await story.until_told(f"A reply is running: {own['stop']} stops it.")
+        await story.until_told(f"A reply is running. Press {own['stop']} to stop it.")
         story.engine.say("\n\nword" * 40)
         story.engine.finish()
         await story.until(lambda: story.state == "ready")
         await story.pilot.press("pageup")
         await story.until_seen(f"{own['follow']}: back to the newest")
         await story.pilot.press(own["tint"])
-        await story.until_seen(f"{own['tint']}: Markdown again")
+        await story.until_seen(f"{own['tint']}: formatted view")
         await story.run("walk(-1)")
-        await story.until_told(f"{own['retry']} asks for another reply")
+        await story.until_told("/retry regenerates the last reply")
         await story.pilot.press(own["interrupt"])
         await story.until_told(f"Press {own['interrupt']} again to quit")
 

@@ -1,4 +1,4 @@
-"""Stories about the settings of a chat, and about what the app remembers."""
+"""Stories of a chat's own settings, and of what the app remembers of itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from textual import events
 from textual.widgets import Input
 
 from app.core.chat_options import ChatOptions
-from app.core.chat_params import ChatParams, values_of, with_values
+from app.core.chat_settings import ChatSettings
+from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
 from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings, per_chat
 from app.store.chat_store import ChatStore
-from app.tui.screens.params import Field, ParamsScreen
+from app.tui.screens.params import ParamsScreen, SettingInput
 from mlx_engine.protocol.events import Failed, Message, SamplingOptions
 from tests.app.tui.pilot import PAIR, Story, chat, choose
 
@@ -27,7 +28,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def own(database: Path, chat_id: int = 1) -> dict[str, object]:
-    """The settings stored with a chat, as another process reads them."""
+    """What is kept with a chat, as another process sees it."""
     store = ChatStore.open(database)
     try:
         return store.chat(chat_id).params
@@ -35,14 +36,14 @@ def own(database: Path, chat_id: int = 1) -> dict[str, object]:
         store.close()
 
 
-def field(story: Story, name: str) -> Field:
-    return next(each for each in story.app.screen.query(Field) if each.setting.name == name)
+def field(story: Story, name: str) -> SettingInput:
+    return next(each for each in story.app.screen.query(SettingInput) if each.setting.name == name)
 
 
 async def open_params(story: Story) -> None:
     await story.pilot.press("f6")
     await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
-    await story.until_seen("This chat", "repetition_penalty")
+    await story.until_seen("Settings of this chat", "repetition_penalty")
 
 
 async def fill(story: Story, name: str, text: str) -> None:
@@ -54,7 +55,7 @@ async def fill(story: Story, name: str, text: str) -> None:
 
 
 async def set_in_chat(story: Story, **texts: str) -> None:
-    """Open the settings of the chat, type, and apply."""
+    """Open the settings of the chat, type, use."""
     await open_params(story)
     for name, text in texts.items():
         await fill(story, name, text)
@@ -65,7 +66,7 @@ async def set_in_chat(story: Story, **texts: str) -> None:
 async def test_what_is_set_in_a_chat_goes_with_the_next_request_and_is_there_again(database: Path) -> None:
     async with chat(OPTIONS, database=database) as story:
         await set_in_chat(story, temp="1.2", top_k="40", seed="7", max_tokens="99", draft="off")
-        await story.until_told("temp 1.2")
+        await story.until_told("temperature 1.2")
         await story.send("Hello")
         asked = story.engine.requests[-1]
         assert asked.sampling == SamplingOptions(temperature=1.2, top_k=40, seed=7)
@@ -77,7 +78,9 @@ async def test_what_is_set_in_a_chat_goes_with_the_next_request_and_is_there_aga
         await story.until(lambda: story.state == "ready")
         await story.pilot.press("ctrl+n")
         await story.send("Something else")
-        assert story.engine.requests[-1].sampling == OPTIONS.sampling, "a new chat begins with the defaults"
+        assert story.engine.requests[-1].sampling == SamplingOptions(temperature=0.7), (
+            "a new chat has the defaults"
+        )
         assert story.engine.requests[-1].draft_length == 4
         assert own(database, 2) == {}
     async with chat(ChatOptions(chat_id=1), database=database) as story:
@@ -94,17 +97,17 @@ async def test_what_cannot_be_used_is_told_while_it_is_typed_and_not_used() -> N
     async with chat(OPTIONS) as story:
         await open_params(story)
         await fill(story, "top_p", "1.5")
-        await story.until_seen("! cannot be used", "! Use a number above 0, up to 1; empty: as the model says.")
+        await story.until_seen("! not valid", "! Use a number above 0, up to 1; empty: set by the model.")
         await fill(story, "seed", "5")
         await story.pilot.press("enter")
         assert isinstance(story.app.screen, ParamsScreen)
         assert field(story, "top_p").has_focus_within, "it leads to what has to be corrected"
         await story.pilot.press("backspace", "backspace", "backspace")
-        await story.until(lambda: "cannot be used" not in story.screen())
+        await story.until(lambda: "not valid" not in story.screen())
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
         await story.send("Hello")
-        assert story.engine.requests[-1].sampling == OPTIONS.sampling, "escape leaves it as it was"
+        assert story.engine.requests[-1].sampling == SamplingOptions(temperature=0.7), "escape leaves it as it was"
 
 
 async def test_back_to_the_defaults(database: Path) -> None:
@@ -122,14 +125,14 @@ async def test_back_to_the_defaults(database: Path) -> None:
 
 
 async def test_the_key_that_opens_them_uses_them_and_opens_nothing_over_another_list() -> None:
-    async with chat(replace(OPTIONS, keys={"chats": "f9"})) as story:
+    async with chat(replace(OPTIONS, settings=replace(OPTIONS.settings, keys={"chats": "f9"}))) as story:
         await set_in_chat(story)
         await open_params(story)
         await fill(story, "temp", "1.5")
         field(story, "system").query_one(".param-field").focus()
         await story.pilot.press("f9", "f6")
         await story.until(lambda: len(story.app.screen_stack) == 1)
-        await story.until_told("temp 1.5")
+        await story.until_told("Temperature 1.5")
         await story.pilot.press("f9")
         await story.until_seen("No chats yet.")
         await story.pilot.press("f6", "f9")
@@ -275,13 +278,19 @@ async def test_any_window(size: tuple[int, int]) -> None:
 
 
 def test_values_and_options_are_the_same_thing() -> None:
-    options = ChatOptions(SamplingOptions(0.5, 1, 0.9, 0.1, 1.1, 3, "coupled"), 0, 9, "Be brief.", True)
-    assert with_values(replace(ChatOptions(), state=options.state), values_of(options)) == options
-    assert set(values_of(options)) == set(per_chat())
+    settings = Settings(
+        draft=0, temp=0.5, top_k=1, top_p=0.9, min_p=0.1, repetition_penalty=1.1, seed=3, sampling="coupled",
+        max_tokens=9, system="Be brief.", think=True,
+    )  # fmt: skip
+    values = per_chat_values(settings)
+    assert set(values) == set(per_chat())
+    assert reply_options(values) == ReplyOptions(
+        SamplingOptions(0.5, 1, 0.9, 0.1, 1.1, 3, "coupled"), 0, 9, is_thinking=True, system="Be brief."
+    )
 
 
 def test_what_holds_anyway_is_no_change() -> None:
-    params = ChatParams(OPTIONS)
+    params = ChatSettings(per_chat_values(OPTIONS.settings))
     params.change({"temp": 0.7, "seed": 3})
     assert params.stored == {"seed": 3}
     params.change({"seed": None})
@@ -307,7 +316,7 @@ async def test_a_theme_that_the_file_names_comes_back(tmp_path: Path) -> None:
     options = ChatOptions(Settings(theme="nord"), sources={"theme": "config.yaml, line 3"})
     async with chat(options) as story:
         story.app.theme = "dracula"
-        await story.until_told("For now: config.yaml, line 3 names the theme to begin with.")
+        await story.until_told("For this run only: config.yaml, line 3 sets the theme at the start.")
 
 
 async def test_no_color_is_not_painted_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +339,7 @@ async def test_the_panel_is_as_it_was_left(tmp_path: Path) -> None:
 async def test_the_model_that_was_chosen_is_remembered_once_it_is_loaded(tmp_path: Path) -> None:
     state = RememberedChoices.read(tmp_path / "state.json")
     async with chat(ChatOptions(state=state)) as story:
-        story.app.action_switch_model("e4b")
+        story.app.chat_screen.action_switch_model("e4b")
         await story.until(lambda: story.engine.loads)
         assert state.values.model is None
         story.engine.emit(Failed(id=None, message="It does not fit."))
@@ -338,7 +347,7 @@ async def test_the_model_that_was_chosen_is_remembered_once_it_is_loaded(tmp_pat
         story.engine.emit(story.engine.ready())
         await story.until(lambda: story.state == "ready")
         assert state.values.model is None, "what cannot be loaded is not begun with"
-        story.app.action_switch_model("12b")
+        story.app.chat_screen.action_switch_model("12b")
         await story.until(lambda: len(story.engine.loads) == 3)
         story.engine.emit(story.engine.ready())
         await story.until(lambda: state.values.model == "12b")

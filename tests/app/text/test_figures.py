@@ -7,12 +7,12 @@ import pytest
 from app.core.turn_stats import reply_line, turn_stats
 from app.text import figures
 from mlx_engine.protocol.events import Finished, FinishReason
-from mlx_engine.protocol.stats import PlainPace, ReplyStats
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from tests.app.tui.test_chat_gauges import a_round
 
 
 def stats(plain_s: float, drafting_s: float) -> ReplyStats:
-    pace = PlainPace()
+    pace = BaselineSpeed()
     folded = ReplyStats(pace)
     for done in (*[a_round(is_plain=True, round_s=plain_s)] * 4, a_round(round_s=drafting_s)):
         pace.add(done)
@@ -35,13 +35,13 @@ def test_the_line_under_a_reply() -> None:
 
 
 def test_only_what_was_measured_is_named() -> None:
-    plain = ReplyStats(PlainPace())
+    plain = ReplyStats(BaselineSpeed())
     plain.add(a_round(is_plain=True, round_s=0.1))
     assert line_of(plain, "stop") == "1 tok · 10.0 tok/s · 1.0 tok/rd · TTFT 0.41 s"
 
 
 def test_a_reply_without_a_word_has_no_pace() -> None:
-    assert line_of(ReplyStats(PlainPace()), "cancelled") == "0 tok · stopped"
+    assert line_of(ReplyStats(BaselineSpeed()), "cancelled") == "0 tok · stopped"
 
 
 @pytest.mark.parametrize("value", [None, 0.0, 0.04, 9.96, 58.3, 99.94, 99.96, 412.0, 9999.0])

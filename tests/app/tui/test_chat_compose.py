@@ -173,7 +173,7 @@ async def test_how_replies_are_made_is_said_and_changed() -> None:
     async with chat() as story:
         for text in ("/temp 0.5", "/seed 7", "/think on", "/system Be brief."):
             await command(story, text)
-        await story.until_told("From the next message on: seed 7.")
+        await story.until_told("Seed 7 from your next message.")
         await story.send("hello")
         request = story.engine.requests[-1]
         assert (request.sampling.temperature, request.sampling.seed, request.is_thinking) == (0.5, 7, True)
@@ -182,7 +182,7 @@ async def test_how_replies_are_made_is_said_and_changed() -> None:
         await story.until(lambda: story.state == "ready")
         for text in ("/temp default", "/seed random", "/think", "/system", "/system off"):
             await command(story, text)
-        await story.until_told("The system text: Be brief.")
+        await story.until_told("System prompt: Be brief.")
         await story.send("hello")
         request = story.engine.requests[-1]
         assert (request.sampling.temperature, request.sampling.seed, request.is_thinking) == (None, None, False)
@@ -200,7 +200,7 @@ async def test_of_a_long_system_text_the_beginning_is_told(system: str) -> None:
 async def test_a_chat_is_renamed_deleted_and_brought_back() -> None:
     async with chat() as story:
         await command(story, "/delete")
-        await story.until_told("This chat is empty")
+        await story.until_told("this chat is empty")
         await story.exchange("first words", "an answer")
         await command(story, "/rename Better title")
         await story.until_seen("Better title")
@@ -277,13 +277,13 @@ async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
 ) -> None:
     async with chat() as story:
         await story.exchange("one", "1")
-        take = AttachmentLine.take
+        take = AttachmentLine.collect
 
         async def take_while_a_key_is_pressed(*arguments: Any, **others: Any) -> tuple[Attachment, ...]:
             await story.run("regenerate")
             return await take(*arguments, **others)
 
-        monkeypatch.setattr(AttachmentLine, "take", take_while_a_key_is_pressed)
+        monkeypatch.setattr(AttachmentLine, "collect", take_while_a_key_is_pressed)
         await command(story, typed)
         await story.until_told("A reply is running")
         await story.until(lambda: len(story.engine.requests) > 1)
@@ -331,7 +331,7 @@ async def test_what_was_typed_meanwhile_stays_where_a_message_is_stopped(disk: t
     async with chat() as story:
         await command(story, "see @main.py")
         await story.pilot.press(*"next", "escape")
-        await story.until_told("The message was not sent; up brings it back.")
+        await story.until_told("The message was not sent. Press up to get it back.")
         assert story.prompt.text == "next"
         await story.pilot.press("up")
         assert story.prompt.text == "see @main.py"
@@ -361,7 +361,7 @@ async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() ->
         await story.type("look at @photo.png please")
         await story.until_seen("photo.png is not text: it has a zero byte")
         await story.pilot.press("enter")
-        await story.until_told("Enter once more sends the message without it")
+        await story.until_told("Press enter again to send the message without it")
         assert not story.engine.requests
         assert story.prompt.text == "look at @photo.png please"
         await story.pilot.press("enter")
@@ -373,14 +373,14 @@ async def test_a_file_that_no_context_holds_is_said_before_it_is_sent(folder: Pa
     (folder / "book.txt").write_text("word " * 30_000)
     async with chat() as story:
         await story.type("see @book.txt")
-        await story.until_seen("too long · @book.txt · 37,500 tokens, the context holds 32,768 · 150.0 kB")
+        await story.until_seen("too long · @book.txt · 37,500 tokens, context 32,768 · 150.0 kB")
 
 
 @pytest.mark.parametrize(
     ("size", "line"),
     [
         ((44, 12), "too long · @book.txt · 37,500 to… +2 files"),
-        ((80, 15), "too long · @book.txt · 37,500 tokens, the context holds 32,768 · 150… +2 files"),
+        ((80, 15), "too long · @book.txt · 37,500 tokens, context 32,768 · 150.0 kB · 1 … +2 files"),
     ],
 )
 async def test_a_file_that_no_context_holds_is_said_in_a_small_window(
@@ -403,8 +403,8 @@ async def test_another_model_counts_the_files_again() -> None:
         counted = [each.text for each in story.engine.counts]
         story.engine.count = lambda id, text: story.engine.emit(Counted(id, 7))  # type: ignore[method-assign]
         story.engine.emit(replace(story.engine.ready(), context_tokens=6))
-        await story.until_seen("too long · @main.py · 7 tokens, the context holds 6 · 8 bytes · 1 line")
-        await story.until_seen("@notes.md · 7 tokens, the context holds 6")
+        await story.until_seen("too long · @main.py · 7 tokens, context 6 · 8 bytes · 1 line")
+        await story.until_seen("@notes.md · 7 tokens, context 6")
         assert counted == ["print()\n", "# Notes\n\n```\nfenced\n```\n"]
 
 
@@ -663,7 +663,7 @@ async def test_a_draft_survives_a_walk_through_the_history() -> None:
 async def test_the_last_message_is_changed_and_sent_again() -> None:
     async with chat() as story:
         await story.pilot.press("ctrl+up")
-        await story.until_told("no message to change")
+        await story.until_told("no message to edit")
         await story.exchange("what is @main.py", "an answer")
         await story.type("half a thought")
         await story.pilot.press("ctrl+up")
@@ -739,7 +739,7 @@ async def test_leaving_a_message_that_is_changed_is_said_as_what_it_is() -> None
     async with chat() as story:
         await change_beside_a_draft(story)
         await story.pilot.press("!", "ctrl+c")
-        await story.until_told("Your last message stays as it is; up brings back what you made of it.")
+        await story.until_told("Your last message stays as it was. Press up to get your changes back.")
         assert story.prompt.text == "my draft"
         await story.pilot.press("up")
         assert story.prompt.text == "words!"
@@ -772,7 +772,7 @@ def suspended() -> Iterator[None]:
     ("code", "text", "told"),
     [
         ("open(p, 'a').write(' from the editor')", "words from the editor", None),
-        ("pass", "words", "The editor changed nothing"),
+        ("pass", "words", "The editor made no changes"),
         ("sys.exit(1)", "words", "exit status 1"),
         ("os.remove(p)", "words", "left no file"),
     ],

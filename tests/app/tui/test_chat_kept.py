@@ -117,7 +117,7 @@ async def test_a_search_that_finds_nothing_says_so(database: Path) -> None:
         await story.exchange("one", "1")
         await open_list(story)
         await story.pilot.press(*"xyzzy")
-        await story.until_seen("No chat holds these words.")
+        await story.until_seen("No chat matches this search.")
         await story.pilot.press("enter")
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
@@ -186,9 +186,9 @@ async def test_while_a_title_is_typed_no_chat_is_brought_back(database: Path) ->
     async with chat(database=database) as story:
         await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
         await story.pilot.press("ctrl+d")
-        await story.until_seen("ctrl+z brings it back")
+        await story.until_seen("Press ctrl+z to undo.")
         await story.pilot.press("ctrl+r")
-        await story.until_seen("enter: this title")
+        await story.until_seen("enter saves the title")
         await story.pilot.press("ctrl+z", "!", "enter")
         await story.until(lambda: titles(database) == ["apples!"])
 
@@ -208,7 +208,7 @@ async def test_a_chat_is_renamed(database: Path) -> None:
         await story.exchange("What is drafting?", "Guessing ahead.")
         await open_list(story)
         await story.pilot.press("ctrl+r")
-        await story.until_seen("enter: this title")
+        await story.until_seen("enter saves the title")
         await story.pilot.press("ctrl+u", *"About guesses", "enter")
         await story.until_seen("About guesses")
         await story.pilot.press("escape")
@@ -221,11 +221,11 @@ async def test_a_deleted_chat_comes_back(database: Path) -> None:
         await story.exchange("What is drafting?", "Guessing ahead.")
         await open_list(story)
         await story.pilot.press("ctrl+d")
-        await story.until_seen("ctrl+z brings it back")
+        await story.until_seen("Press ctrl+z to undo.")
         assert titles(database) == []
         await story.until(lambda: "Guessing ahead." not in story.screen(), "the open chat went with it")
         await story.pilot.press("ctrl+z")
-        await story.until_seen("is back")
+        await story.until_seen("Restored “")
         assert titles(database) == ["What is drafting?"]
         await story.pilot.press("escape")
         await story.until_seen("Guessing ahead.")
@@ -240,7 +240,7 @@ async def test_a_chat_that_comes_back_takes_the_place_of_none(database: Path) ->
         await story.pilot.press("ctrl+n")
         await open_list(story)
         await story.pilot.press("ctrl+d", "ctrl+z")
-        await story.until_seen("is back")
+        await story.until_seen("Restored “")
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
         assert "Guessing ahead." not in story.screen(), "it was not on the screen before"
@@ -253,12 +253,12 @@ async def test_nothing_is_brought_back_while_a_title_is_typed(database: Path) ->
             await story.pilot.press("ctrl+n")
         await open_list(story)
         await story.pilot.press("ctrl+d")
-        await story.until_seen("ctrl+z brings it back")
+        await story.until_seen("Press ctrl+z to undo.")
         await story.pilot.press("ctrl+r")
-        await story.until_seen("enter: this title")
+        await story.until_seen("enter saves the title")
         await story.pilot.press("ctrl+z")
         await story.pilot.pause()
-        assert story.shows("enter: this title")
+        assert story.shows("enter saves the title")
         assert titles(database) == ["one"]
 
 
@@ -296,9 +296,9 @@ async def test_replies_to_one_message_are_walked(database: Path) -> None:
         story.engine.say("A pear.")
         story.engine.finish()
         await story.until_seen("A pear.", "‹ 2/2 ›")
-        await story.app.action_walk(-1)
+        await story.app.chat_screen.action_walk(-1)
         await story.until_seen("An apple.", "‹ 1/2 ›")
-        await story.app.action_walk(1)
+        await story.app.chat_screen.action_walk(1)
         await story.until_seen("A pear.")
 
 
@@ -353,8 +353,8 @@ async def test_another_reply_is_reached_from_further_down_too(database: Path) ->
 async def test_only_one_reply_cannot_be_walked(database: Path) -> None:
     async with chat(database=database) as story:
         await story.exchange("Name a fruit", "An apple.")
-        await story.app.action_walk(1)
-        await story.until_told("only this version")
+        await story.app.chat_screen.action_walk(1)
+        await story.until_told("only one version")
 
 
 async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
@@ -366,7 +366,7 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
         assert last_chat(database)[1] == ("assistant", "one two", "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         assert story.engine.requests[-1].messages[-1] == Message("assistant", "one two")
         story.engine.begin()
         story.engine.say(" three")
@@ -374,7 +374,7 @@ async def test_a_stopped_reply_goes_on_where_it_was(database: Path) -> None:
         await story.until_seen("one two three")
         await story.until(lambda: story.state == "ready")
         assert last_chat(database)[1] == ("assistant", "one two three", "complete")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         await story.until_told("nothing to go on with")
 
 
@@ -385,7 +385,7 @@ async def test_a_reply_that_was_stopped_before_its_first_word_goes_on_too(databa
         await story.pilot.press("escape")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         await story.until(lambda: len(story.engine.requests) == 2)
         assert story.engine.requests[-1].messages == (Message("user", "Count"),)
         story.engine.say("one two")
@@ -402,7 +402,7 @@ async def test_a_reply_that_goes_on_keeps_its_thoughts(database: Path) -> None:
         story.engine.say("one two")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         story.engine.say(" three")
         story.engine.finish()
         await story.until_seen("thought · 4 words", "one two three")
@@ -420,7 +420,7 @@ async def test_thoughts_that_begin_anew_stand_below_those_before(database: Path)
         story.engine.say("", thinking="From one, I")
         story.engine.finish("cancelled")
         await story.until(lambda: story.state == "stopped")
-        await story.app.action_go_on()
+        await story.app.chat_screen.action_go_on()
         story.engine.say("", thinking="Let me count.")
         story.engine.say("one")
         story.engine.finish()
@@ -484,7 +484,7 @@ async def test_a_reply_that_cannot_be_kept_while_it_runs_is_said(
         story.engine.begin()
         with locked(database):
             story.engine.say("one two")
-            await story.until_told("The running reply is not on the disk yet.")
+            await story.until_told("The running reply is not saved yet.")
         story.engine.finish()
         await story.until(lambda: story.state == "ready")
     assert last_chat(database)[1] == ("assistant", "one two", "complete")

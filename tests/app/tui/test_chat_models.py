@@ -1,4 +1,4 @@
-"""Stories of switching and fetching models without leaving the chat."""
+"""Stories of switching and pulling models without leaving the chat."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeDownload:
-    """Tells what a test lets it tell."""
+    """Reports only the events that a test passes to `tell`."""
 
     jobs: list[Job]
     running: FakeDownload
@@ -50,7 +50,7 @@ def download(monkeypatch: pytest.MonkeyPatch) -> type[FakeDownload]:
 
 async def open_list(story: Story) -> None:
     await story.pilot.press("f2")
-    await story.until_seen("enter: switch, or fetch")
+    await story.until_seen("enter: switch to it, or pull")
 
 
 async def choose(story: Story, name: str) -> None:
@@ -61,14 +61,14 @@ async def choose(story: Story, name: str) -> None:
     await story.pilot.press("enter")
 
 
-async def test_the_list_says_what_each_needs_and_what_is_here() -> None:
+async def test_the_list_shows_the_memory_of_each_model_and_which_are_here() -> None:
     async with chat(size=(100, 50)) as story:
         await open_list(story)
         await story.until_seen("e2b-4bit", "12b-8bit", "31b-bf16", "fits", "does not fit", "here", "E4B 4-bit QAT")
         await story.until_seen("of 38.0 GB")
 
 
-async def test_the_conversation_goes_on_with_another_model() -> None:
+async def test_the_chat_continues_with_another_model() -> None:
     async with chat() as story:
         await story.exchange("Hello", "Hi there.")
         await open_list(story)
@@ -85,7 +85,7 @@ async def test_the_conversation_goes_on_with_another_model() -> None:
         )
 
 
-async def test_a_model_that_cannot_be_loaded_gives_way_to_the_one_before() -> None:
+async def test_a_model_that_fails_to_load_is_replaced_by_the_previous_one() -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "pocket")
@@ -99,7 +99,7 @@ async def test_a_model_that_cannot_be_loaded_gives_way_to_the_one_before() -> No
         await story.until_seen("gemma-4-e2b", "It is damaged.")
 
 
-async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -> None:
+async def test_a_refused_drafter_is_reported_once_and_the_chat_continues() -> None:
     why = "The drafter /models/x was made for a target with a hidden size of 96; /models/pocket has 64."
     async with chat(size=(120, 36)) as story:
         await open_list(story)
@@ -107,11 +107,11 @@ async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -
         await story.until(lambda: story.engine.loads)
         story.engine.refusal = why
         story.engine.emit(story.engine.ready())
-        await story.until_told(f"Replies go on without a drafter. {why}")
-        await story.until_seen("pocket · no drafter", "drafter refused; ctrl+t: why")
+        await story.until_told(f"Replies are made without a drafter. {why}")
+        await story.until_seen("pocket · no drafter", "drafter refused · ctrl+t: why")
         assert len(story.engine.loads) == 1, "it does not go back"
 
-        # The engine starts again: that is no news.
+        # The engine restarts with the same refusal: it is not reported again.
         story.app.clear_notifications()
         story.engine.die()
         story.engine.emit(story.engine.ready())
@@ -125,7 +125,7 @@ async def test_a_drafter_that_is_of_no_use_is_told_once_and_the_chat_goes_on() -
         await story.until_seen("draft OFF")
 
 
-async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
+async def test_loading_shows_progress_and_can_be_stopped() -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "pocket")
@@ -133,7 +133,7 @@ async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
         story.engine.emit(Loading("reading pocket", 6_400_000_000, 15_200_000_000))
         await story.until_seen("loading 6.4 GB of 15.2 GB")
         await story.pilot.press("escape")
-        await story.until_told("Loading pocket was stopped.")
+        await story.until_told("Stopped loading pocket.")
         await story.until_told("Going back to gemma-4-e2b")
         await story.until(lambda: len(story.engine.loads) == 2)
         assert story.engine.loads[-1].target == "/models/e2b"
@@ -142,20 +142,20 @@ async def test_loading_says_how_far_it_is_and_is_stopped() -> None:
         await story.exchange("Hello", "Hi there.")
 
 
-async def test_the_first_load_is_stopped_and_the_next_message_begins_it_again() -> None:
+async def test_after_the_first_load_is_stopped_the_next_message_restarts_it() -> None:
     async with chat(is_loaded=False) as story:
         story.engine.emit(Loading("reading e2b", 0, 15_200_000_000))
         await story.until_seen("loading 0 MB of 15.2 GB", "Stop")
         await story.pilot.press("escape")
         await story.until(lambda: story.engine.is_closed)
         story.engine.emit(Loading("reading e2b", 1, 15_200_000_000))
-        await story.until_told("The next message loads it again")
+        await story.until_told("Your next message loads it again")
         await story.pilot.pause()
         assert story.state == "not loaded"
         await story.send("Hello")
         story.engine.emit(Loading("reading e2b", 5_000_000_000, 15_200_000_000))
         await story.until_seen("loading 5.0 GB of 15.2 GB")
-        # Escape lets go of the message first; a second one would stop the loading.
+        # The first escape takes the message back; a second one would stop the loading.
         await story.pilot.press("escape")
         await story.until(lambda: not story.prompt.is_waiting)
         story.engine.emit(story.engine.ready())
@@ -163,7 +163,7 @@ async def test_the_first_load_is_stopped_and_the_next_message_begins_it_again() 
         await story.exchange("Hello again", "Hi there.")
 
 
-async def test_an_engine_that_dies_while_it_loads_gives_way_to_the_pair_before() -> None:
+async def test_when_the_engine_dies_while_loading_the_previous_pair_is_loaded() -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "pocket")
@@ -172,7 +172,7 @@ async def test_an_engine_that_dies_while_it_loads_gives_way_to_the_pair_before()
         await story.until_told("Going back to gemma-4-e2b")
         await story.until(lambda: len(story.engine.loads) == 2)
         assert story.engine.loads[-1].target == "/models/e2b"
-        # That it dies as well is no reason to try for ever.
+        # When that load dies too, it is not tried again.
         story.engine.die()
         await story.until(lambda: story.state == "engine ended")
         assert len(story.engine.loads) == 2
@@ -192,17 +192,17 @@ async def begin_download(story: Story, download: type[FakeDownload]) -> None:
     await story.until(lambda: download.jobs)
 
 
-async def test_what_is_not_here_is_fetched_after_a_question(download: type[FakeDownload]) -> None:
+async def test_a_model_that_is_not_here_is_pulled_after_a_confirmation(download: type[FakeDownload]) -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "e2b-4bit")
-        await story.until_seen("enter again fetches it")
+        await story.until_seen("Press enter again to pull it")
         assert not download.jobs
         await story.pilot.press("enter")
         await story.until(lambda: download.jobs)
         assert [wanted.repo for wanted in download.jobs[0].wanted][1:] == ["google/gemma-4-E2B-it-assistant"]
         download.running.tell(Progress("r", "model.safetensors", 5, 10, 50, 100, 1e6, 30.0, is_checking=False))
-        await story.until_seen("50%", "1 MB/s", "30 s", "escape stops it")
+        await story.until_seen("50%", "1 MB/s", "30 s", "esc: stop and keep")
         download.running.tell(Fetched("r", "c", "/f"))
         download.running.tell(Finished())
         await story.until(lambda: story.engine.loads)
@@ -213,7 +213,7 @@ async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownl
     async with chat() as story:
         await begin_download(story, download)
         await story.pilot.press("escape")
-        await story.until_seen("What has come is kept")
+        await story.until_seen("Press enter to resume; the files pulled so far are kept.")
         await story.until(lambda: download.running.is_cancelled)
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
@@ -247,7 +247,7 @@ async def test_a_download_whose_process_cannot_start_says_why(monkeypatch: pytes
         await story.until(lambda: len(story.app.screen_stack) == 1)
 
 
-async def test_a_cache_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_cache_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / ("long" * 100)))
     async with chat() as story:
         await story.pilot.press("f2")
@@ -256,16 +256,16 @@ async def test_a_cache_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: 
         await story.exchange("Hello", "Hi there.")
 
 
-async def test_a_size_that_nobody_knows_is_no_figure() -> None:
+async def test_an_unknown_size_is_written_out() -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "e2b-qat")
-        await story.until_seen("what it needs is not known before it is here", "enter again fetches it")
+        await story.until_seen("memory unknown until it is pulled", "Press enter again to pull it")
         assert "— GB" not in story.screen().splitlines()[-8:]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (44, 12), (100, 30)])
-async def test_the_chosen_model_is_in_sight(size: tuple[int, int]) -> None:
+async def test_the_highlighted_model_is_in_view(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         story.dialogue.pair.choice = replace(story.dialogue.pair.choice, title="pocket")
         await open_list(story)
@@ -274,7 +274,7 @@ async def test_the_chosen_model_is_in_sight(size: tuple[int, int]) -> None:
         await story.until_seen("● pocket")
 
 
-async def test_a_broken_catalog_of_ones_own_is_named(tmp_path: Path) -> None:
+async def test_a_broken_catalog_of_the_person_is_named(tmp_path: Path) -> None:
     own = tmp_path / "home" / "config" / "catalog.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("models: [")

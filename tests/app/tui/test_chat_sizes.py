@@ -1,4 +1,4 @@
-"""Any window at any moment: nothing breaks, and what was there is there again afterwards."""
+"""Windows of any size at any moment: nothing breaks, and everything is back once there is room again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = "word\n\n```\nx = 1\n```\n\n"
 
 
 @pytest.mark.parametrize("key", ["f1", "f5"])
-async def test_the_window_changes_in_the_middle_of_everything(key: str) -> None:
+async def test_the_window_is_resized_during_a_reply(key: str) -> None:
     async with chat() as story:
         await story.send("A question\nof two lines")
         await story.pilot.press(key)
@@ -31,7 +31,7 @@ async def test_the_window_changes_in_the_middle_of_everything(key: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (20, 5)])
-async def test_a_window_that_small_from_the_start(size: tuple[int, int]) -> None:
+async def test_a_tiny_window_from_the_start(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.exchange("Hi", "Some *words* that are longer than the window is wide.")
         await story.pilot.press("f5")
@@ -49,7 +49,7 @@ async def test_a_window_that_small_from_the_start(size: tuple[int, int]) -> None
         ("ctrl+p", "Another"),
     ],
 )
-async def test_in_the_smallest_window_there_is_something_to_choose(key: str, seen: str) -> None:
+async def test_lists_are_usable_in_the_smallest_window(key: str, seen: str) -> None:
     async with chat(size=(20, 5)) as story:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press(key)
@@ -65,7 +65,7 @@ async def test_a_notice_is_whole_at_any_width(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (61, 15), (44, 12)])
-async def test_what_a_setting_means_is_whole_at_any_width(size: tuple[int, int]) -> None:
+async def test_the_meaning_of_a_setting_is_whole_at_any_width(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.pilot.press("f6")
         for setting in per_chat().values():

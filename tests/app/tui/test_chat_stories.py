@@ -47,7 +47,7 @@ async def test_a_message_is_sent_and_the_reply_streams() -> None:
         await story.send("Hello there")
         request = story.engine.requests[-1]
         assert request.messages == (Message("system", "Be brief."), Message("user", "Hello there"))
-        assert (request.draft_length, request.max_tokens, request.sampling) == (6, 99, options.sampling)
+        assert (request.draft_length, request.max_tokens, request.sampling.temperature) == (6, 99, 0.0)
         assert story.prompt.text == ""
         await story.until_seen("❯ Hello there")
         story.engine.begin(prompt_tokens=12)
@@ -403,7 +403,7 @@ async def test_help_opens_and_closes() -> None:
     async with chat(size=(100, 90)) as story:
         await story.pilot.press("f1")
         await story.until_seen(
-            "ctrl+t", "ctrl+q", "accepted drafts / drafted tokens", "tokens committed", "/rename TITLE"
+            "ctrl+t", "ctrl+q", "accepted drafts / drafted tokens", "tokens written", "/rename TITLE"
         )
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
@@ -529,10 +529,10 @@ async def test_no_thoughts_to_unfold() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press("ctrl+o")
-        await story.until_told("no thoughts to show in the newest replies; /think on lets the model think first")
+        await story.until_told("no thoughts to show. /think on lets the model think first")
         await story.run("set_thinking(True)")
         await story.pilot.press("ctrl+o")
-        await story.until_told("no thoughts to show in the newest replies.")
+        await story.until_told("The latest replies have no thoughts to show.")
 
 
 async def test_a_notice_of_the_engine_is_told() -> None:

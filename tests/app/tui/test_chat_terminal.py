@@ -15,10 +15,10 @@ from tests.app.tui.terminal import ROOT, Terminal
 CHILD = """
 import sys
 from pathlib import Path
-from app.chat_app import ChatApp
-from app.chat_options import ChatOptions
+from app.tui.chat_app import ChatApp
+from app.core.chat_options import ChatOptions
 from app.store.chat_store import ChatStore
-from tests.app.pilot import PAIR, choose
+from tests.app.tui.pilot import PAIR, choose
 from tests.fakes.engine import FakeEngine
 
 class Chat(ChatApp):

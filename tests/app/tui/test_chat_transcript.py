@@ -19,10 +19,10 @@ from textual.selection import SELECT_ALL, Selection
 
 from app.core.chat_options import ChatOptions
 from app.tui.transcript import markdown as markdown_text
-from app.tui.transcript.code_block import SETTLING_LINES, CodeBlock
-from app.tui.transcript.flow import Row, fit
-from app.tui.transcript.markdown import Code, GrowingMarkdown, Piece, as_rows
-from app.tui.transcript.reply_body import LONG_CHARACTERS, ReplyText
+from app.tui.transcript.code_block import REHIGHLIGHTED_LINES, CodeBlock
+from app.tui.transcript.flow import FlowRow, wrap_rows
+from app.tui.transcript.markdown import CodePiece, GrowingMarkdown, Piece, as_rows
+from app.tui.transcript.reply_body import LONG_CHARACTERS, MarkdownBody
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.tui.transcript.turn import Reply, Turn, turn_rows
@@ -42,8 +42,8 @@ def drawn(story: Story) -> str:
     return "".join(segment.text for strip in story.strips() for segment in strip)
 
 
-def drawn_rows(rows: Sequence[Row]) -> str:
-    return "\n".join(line.content.plain for line in fit(rows, 80))
+def drawn_rows(rows: Sequence[FlowRow]) -> str:
+    return "\n".join(line.content.plain for line in wrap_rows(rows, 80))
 
 
 def has_widgets(reply: Reply, more_than: int) -> bool:
@@ -57,18 +57,18 @@ def is_shown(reply: Reply) -> bool:
 async def test_streaming_appends_and_reads_the_whole_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wholes: list[str] = []
     appends: list[str] = []
-    append, whole = ReplyText.append, ReplyText.finish
+    append, whole = MarkdownBody.append, MarkdownBody.finish
 
-    async def counting_append(self: ReplyText, text: str) -> None:
+    async def counting_append(self: MarkdownBody, text: str) -> None:
         appends.append(text)
         await append(self, text)
 
-    async def counting_whole(self: ReplyText, text: str) -> None:
+    async def counting_whole(self: MarkdownBody, text: str) -> None:
         wholes.append(text)
         await whole(self, text)
 
-    monkeypatch.setattr(ReplyText, "append", counting_append)
-    monkeypatch.setattr(ReplyText, "finish", counting_whole)
+    monkeypatch.setattr(MarkdownBody, "append", counting_append)
+    monkeypatch.setattr(MarkdownBody, "finish", counting_whole)
     async with chat() as story:
         await story.send("hello")
         started_s = monotonic()
@@ -130,8 +130,8 @@ async def test_a_long_code_block_is_coloured_at_its_end_and_drawn_where_it_is_se
         await story.until_seen("x_1999 = 1999")
         block = story.app.query_one(CodeBlock)
         assert len(block.rows) == 2_000
-        assert sum(coloured) < 2_000 + len(coloured) * 2 * SETTLING_LINES
-        assert len(block._drawn) < len(coloured) * 40, "no line was drawn that was never in the window"
+        assert sum(coloured) < 2_000 + len(coloured) * 2 * REHIGHLIGHTED_LINES
+        assert len(block._strips) < len(coloured) * 40, "no line was drawn that was never in the window"
         story.engine.say("```\n\nDone.")
         story.engine.finish()
         await story.until_seen("Done.")
@@ -171,8 +171,10 @@ async def test_code_that_is_over_is_coloured_in_one_go() -> None:
         story.engine.finish()
         await story.until(lambda: story.state == "ready")
         await story.pilot.pause()
-        shown = [line.content.markup for line in fit(story.app.query_one(CodeBlock).rows, 60)]
-        assert shown == [line.content.markup for line in fit(Code(code.rstrip("\n"), "python").rows(), 60)]
+        shown = [line.content.markup for line in wrap_rows(story.app.query_one(CodeBlock).rows, 60)]
+        assert shown == [
+            line.content.markup for line in wrap_rows(CodePiece(code.rstrip("\n"), "python").rows(), 60)
+        ]
 
 
 async def test_unfolded_thoughts_grow_and_keep_their_rows() -> None:
@@ -439,7 +441,7 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         return reading
 
     monkeypatch.setattr(GrowingMarkdown, "append", watched(GrowingMarkdown.append))
-    monkeypatch.setattr(GrowingMarkdown, "whole", watched(GrowingMarkdown.whole))
+    monkeypatch.setattr(GrowingMarkdown, "parse_whole", watched(GrowingMarkdown.parse_whole))
     async with chat() as story:
         await story.exchange("q", "Some words.")
         await story.until(lambda: story.shows("Some words."))
@@ -455,20 +457,20 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         story.engine.say("- the last one")
         story.engine.finish()
         await story.until_seen("• the last one")
-        await story.until(lambda: story.transcript.last_turn.reply._text._whole)
+        await story.until(lambda: story.transcript.last_turn.reply._text._finished_source)
         assert not any(readers)
 
 
 async def test_a_chat_can_be_left_while_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, may_end = Event(), Event()
-    whole = GrowingMarkdown.whole
+    whole = GrowingMarkdown.parse_whole
 
     def held_up(self: GrowingMarkdown, source: str) -> list[Piece]:
         begun.set()
         assert may_end.wait(10)
         return whole(self, source)
 
-    monkeypatch.setattr(GrowingMarkdown, "whole", held_up)
+    monkeypatch.setattr(GrowingMarkdown, "parse_whole", held_up)
     async with chat() as story:
         await story.send("list")
         story.engine.begin()
@@ -491,7 +493,7 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
             await story.exchange("q", f"{EVERYTHING}\n\nanswer {number}")
             await story.until_seen(f"answer {number}")
         oldest = story.transcript._turns[0]
-        await story.until(lambda: oldest.reply._text._whole)
+        await story.until(lambda: oldest.reply._text._finished_source)
         expected = drawn_rows(turn_rows(oldest._prompt, "", as_rows(oldest.reply.source), oldest.reply.figures))
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()

@@ -1,4 +1,4 @@
-"""Coloured text stands out in every theme that is shipped."""
+"""Coloured text has enough contrast in every theme on offer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from textual.theme import BUILTIN_THEMES
 
 from app.core.chat_options import ChatOptions
 from app.settings.table import THEMES, Settings
-from app.tui.terminal.contrast import GROUNDS, LEAST, LEAST_OF_256, TEXTS, contrast, of_256, readable
+from app.tui.terminal.contrast import (
+    BACKGROUNDS,
+    MIN_CONTRAST,
+    MIN_CONTRAST_256,
+    TEXTS,
+    contrast,
+    of_256,
+    readable,
+)
 from app.tui.terminal.safe_app import SafeApp
 from tests.app.tui.pilot import Story, chat
 
@@ -21,30 +29,30 @@ def test_every_coloured_text_can_be_read(theme: str) -> None:
     app = SafeApp(None)
     app.theme = theme
     for variables in (app.get_css_variables(), app.theme_variables):
-        for ground in GROUNDS:
+        for ground in BACKGROUNDS:
             for text in TEXTS:
                 ratio = contrast(Color.parse(variables[text]), Color.parse(variables[ground]))
-                assert ratio >= LEAST, f"{text} on {ground}: {ratio:.2f}"
+                assert ratio >= MIN_CONTRAST, f"{text} on {ground}: {ratio:.2f}"
 
 
 @pytest.mark.parametrize("theme", [name for name in THEMES if name not in OF_THE_TERMINAL])
-def test_and_also_where_there_are_256_colours(theme: str) -> None:
+def test_it_can_be_read_with_256_colours_too(theme: str) -> None:
     app = SafeApp(None)
     app.theme = theme
-    variables = {name: of_256(Color.parse(app.get_css_variables()[name])) for name in (*GROUNDS, *TEXTS)}
-    for ground in GROUNDS:
+    variables = {name: of_256(Color.parse(app.get_css_variables()[name])) for name in (*BACKGROUNDS, *TEXTS)}
+    for ground in BACKGROUNDS:
         for text in TEXTS:
             ratio = contrast(variables[text], variables[ground])
-            assert ratio >= LEAST_OF_256, f"{text} on {ground}: {ratio:.2f}"
+            assert ratio >= MIN_CONTRAST_256, f"{text} on {ground}: {ratio:.2f}"
 
 
 @pytest.mark.parametrize("theme", OF_THE_TERMINAL)
-def test_the_terminals_own_colours_are_left_to_it(theme: str) -> None:
+def test_the_terminals_own_colours_are_left_alone(theme: str) -> None:
     variables = BUILTIN_THEMES[theme].to_color_system().generate()
     assert readable(variables, is_dark=True) == variables
 
 
-def test_what_can_be_read_stays_as_the_theme_has_it() -> None:
+def test_colours_with_enough_contrast_are_left_alone() -> None:
     variables = BUILTIN_THEMES["textual-dark"].to_color_system().generate()
     assert Color.parse(readable(variables, is_dark=True)["text-warning"]) == Color.parse(variables["text-warning"])
 
@@ -56,7 +64,7 @@ def test_contrast_is_as_defined() -> None:
 
 
 def colours_on(story: Story) -> set[RichColor]:
-    """Of every text and ground that is drawn now."""
+    """All foreground and background colours on the screen."""
     strips = story.app.screen._compositor.render_strips()
     styles = [segment.style for strip in strips for segment in strip if segment.style]
     return {colour for style in styles for colour in (style.color, style.bgcolor) if colour}

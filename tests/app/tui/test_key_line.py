@@ -1,4 +1,4 @@
-"""The line of keys at the bottom: what can be pressed now, and where it can be clicked."""
+"""The key line at the bottom: the keys that work now, and clicks on them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def drawn(story: Story) -> Strip:
 
 
 def is_dim(story: Story, word: str) -> bool:
-    """Whether its colour is another than that of a key that can always be pressed."""
+    """Whether a label has another colour than the one of a key that always works."""
     colours = {segment.text.strip(): segment.style and segment.style.color for segment in drawn(story)}
     return colours[word] != colours["Send"]
 
 
-async def test_it_says_what_can_be_pressed() -> None:
+async def test_it_shows_which_keys_work_now() -> None:
     async with chat() as story:
         await story.until_seen("⏎ Send", "esc Stop", "^t Drafting", "f1 Help", "▏^p palette")
         await story.until(lambda: is_dim(story, "Stop"), "stop can be pressed")
@@ -43,7 +43,7 @@ async def test_its_keys_can_be_clicked() -> None:
         await story.until(lambda: len(story.app.screen_stack) == 2, "no list of commands")
 
 
-async def test_a_word_about_the_key_below_the_pointer() -> None:
+async def test_a_tooltip_explains_the_key_under_the_pointer() -> None:
     async with chat() as story:
         await story.until_seen("f4 Chats")
         await story.pilot.hover(KeyLine, offset=(drawn(story).text.index("Chats"), 0))
@@ -51,7 +51,7 @@ async def test_a_word_about_the_key_below_the_pointer() -> None:
 
 
 @pytest.mark.parametrize("width", [70, 80, 120])
-async def test_what_has_no_room_is_left_out_whole_and_help_is_not(width: int) -> None:
+async def test_keys_without_room_are_left_out_as_a_whole_and_help_stays(width: int) -> None:
     async with chat(size=(width, 24)) as story:
         await story.until_seen("⏎ Send", "f1 Help")
         assert drawn(story).cell_length == width
@@ -59,7 +59,7 @@ async def test_what_has_no_room_is_left_out_whole_and_help_is_not(width: int) ->
         assert line_of(story).has_palette == ("palette" in drawn(story).text)
 
 
-async def test_it_is_drawn_again_only_where_another_key_would_be_seen() -> None:
+async def test_it_is_redrawn_only_when_its_keys_change() -> None:
     async with chat() as story:
         await story.until_seen("esc Stop")
         line, refreshes = line_of(story), []

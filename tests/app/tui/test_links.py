@@ -1,4 +1,4 @@
-"""Links: only addresses of the web, and only after a look at the whole of them."""
+"""Links: only web addresses are opened, and only after the whole address was shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.tui.screens import link as links
-from app.tui.screens.link import Link, LinkScreen, open_in_browser, read_link
+from app.tui.screens.link import LinkScreen, WebLink, open_in_browser, parse_web_link
 from app.tui.terminal import safe_app
 from app.tui.transcript.text_block import TextBlock
 from tests.app.tui.pilot import Story, chat
@@ -42,21 +42,21 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("address", REFUSED)
-def test_what_is_no_address_of_the_web_is_refused(address: str) -> None:
-    assert read_link(address) is None
+def test_other_than_web_addresses_are_refused(address: str) -> None:
+    assert parse_web_link(address) is None
 
 
-def test_an_address_of_the_web_names_its_host() -> None:
-    assert read_link(ADDRESS) == Link(ADDRESS, "example.org")
-    assert read_link("HTTP://EXAMPLE.org") == Link("HTTP://EXAMPLE.org", "example.org")
+def test_a_web_address_names_its_host() -> None:
+    assert parse_web_link(ADDRESS) == WebLink(ADDRESS, "example.org")
+    assert parse_web_link("HTTP://EXAMPLE.org") == WebLink("HTTP://EXAMPLE.org", "example.org")
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was given to a browser."""
+    """The addresses that were opened in a browser."""
     addresses: list[str] = []
 
-    def keep(link: Link) -> bool:
+    def keep(link: WebLink) -> bool:
         addresses.append(link.address)
         return True
 
@@ -69,7 +69,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def click(story: Story, address: str) -> None:
-    """As a click on a link of the newest reply."""
+    """Click a link in the newest reply."""
     story.transcript.query(TextBlock).last().action_link(address)
     await story.pilot.pause()
 
@@ -86,7 +86,7 @@ async def test_a_link_is_shown_in_full_before_it_is_opened(opened: list[str]) ->
         await story.until(lambda: opened == [ADDRESS])
 
 
-async def test_a_link_can_be_left_or_copied(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_link_can_be_cancelled_or_copied(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_app, "copy_with_pbcopy", lambda text: True)
     async with chat() as story:
         await story.exchange("Hi", "a link")
@@ -95,26 +95,26 @@ async def test_a_link_can_be_left_or_copied(opened: list[str], monkeypatch: pyte
         await story.until(lambda: not isinstance(story.app.screen, LinkScreen))
         await click(story, ADDRESS)
         await story.pilot.press("c")
-        await story.until_told("Copied the address.")
+        await story.until_told("Link copied.")
         assert story.app.clipboard == ADDRESS
         assert not opened
 
 
-async def test_what_is_refused_is_said_and_harmless(opened: list[str]) -> None:
+async def test_a_refused_link_is_reported_and_not_opened(opened: list[str]) -> None:
     async with chat() as story:
         await story.exchange("Hi", "a link")
         for address in REFUSED[:3]:
             await click(story, address)
-            await story.until_told(f"Not opened, because it is no http or https address: {address}")
+            await story.until_told(f"Not opened, because it is not an http or https link: {address}")
             assert not isinstance(story.app.screen, LinkScreen)
         assert not opened
 
 
-def test_the_browser_gets_the_address_as_one_word_and_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_browser_gets_the_address_as_one_argument_and_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[list[str], dict[str, Any]]] = []
     monkeypatch.setattr(links.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(links.subprocess, "Popen", lambda words, **how: started.append((words, how)))
-    link = read_link(ADDRESS)
+    link = parse_web_link(ADDRESS)
     assert link is not None
     assert open_in_browser(link)
     [(words, how)] = started

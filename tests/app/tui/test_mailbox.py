@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.tui import chat_app
+from app.tui import chat_screen
 from app.tui.mailbox import Mailbox
 from mlx_engine.protocol.events import Event, Notice, Round
 from tests.app.store.support import last_chat
@@ -50,7 +50,7 @@ def test_only_rounds_wait_and_only_during_a_rest() -> None:
 @pytest.fixture
 def _long_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long that no rest ends within a test."""
-    monkeypatch.setattr(chat_app, "ROUNDS_S", 1e6)
+    monkeypatch.setattr(chat_screen, "ROUNDS_S", 1e6)
 
 
 async def test_a_round_in_a_rest_is_shown_when_that_is_over() -> None:

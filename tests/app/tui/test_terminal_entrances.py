@@ -1,4 +1,4 @@
-"""Whatever bytes come in from the terminal, and whatever terminal it is."""
+"""Any bytes from the terminal, in any kind of terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_bytes_that_are_not_utf_8_do_not_end_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", range(1, 40))
-def test_a_paste_is_text_however_it_is_cut(size: int) -> None:
+def test_a_paste_is_text_however_it_is_split(size: int) -> None:
     hostile = "a\x1b]52;c;x\x07\x1b[201b\r\x1b\x1b[200~c\x1b["
     whole = f"k\x1b[A{PASTE_BEGINS}{hostile}{PASTE_ENDS}\x1b[B{PASTE_BEGINS}{PASTE_ENDS}\x1b"
     guard = PasteGuard()
@@ -60,10 +60,10 @@ def test_without_this_driver_one_byte_ends_it(tmp_path: Path) -> None:
         terminal.until("ready")
         terminal.type(b"\xff")
         assert terminal.wait() == 1
-        assert b"Slipstream ended: the terminal could not be read." in terminal.written
+        assert b"Slipstream stopped because it could not read from the terminal." in terminal.written
 
 
-def test_a_storm_of_sizes_down_to_nothing(tmp_path: Path) -> None:
+def test_many_resizes_down_to_nothing(tmp_path: Path) -> None:
     with slipstream(tmp_path, Script(pieces=["An answer.\n\n"] * 40, pause_s=0.01)) as terminal:
         terminal.until("ready")
         terminal.type("Hi\r")
@@ -88,7 +88,7 @@ SCREENS = {
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_every_screen_bears_every_size(tmp_path: Path, screen: str) -> None:
+def test_every_screen_works_at_every_size(tmp_path: Path, screen: str) -> None:
     keys, words = SCREENS[screen]
     with slipstream(tmp_path, Script(pieces=["Yes."])) as terminal:
         terminal.until("ready")
@@ -109,7 +109,7 @@ def test_every_screen_bears_every_size(tmp_path: Path, screen: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 5), (0, 0)])
-def test_it_begins_at_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_it_starts_at_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
     with slipstream(tmp_path, Script(pieces=["Yes."], stalls_at="stream"), size=size) as terminal:
         terminal.until("Message")
         terminal.type("Hi\r")

@@ -1,4 +1,4 @@
-"""The terminal goes away without a signal: its window was closed, its connection cut."""
+"""The terminal disappears without a signal: its window was closed, or its connection lost."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
-from app.tui.terminal.driver import Output
+from app.tui.terminal.driver import TerminalOutput
 
 
 class GoneTerminal:
-    """Every write fails, as to a terminal whose other end is closed."""
+    """Fails at every write, like a terminal whose other end is closed."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -27,9 +27,9 @@ class GoneTerminal:
         return 2
 
 
-def test_drawing_goes_nowhere_and_nobody_waits() -> None:
+def test_output_is_dropped_and_nothing_waits() -> None:
     terminal: Any = GoneTerminal()
-    writer: Any = WriterThread(Output(terminal))  # type: ignore[arg-type]
+    writer: Any = WriterThread(TerminalOutput(terminal))  # type: ignore[arg-type]
     writer.start()
 
     def draw() -> None:

@@ -1,4 +1,4 @@
-"""However the chat ends, the terminal is as it was, and what was written is in the store."""
+"""However the chat ends, the terminal is restored and the reply so far is in the store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOME = [(signal.SIGINT, "load"), (signal.SIGHUP, "prefill"), (signal.SIGTERM, "s
 
 
 def reach(terminal: Terminal, moment: str) -> None:
-    """Bring the chat to a moment."""
+    """Bring the chat into the state that `moment` names."""
     terminal.until("loading" if moment == "load" else "ready")
     if moment in ("prefill", "stream"):
         terminal.type("A question\r")
@@ -35,13 +35,13 @@ def reach(terminal: Terminal, moment: str) -> None:
 
 
 def kept(home: Path) -> list[tuple[object, ...]]:
-    """Role, text and state of all messages of the newest chat."""
+    """Role, text and state of every message in the newest chat."""
     [database] = home.rglob("chats.db")
     return last_chat(database)
 
 
 @pytest.mark.parametrize(("number", "moment"), cases(SOME, list(product(ENDINGS, MOMENTS))))
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals, moment: str) -> None:
     with slipstream(tmp_path, MOMENTS[moment]) as terminal:
         reach(terminal, moment)
         terminal.send(number)
@@ -82,7 +82,7 @@ def test_a_window_that_is_closed_ends_it_and_keeps_the_reply(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGSTOP])
-def test_it_can_be_stopped_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_it_can_be_suspended_and_resumed(tmp_path: Path, number: signal.Signals) -> None:
     with slipstream(tmp_path, MOMENTS["stream"]) as terminal:
         reach(terminal, "stream")
         terminal.send(number)
@@ -101,7 +101,7 @@ def test_it_can_be_stopped_and_goes_on(tmp_path: Path, number: signal.Signals) -
         assert vt.is_given_back(vt.read(bytes(terminal.written)))
 
 
-def test_a_crash_gives_the_terminal_back_and_prints_nothing_that_was_typed(tmp_path: Path) -> None:
+def test_a_crash_restores_the_terminal_and_prints_no_typed_text(tmp_path: Path) -> None:
     token = {"HF_TOKEN": "hf_SECRET-TOKEN"}
     with slipstream(tmp_path, Script(), faults="crash", environment=token) as terminal:
         terminal.until("ready")

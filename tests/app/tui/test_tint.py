@@ -1,4 +1,4 @@
-"""Drafting made visible: what was drafted is tinted as it comes, and never leaves the screen."""
+"""The tint: drafted text is tinted as it streams in, and the tint never leaves the screen."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from textual.style import Style
 from textual.theme import BUILTIN_THEMES
 from textual.widgets import Static
 
+from app.core.chat_options import ChatOptions
 from app.core.drafted_runs import DraftedRuns
 from app.text.sanitise import sanitise
 from app.tui.terminal.contrast import contrast
@@ -37,7 +38,7 @@ def test_the_runs_are_the_text(parts: list[tuple[str, int]]) -> None:
 
 
 class Seen:
-    """What a person sees of the reply: its text, and what of it is tinted."""
+    """The tinted view of the reply on the screen: its text, and which part of it is tinted."""
 
     def __init__(self, story: Story) -> None:
         views = [view for view in story.app.query(TintedText) if view.display]
@@ -49,10 +50,10 @@ class Seen:
         return "".join(in_style(part, style) for part in self.parts)
 
 
-async def test_a_person_watches_what_was_drafted() -> None:
+async def test_drafted_text_is_tinted_as_it_streams_in() -> None:
     async with chat() as story:
         await story.pilot.press("f5")
-        await story.until_seen("f5: Markdown again")
+        await story.until_seen("f5: formatted view")
         await story.send("Hi")
         story.engine.begin()
         story.engine.say("**Hello** there", drafted_characters=9)
@@ -74,7 +75,7 @@ async def test_a_person_watches_what_was_drafted() -> None:
         await story.until(lambda: Seen(story).tinted() == "**Hello**.")
 
 
-async def test_the_tint_comes_and_goes_in_the_middle_of_a_reply() -> None:
+async def test_the_tint_is_switched_on_and_off_during_a_reply() -> None:
     async with chat() as story:
         await story.send("Hi")
         story.engine.begin()
@@ -93,17 +94,17 @@ async def test_the_tint_comes_and_goes_in_the_middle_of_a_reply() -> None:
         assert story.app.query_one(Reply).source == "One *two* three *four*"
 
 
-async def test_what_nobody_knows_the_drafts_of_stays_markdown() -> None:
+async def test_a_reply_without_known_drafts_stays_formatted() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Some *words*.")
         await story.pilot.press("f5")
-        await story.until_told("was not kept")
+        await story.until_told("Not known for these replies")
         await story.exchange("Again", "More *words*.")
         await story.until_seen("More words.")
         assert not Seen(story).parts
 
 
-async def test_where_something_can_be_tinted_nothing_needs_to_be_said() -> None:
+async def test_no_notice_appears_while_a_reply_can_be_tinted() -> None:
     async with chat() as story:
         await story.pilot.press("f5", "f5")
         await story.send("Hi")
@@ -141,7 +142,16 @@ async def test_a_selection_of_tinted_text_is_the_text() -> None:
         assert story.app.clipboard == "drafted and not"
 
 
-async def test_without_colours_the_tint_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def underlined(story: Story) -> list[str]:
+    return [
+        segment.text
+        for strip in story.strips()
+        for segment in strip
+        if segment.style and segment.style.underline and segment.text.strip()
+    ]
+
+
+async def test_without_colours_the_tint_is_an_underline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     async with chat() as story:
         await story.pilot.press("f5")
@@ -149,21 +159,38 @@ async def test_without_colours_the_tint_is_a_line(monkeypatch: pytest.MonkeyPatc
         story.engine.begin()
         story.engine.say("drafted and not", drafted_characters=7)
         await story.until(lambda: Seen(story).tinted(COLOURLESS_TINT) == "drafted")
-        underlined = [
-            segment.text
-            for strip in story.strips()
-            for segment in strip
-            if segment.style and segment.style.underline and segment.text.strip()
-        ]
-        assert "drafted" in underlined
+        await story.until(lambda: "drafted" in underlined(story))
+        assert legend(story).startswith("underlined: drafted · rest: the main model's own")
 
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 36)])
-async def test_the_legend_says_what_the_tint_means_at_every_size(size: tuple[int, int]) -> None:
+async def test_the_legend_explains_the_tint_at_every_size(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.pilot.press("f5")
-        await story.until_seen("drafted and accepted")
+        await story.until_seen("green: drafted")
         assert story.app.query_one(TintLegend).content_size.width >= len(legend(story))
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (80, "green: drafted · rest: the main model's own · f5: formatted view"),
+        (64, "green: drafted · f5: formatted view"),
+        (44, "green: drafted · f5: formatted view"),
+        (36, "green: drafted"),
+    ],
+)
+async def test_the_legend_is_as_long_as_the_window_allows(width: int, words: str) -> None:
+    async with chat(size=(width, 24)) as story:
+        await story.pilot.press("f5")
+        await story.until(lambda: story.app.query_one(TintLegend).display)
+        await story.until(lambda: legend(story) == words, legend(story))
+
+
+async def test_the_legend_names_no_colour_that_the_tint_does_not_have() -> None:
+    async with chat(ChatOptions(theme="rose-pine")) as story:
+        await story.pilot.press("f5")
+        await story.until_seen("tinted: drafted")
 
 
 def legend(story: Story) -> str:

@@ -13,12 +13,14 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_engine.loading.pair import Pair, load_pair
+from mlx_engine.loading.pair import LoadedPair, load_pair
 from mlx_engine.network.assistant import Assistant, AssistantConfig, load_assistant
 from mlx_engine.network.checkpoint import quantize
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import LOOKUP, Generate, Load, Message, Notice, Ready
-from mlx_engine.speculation.drafters import AssistantDrafter, LookupDrafter, ModelDrafter
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter
+from mlx_engine.speculation.lookup import LookupDrafter
+from mlx_engine.speculation.model_drafter import ModelDrafter
 from models import pocket
 from tests.fakes.folders import write_pair
 from tests.mlx_engine.rig import Rig, only, token_ids
@@ -39,7 +41,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pair(tmp_path_factory.mktemp("other"), seed=8)[0]
 
 
-def load(target: Path, drafter: Path | str | None, bits: int | None = None) -> Pair:
+def load(target: Path, drafter: Path | str | None, bits: int | None = None) -> LoadedPair:
     return load_pair(Load(str(target), str(drafter) if drafter else None, bits), lambda what: None)
 
 
@@ -158,7 +160,7 @@ def test_a_drafter_whose_network_raises_is_left_out(
         with monkeypatch.context() as broken:
             broken.setattr(kind, method, failing)
             (ready,) = only(Ready, Rig(*pair).emitted)
-        assert "does not compute ([matmul] no such shapes)" in str(ready.refusal)
+        assert "cannot be run ([matmul] no such shapes)" in str(ready.refusal)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -19,7 +19,7 @@ from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.mlx_lm_gemma4 import gemma4
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
-from mlx_engine.speculation.drafters import check_pair
+from mlx_engine.speculation.assistant_drafter import check_pair
 from tests.fakes import tiny
 from tests.paths import GOLDEN
 
@@ -176,7 +176,7 @@ def test_a_wrong_shape_is_named_with_both(target: Path) -> None:
     name = next(n for n in weights if n.endswith("layers.0.mlp.up_proj.weight"))
     weights[name] = weights[name][:-1]
     mx.save_safetensors(str(target / "model.safetensors"), weights)
-    with pytest.raises(ModelFolderError, match=r"up_proj.*has shape .* where config.json says"):
+    with pytest.raises(ModelFolderError, match=r"up_proj.*has shape .*, but config\.json says"):
         load_target(target)
 
 

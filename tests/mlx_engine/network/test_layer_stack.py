@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_engine.decode import Plan, Session, generate
+from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network import layer_stack
 from mlx_engine.network.assistant import Assistant
 from mlx_engine.network.layer_stack import MOST_COMPILED_ROWS
@@ -16,7 +16,7 @@ from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol.events import Ready
-from mlx_engine.speculation.drafters import AssistantDrafter
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter
 from mlx_engine.speculation.sampling import Sampler
 from models import pocket
 from tests.fakes import tiny
@@ -109,8 +109,8 @@ def reply(target: Gemma4Target, network: Assistant) -> list[int]:
     """Forty sampled tokens, two drafts a round."""
     prefix = PrefixCache(target)
     prefix.resume(tokens(0, 12)[0].tolist())
-    plan = Plan(Sampler(temperature=0.8, seed=5), frozenset(), 40, Fixed(2))
-    rounds = generate(Session(target, AssistantDrafter(network, target), prefix), plan)
+    options = DecodeOptions(Sampler(temperature=0.8, seed=5), frozenset(), 40, Fixed(2))
+    rounds = generate(Session(target, AssistantDrafter(network, target), prefix), options)
     return [id for done in rounds for id in done.token_ids]
 
 
@@ -127,7 +127,7 @@ def test_both_networks_of_a_pair_are_compiled_if_wanted(
     is_compiled: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
-    monkeypatch.setattr(mx, "compile", lambda stretch: made.append(stretch) or stretch)
+    monkeypatch.setattr(mx, "compile", lambda segment: made.append(segment) or segment)
     rig = Rig(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER, is_compiled=is_compiled)
     holds = mx.metal.is_available() if is_compiled is None else is_compiled
     assert only(Ready, rig.emitted)[0].is_compiled == holds

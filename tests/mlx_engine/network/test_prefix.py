@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_engine.decode import Plan, Session, generate
+from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network import kv_cache
 from mlx_engine.network import prefix as prefix_module
 from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS
 from mlx_engine.network.prefix import SHORTEST_SNAPSHOT_TOKENS, PrefixCache
-from mlx_engine.speculation.drafters import AssistantDrafter, Drafter, ModelDrafter
+from mlx_engine.speculation.assistant_drafter import AssistantDrafter
+from mlx_engine.speculation.drafter import Drafter
+from mlx_engine.speculation.model_drafter import ModelDrafter
 from tests.cases import cases
 from tests.fakes import tiny
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, session_for, tokens
@@ -50,14 +52,16 @@ class Chat:
         self.target = tiny.target(self.layout)
         self.prefix = PrefixCache(self.target)
 
-    def turn(self, prompt: Sequence[int], marks: tuple[int, ...], max_tokens: int = 12) -> tuple[int, list[int]]:
+    def turn(
+        self, prompt: Sequence[int], branch_points: tuple[int, ...], max_tokens: int = 12
+    ) -> tuple[int, list[int]]:
         """Tokens kept of the prompt, and the reply; both checked against a cold start."""
         kept = self.prefix.resume(prompt)
-        plan = Plan(GREEDY, frozenset(), max_tokens, ScriptedControl([3]), marks)
-        reply = tokens(list(generate(Session(self.target, self.drafter, self.prefix), plan)))
+        options = DecodeOptions(GREEDY, frozenset(), max_tokens, ScriptedControl([3]), branch_points)
+        reply = tokens(list(generate(Session(self.target, self.drafter, self.prefix), options)))
         cold = session_for(self.target, None, prompt)
-        cold_plan = Plan(GREEDY, frozenset(), max_tokens, ScriptedControl([0]))
-        assert reply == tokens(list(generate(cold, cold_plan)))
+        cold_options = DecodeOptions(GREEDY, frozenset(), max_tokens, ScriptedControl([0]))
+        assert reply == tokens(list(generate(cold, cold_options)))
         assert self.prefix.tokens == [*prompt, *reply]
         self.check_scores(cold.prefix)
         return kept, reply
@@ -90,10 +94,10 @@ def test_the_next_turn_reads_only_what_is_new(chat: Chat) -> None:
         prompt = [*prompt, *reply]
 
 
-def passes_of_prefill(chat: Chat, prompt: Sequence[int], marks: tuple[int, ...]) -> list[int]:
+def passes_of_prefill(chat: Chat, prompt: Sequence[int], branch_points: tuple[int, ...]) -> list[int]:
     """How many tokens each pass read."""
     here = chat.prefix.resume(prompt)
-    ends = list(chat.prefix.prefill(marks))
+    ends = list(chat.prefix.prefill(branch_points))
     return [end - begin for begin, end in zip([here, *ends], ends)]
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
-from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Round
-from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED, PlainPace, RecentRounds, ReplyStats
+from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED, BaselineSpeed, RecentRounds, ReplyStats
 from mlx_engine.speculation.draft_length import (
-    BURST_EVERY_ROUNDS,
     BURST_ROUNDS,
-    FIRST_BURST_AFTER_ROUNDS,
-    FixedLength,
-    RoundFacts,
 )
 
 
@@ -27,17 +20,20 @@ def done(
     at_s: float = 1,
 ) -> Round:
     tokens_made = tuple(range(tokens))
-    return Round(1, "", "", tokens_made, drafted, accepted, round_s, pipelined, context_tokens, 0, at_s)
+    return Round(
+        tokens_made, drafted, accepted, pipelined, context_tokens,
+        id=1, text="", thinking="", round_s=round_s, memory_bytes=0, elapsed_s=at_s,
+    )  # fmt: skip
 
 
 def test_nothing_is_known_before_the_first_round() -> None:
-    stats = ReplyStats(PlainPace())
+    stats = ReplyStats(BaselineSpeed())
     figures = (stats.acceptance, stats.tokens_per_round, stats.tokens_per_s, stats.speedup, stats.ttft_s)
     assert figures == (None,) * 5
 
 
 def test_acceptance_tokens_per_round_and_pace() -> None:
-    stats = ReplyStats(PlainPace())
+    stats = ReplyStats(BaselineSpeed())
     stats.add(done(4, 4, 3, 0.5, at_s=0.75))
     stats.add(done(1, 4, 0, 0.5))
     stats.add(done(1, 0, 0, 0.25))
@@ -50,19 +46,19 @@ def test_acceptance_tokens_per_round_and_pace() -> None:
 
 
 def test_speedup_is_pace_over_measured_plain_pace() -> None:
-    pace = PlainPace()
+    pace = BaselineSpeed()
     stats = ReplyStats(pace)
     stats.add(done(6, 4, 4, 1.0))
     for _ in range(PLAIN_ROUNDS_NEEDED - 1):
         pace.add(done(1, 0, 0, 0.5, pipelined=True))
         assert stats.speedup is None, "too little to divide by"
     pace.add(done(1, 0, 0, 99.0, pipelined=True))
-    assert stats.plain_tokens_per_s == 2.0, "one slow round does not tell the pace"
+    assert stats.baseline_tokens_per_s == 2.0, "one slow round does not tell the pace"
     assert stats.speedup == stats.drafting_speedup == 3.0
 
 
 def test_the_plain_rounds_that_measure_cost_speedup_but_not_that_of_drafting() -> None:
-    pace = PlainPace()
+    pace = BaselineSpeed()
     stats = ReplyStats(pace)
     for _ in range(PLAIN_ROUNDS_NEEDED):
         pace.add(done(1, 0, 0, 0.5, pipelined=True))
@@ -70,27 +66,27 @@ def test_the_plain_rounds_that_measure_cost_speedup_but_not_that_of_drafting() -
     assert stats.speedup is None, "nothing was drafted"
     stats.add(done(6, 5, 5, 1.0))
     assert stats.tokens_per_s is not None
-    assert stats.plain_tokens_per_s is not None
-    assert stats.speedup == stats.tokens_per_s / stats.plain_tokens_per_s == 10 / 3.0 / 2.0
+    assert stats.baseline_tokens_per_s is not None
+    assert stats.speedup == stats.tokens_per_s / stats.baseline_tokens_per_s == 10 / 3.0 / 2.0
     assert stats.drafting_speedup == 3.0
 
 
 def test_a_plain_round_that_waited_for_the_host_does_not_tell_the_pace() -> None:
-    pace = PlainPace()
+    pace = BaselineSpeed()
     for _ in range(50):
         pace.add(done(1, 0, 0, 0.5))
     assert pace.tokens_per_s is None
 
 
 def test_the_pace_follows_the_machine() -> None:
-    pace = PlainPace()
+    pace = BaselineSpeed()
     for round_s in [0.1] * 100 + [0.2] * 100:
         pace.add(done(1, 0, 0, round_s, pipelined=True))
     assert pace.tokens_per_s == 5.0
 
 
 def test_the_pace_and_the_recent_rounds_are_those_of_the_context() -> None:
-    pace = PlainPace()
+    pace = BaselineSpeed()
     recent = RecentRounds(pace)
     for context_tokens, round_s in ((20_000, 0.2), (50, 0.1)):
         for _ in range(PLAIN_ROUNDS_NEEDED):
@@ -105,31 +101,10 @@ def test_the_pace_and_the_recent_rounds_are_those_of_the_context() -> None:
 
 
 def test_recent_rounds_forget_the_old_ones() -> None:
-    recent = RecentRounds(PlainPace(), rounds=2)
+    recent = RecentRounds(BaselineSpeed(), rounds=2)
     for accepted in (0, 4, 2):
         recent.add(done(accepted + 1, 4, accepted, 0.1))
     assert recent.figures().acceptance == 6 / 8
-
-
-def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
-    policy, lengths = FixedLength(4), []
-    for _ in range(FIRST_BURST_AFTER_ROUNDS + 2 * BURST_EVERY_ROUNDS):
-        lengths.append(policy.next_length())
-        policy.observe(RoundFacts(lengths[-1], 0, 0.1, False))
-    assert lengths.count(0) == 2 * BURST_ROUNDS
-    assert set(lengths) == {0, 4}
-    assert lengths[FIRST_BURST_AFTER_ROUNDS : FIRST_BURST_AFTER_ROUNDS + BURST_ROUNDS] == [0] * BURST_ROUNDS
-
-
-def test_asking_for_the_length_changes_nothing() -> None:
-    policy = FixedLength(3)
-    assert [policy.next_length() for _ in range(100)] == [3] * 100
-
-
-@pytest.mark.parametrize("length", [-1, 17])
-def test_a_length_out_of_range_is_refused(length: int) -> None:
-    with pytest.raises(RequestError, match=r"0 \(off\) to 16"):
-        FixedLength(length)
 
 
 def test_a_burst_of_plain_rounds_is_not_the_rule() -> None:
@@ -142,7 +117,7 @@ def test_a_burst_of_plain_rounds_is_not_the_rule() -> None:
         ([0] * 11 + [2], 0),
         ([4] * 4 + [0] * 12, 0),
     ]:
-        recent = RecentRounds(PlainPace(), rounds=12)
+        recent = RecentRounds(BaselineSpeed(), rounds=12)
         for length in drafted:
             recent.add(done(1, length, 0, 0.5))
-        assert recent.usual_length == usual, drafted
+        assert recent.typical_length == usual, drafted

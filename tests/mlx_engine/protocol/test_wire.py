@@ -13,7 +13,10 @@ from mlx_engine.protocol import events, wire
 
 @given(st.text(), st.lists(st.integers(0, 2**31)), st.floats(0, 1e6))
 def test_a_round_comes_out_as_it_went_in(text: str, ids: list[int], seconds: float) -> None:
-    sent = events.Round(1, text, text[::-1], tuple(ids), 4, 2, seconds, True, 10, 2**40, seconds)
+    sent = events.Round(
+        tuple(ids), 4, 2, True, 10,
+        id=1, text=text, thinking=text[::-1], round_s=seconds, memory_bytes=2**40, elapsed_s=seconds,
+    )  # fmt: skip
     pipe = BytesIO()
     wire.write(pipe, sent)
     wire.write(pipe, events.Failed(None, text))

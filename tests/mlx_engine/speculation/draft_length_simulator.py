@@ -14,13 +14,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
 
-from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
-from mlx_engine.speculation.draft_length import AdaptiveLength, DraftLength, RoundFacts
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, RoundFacts
+from mlx_engine.speculation.adaptive_length import AdaptiveLength
+from mlx_engine.speculation.draft_length import DraftLength
 
 Curve = Sequence[float]
 """Cost of a round of each length 0 to 16."""
 Hazards = Sequence[float]
 """Chance of the draft at each position to stand, given that those before it did."""
+
+
+def round_facts(drafted: int, accepted: int, is_pipelined: bool, context_tokens: int = 0) -> RoundFacts:
+    """A round with made-up tokens."""
+    return RoundFacts((0,) * (accepted + 1), drafted, accepted, is_pipelined, context_tokens)
 
 
 def line(base: float, per_row: float) -> Curve:
@@ -76,8 +82,8 @@ def best_throughput(curve: Curve, hazards: Hazards) -> tuple[int, float]:
 
 
 @dataclass
-class Machine:
-    """A pair on a machine: rounds as the loop makes them, with their costs and chances."""
+class SimulatedPair:
+    """A pair on a machine: makes rounds as the loop does, with given costs and acceptance."""
 
     curve: Curve
     hazards: Hazards
@@ -112,7 +118,7 @@ class Machine:
             self._ahead = 0 if length == 0 and policy.next_length() == 0 else None
             self.chosen.append((length, is_pipelined))
             accepted, round_s = self._accepted(length), self._round_s(length)
-            policy.observe(RoundFacts(length, accepted, round_s, is_pipelined, self.context_tokens))
+            policy.observe(round_facts(length, accepted, is_pipelined, self.context_tokens), round_s)
         return self.throughput(begin)
 
     def throughput(self, begin: int = 0, end: int | None = None) -> float:
@@ -145,14 +151,14 @@ def start_length(curve: str) -> int:
 
 def settled(curve: str, kind: str, seed: int) -> tuple[float, float]:
     """Throughput of the automatic length against the best fixed one's: of 200 rounds, and of the 600 after."""
-    machine, policy = Machine(CURVES[curve], KINDS[kind], seed), AdaptiveLength(start_length(curve))
+    machine, policy = SimulatedPair(CURVES[curve], KINDS[kind], seed), AdaptiveLength(start_length(curve))
     _, best = best_throughput(machine.curve, machine.hazards)
     return machine.run(policy, 200) / best, machine.run(policy, 600) / best
 
 
 def changed(curve: str, before: str, after: str, seed: int) -> float:
     """The same of 200 rounds that begin 64 rounds after the text became another."""
-    machine, policy = Machine(CURVES[curve], KINDS[before], seed), AdaptiveLength(start_length(curve))
+    machine, policy = SimulatedPair(CURVES[curve], KINDS[before], seed), AdaptiveLength(start_length(curve))
     machine.run(policy, 400)
     machine.hazards = KINDS[after]
     machine.run(policy, 64)

@@ -1,209 +1,25 @@
-"""The automatic draft length against the best fixed one, on published costs and acceptance.
-
-The best is known from the curve; the policy has to find it through noise and stalls. `python -m
-tests.mlx_engine.speculation.draft_length_simulator` prints the whole table.
-"""
+"""A fixed draft length, and its bursts of plain rounds."""
 
 from __future__ import annotations
 
-from statistics import fmean
-from typing import Any
-
-import msgspec
 import pytest
 
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
-from mlx_engine.speculation.draft_length import AdaptiveLength, DraftLength, FixedLength, RoundFacts
-from tests.mlx_engine.speculation.draft_length_simulator import (
-    CURVES,
-    KINDS,
-    Machine,
-    best_throughput,
-    changed,
-    line,
-    settled,
-    start_length,
+from mlx_engine.speculation.draft_length import (
+    BURST_EVERY_ROUNDS,
+    BURST_ROUNDS,
+    FIRST_BURST_AFTER_ROUNDS,
+    DraftLength,
+    FixedLength,
 )
-
-SEEDS = range(4)
-TEXTS = [kind for kind in KINDS if kind != "always wrong"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("curve", CURVES)
-def test_within_3_percent_of_the_best_fixed_length(curve: str, kind: str) -> None:
-    early, late = map(fmean, zip(*(settled(curve, kind, seed) for seed in SEEDS)))
-    length, best = best_throughput(CURVES[curve], KINDS[kind])
-    # Where drafting wins less than a tenth, noise of that size makes it stop now and then.
-    assert late >= (0.95 if 1 < best < 1.1 else 0.97)
-    if length == 0:
-        assert early >= 0.93, "also while it learns that drafting does not pay"
-
-
-@pytest.mark.parametrize(
-    ("curve", "before", "after"),
-    [
-        ("31B M3 Ultra", "prose", "code"),
-        ("31B M3 Ultra", "enumeration", "story"),
-        ("12B M3 Ultra", "story", "enumeration"),
-        ("12B M1 Ultra", "enumeration", "story"),
-        ("12B M1 Ultra", "story", "enumeration"),
-        ("12B M5 Max", "prose", "enumeration"),
-        ("12B M5 Max", "enumeration", "prose"),
-        ("26B-A4B, experts per row", "code", "story"),
-        ("26B-A4B, experts per row", "story", "code"),
-        ("weights read per five rows", "code", "story"),
-        ("12B M3 Ultra", "enumeration", "always wrong"),
-    ],
-)
-def test_within_5_percent_64_rounds_after_the_text_changes(curve: str, before: str, after: str) -> None:
-    assert fmean(changed(curve, before, after, seed) for seed in SEEDS) >= 0.95
-
-
-@pytest.mark.parametrize("curve", CURVES)
-def test_a_drafter_that_is_always_wrong_costs_at_most_5_percent_of_a_reply(curve: str) -> None:
-    shares = []
-    for seed in SEEDS:
-        machine = Machine(CURVES[curve], KINDS["always wrong"], seed)
-        shares.append(machine.run(AdaptiveLength(start_length(curve)), 300))
-    assert fmean(shares) >= 0.95
-
-
-def test_a_drafter_that_was_always_wrong_is_tried_again_and_used() -> None:
-    machine, policy = Machine(CURVES["31B M3 Ultra"], KINDS["always wrong"]), AdaptiveLength(4)
-    machine.run(policy, 1000)
-    machine.hazards = KINDS["prose"]
-    machine.run(policy, 600)
-    assert machine.run(policy, 200) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
-
-
-@pytest.mark.parametrize("slow_s", [0.5, 30.0])
-def test_one_slow_round_changes_nothing(slow_s: float) -> None:
-    for length in (0, 3, 4):
-        policy = AdaptiveLength(4)
-        machine = Machine(CURVES["31B M3 Ultra"], KINDS["prose"])
-        machine.run(policy, 300)
-        policy.observe(RoundFacts(length, 0, slow_s, length == 0))
-        assert machine.run(policy, 100) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
-
-
-@pytest.mark.parametrize("kind", ["code", "story"])
-def test_stalls_and_slow_first_rounds_do_not_fool_it(kind: str) -> None:
-    for curve in ("31B M3 Ultra", "12B M1 Ultra"):
-        shares = []
-        for seed in SEEDS:
-            machine = Machine(CURVES[curve], KINDS[kind], seed, noise=0.3, stalls=0.1, slow_first=15)
-            policy = AdaptiveLength(start_length(curve))
-            machine.run(policy, 200)
-            shares.append(machine.run(policy, 600) / best_throughput(machine.curve, machine.hazards)[1])
-        assert fmean(shares) >= 0.95
-
-
-def test_old_costs_are_forgotten_as_the_context_grows() -> None:
-    machine, policy = Machine(CURVES["12B M1 Ultra"], KINDS["prose"], growth=0.0003), AdaptiveLength(2)
-    machine.run(policy, 1000)
-    assert machine.run(policy, 1000) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
-
-
-def test_a_machine_whose_long_rounds_get_slower_is_followed() -> None:
-    machine, policy = Machine(CURVES["12B M3 Ultra"], KINDS["prose"]), AdaptiveLength(4)
-    machine.run(policy, 400)
-    machine.curve = CURVES["26B-A4B, experts per row"]
-    machine.run(policy, 200)
-    assert machine.run(policy, 400) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
-
-
-NEW_CHAT = {"curve": CURVES["31B M3 Ultra"], "hazards": KINDS["prose"], "plain_s": 0.03, "context_tokens": 50}
-LONG_CHAT = {"curve": line(1.9, 0.15), "hazards": KINDS["story"], "plain_s": 0.04, "context_tokens": 16_000}
-"""Looking back costs as much as the weights, for every row: drafting does not pay."""
-
-
-@pytest.mark.parametrize(("before", "after"), [(LONG_CHAT, NEW_CHAT), (NEW_CHAT, LONG_CHAT)])
-def test_what_rounds_cost_in_another_chat_is_learned_anew(before: dict[str, Any], after: dict[str, Any]) -> None:
-    shares = []
-    for seed in SEEDS:
-        policy = AdaptiveLength(4)
-        Machine(**before, seed=seed).run(policy, 1500)
-        machine = Machine(**after, seed=seed)
-        machine.run(policy, 64)
-        shares.append(machine.run(policy, 200) / best_throughput(machine.curve, machine.hazards)[1])
-    assert fmean(shares) >= 0.93
-
-
-def test_in_another_context_the_plain_pace_is_measured_anew() -> None:
-    for policy in (FixedLength(4), AdaptiveLength(4)):
-        for context_tokens in (9_000, 50):
-            lengths = []
-            for _ in range(20):
-                lengths.append(policy.next_length())
-                policy.observe(RoundFacts(lengths[-1], lengths[-1], 0.03, False, context_tokens))
-            assert lengths.count(0) >= PLAIN_ROUNDS_NEEDED
-            for _ in range(200):
-                policy.observe(RoundFacts(policy.next_length(), 4, 0.03, False, context_tokens))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
-    machine, policy = Machine(CURVES["31B M3 Ultra"], KINDS[kind]), AdaptiveLength(4)
-    for _ in range(2):
-        begin = len(machine.chosen)
-        machine.run(policy, 20)
-        pipelined = sum(is_pipelined for _, is_pipelined in machine.chosen[begin:])
-        assert pipelined >= PLAIN_ROUNDS_NEEDED
-        machine.run(policy, 300)
-        policy = AdaptiveLength(4, policy.estimates)
-
-
-@pytest.mark.parametrize("context_tokens", [0, 16_000])
-def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
-    machine, policy = Machine(CURVES["12B M1 Ultra"], KINDS["always wrong"]), AdaptiveLength(2)
-    machine.context_tokens = context_tokens
-    machine.run(policy, 300)
-    assert machine.run(AdaptiveLength(2, policy.estimates), 100) >= 0.96
-
-
-def test_plain_rounds_of_a_reply_with_drafting_off_do_not_keep_it_from_beginning() -> None:
-    policy = AdaptiveLength(4)
-    for _ in range(50):
-        policy.observe(RoundFacts(0, 0, 0.03, True))
-    assert policy.next_length() == 4
-
-
-def test_a_probe_that_the_drafter_has_nothing_for_is_over() -> None:
-    policy, asked = AdaptiveLength(4), []
-    for drafted in [4] * 8 + [0] * 300:  # always wrong, then a drafter that finds nothing to propose
-        asked.append(policy.next_length())
-        policy.observe(RoundFacts(drafted, 0, 0.09 if drafted else 0.03, drafted == asked[-1] == 0))
-    assert asked[0] == 4
-    assert 0 < sum(length > 0 for length in asked[20:]) < 20
-
-
-@pytest.mark.parametrize("usual", [0.0, 1.0])
-def test_what_was_held_for_certain_may_turn_out_otherwise(usual: float) -> None:
-    kept = AdaptiveLength(16).estimates
-    policy = AdaptiveLength(16, msgspec.structs.replace(kept, usual=usual))
-    for _ in range(600):
-        policy.observe(RoundFacts(16, 16, 0.03, False))
-    policy.observe(RoundFacts(16, 12, 0.03, False))
-    for _ in range(600):
-        policy.observe(RoundFacts(16, 0, 0.03, False))
-    policy.observe(RoundFacts(16, 16, 0.03, False))
-
-
-def test_asking_changes_nothing() -> None:
-    policy = AdaptiveLength(4)
-    machine = Machine(CURVES["12B M5 Max"], KINDS["code"])
-    for _ in range(50):
-        assert policy.next_length() == policy.next_length()
-        machine.run(policy, 1)
+from tests.mlx_engine.speculation.draft_length_simulator import round_facts
 
 
 def lengths_of(policy: DraftLength, rounds: int) -> list[int]:
     lengths = []
     for _ in range(rounds):
         lengths.append(policy.next_length())
-        policy.observe(RoundFacts(lengths[-1], 0, 0.03, False))
+        policy.observe(round_facts(lengths[-1], 0, False), 0.03)
     return lengths
 
 
@@ -214,3 +30,24 @@ def test_a_fixed_length_is_kept_but_for_bursts_of_plain_rounds() -> None:
     assert lengths.count(0) == 12
     with pytest.raises(RequestError, match="17"):
         FixedLength(17)
+
+
+def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
+    policy, lengths = FixedLength(4), []
+    for _ in range(FIRST_BURST_AFTER_ROUNDS + 2 * BURST_EVERY_ROUNDS):
+        lengths.append(policy.next_length())
+        policy.observe(round_facts(lengths[-1], 0, False), 0.1)
+    assert lengths.count(0) == 2 * BURST_ROUNDS
+    assert set(lengths) == {0, 4}
+    assert lengths[FIRST_BURST_AFTER_ROUNDS : FIRST_BURST_AFTER_ROUNDS + BURST_ROUNDS] == [0] * BURST_ROUNDS
+
+
+def test_asking_for_the_length_changes_nothing() -> None:
+    policy = FixedLength(3)
+    assert [policy.next_length() for _ in range(100)] == [3] * 100
+
+
+@pytest.mark.parametrize("length", [-1, 17])
+def test_a_length_out_of_range_is_refused(length: int) -> None:
+    with pytest.raises(RequestError, match=r"0 \(off\) to 16"):
+        FixedLength(length)

@@ -13,16 +13,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlx_engine.speculation import estimates
-from mlx_engine.speculation.draft_length import AdaptiveLength, RoundFacts
+from mlx_engine.speculation.adaptive_length import AdaptiveLength
 from mlx_engine.speculation.estimates import Estimates
 from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering
+from tests.mlx_engine.speculation.draft_length_simulator import round_facts
 
 
 def learned(rounds: int = 60) -> AdaptiveLength:
     lengths = AdaptiveLength(4)
     for _ in range(rounds):
         drafted = lengths.next_length()
-        lengths.observe(RoundFacts(drafted, drafted // 2, 0.03 + 0.01 * drafted, drafted == 0))
+        lengths.observe(round_facts(drafted, drafted // 2, drafted == 0), 0.03 + 0.01 * drafted)
     return lengths
 
 
@@ -122,11 +123,11 @@ def test_any_bytes_give_figures_that_can_be_used_or_a_notice(tmp_path: Path, bod
     assert (kept is None) == (notice is not None)
     if kept is None:
         return
-    assert all(math.isfinite(figure) for figure in chain(kept.tried, kept.stood, *kept.rounds_s))
+    assert all(math.isfinite(figure) for figure in chain(kept.drafted, kept.accepted, *kept.rounds_s))
     lengths = AdaptiveLength(4, kept)
     for _ in range(30):
         drafted = lengths.next_length()
         assert 0 <= drafted <= 16
-        lengths.observe(RoundFacts(drafted, 0, 0.05, drafted == 0))
+        lengths.observe(round_facts(drafted, 0, drafted == 0), 0.05)
     estimates.save(path, lengths.estimates)
     assert estimates.load(path) == (lengths.estimates, None)

@@ -2,151 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from scipy.stats import chisquare
 
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.speculation import acceptance
-from mlx_engine.speculation.acceptance import Verdict, accept
-from mlx_engine.speculation.drafters import Drafter, LookupDrafter, ModelDrafter
-from mlx_engine.speculation.sampling import CHUNK, Distribution, Sampler, Use, _shortlist, draw, history_rows
+from mlx_engine.speculation.drafter import Drafter
+from mlx_engine.speculation.lookup import LookupDrafter
+from mlx_engine.speculation.model_drafter import ModelDrafter
+from mlx_engine.speculation.sampling import (
+    CHUNK,
+    RandomStream,
+    Sampler,
+    _shortlist,
+    history_rows,
+)
 from tests.cases import cases
 from tests.fakes.markov import MarkovDrafter, MarkovTarget, PointDrafter
 from tests.mlx_engine.helpers import rounds, tokens
+from tests.mlx_engine.speculation.distributions import ALPHA, P_LOGITS, Q_LOGITS, SAMPLERS, VOCAB, exact, pvalue
 
-ALPHA = 1e-4
-"""Fixed seeds: a test that passes, passes always. Small, because there are many cases."""
-ROUNDS = 50_000
 REPLY_TOKENS = 15_000
-VOCAB = 5
-Rule = Callable[..., Verdict]
-
-
-def exact(logits: np.ndarray, sampler: Sampler) -> np.ndarray:
-    """Temperature, top-k, top-p, min-p in float64, written from their definitions."""
-    scores = logits.astype(np.float64) / sampler.temperature
-    ranks = np.argsort(np.argsort(-scores, axis=-1, kind="stable"), axis=-1)
-    if sampler.top_k:
-        scores = np.where(ranks < sampler.top_k, scores, -np.inf)
-    p = np.exp(scores - scores.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    order = np.argsort(-p, axis=-1, kind="stable")
-    mass_above = np.cumsum(np.take_along_axis(p, order, -1), -1) - np.take_along_axis(p, order, -1)
-    is_kept = np.zeros(p.shape, bool)
-    np.put_along_axis(is_kept, order, mass_above < sampler.top_p, -1)
-    p = np.where(is_kept & (p >= sampler.min_p * p.max(-1, keepdims=True)), p, 0)
-    return p / p.sum(-1, keepdims=True)
-
-
-def pvalue(observed: np.ndarray, expected: np.ndarray) -> float:
-    """Chi-square over cells; what should never occur must not, rare cells are pooled."""
-    assert observed[expected == 0].sum() == 0, "something impossible was drawn"
-    observed, expected = observed[expected > 0], expected[expected > 0]
-    rare = expected < 5
-    if rare.any() and expected[rare].sum() < 5:
-        rare |= expected == expected[~rare].min()
-    if rare.any():
-        observed = np.append(observed[~rare], observed[rare].sum())
-        expected = np.append(expected[~rare], expected[rare].sum())
-    return float(chisquare(observed, expected * observed.sum() / expected.sum()).pvalue)
-
-
-TABLES = np.random.default_rng(5)
-P_LOGITS = TABLES.normal(0, 1.5, (VOCAB, VOCAB))
-Q_LOGITS = {
-    "good": P_LOGITS + TABLES.normal(0, 0.4, P_LOGITS.shape),
-    "poor": TABLES.normal(0, 1.5, P_LOGITS.shape),
-}
-SAMPLERS = {
-    "all": Sampler(1.0),
-    "hot": Sampler(1.7),
-    "top-k": Sampler(1.0, top_k=3),
-    "top-p": Sampler(0.8, top_p=0.8),
-    "both": Sampler(1.2, top_k=4, top_p=0.9),
-    "min-p": Sampler(1.5, min_p=0.2),
-    "all three": Sampler(1.3, top_k=4, top_p=0.95, min_p=0.1),
-}
-
-
-Keys = tuple[mx.array, mx.array]
-
-
-def first_tokens(rule: Rule, drafter: str, length: int, rounds_count: int = ROUNDS) -> list[np.ndarray]:
-    """Counts per position of the tokens that `rule` commits; every round with the same p and q rows."""
-    p = mx.array(exact(P_LOGITS[: length + 1], SAMPLERS["all"]).astype(np.float32))
-    worst = mx.argmin(p[:length], axis=-1).astype(mx.int32)
-    q = (
-        None
-        if drafter == "wrong"
-        else mx.softmax(mx.array(Q_LOGITS[drafter][:length].astype(np.float32)), axis=-1)
-    )
-
-    def one(key: mx.array) -> mx.array:
-        *keys, drafting = mx.random.split(key, 3)
-        drafts = worst if q is None else draw(q, drafting)
-        verdict = rule(Distribution(drafts, q), Distribution(mx.argmax(p, axis=-1), p), tuple(keys))
-        return mx.concatenate([verdict.accepted[None], verdict.token, drafts])
-
-    outcome = np.array(mx.vmap(one)(mx.random.split(mx.random.key(length), rounds_count)))
-    counts = [np.zeros(VOCAB) for _ in range(length + 1)]
-    for position, count in enumerate(counts):
-        drafted = outcome[outcome[:, 0] > position, 2 + position] if position < length else outcome[:0, 0]
-        own = outcome[outcome[:, 0] == position, 1]
-        count += np.bincount(np.concatenate([drafted, own]), minlength=VOCAB)
-    return counts
-
-
-def worst_pvalue(rule: Rule, drafter: str, length: int) -> float:
-    p = exact(P_LOGITS[: length + 1], SAMPLERS["all"])
-    counts = first_tokens(rule, drafter, length)
-    return min(pvalue(count, row * count.sum()) for count, row in zip(counts, p) if count.sum() > 500)
-
-
-@pytest.mark.parametrize("length", [1, 2, 4])
-@pytest.mark.parametrize("drafter", ["good", "poor", "wrong"])
-def test_the_rule_commits_what_the_target_would(drafter: str, length: int) -> None:
-    assert worst_pvalue(accept, drafter, length) > ALPHA
-
-
-def _no_residual(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
-    right = accept(draft, target, keys)
-    return Verdict(right.accepted, draw(mx.take(target.probs, right.accepted[None], axis=0), keys[1]))
-
-
-def _bonus_from_the_wrong_row(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
-    right = accept(draft, target, keys)
-    wrong = draw(target.probs[-2:-1], keys[1])
-    return Verdict(right.accepted, mx.where(right.accepted == len(draft.tokens), wrong, right.token))
-
-
-def _q_of_other_logits(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
-    declared = mx.softmax(mx.log(draft.probs) * 2, axis=-1)
-    return accept(Distribution(draft.tokens, declared), target, keys)
-
-
-@pytest.mark.parametrize("rule", [_no_residual, _bonus_from_the_wrong_row, _q_of_other_logits])
-def test_a_biased_rule_is_found_out(rule: Rule) -> None:
-    assert worst_pvalue(rule, "poor", 2) < 1e-12
-
-
-def test_declaring_a_certain_draft_as_drawn_is_found_out() -> None:
-    p = mx.array(exact(P_LOGITS[:2], SAMPLERS["all"]).astype(np.float32))
-    q = mx.softmax(mx.array(Q_LOGITS["poor"][:1].astype(np.float32)), axis=-1)
-    likeliest = mx.argmax(q, axis=-1).astype(mx.int32)
-
-    def one(key: mx.array) -> mx.array:
-        verdict = accept(Distribution(likeliest, q), Distribution(p, p), tuple(mx.random.split(key)))
-        return mx.where(verdict.accepted > 0, likeliest, verdict.token)
-
-    drawn = np.array(mx.vmap(one)(mx.random.split(mx.random.key(0), ROUNDS)))[:, 0]
-    observed = np.bincount(drawn, minlength=VOCAB)
-    assert pvalue(observed, exact(P_LOGITS[:1], SAMPLERS["all"])[0] * ROUNDS) < 1e-12
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -179,7 +58,7 @@ def test_there_is_no_shortlist_where_it_would_not_be_shorter(vocab: int, k: int)
 
 def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:
     logits = mx.array([[1.0, 5.0, 3.0]])
-    assert Sampler(0, suppressed=(1,)).draw(logits, 0, Use.TARGET).tokens.tolist() == [2]
+    assert Sampler(0, suppressed=(1,)).draw(logits, 0, RandomStream.TARGET).tokens.tolist() == [2]
     assert Sampler(1.0, suppressed=(1,)).probabilities(logits)[0, 1].item() == 0
 
 
@@ -284,12 +163,6 @@ def test_the_same_seed_gives_the_same_reply(seed: int) -> None:
     assert reply() == reply()
 
 
-def test_no_residual_left_falls_back_to_the_target() -> None:
-    p = mx.array([[0.5, 0.5], [0.5, 0.5]])
-    weights = acceptance._next_weights(Distribution(mx.array([0]), p[:1]), p, mx.array(0))
-    assert weights.tolist() == [[0.5, 0.5]]
-
-
 def test_coupled_accepts_less_than_rejection_and_more_than_chance() -> None:
     """The price of the same words: acceptance falls, and stays far above that of drawing independently."""
 
@@ -306,8 +179,8 @@ def test_coupled_accepts_less_than_rejection_and_more_than_chance() -> None:
 def test_a_positions_noise_does_not_depend_on_what_is_read_with_it() -> None:
     sampler = Sampler(1.0, is_coupled=True, seed=9)
     logits = mx.zeros((6, 50))
-    together = sampler.draw(logits, 10, Use.TARGET).tokens.tolist()
-    apart = [sampler.draw(logits[:1], 10 + row, Use.DRAFT).tokens.item() for row in range(6)]
+    together = sampler.draw(logits, 10, RandomStream.TARGET).tokens.tolist()
+    apart = [sampler.draw(logits[:1], 10 + row, RandomStream.DRAFT).tokens.item() for row in range(6)]
     assert together == apart
     assert len(set(together)) > 1
 

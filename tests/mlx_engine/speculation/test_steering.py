@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.speculation.draft_length import RoundFacts
 from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
+from tests.mlx_engine.speculation.draft_length_simulator import round_facts
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_plain_rounds_are_spread_over_replies() -> None:
         steering = Steering(ReplyControl(5), lengths)
         for _ in range(10):
             chosen.append(steering.next_length())
-            lengths.observe(RoundFacts(chosen[-1], 0, 0.1, chosen[-1] == 0))
+            lengths.observe(round_facts(chosen[-1], 0, chosen[-1] == 0), 0.1)
     assert 0 < chosen.count(0) < 10
 
 
 def test_without_them_every_round_is_what_was_asked_for() -> None:
     lengths = DraftLengths(None, 4)
-    steering = Steering(ReplyControl(5), lengths, measures_plain=False)
+    steering = Steering(ReplyControl(5), lengths, measures_baseline=False)
     for _ in range(300):
         assert steering.next_length() == 5
-        lengths.observe(RoundFacts(5, 0, 0.1, False))
+        lengths.observe(round_facts(5, 0, False), 0.1)
 
 
 def test_every_pair_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_was_learned_is_there_in_the_next_run(tmp_path: Path) -> None:
     steering = Steering(ReplyControl("auto"), lengths)
     for _ in range(300):  # every draft falls, and a drafted round takes twice as long
         length = steering.next_length()
-        lengths.observe(RoundFacts(length, 0, 2.0 if length else 1.0, length == 0))
+        lengths.observe(round_facts(length, 0, length == 0), 2.0 if length else 1.0)
     lengths.save()
     again = DraftLengths(path, 4)
     assert again.notice is None

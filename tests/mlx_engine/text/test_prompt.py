@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Message
-from mlx_engine.text.prompt import SET_ASIDE, ChatFormat
+from mlx_engine.text.prompt import STAND_INS, ChatFormat
 from mlx_engine.text.reply_text import TextStream
 from models.pocket import TARGET_FOLDER
 from tests.cases import cases
@@ -197,7 +197,7 @@ def text_of(ids: list[int]) -> str:
 
 def test_the_marks_are_where_the_message_and_the_models_turn_begin() -> None:
     prompt = CHAT.render(CONVERSATION)
-    message, turn = prompt.marks
+    message, turn = prompt.branch_points
     assert text_of(prompt.ids[message:]).startswith("<|turn>user")
     assert decode(prompt.ids[message:turn]) == "user\nAnd?\nmodel\n"
     assert turn == len(prompt.ids)
@@ -211,9 +211,9 @@ def test_what_only_opens_the_models_turn_is_behind_the_mark(folder: Path) -> Non
         + "{{- '<|channel>thought\\n<channel|>' -}}{%- endif -%}"
     )
     prompt = ChatFormat(folder).render(CONVERSATION)
-    assert text_of(prompt.ids[prompt.marks[-1] :]).startswith("<|channel>")
+    assert text_of(prompt.ids[prompt.branch_points[-1] :]).startswith("<|channel>")
     longer = ChatFormat(folder).render([*CONVERSATION, Message("assistant", "Yes."), user("So?")])
-    assert longer.ids[: prompt.marks[-1]] == prompt.ids[: prompt.marks[-1]]
+    assert longer.ids[: prompt.branch_points[-1]] == prompt.ids[: prompt.branch_points[-1]]
 
 
 @settings(max_examples=cases(15, 300))
@@ -227,15 +227,15 @@ def test_the_next_prompt_begins_with_this_one_up_to_a_mark(
         prompt = CHAT.render(messages[:-1], is_thinking)
         following = CHAT.render([*messages, user("and now?")], is_thinking)
         edited = CHAT.render([*messages[:-2], user("something else")], is_thinking)
-        assert following.ids[: prompt.marks[-1]] == prompt.ids[: prompt.marks[-1]]
-        if len(prompt.marks) > 1:  # before a first message without a system turn there is nothing to keep
-            assert edited.ids[: prompt.marks[0]] == prompt.ids[: prompt.marks[0]]
+        assert following.ids[: prompt.branch_points[-1]] == prompt.ids[: prompt.branch_points[-1]]
+        if len(prompt.branch_points) > 1:  # before a first message without a system turn there is nothing to keep
+            assert edited.ids[: prompt.branch_points[0]] == prompt.ids[: prompt.branch_points[0]]
 
 
 def test_a_known_reply_comes_back_as_the_tokens_it_was_made_of() -> None:
     spelled = [id for character in "Hello there." for id in CHAT.encode(character)]
     assert spelled != CHAT.encode("Hello there.")
-    prompt = CHAT.render(CONVERSATION, said={"Hello there.": spelled})
+    prompt = CHAT.render(CONVERSATION, known_replies={"Hello there.": spelled})
     canonical = CHAT.render(CONVERSATION)
     assert decode(prompt.ids) == decode(canonical.ids)
     begin = text_of(prompt.ids).index("H")
@@ -246,18 +246,18 @@ def test_a_known_reply_comes_back_as_the_tokens_it_was_made_of() -> None:
 def test_a_person_who_writes_the_same_as_a_reply_is_not_taken_for_it() -> None:
     spelled = [id for character in "Hello there." for id in CHAT.encode(character)]
     said = {"Hello there.": spelled}
-    assert CHAT.render([user("Hello there.")], said=said).ids == CHAT.render([user("Hello there.")]).ids
+    assert CHAT.render([user("Hello there.")], known_replies=said).ids == CHAT.render([user("Hello there.")]).ids
 
 
 def test_stand_ins_in_the_messages_stay_what_they_are() -> None:
     text = "\U000f0000 and \U000f0001"
     conversation = [user(text), Message("assistant", "Hello there."), user(f"<|turn>{text}")]
-    prompt = CHAT.render(conversation, said={"Hello there.": CHAT.encode("Hello there.")})
+    prompt = CHAT.render(conversation, known_replies={"Hello there.": CHAT.encode("Hello there.")})
     assert decode(prompt.ids) == f"user\n{text}\nmodel\nHello there.\nuser\n<|turn>{text}\nmodel\n"
 
 
 def test_a_conversation_that_leaves_no_stand_in_is_refused_in_words() -> None:
-    everything = "".join(chr(code) for code in SET_ASIDE)
+    everything = "".join(chr(code) for code in STAND_INS)
     with pytest.raises(RequestError, match="private-use"):
         CHAT.render([user(f"<bos>{everything}")])
 
@@ -267,11 +267,11 @@ def test_stand_ins_are_looked_for_only_as_far_as_needed(monkeypatch: pytest.Monk
 
     class Codes:
         def __iter__(self) -> Iterator[int]:
-            for code in SET_ASIDE:
+            for code in STAND_INS:
                 looked_at.append(code)
                 yield code
 
-    monkeypatch.setattr("mlx_engine.text.prompt.SET_ASIDE", Codes())
+    monkeypatch.setattr("mlx_engine.text.prompt.STAND_INS", Codes())
     CHAT.render([user("Hello")])
     assert len(looked_at) <= 1
     CHAT.render([user("<bos> and <eos>")])

@@ -20,7 +20,7 @@ def ids(text: str) -> list[int]:
 
 def decoded(*runs: list[int], step: int = 1000) -> tuple[str, str]:
     """(answer, thoughts) of tokens that come `step` at a time."""
-    stream = CHAT.reply_text()
+    stream = CHAT.reply_decoder()
     every = [id for run in runs for id in run]
     pieces = [stream.add(every[at : at + step]) for at in range(0, len(every), step)]
     pieces.append(stream.finish())
@@ -56,7 +56,7 @@ def test_marks_that_are_typed_out_are_text() -> None:
 
 
 def test_the_answers_tokens_leave_the_thoughts_out() -> None:
-    stream = CHAT.reply_text()
+    stream = CHAT.reply_decoder()
     stream.add([OPEN, *ids("thought\nHm.\n"), CLOSE, *ids("Hello")])
     assert stream.answer_ids == ids("Hello")
     assert stream.has_plain_answer
@@ -79,4 +79,4 @@ def test_how_the_tokens_come_makes_no_difference(parts: list[int | list[int]], s
 
 
 def test_a_piece_may_be_nothing() -> None:
-    assert CHAT.reply_text().add([]) == Piece("", "")
+    assert CHAT.reply_decoder().add([]) == Piece("", "")

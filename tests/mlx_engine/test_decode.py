@@ -8,10 +8,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_engine.decode import Committed, Plan, generate
+from mlx_engine.decode import DecodeOptions, generate
 from mlx_engine.network import prefix
 from mlx_engine.network.kv_cache import TargetCache
-from mlx_engine.speculation.drafters import ModelDrafter
+from mlx_engine.protocol.events import RoundFacts
+from mlx_engine.speculation.model_drafter import ModelDrafter
 from mlx_engine.speculation.sampling import Sampler
 from tests.fakes.markov import MarkovTarget, PointDrafter
 from tests.mlx_engine.helpers import GREEDY, OracleDrafter, ScriptedControl, rounds, session_for, tokens
@@ -81,25 +82,25 @@ def test_a_stop_token_inside_an_accepted_run_cuts_it() -> None:
         on_round=lambda _, s: frontiers.append(s.prefix.cache.frontier),
     )
     assert [r.token_ids for r in done] == [(5, 6, 1)]
-    assert (done[0].accepted, done[0].reason) == (3, "stop")
+    assert (done[0].accepted, done.finish_reason) == (3, "stop")
     assert frontiers == [len(PROMPT) + 3], "nothing behind the stop token is kept"
 
 
 def test_a_stop_token_from_the_target_ends_the_reply() -> None:
     done = rounds(chain(5, 1), points((4, 5)), PROMPT, 50, 1, stop_tokens=STOP)
-    assert [(r.token_ids, r.reason) for r in done] == [((5, 1), "stop")]
+    assert ([r.token_ids for r in done], done.finish_reason) == ([(5, 1)], "stop")
 
 
 def test_the_first_token_may_stop() -> None:
     done = rounds(chain(1), points((4, 1)), PROMPT, 50, 3, stop_tokens=STOP)
-    assert [(r.token_ids, r.accepted, r.reason) for r in done] == [((1,), 1, "stop")]
+    assert ([(r.token_ids, r.accepted) for r in done], done.finish_reason) == ([((1,), 1)], "stop")
 
 
 @pytest.mark.parametrize("length", [0, 1, 4])
 def test_a_budget_of_one(length: int) -> None:
     target = chain(*RUN)
     done = rounds(target, KNOWS_ALL, PROMPT, 1, length)
-    assert [(r.token_ids, r.drafted, r.reason) for r in done] == [((5,), 0, "length")]
+    assert ([(r.token_ids, r.drafted) for r in done], done.finish_reason) == ([((5,), 0)], "length")
     assert len(target.forwards) == 2, "one pass for the prompt, one for the token, none ahead"
 
 
@@ -108,7 +109,7 @@ def test_a_budget_of_one(length: int) -> None:
 def test_any_budget_is_met_exactly(budget: int, length: int) -> None:
     done = rounds(chain(*RUN), KNOWS_ALL, PROMPT, budget, length)
     assert tokens(done) == list(RUN[:budget])
-    assert done[-1].reason == "length"
+    assert done.finish_reason == "length"
 
 
 @pytest.mark.parametrize("length", [0, 2])
@@ -116,13 +117,13 @@ def test_cancel_keeps_the_round_and_ends(length: int) -> None:
     target = chain(*RUN)
     session = session_for(target, KNOWS_ALL, PROMPT)
     steering = ScriptedControl([length])
-    replies = generate(session, Plan(GREEDY, STOP, 50, steering))
+    replies = generate(session, DecodeOptions(GREEDY, STOP, 50, steering))
     first = next(replies)
-    assert first.reason is None
+    assert session.finish_reason is None
     steering.is_cancelled = True
     rest = list(replies)
     assert len(rest) == 1
-    assert rest[0].reason == "cancelled"
+    assert session.finish_reason == "cancelled"
     assert rest[0].token_ids, "what the round found is committed"
     committed = len(first.token_ids) + len(rest[0].token_ids)
     assert session.prefix.cache.frontier == len(PROMPT) - 1 + committed, "nothing begun ahead is left in the cache"
@@ -137,8 +138,9 @@ def test_cancel_during_prefill_ends_before_any_token(monkeypatch: pytest.MonkeyP
         steering.is_cancelled = True
 
     session = session_for(target, None, [3] * 20)
-    done = list(generate(session, Plan(GREEDY, STOP, 6, steering), stop_at_once))
-    assert done == [Committed((), 0, 0, False, "cancelled")]
+    done = list(generate(session, DecodeOptions(GREEDY, STOP, 6, steering), stop_at_once))
+    assert done == [RoundFacts((), 0, 0, is_pipelined=False, context_tokens=4)]
+    assert session.finish_reason == "cancelled"
     assert target.forwards == [(0, 4)]
 
 
@@ -146,7 +148,7 @@ def test_prefill_reads_in_chunks_and_stops_one_short(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(prefix, "PREFILL_CHUNK_TOKENS", 4)
     target, seen = chain(*RUN), []
     session = session_for(target, None, [3] * 9 + [4])
-    list(generate(session, Plan(GREEDY, STOP, 1, ScriptedControl([0])), seen.append))
+    list(generate(session, DecodeOptions(GREEDY, STOP, 1, ScriptedControl([0])), seen.append))
     assert target.forwards == [(0, 4), (4, 4), (8, 1), (9, 1)]
     assert seen == [4, 8, 9]
 
@@ -182,7 +184,7 @@ def test_one_pass_and_one_wait_a_round(length: int, monkeypatch: pytest.MonkeyPa
     target = chain(*RUN)
     oracle = OracleDrafter(len(PROMPT), RUN, 1.0, VOCAB)
     session = session_for(target, oracle, PROMPT)
-    replies = generate(session, Plan(GREEDY, STOP, 6, ScriptedControl([length])))
+    replies = generate(session, DecodeOptions(GREEDY, STOP, 6, ScriptedControl([length])))
     monkeypatch.setattr(mx.array, "tolist", counted)
     monkeypatch.setattr(mx.array, "item", forbidden)
     first = next(replies)
@@ -214,7 +216,7 @@ def test_a_plain_round_asks_the_device_for_nothing_empty(
     session = session_for(chain(*RUN), None, PROMPT)
     for name in ("concatenate", "cumprod", "cumsum", "sum", "take"):
         watched(name)
-    list(generate(session, Plan(sampler, STOP, 6, ScriptedControl([0]))))
+    list(generate(session, DecodeOptions(sampler, STOP, 6, ScriptedControl([0]))))
     assert sizes
     assert 0 not in sizes
 
@@ -232,7 +234,7 @@ def test_every_draft_is_under_way_before_the_pass_that_reads_it_is_put_together(
 
     drafter = ModelDrafter(chain(*RUN))
     session = session_for(target, drafter, PROMPT)
-    replies = generate(session, Plan(GREEDY, STOP, 6, ScriptedControl([2])))
+    replies = generate(session, DecodeOptions(GREEDY, STOP, 6, ScriptedControl([2])))
     next(replies)
     monkeypatch.setattr(target, "forward", seen_forward)
     monkeypatch.setattr(mx, "async_eval", lambda *arrays: order.append("begin"))

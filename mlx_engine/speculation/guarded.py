@@ -1,0 +1,54 @@
+"""A drafter that may fail without ending the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.speculation.drafter import Drafter, Frontier
+from mlx_engine.speculation.sampling import NO_DRAFT, Distribution, Sampler
+
+
+class GuardedDrafter:
+    """Wraps a `Drafter`. After its first failure it proposes nothing, and replies go on without drafts."""
+
+    def __init__(self, drafter: Drafter, on_failure: Callable[[Exception], None]) -> None:
+        """on_failure: called once, with the error."""
+        self._drafter: Drafter | None = drafter
+        self._on_failure = on_failure
+
+    def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
+        """See Drafter."""
+        with self._guard():
+            if self._drafter:
+                yield from self._drafter.prefill(prompt, branch_points)
+
+    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+        """See Drafter. 0 after a failure."""
+        with self._guard():
+            return self._drafter.available_tokens(committed, limit) if self._drafter else 0
+        return 0  # it failed just now
+
+    def propose(
+        self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
+    ) -> Distribution:
+        """See Drafter. An empty draft after a failure."""
+        with self._guard():
+            if self._drafter:
+                return self._drafter.propose(committed, frontier, cache, length, sampler)
+        return NO_DRAFT
+
+    def rollback(self, rejected: int) -> None:
+        """See Drafter."""
+        with self._guard():
+            if self._drafter:
+                self._drafter.rollback(rejected)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a network from anybody's folder can fail in any way
+            self._drafter = None
+            self._on_failure(error)

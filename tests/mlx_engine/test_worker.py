@@ -1,0 +1,52 @@
+"""The engine's process after an error that nobody expected."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+import pytest
+
+from mlx_engine import worker
+from mlx_engine.protocol import events, wire
+from mlx_engine.protocol.events import Generate, Load, Message
+from mlx_engine.speculation.steering import ReplyControl
+from tests.mlx_engine.rig import only
+
+HELLO = (Message("user", "Hello there, how are you?"),)
+CANARY = "what nobody else may read"
+
+
+class FailingEngine:
+    """Loads, and then fails at whatever it is asked."""
+
+    def __init__(self, load: Load, emit: Any) -> None:
+        if load.target == "huge":
+            raise MemoryError("no room")
+
+    def generate(self, request: Generate, control: ReplyControl) -> None:
+        try:
+            raise ValueError(f"cannot read {CANARY}")
+        except ValueError as error:
+            raise RuntimeError(f"[metal::malloc] Attempting to allocate 99 bytes for {CANARY}") from error
+
+
+@pytest.mark.parametrize(("target", "words"), [("fits", "metal::malloc"), ("huge", "no room")])
+def test_an_error_nobody_expected_is_said_and_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], target: str, words: str
+) -> None:
+    monkeypatch.setattr(worker, "Engine", FailingEngine)
+    emitted: list[events.Event] = []
+    commands = worker.Commands(None)  # type: ignore[arg-type]
+    commands.tasks = queue.SimpleQueue()
+    commands.tasks.put(Load(target, None))
+    commands.tasks.put((Generate(7, HELLO), ReplyControl(0)))
+    with pytest.raises(SystemExit) as caught:
+        worker.serve(commands, emitted.append)
+    assert caught.value.code == wire.STATUS_REPORTED
+    (failed,) = only(events.Failed, emitted)
+    assert words in failed.message
+    assert failed.id == (7 if target == "fits" else None)
+    logged = capfd.readouterr().err
+    assert "Traceback" in logged
+    assert CANARY not in logged
