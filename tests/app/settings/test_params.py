@@ -43,7 +43,7 @@ def field(story: Story, name: str) -> SettingInput:
 async def open_params(story: Story) -> None:
     await story.pilot.press("f6")
     await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
-    await story.until_seen("Settings of this chat", "repetition_penalty")
+    await story.until_seen("repetition_penalty")
 
 
 async def fill(story: Story, name: str, text: str) -> None:

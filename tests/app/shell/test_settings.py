@@ -10,7 +10,7 @@ import pytest
 from app.cli import main
 from app.core import pair_choice
 from app.core.pair_choice import PairOptions, choose_pair
-from app.core.start import first_pair, options_of, pair_options_of
+from app.core.start import first_pair, pair_options_of, reply_options_of
 from app.settings.effective import read_settings
 from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
@@ -141,11 +141,10 @@ def test_a_flag_that_cannot_be_used_says_what_can(flags: list[str], words: str, 
 def test_settings_become_what_a_chat_starts_with(home: Path) -> None:
     write("temp: 0.5\nrule: coupled\nsystem: Be brief.\nthink: on\ndraft: 3\nmax_tokens: 9\nkeys: {draft: f9}\n")
     effective = read_settings({"seed": 7, "system": ""})
-    pair, _ = first_pair(effective, PairOptions())
-    options = options_of(effective.settings, pair)
+    options = reply_options_of(effective.settings)
     assert options.sampling == SamplingOptions(temperature=0.5, rule="coupled", seed=7)
     assert (options.draft_length, options.max_tokens, options.is_thinking, options.system) == (3, 9, True, None)
-    assert options.keys == {"draft": "f9"}
+    assert effective.settings.keys == {"draft": "f9"}
 
 
 def test_the_model_chosen_last_is_the_one_to_begin_with(home: Path) -> None:
