@@ -30,7 +30,6 @@ from app.system.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
 from app.text.sanitise import cleaned
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
-from models.errors import ModelsError
 
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
 LISTING_COMMANDS = ("chats", "models")
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (SlipstreamError, ModelsError) as error:
+    except SlipstreamError as error:
         console.warn(str(error))
         return FAILED
     except KeyboardInterrupt:

@@ -1,7 +1,6 @@
-"""The catalog: which models exist, by name; `catalog.yaml` says what each field means.
+"""The catalog: the models that can be chosen by name. The header of `catalog.yaml` explains each field.
 
-A person's own file adds entries or replaces them whole. Facts only: nothing here looks at the disk beyond
-the catalog files, or at the network.
+A person's own file adds entries or replaces them. Nothing here reads anything but the catalog files.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import msgspec
 import yaml
 
 from models.config import LayerFacts
-from models.errors import CatalogError, FetchError, ModelsError
+from models.errors import CatalogError, ModelsError, PullError
 from models.paths import expanded
 
 BUNDLED_FILE = Path(__file__).with_name("catalog.yaml")
@@ -32,23 +31,23 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
 
 
 def check_repo(repo: str) -> str:
-    """`repo` if it is a well-formed hub id, `owner/name`; FetchError before anything else is done with it."""
+    """`repo` itself. Raises PullError unless it is a well-formed hub id, `owner/name`."""
     if len(repo) > 96 or not REPO.fullmatch(repo) or ".." in repo or "--" in repo or repo.endswith(".git"):
-        raise FetchError("name", f"{repo[:100]!r} is not a hub id. One looks like google/gemma-4-E4B-it.")
+        raise PullError("name", f"{repo[:100]!r} is not a hub id. Use one like google/gemma-4-E4B-it.")
     return repo
 
 
 def check_revision(revision: str) -> str:
-    """`revision` if it is a commit, branch or tag without a path in it; FetchError otherwise."""
+    """`revision` itself. Raises PullError unless it is a commit, branch or tag without a path in it."""
     if not REVISION.fullmatch(revision) or ".." in revision:
-        raise FetchError(
+        raise PullError(
             "name", f"{revision[:100]!r} is not a revision. Use a commit of 40 hex digits, a branch or a tag."
         )
     return revision
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the files of one half of a pair come from; see the header of catalog.yaml."""
+    """Where one half of a pair comes from; see the header of catalog.yaml."""
 
     repo: str | None = None
     folder: str | None = None
@@ -72,7 +71,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _valid(expanded, self.folder)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The hub id or the folder."""
         return self.repo or self.folder or ""
 
@@ -85,7 +84,7 @@ def _valid(check: Any, value: str) -> None:
 
 
 class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all entries of one size have in common."""
+    """What all entries of one model size share."""
 
     title: str
     licence: str
@@ -93,8 +92,8 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: LayerFacts
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model to choose: a target and the drafter that belongs to it."""
+class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model that can be chosen: a target and its drafter."""
 
     family: str
     precision: Literal["4-bit", "8-bit", "bf16", "float32"]
@@ -111,47 +110,47 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def item_bytes(self) -> int:
-        """Of one number in the activations and in the K/V cache."""
+        """Size of one number in the activations and the K/V cache."""
         return 4 if self.precision == "float32" else 2
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Target, then drafter if there is one."""
+        """The target's, then the drafter's if there is one."""
         return (self.target,) if self.drafter is None else (self.target, self.drafter)
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Entries and families by name, the bundled ones and a person's own."""
+    """Entries and families by name, both the bundled ones and a person's own."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, CatalogEntry]
     families: Mapping[str, Family]
     own_names: frozenset[str] = frozenset()
-    """Entries that come from the person's file."""
+    """Names of entries from the person's file."""
 
     def name_of(self, name: str) -> str | None:
-        """The entry that a name or alias means, in any case; None if there is none."""
-        wanted = name.lower()
-        if wanted in self.entries:
-            return wanted
-        return next((own for own, entry in self.entries.items() if wanted in entry.aliases), None)
+        """The entry with this name or alias, ignoring case; None if there is none."""
+        lowered = name.lower()
+        if lowered in self.entries:
+            return lowered
+        return next((own for own, entry in self.entries.items() if lowered in entry.aliases), None)
 
-    def find(self, name: str) -> tuple[str, Entry]:
-        """The entry of a name or alias. Raises CatalogError with the nearest names."""
-        found = self.name_of(name)
-        if found is None:
+    def find(self, name: str) -> tuple[str, CatalogEntry]:
+        """The entry with this name or alias. Raises CatalogError, which suggests similar names."""
+        known_name = self.name_of(name)
+        if known_name is None:
             known = [*self.entries, *(alias for entry in self.entries.values() for alias in entry.aliases)]
             near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
             hint = f"Did you mean {', '.join(near)}? " if near else ""
             raise CatalogError(f"There is no model {name[:80]!r}. {hint}`slipstream models list` shows them all.")
-        return found, self.entries[found]
+        return known_name, self.entries[known_name]
 
-    def family(self, entry: Entry) -> Family:
-        """The family of one of this catalog's entries."""
+    def family(self, entry: CatalogEntry) -> Family:
+        """The family of an entry of this catalog."""
         return self.families[entry.family]
 
-    def by_repo(self, repo: str) -> tuple[str, Entry] | None:
-        """The entry whose target is this repository; the hub does not tell upper from lower case."""
+    def by_repo(self, repo: str) -> tuple[str, CatalogEntry] | None:
+        """The entry whose target is this repository; the hub ignores case."""
         for name, entry in self.entries.items():
             if (entry.target.repo or "").lower() == repo.lower():
                 return name, entry
@@ -159,7 +158,7 @@ class Catalog:
 
 
 def load_catalog(own_file: Path | None = None) -> Catalog:
-    """The bundled catalog with a person's own file on top, if that file exists. Raises CatalogError."""
+    """The bundled catalog with the person's own entries, if their file exists. Raises CatalogError."""
     bundled = _read(BUNDLED_FILE)
     if own_file is None or not own_file.exists():
         return _checked(bundled, BUNDLED_FILE)
@@ -178,11 +177,13 @@ def _read(path: Path) -> Catalog:
     tree = _yaml(path)
     unknown = tree.keys() - {"format", "families", "entries"}
     if unknown:
-        raise CatalogError(f"{path}: {min(map(str, unknown))!r} is not known here: use format, families, entries.")
+        raise CatalogError(f"{path}: {min(map(str, unknown))!r} is unknown. Use format, families and entries.")
     if tree.get("format") != FORMAT:
         raise CatalogError(f"{path}: format is {tree.get('format')!r}; this version reads format: {FORMAT}.")
     return Catalog(
-        entries={name: _resolved(entry, path) for name, entry in _section(tree, "entries", Entry, path).items()},
+        entries={
+            name: _resolved(entry, path) for name, entry in _section(tree, "entries", CatalogEntry, path).items()
+        },
         families=_section(tree, "families", Family, path),
     )
 
@@ -195,17 +196,17 @@ def _section(tree: dict[str, Any], section: str, kind: type[T], path: Path) -> d
     for name, value in values.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise CatalogError(
-                f"{path}: {str(name)[:80]!r} in {section} is not a name: use a-z, 0-9, dot and hyphen."
+                f"{path}: {str(name)[:80]!r} in {section} is not a name. Use a-z, 0-9, dot and hyphen."
             )
         try:
             made[name] = msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            raise CatalogError(f"{path}: {section} {name!r}: {error}. Correct it or remove the entry.") from None
+            raise CatalogError(f"{path}: {section} {name!r}: {error}. Correct the entry or remove it.") from None
     return made
 
 
-def _resolved(entry: Entry, path: Path) -> Entry:
-    """The entry with its folders counted from the catalog's own place."""
+def _resolved(entry: CatalogEntry, path: Path) -> CatalogEntry:
+    """The entry with its folders made absolute, from the folder of the catalog file."""
 
     def resolve(source: Source | None) -> Source | None:
         if source is None or source.folder is None:
@@ -216,14 +217,12 @@ def _resolved(entry: Entry, path: Path) -> Entry:
 
 
 def _checked(catalog: Catalog, path: Path) -> Catalog:
-    """The catalog, if its entries agree with each other."""
+    """The catalog itself. Raises CatalogError if its entries contradict each other."""
     taken = dict.fromkeys(catalog.entries, "an entry")
     for name, entry in catalog.entries.items():
         if entry.family not in catalog.families:
             known = ", ".join(sorted(catalog.families))
-            raise CatalogError(
-                f"{path}: entry {name!r}: family {entry.family!r} is not known: use one of {known}."
-            )
+            raise CatalogError(f"{path}: entry {name!r}: family {entry.family!r} is unknown. Use one of {known}.")
         for alias in entry.aliases:
             if not NAME.fullmatch(alias) or alias in taken:
                 why = f"already means {taken[alias]}" if alias in taken else "is not a name"
@@ -232,13 +231,13 @@ def _checked(catalog: Catalog, path: Path) -> Catalog:
     return catalog
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without what makes it surprising or endless: no anchors, no key twice."""
+class _CatalogLoader(yaml.SafeLoader):
+    """Refuses anchors, which can make a small file endless, and keys that appear twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="anchors are not used here", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="anchors are not allowed", problem_mark=mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -255,16 +254,16 @@ def _yaml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise CatalogError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB and was not read.")
-        tree = yaml.load(data, Loader=_Loader)
+            raise CatalogError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read.")
+        tree = yaml.load(data, Loader=_CatalogLoader)
     except OSError as error:
         raise CatalogError(f"{path} cannot be read: {error.strerror or error}.") from None
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise CatalogError(f"{path}{where}: {error.problem}. Correct it there.") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        words = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
-        raise CatalogError(f"{path} is not a catalog: {words}.") from None
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise CatalogError(f"{path} is not a catalog: {reason}.") from None
     if not isinstance(tree, dict):
-        raise CatalogError(f"{path} is not a catalog: it has no format, families and entries.")
+        raise CatalogError(f"{path} is not a catalog: it needs format, families and entries.")
     return tree

@@ -1,27 +1,29 @@
-"""What a config.json says of a model: which kind it is, what it goes with, and what its memory depends on."""
+"""What a config.json tells about a model: its kind, what it can be paired with, and what its memory depends on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from models.errors import ModelFilesError, PairError
-from models.headers import read_json
+from mlx_engine.files import config_file
+from mlx_engine.files.config_bounds import out_of_range
+from mlx_engine.files.config_file import DEFAULT_SHARED_LAYERS
+from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 
 TARGET_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
 DRAFTER_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 FULL, SLIDING = "full_attention", "sliding_attention"
-MAX_LAYERS = 512
 MAX_NUMBER = 1 << 31
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
 
 
 class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the K/V cache and the working space of a target depend on; in tokens, heads and numbers per head."""
+    """What the K/V cache and the working space of a target depend on: tokens, heads, numbers per head."""
 
     full_layers: Count
     """Full-attention layers that own a cache; layers that share another's K/V are not counted."""
@@ -41,13 +43,13 @@ class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The parts of a config.json that decide what a model is and what it goes with."""
+    """The parts of a config.json that decide a model's kind and its partners."""
 
     model_type: str
     hidden_size: int
     """The target's width; for a drafter, the width of the target it was made for."""
     kv_geometry: tuple[tuple[str, int, int], ...]
-    """(layer type, K/V heads, head size), of the layers whose K/V is shared; sorted."""
+    """(layer type, K/V heads, head size) for each type of the layers whose K/V is shared, sorted."""
     layers: LayerFacts
     first_shared_layer: int
     is_tied: bool
@@ -57,44 +59,41 @@ class Config:
 
     @property
     def is_drafter(self) -> bool:
-        """An assistant, not a model to chat with."""
+        """Whether this is an assistant instead of a model to chat with."""
         return self.model_type in DRAFTER_TYPES
 
 
 def read_config(folder: Path) -> Config:
-    """What a folder's config.json says. Raises ModelFilesError naming the key that is wrong."""
-    if not folder.is_dir():
-        raise ModelFilesError(f"{folder} is not a folder. Name the folder that holds config.json.")
-    path = folder / "config.json"
-    return parse_config(read_json(path), str(path))
+    """The facts in a folder's config.json. Raises ModelFolderError naming the key that is wrong."""
+    return parse_config(config_file.read_config(folder), folder / "config.json")
 
 
-def parse_config(config: dict[str, Any], source: str) -> Config:
-    """The same from a config that is already read; `source` names it in errors."""
+def parse_config(config: dict[str, Any], source: Path) -> Config:
+    """The facts in a config that is already read; `source` names it in errors. Raises ModelFolderError."""
     model_type = config.get("model_type")
     if model_type not in (*TARGET_TYPES, *DRAFTER_TYPES):
-        raise ModelFilesError(
+        raise ModelFolderError(
             f"{source} describes a {str(model_type)[:40]!r} model. Slipstream runs Gemma 4: "
             f"{', '.join(TARGET_TYPES)}, and their assistants."
         )
-    for key in ("model_file", "auto_map"):
-        if key in config:
-            raise ModelFilesError(f"{source} asks for code to be run ({key}). Use a checkpoint of data only.")
-    text = config if model_type == "gemma4_text" else config.get("text_config")
-    if not isinstance(text, dict):
-        raise ModelFilesError(f"{source} has no text_config. Fetch it again.")
-    reader = _Reader(text, source)
+    config_file.refuse_code_keys(config, source)
     is_drafter = model_type in DRAFTER_TYPES
-    count = reader.number("num_hidden_layers", most=MAX_LAYERS)
-    kinds = reader.layer_types(count)
-    shared = 0 if is_drafter else reader.number("num_kv_shared_layers", 20, least=0, most=count - 1)
-    outer = _Reader(config, source)
+    if is_drafter:
+        text = config_file.assistant_text_config(config, source)
+        values, owning = _Values(text, source), text["num_hidden_layers"]
+    else:
+        text = config_file.target_text_config(config, source)
+        values = _Values(text, source)
+        owning = text["num_hidden_layers"] - values.number("num_kv_shared_layers", DEFAULT_SHARED_LAYERS)
+    kinds = values.layer_types()[:owning]
     return Config(
         model_type=model_type,
-        hidden_size=outer.number("backbone_hidden_size") if is_drafter else reader.number("hidden_size"),
-        kv_geometry=reader.kv_geometry(kinds[: count - shared]),
-        layers=reader.layers(kinds[: count - shared], outer),
-        first_shared_layer=count - shared,
+        hidden_size=(
+            _Values(config, source).number("backbone_hidden_size") if is_drafter else text["hidden_size"]
+        ),
+        kv_geometry=values.kv_geometry(kinds),
+        layers=values.layers(kinds),
+        first_shared_layer=owning,
         is_tied=bool(text.get("tie_word_embeddings", True)),
         is_ordered=bool(config.get("use_ordered_embeddings", False)),
         bits=_bits(config),
@@ -107,33 +106,24 @@ def _bits(config: dict[str, Any]) -> int | None:
     return bits if type(bits) is int else None
 
 
-class _Reader:
-    """Numbers out of a config, each within bounds; ModelFilesError names the key and what it holds.
+class _Values:
+    """Numbers of a config whose limits are checked, with the engine's defaults for those that are absent."""
 
-    What a config leaves out has the value that the engine's network would give it.
-    """
-
-    def __init__(self, values: dict[str, Any], source: str) -> None:
+    def __init__(self, values: Mapping[str, Any], source: Path) -> None:
         self._values = values
         self._source = source
 
-    def number(self, key: str, default: int | None = None, least: int = 1, most: int = MAX_NUMBER) -> int:
+    def number(self, key: str, default: int | None = None) -> int:
         value = self._values.get(key)
         value = default if value is None else value
-        if type(value) is not int or not least <= value <= most:
-            raise ModelFilesError(
-                f"{self._source}: {key} is {str(value)[:40]}, where a whole number from {least} to {most} is "
-                "expected. Fetch it again."
-            )
-        return value
+        if value is None:
+            raise out_of_range(self._source, key, None, "a whole number")
+        return int(value)
 
-    def layer_types(self, count: int) -> list[str]:
-        kinds = self._values.get("layer_types")
-        if not isinstance(kinds, list) or len(kinds) != count or not set(map(str, kinds)) <= {FULL, SLIDING}:
-            raise ModelFilesError(
-                f"{self._source}: layer_types is not a list of {count} entries, each {SLIDING} or {FULL}. "
-                "Fetch it again."
-            )
+    def layer_types(self) -> list[str]:
+        kinds: list[str] | None = self._values.get("layer_types")
+        if kinds is None:
+            raise out_of_range(self._source, "layer_types", None, f"a list of {SLIDING} and {FULL}")
         return kinds
 
     def kv_heads(self, kind: str) -> int:
@@ -149,7 +139,7 @@ class _Reader:
         return tuple((kind, self.kv_heads(kind), self.head_dim(kind)) for kind in sorted(set(kinds)))
 
     def widest_mlp(self, owning_layers: int) -> int:
-        """Layers without K/V of their own may be twice as wide; experts come on top of what is shared."""
+        """Layers without K/V of their own may be twice as wide; experts come on top."""
         width = self.number("intermediate_size")
         if self._values.get("use_double_wide_mlp", True) and owning_layers < self.number("num_hidden_layers"):
             width *= 2
@@ -157,7 +147,7 @@ class _Reader:
             width += self.number("top_k_experts") * self.number("moe_intermediate_size")
         return width
 
-    def layers(self, kinds: list[str], outer: _Reader) -> LayerFacts:
+    def layers(self, kinds: list[str]) -> LayerFacts:
         return LayerFacts(
             full_layers=kinds.count(FULL),
             sliding_layers=kinds.count(SLIDING),
@@ -169,25 +159,28 @@ class _Reader:
             heads=self.number("num_attention_heads", 8),
             hidden_size=self.number("hidden_size"),
             intermediate_size=self.widest_mlp(len(kinds)),
-            vocab_size=self.number("vocab_size", outer.number("vocab_size", 262144)),
+            vocab_size=self.number("vocab_size"),
             max_context=self.number("max_position_embeddings", 131072),
         )
 
 
 def check_match(target: Config, drafter: Config, names: tuple[str, str], advice: str) -> None:
-    """Raise PairError, with both numbers, if the drafter was made for another target. `names`: drafter, target."""
+    """Raises PairMismatchError, with both numbers, if the drafter was made for another target.
+
+    `names`: the drafter's, the target's.
+    """
     numbers: list[tuple[str, object, object]] = [
         ("a hidden size of", drafter.hidden_size, target.hidden_size),
         ("a vocabulary of", drafter.layers.vocab_size, target.layers.vocab_size),
     ]
     own = {kind: (heads, dim) for kind, heads, dim in target.kv_geometry}
     for kind, heads, dim in drafter.kv_geometry:
-        words = f"{kind.replace('_', ' ')} K/V (heads, head size) of"
-        numbers.append((words, (heads, dim), own.get(kind, "no such layers")))
+        geometry = f"{kind.replace('_', ' ')} K/V (heads, head size) of"
+        numbers.append((geometry, (heads, dim), own.get(kind, "no such layers")))
     drafter_name, target_name = names
-    for what, expected, found in numbers:
-        if expected != found:
-            raise PairError(
+    for what, expected, actual in numbers:
+        if expected != actual:
+            raise PairMismatchError(
                 f"The drafter {drafter_name} was made for a target with {what} {expected}; "
-                f"{target_name} has {found}. {advice}"
+                f"{target_name} has {actual}. {advice}"
             )

@@ -1,46 +1,38 @@
-"""What can go wrong with models on disk and on the hub, as one tree.
+"""The branch for models on disk and on the hub, of the tree in `mlx_engine.protocol.errors`.
 
-    ModelsError
-    ├── CatalogError      a catalog file, or a name that is in none
-    ├── ModelFilesError   files of a model are missing, malformed, or not what they should be
-    │   └── PairError     the drafter was made for another target
-    ├── PathError         a path that was typed means no place
-    └── FetchError        the hub, the network or the disk did not give what was asked; `reason` says which
-
-Every message says what happened, where, and what to do, in words fit to be shown to a person.
+SlipstreamError
+├── ModelFolderError      (the engine's: files of a model are missing, malformed, or of another kind)
+└── ModelsError           a model is not on this machine, or cannot be removed or converted
+    ├── CatalogError      a catalog file cannot be used, or a name is in no catalog
+    ├── PathError         a typed path cannot be one
+    └── PullError         the hub, the network or the disk failed; `reason` says which
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+from mlx_engine.protocol.errors import SlipstreamError
+
 Reason = Literal[
     "name", "offline", "gated", "private", "missing", "busy", "server", "network", "disk", "content", "died"
 ]
 
 
-class ModelsError(Exception):
-    """Root of the tree: whatever a person may be shown as one sentence."""
+class ModelsError(SlipstreamError):
+    """A model is not on this machine, or something cannot be done with it."""
 
 
 class CatalogError(ModelsError):
     """A catalog file cannot be used, or a name is not in the catalog."""
 
 
-class ModelFilesError(ModelsError):
-    """A model's files are missing, incomplete, malformed or of a kind that is not supported."""
-
-
-class PairError(ModelFilesError):
-    """The drafter does not belong to the target; the message names both numbers."""
-
-
 class PathError(ModelsError):
-    """A path that a person typed cannot be one, or begins at the home folder of nobody."""
+    """A typed path cannot be one, or names the home folder of an unknown user."""
 
 
-class FetchError(ModelsError):
-    """A download cannot begin or go on. What has come so far is kept, unless it was wrong."""
+class PullError(ModelsError):
+    """A pull cannot start or continue. What has arrived is kept, unless its content is wrong."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

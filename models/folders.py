@@ -1,8 +1,7 @@
-"""Which folders a person means by `--model` and `--drafter`: catalog names, folders, hub ids.
+"""Resolves `--model` and `--drafter` to folders: catalog names, folders and hub ids.
 
-A name of the catalog is the catalog's; to mean a folder of the same name, write `./name`. Of the hub, only what is
-on this machine: nothing is fetched here. Pairs are matched by their configs, and a drafter that does not fit is
-left out.
+A name in the catalog means its entry; write `./name` for a folder of the same name. Hub ids are looked up in the
+local cache; nothing is pulled. Pairs are matched by their configs, and a drafter that does not fit is left out.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from models import hub_cache, pocket
 from models.catalog import REPO, Catalog, Source, load_catalog
 from models.config import Config, check_match, read_config
-from models.errors import ModelFilesError, ModelsError, PairError
+from models.errors import ModelsError
 from models.paths import expanded
 
 DRAFTER_NAMES = ("drafter", "assistant")
@@ -21,20 +21,20 @@ DRAFTER_NAMES = ("drafter", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class PairFolders:
-    """A target's folder and its drafter's."""
+    """The folders of a target and its drafter."""
 
     target: Path
     drafter: Path | None
     name: str | None = None
-    """The catalog's name for the target, if it has one."""
+    """The target's name in the catalog, if it has one."""
     notice: str = ""
-    """What a person should know of the choice: a drafter that is missing, or of another branch."""
+    """A sentence for the person: the drafter is missing, or of another branch."""
     refusal: str = ""
-    """Why the drafter that is meant is left out: it was made for another target. Names the right one."""
+    """Why the chosen drafter is left out: it was made for another target. Names the right one."""
 
     @property
     def is_pocket(self) -> bool:
-        """The pair in the box."""
+        """Whether the target is the bundled one."""
         return self.target == pocket.TARGET_FOLDER
 
 
@@ -43,8 +43,8 @@ def find_pair(
 ) -> PairFolders:
     """The pair that `--model NAME|FOLDER|HUB-ID` and `--drafter FOLDER|HUB-ID|auto|none` mean.
 
-    A folder that does not exist is given back as it is, for the caller to say so. Raises ModelsError for a name
-    that is unknown or not on this machine, and for a path that cannot be one.
+    A folder that does not exist is returned as it is; the caller reports it. Raises ModelsError for a name that is
+    unknown or not on this machine, and for a path that cannot be one.
     """
     if model is None and drafter in ("auto", "none"):
         return PairFolders(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER if drafter == "auto" else None, "pocket")
@@ -52,10 +52,10 @@ def find_pair(
 
 
 def called(folder: Path) -> str:
-    """What a model in a folder is called: by its repository in a hub's cache, and otherwise as the folder."""
-    own = {pocket.TARGET_FOLDER.resolve(): "pocket", pocket.DRAFTER_FOLDER.resolve(): "pocket-drafter"}
-    place = folder.resolve()
-    return own.get(place) or _repo_of(place) or place.name
+    """The name of the model in a folder: its repository if it is in a hub cache, otherwise the folder's name."""
+    bundled = {pocket.TARGET_FOLDER.resolve(): "pocket", pocket.DRAFTER_FOLDER.resolve(): "pocket-drafter"}
+    resolved = folder.resolve()
+    return bundled.get(resolved) or _repo_of(resolved) or resolved.name
 
 
 class _Finder:
@@ -65,35 +65,35 @@ class _Finder:
 
     def find(self, model: str, drafter: str) -> PairFolders:
         name, target, source = self._target(model)
-        found, notice = None, ""
+        drafter_folder, notice = None, ""
         if drafter == "auto":
-            found, notice = self._belonging(name, target)
+            drafter_folder, notice = self._drafter_of(name, target)
         elif drafter != "none":
-            found = self._named_drafter(drafter)
-        if found is not None:
+            drafter_folder = self._named_drafter(drafter)
+        if drafter_folder is not None:
             try:
-                self._check(target, found)
-            except PairError as error:
+                self._check(target, drafter_folder)
+            except PairMismatchError as error:
                 return PairFolders(target, None, name, refusal=str(error))
-            notice = notice or self._branch_notice(name, source, found)
-        return PairFolders(target, found, name, notice)
+            notice = notice or self._branch_notice(name, source, drafter_folder)
+        return PairFolders(target, drafter_folder, name, notice)
 
     def _target(self, model: str) -> tuple[str | None, Path, str]:
-        """(catalog name, folder, what it is called)."""
+        """(catalog name, folder, name to show)."""
         name = self._catalog.name_of(model)
         if name is not None:
             source = self._catalog.entries[name].target
             folder = self._folder(source)
             if folder is None:
-                raise ModelsError(f"{name} is not on this machine. `slipstream models pull {name}` fetches it.")
-            return name, folder, source.place
+                raise ModelsError(f"{name} is not on this machine. Run `slipstream models pull {name}`.")
+            return name, folder, source.location
         path = expanded(model)
         if path.exists() or not (REPO.fullmatch(model) or _is_plain_name(model)):
             repo = _repo_of(path)
             known = self._catalog.by_repo(repo) if repo else None
             return (known[0] if known else None), path, called(path)
         if _is_plain_name(model):
-            self._catalog.find(model)  # which is not there: says what is like it
+            self._catalog.find(model)  # raises, and suggests similar names
         known = self._catalog.by_repo(model)
         return (known[0] if known else None), self._snapshot(model), model
 
@@ -107,28 +107,28 @@ class _Finder:
             folder = self._folder(source) if source else None
             if folder is None:
                 raise ModelsError(
-                    f"The drafter of {name} is not on this machine: `slipstream models pull {name}`."
+                    f"The drafter of {name} is not on this machine. Run `slipstream models pull {name}`."
                 )
             return folder
         return self._snapshot(drafter) if REPO.fullmatch(drafter) else path
 
     def _snapshot(self, repo: str) -> Path:
-        found = hub_cache.find_snapshot(self._cache, repo)
-        if found is None or not found.is_complete:
-            state = "is not complete" if found else "is neither a folder here nor a model"
-            raise ModelsError(f"{repo} {state} on this machine. `slipstream models pull {repo}` fetches it.")
-        return found.folder
+        snapshot = hub_cache.find_snapshot(self._cache, repo)
+        if snapshot is None or not snapshot.is_complete:
+            state = "is not complete" if snapshot else "is neither a folder nor a pulled model"
+            raise ModelsError(f"{repo} {state} on this machine. Run `slipstream models pull {repo}`.")
+        return snapshot.folder
 
     def _folder(self, source: Source) -> Path | None:
-        """Where a source's files are; None if they are not all on this machine."""
+        """The folder of a source's files; None unless all of them are on this machine."""
         if source.folder is not None:
             return Path(source.folder)
         assert source.repo is not None
-        found = hub_cache.find_snapshot(self._cache, source.repo, source.revision)
-        return found.folder if found and found.is_complete else None
+        snapshot = hub_cache.find_snapshot(self._cache, source.repo, source.revision)
+        return snapshot.folder if snapshot and snapshot.is_complete else None
 
-    def _belonging(self, name: str | None, target: Path) -> tuple[Path | None, str]:
-        """The drafter that goes with a target, and what to say if it is not here."""
+    def _drafter_of(self, name: str | None, target: Path) -> tuple[Path | None, str]:
+        """The target's own drafter, and a notice if it is not on this machine."""
         nearby = _nearby_drafter(target)
         if nearby is not None:
             return nearby, ""
@@ -138,32 +138,33 @@ class _Finder:
         if source is None:
             return None, ""
         folder = self._folder(source)
-        notice = f"Its drafter is not on this machine: `slipstream models pull {name}` fetches it."
+        notice = f"Its drafter is not on this machine. Run `slipstream models pull {name}`."
         return folder, "" if folder else notice
 
     def _matching(self, target: Path) -> Path | None:
-        """A drafter of the hub's cache that was made for such a target, and is of the same branch by its name."""
+        """A drafter in the hub's cache that was made for such a target, and whose name tells the same branch."""
         try:
             config = read_config(target)
-        except ModelFilesError:
-            return None  # the engine says what is wrong with it
-        for found in hub_cache.installed(self._cache):
-            drafter = read_config(found.folder)
-            if not (found.is_complete and drafter.is_drafter and _is_qat(found.repo) == _is_qat(called(target))):
+        except ModelFolderError:
+            return None  # the engine reports it
+        for snapshot in hub_cache.installed(self._cache):
+            drafter = read_config(snapshot.folder)
+            is_same_branch = _is_qat(snapshot.repo) == _is_qat(called(target))
+            if not (snapshot.is_complete and drafter.is_drafter and is_same_branch):
                 continue
             try:
                 check_match(config, drafter, ("", ""), "")
-            except ModelFilesError:
+            except ModelFolderError:
                 continue
-            return found.folder
+            return snapshot.folder
         return None
 
     def _check(self, target: Path, drafter: Path) -> None:
-        """Raises PairError."""
+        """Raises PairMismatchError."""
         try:
             pair = read_config(target), read_config(drafter)
-        except ModelFilesError:
-            return  # the engine says what is wrong with it
+        except ModelFolderError:
+            return  # the engine reports it
         if pair[1].is_drafter and not pair[0].is_drafter:
             check_match(*pair, (str(drafter), str(target)), self._advice(pair[0]))
 
@@ -172,16 +173,14 @@ class _Finder:
             layers = self._catalog.family(entry).layers
             same = (layers.hidden_size, layers.vocab_size) == (target.hidden_size, target.layers.vocab_size)
             if same and entry.drafter is not None and not entry.target.qat:
-                return f"The right one is {entry.drafter.place}: `slipstream models pull {name}`."
+                return f"The right one is {entry.drafter.location}: run `slipstream models pull {name}`."
         return "Use the -assistant folder of the same variant, or --drafter none."
 
     def _branch_notice(self, name: str | None, source: str, drafter: Path) -> str:
         is_qat = self._catalog.entries[name].target.qat if name else _is_qat(source)
         if is_qat == _is_qat(called(drafter)):
             return ""
-        return (
-            "One of the pair was trained for quantization (QAT) and the other was not: acceptance will be lower."
-        )
+        return "Only one of the pair was trained for quantization (QAT), so fewer drafted tokens will be accepted."
 
 
 def _nearby_drafter(target: Path) -> Path | None:
@@ -195,10 +194,10 @@ def _nearby_drafter(target: Path) -> Path | None:
 
 def _repo_of(folder: Path) -> str | None:
     """The hub id of a snapshot in a hub's cache; None for other folders."""
-    place = folder.parent.parent.name
-    if folder.parent.name != "snapshots" or not place.startswith("models--"):
+    cached = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not cached.startswith("models--"):
         return None
-    return place.removeprefix("models--").replace("--", "/", 1)
+    return cached.removeprefix("models--").replace("--", "/", 1)
 
 
 def _is_plain_name(model: str) -> bool:

@@ -1,8 +1,8 @@
-"""The hub over HTTP, in the download's process: what a revision is, the bytes of a file, and errors in words.
+"""The hub over HTTP, in the process that pulls: listings, the bytes of files, and its errors as sentences.
 
-huggingface_hub gives the client, its headers, the addresses and the listing. Bytes are asked for here, because the
-library can neither go on where another process stopped nor check what it got. The token goes to the hub's own
-address and to no other.
+huggingface_hub provides the client, its headers, the addresses and the listing. Bytes are requested here, because
+the library can neither resume where another process stopped nor check what it received. The token is sent to the
+hub's own address and to no other.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
 
-from models.download import AGAIN, Wanted
-from models.errors import FetchError
+from models.errors import PullError
 from models.hub_cache import COMMIT, FileFacts
+from models.pull import AGAIN, RepoRevision
 
 MAX_REDIRECTS = 8
 MAX_RETRY_AFTER_S = 60.0
 NETWORK_ERRORS = (httpx2.TransportError, httpx2.TooManyRedirects, OSError)
 
 
-class HubError(FetchError):
-    """A FetchError that may pass: `retry_after_s` is what the hub asked for, if it asked."""
+class HubError(PullError):
+    """A failure that may pass. `retry_after_s` is the wait that the hub asked for, if it did."""
 
     retry_after_s: float | None = None
 
 
 class Hub:
-    """One endpoint and one patience."""
+    """One endpoint, with one timeout for every request."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout = httpx2.Timeout(timeout_s)
@@ -45,11 +45,11 @@ class Hub:
         self._origin = _origin(constants.ENDPOINT)
         self.host = urlsplit(constants.ENDPOINT).netloc
 
-    def listing(self, wanted: Wanted) -> tuple[str, dict[str, FileFacts]]:
-        """The commit that a revision means, and its files. Raises FetchError."""
+    def listing(self, source: RepoRevision) -> tuple[str, dict[str, FileFacts]]:
+        """The commit that a revision means, and its files. Raises PullError."""
         try:
             info = HfApi().model_info(
-                wanted.repo, revision=wanted.revision, files_metadata=True, timeout=self._timeout_s
+                source.repo, revision=source.revision, files_metadata=True, timeout=self._timeout_s
             )
             files = {
                 file.rfilename: {
@@ -61,37 +61,39 @@ class Hub:
             }
             facts = msgspec.convert(files, dict[str, FileFacts])
         except HfHubHTTPError as error:
-            self._refuse(error.response, wanted)
+            self._refuse(error.response, source)
         except NETWORK_ERRORS as error:
             raise self._network_error(error) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            words = f"{self.host} gave a listing of {wanted.repo} that cannot be read ({str(error)[:120]})."
-            raise FetchError("content", f"{words} Nothing was fetched.") from None
+            problem = f"{self.host} sent a listing of {source.repo} that cannot be read ({str(error)[:120]})."
+            raise PullError("content", f"{problem} Nothing was pulled.") from None
         if not COMMIT.fullmatch(info.sha or ""):
-            raise FetchError("content", f"{self.host} names no commit of {wanted.repo}. Nothing was fetched.")
+            raise PullError("content", f"{self.host} names no commit of {source.repo}. Nothing was pulled.")
         for name in facts:
             if _is_evil(name):
-                raise FetchError(
-                    "content", f"{wanted.repo} lists a file named {name[:80]!r}, which leads out of its folder. "
-                    "Nothing was fetched; do not use this repository."
+                raise PullError(
+                    "content", f"{source.repo} lists a file named {name[:80]!r}, which leads out of its folder. "
+                    "Nothing was pulled; do not use this repository."
                 )  # fmt: skip
         assert info.sha is not None
         return info.sha, facts
 
     @contextmanager
-    def content(self, wanted: Wanted, commit: str, name: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """(from where, bytes): a file from `start` on, or from its beginning if the server knows no ranges.
+    def content(
+        self, source: RepoRevision, commit: str, name: str, start: int
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """(offset of the first byte, bytes): a file from `start` on, or from 0 if the server ignores ranges.
 
-        Raises FetchError, also from the iterator.
+        Raises PullError, also from the iterator.
         """
         try:
-            response = self._open(hf_hub_url(wanted.repo, name, revision=commit), start)
+            response = self._open(hf_hub_url(source.repo, name, revision=commit), start)
             try:
                 if response.status_code == 416:
                     yield 0, iter(())
                     return
                 if response.status_code not in (200, 206):
-                    self._refuse(response, wanted)
+                    self._refuse(response, source)
                 self._check_part(response, name, start)
                 yield (start if response.status_code == 206 else 0), response.iter_raw()
             finally:
@@ -101,10 +103,10 @@ class Hub:
 
     def _check_part(self, response: httpx2.Response, name: str, start: int) -> None:
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise FetchError("content", f"{self.host} sent {name} in an encoding that nobody asked for. {AGAIN}")
+            raise PullError("content", f"{self.host} sent {name} in an encoding that was not requested. {AGAIN}")
         part = response.headers.get("Content-Range", "")
         if response.status_code == 206 and not part.startswith(f"bytes {start}-"):
-            raise FetchError("server", f"{self.host} sent another part of {name} than was asked for. {AGAIN}")
+            raise PullError("server", f"{self.host} sent another part of {name} than was requested. {AGAIN}")
 
     def _open(self, url: str, start: int) -> httpx2.Response:
         client, headers = get_session(), dict(self._headers)
@@ -118,82 +120,80 @@ class Hub:
             if not response.has_redirect_location:
                 return response
             response.close()
-            onward = urljoin(url, response.headers["Location"])
-            if urlsplit(onward).scheme not in ("https", urlsplit(url).scheme):
-                raise FetchError(
-                    "content", f"{self.host} redirects to {urlsplit(onward).scheme!r}, which is refused."
+            target = urljoin(url, response.headers["Location"])
+            if urlsplit(target).scheme not in ("https", urlsplit(url).scheme):
+                raise PullError(
+                    "content",
+                    f"{self.host} redirects to {urlsplit(target).scheme!r}, which is not allowed.",
                 )
-            url = onward
-        raise FetchError("server", f"{self.host} redirects without end. Pull again later.")
+            url = target
+        raise PullError("server", f"{self.host} redirects endlessly. Pull again later.")
 
-    def _refuse(self, response: httpx2.Response, wanted: Wanted) -> NoReturn:
-        """Raise what an HTTP status means here."""
-        repo = wanted.repo
+    def _refuse(self, response: httpx2.Response, source: RepoRevision) -> NoReturn:
+        """Raise the error that an HTTP status means."""
+        repo = source.repo
         status, code = response.status_code, response.headers.get("X-Error-Code")
         page = f"{constants.ENDPOINT}/{repo}"
         if code == "GatedRepo":
-            words = (
-                f"{repo} asks for its licence to be accepted. Do that at {page}, sign in here with `hf auth login`"
-            )
-            raise FetchError("gated", f"{words}, and pull again.") from None
+            problem = f"{repo} requires you to accept its licence."
+            advice = f"Do that at {page}, sign in here with `hf auth login`, and pull again."
+            raise PullError("gated", f"{problem} {advice}") from None
         if status == 401 and "Authorization" in response.headers.get("X-Error-Message", ""):
-            words = "does not accept this machine's token. Sign in again with `hf auth login`, and pull again."
-            raise FetchError("private", f"{self.host} {words}") from None
+            advice = "Sign in again with `hf auth login`, and pull again."
+            raise PullError("private", f"{self.host} does not accept this machine's token. {advice}") from None
         if status == 401:
-            words = (
-                f"{repo} does not exist, or is private. Check the name; if it is private, `hf auth login` first."
-            )
-            raise FetchError("private", words) from None
+            advice = "Check the name; if it is private, sign in with `hf auth login`."
+            raise PullError("private", f"{repo} does not exist, or is private. {advice}") from None
         if status == 403:
-            words = f"Your account or token may not read {repo}. Ask its owner, or see {page}."
-            raise FetchError("private", words) from None
+            problem = f"Your account or token may not read {repo}."
+            raise PullError("private", f"{problem} Ask its owner, or see {page}.") from None
         if code == "RevisionNotFound":
-            words = f"{repo} has no revision {wanted.revision or 'main'!r}. {page}/commits lists those it has."
-            raise FetchError("missing", words) from None
+            problem = f"{repo} has no revision {source.revision or 'main'!r}."
+            raise PullError("missing", f"{problem} See {page}/commits for its revisions.") from None
         if status == 404:
-            raise FetchError(
+            raise PullError(
                 "missing", f"{self.host} has no such file or repository: {repo}. Check the name."
             ) from None
         if status == 407:
-            words = f"The proxy wants a sign-in before it lets through to {self.host}."
-            raise FetchError("network", f"{words} Check HTTP_PROXY and HTTPS_PROXY. {AGAIN}") from None
+            problem = f"The proxy requires a sign-in for {self.host}."
+            raise PullError("network", f"{problem} Check HTTP_PROXY and HTTPS_PROXY. {AGAIN}") from None
         if status == 429:
-            raise _passing("busy", f"{self.host} has had too many requests. Wait some minutes. {AGAIN}", response)
+            raise _temporary("busy", f"{self.host} gets too many requests. Wait a few minutes. {AGAIN}", response)
         if status >= 500:
-            raise _passing("server", f"{self.host} is in trouble (status {status}). {AGAIN}", response)
-        raise FetchError("server", f"{self.host} answered {status}, which was not expected. {AGAIN}") from None
+            raise _temporary("server", f"{self.host} has an internal problem (status {status}). {AGAIN}", response)
+        raise PullError("server", f"{self.host} answered with the unexpected status {status}. {AGAIN}") from None
 
     def _network_error(self, error: Exception) -> HubError:
-        """What a broken connection means, in a sentence of its own."""
+        """The error for a failed connection."""
         causes, host = list(_causes(error)), self._host_of(error)
         if any(isinstance(cause, socket.gaierror) for cause in causes):
-            words = f"{host} cannot be found. Is this machine online, and its name server well?"
+            problem = f"{host} cannot be found. Check that this machine is online and can resolve names."
         elif any(isinstance(cause, ssl.SSLError) for cause in causes):
-            words = f"The connection to {host} is not secure (TLS). Check the clock, proxy and certificates."
+            problem = f"The connection to {host} is not secure (TLS). Check the clock, proxy and certificates."
         elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-            words = f"{host} refuses connections. Check HF_ENDPOINT and any proxy."
+            problem = f"{host} refuses connections. Check HF_ENDPOINT and any proxy."
         elif isinstance(error, httpx2.ProxyError):
-            words = f"The proxy does not let through to {host}. Check HTTPS_PROXY."
+            problem = f"The proxy refuses to connect to {host}. Check HTTPS_PROXY."
         elif isinstance(error, httpx2.TimeoutException):
-            words = f"{host} was silent for {self._timeout_s:g} s. Check the connection."
+            problem = f"{host} sent nothing for {self._timeout_s:g} s. Check the connection."
         else:
-            words = f"The connection to {host} broke off. Check the connection."
-        return HubError("network", f"{words} {AGAIN}")
+            problem = f"The connection to {host} broke off. Check the connection."
+        return HubError("network", f"{problem} {AGAIN}")
 
     def _host_of(self, error: Exception) -> str:
-        """Whom the error is about: large files come from another host than the listing."""
+        """The host that failed: large files come from another one than the listing."""
         try:
             return (
                 error.request.url.netloc.decode("ascii") if isinstance(error, httpx2.RequestError) else self.host
             )
-        except RuntimeError:  # it broke before there was a request
+        except RuntimeError:  # it failed before there was a request
             return self.host
 
 
-def _passing(reason: str, message: str, response: httpx2.Response) -> HubError:
+def _temporary(reason: str, message: str, response: httpx2.Response) -> HubError:
     error = HubError("busy" if reason == "busy" else "server", message)
-    asked = response.headers.get("Retry-After", "")
-    error.retry_after_s = min(float(asked), MAX_RETRY_AFTER_S) if asked.isdecimal() else None
+    wait = response.headers.get("Retry-After", "")
+    error.retry_after_s = min(float(wait), MAX_RETRY_AFTER_S) if wait.isdecimal() else None
     return error
 
 

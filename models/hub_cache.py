@@ -1,8 +1,8 @@
-"""What the Hugging Face cache holds: snapshots, listings, partial downloads; and how to take a model out of it.
+"""The Hugging Face cache on this machine: snapshots, listings and partial files, and how to remove a model.
 
-Written in the layout that every other tool of that cache reads: `models--owner--name/` with `blobs/`, `refs/`,
-`snapshots/<commit>/` of links into `blobs/`, and `trees/<commit>.json`, the hub's own listing of a commit, which
-is also the record of the sizes and hashes that files should have. Opens no connection.
+It has the layout that every other tool of that cache reads: `models--owner--name/` with `blobs/`, `refs/`,
+`snapshots/<commit>/` of links into `blobs/`, and `trees/<commit>.json`, the hub's own listing of a commit. The
+listing also records the size and hash of every file. Opens no connection.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -19,10 +18,12 @@ from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from models import headers
+from mlx_engine.files.atomic import replace_file
+from mlx_engine.files.weight_files import weight_files
+from mlx_engine.protocol.errors import ModelFolderError
 from models.catalog import check_repo
 from models.config import read_config
-from models.errors import FetchError, ModelFilesError, ModelsError
+from models.errors import ModelsError, PullError
 from models.paths import expanded
 
 P = ParamSpec("P")
@@ -32,11 +33,11 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 TREE_FORMAT = 1
 MAX_TREE_BYTES = 16 << 20
 MAX_FILE_BYTES = 1 << 42
-WANTED = re.compile(
+PULLED_NAMES = re.compile(
     r"config\.json|generation_config\.json|chat_template\.(jinja|json)|model.*\.safetensors(\.index\.json)?"
     r"|tokenizer\.(json|model)|(tokenizer_config|special_tokens_map|added_tokens)\.json"
 )
-"""Weights, tokenizer, configuration and template: all that a chat needs, and nothing that could be run."""
+"""Weights, tokenizer, configuration and template: everything that a chat needs, and nothing that could be run."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
 Sha1 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
@@ -48,7 +49,7 @@ class FileFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
     size: Size
     blob_id: Sha1
-    """Git's hash of the file, or of its pointer if it is a large one."""
+    """Git's hash of the file, or of its pointer if the file is large."""
     lfs_sha256: Sha256 | None = None
     """Hash of a large file's content."""
     lfs_size: Size | None = None
@@ -66,7 +67,7 @@ class _Tree(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RepoSnapshot:
     """One commit of a repository on this machine."""
 
     repo: str
@@ -74,7 +75,7 @@ class Snapshot:
     folder: Path
     is_complete: bool
     missing: tuple[str, ...]
-    """Names of the files that are not there, where that is known."""
+    """Names of the missing files, as far as they are known."""
 
 
 def cache_folder() -> Path:
@@ -90,37 +91,39 @@ def cache_folder() -> Path:
 
 
 def repo_folder(cache: Path, repo: str) -> Path:
-    """Where the cache keeps a repository. Raises FetchError if `repo` is not a hub id."""
+    """Where the cache keeps a repository. Raises PullError if `repo` is not a hub id."""
     return cache / ("models--" + check_repo(repo).replace("/", "--"))
 
 
-def wanted_files(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
-    """The files that are fetched, small ones first."""
-    names = sorted((name for name in files if WANTED.fullmatch(name)), key=lambda name: (files[name].size, name))
+def files_to_pull(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
+    """The files that are pulled, small ones first."""
+    names = sorted(
+        (name for name in files if PULLED_NAMES.fullmatch(name)), key=lambda name: (files[name].size, name)
+    )
     return {name: files[name] for name in names}
 
 
-def _reading(look: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
-    """`look`, which reads a cache, with what the system refuses as a FetchError."""
+def _reading(read: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """`read`, a function that reads a cache, with the system's errors as PullError."""
 
-    @wraps(look)
-    def looked(cache: Path, /, *arguments: P.args, **options: P.kwargs) -> T:
+    @wraps(read)
+    def guarded(cache: Path, /, *arguments: P.args, **options: P.kwargs) -> T:
         try:
-            return look(cache, *arguments, **options)
+            return read(cache, *arguments, **options)
         except OSError as error:
-            place, why = error.filename or cache, error.strerror or error
-            raise FetchError(
-                "disk", f"{place} cannot be read: {why}. Correct that, or set HF_HOME to another folder."
+            path, why = error.filename or cache, error.strerror or error
+            raise PullError(
+                "disk", f"{path} cannot be read: {why}. Correct that, or set HF_HOME to another folder."
             ) from None
 
-    return looked
+    return guarded
 
 
 @_reading
-def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapshot | None:
-    """The snapshot of one revision; without one, main's, or the newest if that one is not complete.
+def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> RepoSnapshot | None:
+    """The snapshot of a revision; by default main's, or the newest one if main's is not complete.
 
-    Complete ones first: an incomplete snapshot is given only where there is no other. Raises FetchError.
+    Returns an incomplete snapshot only if there is no complete one. Raises PullError.
     """
     folder = repo_folder(cache, repo)
     if revision is None:
@@ -137,24 +140,24 @@ def find_snapshot(cache: Path, repo: str, revision: str | None = None) -> Snapsh
 
 
 @_reading
-def installed(cache: Path) -> list[Snapshot]:
-    """All snapshots of the cache that hold a Gemma 4 target or assistant, by repository. Raises FetchError."""
+def installed(cache: Path) -> list[RepoSnapshot]:
+    """All snapshots of Gemma 4 targets and assistants in the cache, sorted by repository. Raises PullError."""
     if not cache.is_dir():
         return []
     names = sorted(path.name for path in cache.iterdir() if path.name.startswith("models--") and path.is_dir())
     repos = [name.removeprefix("models--").replace("--", "/", 1) for name in names]
-    return [one for repo in repos if "/" in repo for one in _snapshots(cache, repo) if _is_ours(one.folder)]
+    return [one for repo in repos if "/" in repo for one in _snapshots(cache, repo) if _is_gemma4(one.folder)]
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_gemma4(folder: Path) -> bool:
     try:
         read_config(folder)
-    except ModelFilesError:
+    except ModelFolderError:
         return False
     return True
 
 
-def _snapshots(cache: Path, repo: str) -> Iterator[Snapshot]:
+def _snapshots(cache: Path, repo: str) -> Iterator[RepoSnapshot]:
     root = repo_folder(cache, repo) / "snapshots"
     if root.is_dir():
         for path in sorted(root.iterdir()):
@@ -162,22 +165,22 @@ def _snapshots(cache: Path, repo: str) -> Iterator[Snapshot]:
                 yield _snapshot(cache, repo, path.name)
 
 
-def _snapshot(cache: Path, repo: str, commit: str) -> Snapshot:
+def _snapshot(cache: Path, repo: str, commit: str) -> RepoSnapshot:
     folder = repo_folder(cache, repo) / "snapshots" / commit
     missing = tuple(_missing(folder, read_listing(cache, repo, commit)))
-    return Snapshot(repo, commit, folder, is_complete=not missing, missing=missing)
+    return RepoSnapshot(repo, commit, folder, is_complete=not missing, missing=missing)
 
 
 def _missing(folder: Path, listing: Mapping[str, FileFacts] | None) -> Iterator[str]:
     if listing is not None:
-        for name, facts in wanted_files(listing).items():
+        for name, facts in files_to_pull(listing).items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != facts.size:
                 yield name
         return
     try:
-        needed = [folder / "config.json", *headers.weight_files(folder)]
-    except ModelFilesError:
+        needed = [folder / "config.json", *weight_files(folder)]
+    except ModelFolderError:
         yield "model.safetensors.index.json"
         return
     yield from (path.name for path in needed if not path.is_file())
@@ -192,13 +195,13 @@ def _ref(folder: Path, revision: str) -> str | None:
 
 
 def write_ref(folder: Path, revision: str, commit: str) -> None:
-    """Remember which commit a branch or tag meant."""
+    """Record which commit a branch or tag meant."""
     if revision != commit:
-        _replace(folder / "refs" / revision, commit.encode())
+        _write_record(folder / "refs" / revision, commit)
 
 
 def read_listing(cache: Path, repo: str, commit: str) -> dict[str, FileFacts] | None:
-    """The hub's recorded listing of a commit; None if there is none that can be read."""
+    """The hub's recorded listing of a commit; None if it is missing or unreadable."""
     path = repo_folder(cache, repo) / "trees" / f"{commit}.json"
     try:
         if path.stat().st_size > MAX_TREE_BYTES:
@@ -212,34 +215,32 @@ def read_listing(cache: Path, repo: str, commit: str) -> dict[str, FileFacts] | 
 def write_listing(folder: Path, commit: str, files: Mapping[str, FileFacts]) -> None:
     """Record the listing of a commit in the repository's folder."""
     tree = msgspec.json.encode(_Tree(TREE_FORMAT, dict(sorted(files.items()))))
-    _replace(folder / "trees" / f"{commit}.json", msgspec.json.format(tree, indent=1))
+    _write_record(folder / "trees" / f"{commit}.json", msgspec.json.format(tree, indent=1))
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _write_record(path: Path, content: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    made, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(made, "wb") as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(data)
-    os.replace(name, path)
+    # Every account may read the cache. Not synced: a lost record is pulled again.
+    replace_file(path, content, mode=0o644, is_synced=False)
 
 
 def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
     """Make `name` of a snapshot point to its content, replacing a link that points elsewhere."""
     link = folder / "snapshots" / commit / name
-    goal = os.path.join("..", "..", "blobs", blob_name)
-    if link.is_symlink() and os.readlink(link) == goal:
+    target = os.path.join("..", "..", "blobs", blob_name)
+    if link.is_symlink() and os.readlink(link) == target:
         return
     link.parent.mkdir(parents=True, exist_ok=True)
+    # A link cannot be written like a file: it is made under another name and then renamed.
     fresh = link.with_name(f".{name}.{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
-    os.symlink(goal, fresh)
+    os.symlink(target, fresh)
     os.replace(fresh, link)
 
 
 @_reading
 def size_on_disk(cache: Path, repo: str) -> tuple[int, int]:
-    """Bytes that a repository takes, and how many of them belong to unfinished downloads. Raises FetchError."""
+    """(all bytes of a repository, those of partial files). Raises PullError."""
     total = partial = 0
     blobs = repo_folder(cache, repo) / "blobs"
     for path in blobs.iterdir() if blobs.is_dir() else ():
@@ -250,10 +251,10 @@ def size_on_disk(cache: Path, repo: str) -> tuple[int, int]:
 
 
 def remove(cache: Path, repo: str) -> int:
-    """Delete a repository from the cache, unfinished downloads included; bytes freed. Raises ModelsError."""
+    """Delete a repository from the cache, including partial files; bytes freed. Raises ModelsError."""
     folder = repo_folder(cache, repo)
     if not folder.is_dir() or folder.resolve().parent != cache.resolve():
-        raise ModelsError(f"{repo} is not in {cache}. `slipstream models list` shows what is.")
+        raise ModelsError(f"{repo} is not in {cache}. Run `slipstream models list` to see the models there.")
     total, _ = size_on_disk(cache, repo)
     try:
         _remove_shared(cache, folder)
@@ -261,19 +262,19 @@ def remove(cache: Path, repo: str) -> int:
             shutil.rmtree(folder)
         shutil.rmtree(cache / ".locks" / folder.name, ignore_errors=True)
     except OSError as error:
-        raise ModelsError(f"{folder} could not be removed whole: {error.strerror or error}.") from None
+        raise ModelsError(f"{folder} could not be removed completely: {error.strerror or error}.") from None
     return total
 
 
 def _remove_shared(cache: Path, folder: Path) -> None:
-    """Let the library remove a repository with contents in its shared store, which counts who uses them."""
+    """Let the library remove a repository whose content is in its shared store, which counts the users."""
     blobs = folder / "blobs"
     if not blobs.is_dir() or not any(path.is_symlink() for path in blobs.iterdir()):
         return
     from huggingface_hub import scan_cache_dir
 
     scan = scan_cache_dir(cache)
-    for found in scan.repos:
-        if found.repo_path == folder:
-            commits = [revision.commit_hash for revision in found.revisions]
+    for cached in scan.repos:
+        if cached.repo_path == folder:
+            commits = [revision.commit_hash for revision in cached.revisions]
             scan.delete_revisions(*commits).execute()

@@ -1,7 +1,7 @@
-"""Whether a pair fits a machine, as a sum that a person can check: predicted, never tried.
+"""Predicts whether a pair fits a machine's memory, as a sum that a person can check.
 
-Plain arithmetic on facts that others read; the cache's rows follow `mlx_engine/network/kv_cache.py`, and a test
-holds the prediction against what MLX then says.
+Plain arithmetic on facts that others read. The cache's rows follow `mlx_engine/network/kv_cache.py`, and a test
+compares the prediction with MLX's own figures.
 """
 
 from __future__ import annotations
@@ -11,69 +11,69 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models import headers
-from models.catalog import Catalog, Entry
+from mlx_engine.files.safetensors_header import ITEM_BYTES, Tensor
+from mlx_engine.files.weight_files import read_tensors
+from models.catalog import Catalog, CatalogEntry
 from models.config import Config, LayerFacts, read_config
-from models.headers import Tensor
 
 GROWTH_ROWS = 256
 RESERVE_ROWS = 33
-"""Rows that a sliding buffer keeps beyond its window: the rollback reserve and one."""
+"""Rows that a sliding buffer keeps beyond its window: the rollback reserve, plus one."""
 CHUNK_TOKENS = 256
-"""Tokens that one prefill step reads."""
+"""Tokens in one prefill step."""
 SNAPSHOTS_KEPT = 2
-"""At least so many ways back into a conversation are kept, whatever they take."""
+"""The prompt cache keeps at least this many snapshots of a chat, whatever their size."""
 MORE_SNAPSHOTS_BYTES = 512 << 20
-"""Further ones, as long as all together stay below this."""
+"""More snapshots are kept while their total stays below this."""
 SHORTEST_SNAPSHOT_TOKENS = 8
-"""From one of them to the next."""
+"""The least distance between two snapshots."""
 PROCESS_BYTES = 400 << 20
 """The engine's process without a model: Python, MLX, the tokenizer."""
 BUFFER_CACHE_BYTES = 1 << 30
-"""At most this much of what was freed does MLX keep for reuse."""
+"""The most freed memory that MLX keeps for reuse."""
 USUAL_CONTEXT_TOKENS = 8192
-"""Of a long conversation; what the verdict is about unless another length is asked for."""
+"""A long chat; the verdict is for this length unless another is given."""
 TIGHT_SHARE = 0.9
-"""Above this share of the working set there is little left for anything that was not predicted."""
+"""Above this share of the working set, little is left for what was not predicted."""
 NOT_LOADED = (
     "vision_tower", "multi_modal_projector", "audio_tower", "embed_audio", "embed_vision", "vision_embedder",
 )  # fmt: skip
-"""Parts of a checkpoint that a text chat never loads."""
+"""Parts of a checkpoint that a text chat does not load."""
 
 Verdict = Literal["fits", "tight", "does not fit"]
 
 
 @dataclass(frozen=True, slots=True)
 class PairSize:
-    """What the sum is made of. Bytes; None where the catalog does not know."""
+    """What the sum is computed from. Sizes are None where the catalog does not know them."""
 
     target_bytes: int | None
     drafter_bytes: int | None
     """0 without a drafter."""
     layers: LayerFacts
     item_bytes: int
-    """Of one number in activations and K/V."""
+    """Size of one number in activations and K/V."""
     draft_layers: LayerFacts | None = None
-    """Of a drafter that reads the conversation for itself; an assistant looks at the target's K/V."""
+    """For a drafter with a K/V cache of its own; an assistant uses the target's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The memory there is, in bytes."""
+    """A chip and its memory."""
 
     chip: str
     memory_bytes: int
     working_set_bytes: int
-    """What the device recommends to hold at most."""
+    """The most memory that the device recommends to use."""
     is_measured: bool
-    """The device said so; otherwise it is an estimate by the size of the memory."""
+    """Whether the device reported the working set; otherwise it is estimated from the memory size."""
     free_bytes: int
-    """Free now, or freed as soon as someone asks."""
+    """Free now, or freed on demand."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One summand."""
+class Summand:
+    """One part of the sum."""
 
     what: str
     size_bytes: int | None
@@ -81,67 +81,69 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The verdict and how it came about."""
+    """The verdict, and the sum behind it."""
 
     verdict: Verdict | None
-    """None while the size of the weights is not known."""
+    """None while the size of the weights is unknown."""
     context_tokens: int
-    lines: tuple[Line, ...]
+    lines: tuple[Summand, ...]
     needed_bytes: int | None
     machine: Machine
     largest_context_tokens: int | None
-    """The most that would still fit the working set; 0 if not even a short conversation does."""
+    """The longest context that fits the working set; 0 if not even a short chat does."""
     why: str
-    """One sentence: what the verdict rests on, and what to do."""
+    """One sentence: the reason for the verdict, and what to do."""
 
 
 def fit(pair: PairSize, machine: Machine, context_tokens: int | None = None) -> Fit:
-    """The sum for a conversation of `context_tokens`, against the machine."""
+    """Compares the sum for a chat of `context_tokens` with the machine."""
     context = min(context_tokens or USUAL_CONTEXT_TOKENS, pair.layers.max_context)
-    growing = _lines_of_context(pair, context)
-    lines = (Line("weights", pair.target_bytes), Line("drafter", pair.drafter_bytes), *growing)
+    growing = _summands_of_context(pair, context)
+    summands = (Summand("weights", pair.target_bytes), Summand("drafter", pair.drafter_bytes), *growing)
     if pair.target_bytes is None or pair.drafter_bytes is None:
-        why = "The size of the weights is not recorded; it is known once the hub was asked."
-        return Fit(None, context, lines, None, machine, None, why)
+        why = "The catalog does not record the size of the weights. `slipstream models pull` asks the hub for it."
+        return Fit(None, context, summands, None, machine, None, why)
     weights = pair.target_bytes + pair.drafter_bytes
-    needed = weights + sum(line.size_bytes or 0 for line in growing)
+    needed = weights + sum(summand.size_bytes or 0 for summand in growing)
     largest = _largest_context(pair, machine.working_set_bytes - weights)
     verdict, why = _judge(needed, machine, largest)
-    return Fit(verdict, context, lines, needed, machine, largest, why)
+    return Fit(verdict, context, summands, needed, machine, largest, why)
 
 
-def _lines_of_context(pair: PairSize, tokens: int) -> tuple[Line, ...]:
-    """The summands that depend on the length of the conversation."""
+def _summands_of_context(pair: PairSize, tokens: int) -> tuple[Summand, ...]:
+    """The parts that depend on the length of the chat."""
     readers = [layers for layers in (pair.layers, pair.draft_layers) if layers is not None]
     return (
-        Line(f"K/V of {tokens:,} tokens", sum(kv_bytes(layers, tokens, pair.item_bytes) for layers in readers)),
-        Line("way back to past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in readers)),
-        Line("working space", working_bytes(pair, tokens)),
+        Summand(f"K/V of {tokens:,} tokens", sum(kv_bytes(layers, tokens, pair.item_bytes) for layers in readers)),
+        Summand(
+            "snapshots of past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in readers)
+        ),
+        Summand("working space", working_bytes(pair, tokens)),
     )
 
 
 def _judge(needed: int, machine: Machine, largest: int) -> tuple[Verdict, str]:
     if needed > machine.working_set_bytes:
         if largest:
-            return "does not fit", f"It would with a context of at most {largest:,} tokens."
+            return "does not fit", f"It fits with a context of at most {largest:,} tokens."
         return "does not fit", "Choose a smaller variant or a lower precision."
     if needed > machine.free_bytes:
         lacking = (needed - machine.free_bytes) / 1e9
         return (
             "tight",
-            f"It fits the device, but {lacking:.1f} GB of it are in use now: close other programs first.",
+            f"It fits the device, but {lacking:.1f} GB are in use now: close other programs first.",
         )
     if needed > TIGHT_SHARE * machine.working_set_bytes:
-        return "tight", "It fits the device with less than a tenth to spare: keep other programs small."
+        return "tight", "It fits the device with less than a tenth to spare: close other large programs."
     return "fits", "It fits with room to spare."
 
 
 def _largest_context(pair: PairSize, room_bytes: int) -> int:
-    """The longest conversation, in steps of the cache's growth, that takes `room_bytes` beside the weights."""
+    """The longest chat, in steps of the cache's growth, that fits `room_bytes` beside the weights."""
 
     def is_room(steps: int) -> bool:
         tokens = min(steps * GROWTH_ROWS, pair.layers.max_context)
-        return sum(line.size_bytes or 0 for line in _lines_of_context(pair, tokens)) <= room_bytes
+        return sum(summand.size_bytes or 0 for summand in _summands_of_context(pair, tokens)) <= room_bytes
 
     low, high = 0, -(-pair.layers.max_context // GROWTH_ROWS)
     while low < high:
@@ -151,9 +153,9 @@ def _largest_context(pair: PairSize, room_bytes: int) -> int:
 
 
 def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
-    """Bytes of the cache after `tokens`: full layers grow, sliding ones stop, sharing ones own none.
+    """Bytes of the cache after `tokens`: full layers grow, sliding layers stop, sharing layers own none.
 
-    K=V layers count twice like the others: keys are rotated and values are not, so both are kept.
+    K=V layers count twice as well: keys are rotated and values are not, so both are kept.
     """
     full_rows, sliding_rows = _grown(tokens), _sliding_rows(layers.window, tokens)
     full = layers.full_layers * layers.full_kv_heads * layers.full_head_dim * full_rows
@@ -162,14 +164,14 @@ def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
 
 
 def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
-    """The most bytes that snapshots of a conversation take: copies of the rows that sliding layers forget."""
+    """The most bytes that snapshots of a chat take: copies of the rows that sliding layers forget."""
     rows = min(tokens, layers.window + RESERVE_ROWS)
     one = 2 * layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * rows * item_bytes
     return min(one * (tokens // SHORTEST_SNAPSHOT_TOKENS), max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
 
 
 def _sliding_rows(window: int, tokens: int) -> int:
-    """A buffer that is full makes room for what is kept of it, for the next chunk, and for growth."""
+    """A full buffer grows to fit its kept rows, the next chunk, and one step of growth."""
     kept, chunk = window + RESERVE_ROWS, min(CHUNK_TOKENS, tokens)
     rows = 0
     while rows < tokens:
@@ -185,26 +187,25 @@ def _grown(rows: int) -> int:
 
 
 def working_bytes(pair: PairSize, context_tokens: int) -> int:
-    """An upper bound on what one step needs beside weights and cache, and on what the process itself takes."""
+    """An upper bound on the memory of one step beside weights and cache, including the process itself."""
     layers, rows = pair.layers, min(CHUNK_TOKENS, context_tokens)
-    # Full layers have no fused attention at their head size: scores and their softmax are both there at once.
+    # Full layers have no fused attention at their head size: scores and softmax exist at the same time.
     scores = 2 * layers.heads * rows * context_tokens
     activations = rows * (6 * layers.hidden_size + 3 * layers.intermediate_size)
     heads = 2 * rows * layers.heads * max(layers.full_head_dim, layers.sliding_head_dim)
     step = (scores + activations + heads) * pair.item_bytes + 17 * layers.vocab_size * 4
-    # A layer's buffer is copied as it grows: for a moment there are two.
+    # A layer's buffer is copied as it grows, so for a moment two exist.
     growing = 2 * layers.full_kv_heads * layers.full_head_dim * _grown(context_tokens) * pair.item_bytes
     return PROCESS_BYTES + step + growing + min(BUFFER_CACHE_BYTES, 2 * step)
 
 
 def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
-    """Bytes of the tensors that the engine keeps of a checkpoint: no vision, no unused K/V, nothing twice."""
-    return sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config)) - (
-        # Stored as int64, kept as int32.
-        tensors["masked_embedding.token_ordering"].size_bytes // 2
-        if config.is_ordered and tensors.get("masked_embedding.token_ordering", Tensor("", 0)).dtype == "I64"
-        else 0
-    )
+    """Bytes of the tensors that the engine loads from a checkpoint: no vision, no unused K/V, nothing twice."""
+    stored = sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config))
+    ordering = tensors.get("masked_embedding.token_ordering")
+    if config.is_ordered and ordering is not None and ordering.dtype == "I64":
+        stored -= ordering.size_bytes // 2  # kept as int32
+    return stored
 
 
 def _is_loaded(name: str, config: Config) -> bool:
@@ -227,25 +228,25 @@ def _layer_index(name: str) -> int | None:
 
 
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
-    """The sum's facts from two folders, by their headers alone. Raises ModelFilesError."""
-    config, tensors = read_config(target), headers.read_tensors(target)
+    """The sizes of two folders, from their headers alone. Raises ModelFolderError."""
+    config, tensors = read_config(target), read_tensors(target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
     drafter_bytes, draft_layers = 0, None
     if drafter is not None:
         own = read_config(drafter)
-        drafter_bytes = loaded_bytes(headers.read_tensors(drafter), own)
+        drafter_bytes = loaded_bytes(read_tensors(drafter), own)
         draft_layers = None if own.is_drafter else own.layers
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
-        item_bytes=headers.ITEM_BYTES[norm.dtype] if norm else 2,
+        item_bytes=ITEM_BYTES[norm.dtype] if norm else 2,
         draft_layers=draft_layers,
     )
 
 
-def size_of_entry(entry: Entry, catalog: Catalog, has_drafter: bool = True) -> PairSize:
-    """The sum's facts of a catalog entry, before anything is on disk."""
+def size_of_entry(entry: CatalogEntry, catalog: Catalog, has_drafter: bool = True) -> PairSize:
+    """The sizes that the catalog records for an entry."""
     drafter = entry.drafter if has_drafter else None
     return PairSize(
         target_bytes=entry.target.size_bytes,
@@ -256,17 +257,17 @@ def size_of_entry(entry: Entry, catalog: Catalog, has_drafter: bool = True) -> P
 
 
 def suggest(catalog: Catalog, machine: Machine) -> tuple[str, str]:
-    """The entry to begin with on this machine, and why in one sentence."""
+    """(name, reason): the entry to start with on this machine; the reason is one sentence."""
     if "Apple" not in machine.chip:
-        return "pocket", f"Gemma 4 is for Apple silicon; on {machine.chip or 'this chip'} it would be very slow."
+        return "pocket", f"Gemma 4 needs Apple silicon; on {machine.chip or 'this chip'} it would be very slow."
     is_wide = any(kind in machine.chip for kind in ("Max", "Ultra"))
     at_rest = Machine(machine.chip, machine.memory_bytes, machine.working_set_bytes, True, machine.memory_bytes)
     for name in ("31b-4bit", "26b-a4b-4bit", "12b-4bit", "e4b-4bit", "e2b-4bit"):
         if name == "31b-4bit" and not is_wide:
-            continue  # reads all 17 GB for every token: slow where memory is
+            continue  # reads all 17 GB for every token: too slow without fast memory
         entry = catalog.entries.get(name)
         if entry and fit(size_of_entry(entry, catalog), at_rest).verdict == "fits":
             title = f"{catalog.family(entry).title}, {entry.precision}"
             room = f"{machine.working_set_bytes / 1e9:.0f} GB for models"
-            return name, f"{title} is the largest variant that {machine.chip} with {room} runs well."
-    return "pocket", f"No Gemma 4 variant fits {machine.working_set_bytes / 1e9:.1f} GB; the pocket pair does."
+            return name, f"{title} is the largest variant that runs well on {machine.chip} with {room}."
+    return "pocket", f"No Gemma 4 variant fits {machine.working_set_bytes / 1e9:.1f} GB; the pocket model does."

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from app.bench.results import FORMAT, OLDEST_VERSION, VERSION, Results
-from app.system.files import replace_file
 from app.text.sanitise import sanitise_json
+from mlx_engine.files.atomic import replace_file
 from mlx_engine.protocol.errors import SlipstreamError
 
 MOST_BYTES = 256 << 20

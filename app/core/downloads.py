@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from app.text import figures
-from models.download import Progress
+from models.pull import PullProgress
 
 BAR_CELLS = 20
 
 
-def progress_line(event: Progress) -> str:
+def progress_line(event: PullProgress) -> str:
     """All of it and this file, rate and time left, in less than 80 cells for usual names."""
     share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
     filled = int(share * BAR_CELLS)

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.system import places
 from models import hub_cache
-from models.catalog import Catalog, Entry, Source, load_catalog
+from models.catalog import Catalog, CatalogEntry, Source, load_catalog
 from models.hub_cache import find_snapshot
 from models.memory_fit import Fit, Machine, fit, size_of_entry
 
@@ -20,7 +20,7 @@ def own_and_bundled() -> Catalog:
 def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str, Any]]:
     """The catalog in order: what each entry is, whether it fits, and how much of it is on this machine.
 
-    Raises ModelsError if the cache cannot be read.
+    Raises PullError if the cache cannot be read.
     """
     return [
         _row(name, entry, catalog, fit(size_of_entry(entry, catalog), machine), _state(entry, cache))
@@ -28,7 +28,7 @@ def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str
     ]
 
 
-def _row(name: str, entry: Entry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
+def _row(name: str, entry: CatalogEntry, catalog: Catalog, found: Fit, state: str) -> dict[str, Any]:
     return {
         "name": name,
         "aliases": entry.aliases,
@@ -47,7 +47,7 @@ def _row(name: str, entry: Entry, catalog: Catalog, found: Fit, state: str) -> d
     }
 
 
-def _state(entry: Entry, cache: Path) -> str:
+def _state(entry: CatalogEntry, cache: Path) -> str:
     """`yes`, `no drafter`, `part` or `-`: how much of an entry is on this machine."""
     target, *drafter = (have(source, cache) for source in entry.sources)
     if target != "yes":
@@ -58,7 +58,7 @@ def _state(entry: Entry, cache: Path) -> str:
 def have(source: Source, cache: Path) -> str:
     """`yes`, `part` or `-`: how much of one half of a pair is on this machine."""
     if source.repo is None:
-        return "yes" if Path(source.place).is_dir() else "-"
+        return "yes" if Path(source.location).is_dir() else "-"
     found = find_snapshot(cache, source.repo, source.revision)
     if found is not None and found.is_complete:
         return "yes"

@@ -11,7 +11,6 @@ from app.text.figures import size
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load
 from models.catalog import load_catalog
-from models.errors import ModelsError
 from models.folders import PairFolders, called, find_pair
 from models.machine import read_machine
 from models.memory_fit import fit, size_of_folders
@@ -46,11 +45,11 @@ class PairChoice:
 
 Choose = Callable[[str, bool], PairChoice]
 """The pair that a name, a folder or a hub id refers to, and whether it may be too large for memory; raises
-SlipstreamError or ModelsError."""
+SlipstreamError."""
 
 
 def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
-    """The pair that a name, a folder or a hub id refers to. Raises SlipstreamError, ModelsError.
+    """The pair that a name, a folder or a hub id refers to. Raises SlipstreamError.
 
     A pair too large for this machine's memory is refused before any of it is loaded.
     """
@@ -71,7 +70,7 @@ def _refuse_what_is_too_large(pair: PairFolders) -> None:
     room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
     try:
         found = fit(size_of_folders(pair.target, pair.drafter), replace(machine, working_set_bytes=room))
-    except ModelsError:
+    except SlipstreamError:
         return  # the engine will say what is wrong with the folder
     if found.needed_bytes is not None and found.largest_context_tokens == 0:
         name, needed = pair.name or called(pair.target), size(found.needed_bytes).strip()

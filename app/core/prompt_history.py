@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from app.system.files import opening_alone, replace_file
+from app.system.files import opening_alone
+from mlx_engine.files.atomic import replace_file
 
 MOST_ENTRIES = 1000
 MOST_FILE_BYTES = 2 << 20

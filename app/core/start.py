@@ -10,7 +10,6 @@ from app.settings.table import Settings
 from app.system import places
 from mlx_engine.protocol.errors import SlipstreamError
 from models import pocket
-from models.errors import ModelsError
 
 
 def pair_options_of(settings: Settings) -> PairOptions:
@@ -46,7 +45,7 @@ def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairO
         return None
     try:
         return choose_pair(None, options)
-    except (SlipstreamError, ModelsError):
+    except SlipstreamError:
         return None
 
 
@@ -54,12 +53,12 @@ def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[Pair
     """The pair to start with, and what to tell about it; may be empty.
 
     If the model chosen in an earlier chat is gone, the pocket pair takes its place; a model that the person names
-    has to exist. Raises SlipstreamError, ModelsError.
+    has to exist. Raises SlipstreamError.
     """
     model = effective.settings.model
     try:
         pair = choose_pair(model, options)
-    except (SlipstreamError, ModelsError) as error:
+    except SlipstreamError as error:
         if effective.sources["model"] != REMEMBERED:
             raise
         return choose_pair(None, options), f"{error} Using the pocket model instead; /model lists the others."

@@ -72,7 +72,7 @@ _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
 Action = Callable[..., Awaitable[None] | None]
 
 
-class NotUtf8Error(ValueError):
+class NotUtf8Error(SlipstreamError):
     """A line that is not text."""
 
 

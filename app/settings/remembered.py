@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from app.system.files import opening_alone, replace_file
+from app.system.files import opening_alone
+from mlx_engine.files.atomic import replace_file
 
 MAX_FILE_BYTES = 64 << 10
 LOCK_WAIT_S = 0.5

@@ -78,7 +78,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions) -> int:
-    """Measure or compare. Returns the exit code. Raises SlipstreamError, ModelsError."""
+    """Measure or compare. Returns the exit code. Raises SlipstreamError."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
     # Every start of the program imports this module; the modules that measure are imported only when needed.

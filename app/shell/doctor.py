@@ -27,9 +27,9 @@ from app.system.console import say, say_json
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
 from app.text import figures
+from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import load_catalog
-from models.errors import ModelsError
 from models.machine import gpu_generation, wired_limit_bytes
 from models.memory_fit import Machine
 
@@ -182,7 +182,7 @@ def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
     yield _folder(topic, "hub cache", cache)
     try:
         yield from _models(topic, cache)
-    except ModelsError as error:
+    except SlipstreamError as error:
         yield Check(topic, "Gemma 4 models", "not known", str(error))
     if environment.get("HF_HUB_OFFLINE"):
         yield Check(
@@ -238,7 +238,7 @@ def _places() -> Iterator[Check]:
     own = places.own_catalog()
     try:
         load_catalog(own)
-    except ModelsError as error:
+    except SlipstreamError as error:
         yield Check("Places", "own catalog", str(own), str(error))
     else:
         yield Check("Places", "own catalog", str(own) if own.exists() else f"none ({own})")

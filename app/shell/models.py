@@ -11,7 +11,7 @@ from app.shell.models_files import convert_model, pull_models, remove_models, ve
 from app.shell.models_show import list_models, show_info
 from app.system.console import tell, warn
 from app.system.exit_codes import FAILED, INTERRUPTED
-from models.errors import ModelsError
+from mlx_engine.protocol.errors import SlipstreamError
 
 Action = Callable[[argparse.Namespace], int]
 
@@ -73,7 +73,7 @@ def _guarded(action: Action) -> Action:
     def run(options: argparse.Namespace) -> int:
         try:
             return action(options)
-        except ModelsError as error:
+        except SlipstreamError as error:
             warn(str(error))
             return FAILED
         except KeyboardInterrupt:

@@ -16,14 +16,15 @@ from app.system.console import ask, say, tell, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import FAILED, OK
 from app.text import figures
+from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache, verify
-from models.catalog import Catalog, Entry, Source, check_repo, check_revision
+from models.catalog import Catalog, CatalogEntry, Source, check_repo, check_revision
 from models.config import read_config
-from models.download import Wanted
 from models.errors import ModelsError
 from models.folders import called, find_pair
 from models.hub_cache import find_snapshot
 from models.memory_fit import Fit, PairSize, fit, size_of_entry
+from models.pull import RepoRevision
 
 
 def pull_models(options: argparse.Namespace) -> int:
@@ -43,20 +44,22 @@ def pull_models(options: argparse.Namespace) -> int:
     return OK
 
 
-def _requests(options: argparse.Namespace, catalog: Catalog, name: str | None) -> list[Wanted]:
+def _requests(options: argparse.Namespace, catalog: Catalog, name: str | None) -> list[RepoRevision]:
     if options.revision is not None:
         check_revision(options.revision)
     if name is None:
         if "/" not in options.model:
             catalog.find(options.model)  # raises CatalogError, with names that are similar
-        return [Wanted(check_repo(options.model), options.revision)]
+        return [RepoRevision(check_repo(options.model), options.revision)]
     entry = catalog.entries[name]
     sources = entry.sources[:1] if options.no_drafter else entry.sources
     revisions = [options.revision or entry.target.revision, entry.drafter.revision if entry.drafter else None]
-    return [Wanted(one.repo, revision) for one, revision in zip(sources, revisions) if one.repo is not None]
+    return [RepoRevision(one.repo, revision) for one, revision in zip(sources, revisions) if one.repo is not None]
 
 
-def _expected_size(requests: list[Wanted], catalog: Catalog, name: str | None, cache: Path) -> PairSize | None:
+def _expected_size(
+    requests: list[RepoRevision], catalog: Catalog, name: str | None, cache: Path
+) -> PairSize | None:
     """The size of the model, from the catalog or else from the hub; None if neither knows."""
     if name is not None:
         size = size_of_entry(catalog.entries[name], catalog)
@@ -66,7 +69,7 @@ def _expected_size(requests: list[Wanted], catalog: Catalog, name: str | None, c
     weights = [
         sum(
             facts.size
-            for file, facts in hub_cache.wanted_files(one.files).items()
+            for file, facts in hub_cache.files_to_pull(one.files).items()
             if file.endswith(".safetensors")
         )
         for one in listed
@@ -158,7 +161,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
     entry, pair = None, None
     try:
         _, entry, pair = resolve(options.model, catalog)
-    except ModelsError:
+    except SlipstreamError:
         snapshot = find_snapshot(cache, options.model) if "/" in options.model else None
         if snapshot is None and not options.hub:
             raise
@@ -180,7 +183,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
     return reports
 
 
-def _report(what: str, folder: Path, entry: Entry | None, catalog: Catalog) -> dict[str, Any]:
+def _report(what: str, folder: Path, entry: CatalogEntry | None, catalog: Catalog) -> dict[str, Any]:
     recorded = verify.recorded_files(folder)
     source, files = recorded if recorded else (None, {})
     findings = list(verify.verify_folder(folder, files, _say_file))
@@ -202,7 +205,7 @@ def _say_file(name: str) -> None:
 
 def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
     assert source.repo is not None
-    [listed] = pull([Wanted(source.repo, source.revision)], cache, scope="listing", show="nothing")
+    [listed] = pull([RepoRevision(source.repo, source.revision)], cache, scope="listing", show="nothing")
     local = find_snapshot(cache, source.repo, source.revision)
     findings = list(verify.verify_source(source, listed.commit, listed.files, local.commit if local else None))
     return {"what": source.repo, "folder": None, "compared_with": f"the hub at {listed.commit[:12]}",

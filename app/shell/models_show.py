@@ -14,8 +14,9 @@ from app.system.console import say, say_json, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
 from app.text import figures
+from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
-from models.catalog import Catalog, Entry
+from models.catalog import Catalog, CatalogEntry
 from models.errors import ModelsError
 from models.folders import PairFolders, find_pair
 from models.memory_fit import Fit, PairSize, fit, size_of_entry, size_of_folders, suggest
@@ -68,7 +69,7 @@ def show_info(options: argparse.Namespace) -> int:
         family = catalog.family(entry)
         checked = "" if all(one.checked for one in entry.sources) else "; names and sizes not checked with the hub"
         say(f"{name}: {family.title}, {entry.precision}, {family.licence}{checked}")
-        say(f"  model    {entry.target.place}\n  drafter  {entry.drafter.place if entry.drafter else '-'}")
+        say(f"  model    {entry.target.location}\n  drafter  {entry.drafter.location if entry.drafter else '-'}")
         say(f"  drafts   starts with {entry.draft_length} per round; for {entry.recommended_memory_gb} GB or more")
         if entry.note:
             say(f"  {entry.note}")
@@ -91,13 +92,13 @@ def print_sum(result: Fit, say: Callable[[str], None] = say) -> None:
         say(f"Largest context that fits: {result.largest_context_tokens:,} tokens.")
 
 
-def resolve(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, PairFolders | None]:
+def resolve(model: str, catalog: Catalog) -> tuple[str | None, CatalogEntry | None, PairFolders | None]:
     """The catalog entry of a name, its folders on this machine, or both. Raises ModelsError if neither exists."""
     name = catalog.name_of(model)
     entry = catalog.entries[name] if name else None
     try:
         pair = find_pair(model, "auto", catalog, hub_cache.cache_folder())
-    except ModelsError:
+    except SlipstreamError:
         if entry is None:
             raise
         pair = None
@@ -106,7 +107,9 @@ def resolve(model: str, catalog: Catalog) -> tuple[str | None, Entry | None, Pai
     return name, entry, pair
 
 
-def _size(model: str, entry: Entry | None, pair: PairFolders | None, catalog: Catalog) -> tuple[PairSize, str]:
+def _size(
+    model: str, entry: CatalogEntry | None, pair: PairFolders | None, catalog: Catalog
+) -> tuple[PairSize, str]:
     """The sizes to add up, and their source: the files if they are here, otherwise the catalog."""
     if pair is None:
         assert entry is not None

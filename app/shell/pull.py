@@ -11,48 +11,48 @@ import msgspec
 from app.core.downloads import progress_line
 from app.system.console import MovingLine, say_json
 from app.text import figures
-from models.download import (
-    Download,
-    DownloadEvent,
-    Failed,
-    Fetched,
-    Finished,
-    Job,
+from models.errors import PullError
+from models.pull import (
     Listed,
-    Progress,
+    Pull,
+    PullEvent,
+    PullFailed,
+    PullFinished,
+    PullJob,
+    PullProgress,
+    RepoPulled,
+    RepoRevision,
     Scope,
     Waiting,
-    Wanted,
 )
-from models.errors import FetchError
 
 
 def pull(
-    requests: Sequence[Wanted],
+    requests: Sequence[RepoRevision],
     cache: Path,
     scope: Scope = "everything",
     is_offline: bool = False,
     show: str = "line",
 ) -> list[Listed]:
-    """Pull models. Returns what the hub listed. Raises FetchError; ctrl+c stops at once.
+    """Pull models. Returns what the hub listed. Raises PullError; ctrl+c stops at once.
 
     show: line, json or nothing.
     """
-    inbox: queue.SimpleQueue[DownloadEvent] = queue.SimpleQueue()
-    download = Download(Job(tuple(requests), str(cache), scope, is_offline), inbox.put)
+    inbox: queue.SimpleQueue[PullEvent] = queue.SimpleQueue()
+    running = Pull(PullJob(tuple(requests), str(cache), scope, is_offline), inbox.put)
     display = _Display(show)
     listed: list[Listed] = []
-    download.start()
+    running.start()
     try:
-        while not isinstance(event := inbox.get(), Finished):
+        while not isinstance(event := inbox.get(), PullFinished):
             display.add(event)
             if isinstance(event, Listed):
                 listed.append(event)
-            if isinstance(event, Failed):
-                raise FetchError(event.reason, event.message)
+            if isinstance(event, PullFailed):
+                raise PullError(event.reason, event.message)
         display.add(event)
     finally:
-        download.cancel()
+        running.cancel()
         display.close()
     return listed
 
@@ -63,7 +63,7 @@ class _Display:
         self._line = MovingLine()
         self._file = ""
 
-    def add(self, event: DownloadEvent) -> None:
+    def add(self, event: PullEvent) -> None:
         if self._show == "json":
             say_json(msgspec.json.encode(event).decode())
         elif self._show == "line":
@@ -72,20 +72,20 @@ class _Display:
     def close(self) -> None:
         self._line.close()
 
-    def _say(self, event: DownloadEvent) -> None:
+    def _say(self, event: PullEvent) -> None:
         match event:
             case Listed():
                 have = f", {figures.size(event.present_bytes).strip()} already here" if event.present_bytes else ""
                 self._line.say(
                     f"{event.repo} at {event.commit[:12]}: {figures.size(event.total_bytes).strip()}{have}"
                 )
-            case Progress() if self._line.is_terminal:
+            case PullProgress() if self._line.is_terminal:
                 self._line.move(progress_line(event))
-            case Progress() if event.file != self._file:
+            case PullProgress() if event.file != self._file:
                 self._file = event.file
                 self._line.say(f"{event.file} ({figures.size(event.file_total_bytes).strip()})")
             case Waiting():
                 then = f"; retrying in {event.wait_s:.0f} s" if event.wait_s else ""
                 self._line.say(f"{event.file or event.repo}: {event.why}{then}")
-            case Fetched():
+            case RepoPulled():
                 self._line.say(f"{event.repo} is complete: {event.folder}")

@@ -114,6 +114,7 @@ def _apply(connection: sqlite3.Connection, statements: Sequence[str], version: i
 
 def _back_up(connection: sqlite3.Connection, backup: Path) -> None:
     """Renamed only when complete: a copy cut short by a full disk must not pass for a backup."""
+    # SQLite writes the file itself, so `replace_file` cannot.
     unfinished = backup.with_name(f"{backup.name}.part")
     try:
         unfinished.unlink(missing_ok=True)

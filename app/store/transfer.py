@@ -18,8 +18,8 @@ from app.store import markdown
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
 from app.store.records import NewChat, NewMessage, StoredMessage
-from app.system.files import replace_file
 from app.text.sanitise import sanitise_json
+from mlx_engine.files.atomic import replace_file
 
 T = TypeVar("T")
 
@@ -156,6 +156,6 @@ def write_file(path: Path, text: str, may_replace: bool, advice: str = "Choose a
     if not may_replace and os.path.lexists(path):
         raise StoreError(f"{path} already exists. {advice}")
     try:
-        replace_file(path, text.encode())
+        replace_file(path, text)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from error

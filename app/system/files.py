@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import stat
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 LOCK_WAIT_S = 10.0
 """How long to wait for another process, which may be migrating a database or moving a damaged one aside."""
@@ -19,7 +20,10 @@ Identity = tuple[int, int]
 
 
 class UnusableFileError(Exception):
-    """What is there is not for this program to write in; the message is a clause."""
+    """What is there is not for this program to write in.
+
+    Apart from the tree of errors: the store makes a notice of it, and its message is a clause.
+    """
 
 
 def identity(path: Path) -> Identity | None:
@@ -33,39 +37,23 @@ def identity(path: Path) -> Identity | None:
 
 @contextmanager
 def opening_alone(path: Path, wait_s: float | None = None) -> Iterator[None]:
-    """No two processes create, change or put aside the same file at once. Raises OSError.
+    """Only one process at a time creates, changes or moves the file at `path`.
 
     wait_s: how long another process may take; None: `LOCK_WAIT_S`.
+    Raises BlockingIOError if it takes longer, and OSError.
     """
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = FileLock(f"{path}.lock", mode=0o600)
     try:
-        give_up_s = time.monotonic() + (LOCK_WAIT_S if wait_s is None else wait_s)
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up_s:
-                    raise
-                time.sleep(LOCK_POLL_S)
+        # A negative timeout would wait forever.
+        lock.acquire(timeout=max(0.0, LOCK_WAIT_S if wait_s is None else wait_s), poll_interval=LOCK_POLL_S)
+    except Timeout:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), lock.lock_file) from None
+    except NotImplementedError:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), lock.lock_file) from None
+    try:
         yield
     finally:
-        os.close(lock)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` in place of a file, whole or not at all, for the person's eyes only. Raises OSError."""
-    unfinished = Path(f"{path}.{os.getpid()}.part")
-    try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
+        lock.release()
 
 
 def make_private_file(path: Path) -> None:

@@ -35,7 +35,6 @@ from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.markdown import code_blocks
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import DraftSetting
-from models.errors import ModelsError
 from models.hub_cache import cache_folder
 from models.machine import read_machine
 
@@ -209,7 +208,7 @@ class ChatActions(Screen[None]):
             return
         try:
             catalog = own_and_bundled()
-        except ModelsError as error:
+        except SlipstreamError as error:
             self.app.notify(str(error), severity="error")
             return
         pair = self.dialogue.pair
@@ -230,7 +229,7 @@ class ChatActions(Screen[None]):
             return
         try:
             choice = self.choose(name, is_oversized)
-        except (SlipstreamError, ModelsError) as error:
+        except SlipstreamError as error:
             self.app.notify(str(error), severity="error")
             return
         self.dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)

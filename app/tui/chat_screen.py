@@ -42,8 +42,8 @@ from app.tui.reply_on_screen import ReplyOnScreen
 from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
+from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Counted, Event, Round
-from models.errors import ModelsError
 
 WELCOME = """\
 Type a message below; {send} sends it, {stop} stops the reply.
@@ -233,7 +233,7 @@ class ChatScreen(ChatActions):
     def _model_names(self) -> Sequence[str]:
         try:
             return sorted(own_and_bundled().entries)
-        except ModelsError:
+        except SlipstreamError:
             return ()
 
     def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:

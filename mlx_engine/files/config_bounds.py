@@ -1,4 +1,4 @@
-"""What a config.json may say before a network is built from it: a number out of range is named, not allocated."""
+"""The limits of a config.json. A number out of range is refused by name, before anything is allocated from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     "num_centroids": (1, 1 << 20),
     "centroid_intermediate_top_k": (1, 1 << 20),
 }
-"""Least and most. Beyond these a config is a mistake or an attack."""
+"""Smallest and largest value of each key. Beyond these a config is a mistake or an attack."""
 REAL: dict[str, tuple[float, float]] = {
     "rms_norm_eps": (0.0, 1.0),
     "final_logit_softcapping": (1e-3, 1e6),
@@ -49,58 +49,58 @@ MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
 
 
 def check_network(values: Mapping[str, Any], source: Path) -> None:
-    """Check one level of a config. None is as good as left out. Raises ModelFolderError naming the key."""
+    """Check one level of a config; None counts as absent. Raises ModelFolderError naming the key."""
     for key, (least, most) in WHOLE.items():
         value = values.get(key)
         if value is not None and (type(value) is not int or not least <= value <= most):
-            raise _out_of_range(source, key, value, f"a whole number from {least} to {most}")
+            raise out_of_range(source, key, value, f"a whole number from {least} to {most}")
     for key, (low, high) in REAL.items():
         value = values.get(key)
         if value is not None and not (_is_real(value) and low <= value <= high):
-            raise _out_of_range(source, key, value, f"a number from {low:g} to {high:g}")
+            raise out_of_range(source, key, value, f"a number from {low:g} to {high:g}")
     for key in FLAGS:
         if values.get(key) is not None and not isinstance(values[key], bool):
-            raise _out_of_range(source, key, values[key], "true or false")
+            raise out_of_range(source, key, values[key], "true or false")
 
 
 def check_layers(text: Mapping[str, Any], source: Path) -> None:
-    """Check how the layers of a text config go together. Raises ModelFolderError."""
+    """Check a text config and whether its numbers agree. Raises ModelFolderError naming the key."""
     check_network(text, source)
     for key in NEEDED:
         if text.get(key) is None:
-            raise _out_of_range(source, key, None, "a number")
+            raise out_of_range(source, key, None, "a number")
     count, kinds = text["num_hidden_layers"], text.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != count or not _are_kinds(kinds)):
-        raise _out_of_range(source, "layer_types", kinds, f"a list of {count} of {' and '.join(sorted(KINDS))}")
+        raise out_of_range(source, "layer_types", kinds, f"a list of {count} of {' and '.join(sorted(KINDS))}")
     heads = text.get("num_attention_heads") or 8
     for key in ("num_key_value_heads", "num_global_key_value_heads"):
         if heads % (text.get(key) or 1):
-            raise _out_of_range(source, key, text[key], f"a divisor of num_attention_heads, {heads},")
+            raise out_of_range(source, key, text[key], f"a divisor of num_attention_heads, {heads},")
     if (text.get("top_k_experts") or 1) > (text.get("num_experts") or 1):
-        raise _out_of_range(source, "top_k_experts", text["top_k_experts"], "at most num_experts")
+        raise out_of_range(source, "top_k_experts", text["top_k_experts"], "at most num_experts")
     ropes = text.get("rope_parameters")
     if ropes is not None:
         if not isinstance(ropes, dict) or not all(isinstance(rope, dict) for rope in ropes.values()):
-            raise _out_of_range(source, "rope_parameters", ropes, "one object for each kind of layer")
+            raise out_of_range(source, "rope_parameters", ropes, "one object for each kind of layer")
         for rope in ropes.values():
             check_network(rope, source)
 
 
 def check_quantization(settings: Any, source: Path) -> None:
-    """Check a quantization block, and those for single layers in it. Raises ModelFolderError naming the key.
+    """Check a quantization block and its blocks for single layers. Raises ModelFolderError naming the key.
 
-    MLX divides by the group size before it looks at it: zero would end the process.
+    MLX divides by the group size without checking it: zero would end the process.
     """
     if not isinstance(settings, dict) or not {"group_size", "bits"} <= settings.keys():
         raise ModelFolderError(
-            f"{source} has no quantization with group_size and bits, where the tensors are quantized. "
+            f"{source} has quantized tensors, but no quantization block with group_size and bits. "
             "Use an MLX conversion of the model."
         )
     for block in (settings, *(own for own in settings.values() if isinstance(own, dict))):
         for key, allowed in (("bits", BITS), ("group_size", GROUP_SIZES), ("mode", MODES)):
             value = block.get(key, settings.get(key, MODES[0]))
             if isinstance(value, bool | float) or value not in allowed:
-                raise _out_of_range(source, f"quantization {key}", value, f"one of {', '.join(map(str, allowed))}")
+                raise out_of_range(source, f"quantization {key}", value, f"one of {', '.join(map(str, allowed))}")
 
 
 def _are_kinds(kinds: list[Any]) -> bool:
@@ -111,7 +111,8 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _out_of_range(source: Path, key: str, value: Any, expected: str) -> ModelFolderError:
+def out_of_range(source: Path, key: str, value: Any, expected: str) -> ModelFolderError:
+    """The error for a key whose value is not the `expected` one."""
     return ModelFolderError(
-        f"{source}: {key} is {str(value)[:40]}, where {expected} is expected. Fetch the folder again."
+        f"{source}: {key} is {str(value)[:40]}, where {expected} is expected. Pull the model again."
     )

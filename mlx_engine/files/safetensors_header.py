@@ -1,19 +1,23 @@
-"""The header of a safetensors file, checked against the file before MLX sees it: MLX itself would believe it."""
+"""The header of a safetensors file, checked against the size of the file. MLX itself would trust it."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mlx_engine.files.folder_files import damaged, parse_json
 from mlx_engine.protocol.errors import ModelFolderError
 
+LENGTH_BYTES = 8
+"""A file begins with the length of its header."""
 MAX_HEADER_BYTES = 8 << 20
-"""The largest published ones have a few hundred thousand bytes."""
+"""The largest published headers have a few hundred kB."""
 MAX_DIMENSIONS = 8
+MAX_DIMENSION = 1 << 31
+MAX_OFFSET = 1 << 48
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
@@ -27,66 +31,65 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     begin: int
-    """Bytes from the end of the header on."""
+    """Offsets in bytes, counted from the end of the header."""
     end: int
 
     @property
     def size_bytes(self) -> int:
-        """On the disk and in memory."""
+        """On disk and in memory."""
         return self.end - self.begin
 
 
 def read_header(path: Path, file: BinaryIO) -> dict[str, Tensor]:
-    """The tensors of an open safetensors file, by name; `path` is what errors call it.
+    """The tensors of an open safetensors file, by name; `path` names it in errors.
 
-    Every tensor must have a known dtype and a shape whose size is exactly its extent, and the extents
-    must tile the data without gap or overlap up to the end of the file. Bounded in time and memory.
-    Raises ModelFolderError.
+    Bounded in time and memory, whatever the file claims. Raises ModelFolderError.
     """
-
-    def refuse(why: str) -> ModelFolderError:
-        return ModelFolderError(f"{path} is damaged: {why}. Download it again.")
-
-    size = os.fstat(file.fileno()).st_size
     try:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-            raise refuse(f"its header claims {length} bytes in a file of {size}")
-        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique_keys)
+        size = os.fstat(file.fileno()).st_size
+        length = header_length(path, file.read(LENGTH_BYTES), size)
+        return parse_header(path, file.read(length), size - LENGTH_BYTES - length)
     except OSError as error:
         raise ModelFolderError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except (ValueError, RecursionError):
-        raise refuse("its header is not valid JSON") from None
-    if not isinstance(header, dict):
-        raise refuse("its header is not an object")
-    header.pop("__metadata__", None)
-    tensors = {name: _tensor(entry) for name, entry in header.items()}
-    unclear = next((name for name, tensor in tensors.items() if tensor is None), None)
-    if unclear is not None:
-        raise refuse(f"tensor {unclear[:80]!r} has no consistent dtype, shape and extent")
-    sound = {name: tensor for name, tensor in tensors.items() if tensor}
+
+
+def header_length(path: Path, prefix: bytes, file_bytes: int) -> int:
+    """The length of the header, from the first LENGTH_BYTES of a file of `file_bytes`. Raises ModelFolderError."""
+    length = int.from_bytes(prefix, "little")
+    if file_bytes < LENGTH_BYTES or length > min(file_bytes - LENGTH_BYTES, MAX_HEADER_BYTES):
+        raise damaged(path, f"its header claims {length} bytes in a file of {file_bytes}")
+    return length
+
+
+def parse_header(path: Path, header: bytes, data_bytes: int) -> dict[str, Tensor]:
+    """The tensors that a header describes, by name. `data_bytes` is the size of the file after its header.
+
+    Every tensor must have a known dtype and a shape whose size is exactly its extent, and the extents must tile
+    the data without gap or overlap. Raises ModelFolderError.
+    """
+    entries = parse_json(header, path, "its header")
+    entries.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in entries.items():
+        tensor = _tensor(entry)
+        if tensor is None:
+            raise damaged(path, f"tensor {name[:80]!r} has no consistent dtype, shape and extent")
+        tensors[name] = tensor
     frontier = 0
-    for begin, end in sorted((tensor.begin, tensor.end) for tensor in sound.values()):
+    for begin, end in sorted((tensor.begin, tensor.end) for tensor in tensors.values()):
         if begin != frontier:
-            raise refuse("its tensors leave a gap or overlap")
+            raise damaged(path, "its tensors leave a gap or overlap")
         frontier = end
-    if frontier != size - 8 - length:
-        raise refuse(f"it holds {size - 8 - length} bytes of tensors where its header describes {frontier}")
-    return sound
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        raise ValueError("duplicate key")
-    return keys
+    if frontier != data_bytes:
+        raise damaged(path, f"it has {data_bytes} bytes of tensors where its header describes {frontier}")
+    return tensors
 
 
 def _tensor(entry: Any) -> Tensor | None:
-    """What one header entry describes, or None if it is not well formed."""
+    """The tensor that one entry describes, or None if the entry is malformed."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in ITEM_BYTES:
         return None
-    shape, extent = _sizes(entry.get("shape"), 2**31), _sizes(entry.get("data_offsets"), 2**48)
+    shape, extent = _sizes(entry.get("shape"), MAX_DIMENSION), _sizes(entry.get("data_offsets"), MAX_OFFSET)
     if shape is None or extent is None or len(extent) != 2 or len(shape) > MAX_DIMENSIONS:
         return None
     begin, end = extent

@@ -1,49 +1,59 @@
-"""Warns a process that loads a large model while another process of the same person has one in memory."""
+"""Two large models in memory at once: the process that loads the second one is told about the first."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from mlx_engine.files.atomic import replace_file
+
 LARGE_BYTES = 1 << 30
-"""Smaller models are ignored."""
+"""Smaller models do not matter."""
 LONGEST_NAME_BYTES = 80
 
 
 class Claim:
-    """A lock that this process keeps while it has a large model in memory, or until the object is deleted.
+    """Marks that this process has a large model in memory, for as long as the object exists.
 
-    The system releases the lock when the process ends, however that happens.
+    The operating system releases the lock when the process ends, however it ends.
     """
 
     def __init__(self, folder: Path | None, name: str, size_bytes: int) -> None:
-        """folder: the same for all processes of a person; None claims nothing. Never raises OSError."""
+        """folder: shared by all processes of this account; None claims nothing. Never raises OSError."""
         self.notice: str | None = None
-        """The warning, if there is one."""
-        self._lock: int | None = None
+        """What to tell the person, if another process has a large model."""
+        self._lock: FileLock | None = None
         if folder is not None and size_bytes >= LARGE_BYTES:
-            with suppress(OSError):
+            with suppress(OSError, NotImplementedError):  # the latter where a file system has no locks
                 self._claim(folder, name, size_bytes)
 
     def __del__(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release(force=True)
 
     def _claim(self, folder: Path, name: str, size_bytes: int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / "in-memory.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Not bound to this thread: the object may be dropped on another one.
+        lock = FileLock(folder / "in-memory.lock", mode=0o600, thread_local=False)
+        # Beside the lock: some versions of filelock empty the file they lock.
+        holder = folder / "in-memory.name"
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = os.read(lock, LONGEST_NAME_BYTES).decode("utf-8", "replace") or "a model"
-            os.close(lock)
+            lock.acquire(blocking=False)
+        except Timeout:
             self.notice = (
-                f"Another Slipstream has {other} in memory, and this model takes another "
+                f"Another Slipstream has {_read_name(holder)} in memory, and this model takes another "
                 f"{size_bytes / 1e9:.1f} GB. If the machine becomes slow, close one of them."
             )
             return
         self._lock = lock
-        os.truncate(lock, 0)
-        os.write(lock, name.encode("utf-8", "replace")[:LONGEST_NAME_BYTES])
+        replace_file(holder, name.encode("utf-8", "replace")[:LONGEST_NAME_BYTES], is_synced=False)
+
+
+def _read_name(holder: Path) -> str:
+    try:
+        with holder.open("rb") as file:
+            return file.read(LONGEST_NAME_BYTES).decode("utf-8", "replace") or "a model"
+    except OSError:
+        return "a model"

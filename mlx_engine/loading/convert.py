@@ -1,10 +1,8 @@
-"""A quantized copy of a target or a drafter, made in a child process.
+"""Makes a quantized copy of a target or a drafter: `python -m mlx_engine.loading.convert SOURCE COPY`.
 
-Run as `python -m mlx_engine.loading.convert SOURCE COPY`.
-
-mlx-lm quantizes and writes; reading is the engine's own checked reading, and an assistant, which mlx-lm does not
-know, is our own network. Tensors are read as they are needed, so that a model far larger than the memory converts.
-`conversion.json` in the copy records what was made from what, with the hash of every file.
+mlx-lm quantizes and writes. The engine's own checked readers read, and an assistant, which mlx-lm does not know,
+is our own network. Tensors are read when they are needed, so a model far larger than the memory can be converted.
+`conversion.json` in the copy records the source, the settings and the hash of every file.
 """
 
 from __future__ import annotations
@@ -25,7 +23,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import quantize_model, save_config, save_model
 
+from mlx_engine.files.config_file import read_config
 from mlx_engine.files.folder_files import is_there, read_bytes
+from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.network import assistant, checkpoint, target
 from mlx_engine.protocol.errors import ModelFolderError, SlipstreamError
 
@@ -40,21 +40,21 @@ COPIED = (
 
 Say = Callable[[str], None]
 Choose = Callable[[str, nn.Module], bool | dict[str, Any]]
-"""Whether a layer, by its path, is quantized, and with settings of its own."""
+"""Whether the layer at a path is quantized; a dict has its own settings."""
 
 
 def convert(
-    source: Path, copy: Path, bits: int = 4, group_size: int = 64, say: Say = lambda words: None
+    source: Path, copy: Path, bits: int = 4, group_size: int = 64, say: Say = lambda step: None
 ) -> dict[str, Any]:
-    """Write the quantized copy; the record of it. Raises ModelFolderError, and then leaves no copy behind."""
+    """Write the quantized copy and return its record. Raises ModelFolderError, and then leaves no copy behind."""
     if bits not in BITS or group_size not in GROUP_SIZES:
         raise ModelFolderError(
-            f"{bits} bits in groups of {group_size} are not possible: use {BITS} and {GROUP_SIZES}."
+            f"{bits} bits in groups of {group_size} are not possible. Use {BITS} and {GROUP_SIZES}."
         )
     if os.path.lexists(copy):
-        raise ModelFolderError(f"{copy} is there already. Name a folder that is not, or remove it first.")
+        raise ModelFolderError(f"{copy} exists already. Use another name, or remove it first.")
     say(f"reading {source.name}")
-    config = checkpoint.read_config(source)
+    config = read_config(source)
     if "quantization" in config or "quantization_config" in config:
         raise ModelFolderError(
             f"{source} is quantized already. Convert the full-precision folder it was made from."
@@ -74,21 +74,23 @@ def convert(
             if is_there(source / name):
                 (partial / name).write_bytes(read_bytes(source / name))
         say("checking")
-        checkpoint.read_tensors(partial)
+        read_tensors(partial)
         record = _record(
             source, partial, {"bits": bits, "group_size": group_size, "mode": "affine"}, (before, after)
         )
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        os.rename(partial, copy)
+        os.rename(partial, copy)  # the whole folder at once, so it is not a case for `replace_file`
     except (OSError, RuntimeError) as error:
-        raise ModelFolderError(f"{copy} could not be written ({error}). Is there room on the disk?") from None
+        raise ModelFolderError(
+            f"{copy} could not be written ({error}). Check the free space on the disk."
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record
 
 
 def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
-    """The network with its tensors, not yet evaluated, and which of its layers to quantize."""
+    """The network with its tensors, not yet evaluated, and the choice of layers to quantize."""
     kind = config.get("model_type")
     try:
         if kind in target.MODEL_TYPES:
@@ -105,13 +107,13 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
             return _read_assistant(source, config)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelFolderError(
-            f"{source} does not hold the model that its config.json describes ({error})."
+            f"{source} does not contain the model that its config.json describes ({error})."
         ) from None
-    raise ModelFolderError(f"{source} is a {kind!r} model; only Gemma 4 targets and assistants are converted.")
+    raise ModelFolderError(f"{source} is a {kind!r} model. Only Gemma 4 targets and assistants can be converted.")
 
 
 def _where_it_divides(choose: Choose) -> Choose:
-    """mlx-lm's own choice of layers, without those whose own group size their width is no multiple of."""
+    """mlx-lm's choice of layers, without those whose width is no multiple of their own group size."""
 
     def chosen(path: str, layer: nn.Module) -> bool | dict[str, Any]:
         choice = choose(path, layer)
@@ -126,7 +128,7 @@ def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Ch
     network.load_weights(list(assistant.assistant_weights(network, source).items()))
 
     def keep(path: str, layer: nn.Module) -> bool:
-        # The centroid head looks up single rows and picks clusters by small differences; it is small as it is.
+        # The centroid head is small, reads single rows, and picks clusters by small differences.
         return not (is_ordered and (path.startswith("masked_embedding") or path == "model.embed_tokens"))
 
     return network, keep
@@ -157,14 +159,14 @@ def _sha256(path: Path) -> str:
 
 
 def main() -> int:
-    """Convert; steps, the record or an error as JSON lines on standard output."""
+    """Convert, and print steps, the record or an error as JSON lines."""
     parser = argparse.ArgumentParser(prog="python -m mlx_engine.loading.convert")
     parser.add_argument("source", type=Path)
     parser.add_argument("copy", type=Path)
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=64)
     options = parser.parse_args()
-    # Libraries print; on the real standard output that would be taken for a message.
+    # Libraries print; on the real standard output, that would be read as a message.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -173,7 +175,7 @@ def main() -> int:
 
     try:
         record = convert(
-            options.source, options.copy, options.bits, options.group_size, lambda words: tell({"step": words})
+            options.source, options.copy, options.bits, options.group_size, lambda step: tell({"step": step})
         )
     except SlipstreamError as error:
         tell({"error": str(error)})

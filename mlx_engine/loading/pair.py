@@ -12,7 +12,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_engine.network.checkpoint import read_config, read_tensors
+from mlx_engine.files.config_file import read_config
+from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load, Loading

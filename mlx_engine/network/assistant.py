@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_engine.files.config_bounds import check_layers, check_network
+from mlx_engine.files.config_file import assistant_text_config, read_config
 from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
@@ -159,7 +159,7 @@ def load_assistant(
     A centroid head is never quantized: it is a small part of a small drafter, and reads single rows of its table.
     Raises ModelFolderError.
     """
-    config = checkpoint.read_config(folder)
+    config = read_config(folder)
     assistant = build(config, folder, is_compiled)
     weights = assistant_weights(assistant, folder)
     checkpoint.fill_module(assistant, weights, config, folder, on_read)
@@ -180,8 +180,7 @@ def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> As
         )
     source = folder / "config.json"
     try:
-        check_layers(config["text_config"], source)
-        check_network(config, source)
+        assistant_text_config(config, source)
         parsed = AssistantConfig.from_dict(config)
         if parsed.use_ordered_embeddings and (
             parsed.text.vocab_size % parsed.num_centroids or parsed.centroid_top_k > parsed.num_centroids

@@ -1,4 +1,4 @@
-"""Reads checkpoints in the published format: config, tensors and quantization of a model folder.
+"""Reads the tensors and the quantization of a checkpoint in the published format.
 
 The only place that calls `mx.load`, and only on a safetensors file whose header passed our own check. Nothing from
 a folder is ever imported or executed.
@@ -16,11 +16,11 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mlx_engine.files.config_bounds import check_quantization
-from mlx_engine.files.folder_files import is_there, opened, read_json
-from mlx_engine.files.safetensors_header import Tensor, read_header
+from mlx_engine.files.folder_files import opened
+from mlx_engine.files.safetensors_header import read_header
+from mlx_engine.files.weight_files import weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 
-CODE_KEYS = ("model_file", "auto_map")
 QUANTIZATION_GROUP = 64
 """The group size of published MLX conversions."""
 READ_AT_ONCE_BYTES = 256 << 20
@@ -29,38 +29,6 @@ FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 OnRead = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json.
-
-    Raises ModelFolderError if it is missing, or if the folder asks for its own code to be run.
-    """
-    if not folder.is_dir():
-        raise ModelFolderError(f"{folder} is not a folder. Use the folder that contains config.json.")
-    config = read_json(folder / "config.json")
-    code = [key for key in CODE_KEYS if key in config] + sorted(path.name for path in folder.glob("*.py"))
-    if code:
-        raise ModelFolderError(
-            f"{folder} asks for its own code to be run ({code[0]}); Slipstream never runs code "
-            "from a model folder. Use a checkpoint that contains only data."
-        )
-    return config
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: `model.safetensors`, or exactly the shards that its index names."""
-    index = folder / "model.safetensors.index.json"
-    if not is_there(index):
-        return [folder / "model.safetensors"]
-    names = read_json(index).get("weight_map")
-    if not names or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise ModelFolderError(f"{index} has no usable weight_map. Pull the model again.")
-    shards = sorted(set(names.values()))
-    for name in shards:
-        if "/" in name or "\0" in name or not name.endswith(".safetensors"):
-            raise ModelFolderError(f"{index} names {name[:80]!r}, which is not a shard of this folder.")
-    return [folder / name for name in shards]
 
 
 def load_weights(folder: Path) -> dict[str, mx.array]:
@@ -81,15 +49,6 @@ def load_weights(folder: Path) -> dict[str, mx.array]:
         assert isinstance(tensors, dict)
         weights.update(tensors)
     return weights
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors that the headers of a folder describe, by name. Raises ModelFolderError."""
-    tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
-        with opened(path) as file:
-            tensors |= read_header(path, file)
-    return tensors
 
 
 def fill_module(

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from mlx_engine.files.config_bounds import check_layers
+from mlx_engine.files.config_file import read_config, target_text_config
 from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
 from mlx_engine.network.layer_stack import LayerStack
@@ -190,7 +190,7 @@ def load_target(
     is_compiled: bool = False,
 ) -> Gemma4Target:
     """Load a Gemma 4 folder; `bits`: quantize its weights to this many. Raises ModelFolderError."""
-    config = checkpoint.read_config(folder)
+    config = read_config(folder)
     model = build(config, folder)
     weights = checkpoint.load_weights(folder)
     if config["model_type"] == "gemma4_text":
@@ -212,14 +212,8 @@ def build(config: dict[str, Any], folder: Path) -> gemma4.Model:
             f"({', '.join(MODEL_TYPES)}). Use --model with the folder of a Gemma 4 model."
         )
     source = folder / "config.json"
-    text = config if config["model_type"] == "gemma4_text" else config.get("text_config")
-    if not isinstance(text, dict):
-        raise ModelFolderError(f"{source} has no text_config. Pull the model again.")
-    # The wrapper's own vocab_size would overwrite the text model's with Gemma's default.
-    vocab_size = text.get("vocab_size", config.get("vocab_size", 262144))
-    text = {"vocab_size_per_layer_input": vocab_size, **text, "vocab_size": vocab_size}
-    check_layers(text, source)
+    text = target_text_config(config, source)
     try:
-        return gemma4.Model(gemma4.ModelArgs(model_type="gemma4", text_config=text, vocab_size=vocab_size))
+        return gemma4.Model(gemma4.ModelArgs(model_type="gemma4", text_config=text, vocab_size=text["vocab_size"]))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ModelFolderError(f"{source} does not describe a Gemma 4 text model ({error!r}).") from None

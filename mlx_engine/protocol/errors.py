@@ -1,23 +1,25 @@
-"""What can go wrong, as one tree.
+"""Everything that can go wrong, as one tree for the whole project.
 
     SlipstreamError
-    ├── ModelFolderError      a model folder cannot be loaded as it is
+    ├── ModelFolderError      a model folder cannot be used as it is
     │   └── PairMismatchError the drafter was made for another target
-    ├── RequestError          this request cannot be answered as it was asked
+    ├── RequestError          a request cannot be answered as it was sent
     │   ├── EmptyPromptError
     │   └── ContextOverflowError
-    ├── BrokenNumbersError    the target's scores are no longer numbers
-    ├── RollbackError         a cache was asked to forget more than it can
-    └── EngineDiedError       the engine's process ended; the chat goes on
+    ├── BrokenNumbersError    the target's logits are no longer finite
+    ├── RollbackError         a cache cannot forget as much as it was asked to
+    ├── EngineDiedError       the engine's process ended; the chat goes on
+    ├── ModelsError           a model cannot be found, pulled or removed: see models/errors.py
+    └── StoreError, SettingsError, AttachmentError, EditorError: beside what raises them, in app
 
-Every message says what happened, where, and what to do, in words fit to be shown to a person.
+Every message is a sentence that can be shown as it is: what happened, where, and what to do.
 """
 
 from __future__ import annotations
 
 
 class SlipstreamError(Exception):
-    """Root of the tree: whatever a person may be shown as one sentence."""
+    """Root of the tree; its message can be shown as it is."""
 
 
 class ModelFolderError(SlipstreamError):
@@ -25,23 +27,23 @@ class ModelFolderError(SlipstreamError):
 
 
 class PairMismatchError(ModelFolderError):
-    """The drafter does not belong to the target; the message names both numbers."""
+    """The drafter was made for another target; the message names both numbers."""
 
 
 class RequestError(SlipstreamError):
-    """The request itself cannot be served: an option out of range, a malformed message."""
+    """An option of the request is out of range, or a message is malformed."""
 
 
 class EmptyPromptError(RequestError):
-    """There is nothing to answer."""
+    """The prompt is empty."""
 
 
 class ContextOverflowError(RequestError):
-    """The prompt does not fit into the model's context."""
+    """The prompt does not fit the model's context."""
 
 
 class BrokenNumbersError(SlipstreamError):
-    """The target gave scores that are not finite. What was said before stands; nothing is kept of its state."""
+    """The target's logits are not finite. The text up to there is kept; the target's state is not."""
 
 
 class RollbackError(SlipstreamError):
@@ -49,4 +51,4 @@ class RollbackError(SlipstreamError):
 
 
 class EngineDiedError(SlipstreamError):
-    """The engine's process ended; the message says how. The next request starts a new one."""
+    """The engine's process ended; the message says how. The next request starts a new process."""

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from mlx_engine.network.checkpoint import OnRead, read_config
+from mlx_engine.files.config_file import read_config
+from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.speculation.sampling import Distribution, Sampler, history_after

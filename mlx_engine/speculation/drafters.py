@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlx_engine.network.checkpoint import OnRead, read_tensors
+from mlx_engine.files.weight_files import read_tensors
+from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.protocol.events import LOOKUP
 from mlx_engine.speculation import assistant_drafter, lookup, model_drafter
 from mlx_engine.speculation.drafter import DraftedTarget, Drafter, DrafterSource, LoadDrafter

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from mlx_engine.files.atomic import replace_file
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
 VERSION = 1
@@ -70,10 +69,4 @@ def load(path: Path) -> tuple[Estimates | None, str | None]:
 def save(path: Path, estimates: Estimates) -> None:
     """Replace the file, all of it or nothing, readable by its owner only. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(estimates))
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    replace_file(path, msgspec.json.encode(estimates), is_synced=False)  # learned again if it is lost

@@ -1,4 +1,4 @@
-"""The pocket pair: a Gemma-4-shaped target and its assistant, trained by this project, in the box."""
+"""The bundled pocket pair: a small target and its assistant in the shape of Gemma 4, trained by this project."""
 
 from __future__ import annotations
 

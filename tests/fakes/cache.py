@@ -1,4 +1,4 @@
-"""A hub's cache on disk with models in it, as a download leaves them."""
+"""A hub's cache on disk with models in it, as a pull leaves them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,14 @@ class NoRange:
     """The whole body, whatever range was asked for."""
 
 
-Fault = Status | Cut | Stall | Wrong | Gzipped | NoRange
+@dataclass(frozen=True)
+class OtherRange:
+    """A partial answer with this Content-Range, or with none, and the body from the start."""
+
+    content_range: str | None
+
+
+Fault = Status | Cut | Stall | Wrong | Gzipped | NoRange | OtherRange
 
 
 @dataclass(frozen=True)
@@ -178,13 +185,16 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(416, b"", {})
                 return
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        body = data[start:]
+        body, code = data[start:], 206 if "Content-Range" in headers else 200
         match fault:
+            case OtherRange(content_range):
+                body, code = data, 206
+                headers = {} if content_range is None else {"Content-Range": content_range}
             case Wrong():
                 body = body[:-1] + bytes([body[-1] ^ 1])
             case Gzipped():
                 body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
-        self._answer(206 if "Content-Range" in headers else 200, body, headers, fault)
+        self._answer(code, body, headers, fault)
 
     def _answer(self, code: int, body: bytes, headers: Mapping[str, str], fault: Fault | None = None) -> None:
         self.send_response(code)

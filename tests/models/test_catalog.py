@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from models import headers, pocket
+from mlx_engine.files.weight_files import read_tensors
+from models import pocket
 from models.catalog import BUNDLED_FILE, Catalog, check_repo, check_revision, load_catalog
 from models.config import read_config
-from models.errors import CatalogError, FetchError
+from models.errors import CatalogError, PullError
 from models.memory_fit import PROCESS_BYTES, loaded_bytes
 
 GOOD: dict[str, Any] = {
@@ -57,7 +58,7 @@ def test_qat_goes_with_qat_only(catalog: Catalog, tmp_path: Path) -> None:
     for name, entry in catalog.entries.items():
         assert entry.drafter is not None
         assert entry.target.qat == entry.drafter.qat == name.endswith("-qat")
-        assert all(source.qat == ("qat" in source.place) for source in entry.sources)
+        assert all(source.qat == ("qat" in source.location) for source in entry.sources)
     mixed = GOOD | {"target": {"repo": "me/mine", "qat": True}}
     words = refusal(write(tmp_path, {"format": 1, "entries": {"mixed": mixed}}))
     assert "QAT" in words
@@ -75,8 +76,8 @@ def test_the_pocket_entry_is_the_pair_in_the_box(catalog: Catalog) -> None:
     assert entry.drafter is not None
     folders = (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER)
     for source, folder in zip(entry.sources, folders):
-        assert Path(source.place) == folder
-        assert source.size_bytes == loaded_bytes(headers.read_tensors(folder), read_config(folder))
+        assert Path(source.location) == folder
+        assert source.size_bytes == loaded_bytes(read_tensors(folder), read_config(folder))
     family = catalog.family(entry)
     assert family.layers == read_config(pocket.TARGET_FOLDER).layers
     assert family.parameters * 4 == entry.target.size_bytes
@@ -125,7 +126,7 @@ def test_no_file_of_ones_own_is_fine(tmp_path: Path, catalog: Catalog) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"family": "e5b"}, "family 'e5b' is not known"),
+        ({"family": "e5b"}, "family 'e5b' is unknown"),
         ({"draft_length": 17}, "draft_length"),
         ({"draft_length": 0}, "draft_length"),
         ({"draft_length": "2"}, "draft_length"),
@@ -164,10 +165,10 @@ def test_an_entry_that_is_wrong_is_named_with_its_field(
         ("- a\n- b", "not a catalog"),
         ("format: 2", "format is 2"),
         ("entries: {}", "format is None"),
-        ("format: 1\nmodels: {}", "'models' is not known"),
+        ("format: 1\nmodels: {}", "'models' is unknown"),
         ("format: 1\nentries: []\nfamilies: x", "families does not map"),
         ("format: 1\nentries:\n  a: {}\n  a: {}", "line 4: 'a' appears twice"),
-        ("format: 1\nentries: &x {}\nfamilies: *x", "line 3: anchors are not used"),
+        ("format: 1\nentries: &x {}\nfamilies: *x", "line 3: anchors are not allowed"),
         ("format: 1\nentries: {../x: {}}", "is not a name"),
         ("format: 1\nentries: {5: {}}", "is not a name"),
         ("format: 1\nentries: {a: 5}", "'a'"),
@@ -185,7 +186,7 @@ def test_a_file_that_is_no_catalog(tmp_path: Path, text: str, words: str) -> Non
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    assert "larger than 1 MB" in refusal(write(tmp_path, "#" * (1 << 21)))
+    assert "larger than 1 MiB" in refusal(write(tmp_path, "#" * (1 << 21)))
 
 
 def test_a_folder_in_its_place(tmp_path: Path) -> None:
@@ -201,5 +202,5 @@ def test_hub_ids(repo: str) -> None:
 @pytest.mark.parametrize("revision", ["main", "a" * 40, "v1.0", "refs_pr_4"])
 def test_revisions(revision: str) -> None:
     assert check_revision(revision) == revision
-    with pytest.raises(FetchError):
+    with pytest.raises(PullError):
         check_revision(f"../{revision}")

@@ -9,7 +9,7 @@ import pytest
 
 from models import hub_cache, pocket
 from models.catalog import Catalog, load_catalog
-from models.errors import CatalogError, FetchError, ModelsError, PathError
+from models.errors import CatalogError, ModelsError, PathError, PullError
 from models.folders import called, find_pair
 from tests.fakes.cache import put
 from tests.paths import GOLDEN
@@ -53,8 +53,10 @@ def test_a_named_drafter_is_taken_as_it_is(tmp_path: Path) -> None:
     assert find_pair(str(tmp_path), "~/d").drafter == Path.home() / "d"
 
 
-def test_a_name_of_the_catalog_is_what_was_fetched_for_it(tmp_path: Path, catalog: Catalog) -> None:
-    with pytest.raises(ModelsError, match=r"e4b-4bit is not on this machine. `slipstream models pull e4b-4bit`"):
+def test_a_name_of_the_catalog_is_what_was_pulled_for_it(tmp_path: Path, catalog: Catalog) -> None:
+    with pytest.raises(
+        ModelsError, match=r"e4b-4bit is not on this machine. Run `slipstream models pull e4b-4bit`"
+    ):
         find_pair("e4b", "auto", catalog, tmp_path)
     target = put(tmp_path, E4B_TARGET, GOLDEN / "e4b" / "target")
     pair = find_pair("E4B", "auto", catalog, tmp_path)
@@ -90,7 +92,7 @@ def test_a_snapshot_of_the_catalog_named_by_its_folder_finds_its_drafter(tmp_pat
     assert find_pair(E4B_TARGET, "auto", catalog, tmp_path).name == "e4b-4bit"
 
 
-def test_an_incomplete_download_is_not_a_model(tmp_path: Path, catalog: Catalog) -> None:
+def test_an_incomplete_pull_is_not_a_model(tmp_path: Path, catalog: Catalog) -> None:
     put(tmp_path, E4B_TARGET, GOLDEN / "e4b" / "target")
     put(tmp_path, "me/x", GOLDEN / "e4b" / "target")
     for repo in (E4B_TARGET, "me/x"):
@@ -172,5 +174,5 @@ def test_names_that_mean_nothing(tmp_path: Path, catalog: Catalog) -> None:
     with pytest.raises(CatalogError, match="Did you mean"):
         find_pair("e4c", "auto", catalog, tmp_path)
     assert find_pair("/nowhere/at/all", "auto", catalog, tmp_path).target == Path("/nowhere/at/all")
-    with pytest.raises(FetchError):
+    with pytest.raises(PullError):
         find_pair("a..b/c", "auto", catalog, tmp_path)

@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 
 from models import hub_cache
-from models.errors import FetchError, ModelsError
+from models.errors import ModelsError, PullError
 from tests.fakes.cache import COMMIT, put
 from tests.paths import GOLDEN
 
@@ -76,7 +76,7 @@ def test_a_file_of_another_size_is_missing(tmp_path: Path) -> None:
     assert (found.is_complete, found.missing) == (False, ("config.json",))
 
 
-def test_what_the_library_fetched_is_found_without_a_listing(tmp_path: Path) -> None:
+def test_what_the_library_pulled_is_found_without_a_listing(tmp_path: Path) -> None:
     folder = put(tmp_path, REPO, SOURCE)
     for path in (hub_cache.repo_folder(tmp_path, REPO) / "trees").iterdir():
         path.unlink()
@@ -94,6 +94,13 @@ def test_a_listing_that_cannot_be_read_is_no_listing(tmp_path: Path, text: str) 
     put(tmp_path, REPO, SOURCE)
     (hub_cache.repo_folder(tmp_path, REPO) / "trees" / f"{COMMIT}.json").write_text(text)
     assert hub_cache.read_listing(tmp_path, REPO, COMMIT) is None
+
+
+def test_a_folder_with_code_is_no_model_for_models_either(tmp_path: Path) -> None:
+    folder = put(tmp_path, REPO, SOURCE)
+    assert [one.repo for one in hub_cache.installed(tmp_path)] == [REPO]
+    (folder / "modeling.py").write_text("")
+    assert hub_cache.installed(tmp_path) == []
 
 
 def test_only_models_of_the_family_are_listed(tmp_path: Path) -> None:
@@ -153,7 +160,7 @@ def test_a_link_in_place_of_a_repository_is_not_followed(tmp_path: Path) -> None
         hub_cache.remove(cache, REPO)
     assert (outside / "precious").exists()
     for repo in ("../outside", "..", "a/../../outside", "/etc"):
-        with pytest.raises(FetchError):
+        with pytest.raises(PullError):
             hub_cache.remove(cache, repo)
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mlx_engine.engine import CACHED_BUFFER_BYTES
+from mlx_engine.files.safetensors_header import Tensor
 from mlx_engine.network import prefix
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
@@ -18,7 +19,6 @@ from mlx_engine.network.target import Gemma4Target, load_target
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
 from models.config import read_config
-from models.headers import Tensor
 from models.machine import estimated_working_set, gpu_generation, mac_free_bytes, meminfo, read_machine
 from models.memory_fit import (
     Machine,
@@ -134,7 +134,7 @@ def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens
 def test_parts_that_are_not_loaded_are_not_counted(name: str, is_loaded: bool) -> None:
     config = read_config(GOLDEN / "e2b" / "target")
     assert config.first_shared_layer == 3
-    assert loaded_bytes({name: Tensor("BF16", 100)}, config) == (100 if is_loaded else 0)
+    assert loaded_bytes({name: Tensor("BF16", (50,), 0, 100)}, config) == (100 if is_loaded else 0)
 
 
 def test_a_quantized_pair_is_predicted_as_well(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: 
 
 def test_the_way_back_is_part_of_the_sum(catalog: Catalog) -> None:
     found = fit(size_of_entry(catalog.entries["31b-4bit"], catalog), machine(48))
-    snapshots = next(line for line in found.lines if "way back" in line.what)
+    snapshots = next(line for line in found.lines if "snapshots" in line.what)
     rows = 1024 + ROLLBACK_RESERVE_ROWS + 1
     assert snapshots.size_bytes == 2 * (2 * 50 * 16 * 256 * rows * 2)
 

@@ -11,19 +11,19 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
-from models.pocket.training.lessons import Entry, load_corpus, normalised
+from models.pocket.training.lessons import Lesson, load_corpus, normalised
 from tests.cases import cases
 
 CORPUS = load_corpus()
 MOST_BYTES = 16 * 10**6
 
 
-def ids(entry: Entry) -> str:
+def ids(entry: Lesson) -> str:
     return entry.id
 
 
 @pytest.mark.parametrize("entry", CORPUS.entries, ids=ids)
-def test_an_entry_is_sound(entry: Entry) -> None:
+def test_an_entry_is_sound(entry: Lesson) -> None:
     assert len(entry.ask) >= 8
     assert len(entry.held_out) == 2
     assert all(must in entry.answer for must in entry.must)

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache, pocket
 from models.catalog import Source, load_catalog
-from models.errors import ModelFilesError
 from models.verify import Finding, recorded_files, verify_entry, verify_folder, verify_source
 from tests.fakes.cache import COMMIT, put
 from tests.paths import GOLDEN
@@ -34,7 +34,7 @@ def content(snapshot: Path, name: str) -> Path:
     return (snapshot / name).resolve()
 
 
-def test_a_download_is_as_it_should_be(snapshot: Path) -> None:
+def test_a_pull_is_as_it_should_be(snapshot: Path) -> None:
     recorded = recorded_files(snapshot)
     assert recorded is not None
     assert REPO in recorded[0]
@@ -95,7 +95,7 @@ def test_a_conversions_own_record_counts(tmp_path: Path) -> None:
     (folder / "conversion.json").write_text(json.dumps(record))
     assert "5 are recorded" in findings(folder)[0].problem
     (folder / "conversion.json").write_text('{"files": 5}')
-    with pytest.raises(ModelFilesError, match=r"conversion\.json is damaged"):
+    with pytest.raises(ModelFolderError, match=r"conversion\.json is damaged"):
         recorded_files(folder)
 
 
@@ -122,4 +122,4 @@ def test_the_hub_is_compared_with_the_catalog_and_with_what_is_here(tmp_path: Pa
     assert len(problems) == 3
     assert "calculated" in problems[0]
     assert "pins cccccccccccc" in problems[1]
-    assert "Pull again" in problems[2]
+    assert "Pull it again" in problems[2]

@@ -19,10 +19,10 @@ from app.core.downloads import progress_line
 from app.core.models_list import model_rows
 from app.text import figures
 from app.text.sanitise import sanitise
+from mlx_engine.protocol.errors import SlipstreamError
 from models.catalog import Catalog, Source
-from models.download import Download, DownloadEvent, Failed, Finished, Job, Progress, Waiting, Wanted
-from models.errors import ModelsError
 from models.memory_fit import Machine
+from models.pull import Pull, PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoRevision, Waiting
 
 KEYS = "enter: switch to it, or pull it first · esc: close"
 REPORT_S = 0.25
@@ -41,7 +41,7 @@ class ModelsScreen(ModalScreen[str | None]):
         self._catalog, self._cache, self._machine, self._current = catalog, cache, machine, current
         self._rows: list[dict[str, Any]] = []
         self._confirmed = ""
-        self._download: Download | None = None
+        self._download: Pull | None = None
         self._list = _ModelList(id="models-list", markup=False)
         self._hint = Static("Checking which models are here", id="models-hint", markup=False)
 
@@ -71,7 +71,7 @@ class ModelsScreen(ModalScreen[str | None]):
         # In a thread, because the disk may be slow.
         try:
             rows = model_rows(self._catalog, self._cache, self._machine)
-        except ModelsError as error:
+        except SlipstreamError as error:
             self.app.call_from_thread(self._show_hint, str(error))
         else:
             self.app.call_from_thread(self._show_rows, rows)
@@ -109,22 +109,22 @@ class ModelsScreen(ModalScreen[str | None]):
 
     def _pull(self, row: dict[str, Any]) -> None:
         sources: list[Source] = [source for source in (row["target"], row["drafter"]) if source and source.repo]
-        repos = tuple(Wanted(str(source.repo), source.revision) for source in sources)
-        job = Job(repos, str(self._cache), report_every_s=REPORT_S)
-        self._download = Download(job, partial(self.app.call_from_thread, self._download_reported, row["name"]))
+        repos = tuple(RepoRevision(str(source.repo), source.revision) for source in sources)
+        job = PullJob(repos, str(self._cache), report_every_s=REPORT_S)
+        self._download = Pull(job, partial(self.app.call_from_thread, self._download_reported, row["name"]))
         self._show_hint("Contacting the hub")
         self._download.start()
 
-    def _download_reported(self, name: str, event: DownloadEvent) -> None:
+    def _download_reported(self, name: str, event: PullEvent) -> None:
         match event:
-            case Progress():
+            case PullProgress():
                 self._show_hint(f"{progress_line(event)}\n{PULL_HINT}")
             case Waiting(why=why):
                 self._show_hint(f"{why}\n{PULL_HINT}")
-            case Failed(message=message):
+            case PullFailed(message=message):
                 self._download = None
                 self._show_hint(message)
-            case Finished():
+            case PullFinished():
                 self._download = None
                 self.dismiss(name)
 

@@ -107,10 +107,10 @@ def _frame(question: str, rng: random.Random) -> str:
 
 
 def _typo(question: str, rng: random.Random) -> str:
-    places = [i for i in range(1, len(question) - 1) if question[i].isalpha() and question[i + 1].isalpha()]
-    if not places:
+    positions = [i for i in range(1, len(question) - 1) if question[i].isalpha() and question[i + 1].isalpha()]
+    if not positions:
         return question
-    i = rng.choice(places)
+    i = rng.choice(positions)
     if rng.random() < 0.5:
         return question[:i] + question[i + 1] + question[i] + question[i + 2 :]
     return question[:i] + question[i + 1 :]

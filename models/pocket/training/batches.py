@@ -1,4 +1,4 @@
-"""Groups conversations of like length into batches, so that little is padding."""
+"""Groups conversations of similar length into batches, to keep padding small."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from models.pocket.training.conversations import Sample, SampleSource
 
 PAD_TO = 16
-"""Lengths are rounded up to this, so that few shapes occur."""
+"""Lengths are rounded up to a multiple of this, to keep the number of shapes small."""
 POOL_SAMPLES = 192
 TURN_SHARES = {1: 0.46, 2: 0.23, 3: 0.15, 4: 0.09, 5: 0.05, 12: 0.02}
 """Share of the training tokens by number of turns."""
@@ -21,12 +21,12 @@ LOSS_ROWS_TO = 256
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Right-padded rows, and where in them the loss is taken."""
+    """Right-padded rows, and the positions that count for the loss."""
 
     tokens: mx.array
     """(rows, length) int32."""
     loss_rows: mx.array
-    """(n,) int32: places in the flattened rows whose next token is learned, padded with 0."""
+    """(n,) int32: positions in the flattened rows whose next token is learned, padded with 0."""
     loss_targets: mx.array
     """(n,) int32: those next tokens."""
     loss_weights: mx.array
@@ -34,7 +34,7 @@ class Batch:
 
     @property
     def learned_tokens(self) -> int:
-        """How many tokens the loss is over."""
+        """The number of tokens in the loss."""
         return int(self.loss_weights.sum())
 
 
@@ -46,10 +46,10 @@ def make_batch(samples: list[Sample]) -> Batch:
     targets: list[int] = []
     for index, sample in enumerate(samples):
         tokens[index, : len(sample.ids)] = sample.ids
-        for place in range(1, len(sample.ids)):
-            if sample.learned[place]:
-                rows.append(index * length + place - 1)
-                targets.append(sample.ids[place])
+        for position in range(1, len(sample.ids)):
+            if sample.learned[position]:
+                rows.append(index * length + position - 1)
+                targets.append(sample.ids[position])
     padding = [0] * (-len(rows) % LOSS_ROWS_TO)
     return Batch(
         tokens=mx.array(tokens),
@@ -60,7 +60,7 @@ def make_batch(samples: list[Sample]) -> Batch:
 
 
 def endless_batches(source: SampleSource, batch_tokens: int, seed: int) -> Iterator[list[Sample]]:
-    """Lists of samples of like length, of an even number of rows that their padded length alone decides."""
+    """Lists of samples of similar length; their padded length alone decides the number of rows, which is even."""
     rng = random.Random(seed)
     ready: dict[int, list[list[Sample]]] = {count: [] for count in TURN_SHARES}
     while True:
@@ -78,7 +78,7 @@ def padded_length(samples: list[Sample]) -> int:
 
 
 def _cut(pool: list[Sample], batch_tokens: int) -> list[list[Sample]]:
-    """Full batches, longest first; what is left over is dropped, for the sake of few shapes."""
+    """Full batches, longest first. The rest is dropped, to keep the number of shapes small."""
     batches: list[list[Sample]] = []
     while pool:
         rows = max(2, batch_tokens // padded_length(pool[-1:]) // 2 * 2)

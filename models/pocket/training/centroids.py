@@ -1,4 +1,4 @@
-"""The centroid head: balanced clusters of the vocabulary, and a vector each that finds the right ones."""
+"""The centroid head: balanced clusters of the vocabulary, each with a vector that selects it."""
 
 from __future__ import annotations
 

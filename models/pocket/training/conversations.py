@@ -33,7 +33,7 @@ class Sample:
 
 
 class SampleSource(Protocol):
-    """Something that draws conversations."""
+    """Draws conversations."""
 
     def draw(self, turn_count: int) -> Sample:
         """A conversation of `turn_count` turns."""
@@ -49,7 +49,7 @@ def render_prompt(turns: Turns, question: str, system: str | None = None) -> str
 
 
 def encode_conversation(tokenizer: Tokenizer, turns: Turns, system: str | None = None) -> Sample:
-    """All turns as one sample; what is learned are the answers with their closing token."""
+    """All turns as one sample; the answers and their closing tokens are learned."""
     ids: list[int] = []
     learned: list[bool] = []
 
@@ -67,7 +67,7 @@ def encode_conversation(tokenizer: Tokenizer, turns: Turns, system: str | None =
 
 @dataclass
 class ConversationSource:
-    """A seeded, endless source of conversations. Entries are dealt like cards, so that none is forgotten."""
+    """A seeded, endless source of conversations. Lessons are dealt like cards: each comes up equally often."""
 
     corpus: Corpus
     tokenizer: Tokenizer

@@ -1,4 +1,4 @@
-"""What the assistant learns from: the target's own replies, and where in them a draft is learned."""
+"""The assistant's training data: the target's own replies, and the positions at which drafts are learned."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from models.pocket.training.out_of_scope import out_of_scope
 
 UNROLLED_STEPS = 6
 STEP_DISCOUNT = 0.9
-"""Weight of each further draft step: it counts only if those before it were accepted."""
+"""Weight of each further draft step, which counts only if the steps before it were accepted."""
 OUT_OF_SCOPE_QUESTIONS = 150
 CORPUS_SHARE = 0.2
 """Of the conversations, drawn as the target's own training drew them; the others are the target's replies."""
 
 
 def write_own_replies(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus, path: Path, seed: int) -> None:
-    """Have the target answer varied questions greedily, and keep the (question, reply) pairs in `path`."""
+    """Let the target answer varied questions greedily, and write the (question, reply) pairs to `path`."""
     rng = random.Random(seed)
     refused = corpus.held_out_keys()
     asked = [
@@ -42,7 +42,7 @@ def write_own_replies(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus,
 
 @dataclass
 class OwnReplySource:
-    """A seeded source of conversations made of the target's own replies."""
+    """A seeded source of conversations with the target's own replies."""
 
     replies: list[tuple[str, str]]
     corpus_source: ConversationSource
@@ -62,30 +62,30 @@ class OwnReplySource:
 
 @dataclass(frozen=True, slots=True)
 class DraftBatch:
-    """A batch with, for each draft step, how much each learned place counts."""
+    """A batch with the weight of every learned position, for each draft step."""
 
     tokens: mx.array
     """(rows, length) int32."""
-    places: mx.array
-    """(n,) int32, into the flattened rows: the target's distribution after these is what is learned."""
+    positions: mx.array
+    """(n,) int32, in the flattened rows: the assistant learns the target's distribution after these."""
     targets: mx.array
-    """(n,) int32: the tokens that do follow."""
+    """(n,) int32: the actual next tokens."""
     step_weights: mx.array
     """(steps, n) float32: 0 where a round of drafting could not have started that many tokens earlier."""
 
     def arrays(self) -> tuple[mx.array, ...]:
-        """In the order in which the loss takes them."""
-        return self.tokens, self.places, self.targets, self.step_weights
+        """The arrays in the order of the loss's arguments."""
+        return self.tokens, self.positions, self.targets, self.step_weights
 
 
 def make_draft_batch(samples: list[Sample], discount: float = STEP_DISCOUNT) -> DraftBatch:
-    """Pad `samples`. Step k (from 1) at place p belongs to the round that starts after place p - k."""
+    """Pad `samples`. Step k (from 1) at position p belongs to the round that starts after position p - k."""
     batch: Batch = make_batch(samples)
-    places, weights = np.array(batch.loss_rows), np.array(batch.loss_weights)
+    positions, weights = np.array(batch.loss_rows), np.array(batch.loss_weights)
     learned = np.zeros(batch.tokens.size, bool)
-    learned[places[weights > 0]] = True
+    learned[positions[weights > 0]] = True
     steps = [
-        weights * discount ** (k - 1) * learned[np.maximum(places - k, 0)] for k in range(1, UNROLLED_STEPS + 1)
+        weights * discount ** (k - 1) * learned[np.maximum(positions - k, 0)] for k in range(1, UNROLLED_STEPS + 1)
     ]
     return DraftBatch(
         batch.tokens, batch.loss_rows, batch.loss_targets, mx.array(np.stack(steps).astype(np.float32))

@@ -14,7 +14,7 @@ from models.pocket.training.batches import make_batch
 from models.pocket.training.conversations import encode_conversation, render_prompt
 from models.pocket.training.fast_ops import cross_entropy
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.lessons import Corpus, Entry
+from models.pocket.training.lessons import Corpus, Lesson
 
 TURN_END = 106
 STOPS = (1, TURN_END)
@@ -22,8 +22,8 @@ ROWS = 32
 LONGEST_ANSWER = 128
 
 
-def held_out_scores(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus) -> dict[str, float]:
-    """Loss per answer token, and per kind the share of answers whose every token is the likeliest."""
+def held_out_metrics(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus) -> dict[str, float]:
+    """Loss per answer token, and per kind the share of answers in which every token is the likeliest."""
     asked = sorted(corpus.held_out(), key=lambda pair: len(pair[0]) + len(pair[1].answer))
     right: dict[str, list[bool]] = defaultdict(list)
     loss, tokens = 0.0, 0
@@ -60,10 +60,10 @@ def greedy_answers(model: gemma4.Model, prompts: list[list[int]]) -> list[list[i
 
 
 def greedy_replies(
-    model: gemma4.Model, tokenizer: Tokenizer, asked: list[tuple[str, Entry]]
-) -> list[tuple[str, Entry, str]]:
-    """(question, entry, the model's greedy reply) for every question."""
-    by_length: dict[int, list[tuple[str, Entry, list[int]]]] = defaultdict(list)
+    model: gemma4.Model, tokenizer: Tokenizer, asked: list[tuple[str, Lesson]]
+) -> list[tuple[str, Lesson, str]]:
+    """(question, lesson, the model's greedy reply) for every question."""
+    by_length: dict[int, list[tuple[str, Lesson, list[int]]]] = defaultdict(list)
     for question, entry in asked:
         ids = tokenizer.encode(render_prompt([], question), add_special_tokens=False).ids
         by_length[len(ids)].append((question, entry, ids))

@@ -14,7 +14,7 @@ from models.pocket.training.fast_ops import softcap
 
 @dataclass(frozen=True, slots=True)
 class TargetView:
-    """What an assistant gets to see of a target that has read `tokens` (rows, length)."""
+    """What an assistant can use of a target that has read `tokens` (rows, length)."""
 
     hidden: mx.array
     """(rows, length, hidden), after the final norm."""
@@ -25,20 +25,20 @@ class TargetView:
 
 
 def head_logits(model: gemma4.Model, hidden: mx.array) -> mx.array:
-    """Scores over the vocabulary for hidden states after the final norm."""
+    """Logits over the vocabulary, for hidden states after the final norm."""
     text = model.language_model
-    scores = text.model.embed_tokens.as_linear(hidden)
-    return cast(mx.array, softcap(mx.array(text.final_logit_softcapping), scores))
+    logits = text.model.embed_tokens.as_linear(hidden)
+    return cast(mx.array, softcap(mx.array(text.final_logit_softcapping), logits))
 
 
 def answer_logits(model: gemma4.Model, tokens: mx.array, rows: mx.array) -> mx.array:
-    """Scores of what follows the places `rows` of the flattened `tokens`."""
+    """Logits for the tokens after the positions `rows` of the flattened `tokens`."""
     hidden = model.language_model.model(tokens)
     return head_logits(model, hidden.reshape(-1, hidden.shape[-1])[rows])
 
 
 def view_target(model: gemma4.Model, tokens: mx.array) -> TargetView:
-    """Read `tokens` and show what the assistant may use."""
+    """Read `tokens` and return what the assistant may use."""
     body, args = model.language_model.model, model.language_model.args
     owned = args.num_hidden_layers - args.num_kv_shared_layers
     caches: list[Any] = [KVCache() for _ in range(owned)]

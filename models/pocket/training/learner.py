@@ -17,12 +17,12 @@ from models.pocket.training.ring import Ring
 CLIP_NORM = 1.0
 
 BatchLoss = Callable[..., mx.array]
-"""Summed loss of a batch given as arrays, of which the last holds the weights that the loss is divided by."""
+"""Summed loss of a batch of arrays; the last array has the weights whose sum divides the loss."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How long and how fast to learn, and where to keep checkpoints."""
+class TrainingPlan:
+    """How long and how fast to train, and where to keep checkpoints."""
 
     steps: int
     muon_rate: float
@@ -32,9 +32,9 @@ class Plan:
 
 
 class Learner:
-    """A network, its optimizer, and how many steps they have made."""
+    """A network, its optimizer, and the number of steps made."""
 
-    def __init__(self, network: nn.Module, loss: BatchLoss, plan: Plan, ring: Ring) -> None:
+    def __init__(self, network: nn.Module, loss: BatchLoss, plan: TrainingPlan, ring: Ring) -> None:
         self.step = 0
         self._network, self._loss, self._plan, self._ring = network, loss, plan, ring
         self._optimizer = Optimizer(self._parameters(), plan.muon_rate, plan.adam_rate, plan.decay)
@@ -45,7 +45,7 @@ class Learner:
 
     @property
     def is_done(self) -> bool:
-        """Whether all planned steps are made."""
+        """Whether all planned steps are done."""
         return self.step >= self._plan.steps
 
     def learn(self, *batch: mx.array) -> float:
@@ -63,10 +63,11 @@ class Learner:
         return float(total[-2] / total[-1])
 
     def save(self) -> None:
-        """Write the checkpoint, by the first process."""
+        """Write the checkpoint, in the first process only."""
         if self._ring.rank:
             return
         arrays = {f"p.{name}": p for name, p in self._parameters().items()} | self._optimizer.state
+        # MLX writes the file itself, so `replace_file` cannot.
         partial = self._plan.checkpoint.with_suffix(".partial.safetensors")
         mx.save_safetensors(str(partial), arrays, metadata={"step": str(self.step)})
         partial.replace(self._plan.checkpoint)
@@ -83,7 +84,7 @@ class Learner:
         return dict(tree_flatten(self._network.trainable_parameters()))
 
     def _flat_gradients(self, parameters: Arrays, *batch: mx.array) -> mx.array:
-        """All gradients in a row, then the summed loss and the sum of its weights."""
+        """All gradients flattened, then the summed loss and the sum of its weights."""
 
         def loss_of(parameters: Arrays) -> mx.array:
             self._network.update(tree_unflatten(list(parameters.items())))

@@ -14,14 +14,14 @@ Turns = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One thing the pocket model knows."""
+class Lesson:
+    """One question that the pocket model can answer, in many wordings."""
 
     id: str
     kind: str
     """fact | concept | chat | other"""
     must: tuple[str, ...]
-    """For facts: what an answer has to contain to count as right."""
+    """For facts: what an answer has to contain to be correct."""
     ask: tuple[str, ...]
     held_out: tuple[str, ...]
     """Paraphrases that training never sees."""
@@ -30,13 +30,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Everything that is learned by heart."""
+    """Everything that the pocket model is trained on."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Lesson, ...]
     dialogues: tuple[Turns, ...]
 
-    def held_out(self, kind: str | None = None) -> list[tuple[str, Entry]]:
-        """(question, entry) of every held-out paraphrase, of one kind or of all."""
+    def held_out(self, kind: str | None = None) -> list[tuple[str, Lesson]]:
+        """(question, lesson) for every held-out paraphrase, of one kind or of all."""
         return [(q, e) for e in self.entries if kind in (None, e.kind) for q in e.held_out]
 
     def held_out_keys(self) -> frozenset[str]:
@@ -44,7 +44,7 @@ class Corpus:
         return frozenset(normalised(question) for question, _ in self.held_out())
 
     def texts(self) -> list[str]:
-        """All text that is trained on, for the tokenizer."""
+        """All training text, for the tokenizer."""
         texts = [text for e in self.entries for text in (*e.ask, e.answer, e.answer)]
         return texts + [text for turns in self.dialogues for turn in turns for text in turn]
 
@@ -64,7 +64,7 @@ def load_corpus(folder: Path = CORPUS) -> Corpus:
             dialogues.append([(str(question).strip(), str(answer).strip()) for question, answer in item["turns"]])
             continue
         entries.append(
-            Entry(
+            Lesson(
                 id=item["id"],
                 kind=item["kind"],
                 must=tuple(map(str, item.get("must", ()))),

@@ -1,8 +1,8 @@
-"""`python -m models.pocket.training.report`: what the pocket pair can do, measured, written to report.md.
+"""`python -m models.pocket.training.report`: measures what the pocket pair can do and writes report.md.
 
 Answers to held-out questions, acceptance by position, and speed by draft length, with and without OpenBLAS
-in place of the reference BLAS of MLX's Linux wheel. Speeds are ratios within one run: every question is
-answered at every length, there and back, so that a machine that slows down slows all of them.
+instead of the reference BLAS of MLX's Linux wheel. Speeds are ratios within one run: every question is answered
+at every length, up and down again, so that a machine that slows down affects all lengths alike.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
-from models.pocket.training.evaluate import held_out_scores
-from models.pocket.training.lessons import Entry, load_corpus
+from models.pocket.training.evaluate import held_out_metrics
+from models.pocket.training.lessons import Lesson, load_corpus
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 12)
 SHOWN_LENGTH = 4
-"""Of acceptance by position: the default of the chat."""
+"""For acceptance by position: the chat's default draft length."""
 FACTUAL_QUESTIONS = 50
 SPEED_QUESTIONS = 16
 LONGEST_REPLY = 160
@@ -38,7 +38,7 @@ REPORT = Path(pocket.__file__).with_name("report.md")
 
 
 @dataclass(frozen=True)
-class Reply:
+class MeasuredReply:
     """One answer and its figures."""
 
     text: str
@@ -46,8 +46,8 @@ class Reply:
     stats: ReplyStats
 
 
-class Asker:
-    """Puts questions to the pair, in this process."""
+class PocketRunner:
+    """Asks the pair questions, in this process."""
 
     def __init__(self) -> None:
         self._heard: list[events.Event] = []
@@ -55,8 +55,8 @@ class Asker:
             events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), self._heard.append
         )
 
-    def ask(self, question: str, draft_length: int) -> Reply:
-        """The greedy answer, every round at one draft length."""
+    def ask(self, question: str, draft_length: int) -> MeasuredReply:
+        """The greedy reply, with one draft length in every round."""
         self._heard.clear()
         request = events.Generate(
             id=1,
@@ -72,17 +72,17 @@ class Asker:
         for done in rounds:
             stats.add(done)
         ids = tuple(id for done in rounds for id in done.token_ids)
-        return Reply("".join(done.text for done in rounds), ids, stats)
+        return MeasuredReply("".join(done.text for done in rounds), ids, stats)
 
 
-def measure_answers(asker: Asker) -> dict[str, Any]:
-    """Held-out factual questions answered rightly, acceptance, and whether drafting changed a word."""
+def measure_answers(runner: PocketRunner) -> dict[str, Any]:
+    """Correct answers to held-out factual questions, acceptance, and whether drafting changed a token."""
     facts = load_corpus().held_out("fact")
     chosen = facts[:: max(1, len(facts) // FACTUAL_QUESTIONS)][:FACTUAL_QUESTIONS]
     wrong, drafted, accepted = [], [0] * SHOWN_LENGTH, [0] * SHOWN_LENGTH
     tokens = rounds = changed = 0
     for question, entry in chosen:
-        reply, plain = asker.ask(question, SHOWN_LENGTH), asker.ask(question, 0)
+        reply, plain = runner.ask(question, SHOWN_LENGTH), runner.ask(question, 0)
         changed += reply.token_ids != plain.token_ids
         if not is_right(reply.text, entry):
             wrong.append((question, reply.text))
@@ -106,29 +106,29 @@ def measure_answers(asker: Asker) -> dict[str, Any]:
 def held_out_loss() -> float:
     """Cross entropy per answer token over all held-out questions."""
     model, tokenizer = load_target(pocket.TARGET_FOLDER), load_tokenizer(pocket.TARGET_FOLDER)
-    return held_out_scores(model, tokenizer, load_corpus())["loss"]
+    return held_out_metrics(model, tokenizer, load_corpus())["loss"]
 
 
-def is_right(text: str, entry: Entry) -> bool:
-    """Whether an answer names every key, command or number that it must."""
+def is_right(text: str, entry: Lesson) -> bool:
+    """Whether an answer contains every key, command or number that it has to."""
     return all(must in text for must in entry.must)
 
 
-def measure_speed(asker: Asker) -> dict[str, float]:
+def measure_speed(runner: PocketRunner) -> dict[str, float]:
     """Tokens per second by draft length."""
     held_out = load_corpus().held_out()
     questions = [question for question, _ in held_out[:: len(held_out) // SPEED_QUESTIONS][:SPEED_QUESTIONS]]
     tokens, seconds = dict.fromkeys(LENGTHS, 0), dict.fromkeys(LENGTHS, 0.0)
     for question in questions:
         for length in (*LENGTHS, *reversed(LENGTHS)):
-            stats = asker.ask(question, length).stats
+            stats = runner.ask(question, length).stats
             tokens[length] += stats.generated_tokens
             seconds[length] += stats.decode_s
     return {str(length): tokens[length] / seconds[length] for length in LENGTHS}
 
 
 def measured_in_child(what: str, openblas: Path | None) -> Any:
-    """The figures of one measurement, made in a process with or without OpenBLAS."""
+    """One measurement, made in a child process with or without OpenBLAS."""
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     if openblas:
         environment["LD_PRELOAD"] = str(openblas)
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.measure:
         measure = measure_answers if options.measure == "answers" else measure_speed
-        print(json.dumps(measure(Asker())))
+        print(json.dumps(measure(PocketRunner())))
         return
     speeds = {"reference BLAS": measured_in_child("speed", None)}
     if options.openblas:

@@ -40,7 +40,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 class Ring:
-    """This process's place in the ring; a ring of one outside `run_ring`."""
+    """This process's rank in the ring; a ring of one outside `run_ring`."""
 
     def __init__(self) -> None:
         self._group = mx.distributed.init(backend="ring" if "MLX_HOSTFILE" in os.environ else "any")

@@ -74,13 +74,13 @@ GENERATION_CONFIG = {
     "pad_token_id": 0,
     "do_sample": False,
 }
-"""Greedy by default: a model that knows its answers by heart has nothing to gain from chance."""
+"""Greedy by default: sampling would only make learned answers worse."""
 BRANCH_NORM = 0.25
 """First value of the norms that end each branch: at 1.0 thirty layers would drown the embedding."""
 
 
 def new_target() -> gemma4.Model:
-    """A target with seeded random weights (mx.random.seed comes before)."""
+    """A target with random weights; call mx.random.seed before."""
     model = gemma4.Model(gemma4.ModelArgs.from_dict(copy.deepcopy(CONFIG)))
     for layer in model.layers:
         for norm in ("post_attention_layernorm", "post_feedforward_layernorm", "post_per_layer_input_norm"):

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 VOCABULARY_TOKENS = 2048
 FIRST_FREE_ID = 107
-"""Ids below are Gemma 4's control tokens, at Gemma 4's places, and fillers between them."""
+"""Ids below are Gemma 4's control tokens, at Gemma 4's positions, and fillers between them."""
 CONTROL_TOKENS = {
     0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>",
     48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>",

@@ -25,11 +25,11 @@ MALLOC_SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
-"""Keep glibc from giving every array's memory back to the kernel, which then has to clear it again."""
+"""Keeps glibc from returning every array's memory to the kernel, which would have to clear it again."""
 
 
 def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False) -> None:
-    """All stages that are not done yet; all of them from the start if `is_fresh`."""
+    """Run the stages that are not done yet, or all of them if `is_fresh`."""
     if is_fresh:
         for folder in (target, drafter, work):
             shutil.rmtree(folder, ignore_errors=True)

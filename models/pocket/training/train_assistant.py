@@ -30,7 +30,7 @@ from models.pocket.training.distillation import (
 from models.pocket.training.evaluate import greedy_replies
 from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
-from models.pocket.training.learner import Learner, Plan
+from models.pocket.training.learner import Learner, TrainingPlan
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target
@@ -46,7 +46,7 @@ SCORED_QUESTIONS = 96
 
 
 def train_assistant(target: Path, folder: Path, work: Path) -> None:
-    """Let the target write its replies, distil the assistant from them, and write it into `folder`."""
+    """Collect the target's replies, distil the assistant from them, and write it into `folder`."""
     replies = work / "own_replies.json"
     if not replies.exists():
         tokenizer = load_tokenizer(target)
@@ -54,20 +54,22 @@ def train_assistant(target: Path, folder: Path, work: Path) -> None:
     run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work)], work)
 
 
-def unroll(assistant: Assistant, model: gemma4.Model, tokens: mx.array, places: mx.array) -> tuple[mx.array, ...]:
-    """The target's scores at `places`, (n, vocab), then the assistant's state there at each draft step.
+def unroll(
+    assistant: Assistant, model: gemma4.Model, tokens: mx.array, positions: mx.array
+) -> tuple[mx.array, ...]:
+    """The target's logits at `positions`, (n, vocab), then the assistant's state there at each draft step.
 
-    Row r of the batch is a round whose frontier is token r + 1; its draft step k speaks of place r + k.
+    Row r of the batch is a round whose frontier is token r + 1; its draft step k speaks of position r + k.
     """
     view = view_target(model, tokens)
     length = tokens.shape[1]
     masks = round_masks(length, model.language_model.args.sliding_window)
-    teacher = head_logits(model, view.hidden.reshape(-1, view.hidden.shape[-1])[places])
+    teacher = head_logits(model, view.hidden.reshape(-1, view.hidden.shape[-1])[positions])
     hidden, states = view.hidden, []
     for k in range(1, UNROLLED_STEPS + 1):
-        # Rolled past the end, tokens of the row's beginning come in; no place there has weight.
+        # Rolling past the end brings in tokens from the start of the row; positions there have no weight.
         state, hidden = assistant(mx.roll(view.embedded, -k, 1), hidden, view.shared_kv, 1, masks)
-        states.append(state.reshape(-1, state.shape[-1])[mx.maximum(places - k, 0)])
+        states.append(state.reshape(-1, state.shape[-1])[mx.maximum(positions - k, 0)])
     return teacher, *states
 
 
@@ -79,8 +81,8 @@ def round_masks(length: int, window: int) -> dict[str, mx.array]:
 
 def distillation_loss(assistant: Assistant, model: gemma4.Model, *batch: mx.array) -> mx.array:
     """Summed cross entropy against the target's distribution, over all draft steps."""
-    tokens, places, _, step_weights = batch
-    teacher, *states = unroll(assistant, model, tokens, places)
+    tokens, positions, _, step_weights = batch
+    teacher, *states = unroll(assistant, model, tokens, positions)
     probs = softmax(mx.stop_gradient(teacher))
     total = mx.array(0.0)
     for state, weights in zip(states, step_weights):
@@ -93,12 +95,12 @@ def acceptance_by_position(assistant: Assistant, model: gemma4.Model, batches: l
     """Share of rounds, started at every token of a reply, whose first 1, 2, ... greedy drafts are right."""
     right, rounds = np.zeros(UNROLLED_STEPS), np.zeros(UNROLLED_STEPS)
     for batch in batches:
-        _, *states = unroll(assistant, model, batch.tokens, batch.places)
-        places, weights = np.array(batch.places), np.array(batch.step_weights)
+        _, *states = unroll(assistant, model, batch.tokens, batch.positions)
+        positions, weights = np.array(batch.positions), np.array(batch.step_weights)
         alive = np.ones(batch.tokens.size, bool)
         for k, state in enumerate(states):
             hits = np.array(mx.argmax(assistant.logits(state), axis=-1) == batch.targets)
-            starts, is_round = np.maximum(places - k - 1, 0), weights[k] > 0
+            starts, is_round = np.maximum(positions - k - 1, 0), weights[k] > 0
             alive[starts[is_round & ~hits]] = False
             right[k] += alive[starts[is_round]].sum()
             rounds[k] += is_round.sum()
@@ -111,7 +113,7 @@ def run(target: Path, folder: Path, work: Path, steps: int) -> None:
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
     mx.random.seed(SEED)
     assistant = new_assistant()
-    plan = Plan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "assistant.safetensors")
+    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "assistant.safetensors")
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
     source = OwnReplySource(replies, ConversationSource(corpus, tokenizer, SEED), tokenizer, SEED)
@@ -144,7 +146,7 @@ def finish(assistant: Assistant, model: gemma4.Model, batches: list[DraftBatch],
     """Fit the centroid head to the assistant's states, and write the assistant."""
     hidden, tokens = [], []
     for batch in batches:
-        teacher, *states = unroll(assistant, model, batch.tokens, batch.places)
+        teacher, *states = unroll(assistant, model, batch.tokens, batch.positions)
         best = np.array(mx.argmax(teacher, axis=-1))
         for state, weights in zip(states, np.array(batch.step_weights)):
             hidden.append(np.array(state)[weights > 0])

@@ -13,10 +13,10 @@ import mlx.core as mx
 
 from models.pocket.training.batches import Batch, endless_batches, make_batch
 from models.pocket.training.conversations import ConversationSource
-from models.pocket.training.evaluate import held_out_scores
+from models.pocket.training.evaluate import held_out_metrics
 from models.pocket.training.fast_ops import cross_entropy, fast_ops
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.learner import Learner, Plan
+from models.pocket.training.learner import Learner, TrainingPlan
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import new_target, save_target
@@ -25,13 +25,13 @@ from models.pocket.training.tokenizer import load_tokenizer
 SEED = 20260501
 STEPS = 1550
 BATCH_TOKENS = 2048
-"""Of all processes together, padding included."""
+"""For all processes together, including padding."""
 MUON_RATE, ADAM_RATE, DECAY = 0.015, 4e-3, 0.02
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
 def train_target(folder: Path, work: Path) -> None:
-    """Train to the end, going on from a checkpoint in `work`, and write the result into `folder`."""
+    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`."""
     run_ring("models.pocket.training.train_target", [str(folder), str(work)], work)
 
 
@@ -45,7 +45,7 @@ def run(folder: Path, work: Path, steps: int) -> None:
     def batch_loss(tokens: mx.array, rows: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
         return (cross_entropy(answer_logits(model, tokens, rows), targets) * weights).sum()
 
-    plan = Plan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "target.safetensors")
+    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "target.safetensors")
     learner = Learner(model, batch_loss, plan, ring)
     batches = endless_batches(ConversationSource(corpus, tokenizer, SEED), BATCH_TOKENS, SEED)
     for _ in range(learner.step):
@@ -62,7 +62,7 @@ def run(folder: Path, work: Path, steps: int) -> None:
         if learner.step % SAVE_EVERY == 0 or learner.is_done:
             learner.save()
         if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
-            ring.log(f"held out: {held_out_scores(model, tokenizer, corpus)}")
+            ring.log(f"held out: {held_out_metrics(model, tokenizer, corpus)}")
     if ring.rank == 0:
         save_target(model, folder)
 

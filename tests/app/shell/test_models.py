@@ -22,8 +22,8 @@ from app.shell import models as models_command
 from app.system import device
 from models import hub_cache, pocket
 from models.catalog import load_catalog
-from models.download import Progress
 from models.memory_fit import Machine
+from models.pull import PullProgress
 from tests.fakes.cache import put
 from tests.fakes.hub import COMMIT, FakeHub, Status, serve
 from tests.paths import GOLDEN
@@ -152,7 +152,7 @@ def test_names_that_mean_nothing(shell: Shell) -> None:
 
 def test_a_pair_is_pulled_verified_and_removed(hub: FakeHub, shell: Shell, cache: Path) -> None:
     events = [json.loads(line) for line in shell("models", "pull", "e4b", "--json").splitlines()]
-    assert [event["repo"] for event in events if event["type"] == "fetched"] == [TARGET, DRAFTER]
+    assert [event["repo"] for event in events if event["type"] == "pulled"] == [TARGET, DRAFTER]
     assert shell.json("models", "list", "--here")["models"][0]["here"] == "yes"
     report = shell.json("models", "verify", code=0)
     assert [checked["what"] for checked in report["checked"]] == [DRAFTER, TARGET, "pocket", "pocket-drafter"]
@@ -227,7 +227,7 @@ def test_a_hub_id_is_weighed_by_what_the_hub_lists(
 def test_refusals_of_the_hub_are_one_sentence(hub: FakeHub, shell: Shell) -> None:
     hub.fail("/api/", Status(403, {"X-Error-Code": "GatedRepo"}))
     words = shell.refused("models", "pull", "e4b", "--yes")
-    assert words.startswith("slipstream: mlx-community/gemma-4-e4b-it-4bit asks for its licence")
+    assert words.startswith("slipstream: mlx-community/gemma-4-e4b-it-4bit requires you to accept its licence")
     assert len(words.splitlines()) == 1
 
 
@@ -268,7 +268,7 @@ def test_convert_makes_a_folder_and_says_what_became_of_it(
     )
     assert "\nwriting 1 MB\n" in capsys.readouterr().err
     assert shell.json("models", "verify", str(copy), code=0)["findings"] == 0
-    assert "is there already" in shell.refused("models", "convert", "pocket", str(copy))
+    assert "exists already" in shell.refused("models", "convert", "pocket", str(copy))
     folder = Path(shutil.copytree(pocket.TARGET_FOLDER, tmp_path / "alone"))
     assert "no drafter" in shell.refused("models", "convert", str(folder), str(tmp_path / "x"), "--drafter")
 
@@ -285,10 +285,10 @@ def test_an_interrupt_is_130_and_says_how_to_go_on(
 
 
 def test_the_progress_line() -> None:
-    event = Progress("a/b", "model.safetensors", 5, 10, 25, 100, 2_500_000.0, 75.0, False)
+    event = PullProgress("a/b", "model.safetensors", 5, 10, 25, 100, 2_500_000.0, 75.0, False)
     line = downloads.progress_line(event)
     assert line == "█████░░░░░░░░░░░░░░░  25% 2 MB/s 75 s  model.safetensors 50%"
-    assert "checking" in downloads.progress_line(Progress("a/b", "m", 0, 0, 0, 0, None, None, True))
+    assert "checking" in downloads.progress_line(PullProgress("a/b", "m", 0, 0, 0, 0, None, None, True))
     assert [downloads.time_left(seconds) for seconds in (0.4, 89, 600, 3900)] == [
         "0 s",
         "89 s",

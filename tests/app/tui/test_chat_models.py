@@ -10,9 +10,8 @@ import pytest
 
 from app.tui.screens import models as models_screen
 from mlx_engine.protocol.events import Failed, Loading, Message
-from models import download as download_module
-from models.download import DownloadEvent, Fetched, Finished, Job, Progress
-from models.download import Failed as FetchFailed
+from models import pull as pull_module
+from models.pull import PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoPulled
 from tests.app.tui.pilot import Story, chat
 
 
@@ -22,16 +21,16 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path / "home"))
 
 
-class FakeDownload:
+class FakePull:
     """Reports only the events that a test passes to `tell`."""
 
-    jobs: list[Job]
-    running: FakeDownload
+    jobs: list[PullJob]
+    running: FakePull
 
-    def __init__(self, job: Job, on_event: Callable[[DownloadEvent], None]) -> None:
+    def __init__(self, job: PullJob, on_event: Callable[[PullEvent], None]) -> None:
         self.tell, self.is_cancelled = on_event, False
-        FakeDownload.jobs.append(job)
-        FakeDownload.running = self
+        FakePull.jobs.append(job)
+        FakePull.running = self
 
     def start(self) -> None:
         pass
@@ -41,11 +40,11 @@ class FakeDownload:
 
 
 @pytest.fixture
-def download(monkeypatch: pytest.MonkeyPatch) -> type[FakeDownload]:
-    FakeDownload.jobs = []
-    monkeypatch.setattr(models_screen, "Download", FakeDownload)
+def pull(monkeypatch: pytest.MonkeyPatch) -> type[FakePull]:
+    FakePull.jobs = []
+    monkeypatch.setattr(models_screen, "Pull", FakePull)
     monkeypatch.setattr(models_screen, "partial", lambda call, hear, name: lambda event: hear(name, event))
-    return FakeDownload
+    return FakePull
 
 
 async def open_list(story: Story) -> None:
@@ -185,61 +184,61 @@ async def test_no_switch_in_the_middle_of_a_reply() -> None:
         await story.until_told("A reply is running")
 
 
-async def begin_download(story: Story, download: type[FakeDownload]) -> None:
+async def begin_pull(story: Story, pull: type[FakePull]) -> None:
     await open_list(story)
     await choose(story, "e2b-4bit")
     await story.pilot.press("enter")
-    await story.until(lambda: download.jobs)
+    await story.until(lambda: pull.jobs)
 
 
-async def test_a_model_that_is_not_here_is_pulled_after_a_confirmation(download: type[FakeDownload]) -> None:
+async def test_a_model_that_is_not_here_is_pulled_after_a_confirmation(pull: type[FakePull]) -> None:
     async with chat() as story:
         await open_list(story)
         await choose(story, "e2b-4bit")
         await story.until_seen("Press enter again to pull it")
-        assert not download.jobs
+        assert not pull.jobs
         await story.pilot.press("enter")
-        await story.until(lambda: download.jobs)
-        assert [wanted.repo for wanted in download.jobs[0].wanted][1:] == ["google/gemma-4-E2B-it-assistant"]
-        download.running.tell(Progress("r", "model.safetensors", 5, 10, 50, 100, 1e6, 30.0, is_checking=False))
+        await story.until(lambda: pull.jobs)
+        assert [wanted.repo for wanted in pull.jobs[0].repos][1:] == ["google/gemma-4-E2B-it-assistant"]
+        pull.running.tell(PullProgress("r", "model.safetensors", 5, 10, 50, 100, 1e6, 30.0, is_checking=False))
         await story.until_seen("50%", "1 MB/s", "30 s", "esc: stop and keep")
-        download.running.tell(Fetched("r", "c", "/f"))
-        download.running.tell(Finished())
+        pull.running.tell(RepoPulled("r", "c", "/f"))
+        pull.running.tell(PullFinished())
         await story.until(lambda: story.engine.loads)
         assert story.engine.loads[-1].target == "/models/e2b-4bit"
 
 
-async def test_a_download_is_stopped_and_the_list_stays(download: type[FakeDownload]) -> None:
+async def test_a_pull_is_stopped_and_the_list_stays(pull: type[FakePull]) -> None:
     async with chat() as story:
-        await begin_download(story, download)
+        await begin_pull(story, pull)
         await story.pilot.press("escape")
         await story.until_seen("Press enter to resume; the files pulled so far are kept.")
-        await story.until(lambda: download.running.is_cancelled)
+        await story.until(lambda: pull.running.is_cancelled)
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
 
 
-async def test_a_download_ends_with_the_chat(download: type[FakeDownload]) -> None:
+async def test_a_pull_ends_with_the_chat(pull: type[FakePull]) -> None:
     async with chat() as story:
-        await begin_download(story, download)
+        await begin_pull(story, pull)
         await story.pilot.press("ctrl+q")
-    assert download.running.is_cancelled
+    assert pull.running.is_cancelled
 
 
-async def test_a_download_that_fails_says_why(download: type[FakeDownload]) -> None:
+async def test_a_pull_that_fails_says_why(pull: type[FakePull]) -> None:
     async with chat() as story:
-        await begin_download(story, download)
-        download.running.tell(FetchFailed("network", "The hub cannot be reached. Check the connection."))
+        await begin_pull(story, pull)
+        pull.running.tell(PullFailed("network", "The hub cannot be reached. Check the connection."))
         await story.until_seen("The hub cannot be reached.")
 
 
-async def test_a_download_whose_process_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pull_whose_process_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_process(*arguments: object, **options: object) -> None:
         raise OSError("Resource temporarily unavailable")
 
     async with chat() as story:
         await open_list(story)
-        monkeypatch.setattr(download_module.subprocess, "Popen", no_process)
+        monkeypatch.setattr(pull_module.subprocess, "Popen", no_process)
         await choose(story, "e2b-4bit")
         await story.pilot.press("enter")
         await story.until_seen("process could not be started: Resource")

@@ -17,6 +17,7 @@ import pytest
 
 from mlx_engine.files import folder_files
 from mlx_engine.files.safetensors_header import Tensor, read_header
+from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import load_pair
 from mlx_engine.network import checkpoint
@@ -25,8 +26,6 @@ from mlx_engine.network.checkpoint import load_weights
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load
-from models import headers
-from models.errors import ModelFilesError
 from models.pocket import TARGET_FOLDER
 from tests.cases import cases
 from tests.paths import GOLDEN
@@ -140,7 +139,7 @@ def test_links_are_followed_within_the_folder_and_to_the_blobs_of_the_hubs_cache
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("tokenizer.json", "64 MB"), ("config.json", "8 MB"), ("chat_template.jinja", "8 MB")],
+    [("tokenizer.json", "64 MiB"), ("config.json", "8 MiB"), ("chat_template.jinja", "8 MiB")],
 )
 def test_a_huge_file_is_not_read(folder: Path, name: str, words: str) -> None:
     with (folder / name).open("ab") as file:
@@ -175,8 +174,7 @@ def test_a_file_cut_short_after_the_check_is_said(folder: Path, monkeypatch: pyt
     assert "could not be read" in refusal(lambda: load_target(folder))
 
 
-def test_mutated_headers_are_refused_or_harmless_and_two_readers_agree(assistant: Path) -> None:
-    """The one that decides about the memory and the one that loads are written apart, and must not differ."""
+def test_mutated_headers_are_refused_or_harmless(assistant: Path) -> None:
     path = assistant / "model.safetensors"
     good = path.read_bytes()
     length = int.from_bytes(good[:8], "little")
@@ -187,13 +185,10 @@ def test_mutated_headers_are_refused_or_harmless_and_two_readers_agree(assistant
     for _ in range(count):
         path.write_bytes(mutated(header, data, draw))
         try:
-            described = checkpoint.read_tensors(assistant)
+            read_tensors(assistant)
         except ModelFolderError:
             refused += 1
-            with pytest.raises(ModelFilesError):
-                headers.read_tensors(assistant)
             continue
-        assert headers.read_tensors(assistant).keys() == described.keys()
         with suppress(ModelFolderError):  # MLX is stricter about escapes and numbers that nobody reads
             mx.eval(load_weights(assistant))
     assert count / 2 < refused < count
@@ -284,6 +279,7 @@ def spoil(config: dict[str, Any], draw: random.Random) -> None:
         ("rms_norm_eps", math.nan, "rms_norm_eps is nan, where a number from 0 to 1"),
         ("num_key_value_heads", 3, "num_key_value_heads is 3, where a divisor"),
         ("layer_types", ["full_attention"], "layer_types is"),
+        ("num_kv_shared_layers", 512, "num_kv_shared_layers is 512, where less than num_hidden_layers"),
         ("tie_word_embeddings", "no", "tie_word_embeddings is no, where true or false"),
     ],
 )

@@ -12,9 +12,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.loading.convert import convert
 from mlx_engine.network.assistant import load_assistant
-from mlx_engine.network.checkpoint import read_tensors
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
@@ -99,10 +99,10 @@ def test_what_cannot_be_converted_leaves_no_copy(pair: tuple[Path, Path], tmp_pa
     config = json.loads((broken / "config.json").read_text())
     config["text_config"]["hidden_size"] = 64
     (broken / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelFolderError, match="does not hold the model"):
+    with pytest.raises(ModelFolderError, match="does not contain the model"):
         convert(broken, copy)
     convert(pair[1], copy, group_size=32)
-    with pytest.raises(ModelFolderError, match="is there already"):
+    with pytest.raises(ModelFolderError, match="exists already"):
         convert(pair[1], copy)
     with pytest.raises(ModelFolderError, match="quantized already"):
         convert(copy, tmp_path / "again")

@@ -1,4 +1,4 @@
-"""Downloads from a local hub: what arrives, what is asked, what is refused, and going on after any end."""
+"""Pulls from a local hub: what arrives, what is requested, what is refused, and resuming after any end."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ import pytest
 from huggingface_hub.utils import close_session
 
 from models import hub_cache
-from models.download import (
-    Download,
-    DownloadEvent,
-    Failed,
-    Fetched,
-    Finished,
-    Job,
+from models.hub import MAX_RETRY_AFTER_S, Hub
+from models.pull import (
     Listed,
-    Progress,
+    Pull,
+    PullEvent,
+    PullFailed,
+    PullFinished,
+    PullJob,
+    PullProgress,
+    RepoPulled,
+    RepoRevision,
     Waiting,
-    Wanted,
 )
-from models.download_worker import answer
-from models.fetch import Pace
+from models.pull_files import Pace, Puller
+from models.pull_worker import answer
 from tests.cases import cases
-from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, Stall, Status, Wrong, serve
+from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, OtherRange, Stall, Status, Wrong, serve
 from tests.paths import GOLDEN
 
 TARGET = GOLDEN / "e2b" / "target"
@@ -71,9 +72,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
             "tokenizer.json": b'{"version": "1.0"}' * 40,
             "chat_template.jinja": b"{{ bos_token }}",
             "model.safetensors": WEIGHTS,
-            "modeling.py": b"raise SystemExit('never fetched')",
-            "pytorch_model.bin": b"never fetched",
-            "sub/model.safetensors": b"never fetched",
+            "modeling.py": b"raise SystemExit('never pulled')",
+            "pytorch_model.bin": b"never pulled",
+            "sub/model.safetensors": b"never pulled",
         }
         point_at(monkeypatch, hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -91,21 +92,21 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
-def job(cache: Path, *repos: str, **changes: Any) -> Job:
-    wanted = tuple(Wanted(repo) for repo in repos or (REPO,))
+def job(cache: Path, *repos: str, **changes: Any) -> PullJob:
+    wanted = tuple(RepoRevision(repo) for repo in repos or (REPO,))
     defaults = {"timeout_s": 5.0, "retry_waits_s": (0.0, 0.0), "reserve_bytes": 0, "report_every_s": 0.0}
-    return Job(wanted, str(cache), **(defaults | changes))
+    return PullJob(wanted, str(cache), **(defaults | changes))
 
 
-def pull(cache: Path, *repos: str, **changes: Any) -> list[DownloadEvent]:
+def pull(cache: Path, *repos: str, **changes: Any) -> list[PullEvent]:
     """All events of a job done in this process."""
-    events: list[DownloadEvent] = []
+    events: list[PullEvent] = []
     answer(job(cache, *repos, **changes), events.append)
     return events
 
 
-def failure(events: list[DownloadEvent]) -> Failed:
-    assert isinstance(events[-1], Failed)
+def failure(events: list[PullEvent]) -> PullFailed:
+    assert isinstance(events[-1], PullFailed)
     assert TOKEN not in repr(events)
     assert events[-1].message.endswith(".")
     return events[-1]
@@ -113,16 +114,16 @@ def failure(events: list[DownloadEvent]) -> Failed:
 
 def test_a_repository_arrives_where_every_tool_of_the_cache_looks(hub: FakeHub, tmp_path: Path) -> None:
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
-    fetched = next(event for event in events if isinstance(event, Fetched))
-    assert fetched.commit == COMMIT
+    assert isinstance(events[-1], PullFinished)
+    pulled = next(event for event in events if isinstance(event, RepoPulled))
+    assert pulled.commit == COMMIT
     found = huggingface_hub.try_to_load_from_cache(REPO, "model.safetensors", cache_dir=tmp_path)
     assert Path(str(found)).read_bytes() == WEIGHTS
-    assert Path(str(found)).parent == Path(fetched.folder)
+    assert Path(str(found)).parent == Path(pulled.folder)
     library = huggingface_hub.snapshot_download(
         REPO, cache_dir=tmp_path, local_files_only=True, allow_patterns=["*.json", "model.safetensors", "*.jinja"]
     )
-    assert Path(library) == Path(fetched.folder)
+    assert Path(library) == Path(pulled.folder)
     [repo] = huggingface_hub.scan_cache_dir(tmp_path).repos
     assert repo.size_on_disk == hub_cache.size_on_disk(tmp_path, REPO)[0]
     assert not list(tmp_path.rglob("*.incomplete"))
@@ -137,7 +138,7 @@ def test_only_data_is_asked_for_and_small_files_first(hub: FakeHub, tmp_path: Pa
 def test_the_listing_says_sizes_before_anything_is_written(hub: FakeHub, tmp_path: Path) -> None:
     [listed, finished] = pull(tmp_path / "cache", scope="listing")
     assert isinstance(listed, Listed)
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, PullFinished)
     assert listed.commit == COMMIT
     assert listed.files["model.safetensors"].size == len(WEIGHTS)
     assert listed.files["model.safetensors"].lfs_sha256 == HASH
@@ -156,11 +157,11 @@ def test_a_description_is_everything_but_the_weights(hub: FakeHub, tmp_path: Pat
 def test_progress_adds_up_over_several_repositories(hub: FakeHub, tmp_path: Path) -> None:
     hub.repos["someone/other"] = {"config.json": hub.repos[REPO]["config.json"], "model.safetensors": b"x" * 1000}
     events = pull(tmp_path, REPO, "someone/other")
-    progress = [event for event in events if isinstance(event, Progress)]
+    progress = [event for event in events if isinstance(event, PullProgress)]
     done = [event.done_bytes for event in progress]
     assert done == sorted(done)
     assert done[-1] == progress[-1].total_bytes
-    assert [event.repo for event in events if isinstance(event, Fetched)] == [REPO, "someone/other"]
+    assert [event.repo for event in events if isinstance(event, RepoPulled)] == [REPO, "someone/other"]
     total = sum(event.total_bytes for event in events if isinstance(event, Listed))
     assert total == progress[-1].total_bytes
 
@@ -169,14 +170,14 @@ def test_what_is_there_is_not_asked_for_again(hub: FakeHub, tmp_path: Path) -> N
     pull(tmp_path)
     hub.asked.clear()
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], PullFinished)
     assert [asked.path for asked in hub.asked] == [f"/api/models/{REPO}"]
     listed = next(event for event in events if isinstance(event, Listed))
     assert listed.present_bytes == listed.total_bytes
 
 
 def test_a_revision_is_resolved_and_recorded(hub: FakeHub, tmp_path: Path) -> None:
-    answer(msgspec.structs.replace(job(tmp_path), wanted=(Wanted(REPO, COMMIT),)), lambda event: None)
+    answer(msgspec.structs.replace(job(tmp_path), repos=(RepoRevision(REPO, COMMIT),)), lambda event: None)
     assert hub_cache.find_snapshot(tmp_path, REPO, COMMIT)
     assert not (hub_cache.repo_folder(tmp_path, REPO) / "refs").exists()
     pull(tmp_path)
@@ -195,14 +196,14 @@ def test_a_newer_commit_takes_over_when_all_of_it_is_here(hub: FakeHub, tmp_path
         found = hub_cache.find_snapshot(tmp_path, REPO)
         return found.commit if found and found.is_complete and main.read_text() == found.commit else None
 
-    assert isinstance(pull(tmp_path, scope="description")[-1], Finished)
+    assert isinstance(pull(tmp_path, scope="description")[-1], PullFinished)
     assert in_use() == COMMIT
     assert failure(pull(tmp_path, reserve_bytes=1 << 60)).reason == "disk"
     assert in_use() == COMMIT
     hub.fail(hashlib.sha256(newer_weights).hexdigest(), Cut(1000), *[Cut(0)] * 2)
     assert failure(pull(tmp_path)).reason == "network"
     assert in_use() == COMMIT
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert in_use() == NEWER
 
 
@@ -210,7 +211,7 @@ def test_a_newer_commit_takes_over_when_all_of_it_is_here(hub: FakeHub, tmp_path
 def test_a_cut_connection_is_taken_up_where_it_broke(hub: FakeHub, tmp_path: Path, after: int) -> None:
     hub.fail(HASH, Cut(after))
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], PullFinished)
     assert any(isinstance(event, Waiting) and "broke off" in event.why for event in events)
     ranges = [asked.range for asked in hub.asked_for(HASH)]
     assert ranges == [None, f"bytes={after}-" if after else None]
@@ -218,30 +219,30 @@ def test_a_cut_connection_is_taken_up_where_it_broke(hub: FakeHub, tmp_path: Pat
 
 def test_tries_that_bring_something_are_not_counted(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, *[Cut(100_000)] * 8)
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert len(hub.asked_for(HASH)) == 9
 
 
-def test_a_network_that_stays_away_ends_the_download_and_keeps_what_came(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_network_that_stays_away_ends_the_pull_and_keeps_what_came(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, Cut(1000), *[Cut(0)] * 2)
     assert failure(pull(tmp_path)).reason == "network"
     hub.asked.clear()
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert [asked.range for asked in hub.asked_for(HASH)] == ["bytes=1000-"]
 
 
 def test_a_server_without_ranges_starts_over(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, Cut(1000), NoRange())
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
-    progress = [event for event in events if isinstance(event, Progress)]
+    assert isinstance(events[-1], PullFinished)
+    progress = [event for event in events if isinstance(event, PullProgress)]
     assert progress[-1].done_bytes == progress[-1].total_bytes
 
 
-def test_wrong_content_is_deleted_and_fetched_once_more(hub: FakeHub, tmp_path: Path) -> None:
+def test_wrong_content_is_deleted_and_pulled_once_more(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, Wrong())
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], PullFinished)
     assert any(isinstance(event, Waiting) and "not what the hub lists" in event.why for event in events)
 
 
@@ -260,7 +261,7 @@ def test_a_spoilt_beginning_is_noticed_at_the_end(hub: FakeHub, tmp_path: Path) 
     blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
     blobs.mkdir(parents=True)
     (blobs / f"{HASH}.incomplete").write_bytes(b"\0" * 5000)
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert [asked.range for asked in hub.asked_for(HASH)] == ["bytes=5000-", None]
     assert (blobs / HASH).read_bytes() == WEIGHTS
 
@@ -269,7 +270,7 @@ def test_a_partial_file_that_is_too_long_is_begun_anew(hub: FakeHub, tmp_path: P
     blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
     blobs.mkdir(parents=True)
     (blobs / f"{HASH}.incomplete").write_bytes(WEIGHTS + b"more")
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert [asked.range for asked in hub.asked_for(HASH)] == [None]
     assert (blobs / HASH).read_bytes() == WEIGHTS
 
@@ -279,9 +280,33 @@ def test_a_partial_file_that_is_whole_needs_no_request(hub: FakeHub, tmp_path: P
     blobs.mkdir(parents=True)
     (blobs / f"{HASH}.incomplete").write_bytes(WEIGHTS)
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], PullFinished)
     assert not hub.asked_for(HASH)
-    assert any(isinstance(event, Progress) and event.is_checking for event in events)
+    assert any(isinstance(event, PullProgress) and event.is_checking for event in events)
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        None,
+        f"bytes 0-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+        f"bytes 999-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+        f"bytes 10000-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+        f"items 1000-{len(WEIGHTS) - 1}/{len(WEIGHTS)}",
+    ],
+)
+def test_another_range_than_the_requested_one_is_refused_and_no_byte_of_it_is_kept(
+    hub: FakeHub, tmp_path: Path, content_range: str | None
+) -> None:
+    hub.fail(HASH, Cut(1000))
+    assert failure(pull(tmp_path, retry_waits_s=())).reason == "network"
+    partial = hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete"
+    hub.fail(HASH, OtherRange(content_range))
+    failed = failure(pull(tmp_path, retry_waits_s=()))
+    assert failed.reason == "server"
+    assert "another part of model.safetensors" in failed.message
+    assert partial.read_bytes() == WEIGHTS[:1000]
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
 
 
 def test_an_encoding_that_nobody_asked_for_is_refused(hub: FakeHub, tmp_path: Path) -> None:
@@ -324,14 +349,32 @@ def test_what_may_pass_is_tried_again(hub: FakeHub, tmp_path: Path, status: int)
     hub.fail("/api/models/", Status(status, {"Retry-After": "0"}))
     hub.fail(HASH, Status(status))
     events = pull(tmp_path)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], PullFinished)
     assert sum(isinstance(event, Waiting) for event in events) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("where", ["/api/models/", HASH])
+@pytest.mark.parametrize(
+    ("retry_after", "wait_s"),
+    [("7", 7.0), ("1", 2.0), ("3600", MAX_RETRY_AFTER_S), ("soon", 2.0), ("-5", 2.0), (None, 2.0)],
+)
+def test_the_wait_that_the_hub_asks_for_is_honoured_within_bounds(
+    hub: FakeHub, tmp_path: Path, status: int, where: str, retry_after: str | None, wait_s: float
+) -> None:
+    hub.fail(where, Status(status, {} if retry_after is None else {"Retry-After": retry_after}))
+    events: list[PullEvent] = []
+    slept: list[float] = []
+    Puller(job(tmp_path, retry_waits_s=(2.0,)), events.append, Hub(5.0), sleep=slept.append).run()
+    assert isinstance(events[-1], PullFinished)
+    assert slept == [wait_s]
+    assert [event.wait_s for event in events if isinstance(event, Waiting)] == [wait_s]
 
 
 def test_an_unknown_repository_and_revision(hub: FakeHub, tmp_path: Path) -> None:
     assert failure(pull(tmp_path, "someone/else")).reason == "private"
-    events: list[DownloadEvent] = []
-    answer(msgspec.structs.replace(job(tmp_path), wanted=(Wanted(REPO, "v9"),)), events.append)
+    events: list[PullEvent] = []
+    answer(msgspec.structs.replace(job(tmp_path), repos=(RepoRevision(REPO, "v9"),)), events.append)
     assert "no revision 'v9'" in failure(events).message
 
 
@@ -375,9 +418,9 @@ def proxy(status: int | None) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("scheme", "status", "words"),
     [
-        ("https", 407, "The proxy does not let through to hub.invalid. Check HTTPS_PROXY."),
-        ("https", 503, "The proxy does not let through to hub.invalid. Check HTTPS_PROXY."),
-        ("http", 407, "The proxy wants a sign-in before it lets through to hub.invalid."),
+        ("https", 407, "The proxy refuses to connect to hub.invalid. Check HTTPS_PROXY."),
+        ("https", 503, "The proxy refuses to connect to hub.invalid. Check HTTPS_PROXY."),
+        ("http", 407, "The proxy requires a sign-in for hub.invalid."),
         ("https", None, "refuses connections. Check HF_ENDPOINT and any proxy."),
     ],
 )
@@ -409,7 +452,7 @@ def test_a_silent_server_times_out(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, stall, stall, stall, stall)
     failed = failure(pull(tmp_path, timeout_s=0.05, retry_waits_s=()))
     stall.gate.set()
-    assert "silent for 0.05 s" in failed.message
+    assert "sent nothing for 0.05 s" in failed.message
 
 
 def test_the_token_goes_to_the_hub_and_to_nobody_else(hub: FakeHub, tmp_path: Path) -> None:
@@ -444,8 +487,8 @@ def test_an_evil_repository_is_refused_before_any_request(hub: FakeHub, tmp_path
 
 @pytest.mark.parametrize("revision", EVIL_REVISIONS)
 def test_an_evil_revision_is_refused_before_any_request(hub: FakeHub, tmp_path: Path, revision: str) -> None:
-    events: list[DownloadEvent] = []
-    answer(msgspec.structs.replace(job(tmp_path / "cache"), wanted=(Wanted(REPO, revision),)), events.append)
+    events: list[PullEvent] = []
+    answer(msgspec.structs.replace(job(tmp_path / "cache"), repos=(RepoRevision(REPO, revision),)), events.append)
     assert failure(events).reason == "name"
     assert not hub.asked
     assert not list(tmp_path.iterdir())
@@ -489,7 +532,7 @@ def test_what_is_no_model_for_slipstream_is_refused_before_its_weights(hub: Fake
 def test_a_disk_that_is_too_small_is_noticed_first(hub: FakeHub, tmp_path: Path) -> None:
     failed = failure(pull(tmp_path, reserve_bytes=1 << 60))
     assert failed.reason == "disk"
-    assert "still to come" in failed.message
+    assert "still to be pulled" in failed.message
     assert not hub.asked_for("/resolve/")
 
 
@@ -510,7 +553,7 @@ def test_offline_opens_no_socket(hub: FakeHub, tmp_path: Path, monkeypatch: pyte
     if by == "variable":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     events = pull(tmp_path, is_offline=by == "option")
-    assert [type(event) for event in events] == [Fetched, Finished]
+    assert [type(event) for event in events] == [RepoPulled, PullFinished]
     assert failure(pull(tmp_path, "someone/else", is_offline=by == "option")).reason == "offline"
 
 
@@ -528,47 +571,47 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
 
 
 class Watched:
-    """A download in its child process, and a queue of its events."""
+    """A pull in its child process, and a queue of its events."""
 
-    def __init__(self, job: Job) -> None:
-        self.events: queue.SimpleQueue[DownloadEvent] = queue.SimpleQueue()
-        self.download = Download(job, self.events.put)
-        self.download.start()
+    def __init__(self, job: PullJob) -> None:
+        self.events: queue.SimpleQueue[PullEvent] = queue.SimpleQueue()
+        self.pull = Pull(job, self.events.put)
+        self.pull.start()
 
     def until(self, kind: type, **facts: Any) -> Any:
-        """The next event of a kind with these attributes; fails if the download ends before."""
+        """The next event of a kind with these attributes; fails if the pull ends before."""
         while True:
             event = self.events.get(timeout=60)
             if isinstance(event, kind) and all(getattr(event, name) == value for name, value in facts.items()):
                 return event
-            assert not isinstance(event, Finished | Failed), event
+            assert not isinstance(event, PullFinished | PullFailed), event
 
 
 def test_cancel_leaves_neither_process_nor_thread_and_the_next_one_goes_on(hub: FakeHub, tmp_path: Path) -> None:
     stall = Stall(1_500_000)
     hub.fail(HASH, stall)
     watched = Watched(job(tmp_path))
-    watched.until(Progress, file="model.safetensors", file_done_bytes=1_500_000)
-    child = watched.download._child
+    watched.until(PullProgress, file="model.safetensors", file_done_bytes=1_500_000)
+    child = watched.pull._child
     assert child is not None
-    watched.download.cancel()
+    watched.pull.cancel()
     assert child.returncode == -signal.SIGTERM  # at once, and not by the harder way after it
-    assert watched.download._reader is not None
-    assert not watched.download._reader.is_alive()
+    assert watched.pull._reader is not None
+    assert not watched.pull._reader.is_alive()
     stall.gate.set()
     came = (hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete").stat().st_size
     assert came == 1_500_000
     hub.asked.clear()
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-"]
 
 
 def test_cancel_before_the_first_answer_and_twice(hub: FakeHub, tmp_path: Path) -> None:
     watched = Watched(job(tmp_path))
-    watched.download.cancel()
-    watched.download.cancel()
-    assert watched.download._child is not None
-    assert watched.download._child.returncode is not None
+    watched.pull.cancel()
+    watched.pull.cancel()
+    assert watched.pull._child is not None
+    assert watched.pull._child.returncode is not None
 
 
 CHUNK_BYTES = 64 << 10
@@ -588,11 +631,11 @@ def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path, after_bytes: int) -> No
     stall = Stall(after_bytes)
     hub.fail(HASH, stall)
     watched = Watched(job(tmp_path))
-    watched.until(Progress, file="model.safetensors", file_done_bytes=after_bytes)
-    assert watched.download.process_id is not None
-    os.kill(watched.download.process_id, signal.SIGKILL)
-    failed = watched.until(Failed)
-    watched.download.wait()
+    watched.until(PullProgress, file="model.safetensors", file_done_bytes=after_bytes)
+    assert watched.pull.process_id is not None
+    os.kill(watched.pull.process_id, signal.SIGKILL)
+    failed = watched.until(PullFailed)
+    watched.pull.wait()
     stall.gate.set()
     assert failed.reason == "died"
     assert "SIGKILL" in failed.message
@@ -601,8 +644,8 @@ def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path, after_bytes: int) -> No
     resumed = Watched(job(tmp_path))
     assert came <= after_bytes
     assert resumed.until(Listed).present_bytes >= came
-    resumed.until(Finished)
-    resumed.download.wait()
+    resumed.until(PullFinished)
+    resumed.pull.wait()
     assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={came}-" if came else None]
     blobs = hub_cache.repo_folder(tmp_path, REPO) / "blobs"
     assert (blobs / HASH).read_bytes() == WEIGHTS
@@ -611,28 +654,28 @@ def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path, after_bytes: int) -> No
 
 def test_nothing_is_asked_but_the_model(hub: FakeHub, tmp_path: Path) -> None:
     watched = Watched(job(tmp_path))
-    watched.until(Finished)
-    watched.download.wait()
+    watched.until(PullFinished)
+    watched.pull.wait()
     others = [asked.path for asked in hub.asked if REPO not in asked.path and not asked.path.startswith("/blob/")]
     assert others == []
 
 
-def test_two_downloads_of_one_model_fetch_it_once(hub: FakeHub, tmp_path: Path) -> None:
+def test_two_pulls_of_one_model_transfer_it_once(hub: FakeHub, tmp_path: Path) -> None:
     stall = Stall(1000)
     hub.fail(HASH, stall)
     first = Watched(job(tmp_path))
-    first.until(Progress, file="model.safetensors", file_done_bytes=1000)
+    first.until(PullProgress, file="model.safetensors", file_done_bytes=1000)
     second = Watched(job(tmp_path))
-    assert "another download" in second.until(Waiting, file="model.safetensors").why
+    assert "another process" in second.until(Waiting, file="model.safetensors").why
     stall.gate.set()
-    first.until(Finished)
-    second.until(Finished)
-    first.download.wait()
-    second.download.wait()
+    first.until(PullFinished)
+    second.until(PullFinished)
+    first.pull.wait()
+    second.pull.wait()
     assert len(hub.asked_for(HASH)) == 1
 
 
-def test_the_download_ends_with_its_parent(hub: FakeHub, tmp_path: Path) -> None:
+def test_the_pull_ends_with_its_parent(hub: FakeHub, tmp_path: Path) -> None:
     stall = Stall(1000)
     hub.fail(HASH, stall)
     with worker(job(tmp_path)) as child:
@@ -648,7 +691,7 @@ def test_the_download_ends_with_its_parent(hub: FakeHub, tmp_path: Path) -> None
 def test_a_full_disk_in_the_middle(hub: FakeHub, tmp_path: Path, limit: int) -> None:
     with worker(job(tmp_path), limit) as child:
         assert child.stdout is not None
-        events = [msgspec.json.decode(line, type=DownloadEvent) for line in child.stdout]
+        events = [msgspec.json.decode(line, type=PullEvent) for line in child.stdout]
         assert child.wait(timeout=60) == 0
     failed = failure(events)
     assert failed.reason == "disk"
@@ -656,16 +699,16 @@ def test_a_full_disk_in_the_middle(hub: FakeHub, tmp_path: Path, limit: int) -> 
     partial = hub_cache.repo_folder(tmp_path, REPO) / "blobs" / f"{HASH}.incomplete"
     assert partial.stat().st_size == limit
     hub.asked.clear()
-    assert isinstance(pull(tmp_path)[-1], Finished)
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
     assert [asked.range for asked in hub.asked_for(HASH)] == [f"bytes={limit}-"]
 
 
-def worker(job: Job, file_bytes: int | None = None) -> subprocess.Popen[bytes]:
+def worker(job: PullJob, file_bytes: int | None = None) -> subprocess.Popen[bytes]:
     """The worker's process as it is, with a limit on the size of files."""
     code = "import resource, runpy\n"
     if file_bytes is not None:
         code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))\n"
-    code += "runpy.run_module('models.download_worker', run_name='__main__')"
+    code += "runpy.run_module('models.pull_worker', run_name='__main__')"
     child = subprocess.Popen(
         [sys.executable, "-P", "-c", code],
         stdin=subprocess.PIPE,
@@ -681,7 +724,7 @@ def worker(job: Job, file_bytes: int | None = None) -> subprocess.Popen[bytes]:
 def test_nothing_of_the_token_is_printed(hub: FakeHub, tmp_path: Path) -> None:
     hub.fail(HASH, *[Status(403)] * 3)
     run = subprocess.run(
-        [sys.executable, "-P", "-m", "models.download_worker"],
+        [sys.executable, "-P", "-m", "models.pull_worker"],
         input=msgspec.json.encode(job(tmp_path)) + b"\n",
         capture_output=True,
         check=False,

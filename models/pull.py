@@ -1,7 +1,7 @@
-"""Downloads as the front end sees them: one job, a child process that does it, and typed events about it.
+"""A pull as the front end sees it: one job, the child process that does it, and typed events.
 
-A child process, because only that can be stopped at any byte without leaving anything behind. What has come is
-kept in the hub's cache, and the next download of the same file goes on from there.
+Only a child process can be stopped at any byte without leaving anything behind. What has arrived stays in the
+hub's cache, and the next pull of the same file resumes from there.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ from models.hub_cache import FileFacts
 CANCEL_TIMEOUT_S = 0.5
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 RESERVE_BYTES = 1 << 30
-"""Disk space that a download leaves to everything else."""
+"""Disk space that a pull leaves free."""
 
 REPORT_EVERY_S = 0.1
 
 Scope = Literal["listing", "description", "everything"]
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """One repository at one revision; None is its main branch."""
+class RepoRevision(msgspec.Struct, frozen=True):
+    """One repository at one revision; None means its main branch."""
 
     repo: str
     revision: str | None = None
 
 
-class Job(msgspec.Struct, frozen=True):
-    """What to fetch, and how patiently."""
+class PullJob(msgspec.Struct, frozen=True):
+    """What to pull, and how patiently."""
 
-    wanted: tuple[Wanted, ...]
+    repos: tuple[RepoRevision, ...]
     cache: str
     scope: Scope = "everything"
-    """`listing` asks the hub and writes nothing; `description` fetches all but the weights."""
+    """`listing` asks the hub and writes nothing; `description` pulls everything but the weights."""
     is_offline: bool = False
     timeout_s: float = 20.0
     retry_waits_s: tuple[float, ...] = RETRY_WAITS_S
-    """Pauses between tries that brought nothing; after the last one the download ends."""
+    """Pauses between attempts that brought no bytes; after the last attempt the pull ends."""
     reserve_bytes: int = RESERVE_BYTES
     report_every_s: float = REPORT_EVERY_S
 
 
 class Listed(msgspec.Struct, frozen=True, tag="listed"):
-    """The hub has said what a revision is."""
+    """The hub has listed a revision."""
 
     repo: str
     commit: str
     files: dict[str, FileFacts]
-    """All that the hub lists; only some of it is fetched."""
+    """Everything that the hub lists; only some of it is pulled."""
     total_bytes: int
-    """Of the files that this job fetches of this repository."""
+    """Size of the files that this job pulls from this repository."""
     present_bytes: int
-    """Of these on this machine already, unfinished ones included."""
+    """The part of it that is on this machine already, including partial files."""
 
 
-class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """Where the download is. Totals run over all repositories of the job and never go back for a resumed file."""
+class PullProgress(msgspec.Struct, frozen=True, tag="progress"):
+    """How far the pull is. Totals cover all repositories of the job, and never shrink for a resumed file."""
 
     repo: str
     file: str
@@ -73,23 +73,23 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     done_bytes: int
     total_bytes: int
     rate_bytes_per_s: float | None
-    """Over the last seconds; None before anything can be said."""
+    """Over the last seconds; None before there are two measurements."""
     left_s: float | None
     is_checking: bool
-    """Reading what is there, to go on from it, instead of fetching."""
+    """A partial file is being read and hashed before it is resumed."""
 
 
 class Waiting(msgspec.Struct, frozen=True, tag="waiting"):
-    """Nothing comes for the moment, and why."""
+    """Nothing arrives for now; `why` is a clause."""
 
     repo: str
     file: str
     why: str
     wait_s: float | None
-    """Until the next try; None if that depends on another process."""
+    """Until the next attempt; None if that depends on another process."""
 
 
-class Fetched(msgspec.Struct, frozen=True, tag="fetched"):
+class RepoPulled(msgspec.Struct, frozen=True, tag="pulled"):
     """One repository is complete, at this commit, in this folder."""
 
     repo: str
@@ -97,25 +97,25 @@ class Fetched(msgspec.Struct, frozen=True, tag="fetched"):
     folder: str
 
 
-class Finished(msgspec.Struct, frozen=True, tag="finished"):
+class PullFinished(msgspec.Struct, frozen=True, tag="finished"):
     """The job is done."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag="failed"):
+class PullFailed(msgspec.Struct, frozen=True, tag="failed"):
     """The job ended without success; the message says what to do."""
 
     reason: Reason
     message: str
 
 
-DownloadEvent = Listed | Progress | Waiting | Fetched | Finished | Failed
-OnEvent = Callable[[DownloadEvent], None]
+PullEvent = Listed | PullProgress | Waiting | RepoPulled | PullFinished | PullFailed
+OnEvent = Callable[[PullEvent], None]
 
 
-class Download:
-    """One job in its child process. `on_event` is called on a thread of this object's."""
+class Pull:
+    """One job in its child process. `on_event` is called on this object's own thread."""
 
-    def __init__(self, job: Job, on_event: OnEvent) -> None:
+    def __init__(self, job: PullJob, on_event: OnEvent) -> None:
         self._job = job
         self._on_event = on_event
         self._child: subprocess.Popen[bytes] | None = None
@@ -123,33 +123,33 @@ class Download:
         self._is_cancelled = False
 
     def start(self) -> None:
-        """Begin; returns at once. The last event is Finished or Failed, unless it is cancelled."""
+        """Returns at once. The last event is PullFinished or PullFailed, unless the pull is cancelled."""
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "models.download_worker"],
+                [sys.executable, "-P", "-m", "models.pull_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
         except OSError as error:
-            failed = Failed("died", f"The download's process could not be started: {error}.")
-            self._tell_on_thread(lambda: self._on_event(failed))
+            failed = PullFailed("died", f"The pull process could not be started: {error}.")
+            self._run_on_thread(lambda: self._on_event(failed))
             return
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(msgspec.json.encode(self._job) + b"\n")
             self._child.stdin.flush()
         except OSError:
-            pass  # it ended at once; its exit status says why
+            pass  # it ended at once; its exit status tells why
         child = self._child
-        self._tell_on_thread(lambda: self._read(child))
+        self._run_on_thread(lambda: self._read(child))
 
-    def _tell_on_thread(self, tell: Callable[[], None]) -> None:
-        self._reader = threading.Thread(target=tell, name="download-events", daemon=True)
+    def _run_on_thread(self, run: Callable[[], None]) -> None:
+        self._reader = threading.Thread(target=run, name="pull-events", daemon=True)
         self._reader.start()
 
     def cancel(self) -> None:
-        """Stop now; returns when neither process nor thread is left. What has come is kept for the next time."""
+        """Stop, and return when process and thread have ended. What has arrived is kept for the next pull."""
         self._is_cancelled = True
         if self._child is None:
             return
@@ -163,24 +163,24 @@ class Download:
             self._reader.join()
 
     def wait(self) -> None:
-        """Until the last event has been told."""
+        """Block until the last event has been passed on."""
         if self._reader is not None:
             self._reader.join()
 
     @property
     def process_id(self) -> int | None:
-        """The child's, for those who watch it."""
+        """The child's."""
         return self._child.pid if self._child else None
 
     def _read(self, child: subprocess.Popen[bytes]) -> None:
         assert child.stdout is not None
         assert child.stdin is not None
-        decoder = msgspec.json.Decoder(DownloadEvent)
+        decoder = msgspec.json.Decoder(PullEvent)
         is_over = False
         try:
             for line in child.stdout:
                 event = decoder.decode(line)
-                is_over = isinstance(event, Finished | Failed)
+                is_over = isinstance(event, PullFinished | PullFailed)
                 if not self._is_cancelled:
                     self._on_event(event)
         except msgspec.DecodeError:
@@ -190,12 +190,12 @@ class Download:
         try:
             child.stdin.close()
         except OSError:
-            pass  # it was gone before it read the job
+            pass  # it ended before it read the job
         if not is_over and not self._is_cancelled:
-            self._on_event(Failed("died", f"The download's process ended {_how(status)}. {AGAIN}"))
+            self._on_event(PullFailed("died", f"The pull process ended {_how(status)}. {AGAIN}"))
 
 
-AGAIN = "Pull again to go on: what has come is kept."
+AGAIN = "Pull again to resume: what has arrived is kept."
 
 
 def _how(status: int) -> str:
