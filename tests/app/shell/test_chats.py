@@ -300,7 +300,7 @@ def test_where_chats_are_kept(monkeypatch: pytest.MonkeyPatch, variables: dict[s
 
 def test_a_home_of_nobody_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPSTREAM_HOME", "~nobody-of-that-name/x")
-    with pytest.raises(PathError, match="~nobody-of-that-name/x: nobody of that name has a home folder here"):
+    with pytest.raises(PathError, match="~nobody-of-that-name/x: no user of that name has a home folder here"):
         run("list")
 
 

@@ -157,7 +157,7 @@ def test_a_chosen_model_that_has_gone_is_told_and_the_pocket_pair_comes(home: Pa
     for gone in (str(home / "gone"), "e4b", "no-such-name"):
         pair, notice = first_pair(read_settings(remembered={"model": gone}), PairOptions())
         assert pair.is_pocket
-        assert "The pocket model takes its place" in notice
+        assert "Using the pocket model instead" in notice
         with pytest.raises(SlipstreamError):
             first_pair(read_settings({"model": gone}), PairOptions())
 
@@ -211,13 +211,13 @@ def test_a_model_without_room_is_refused_with_both_numbers(
 ) -> None:
     target, _ = write_pair(home)
     monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(0.5))
-    with pytest.raises(SlipstreamError, match=r"needs .+ MB of memory, and there is room for 375 MB here"):
+    with pytest.raises(SlipstreamError, match=r"needs .+ MB of memory, but this machine has room for 375 MB"):
         choose_pair(str(target), PairOptions())
     assert choose_pair(str(target), PairOptions(is_oversized=True)).load.target == str(target.resolve())
     assert choose_pair(None, PairOptions()).is_pocket, "which always has room"
     pair, notice = first_pair(read_settings(remembered={"model": str(target)}), PairOptions())
     assert pair.is_pocket
-    assert "The pocket model takes its place" in notice
+    assert "Using the pocket model instead" in notice
     assert main(["run", "--model", str(target), "Hi"]) == FAILED
     assert "--oversized" in capsys.readouterr().err
 
