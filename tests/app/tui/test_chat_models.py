@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from app.core.phase import Phase
 from app.tui.screens import models as models_screen
 from mlx_engine.protocol.events import Failed, Loading, Message
 from models.pull import PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoPulled
@@ -157,7 +156,7 @@ async def test_after_the_first_load_is_stopped_the_next_message_restarts_it() ->
         await story.until_seen("loading 5.0 GB of 15.2 GB")
         # The first escape takes the message back; a second one would stop the loading.
         await story.pilot.press("escape")
-        await story.until(lambda: story.dialogue.phase is Phase.LOADING)
+        await story.until(lambda: not story.dialogue.phase.is_busy)
         story.engine.emit(story.engine.ready())
         await story.until(lambda: story.state == "ready")
         await story.exchange("Hello again", "Hi there.")
