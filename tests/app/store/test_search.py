@@ -123,6 +123,7 @@ def test_the_index_is_asked(path: Path, clock: Clock) -> None:
     # An empty index finds nothing, so it was the index that proposed the message.
     store._database._opened.connection.execute("DELETE FROM message_index")
     assert found(store, "hello") == []
+    store.close()
 
 
 WORDS = st.text(
