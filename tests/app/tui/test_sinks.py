@@ -13,7 +13,7 @@ from tests.paths import ROOT
 APP = ROOT / "app"
 SHELL = {"console.py"}
 """The only module that may write to the shell."""
-DRIVERS = {"terminal_driver.py", "safe_app.py"}
+DRIVERS = {"driver.py", "safe_app.py"}
 """The only modules that may speak to the terminal's driver or open addresses."""
 WIDGETS = {"Digits", "Input", "OptionList", "Static", "TextArea"}
 """Those of Textual's that are known to be safe here; Digits, Input and TextArea know no markup."""
