@@ -6,7 +6,7 @@ may raise StoreError; nothing has begun then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from app.core.attachments import split
@@ -102,14 +102,12 @@ class Dialogue:
     async def ask(self, text: str) -> None:
         """Send a message: store it, then ask the engine."""
         self._store(lambda: self.conversation.ask(text))
-        await self._view.show_message(text, replaces_last=False)
-        await self._request()
+        await self._request(lambda: self._view.show_message(text, replaces_last=False))
 
     async def ask_instead(self, text: str) -> None:
         """Send a message in place of the last one, which stays beside it as another version."""
         self._store(lambda: self.conversation.edit(text))
-        await self._view.show_message(text, replaces_last=True)
-        await self._request()
+        await self._request(lambda: self._view.show_message(text, replaces_last=True))
 
     async def regenerate(self) -> None:
         """Ask for the last reply once more."""
@@ -141,13 +139,15 @@ class Dialogue:
         return last.prompt.text if last else None
 
     def stop(self) -> None:
-        """Stop what runs: a reply at its next round, keeping its text, or loading."""
+        """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading."""
         match self.phase:
             case Phase.WAITING if self.pair.is_loading:
                 self.abandon()
             case Phase.WAITING | Phase.REPLYING:
                 self._enter(Phase.STOPPING)
                 self._engine.cancel()
+            case Phase.COMPARING if self._comparison is not None:
+                self._comparison.stop()
             case Phase.LOADING:
                 self.pair.stop_loading()
                 self._rest()
@@ -268,8 +268,11 @@ class Dialogue:
             self.take_back_message()
             raise
 
-    async def _request(self) -> None:
-        """Ask the engine for the reply to the last message, or for the rest of one that has begun."""
+    async def _request(self, show_message: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Ask the engine for the reply to the last message, or for the rest of a stopped one.
+
+        show_message: None if the message is shown already.
+        """
         exchange = self.conversation.last
         assert exchange is not None
         self._awaited = id = self._new_id()
@@ -277,9 +280,15 @@ class Dialogue:
         self.pair.message_sent()
         self._enter(Phase.WAITING)
         self._show_store()
-        await self._view.begin_reply(exchange.text, exchange.thinking)
+        # While the screen is laid out, the person may stop the reply or open another chat.
+        if show_message is not None:
+            await show_message()
+            if exchange is not self.conversation.last:
+                await self._view.show_chat(self.conversation)
+        if id == self._awaited:
+            await self._view.begin_reply(exchange.text, exchange.thinking)
         if id != self._awaited:
-            return  # abandoned while the screen was being laid out
+            return
         self._draft_length = self.settings.draft_length
         try:
             self._engine.generate(self.settings.options.request(id, self.conversation.to_send()))

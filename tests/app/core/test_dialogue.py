@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from app.core.conversation import Conversation
+from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.phase import Phase
@@ -32,6 +33,7 @@ class Recorder(SilentView):
         self.is_trouble = False
         self.while_laying_out: Callable[[], None] = lambda: None
         """What happens while the screen makes room for a reply."""
+        self.while_showing_message: Callable[[], Awaitable[None] | None] = lambda: None
 
     def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
         self.phases.append((phase, words))
@@ -39,6 +41,8 @@ class Recorder(SilentView):
 
     async def show_message(self, text: str, *, replaces_last: bool) -> None:
         self.shown.append(f"{'edited' if replaces_last else 'message'}: {text}")
+        if (done := self.while_showing_message()) is not None:
+            await done
 
     async def begin_reply(self, text: str, thinking: str) -> None:
         self.shown.append(f"reply: {text}")
@@ -55,6 +59,9 @@ class Recorder(SilentView):
 
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
         self.shown.append(f"back: {text}")
+
+    async def show_chat(self, conversation: Conversation) -> None:
+        self.shown.append(f"chat of {len(conversation.exchanges)}")
 
 
 class Chat:
@@ -194,6 +201,29 @@ async def test_a_reply_is_stopped_or_abandoned_while_its_place_is_being_made() -
         assert chat.phase is Phase.IDLE
 
 
+async def test_another_chat_is_begun_while_a_message_is_being_shown() -> None:
+    async with Chat() as chat:
+        notices = StoreNotices(chat.store, chat.tell)
+        current_chat = CurrentChat(chat.store, chat.dialogue, chat.view, chat.tell, notices)
+        chat.view.while_showing_message = current_chat.begin
+        chat.dialogue.begin_message()
+        await chat.dialogue.ask("Hi")
+        assert chat.phase is Phase.IDLE
+        assert chat.engine.requests == []
+        assert chat.view.shown[-1] == "chat of 0", "the message is not left behind in the new chat"
+        (stored,) = chat.store.list_chats()
+        assert [message.state for message in chat.store.path(stored.id)] == ["complete", "stopped"]
+
+
+async def test_a_reply_is_stopped_while_its_message_is_being_shown() -> None:
+    async with Chat() as chat:
+        chat.view.while_showing_message = chat.dialogue.stop
+        chat.dialogue.begin_message()
+        await chat.dialogue.ask("Hi")
+        assert chat.phase is Phase.STOPPING
+        assert chat.engine.cancels == 2, "the first was sent before there was a request to cancel"
+
+
 async def test_only_one_thing_at_a_time() -> None:
     async with Chat() as chat:
         await chat.dialogue.ask("Hi")
@@ -230,6 +260,18 @@ async def test_a_comparison_leaves_chat_and_gauges_alone() -> None:
         assert [request.draft_length for request in chat.engine.requests[1:]] == [0, 8]
         assert not comparison.is_running
         assert (chat.dialogue.gauges.reading(), chat.conversation.to_send(), chat.view.shown) == before
+
+
+async def test_stop_ends_a_comparison() -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        chat.engine.finish()
+        await chat.hear()
+        comparison = chat.dialogue.compare()
+        chat.dialogue.stop()
+        assert comparison is not None
+        assert comparison.is_stopping
+        assert chat.engine.cancels == 1
 
 
 @pytest.mark.parametrize(("begun", "state"), [("", "error"), ("One", "error")])
