@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from app.core.attachments import split
+from app.core.attachments import split_message
 from app.core.comparison import Comparison, requests_to_compare
 from app.core.conversation import Conversation
 from app.core.current_pair import CurrentPair
@@ -310,7 +310,7 @@ class Dialogue:
         if self.phase.is_replying and (exchange := self.conversation.last):
             self._end_reply("failed", words, trouble=message)
             if not exchange.text:
-                typed, files = split(exchange.prompt.text)
+                typed, files = split_message(exchange.prompt.text)
                 self._view.give_back(typed, [file.mention for file in files])
         elif not self.phase.is_busy:
             self._rest()

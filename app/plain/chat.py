@@ -274,7 +274,7 @@ class PlainChat(SilentView):
         files: dict[str, Attachment] = {}
         for mention in attachments.mentions(text):
             try:
-                file = attachments.find(mention, Path())
+                file = attachments.read_mention(mention, Path())
             except AttachmentError as error:
                 if not is_insisting:
                     self._refused_message = text
@@ -286,7 +286,7 @@ class PlainChat(SilentView):
                 files[file.mention] = file
         for file in files.values():
             self._say(_attached(file))
-        return attachments.compose(text, [*files.values()])
+        return attachments.compose_message(text, [*files.values()])
 
     async def _edit(self, text: str) -> None:
         if self._dialogue.last_message() is not None:
@@ -385,12 +385,12 @@ def _text(data: bytes) -> str:
 
 def _typed(exchange: Exchange) -> str:
     """What the person typed, and the names of the files sent with it."""
-    text, files = attachments.split(exchange.prompt.text)
+    text, files = attachments.split_message(exchange.prompt.text)
     return "\n".join([f"You: {text}", *map(_attached, files)])
 
 
 def _attached(file: Attachment) -> str:
-    return f"Attached: {file.figures.replace(' · ', ', ')}."
+    return f"Attached: {file.summary.replace(' · ', ', ')}."
 
 
 def _drafting_words(setting: DraftSetting) -> str:

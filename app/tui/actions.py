@@ -11,7 +11,7 @@ from typing import Any, Literal
 from textual import on
 from textual.screen import Screen
 
-from app.core.attachments import written
+from app.core.attachments import mention_of
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt_briefly
 from app.core.current_chat import CurrentChat
@@ -94,7 +94,7 @@ class ChatActions(Screen[None]):
 
     def action_attach(self, name: str) -> None:
         """Mention a file in the prompt."""
-        self.prompt.begin(f"{written(name)} ")
+        self.prompt.begin(f"{mention_of(name)} ")
 
     def action_editor(self) -> None:
         """Open the prompt in the person's own editor."""

@@ -113,7 +113,7 @@ class Composer(Vertical):
 
     def edit(self, text: str) -> None:
         """Have a message that was sent in the prompt, to send it changed, with the files that it had."""
-        typed, files = attachments.split(text)
+        typed, files = attachments.split_message(text)
         self.prompt.begin_edit(typed, [each.mention for each in files], files)
 
     @work(exclusive=True)
@@ -152,7 +152,7 @@ class Composer(Vertical):
             self.give_back(typed)
             self.post_message(self.Refused(f"{error} Press enter again to send the message without it."))
             return
-        self.post_message(self.Submitted(attachments.compose(typed.text, files), typed))
+        self.post_message(self.Submitted(attachments.compose_message(typed.text, files), typed))
 
     @on(Prompt.Refused)
     def _refuse(self, event: Prompt.Refused) -> None:

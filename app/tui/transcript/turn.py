@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from app.core.attachments import split
+from app.core.attachments import split_message
 from app.core.drafted_runs import DraftedRuns
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
@@ -32,12 +32,12 @@ SHOWN_LINES = 60
 
 def prompt_rows(text: str) -> list[FlowRow]:
     """The person's message, shortened for the eye only, its files by name."""
-    text, files = split(text)
+    text, files = split_message(text)
     shown = "\n".join(text[:SHOWN_CHARACTERS].splitlines()[:SHOWN_LINES])
     lines = [Content.styled(line, "bold") for line in sanitise(shown).split("\n")]
     if len(shown) < len(text.rstrip("\n")):
         lines.append(Content.styled(f"… {len(text):,} characters in all", MUTED))
-    lines += [Content.styled(f"▤ {each.figures}", MUTED) for each in files]
+    lines += [Content.styled(f"▤ {each.summary}", MUTED) for each in files]
     mark, margin = Content.styled("❯ ", "bold $text-primary"), Content("  ")
     return [TextRow(line, margin if number else mark, margin) for number, line in enumerate(lines)]
 

@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_attached_is_said_and_typed_once_more_the_message_
     engine = AnsweringEngine("a", "b")
     said = talk(store, engine, "See @photo", "Hello", "See @photo", "See @photo")
     assert [request.messages[-1].text for request in engine.requests] == ["Hello", "See @photo"]
-    assert sum("not text: it has a zero byte" in line for line in said) == 2
+    assert sum("not text: it contains a zero byte" in line for line in said) == 2
     assert any("Type it again to send it without the file." in line for line in said)
 
 

@@ -295,13 +295,13 @@ async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Files are not read until it is set."""
     is_awake = threading.Event()
-    find = attachments.find
+    read_mention = attachments.read_mention
 
-    def find_slowly(mention: str, folder: Path) -> Attachment | None:
+    def read_slowly(mention: str, folder: Path) -> Attachment | None:
         is_awake.wait(PATIENCE_S)
-        return find(mention, folder)
+        return read_mention(mention, folder)
 
-    monkeypatch.setattr(attachments, "find", find_slowly)
+    monkeypatch.setattr(attachments, "read_mention", read_slowly)
     yield is_awake
     is_awake.set()
 
@@ -359,7 +359,7 @@ async def test_a_message_whose_file_is_still_being_read_does_not_go_to_a_new_cha
 async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() -> None:
     async with chat() as story:
         await story.type("look at @photo.png please")
-        await story.until_seen("photo.png is not text: it has a zero byte")
+        await story.until_seen("photo.png is not text: it contains a zero byte")
         await story.pilot.press("enter")
         await story.until_told("Press enter again to send the message without it")
         assert not story.engine.requests
