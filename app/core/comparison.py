@@ -20,8 +20,8 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Died, DraftSetting, Event, Failed, Finished, Generate, Message, Round
 from mlx_engine.protocol.stats import ReplyStats
 
-MOST_TOKENS = 512
-"""Of each reply: enough to compare speeds, and soon over."""
+MAX_TOKENS = 512
+"""Of each reply: enough to compare speeds, and quick."""
 
 
 def requests_to_compare(
@@ -36,7 +36,7 @@ def requests_to_compare(
             options.sampling, rule="coupled", seed=secrets.randbits(32) if seed is None else seed
         ),
         draft_length=0,
-        max_tokens=min(options.max_tokens or MOST_TOKENS, MOST_TOKENS),
+        max_tokens=min(options.max_tokens or MAX_TOKENS, MAX_TOKENS),
         is_thinking=options.is_thinking,
         measures_baseline=False,
     )

@@ -53,7 +53,7 @@ class Dialogue:
         tell: Tell,
         notices: StoreNotices,
         *,
-        stop_key: str = "escape",
+        stop_key: str = "esc",
     ) -> None:
         """stop_key: what stops a reply, as sentences name it."""
         self.phase = Phase.LOADING

@@ -43,14 +43,14 @@ class ReplySettings:
         before = self.chat.values
         self.chat.change(values)
         self._apply()
-        self._conversation.keep_params(self.chat.stored)
+        self._conversation.set_params(self.chat.stored)
         return describe_changes(before, self.chat.values)
 
     def set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
         """Draft this many tokens per round; on: as many as before drafting was turned off."""
         self.chat.switch_drafting(self.draft_length_when_on if setting == "on" else setting)
         self._apply()
-        self._conversation.keep_params(self.chat.stored)
+        self._conversation.set_params(self.chat.stored)
 
     def _apply(self) -> None:
         self.options = reply_options(self.chat.values)

@@ -65,7 +65,7 @@ _NAMES = (
     "help", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats", "search",
     "rename", "delete", "undo", "export", "quit",
 )  # fmt: skip
-_OPEN = Command("Open a listed chat", "", "list_chats", "open", Argument("NUMBER", "open_listed"))
+_OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
 """The commands that need no screen."""
 
@@ -129,9 +129,9 @@ class PlainChat(SilentView):
             "set_drafting": self._set_drafting,
             "toggle_thinking": lambda: change({"think": not dialogue.settings.options.is_thinking}),
             "set_thinking": lambda is_thinking: change({"think": is_thinking}),
-            "tell_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
+            "show_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
             "set_system": lambda text: change({"system": None if text == "off" else text}),
-            "tell_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
+            "show_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
             "set_temperature": lambda temperature: change({"temp": temperature}),
             "set_seed": lambda seed: change({"seed": seed}),
             "regenerate": dialogue.regenerate,
@@ -220,14 +220,14 @@ class PlainChat(SilentView):
             lines.append(line[:-1])
 
     async def _obey(self, text: str) -> None:
-        match slash.read(text, lambda _: (), _TABLE):
-            case slash.Refuse(words):
-                self._say(words)
-            case slash.Run() as run:
-                done = self._actions[run.action](*run.values)
+        match slash.parse(text, lambda _: (), _TABLE):
+            case slash.Refusal(reason):
+                self._say(reason)
+            case slash.ParsedCommand() as parsed:
+                done = self._actions[parsed.action](*parsed.arguments)
                 if done is not None:
                     await done
-            case slash.Say(message) if message.strip():
+            case slash.MessageText(message) if message.strip():
                 await self._send(message.strip(), self._dialogue.ask)
 
     def _quit(self) -> None:

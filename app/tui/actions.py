@@ -124,7 +124,7 @@ class ChatActions(Screen[None]):
         """Let the model think before it answers, or not."""
         self._change({"think": is_thinking})
 
-    def action_tell_system(self) -> None:
+    def action_show_system(self) -> None:
         """Show the system prompt."""
         words = describe_system_prompt_briefly(self.dialogue.settings.options.system, key_in(self.app, "params"))
         self.app.notify(words)
@@ -133,7 +133,7 @@ class ChatActions(Screen[None]):
         """Set the system prompt; off: remove it."""
         self._change({"system": None if text == "off" else text})
 
-    def action_tell_sampling(self) -> None:
+    def action_show_sampling(self) -> None:
         """Show temperature and seed."""
         self.app.notify(describe_sampling(self.dialogue.settings.options.sampling))
 

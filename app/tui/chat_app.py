@@ -14,9 +14,9 @@ from textual.theme import Theme
 from textual.widgets._toast import ToastHolder
 
 from app.core.chat_options import ChatOptions
-from app.core.commands import COMMANDS
+from app.core.commands import COMMANDS, hint
 from app.core.pair_choice import Choose, PairChoice
-from app.settings.keys import APP_KEYS, changed_keys, keymap_of
+from app.settings.keys import APP_KEYS, keymap_of
 from app.store.chat_store import ChatStore
 from app.system.exit_codes import INTERRUPTED
 from app.tui.chat_screen import ChatScreen
@@ -120,12 +120,11 @@ class ChatApp(SafeApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every command by its title."""
-        keys = changed_keys(self.own_keys)
         for command in COMMANDS:
             run: Callable[[], object] = partial(self.chat_screen.run_command, command.action)
             if command.argument and command.argument.is_required:
                 run = partial(self.chat_screen.prompt.begin, f"/{command.slash} ")
-            yield SystemCommand(command.title, keys.get(command.action, command.hint), run)
+            yield SystemCommand(command.title, hint(command, self.own_keys), run)
 
     @on(ChatsScreen.Deleted)
     async def _chat_deleted(self, event: ChatsScreen.Deleted) -> None:

@@ -15,7 +15,7 @@ from textual.message import Message
 
 from app.core.chat_options import ChatOptions
 from app.core.commands import Command
-from app.core.conversation import KEEP_S, Conversation
+from app.core.conversation import SAVE_INTERVAL_S, Conversation
 from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
@@ -26,7 +26,7 @@ from app.core.prompt_history import PromptHistory
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import Severity
 from app.core.store_notices import StoreNotices, storing
-from app.settings.keys import CHAT_KEYS, Keymap, keys_of
+from app.settings.keys import CHAT_KEYS, Keymap, key_names, keys_of
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.text.sanitise import cleaned
@@ -90,8 +90,8 @@ class ChatScreen(ChatActions):
             in_thread=partial(self.run_worker, thread=True, exit_on_error=False),
             remember=lambda name: options.remember("model", name, self._tell),
         )
-        self.composer = Composer(PromptHistory(options.history_path), self._offers)
-        keys = {id: keys_of(id, keymap)[0] for id in ("send", "stop", "draft", "help")}
+        self.composer = Composer(PromptHistory(options.history_path), self._names_for)
+        keys = {id: key_names(id, keymap)[0] for id in ("send", "stop", "draft", "help")}
         about = f"\n\n{options.about_model}" if options.about_model else ""
         transcript = Transcript(WELCOME.format(**keys) + about)
         self.view = ChatView(TopLine(pair.title), transcript, self.composer)
@@ -120,7 +120,7 @@ class ChatScreen(ChatActions):
         self.prompt.focus()
         self.view.top_line.say(Phase.LOADING.value)
         self._engine.on_event = self._mail.put
-        self.set_interval(KEEP_S, self.chat.save)
+        self.set_interval(SAVE_INTERVAL_S, self.chat.save)
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
@@ -172,36 +172,38 @@ class ChatScreen(ChatActions):
 
     # What the person does
 
-    @on(Composer.Submitted)
-    async def _send(self, event: Composer.Submitted) -> None:
+    @on(Composer.MessageReady)
+    async def _send(self, event: Composer.MessageReady) -> None:
         """Send a message. One that cannot be stored comes back to the prompt."""
-        if not self.composer.take(event.typed):
+        if not self.composer.take(event.submitted):
             return
         try:
-            await (self.dialogue.ask_instead if event.typed.is_edit else self.dialogue.ask)(event.text)
+            await (self.dialogue.ask_instead if event.submitted.is_edit else self.dialogue.ask)(event.text)
         except StoreError as error:
-            self.composer.give_back(event.typed)
+            self.composer.give_back(event.submitted)
             self._tell(str(error), severity="error")
 
-    @on(Composer.Refused)
-    def _refuse(self, event: Composer.Refused) -> None:
-        self._tell(event.words, severity="warning")
+    @on(Prompt.Refused)
+    @on(Composer.AttachmentFailed)
+    def _not_sent(self, event: Prompt.Refused | Composer.AttachmentFailed) -> None:
+        self._tell(event.reason, severity="warning")
 
-    @on(Composer.CountWanted)
-    def _count(self, event: Composer.CountWanted) -> None:
-        # While the engine loads it does not read, and a large text would block this thread.
+    @on(Composer.CountRequested)
+    def _count(self, event: Composer.CountRequested) -> None:
+        # While the engine loads it does not read its pipe, and a large text would block this thread.
         if self.dialogue.pair.ready is not None:
             self._engine.count(event.id, cleaned(event.text))
 
-    @on(Prompt.Commanded)
-    async def _command(self, event: Prompt.Commanded) -> None:
-        values = (*event.run.values, event.mentions) if event.run.action == "edit" else event.run.values
-        await self.run_command(event.run.action, values)
+    @on(Prompt.CommandEntered)
+    async def _command(self, event: Prompt.CommandEntered) -> None:
+        parsed = event.parsed
+        mentions = (event.mentions,) if parsed.action == "edit" else ()
+        await self.run_command(parsed.action, (*parsed.arguments, *mentions))
 
-    async def run_command(self, action: str, values: tuple[object, ...] = ()) -> None:
+    async def run_command(self, action: str, arguments: tuple[object, ...] = ()) -> None:
         """Run the action of a command, here or in the app."""
         target = self.app if action in OF_THE_APP else self
-        await self.app.run_action(("", action, values) if values else action, target)
+        await self.app.run_action(("", action, arguments) if arguments else action, target)
 
     @on(Prompt.WalkRequested)
     async def _walk(self, event: Prompt.WalkRequested) -> None:
@@ -220,9 +222,8 @@ class ChatScreen(ChatActions):
             return None
         return True
 
-    def _offers(self, command: Command) -> Sequence[str]:
-        """What may follow a command on this machine."""
-        match command.argument and command.argument.offers:
+    def _names_for(self, command: Command) -> Sequence[str]:
+        match command.argument and command.argument.completes:
             case "themes":
                 return sorted(self.app.available_themes)
             case "models":

@@ -109,7 +109,7 @@ class ComparisonScreen(ModalScreen[None]):
             result = Content.styled(sanitise(comparison.trouble), "$text-error")
         else:
             result = Content.styled(comparison.result, "bold")
-        keys = "escape: stop" if is_running else "c: copy this line · escape: close"
+        keys = "esc: stop" if is_running else "c: copy this line · esc: close"
         how = "" if self.has_class("-narrow") else "One after the other on the same device, with one seed. "
         self._result.update(Content("\n").join([result, Content.styled(how + keys, MUTED)]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.core.commands import slash_table
-from app.settings.keys import Keymap, changed_keys, key_table
+from app.settings.keys import Keymap, key_table
 from app.tui.screens.table import TableScreen
 
 GAUGES = (
@@ -32,6 +32,6 @@ def help_screen(keymap: Keymap) -> TableScreen:
         [
             ("Keys", key_table(keymap)),
             ("Gauges (over the last 64 rounds)", GAUGES),
-            ("Commands", slash_table(changed_keys(keymap))),
+            ("Commands", slash_table(keymap)),
         ]
     )

@@ -234,7 +234,7 @@ async def test_only_one_thing_at_a_time() -> None:
         await chat.dialogue.regenerate()
         await chat.dialogue.go_on()
         assert chat.dialogue.last_message() is None
-        assert chat.told == ["A comparison is running. Press escape to end it."] * 3
+        assert chat.told == ["A comparison is running. Press esc to end it."] * 3
         chat.dialogue.end_comparison()
         assert chat.phase is Phase.IDLE
         chat.dialogue.begin_message()

@@ -195,7 +195,7 @@ def test_messages_of_several_lines_and_messages_with_a_slash(store: ChatStore) -
     sent = [request.messages[-1].text for request in engine.requests]
     assert sent == ["one\ntwo", "/etc/hosts?", "/etc/passwd?"]
     for name in ("/nonsense", "/", "/theme"):
-        assert any(f"{name} is no command. " in line for line in said)
+        assert any(f"{name} is not a command. " in line for line in said)
 
 
 def test_a_file_goes_with_the_message_that_mentions_it(
@@ -236,7 +236,7 @@ def test_how_replies_are_made_is_changed_and_kept_with_the_chat(store: ChatStore
         "Temperature 0.5 from your next message.",
         "System prompt: Be brief.",
         "Temperature: 0.5. Seed: 7.",
-        "/think takes on or off; not 'perhaps'.",
+        "/think: use on or off, not 'perhaps'.",
     ):
         assert f"You: {words}" in said
 
@@ -294,7 +294,7 @@ def test_drafting_is_set_and_said(store: ChatStore) -> None:
     )
     said = talk(store, engine, *lines, options=ChatOptions(Settings(draft=4)))
     assert [request.draft_length for request in engine.requests] == [0, 4, 3, 0]
-    assert any("/draft takes auto, on, off or 1 to 16; not '17'." in line for line in said)
+    assert any("/draft: use auto, on, off or 1 to 16, not '17'." in line for line in said)
     assert any("Drafting is on, 3 tokens per round." in line for line in said)
     alone = talk(store, AnsweringEngine(drafter=None), "/draft")
     assert any("without a drafter" in line for line in alone[2:])

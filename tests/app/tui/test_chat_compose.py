@@ -66,7 +66,7 @@ async def command(story: Story, text: str) -> None:
 async def test_a_command_is_found_while_it_is_typed() -> None:
     async with chat() as story:
         await story.pilot.press("/")
-        await story.until_seen("/help Help", "/model Models", "/draft Drafting on or off")
+        await story.until_seen("/help Help", "/model Models", "/draft Turn drafting on or off")
         await story.pilot.press("d", "r")
         await story.until(lambda: completions(story).option_count == 1)
         await story.pilot.press("tab")
@@ -105,7 +105,7 @@ async def test_the_list_takes_no_key_once_it_is_closed() -> None:
 async def test_what_is_no_command_is_refused_and_stays() -> None:
     async with chat() as story:
         await command(story, "/hlep me")
-        await story.until_told("/hlep is no command. Did you mean /help?")
+        await story.until_told("/hlep is not a command. Did you mean /help?")
         assert story.prompt.text == "/hlep me"
         assert not story.engine.requests
         await story.pilot.press("home", "/", "enter")
@@ -221,9 +221,9 @@ async def test_a_chat_goes_to_a_file_and_comes_back(folder: Path) -> None:
         await command(story, "/export kept.json")
         await story.until_told("kept.json exists already. Choose another name.")
         await command(story, "/export ~nobody-of-that-name/x.md")
-        await story.until_told("nobody of that name has a home folder here")
+        await story.until_told("no user of that name has a home folder here")
         await command(story, "/export a\0b.md")
-        await story.until_told("has a zero byte in it")
+        await story.until_told("contains a zero byte")
         await command(story, "/new")
         await story.until(lambda: "an answer" not in story.screen())
         await command(story, "/import kept.json")
