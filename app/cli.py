@@ -1,4 +1,4 @@
-"""The command `slipstream`: what is typed in the shell becomes a chat, a reply or a list of places."""
+"""The command `slipstream`: parses the arguments and runs the chat, `run`, `bench` or another command."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from app import __version__
 from app.core.chat_options import ChatOptions
 from app.core.pair_choice import PairChoice, choose_pair
 from app.core.start import chat_options_of, fallback_pair, first_pair, pair_options_of, reply_options_of
-from app.settings.effective import Effective, read_settings
+from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
@@ -32,18 +32,18 @@ from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
 
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
-LISTED = ("chats", "models")
-"""Commands that list what there is, where nothing else is said."""
+LISTING_COMMANDS = ("chats", "models")
+"""Commands that run `list` when they are given alone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the process's exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help", "--version")):
-        words.insert(0, "chat")
-    if len(words) == 1 and words[0] in LISTED:
-        words.append("list")
-    options = _parser().parse_args(words)
+    """Run one command. Returns the exit code."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
+        argv.insert(0, "chat")
+    if len(argv) == 1 and argv[0] in LISTING_COMMANDS:
+        argv.append("list")
+    options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -53,19 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever was reading has seen enough; what is still held back must not fail at exit.
+        # The reader has closed the pipe; what is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
 def _chat(options: argparse.Namespace) -> int:
-    effective, state = _holding(options)
+    effective, state = _settings_and_state(options)
     is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     wants_plain = options.plain or effective.settings.plain
     if not (wants_plain or (sys.stdin.isatty() and sys.stdout.isatty())):
         console.warn(
-            "the chat needs a terminal. For pipes there is `slipstream run`; "
-            "`slipstream --plain` chats line by line."
+            "the chat needs a terminal. Use `slipstream run` in a pipe, or `slipstream --plain` to chat line "
+            "by line."
         )
         return WRONG_USAGE
     pair_options = pair_options_of(effective.settings)
@@ -75,12 +75,12 @@ def _chat(options: argparse.Namespace) -> int:
         chat_options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
         state=state,
-        sources={name: effective.sources[name] for name in ("theme", "model") if effective.is_named(name)},
+        sources={name: effective.sources[name] for name in ("theme", "model") if effective.is_set_by_person(name)},
         fallback=fallback_pair(effective, pair, pair_options),
-        notices=tuple(each for each in (*effective.warnings, state.notice, notice) if each),
+        notices=tuple(text for text in (*effective.warnings, state.notice, notice) if text),
     )
     engine = EngineClient(pair.load, places.engine_log())
-    # Before anything of the screen: the engine then loads while the screen is being built.
+    # Started first, so that it loads while the screen is being built.
     engine.start()
     try:
         if wants_plain or is_dumb:
@@ -92,8 +92,8 @@ def _chat(options: argparse.Namespace) -> int:
             return choose_pair(model, allowed)
 
         chat = ChatApp(engine, pair, choose, chat_options, store)
-        # A screen of many widgets is many objects that stay: looking through all of them for garbage takes a
-        # tenth of a second on a slow machine, and the usual thresholds do that in the middle of replies.
+        # The widgets of a screen are many long-lived objects. Scanning them all for garbage takes a tenth of a
+        # second on a slow machine, and with the default thresholds that happens during replies.
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         chat.run()
@@ -101,7 +101,7 @@ def _chat(options: argparse.Namespace) -> int:
     finally:
         engine.close()
         store.close()
-        console.let_go()
+        console.flush_at_exit()
 
 
 def _chat_plainly(
@@ -110,8 +110,8 @@ def _chat_plainly(
     from app.plain.chat import PlainChat
 
     if not is_chosen:
-        why = "TERM is dumb" if os.environ.get("TERM") else "TERM is not set"
-        console.say(f"This terminal can only print ({why}), so the chat goes line by line.")
+        reason = "TERM is dumb" if os.environ.get("TERM") else "TERM is not set"
+        console.say(f"This terminal cannot position text ({reason}), so the chat runs line by line.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     streams = (sys.stdin.buffer, sys.stdout)
@@ -124,13 +124,13 @@ def _chat_to_open(options: argparse.Namespace, store: ChatStore) -> int | None:
         return None
     latest = store.list_chats(limit=1)
     if not latest:
-        raise SlipstreamError("There is no chat to continue yet. `slipstream` alone begins one.")
+        raise SlipstreamError("There is no chat to continue yet. Run `slipstream` to start one.")
     return latest[0].id
 
 
-def _holding(options: argparse.Namespace) -> tuple[Effective, AppState]:
-    """The settings that hold, what was chosen in the chat included, and what else is remembered of it."""
-    state = AppState.read(places.state_file())
+def _settings_and_state(options: argparse.Namespace) -> tuple[EffectiveSettings, RememberedChoices]:
+    """The settings that apply, and the choices remembered from earlier chats."""
+    state = RememberedChoices.read(places.state_file())
     return read_settings(typed_values(options), state.as_settings()), state
 
 
@@ -139,11 +139,11 @@ def _run(options: argparse.Namespace) -> int:
 
     prompt = options.prompt
     if prompt is None and sys.stdin.isatty():
-        console.warn('no prompt. Give one: slipstream run "How do I start?"')
+        console.warn('the prompt is missing. For example: slipstream run "How do I start?"')
         return WRONG_USAGE
     if prompt in (None, "-"):
         prompt = _read_standard_input()
-    effective, state = _holding(options)
+    effective, state = _settings_and_state(options)
     pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
@@ -153,22 +153,22 @@ def _run(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     typed = typed_values(options)
-    # The pair that holds; but what is asked of it only as typed, so that two machines measure the same.
-    holding = _holding(options)[0].settings
-    asked = Settings(**{name: value for name, value in typed.items() if value is not None})
+    # The pair comes from all settings, but how it replies only from flags, so that two machines measure the same.
+    settings = _settings_and_state(options)[0].settings
+    flags_only = Settings(**{name: value for name, value in typed.items() if value is not None})
     return bench_command.run(
         options,
-        lambda: choose_pair(holding.model, pair_options_of(holding)),
-        reply_options_of(asked),
+        lambda: choose_pair(settings.model, pair_options_of(settings)),
+        reply_options_of(flags_only),
     )
 
 
 def _paths(options: argparse.Namespace) -> int:
-    found = places.everything()
+    paths = places.everything()
     if options.json:
-        console.say_json(json.dumps({name: str(path) for name, path in found.items()}))
+        console.say_json(json.dumps({name: str(path) for name, path in paths.items()}))
         return OK
-    for name, path in found.items():
+    for name, path in paths.items():
         console.say(f"{name:<12}{path}")
     return OK
 
@@ -179,7 +179,7 @@ def _read_standard_input() -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SlipstreamError(
-            f"standard input is not UTF-8 (byte {error.start} is {data[error.start]:#04x}). "
+            f"standard input is not valid UTF-8 (byte {error.start} is {data[error.start]:#04x}). "
             "Convert it first, for example with iconv."
         ) from None
 
@@ -187,20 +187,24 @@ def _read_standard_input() -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = console.Arguments(
         prog="slipstream",
-        description="Chat with Gemma 4 on this machine, sped up by its drafter. Without a command: the chat.",
-        epilog="The chat takes its flags without its name as well: --continue goes on with the chat used last, "
-        "--plain chats line by line, --model names the model. `slipstream chat --help` lists all of them.",
+        description="Chat with Gemma 4 on this machine, sped up by a drafter. Without a command, opens the chat.",
+        epilog="`slipstream chat --help` lists the flags of the chat, which also work without the command: "
+        "--continue reopens the last chat, --plain chats line by line, --model chooses the model.",
     )
     parser.add_argument("--version", action="version", version=f"slipstream {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    chat = commands.add_parser("chat", help="open the chat (what `slipstream` alone does)")
-    chat.add_argument("--continue", dest="go_on", action="store_true", help="go on with the chat used last")
+    chat = commands.add_parser("chat", help="open the chat (same as `slipstream` alone)")
+    chat.add_argument("--continue", dest="go_on", action="store_true", help="reopen the chat you used last")
     chat.add_argument(
-        "--plain", action="store_true", help="line by line, without colours: for screen readers and dumb terminals"
+        "--plain",
+        action="store_true",
+        help="chat line by line, without colours: for screen readers and simple terminals",
     )
-    run = commands.add_parser("run", help="print one reply; reads a pipe")
-    run.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to ask; - or nothing reads standard input")
-    run.add_argument("--json", action="store_true", help="print one JSON object with text, tokens and figures")
+    run = commands.add_parser("run", help="print one reply to a prompt from an argument or a pipe")
+    run.add_argument("prompt", nargs="?", metavar="PROMPT", help="the prompt; - or nothing reads standard input")
+    run.add_argument(
+        "--json", action="store_true", help="print one JSON object with the text, tokens and statistics"
+    )
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)
         command.set_defaults(command=action)
@@ -211,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     chats_command.add_parser(commands)
     doctor.add_parser(commands)
     settings_command.add_parser(commands)
-    paths = commands.add_parser("paths", help="say where everything is kept")
+    paths = commands.add_parser("paths", help="show where files are kept")
     paths.add_argument("--json", action="store_true", help="print one JSON object")
     paths.set_defaults(command=_paths)
     return parser

@@ -11,15 +11,14 @@ import pytest
 from tests.paths import ROOT
 
 TOP_LEVEL = {"pyproject.toml", "app", "mlx_engine", "models", "tests", "findings", "README.md", "LICENSE"}
+NEVER_IN_THE_APP = {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "importlib.metadata"}
 
 
 @pytest.mark.parametrize(
     ("imported", "absent"),
     [
-        (
-            "app.cli, app.tui.chat_app, app.shell.run",
-            {"mlx", "mlx_lm", "transformers", "tokenizers", "huggingface_hub", "importlib.metadata"},
-        ),
+        ("app.cli, app.plain.chat, app.shell.run, app.shell.bench", {"textual", *NEVER_IN_THE_APP}),
+        ("app.tui.chat_app", NEVER_IN_THE_APP),
         ("mlx_engine.client, mlx_engine.protocol.events, mlx_engine.protocol.stats", {"mlx", "textual"}),
         ("mlx_engine.worker", {"textual", "app", "models", "transformers"}),
         ("models.folders, models.verify, models.pull", {"mlx", "tokenizers", "huggingface_hub", "app", "textual"}),

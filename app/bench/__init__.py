@@ -1,6 +1,6 @@
-"""`slipstream bench`: how much faster drafting is on this machine, and which setting is best.
+"""`slipstream bench`: measures how much faster drafting is on this machine, and which setting is fastest.
 
     prompts -> plan -> runner -> results -> rows -> table, exports, picture, advice, comparison
 
-The runner alone talks to an engine; everything behind `results` is arithmetic on what was kept.
+Only the runner talks to an engine; everything after `results` calculates from the stored measurements.
 """

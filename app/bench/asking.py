@@ -1,4 +1,4 @@
-"""One request at a time on a loaded pair: what came back, in numbers. Knows nothing of plans."""
+"""One request at a time on a loaded pair, and the figures of each reply. Knows nothing of bench plans."""
 
 from __future__ import annotations
 
@@ -15,39 +15,37 @@ from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 
 
 class Clock(Protocol):
-    """Time, for those who wait for it or keep to it."""
+    """A clock to read and to sleep on; tests replace it."""
 
     def now_s(self) -> float:
-        """Seconds since some moment."""
+        """Seconds since an arbitrary moment."""
         ...
 
     def sleep_s(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for this many seconds."""
         ...
 
 
 class SystemClock:
-    """The machine's."""
+    """The machine's clock."""
 
     def now_s(self) -> float:
-        """See Clock."""
         return time.monotonic()
 
     def sleep_s(self, seconds: float) -> None:
-        """See Clock."""
         time.sleep(seconds)
 
 
 @dataclass(slots=True)
 class Stop:
-    """Set from a signal handler; everybody who goes on looks at it."""
+    """A request to stop, set by a signal handler and checked wherever the run continues."""
 
-    is_wanted: bool = False
+    is_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One reply's figures and tokens."""
+    """A reply's figures and tokens."""
 
     stats: ReplyStats
     token_ids: tuple[int, ...]
@@ -56,18 +54,18 @@ class Answer:
     energy_j: float | None
 
 
-class Asker:
-    """The engine, for one caller that waits for every answer."""
+class BlockingEngine:
+    """An engine whose caller waits for every reply."""
 
     def __init__(self, engine: EngineHandle, stop: Stop, meter: EnergyMeter) -> None:
         self._engine, self._stop, self._meter = engine, stop, meter
         self._inbox: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
         self._next_id = 1
         self.notices: list[str] = []
-        """What the engine had to say besides."""
+        """Notices from the engine, in the order they came."""
 
     def load(self) -> events.Ready:
-        """Start and wait until the pair is loaded and warm. Raises SlipstreamError, also for a drafter alone."""
+        """Start, and wait until the pair is loaded. Raises SlipstreamError, also for a refused drafter."""
         self._engine.on_event = self._inbox.put
         self._engine.start()
         while True:
@@ -85,10 +83,10 @@ class Asker:
         max_tokens: int,
         is_thinking: bool = False,
     ) -> Answer:
-        """The reply; with `finished.reason` cancelled if a stop was wanted.
+        """The reply; its `finished.reason` is "cancelled" if a stop was requested.
 
-        Every round is made at the setting: none is spent on measuring the plain pace. Raises RequestError for
-        this request, EngineDiedError.
+        No round is spent on measuring the baseline speed. Raises RequestError for this request only, and
+        EngineDiedError.
         """
         request = events.Generate(
             self._next_id, messages, sampling, setting, max_tokens, is_thinking, measures_baseline=False
@@ -102,7 +100,7 @@ class Asker:
         self._engine.generate(request)
         while True:
             event = self._next_event()
-            if self._stop.is_wanted and not is_cancelled:
+            if self._stop.is_requested and not is_cancelled:
                 self._engine.cancel()
                 is_cancelled = True
             match event:

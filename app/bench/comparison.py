@@ -1,7 +1,7 @@
-"""Two runs side by side: what changed, and whether that is more than noise.
+"""Compares two runs: what changed, and whether the change is more than noise.
 
-Blocks of the same prompt are paired in their order, so that what differs from prompt to prompt is on both sides. A
-change is more than noise if the 95% interval of the median ratio leaves 1 out, which takes six pairs.
+Blocks of the same prompt are paired in order, so that differences between prompts cancel. A change is more than
+noise if the 95% interval of the median ratio excludes 1, which takes at least six pairs.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from app.bench import history
-from app.bench.results import EVERY_KIND, Context, Mode, Reply, Results
+from app.bench.results import EVERY_KIND, Context, MeasuredReply, Mode, Results
 from app.bench.rows import block_ratios
 from app.bench.statistics import FEWEST_VALUES, Estimate, estimate
 
 Key = tuple[Mode, Context, str, str]
-WORDS = {True: "more than noise", False: "no more than noise", None: "too little to tell"}
+VERDICTS = {True: "more than noise", False: "no more than noise", None: "too few blocks to tell"}
 
 
 class Change(msgspec.Struct, frozen=True):
-    """How one figure changed: a ratio, second over first."""
+    """The change of one figure, as a ratio of the second run to the first."""
 
     mode: Mode
     context: Context
     kind: str
     setting: str
     figure: str
-    """`speedup`, or `tokens/s`, which also changes with whatever else the machine does."""
+    """`speedup`, or `tokens/s`, which also depends on what else the machine was doing."""
     ratio: Estimate
     is_real: bool | None
-    """More than noise; None: too few pairs to say."""
+    """Whether it is more than noise; None: too few pairs to tell."""
 
 
-class Comparison(msgspec.Struct, frozen=True):
-    """All there is to say of two runs."""
+class RunComparison(msgspec.Struct, frozen=True):
+    """The differences between two runs and between their figures."""
 
     differences: tuple[str, ...]
-    """What was not the same about the runs themselves."""
+    """What differs in the setup of the runs, such as the machine."""
     changes: tuple[Change, ...]
 
 
-def compare(first: Results, second: Results) -> Comparison:
-    """What changed from the first to the second."""
+def compare(first: Results, second: Results) -> RunComparison:
+    """Compare the second run with the first."""
     changes = []
     for figure, values in (("speedup", _speedups), ("tokens/s", _paces)):
         before, after = values(first.replies), values(second.replies)
@@ -57,18 +57,18 @@ def compare(first: Results, second: Results) -> Comparison:
             assert ratio
             is_real = ratio.excludes(1.0) if ratio.count >= FEWEST_VALUES else None
             changes.append(Change(mode, context, kind, setting, figure, ratio, is_real))
-    return Comparison(_differences(first, second), tuple(changes))
+    return RunComparison(_differences(first, second), tuple(changes))
 
 
-def as_text(comparison: Comparison, names: tuple[str, str]) -> str:
-    """For the terminal."""
+def as_text(comparison: RunComparison, names: tuple[str, str]) -> str:
+    """The comparison as lines for a terminal. names: of the two files."""
     lines = [f"From {names[0]}", f"to   {names[1]}"]
-    lines += [f"Not the same: {difference}." for difference in comparison.differences]
+    lines += [f"Different: {difference}." for difference in comparison.differences]
     if not comparison.changes:
-        return "\n".join([*lines, "", "They have no prompt and setting in common: nothing to compare."]) + "\n"
+        return "\n".join([*lines, "", "Nothing to compare: the runs share no prompt and draft setting."]) + "\n"
     for figure in ("speedup", "tokens/s"):
         chosen = [change for change in comparison.changes if change.figure == figure]
-        note = " (of the machine as it was: not interleaved between the runs)" if figure == "tokens/s" else ""
+        note = " (includes changes of the machine between the runs)" if figure == "tokens/s" else ""
         for mode, context in dict.fromkeys((change.mode, change.context) for change in chosen):
             lines += ["", f"Change of {figure}, {mode}, {context} context{note}", ""]
             lines += [
@@ -83,13 +83,13 @@ def as_text(comparison: Comparison, names: tuple[str, str]) -> str:
     return "\n".join([*lines, "", _verdict(comparison)]) + "\n"
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: RunComparison) -> str:
     speedups = [
         change for change in comparison.changes if change.figure == "speedup" and change.kind == EVERY_KIND
     ]
     real = [change for change in speedups if change.is_real]
     if all(change.is_real is None for change in speedups):
-        return f"Too little was measured to tell a change from noise: {FEWEST_VALUES} blocks in common are needed."
+        return f"Too little was measured to tell: {FEWEST_VALUES} or more shared blocks are needed."
     if not real:
         return "No speedup changed by more than noise."
     listed = ", ".join(f"draft {change.setting} {change.ratio.median - 1:+.1%}" for change in real)
@@ -99,10 +99,10 @@ def _verdict(comparison: Comparison) -> str:
 def _line(change: Change) -> str:
     ratio = change.ratio
     spread = f"({ratio.low - 1:+.1%} to {ratio.high - 1:+.1%})"
-    return f"{'draft ' + change.setting:>11} {ratio.median - 1:+7.1%}  {spread}  {WORDS[change.is_real]}"
+    return f"{'draft ' + change.setting:>11} {ratio.median - 1:+7.1%}  {spread}  {VERDICTS[change.is_real]}"
 
 
-def _speedups(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
+def _speedups(replies: Sequence[MeasuredReply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
     by_prompt: dict[tuple[Mode, Context, str, str, str], list[float]] = {}
     for prompt in dict.fromkeys(reply.prompt for reply in replies):
         ratios = block_ratios([reply for reply in replies if reply.prompt == prompt])
@@ -112,9 +112,9 @@ def _speedups(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, s
     return by_prompt
 
 
-def _paces(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
-    """Tokens per second: one figure for each block, the mean of its turns."""
-    turns: dict[tuple[Mode, Context, str, str, str], dict[int, list[Reply]]] = defaultdict(
+def _paces(replies: Sequence[MeasuredReply]) -> dict[tuple[Mode, Context, str, str, str], list[float]]:
+    """Tokens per second: one figure per block, the mean of its turns."""
+    turns: dict[tuple[Mode, Context, str, str, str], dict[int, list[MeasuredReply]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for reply in replies:
@@ -123,7 +123,8 @@ def _paces(replies: Sequence[Reply]) -> dict[tuple[Mode, Context, str, str, str]
             turns[key][reply.block].append(reply)
     return {
         key: [
-            sum(each.tokens for each in block) / sum(each.decode_s for each in block) for block in blocks.values()
+            sum(reply.tokens for reply in block) / sum(reply.decode_s for reply in block)
+            for block in blocks.values()
         ]
         for key, blocks in turns.items()
     }

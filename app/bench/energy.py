@@ -1,7 +1,7 @@
-"""Energy from the processor's own counters, where the system lets everybody read them.
+"""Energy from the processor's own counters, where every user may read them.
 
-Linux: the RAPL counters of the packages under /sys/class/powercap, which many systems keep for root. macOS gives
-such figures to root only (powermetrics). They count the whole processor, whoever used it.
+Linux: the RAPL counters of the packages under /sys/class/powercap, which many systems reserve for root. macOS
+shows such figures to root only (powermetrics). The counters include everything that runs on the processor.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class EnergyMeter(Protocol):
-    """Joules since some moment."""
+    """Reads energy counters in joules."""
 
     def read_j(self) -> tuple[float, ...] | None:
-        """The counters now; None if there are none to read."""
+        """The counters now; None if none can be read."""
         ...
 
     def used_j(self, before: tuple[float, ...] | None) -> float | None:
@@ -38,19 +38,17 @@ class RaplMeter:
         self._ranges_j = [_reading(zone / "max_energy_range_uj") or 0.0 for zone in packages]
 
     def read_j(self) -> tuple[float, ...] | None:
-        """See EnergyMeter."""
         readings = [_reading(counter) for counter in self._counters]
         known = tuple(reading for reading in readings if reading is not None)
         return known if known and len(known) == len(readings) else None
 
     def used_j(self, before: tuple[float, ...] | None) -> float | None:
-        """See EnergyMeter."""
         after = self.read_j()
         if before is None or after is None:
             return None
         used = 0.0
         for was, now, span in zip(before, after, self._ranges_j):
-            used += now - was if now >= was else now - was + span  # the counter began again
+            used += now - was if now >= was else now - was + span  # the counter wrapped around
         return used
 
 

@@ -1,4 +1,4 @@
-"""Results on disk: a file per run, by machine and pair; never one over another, and never half a one."""
+"""Results on disk: one file per run, by machine and pair. Files are written whole; no run overwrites another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from app.bench.results import FORMAT, VERSION, Results
+from app.bench.results import FORMAT, OLDEST_VERSION, VERSION, Results
 from app.text.sanitise import sanitise_json
 from mlx_engine.files.atomic import replace_file
 from mlx_engine.protocol.errors import SlipstreamError
@@ -17,29 +17,29 @@ from mlx_engine.protocol.errors import SlipstreamError
 MOST_BYTES = 256 << 20
 
 
-class _Head(msgspec.Struct):
+class _ResultsHeader(msgspec.Struct):
     format: str
     version: int
 
 
 def encode(results: Results) -> bytes:
-    """As JSON, for programs and for `--compare`."""
+    """The results as JSON."""
     return sanitise_json(msgspec.json.encode(results).decode()).encode() + b"\n"
 
 
 def decode(data: bytes, where: str) -> Results:
-    """Raises SlipstreamError if that is no results file of this version, saying what it is."""
+    """Raises SlipstreamError for anything but a results file of a version that can be read. where: its name."""
     try:
-        head = msgspec.json.decode(data, type=_Head)
+        head = msgspec.json.decode(data, type=_ResultsHeader)
     except (msgspec.DecodeError, ValueError):
         head = None
     if head is None or head.format != FORMAT:
-        raise SlipstreamError(f"{where} is no results file of `slipstream bench`.")
-    if head.version != VERSION:
+        raise SlipstreamError(f"{where} is not a results file of `slipstream bench`.")
+    if not OLDEST_VERSION <= head.version <= VERSION:
         age = "a newer" if head.version > VERSION else "an older"
         raise SlipstreamError(
-            f"{where} was written by {age} Slipstream: its format is version {head.version}, this one reads "
-            f"{VERSION}. Measure again, or use that version to compare."
+            f"{where} was written by {age} Slipstream: its format is version {head.version}, and this Slipstream "
+            f"reads versions {OLDEST_VERSION} to {VERSION}. Measure again, or compare with that Slipstream."
         )
     try:
         return msgspec.json.decode(data, type=Results)
@@ -55,63 +55,67 @@ def read_results(path: Path) -> Results:
     except OSError as error:
         raise SlipstreamError(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > MOST_BYTES:
-        raise SlipstreamError(f"{path} is no results file of `slipstream bench`: it is too large.")
+        raise SlipstreamError(f"{path} is not a results file of `slipstream bench`: it is too large.")
     return decode(data, str(path))
 
 
-class Record:
-    """The file of one run. Written again after every block, so that nothing is lost with the process."""
+class ResultsFile:
+    """The file of one run, rewritten after every block so that a crash loses nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def begin(cls, folder: Path, results: Results) -> Record:
-        """A new file for a run that begins. Raises SlipstreamError if none can be written."""
-        place = folder / slug(machine_name(results)) / slug(pair_name(results))
+    def create(cls, folder: Path, results: Results) -> ResultsFile:
+        """A new file for a run that is starting. Raises SlipstreamError if it cannot be written."""
+        run_folder = folder / slug(machine_name(results)) / slug(pair_name(results))
         stem = re.sub(r"[^\dT-]", "-", results.begun_at[:19])
         try:
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path = _new_file(place, stem)
+            run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path = _new_file(run_folder, stem)
         except OSError as error:
-            raise SlipstreamError(f"{place}: results cannot be kept there: {error.strerror}.") from None
-        record = cls(path)
-        record.write(results)
-        return record
+            raise SlipstreamError(f"{run_folder}: results cannot be saved there: {error.strerror}.") from None
+        file = cls(path)
+        file.write(results)
+        return file
 
     def write(self, results: Results) -> None:
-        """Put the newest state in place of the one before. Raises SlipstreamError."""
+        """Replace the stored results. Raises SlipstreamError."""
         try:
             replace_file(self.path, encode(results))
         except OSError as error:
             raise SlipstreamError(f"{self.path} cannot be written: {error.strerror}.") from None
 
-    def forget(self) -> None:
-        """Take the file of a run away in which nothing was measured."""
+    def delete(self) -> None:
+        """Delete the file, of a run that measured nothing."""
         with suppress(OSError):
             self.path.unlink()
 
-    def before(self) -> Path | None:
-        """The run of the same pair on the same machine before this one."""
+    def previous(self) -> Path | None:
+        """The file of the previous run of the same pair on the same machine."""
         earlier = [path for path in self.path.parent.glob("*.json") if path.stem < self.path.stem]
         return max(earlier, key=lambda path: path.stem, default=None)
 
 
 def machine_name(results: Results) -> str:
-    """What tells one machine from another in the history."""
+    """A name that distinguishes machines in the history."""
     machine = results.machine
     return f"{machine.chip} {machine.cores} cores {machine.memory_bytes / 1e9:.0f} GB"
 
 
 def pair_name(results: Results) -> str:
-    """What tells one pair from another."""
+    """A name that distinguishes pairs, including how they were loaded."""
     bits = f" {results.pair.drafter_bits}-bit" if results.pair.drafter_bits else ""
-    compiled = ", compiled" if results.pair.is_compiled else ""
-    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{compiled}"
+    marks = "".join(
+        f", {mark}"
+        for mark, applies in (("compiled", results.pair.is_compiled), ("wired", results.pair.is_wired))
+        if applies
+    )
+    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{marks}"
 
 
 def slug(name: str) -> str:
-    """A name as a folder's."""
+    """A name reduced to characters that are safe in a folder's name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "unnamed"
 
 

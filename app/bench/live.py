@@ -1,4 +1,4 @@
-"""The table while it grows, drawn in place on a terminal; and nothing at all where there is none."""
+"""The growing table, redrawn in place on a terminal. Draws nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import IO
 
 from app.bench import table
 from app.bench.rows import make_rows
-from app.bench.runner import Measured, Progress
+from app.bench.runner import BenchProgress, Measured
 from app.text.sanitise import sanitise_line
 
 BAR_WIDTH = 24
@@ -16,7 +16,7 @@ CLEAR_BELOW = "\x1b[J"
 
 
 class LiveTable:
-    """Draws over what it drew before."""
+    """A table that overwrites its previous state."""
 
     def __init__(self, screen: IO[str] | None, settings: Sequence[str]) -> None:
         """screen: a terminal, or None to draw nothing."""
@@ -26,8 +26,8 @@ class LiveTable:
         self._rows_of = -1
         self._table: list[str] = []
 
-    def draw(self, progress: Progress, measured: Measured) -> None:
-        """The newest figures under where the run is."""
+    def draw(self, progress: BenchProgress, measured: Measured) -> None:
+        """Draw the progress and the latest figures."""
         if self._screen is None:
             return
         if self._rows_of != len(measured.replies):
@@ -36,7 +36,7 @@ class LiveTable:
         self._put([progress_line(progress), sanitise_line(progress.doing), "", *self._table, "", HOW_TO_STOP])
 
     def clear(self) -> None:
-        """Leave the screen as it was before."""
+        """Erase the table from the screen."""
         self._put([])
 
     def _newest_table(self, measured: Measured) -> list[str]:
@@ -50,7 +50,7 @@ class LiveTable:
     def _put(self, lines: Sequence[str]) -> None:
         if self._screen is None:
             return
-        # A line that wraps, or more lines than the screen has, could not be drawn over.
+        # Lines that wrap, or more lines than the screen has, could not be overwritten.
         size = shutil.get_terminal_size()
         shown = [line[: size.columns - 1] for line in lines[: size.lines - 1]]
         up = f"\x1b[{self._drawn_lines}A" if self._drawn_lines else ""
@@ -59,11 +59,11 @@ class LiveTable:
         self._drawn_lines = len(shown)
 
 
-HOW_TO_STOP = "ctrl+c stops; what is measured is kept."
+HOW_TO_STOP = "ctrl+c stops; the measurements so far are kept."
 
 
-def progress_line(progress: Progress) -> str:
-    """Bar, place in the pass, and time left."""
+def progress_line(progress: BenchProgress) -> str:
+    """A bar, the position in the pass, and the time left."""
     share = progress.elapsed_s / max(progress.elapsed_s + progress.left_s, 1e-9)
     return (
         f"{table.bar(share, BAR_WIDTH)} pass {progress.passes_done + 1}, "

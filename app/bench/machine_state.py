@@ -1,4 +1,4 @@
-"""The machine that figures were measured on, and how it was before and after; only what needs no privileges."""
+"""The machine and its state before and after a run; only facts that need no privileges."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PACKAGES = ("mlx", "mlx-lm")
 MAC_PRESSURE = {"1": "normal", "2": "warning", "4": "critical"}
 
 ReadText = Callable[[str], str]
-"""A file's text or a command's output; empty if there is none."""
+"""Returns the text of a file or the output of a command; empty if there is none."""
 
 
 def machine_facts() -> MachineFacts:
-    """What does not change during a run."""
+    """The facts that do not change during a run."""
     machine = read_machine()
     preloaded = [Path(name).name for name in re.split(r"[ :]+", os.environ.get("LD_PRELOAD", "")) if name]
     return MachineFacts(
@@ -36,7 +36,7 @@ def machine_facts() -> MachineFacts:
 
 
 def machine_state() -> MachineState:
-    """The machine now."""
+    """The state of the machine now."""
     if platform.system() == "Darwin":
         pressure, power, thermal = mac_state(_printed)
     else:
@@ -47,7 +47,7 @@ def machine_state() -> MachineState:
 
 
 def mac_state(printed: ReadText) -> tuple[str | None, str | None, str | None]:
-    """Memory pressure, power source and thermal state, from what macOS's own tools print."""
+    """Memory pressure, power source and thermal state, from the output of macOS's own tools."""
     level = printed("sysctl -n kern.memorystatus_vm_pressure_level").strip()
     source = re.search(r"Now drawing from '([^']+)'", printed("pmset -g batt"))
     power = source[1] if source else None
@@ -73,8 +73,8 @@ def linux_state(root: Path) -> tuple[str | None, str | None, str | None]:
     return pressure, power, f"{max(degrees):.0f} °C" if degrees else None
 
 
-def in_words(state: MachineState) -> str:
-    """One line, with what is known."""
+def state_text(state: MachineState) -> str:
+    """The known parts of a state, on one line."""
     parts = []
     if state.load is not None:
         parts.append(f"load {state.load:.1f}")
@@ -82,7 +82,7 @@ def in_words(state: MachineState) -> str:
         parts.append(f"{state.free_bytes / 1e9:.1f} GB free")
     if state.memory_pressure:
         parts.append(f"memory {state.memory_pressure}")
-    return ", ".join([*parts, *(each for each in (state.power, state.thermal) if each)]) or "unknown"
+    return ", ".join([*parts, *(part for part in (state.power, state.thermal) if part)]) or "unknown"
 
 
 def _load() -> float | None:

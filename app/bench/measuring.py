@@ -1,4 +1,4 @@
-"""One run from end to end: load, measure, keep, show. The command line is read elsewhere."""
+"""One bench run from start to finish: load, measure, save, show."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import msgspec
 
 from app import __version__
 from app.bench import report
-from app.bench.asking import Asker, Clock, Stop, SystemClock
+from app.bench.asking import BlockingEngine, Clock, Stop, SystemClock
 from app.bench.energy import RaplMeter
-from app.bench.history import Record
+from app.bench.history import ResultsFile
 from app.bench.live import LiveTable
 from app.bench.machine_state import machine_facts, machine_state
 from app.bench.outputs import Outputs
-from app.bench.plan import Plan
+from app.bench.plan import BenchPlan
 from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
-from app.bench.runner import Measured, Progress, Runner
+from app.bench.runner import BenchProgress, Measured, Runner
 from app.core.pair_choice import PairChoice
 from app.system.console import say, warn
 from app.system.exit_codes import FAILED, INTERRUPTED, OK
@@ -37,101 +37,101 @@ EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be done."""
+class BenchJob:
+    """Everything that a run needs to know before it starts."""
 
     pair: PairChoice
-    plan: Plan
+    plan: BenchPlan
     method: Method
     outputs: Outputs
     folder: Path
-    """Of the history."""
+    """Where results are saved."""
 
 
 def load_of(pair: PairChoice) -> Load:
-    """The pair as the bench loads it: without a drafter at least with lookup, and `auto` knowing nothing yet."""
-    # What a run learned must neither help the next one nor change what the chat has learned.
+    """How the bench loads a pair: with lookup if it has no drafter, and without earlier estimates."""
+    # Nothing learned in one run may help the next one, or change what the chat has learned.
     return msgspec.structs.replace(pair.load, drafter=pair.load.drafter or LOOKUP, estimates_folder=None)
 
 
-def measure(job: Job, engine: EngineHandle, clock: Clock | None = None) -> int:
-    """Run it; the exit code. Raises SlipstreamError if there is nothing to show."""
+def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> int:
+    """Carry out a job. Returns the exit code. Raises SlipstreamError if there is nothing to show."""
     clock = clock or SystemClock()
     stop = Stop()
-    asker = Asker(engine, stop, RaplMeter())
+    blocking = BlockingEngine(engine, stop, RaplMeter())
     try:
-        ready = asker.load()
-        run = _Run(job, ready, clock, asker)
+        ready = blocking.load()
+        run = _RunInProgress(job, ready, clock, blocking)
         with _stopping(stop):
-            run.measure(Runner(asker, ready, job.plan, clock, stop))
+            run.measure(Runner(blocking, ready, job.plan, clock, stop))
     finally:
         engine.close()
     return run.finish()
 
 
-class _Run:
-    """The results while they grow."""
+class _RunInProgress:
+    """The results of a run while they grow, on disk and on the screen."""
 
-    def __init__(self, job: Job, ready: Ready, clock: Clock, asker: Asker) -> None:
-        self._job, self._clock, self._asker = job, clock, asker
-        self._begun_at_s = clock.now_s()
+    def __init__(self, job: BenchJob, ready: Ready, clock: Clock, engine: BlockingEngine) -> None:
+        self._job, self._clock, self._engine = job, clock, engine
+        self._started_at_s = clock.now_s()
         self._results = _empty(job, ready)
-        self._record = Record.begin(job.folder, self._results)
+        self._file = ResultsFile.create(job.folder, self._results)
         wants_live = sys.stdout.isatty() and not job.outputs.takes_standard_output
         self._live = LiveTable(sys.stdout if wants_live else None, job.plan.settings)
 
     def measure(self, runner: Runner) -> None:
-        """Measure, keeping what there is behind every block."""
+        """Measure, saving after every block."""
         try:
             runner.run(self._show, self._keep)
-        except KeyboardInterrupt:  # the second ctrl+c: not even to the end of the round
+        except KeyboardInterrupt:  # the second ctrl+c, in the middle of a round
             runner.measured.ended = "interrupted"
             self._keep(runner.measured)
         finally:
             self._live.clear()
 
     def finish(self) -> int:
-        """Show and write what there is; the exit code."""
-        results, record = self._results, self._record
+        """Show and write the results. Returns the exit code. Raises SlipstreamError if nothing was measured."""
+        results, file = self._results, self._file
         if not results.replies:
-            record.forget()
+            file.delete()
             if results.ended == "interrupted":
                 _say("interrupted before anything was measured.")
                 return INTERRUPTED
             if results.ended == "time":
-                raise SlipstreamError("The time was up before one reply was measured: give it more --minutes.")
+                raise SlipstreamError("Time ran out before one reply was measured. Allow more with --minutes.")
             raise SlipstreamError(" ".join(["Nothing could be measured.", *results.notes]))
         if not self._job.outputs.takes_standard_output:
             say(report.wrapped(report.as_text(results)))
         written = self._job.outputs.write(results)
-        _say(f"{report.ENDINGS[results.ended]}. Kept in {', '.join([*written, str(record.path)])}")
-        before = record.before()
-        if before:
-            _say(f"the run before: slipstream bench --compare {before} {record.path}")
+        _say(f"{report.ENDINGS[results.ended]}. Saved to {', '.join([*written, str(file.path)])}")
+        previous = file.previous()
+        if previous:
+            _say(f"compare with the previous run: slipstream bench --compare {previous} {file.path}")
         return EXIT_CODES.get(results.ended, OK)
 
-    def _show(self, progress: Progress, measured: Measured) -> None:
+    def _show(self, progress: BenchProgress, measured: Measured) -> None:
         self._live.draw(progress, measured)
 
     def _keep(self, measured: Measured) -> None:
         self._results = msgspec.structs.replace(
             self._results,
-            took_s=self._clock.now_s() - self._begun_at_s,
+            took_s=self._clock.now_s() - self._started_at_s,
             ended=measured.ended,
             after=machine_state(),
             first_tokens=tuple(measured.first_tokens),
             replies=tuple(measured.replies),
             rows=make_rows(measured.replies, self._job.plan.settings),
-            notes=(*_notes(self._job), *map(sanitise_line, self._asker.notices), *measured.notes),
+            notes=(*_notes(self._job), *map(sanitise_line, self._engine.notices), *measured.notes),
         )
         try:
-            self._record.write(self._results)
+            self._file.write(self._results)
         except SlipstreamError as error:
             if str(error) not in measured.notes:
                 measured.notes.append(str(error))
 
 
-def _empty(job: Job, ready: Ready) -> Results:
+def _empty(job: BenchJob, ready: Ready) -> Results:
     return Results(
         format=FORMAT,
         version=VERSION,
@@ -146,6 +146,7 @@ def _empty(job: Job, ready: Ready) -> Results:
             drafter_bits=job.pair.load.drafter_bits,
             precision=ready.precision,
             is_compiled=ready.is_compiled,
+            is_wired=job.pair.load.is_wired,
             context_tokens=ready.context_tokens,
             is_pocket=job.pair.is_pocket,
         ),
@@ -160,28 +161,28 @@ def _empty(job: Job, ready: Ready) -> Results:
     )
 
 
-def _notes(job: Job) -> tuple[str, ...]:
+def _notes(job: BenchJob) -> tuple[str, ...]:
     notes = [job.pair.notice] if job.pair.notice else []
     if job.pair.load.drafter in (None, LOOKUP):
-        notes.append("no drafter model: measured are off and prompt lookup, which drafts from the text itself")
+        notes.append("without a drafter model: measures off and prompt lookup, which drafts from the text itself")
     return tuple(map(sanitise_line, notes))
 
 
 @contextmanager
 def _stopping(stop: Stop) -> Iterator[None]:
-    """First ctrl+c: stop at the next round and keep what there is. Second: end at once."""
+    """While open, the first ctrl+c requests a stop after the current round; the second ends at once."""
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.is_wanted:
+        if stop.is_requested:
             raise KeyboardInterrupt
-        stop.is_wanted = True
+        stop.is_requested = True
 
-    was = signal.signal(signal.SIGINT, handle)
+    previous_handler = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, was)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
-def _say(words: str) -> None:
-    warn(sanitise_line(words))
+def _say(message: str) -> None:
+    warn(sanitise_line(message))

@@ -1,4 +1,4 @@
-"""A text of any length to stand before a prompt: a harbour's log in which no entry repeats another."""
+"""A filler text of any length to put before a prompt: a harbour log in which no two entries are the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EVENTS = (
 
 
 def harbour_log(characters: int) -> str:
-    """Entries until there are that many characters, always the same ones."""
+    """At least this many characters of log entries, the same ones every time."""
     random = Random(SEED)
     entries: list[str] = []
     length = 0
@@ -49,8 +49,8 @@ def harbour_log(characters: int) -> str:
     return "\n".join(entries)
 
 
-def read_before(characters: int) -> tuple[Message, ...]:
-    """An exchange that gives the model the log to read; nothing for no characters."""
+def log_messages(characters: int) -> tuple[Message, ...]:
+    """Messages that give the model the log to read; none for 0 characters."""
     if characters <= 0:
         return ()
     return (

@@ -1,4 +1,4 @@
-"""Where results are written besides the history: files that a person names, or standard output for `-`."""
+"""The output files of a run, besides the history: files named by the person, or standard output for `-`."""
 
 from __future__ import annotations
 
@@ -19,44 +19,42 @@ WRITERS: Mapping[str, Callable[[Results], str]] = {
     "markdown": lambda results: sanitise(report.as_markdown(results)),
     "svg": lambda results: sanitise(picture.as_svg(results)),
 }
-"""None of them lets a name of a model or a file steer the terminal of whoever prints the result."""
+"""All of them sanitise names of models and files, which could otherwise steer the terminal."""
 
 
 class Outputs:
-    """The files of one run."""
+    """The output files of one run."""
 
-    def __init__(self, wanted: Mapping[str, str], may_replace: bool) -> None:
-        """wanted: a place by format. Raises SlipstreamError at once if one of them could not be written later."""
-        self._wanted = wanted
+    def __init__(self, paths: Mapping[str, str], may_replace: bool) -> None:
+        """paths: a path or `-` by format. Raises SlipstreamError at once if one of them cannot be written."""
+        self._paths = paths
         self._may_replace = may_replace
-        if list(wanted.values()).count(STANDARD_OUTPUT) > 1:
-            raise SlipstreamError("Only one format can go to standard output: name files for the others.")
-        for place in wanted.values():
-            if place != STANDARD_OUTPUT:
-                _check(Path(place), may_replace)
+        if list(paths.values()).count(STANDARD_OUTPUT) > 1:
+            raise SlipstreamError("Only one format can go to standard output. Name files for the others.")
+        for path in paths.values():
+            if path != STANDARD_OUTPUT:
+                _check(Path(path), may_replace)
 
     @property
     def takes_standard_output(self) -> bool:
-        """Whether nothing else may be printed there."""
-        return STANDARD_OUTPUT in self._wanted.values()
+        """Whether one of them takes standard output, so that nothing else may be printed there."""
+        return STANDARD_OUTPUT in self._paths.values()
 
     def write(self, results: Results) -> list[str]:
-        """Write all of them; their names. Raises SlipstreamError."""
-        for format, place in self._wanted.items():
+        """Write all of them. Returns the names of the files. Raises SlipstreamError."""
+        for format, path in self._paths.items():
             text = WRITERS[format](results)
-            if place == STANDARD_OUTPUT:
+            if path == STANDARD_OUTPUT:
                 say(text, end="")
             else:
-                write_file(Path(place), text, self._may_replace)
-        return [place for place in self._wanted.values() if place != STANDARD_OUTPUT]
+                write_file(Path(path), text, self._may_replace)
+        return [path for path in self._paths.values() if path != STANDARD_OUTPUT]
 
 
 def _check(path: Path, may_replace: bool) -> None:
     if os.path.lexists(path) and not may_replace:
-        raise SlipstreamError(
-            f"{path} exists already. Choose another name, or allow it to be replaced with --force."
-        )
+        raise SlipstreamError(f"{path} already exists. Choose another name, or use --force to replace it.")
     if path.is_dir():
-        raise SlipstreamError(f"{path} is a folder. Name a file.")
+        raise SlipstreamError(f"{path} is a folder. Use the name of a file.")
     if not os.access(path.parent, os.W_OK):
-        raise SlipstreamError(f"{path} cannot be written: {path.parent} is not a folder that can be written to.")
+        raise SlipstreamError(f"{path} cannot be written: {path.parent} is not a writable folder.")

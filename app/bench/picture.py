@@ -1,4 +1,4 @@
-"""A picture of speedup by draft length and prompt kind, as SVG. Drawn by hand: lines, dots and words."""
+"""A chart of speedup by draft length and kind of prompt, as hand-written SVG."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from html import escape
 from math import ceil
 
-from app.bench.report import pair_words
-from app.bench.results import AUTO, EVERY_KIND, OFF, Results, Row
+from app.bench.report import pair_text
+from app.bench.results import AUTO, EVERY_KIND, OFF, ResultRow, Results
 from app.bench.rows import find_row
 from app.bench.table import subjects
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 150, 64, 64
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#555555")
-"""Told apart by everybody (Okabe and Ito 2008), yellow darkened for a white ground."""
+"""Distinguishable with colour blindness (Okabe and Ito 2008); yellow is darkened for a white ground."""
 LABEL_GAP = 17
-"""Between the names of two lines that end close to each other."""
+"""Minimum distance between the names of two lines that end close together."""
 JITTER = 5
-"""Between the dots of neighbouring kinds, so that intervals do not cover each other."""
+"""Horizontal distance between the dots of neighbouring kinds, so that their intervals do not overlap."""
 Point = tuple[float, float]
 
 
 def as_svg(results: Results) -> str:
-    """The first table's speedups: one line per kind of prompt over the draft lengths, auto apart at the right."""
-    found = subjects(results.rows)
-    mode, context = found[0] if found else ("greedy", "short")
+    """Speedups of the first main table: one line per kind of prompt, with auto apart at the right."""
+    tables = subjects(results.rows)
+    mode, context = tables[0] if tables else ("greedy", "short")
     rows = [row for row in results.rows if (row.mode, row.context) == (mode, context)]
     kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != EVERY_KIND]
     lengths = sorted((name for name in results.method.settings if name not in (OFF, AUTO)), key=int)
@@ -50,21 +50,23 @@ def as_svg(results: Results) -> str:
     )
 
 
-def _top(rows: Sequence[Row]) -> float:
+def _top(rows: Sequence[ResultRow]) -> float:
     return max([1.5, *(row.speedup.high for row in rows if row.speedup)])
 
 
 def _title(results: Results, mode: str, context: str) -> str:
     machine = results.machine
     preloaded = f", {machine.preloaded}" if machine.preloaded else ""
-    words = f"{pair_words(results.pair)} · {machine.chip}{preloaded} · {mode}, {context} context"
+    subtitle = f"{pair_text(results.pair)} · {machine.chip}{preloaded} · {mode}, {context} context"
     return _text(
         LEFT - 40, 24, "Speedup by draft length and kind of prompt", 'font-size="17" font-weight="bold"'
-    ) + _text(LEFT - 40, 44, words if len(words) <= 110 else words[:109] + "…", 'font-size="12" fill="#555"')
+    ) + _text(
+        LEFT - 40, 44, subtitle if len(subtitle) <= 110 else subtitle[:109] + "…", 'font-size="12" fill="#555"'
+    )
 
 
 class _Chart:
-    """Where settings and speedups are on the picture."""
+    """Positions of settings and speedups on the picture."""
 
     def __init__(self, settings: Sequence[str], top: float) -> None:
         self._settings = settings
@@ -72,17 +74,17 @@ class _Chart:
         self._top = ceil(top / self._step) * self._step
 
     def x(self, setting: str) -> float:
-        """Settings stand side by side at even distances."""
+        """Settings are spaced evenly."""
         width = WIDTH - LEFT - RIGHT
-        place = self._settings.index(setting)
-        return LEFT + 30 + (width - 60) * (place / max(1, len(self._settings) - 1))
+        index = self._settings.index(setting)
+        return LEFT + 30 + (width - 60) * (index / max(1, len(self._settings) - 1))
 
     def y(self, speedup: float) -> float:
-        """From 0 at the bottom."""
+        """0 is at the bottom."""
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * speedup / self._top
 
     def ground(self) -> str:
-        """Paper, grid and axes."""
+        """Background, grid and axes."""
         parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>']
         for number in range(round(self._top / self._step) + 1):
             value = number * self._step
@@ -95,8 +97,8 @@ class _Chart:
         parts.append(_text(middle, HEIGHT - 18, "tokens drafted per round", 'text-anchor="middle" fill="#555"'))
         return "\n".join(parts)
 
-    def line(self, rows: Sequence[Row | None], offset: float, colour: str) -> str:
-        """One kind: a line through its fixed lengths, dots with their intervals, auto unconnected."""
+    def line(self, rows: Sequence[ResultRow | None], offset: float, colour: str) -> str:
+        """One kind: a line through its fixed lengths, and dots with intervals; auto is not connected."""
         parts: list[str] = []
         fixed: list[Point] = []
         for row in rows:
@@ -117,7 +119,7 @@ class _Chart:
         return "\n".join(parts)
 
     def names(self, ends: Sequence[tuple[float, str, str]]) -> list[str]:
-        """The kinds at the right, beside where their figures end, pushed apart."""
+        """The names of the kinds, to the right of their lines and moved apart where they would overlap."""
         parts, lowest = [], float(TOP)
         for y, kind, colour in sorted(ends):
             lowest = max(y + 4, lowest)
@@ -130,5 +132,5 @@ def _rule(left: float, right: float, y: float, colour: str, more: str = "") -> s
     return f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" {more}/>'
 
 
-def _text(x: float, y: float, words: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(words)}</text>'
+def _text(x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'

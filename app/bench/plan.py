@@ -1,7 +1,7 @@
-"""What is asked in which order.
+"""The order of a run: passes of blocks.
 
-A block is one prompt at every setting, there and back: off 2 4 4 2 off. The order begins with another setting in
-every block, so that none always stands at the ends. A pass is one block of every prompt.
+A block is one prompt at every setting, there and back: off 2 4 4 2 off. Each block starts with another setting, so
+that none is always at the ends. A pass is one block of every prompt.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingO
 
 MOST_PASSES = 50
 MEDIUM_TOKENS, LONG_TOKENS = 2048, 8192
-"""Of the prompt, or less where the context is small: a quarter and a half of it are the most."""
+"""Prompt lengths of the medium and long contexts; at most a quarter and half of a smaller model context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A prompt, what comes before it, and how its reply is drawn."""
+    """A prompt, how much text comes before it, and whether its reply is greedy or sampled."""
 
     prompt: BenchPrompt
     context: Context
@@ -29,19 +29,19 @@ class Case:
 
     @property
     def group(self) -> tuple[Mode, Context, str]:
-        """Cases whose blocks make one row together."""
+        """Cases with the same group share a row of the table."""
         return self.mode, self.context, self.prompt.kind
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One run."""
+class BenchPlan:
+    """What one run measures, and its limits."""
 
     cases: tuple[Case, ...]
-    """In the order of a pass."""
+    """One pass, in order."""
     settings: tuple[str, ...]
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    """Of sampled replies."""
+    """For sampled replies."""
     system: str | None = None
     is_thinking: bool = False
     max_tokens: int = 128
@@ -53,10 +53,9 @@ class Plan:
 def make_cases(
     prompts: Sequence[BenchPrompt], contexts: Sequence[Context], modes: Sequence[Mode]
 ) -> tuple[Case, ...]:
-    """The cases of a pass: the first prompt of every kind before the second of any.
+    """The cases of a pass: the first prompt of every kind, then the second, and so on.
 
-    What a longer context costs does not depend on the question behind it: only the first prompt of every kind
-    gets one.
+    Only the first prompt of each kind gets the longer contexts: their cost does not depend on the question.
     """
     by_kind: dict[str, list[BenchPrompt]] = defaultdict(list)
     for prompt in prompts:
@@ -66,28 +65,28 @@ def make_cases(
         for context in contexts:
             if number and context != "short" and "short" in contexts:
                 continue
-            row = [each[number] for each in by_kind.values() if number < len(each)]
+            row = [kind_prompts[number] for kind_prompts in by_kind.values() if number < len(kind_prompts)]
             cases += [Case(prompt, context, mode) for mode in modes for prompt in row]
     return tuple(cases)
 
 
 def block_order(settings: Sequence[str], block: int) -> tuple[str, ...]:
-    """The settings of one block in their order: there and back, from another one in every block."""
+    """The settings of one block in order: there and back, starting with another one in each block."""
     shift = block % len(settings)
     there = (*settings[shift:], *settings[:shift])
     return (*there, *reversed(there))
 
 
-def context_room(context: Context, context_tokens: int) -> int:
-    """Prompt tokens to aim at; 0 is the prompt alone."""
+def target_prompt_tokens(context: Context, context_tokens: int) -> int:
+    """The prompt length to aim at, in tokens; 0 for the prompt alone."""
     if context == "short":
         return 0
-    wanted, share = (MEDIUM_TOKENS, 4) if context == "medium" else (LONG_TOKENS, 2)
-    return min(wanted, context_tokens // share)
+    tokens, divisor = (MEDIUM_TOKENS, 4) if context == "medium" else (LONG_TOKENS, 2)
+    return min(tokens, context_tokens // divisor)
 
 
 def to_setting(name: str) -> DraftSetting:
-    """`off`, `1` to `16` or `auto` as the engine takes it. Raises ValueError."""
+    """`off`, `1` to `16` or `auto` as the engine's setting. Raises ValueError for anything else."""
     if name == AUTO:
         return "auto"
     if name == OFF:
@@ -98,5 +97,5 @@ def to_setting(name: str) -> DraftSetting:
 
 
 def to_name(setting: DraftSetting) -> str:
-    """The other way round."""
+    """The inverse of `to_setting`."""
     return OFF if setting == 0 else str(setting)

@@ -1,4 +1,4 @@
-"""What is asked: the prompts in the box, a person's own file of them, or what was asked in stored chats."""
+"""The prompts to measure: built-in ones, a person's own file, or those of stored chats."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Message
 
 Kind = Literal["chat", "code", "prose", "enumeration", "json", "own", "stored"]
-"""own: of a person's file; stored: of their chats."""
+"""own: from a person's file; stored: from their chats."""
 BUNDLED_KINDS: tuple[Kind, ...] = ("chat", "code", "prose", "enumeration", "json")
 DATA_FOLDER = Path(__file__).with_name("data")
 MOST_BYTES = 1 << 20
 MOST_PROMPTS = 200
 STORED_PROMPTS = 12
-"""Of stored chats, the prompts asked last: enough for an interval, few enough to repeat them."""
+"""The latest prompts of stored chats: enough for an interval, few enough to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchPrompt:
-    """One conversation to be answered."""
+    """A conversation whose last message is to be answered."""
 
     name: str
-    """Its kind and place, such as `code-2`. Results name prompts by it and never hold their text."""
+    """Kind and number, such as `code-2`. Results contain this name and never the text."""
     kind: Kind
     messages: tuple[Message, ...]
 
 
 def bundled_prompts(is_pocket: bool, kinds: Sequence[str] = BUNDLED_KINDS) -> list[BenchPrompt]:
-    """The prompts in the box: those the pocket pair can answer, or those for Gemma."""
+    """The built-in prompts: for the pocket pair, or for Gemma."""
     file = DATA_FOLDER / ("pocket.yaml" if is_pocket else "prompts.yaml")
     texts = msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), dict[Kind, list[str]])
     return [prompt for kind in BUNDLED_KINDS if kind in kinds for prompt in _numbered(kind, texts[kind])]
 
 
 def read_prompts(path: Path) -> list[BenchPrompt]:
-    """A person's own prompts. Raises SlipstreamError, saying what is wrong with the file.
+    """A person's own prompts. Raises SlipstreamError for a file that cannot be used.
 
-    One a line; or, where the file has blank lines, one a paragraph; or a JSON list of strings.
+    One per line; or, if the file has blank lines, one per paragraph; or a JSON list of strings.
     """
     try:
         with path.open("rb") as file:
@@ -56,28 +56,32 @@ def read_prompts(path: Path) -> list[BenchPrompt]:
         raise SlipstreamError(f"--prompts {path} cannot be read: {error.strerror}.") from None
     if len(data) > MOST_BYTES:
         raise SlipstreamError(
-            f"--prompts {path} is larger than {MOST_BYTES >> 20} MiB. Keep the prompts you mean."
+            f"--prompts {path} is larger than {MOST_BYTES >> 20} MiB, the limit. Use fewer or shorter prompts."
         )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SlipstreamError(f"--prompts {path} is not UTF-8 (byte {error.start}). Convert it first.") from None
+        raise SlipstreamError(
+            f"--prompts {path} is not valid UTF-8 (byte {error.start}). Save it as UTF-8."
+        ) from None
     prompts = [prompt for prompt in map(str.strip, parse_prompts(text, str(path))) if prompt]
     if not prompts:
-        raise SlipstreamError(f"--prompts {path} is empty: write one prompt a line.")
+        raise SlipstreamError(f"--prompts {path} is empty. Write one prompt per line.")
     if len(prompts) > MOST_PROMPTS:
-        raise SlipstreamError(f"--prompts {path} has {len(prompts)} prompts: {MOST_PROMPTS} are the most.")
+        raise SlipstreamError(
+            f"--prompts {path} has {len(prompts)} prompts, and {MOST_PROMPTS} is the limit. Use fewer."
+        )
     return _numbered("own", prompts)
 
 
 def parse_prompts(text: str, where: str) -> list[str]:
-    """The prompts in a text, as `read_prompts` says. Raises SlipstreamError."""
+    """Split a text into prompts, as `read_prompts` describes. Raises SlipstreamError. where: the file's name."""
     if text.lstrip().startswith("["):
         try:
             return msgspec.json.decode(text, type=list[str])
         except (msgspec.DecodeError, ValueError) as error:
             raise SlipstreamError(
-                f"--prompts {where} begins with [ and is no JSON list of strings: {error}."
+                f"--prompts {where} starts with [ but is not a JSON list of strings: {error}."
             ) from None
     lines = [line.strip() for line in text.strip().split("\n")]
     if all(lines):
@@ -86,21 +90,21 @@ def parse_prompts(text: str, where: str) -> list[str]:
 
 
 def stored_prompts(store: ChatStore, most: int = STORED_PROMPTS) -> list[BenchPrompt]:
-    """What was asked last in stored chats, each with the conversation before it. Raises SlipstreamError."""
+    """The latest prompts of stored chats, each with the conversation before it. Raises SlipstreamError."""
     prompts: list[BenchPrompt] = []
     for chat in store.list_chats(limit=most):
         path = store.path(chat.id)
-        asked = [place for place, message in enumerate(path) if message.role == "user" and message.text.strip()]
-        for place in reversed(asked):
-            name = f"stored-{chat.id}.{path[place].id}"
-            prompts.append(BenchPrompt(name, "stored", _conversation(path[: place + 1])))
+        indices = [index for index, message in enumerate(path) if message.role == "user" and message.text.strip()]
+        for index in reversed(indices):
+            name = f"stored-{chat.id}.{path[index].id}"
+            prompts.append(BenchPrompt(name, "stored", _conversation(path[: index + 1])))
     if not prompts:
-        raise SlipstreamError("--chats: there are no stored chats yet to replay. `slipstream` begins one.")
+        raise SlipstreamError("--chats: there are no stored chats yet. Run `slipstream` to start one.")
     return prompts[:most]
 
 
 def _conversation(path: Sequence[StoredMessage]) -> tuple[Message, ...]:
-    """What the engine is told: a prompt that was never answered is left out, as its turn is."""
+    """The messages for the engine, without empty ones and without prompts that were never answered."""
     return tuple(
         Message(message.role, message.text)
         for message, after in zip(path, [*path[1:], None])

@@ -1,4 +1,4 @@
-"""The whole result as text: for the terminal, and as Markdown to be published."""
+"""The full report of a run: as text for the terminal, and as Markdown to publish."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from app.bench import table
 from app.bench.advice import advise
-from app.bench.machine_state import in_words
-from app.bench.results import PairFacts, Results, Row
+from app.bench.machine_state import state_text
+from app.bench.results import PairFacts, ResultRow, Results
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 from app.text.sanitise import sanitise_line
 from models.folders import DRAFTER_NAMES
@@ -16,16 +16,16 @@ from models.folders import DRAFTER_NAMES
 WIDTH = 80
 ENDINGS = {
     "tight": "every interval is within 5% of its median",
-    "passes": "all passes were made",
-    "time": "the time was up",
-    "interrupted": "interrupted: what was measured until then",
-    "failed": "ended early by an error: what was measured until then",
-    "running": "not ended: what was measured until then",
+    "passes": "all passes are done",
+    "time": "time is up",
+    "interrupted": "interrupted; showing what was measured so far",
+    "failed": "stopped early by an error; showing what was measured so far",
+    "running": "did not finish; showing what was measured so far",
 }
 
 
 def as_text(results: Results) -> str:
-    """For a terminal of 80 columns."""
+    """The report for a terminal with 80 columns."""
     lines = [sanitise_line(line) for line in _head(results)]
     for mode, context in table.subjects(results.rows):
         lines += ["", f"{mode.capitalize()}, {context} context, all kinds of prompts", ""]
@@ -33,14 +33,14 @@ def as_text(results: Results) -> str:
         lines += ["", *table.bars(results.rows, mode, context)]
         lines += ["", "Speedup by kind of prompt", ""]
         lines += table.kind_table(results.rows, mode, context, results.method.settings)
-    lines += ["", "Time to the first token, nothing kept of the prompt", ""]
+    lines += ["", "Time to first token, with an empty prompt cache", ""]
     lines += table.first_token_lines(results.first_tokens)
     lines += ["", *_foot(results)]
     return "\n".join(lines) + "\n"
 
 
 def as_markdown(results: Results) -> str:
-    """The same as Markdown tables."""
+    """The report as Markdown tables."""
     lines = _head(results)
     lines = [" ".join([lines[0] + ".", *(f"{line}." for line in lines[1:])])]
     for mode, context in table.subjects(results.rows):
@@ -51,7 +51,7 @@ def as_markdown(results: Results) -> str:
     times = "; ".join(
         line.strip() for line in map(" ".join, map(str.split, table.first_token_lines(results.first_tokens)))
     )
-    lines += ["", f"Time to the first token, nothing kept of the prompt: {times}."]
+    lines += ["", f"Time to first token, with an empty prompt cache: {times}."]
     for line in _foot(results):
         lines += ["", line]
     return "\n".join(lines) + "\n"
@@ -63,7 +63,7 @@ def _head(results: Results) -> list[str]:
     versions = " ".join(f"{name} {number}" for name, number in machine.versions.items())
     blocks = len({reply.block for reply in results.replies})
     return [
-        f"slipstream bench: {pair_words(pair)}",
+        f"slipstream bench: {pair_text(pair)}",
         f"{machine.chip}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, {machine.system}{preloaded}",
         f"slipstream {results.app_version}, {versions}",
         f"{len(results.replies)} replies of at most {method.max_tokens} tokens in {blocks} interleaved blocks, "
@@ -71,22 +71,23 @@ def _head(results: Results) -> list[str]:
     ]
 
 
-def pair_words(pair: PairFacts) -> str:
-    """What was measured, such as `e4b (4-bit) with gemma-4-E4B-it-assistant`."""
-    marks = [mark for mark, holds in (("compiled", pair.is_compiled), ("not Gemma", pair.is_pocket)) if holds]
+def pair_text(pair: PairFacts) -> str:
+    """The pair that was measured, such as `e4b (4-bit) with gemma-4-E4B-it-assistant`."""
+    facts = (("compiled", pair.is_compiled), ("wired", pair.is_wired), ("not Gemma", pair.is_pocket))
+    marks = [mark for mark, applies in facts if applies]
     target = f"{pair.title} ({', '.join([pair.precision, *marks])})"
-    own = "its own drafter" if pair.drafter in DRAFTER_NAMES else pair.drafter
-    return f"{target} with {own}"
+    drafter = "its own drafter" if pair.drafter in DRAFTER_NAMES else pair.drafter
+    return f"{target} with {drafter}"
 
 
 def _foot(results: Results) -> list[str]:
-    states = [f"Before: {in_words(results.before)}."]
+    states = [f"Before: {state_text(results.before)}."]
     if results.after:
-        states.append(f"After: {in_words(results.after)}.")
+        states.append(f"After: {state_text(results.after)}.")
     lines = [
-        "Medians with 95% intervals by rank (from the smallest to the largest below six blocks); speedup is the "
-        "ratio within a block, in which every setting runs "
-        f"there and back. {ENDINGS[results.ended].capitalize()}.",
+        "Figures are medians with 95% intervals by rank (with fewer than six blocks, from the smallest to the "
+        "largest). Speedup is the ratio within a block, in which every setting runs there and back. "
+        f"{ENDINGS[results.ended].capitalize()}.",
         " ".join(states),
     ]
     lines += [f"Note: {sanitise_line(note)}" for note in results.notes]
@@ -95,15 +96,15 @@ def _foot(results: Results) -> list[str]:
 
 
 def wrapped(text: str) -> str:
-    """Long lines broken at words for the terminal; tables never are that long."""
+    """The text with long lines broken at spaces. Tables are never that long."""
     lines = (
         textwrap.wrap(line, WIDTH, break_on_hyphens=False) if len(line) > WIDTH else [line]
         for line in text.split("\n")
     )
-    return "\n".join(part for each in lines for part in each)
+    return "\n".join(part for parts in lines for part in parts)
 
 
-def _markdown_table(rows: Sequence[Row], mode: str, context: str) -> list[str]:
+def _markdown_table(rows: Sequence[ResultRow], mode: str, context: str) -> list[str]:
     names = (
         "draft",
         "ms/token",
@@ -122,7 +123,7 @@ def _markdown_table(rows: Sequence[Row], mode: str, context: str) -> list[str]:
             energy = UNKNOWN if row.energy_j_per_token is None else f"{row.energy_j_per_token:.2f}"
             cells = (
                 row.setting, latency, speed(row.tokens_per_s), percent(row.acceptance),
-                per_round(row.tokens_per_round), table.speedup_words(row), table.identical(row), energy,
+                per_round(row.tokens_per_round), table.speedup_cell(row), table.identical(row), energy,
                 size(row.peak_memory_bytes),
             )  # fmt: skip
             lines.append("| " + " | ".join(cell.strip() for cell in cells) + " |")

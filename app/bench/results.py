@@ -1,6 +1,6 @@
-"""What was measured, as it is kept: every reply by itself, so that all figures can be made again from it.
+"""The stored results of a run: every reply by itself, so that all figures can be calculated again.
 
-Holds no text of prompts or replies: a results file can be published.
+Contains no text of prompts or replies, so results files can be published.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import msgspec
 from app.bench.statistics import Estimate
 
 FORMAT = "slipstream-bench"
-VERSION = 1
+VERSION = 2
+"""2 added `pair.is_wired`. Files from version 1 on can be read."""
+OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
 Context = Literal["short", "medium", "long"]
-"""short: the prompt alone; medium, long: a long text before it."""
+"""How much text comes before the prompt: short is the prompt alone."""
 Ending = Literal["tight", "passes", "time", "interrupted", "failed", "running"]
-"""Why there are no more blocks. running: the program ended before it could say."""
+"""Why the run ended. running: the program ended before it could record a reason."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 OFF, AUTO = "off", "auto"
 EVERY_KIND = "all"
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MeasuredReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured reply. All replies of a block answer the same prompt."""
 
     prompt: str
@@ -33,7 +35,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mode: Mode
     block: Count
     place: Count
-    """In the block, from 0: the order in time."""
+    """Position in the block, from 0, in order of time."""
     setting: str
     """`off`, a draft length, or `auto`."""
     tokens: Count
@@ -44,15 +46,15 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """From the end of prefill to the last commit."""
     peak_memory_bytes: Count
     energy_j: float | None = None
-    """Of the whole processor while the reply was made; None where the system does not tell."""
+    """Used by the whole processor during the reply; None if the system does not report it."""
     is_same: bool | None = None
-    """The same tokens as the block's first reply without drafting; None: not compared."""
+    """Whether the tokens equal those of the block's first reply without drafting; None: not compared."""
     differs_at: Count | None = None
-    """The first token, from 0, that is another one."""
+    """Position of the first token that differs, from 0."""
 
 
 class FirstToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long the first token of a prompt took that nothing was kept of. Begins every block."""
+    """Time to first token with an empty prompt cache. Measured at the start of every block."""
 
     prompt: str
     kind: str
@@ -64,8 +66,8 @@ class FirstToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ttft_s: float
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The figures of one draft setting for one kind of prompt, or for all kinds. Made from the replies."""
+class ResultRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The figures of one draft setting, for one kind of prompt or for all. Calculated from the replies."""
 
     mode: Mode
     context: Context
@@ -77,7 +79,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     acceptance: float | None
     tokens_per_round: float | None
     speedup: Estimate | None
-    """Against off, by the ratio in each complete block; None for off itself and without a complete block."""
+    """Compared with off in each complete block; None for off itself, and without a complete block."""
     compared: Count
     same: Count
     first_difference: str | None
@@ -86,7 +88,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class PairFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was measured."""
+    """The pair that was measured."""
 
     title: str
     target: str
@@ -94,12 +96,14 @@ class PairFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     drafter_bits: int | None
     precision: str
     is_compiled: bool = False
+    is_wired: bool | None = None
+    """Whether --wire was given; None in files of version 1, which did not record it."""
     context_tokens: Count
     is_pocket: bool
 
 
 class MachineFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """On what."""
+    """The machine it was measured on."""
 
     chip: str
     memory_bytes: Count
@@ -107,14 +111,14 @@ class MachineFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cores: Count
     versions: dict[str, str]
     preloaded: str | None
-    """Names of the libraries in LD_PRELOAD: another BLAS changes every figure."""
+    """Libraries in LD_PRELOAD: another BLAS changes every figure."""
 
 
 class MachineState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the machine was at one moment. None: the system does not say, or not without privileges."""
+    """The machine at one moment. None: the system does not report it, or only with privileges."""
 
     load: float | None
-    """Processes that ran or waited, on average over the last minute."""
+    """Load average of the last minute."""
     free_bytes: Count | None
     memory_pressure: str | None
     power: str | None
@@ -122,7 +126,7 @@ class MachineState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How it was measured."""
+    """How the run was measured."""
 
     settings: tuple[str, ...]
     rule: str
@@ -151,8 +155,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     after: MachineState | None
     method: Method
     first_tokens: tuple[FirstToken, ...]
-    replies: tuple[Reply, ...]
-    rows: tuple[Row, ...]
-    """Made from the replies, for programs that read the file."""
+    replies: tuple[MeasuredReply, ...]
+    rows: tuple[ResultRow, ...]
+    """Calculated from the replies; stored for programs that read the file."""
     notes: tuple[str, ...] = ()
-    """What a reader must know of the run."""
+    """Notes that readers of the results need."""

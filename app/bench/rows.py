@@ -1,7 +1,7 @@
-"""From replies to the rows of the table. All arithmetic about speed in the bench is here.
+"""Calculates the rows of the table from the replies. All arithmetic about speed in the bench is here.
 
-Speedup is a ratio within one block, in which every setting has its turn there and back again: whatever makes the
-machine slower during the block has slowed both sides of the ratio alike.
+Speedup is a ratio within one block, in which every setting has a turn there and a turn back: whatever slows the
+machine during the block slows both sides of the ratio alike.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, Reply, Row
+from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, MeasuredReply, Mode, ResultRow
 from app.bench.statistics import Estimate, estimate
 
 TURNS = 2
-"""Of every setting in a complete block."""
+"""Replies per setting in a complete block."""
 Key = tuple[Mode, Context, str, str]
 """Mode, context, kind, setting."""
 
 
-def make_rows(replies: Sequence[Reply], settings: Sequence[str]) -> tuple[Row, ...]:
-    """A row for every setting of every kind that was measured, and, behind them, for all kinds together."""
-    groups: dict[Key, list[Reply]] = defaultdict(list)
+def make_rows(replies: Sequence[MeasuredReply], settings: Sequence[str]) -> tuple[ResultRow, ...]:
+    """A row for every setting and kind that was measured, followed by those for all kinds together."""
+    groups: dict[Key, list[MeasuredReply]] = defaultdict(list)
     for reply in replies:
         for kind in (reply.kind, EVERY_KIND):
             groups[reply.mode, reply.context, kind, reply.setting].append(reply)
@@ -35,9 +35,9 @@ def make_rows(replies: Sequence[Reply], settings: Sequence[str]) -> tuple[Row, .
     )
 
 
-def block_ratios(replies: Iterable[Reply]) -> dict[Key, list[float]]:
-    """Speedups by kind and setting, one for every complete block, in their order."""
-    blocks: dict[int, list[Reply]] = defaultdict(list)
+def block_ratios(replies: Iterable[MeasuredReply]) -> dict[Key, list[float]]:
+    """Speedups by kind and setting: one per complete block, in order."""
+    blocks: dict[int, list[MeasuredReply]] = defaultdict(list)
     for reply in replies:
         blocks[reply.block].append(reply)
     ratios: dict[Key, list[float]] = defaultdict(list)
@@ -50,41 +50,41 @@ def block_ratios(replies: Iterable[Reply]) -> dict[Key, list[float]]:
     return ratios
 
 
-def first_token_times(firsts: Iterable[FirstToken]) -> dict[Context, tuple[int, Estimate]]:
-    """By context: the usual number of prompt tokens, and seconds to the first token of the reply."""
+def first_token_times(measurements: Iterable[FirstToken]) -> dict[Context, tuple[int, Estimate]]:
+    """By context: the median number of prompt tokens, and the seconds to the first token of the reply."""
     cold: dict[Context, list[FirstToken]] = defaultdict(list)
-    for first in firsts:
-        if first.cached_tokens < first.prompt_tokens / 2:
-            cold[first.context].append(first)
+    for measurement in measurements:
+        if measurement.cached_tokens < measurement.prompt_tokens / 2:
+            cold[measurement.context].append(measurement)
     times = {}
-    for context, each in cold.items():
-        tokens = estimate([first.prompt_tokens for first in each])
-        ttft = estimate([first.ttft_s for first in each])
+    for context, of_context in cold.items():
+        tokens = estimate([measurement.prompt_tokens for measurement in of_context])
+        ttft = estimate([measurement.ttft_s for measurement in of_context])
         assert tokens
         assert ttft
         times[context] = (round(tokens.median), ttft)
     return times
 
 
-def find_row(rows: Iterable[Row], mode: Mode, context: Context, kind: str, setting: str) -> Row | None:
-    """The one row of that kind and setting; None if it was not measured."""
-    wanted = (mode, context, kind, setting)
-    return next((row for row in rows if (row.mode, row.context, row.kind, row.setting) == wanted), None)
+def find_row(rows: Iterable[ResultRow], mode: Mode, context: Context, kind: str, setting: str) -> ResultRow | None:
+    """The row of a kind and setting; None if it was not measured."""
+    key = (mode, context, kind, setting)
+    return next((row for row in rows if (row.mode, row.context, row.kind, row.setting) == key), None)
 
 
-def _paces(block: Sequence[Reply]) -> dict[str, float]:
-    """Seconds per token of the settings that have had all their turns."""
-    turns: dict[str, list[Reply]] = defaultdict(list)
+def _paces(block: Sequence[MeasuredReply]) -> dict[str, float]:
+    """Seconds per token of each setting that completed all its turns."""
+    turns: dict[str, list[MeasuredReply]] = defaultdict(list)
     for reply in block:
         turns[reply.setting].append(reply)
     return {
-        setting: sum(reply.decode_s for reply in each) / sum(reply.tokens for reply in each)
-        for setting, each in turns.items()
-        if len(each) == TURNS and all(reply.tokens and reply.decode_s > 0 for reply in each)
+        setting: sum(reply.decode_s for reply in turn) / sum(reply.tokens for reply in turn)
+        for setting, turn in turns.items()
+        if len(turn) == TURNS and all(reply.tokens and reply.decode_s > 0 for reply in turn)
     }
 
 
-def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> Row:
+def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[float]]) -> ResultRow:
     mode, context, kind, setting = key
     latency = estimate([reply.decode_s / reply.tokens * 1000 for reply in replies if reply.tokens])
     compared = [reply for reply in replies if reply.is_same is not None]
@@ -92,7 +92,7 @@ def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> 
     tokens = sum(reply.tokens for reply in replies)
     drafted = sum(reply.drafted for reply in replies)
     passes = sum(reply.target_passes for reply in replies)
-    return Row(
+    return ResultRow(
         mode=mode,
         context=context,
         kind=kind,
@@ -111,12 +111,12 @@ def _row(key: Key, replies: Sequence[Reply], ratios: dict[Key, list[float]]) -> 
     )
 
 
-def _first_difference(differing: Sequence[Reply]) -> str | None:
-    first = min(differing, key=lambda reply: reply.differs_at or 0, default=None)
-    return f"token {(first.differs_at or 0) + 1} of {first.prompt}" if first else None
+def _first_difference(differing: Sequence[MeasuredReply]) -> str | None:
+    reply = min(differing, key=lambda reply: reply.differs_at or 0, default=None)
+    return f"token {(reply.differs_at or 0) + 1} of {reply.prompt}" if reply else None
 
 
-def _energy(replies: Sequence[Reply]) -> float | None:
+def _energy(replies: Sequence[MeasuredReply]) -> float | None:
     metered = [(reply.energy_j, reply.tokens) for reply in replies if reply.energy_j is not None]
     tokens = sum(count for _, count in metered)
     return sum(energy_j for energy_j, _ in metered) / tokens if tokens else None

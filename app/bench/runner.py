@@ -1,6 +1,6 @@
-"""The run: warm-up, then block after block until the figures are sure enough or the time is up.
+"""The run: a warm-up, then block after block until the figures are precise enough or time is up.
 
-Whatever has been measured stays measured, however the run ends.
+However the run ends, what has been measured is kept.
 """
 
 from __future__ import annotations
@@ -10,58 +10,58 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.bench.asking import Answer, Asker, Clock, Stop
-from app.bench.notes import read_before
-from app.bench.plan import Case, Plan, block_order, context_room, to_setting
-from app.bench.results import OFF, Context, Ending, FirstToken, Reply
+from app.bench.asking import Answer, BlockingEngine, Clock, Stop
+from app.bench.notes import log_messages
+from app.bench.plan import BenchPlan, Case, block_order, target_prompt_tokens, to_setting
+from app.bench.results import OFF, Context, Ending, FirstToken, MeasuredReply
 from app.bench.rows import Key, block_ratios
 from app.bench.statistics import estimate
 from mlx_engine.protocol.errors import RequestError, SlipstreamError
 from mlx_engine.protocol.events import Message, Ready, SamplingOptions
 
 WARM_UP = (Message("user", "Count from 1 up to 10"),)
-"""None of the prompts that are measured: those are to be read cold."""
+"""Differs from all measured prompts, which have to be read with an empty prompt cache."""
 WARM_UP_TOKENS = 16
 TRIAL_CHARACTERS = 2000
-"""Of the log, to learn how many characters a token has."""
+"""Length of log text used to find out how many characters a token has."""
 NAP_S = 0.1
-"""How long a cool-down is deaf to a stop."""
+"""How often a cool-down checks for a stop."""
 FEWEST_TOKENS = 2
-"""A reply of one token says nothing of decoding: its round is the first one only."""
+"""A reply of one token says nothing about decoding speed: it has only a first round."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where the run is."""
+class BenchProgress:
+    """The position in the run, and the time it has taken."""
 
     doing: str
     passes_done: int
     blocks_done: int
-    """Of this pass."""
+    """In this pass."""
     blocks: int
     elapsed_s: float
     left_s: float
-    """At most."""
+    """An upper limit."""
 
 
 @dataclass(slots=True)
 class Measured:
-    """What there is so far."""
+    """What has been measured so far."""
 
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[MeasuredReply] = field(default_factory=list)
     first_tokens: list[FirstToken] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ended: Ending = "running"
 
 
-OnProgress = Callable[[Progress, Measured], None]
+OnProgress = Callable[[BenchProgress, Measured], None]
 """Called before every reply."""
 OnBlock = Callable[[Measured], None]
-"""Called behind every block: a good moment to write down what there is."""
+"""Called after every block: a good moment to save the results."""
 
 
-class _End(Exception):
-    """The run is over."""
+class _RunEnded(Exception):
+    """Ends the run from wherever it is."""
 
     def __init__(self, ended: Ending) -> None:
         super().__init__(ended)
@@ -71,26 +71,26 @@ class _End(Exception):
 class Runner:
     """One run on one loaded pair."""
 
-    def __init__(self, asker: Asker, ready: Ready, plan: Plan, clock: Clock, stop: Stop) -> None:
-        self._asker, self._ready, self._plan, self._clock, self._stop = asker, ready, plan, clock, stop
+    def __init__(self, engine: BlockingEngine, ready: Ready, plan: BenchPlan, clock: Clock, stop: Stop) -> None:
+        self._engine, self._ready, self._plan, self._clock, self._stop = engine, ready, plan, clock, stop
         self.measured = Measured()
         self._cases = list(plan.cases)
         self._characters: dict[Context, int] = {}
         self._block = 0
-        self._begun_at_s = 0.0
+        self._started_at_s = 0.0
         self._passes_done = self._blocks_done = 0
         self._on_progress: OnProgress = lambda progress, measured: None
 
     def run(self, on_progress: OnProgress, on_block: OnBlock) -> Measured:
-        """Measure. An engine that dies ends the run as failed, with the reason in the notes."""
+        """Measure. If the engine dies, the run ends as failed, with the reason in the notes."""
         self._on_progress = on_progress
-        self._begun_at_s = self._clock.now_s()
+        self._started_at_s = self._clock.now_s()
         try:
             self._warm_up()
             for _ in range(self._plan.passes):
                 self._pass(on_block)
             self.measured.ended = "passes"
-        except _End as end:
+        except _RunEnded as end:
             self.measured.ended = end.ended
         except SlipstreamError as error:
             self.measured.notes.append(str(error))
@@ -100,44 +100,44 @@ class Runner:
 
     def _pass(self, on_block: OnBlock) -> None:
         ratios = block_ratios(self.measured.replies)
-        wanted = [case for case in self._cases if not self._is_tight(case, ratios)]
-        if not wanted:
-            raise _End("tight")
+        cases = [case for case in self._cases if not self._is_tight(case, ratios)]
+        if not cases:
+            raise _RunEnded("tight")
         self._blocks_done = 0
-        for case in wanted:
+        for case in cases:
             try:
-                self._measure(case, len(wanted))
+                self._measure(case, len(cases))
             except RequestError as error:
                 self._leave_out(case, error)
             self._blocks_done += 1
             on_block(self.measured)
-            self._cool_down(len(wanted))
+            self._cool_down(len(cases))
         self._passes_done += 1
 
     def _leave_out(self, case: Case, error: RequestError) -> None:
         self.measured.notes.append(f"{case.prompt.name} ({case.context}) was left out: {error}")
         self._cases.remove(case)
         if not self._cases:
-            raise _End("failed") from error
+            raise _RunEnded("failed") from error
 
     def _measure(self, case: Case, blocks: int) -> None:
-        """One block: the prompt is read cold, then answered at every setting, there and back."""
+        """One block: read the prompt with an empty prompt cache, then answer it with every setting, twice."""
         number, self._block = self._block, self._block + 1
         messages = self._messages(case)
         sampling = self._plan.sampling
         if case.mode == "greedy":
             sampling = msgspec.structs.replace(sampling, temperature=0.0)
-        # One seed for the whole block: with coupled noise its replies then have the same tokens.
+        # One seed for the whole block: with coupled sampling all its replies then have the same tokens.
         sampling = msgspec.structs.replace(sampling, seed=(sampling.seed or 0) + number)
         is_compared = case.mode == "greedy" or sampling.rule == "coupled"
         label = f"{case.prompt.name}, {case.context}, {case.mode}"
 
         def ask(setting: str, max_tokens: int) -> Answer:
-            self._say(f"{label}: {_words(setting)}", blocks)
+            self._say(f"{label}: draft {setting}", blocks)
             return self._ask(messages, sampling, setting, max_tokens)
 
         self.measured.first_tokens.append(_first_token(case, number, ask(OFF, 1)))
-        replies: list[tuple[Reply, tuple[int, ...]]] = []
+        replies: list[tuple[MeasuredReply, tuple[int, ...]]] = []
         measured, before = self.measured.replies, len(self.measured.replies)
         try:
             for place, setting in enumerate(block_order(self._plan.settings, number)):
@@ -146,56 +146,58 @@ class Runner:
                     replies.append((_reply(case, number, place, setting, answer), answer.token_ids))
                     measured.append(replies[-1][0])
         finally:
-            # What every reply is compared with may have come after it.
+            # The reply that all others are compared with may have come after them.
             if is_compared:
                 measured[before:] = _compared(replies)
         if not replies:
-            raise RequestError("its reply is over at once.")
+            raise RequestError("the model ends its reply at once.")
 
     def _ask(
         self, messages: tuple[Message, ...], sampling: SamplingOptions, setting: str, max_tokens: int
     ) -> Answer:
         self._check_end()
-        answer = self._asker.ask(messages, sampling, to_setting(setting), max_tokens, self._plan.is_thinking)
+        answer = self._engine.ask(messages, sampling, to_setting(setting), max_tokens, self._plan.is_thinking)
         if answer.finished.reason == "cancelled":
-            raise _End("interrupted")
+            raise _RunEnded("interrupted")
         return answer
 
     def _check_end(self) -> None:
-        if self._stop.is_wanted:
-            raise _End("interrupted")
+        if self._stop.is_requested:
+            raise _RunEnded("interrupted")
         if self._elapsed_s() >= self._plan.limit_s:
-            raise _End("time")
+            raise _RunEnded("time")
 
     def _warm_up(self) -> None:
-        """A short reply at every setting, which is not counted, and how long a token of the log is."""
+        """Make a short reply at every setting, which does not count, and measure how long a token is."""
         for setting in self._plan.settings:
-            self._say(f"warm-up: {_words(setting)}", len(self._cases))
+            self._say(f"warm-up: draft {setting}", len(self._cases))
             self._ask(WARM_UP, self._plan.sampling, setting, min(WARM_UP_TOKENS, self._plan.max_tokens))
         contexts = {case.context for case in self._cases} - {"short"}
         if contexts:
-            self._say("warm-up: how long a token is", len(self._cases))
+            self._say("warm-up: measuring token length", len(self._cases))
             per_token = self._characters_per_token()
             for context in contexts:
-                self._characters[context] = round(context_room(context, self._ready.context_tokens) * per_token)
+                self._characters[context] = round(
+                    target_prompt_tokens(context, self._ready.context_tokens) * per_token
+                )
 
     def _characters_per_token(self) -> float:
         counts = [
-            self._ask((*read_before(length), *WARM_UP), self._plan.sampling, OFF, 1).started.prompt_tokens
+            self._ask((*log_messages(length), *WARM_UP), self._plan.sampling, OFF, 1).started.prompt_tokens
             for length in (TRIAL_CHARACTERS, TRIAL_CHARACTERS // 2)
         ]
         return TRIAL_CHARACTERS / 2 / max(1, counts[0] - counts[1])
 
     def _messages(self, case: Case) -> tuple[Message, ...]:
         system = (Message("system", self._plan.system),) if self._plan.system else ()
-        return (*system, *read_before(self._characters.get(case.context, 0)), *case.prompt.messages)
+        return (*system, *log_messages(self._characters.get(case.context, 0)), *case.prompt.messages)
 
     def _is_tight(self, case: Case, ratios: Mapping[Key, list[float]]) -> bool:
-        """Whether every speedup of the rows that a case belongs to is sure enough."""
+        """Whether all speedups of the rows that a case belongs to are precise enough."""
         drafting = [setting for setting in self._plan.settings if setting != OFF]
         mode, context, kind = case.group
         estimates = [estimate(ratios.get((mode, context, kind, setting), [])) for setting in drafting]
-        return all(each is not None and each.is_tight for each in estimates)
+        return all(speedup is not None and speedup.is_tight for speedup in estimates)
 
     def _cool_down(self, blocks: int) -> None:
         if not self._plan.cool_down_s:
@@ -212,18 +214,18 @@ class Runner:
         if self._block:
             blocks_left = (self._plan.passes - self._passes_done) * blocks - self._blocks_done
             left_s = min(left_s, elapsed_s / self._block * blocks_left)
-        progress = Progress(doing, self._passes_done, self._blocks_done, blocks, elapsed_s, left_s)
+        progress = BenchProgress(doing, self._passes_done, self._blocks_done, blocks, elapsed_s, left_s)
         self._on_progress(progress, self.measured)
 
     def _elapsed_s(self) -> float:
-        return self._clock.now_s() - self._begun_at_s
+        return self._clock.now_s() - self._started_at_s
 
 
 def first_difference(tokens: Sequence[int], reference: Sequence[int]) -> int | None:
-    """The first place at which two replies differ; None if they are the same."""
-    for place, (token, other) in enumerate(zip(tokens, reference)):
+    """The first position at which two replies differ; None if they are equal."""
+    for position, (token, other) in enumerate(zip(tokens, reference)):
         if token != other:
-            return place
+            return position
     return None if len(tokens) == len(reference) else min(len(tokens), len(reference))
 
 
@@ -240,9 +242,9 @@ def _first_token(case: Case, block: int, answer: Answer) -> FirstToken:
     )
 
 
-def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> Reply:
+def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> MeasuredReply:
     stats = answer.stats
-    return Reply(
+    return MeasuredReply(
         prompt=case.prompt.name,
         kind=case.prompt.kind,
         context=case.context,
@@ -260,18 +262,14 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
     )
 
 
-def _compared(replies: Sequence[tuple[Reply, tuple[int, ...]]]) -> list[Reply]:
-    """The replies of a block, each with whether it is the block's first one without drafting."""
+def _compared(replies: Sequence[tuple[MeasuredReply, tuple[int, ...]]]) -> list[MeasuredReply]:
+    """The replies of a block, each compared with the block's first reply without drafting."""
     reference = next(((reply, tokens) for reply, tokens in replies if reply.setting == OFF), None)
     if reference is None:
         return [reply for reply, _ in replies]
     compared = []
     for reply, tokens in replies:
-        place = first_difference(tokens, reference[1])
-        is_same = None if reply is reference[0] else place is None
-        compared.append(msgspec.structs.replace(reply, is_same=is_same, differs_at=place))
+        position = first_difference(tokens, reference[1])
+        is_same = None if reply is reference[0] else position is None
+        compared.append(msgspec.structs.replace(reply, is_same=is_same, differs_at=position))
     return compared
-
-
-def _words(setting: str) -> str:
-    return f"draft {setting}"

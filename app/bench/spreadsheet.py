@@ -1,4 +1,4 @@
-"""The rows as CSV: one line for every setting of every kind, for a spreadsheet."""
+"""The rows as CSV for a spreadsheet: one line for each kind and setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def as_csv(results: Results) -> str:
-    """With a header line; what is unknown is an empty cell."""
+    """CSV with a header line; unknown values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

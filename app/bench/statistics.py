@@ -1,7 +1,7 @@
-"""Medians and how sure they are, by ranks: no assumption about how noise is distributed, and nothing random.
+"""Medians with intervals by rank: no assumption about the distribution of noise, and nothing random.
 
-For n values in order, the median of what they were drawn from lies between the k-th value from below and the k-th
-from above with probability 1 - 2 * sum(C(n, i) for i < k) / 2**n (David and Nagaraja, Order Statistics, 7.1).
+For n sorted values, the median of the distribution lies between the k-th smallest and the k-th largest value with
+probability 1 - 2 * sum(C(n, i) for i < k) / 2**n (David and Nagaraja, Order Statistics, 7.1).
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from statistics import median
 
 import msgspec
 
-WANTED_COVERAGE = 0.95
+MIN_COVERAGE = 0.95
 TIGHT = 0.05
-"""Half the width of an interval against its median, below which more repeats say nothing new."""
+"""Half the width of an interval relative to its median, below which repeating is not worth the time."""
 FEWEST_VALUES = 6
-"""Fewer values have no interval of that coverage: even from the smallest to the largest it is 94% at most."""
+"""Fewer values have no interval with that coverage: even smallest to largest has 94% at most."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A median, and the interval that holds the true one with probability `coverage`."""
+    """A median, and an interval that contains the true one with probability `coverage`."""
 
     median: float
     low: float
     high: float
     coverage: float
-    """At least 95% from six values on; less below, where the interval is from the smallest to the largest."""
+    """At least 95% from six values on. Less with fewer, where the interval is from the smallest to the largest."""
     count: int
 
     @property
     def is_tight(self) -> bool:
-        """Whether it is sure enough to stop."""
+        """Whether the interval is narrow enough to stop measuring."""
         if self.count < FEWEST_VALUES:
             return False
         return self.high - self.low <= 2 * TIGHT * abs(self.median)
 
     def excludes(self, value: float) -> bool:
-        """Whether the true median is another one than `value`, with the wanted coverage."""
-        return self.coverage >= WANTED_COVERAGE and not self.low <= value <= self.high
+        """Whether the true median differs from `value`, with the minimum coverage."""
+        return self.coverage >= MIN_COVERAGE and not self.low <= value <= self.high
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Median and interval; None of nothing. Of a single value the interval is that value, at coverage 0."""
+    """Median and interval; None for no values. For a single value the interval is that value, with coverage 0."""
     if not values:
         return None
     ordered, count = sorted(values), len(values)
     rank = 1
-    while rank < (count + 1) // 2 and _outside(count, rank + 1) <= 1 - WANTED_COVERAGE:
+    while rank < (count + 1) // 2 and _outside(count, rank + 1) <= 1 - MIN_COVERAGE:
         rank += 1
     coverage = max(0.0, 1 - _outside(count, rank))
     return Estimate(median(ordered), ordered[rank - 1], ordered[count - rank], coverage, count)

@@ -1,11 +1,11 @@
-"""The table of the field and its companions, as plain lines for a terminal. Every line fits 80 columns."""
+"""The main table and its companions, as plain lines for a terminal of 80 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.bench.advice import in_words
-from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, Row
+from app.bench.advice import speedup_text
+from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, ResultRow
 from app.bench.rows import find_row, first_token_times
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 
@@ -17,19 +17,19 @@ BAR_WIDTH = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def main_table(rows: Sequence[Row], mode: Mode, context: Context, kind: str = EVERY_KIND) -> list[str]:
-    """One line for every setting."""
+def main_table(rows: Sequence[ResultRow], mode: Mode, context: Context, kind: str = EVERY_KIND) -> list[str]:
+    """The main table: one line for every setting."""
     chosen = [row for row in rows if (row.mode, row.context, row.kind) == (mode, context, kind)]
     return [HEAD, *(_line(row) for row in chosen)]
 
 
-def subjects(rows: Sequence[Row]) -> list[tuple[Mode, Context]]:
-    """What there is a main table of, in the order it was measured."""
+def subjects(rows: Sequence[ResultRow]) -> list[tuple[Mode, Context]]:
+    """The modes and contexts that have a main table, in the order they were measured."""
     return list(dict.fromkeys((row.mode, row.context) for row in rows if row.kind == EVERY_KIND))
 
 
-def kind_table(rows: Sequence[Row], mode: Mode, context: Context, settings: Sequence[str]) -> list[str]:
-    """Speedup by kind of prompt and setting."""
+def kind_table(rows: Sequence[ResultRow], mode: Mode, context: Context, settings: Sequence[str]) -> list[str]:
+    """Speedups by kind of prompt and setting."""
     drafting = [setting for setting in settings if setting != OFF]
     width = max(6, min(9, 66 // max(1, len(drafting))))
     lines = [f"{'':<12}" + "".join(f"{setting:>{width}}" for setting in drafting)]
@@ -43,39 +43,39 @@ def kind_table(rows: Sequence[Row], mode: Mode, context: Context, settings: Sequ
     return lines
 
 
-def bars(rows: Sequence[Row], mode: Mode, context: Context) -> list[str]:
-    """Speedups as bars from 0; off is 1."""
+def bars(rows: Sequence[ResultRow], mode: Mode, context: Context) -> list[str]:
+    """Speedups as bars that start at 0; off is 1."""
     chosen = [row for row in rows if (row.mode, row.context, row.kind) == (mode, context, EVERY_KIND)]
     known = [(row.setting, 1.0, "1.00×") for row in chosen if row.setting == OFF]
-    known += [(row.setting, row.speedup.median, in_words(row.speedup)) for row in chosen if row.speedup]
+    known += [(row.setting, row.speedup.median, speedup_text(row.speedup)) for row in chosen if row.speedup]
     longest = max((gain for _, gain, _ in known), default=1.0)
-    return [f"{setting:>5} {bar(gain / longest, BAR_WIDTH)} {words}" for setting, gain, words in known]
+    return [f"{setting:>5} {bar(gain / longest, BAR_WIDTH)} {text}" for setting, gain, text in known]
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of `width` cells, exact to an eighth of one."""
+    """A bar `width` cells wide, accurate to an eighth of a cell."""
     eighths = round(max(0.0, min(share, 1.0)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
-def first_token_lines(firsts: Sequence[FirstToken]) -> list[str]:
-    """Time to the first token, by context; apart from decoding."""
+def first_token_lines(first_tokens: Sequence[FirstToken]) -> list[str]:
+    """Time to first token, by context."""
     return [
         f"{context:<8}{tokens:>6} prompt tokens  {ttft.median:8.3f} s  ({ttft.low:.3f}–{ttft.high:.3f})"
-        for context, (tokens, ttft) in first_token_times(firsts).items()
+        for context, (tokens, ttft) in first_token_times(first_tokens).items()
     ]
 
 
-def identical(row: Row) -> str:
-    """`yes`, or how many replies were the same; for sampled replies a dash."""
+def identical(row: ResultRow) -> str:
+    """`yes`, or how many replies were identical; a dash for sampled replies, which are not compared."""
     if not row.compared:
         return UNKNOWN
     return "yes" if row.same == row.compared else f"{row.same} of {row.compared}"
 
 
-def differences(rows: Sequence[Row]) -> list[str]:
-    """Where drafting, or a repeat without it, gave other tokens."""
+def differences(rows: Sequence[ResultRow]) -> list[str]:
+    """Where drafting, or a repeat without it, gave different tokens."""
     return [
         f"draft {row.setting} ({row.mode}, {row.context}) first differs at {row.first_difference}"
         for row in rows
@@ -83,18 +83,18 @@ def differences(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def speedup_words(row: Row) -> str:
-    """The speedup with its spread; off is what it is measured against."""
+def speedup_cell(row: ResultRow) -> str:
+    """The speedup with its interval; off is 1, because the others are compared with it."""
     if row.setting == OFF:
         return "1.00×"
-    return in_words(row.speedup) if row.speedup else UNKNOWN
+    return speedup_text(row.speedup) if row.speedup else UNKNOWN
 
 
-def _line(row: Row) -> str:
+def _line(row: ResultRow) -> str:
     latency = f"{row.ms_per_token.median:8.2f}" if row.ms_per_token else UNKNOWN.rjust(8)
     energy = f"{row.energy_j_per_token:5.2f}" if row.energy_j_per_token is not None else UNKNOWN.rjust(5)
     return (
         f"{row.setting:>5} {latency} {speed(row.tokens_per_s):>6} {percent(row.acceptance):>6} "
-        f"{per_round(row.tokens_per_round):>6} {speedup_words(row):>17} {identical(row):>9} {energy} "
+        f"{per_round(row.tokens_per_round):>6} {speedup_cell(row):>17} {identical(row):>9} {energy} "
         f"{size(row.peak_memory_bytes)}"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.core.pair_choice import PairChoice
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 
 
@@ -29,7 +29,7 @@ class ChatOptions:
     """Where the person sets theme and model, if so: a choice made in the chat then lasts for this run only."""
     fallback: PairChoice | None = None
     """What to load if the first pair cannot be loaded."""
-    state: AppState = field(default_factory=AppState)
+    state: RememberedChoices = field(default_factory=RememberedChoices)
     """What is remembered from run to run; without a file, nothing is."""
     notices: tuple[str, ...] = ()
     """What to tell the person at the start."""

@@ -73,7 +73,7 @@ def describe_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
     """What the next reply does differently, in a sentence."""
     table = per_chat()
     changes = [
-        "system prompt" if name == "system" else f"{_label(name)} {table[name].in_words(value)}"
+        "system prompt" if name == "system" else f"{_label(name)} {table[name].display_text(value)}"
         for name, value in after.items()
         if value != before[name]
     ]
@@ -112,12 +112,12 @@ def _label(name: str) -> str:
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    about = per_chat()[name].about
-    assert about.kind is not None
+    info = per_chat()[name].info
+    assert info.kind is not None
     if value is None:
-        return bool(about.unset)
+        return bool(info.unset)
     try:
-        about.kind.written(value)
+        info.kind.to_text(value)
     except ValueError:
         return False
     return True

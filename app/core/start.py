@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.core.chat_options import ChatOptions
 from app.core.pair_choice import PairChoice, PairOptions, choose_pair
 from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
-from app.settings.effective import REMEMBERED, Effective
+from app.settings.effective import REMEMBERED, EffectiveSettings
 from app.settings.table import Settings
 from app.system import places
 from mlx_engine.protocol.errors import SlipstreamError
@@ -39,7 +39,7 @@ def reply_options_of(settings: Settings) -> ReplyOptions:
     return reply_options(per_chat_values(settings))
 
 
-def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) -> PairChoice | None:
+def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairOptions) -> PairChoice | None:
     """What to load if the model chosen in an earlier chat cannot be loaded."""
     if pair.is_pocket or effective.sources["model"] != REMEMBERED:
         return None
@@ -49,7 +49,7 @@ def fallback_pair(effective: Effective, pair: PairChoice, options: PairOptions) 
         return None
 
 
-def first_pair(effective: Effective, options: PairOptions) -> tuple[PairChoice, str]:
+def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[PairChoice, str]:
     """The pair to start with, and what to tell about it; may be empty.
 
     If the model chosen in an earlier chat is gone, the pocket pair takes its place; a model that the person names

@@ -1,1 +1,1 @@
-"""The settings: what there is to set, what a person has set, and where. No screen, no engine."""
+"""The settings: what can be set, what a person has set, and where. Imports no screen and no engine process."""

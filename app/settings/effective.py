@@ -1,4 +1,7 @@
-"""Which value holds, and where it comes from: defaults < what the app remembers < file < environment < flags."""
+"""Which value each setting has and where it comes from.
+
+Later sources win: defaults, what was chosen in the chat, the file, the environment, flags.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from app.settings.keymap import read_keys
-from app.settings.kinds import shown
+from app.settings.kinds import quoted
 from app.settings.table import Setting, Settings, table, variable_of
-from app.settings.yaml_file import Problems, Written, read_file
+from app.settings.yaml_file import Problems, YamlValue, read_file
 from app.system import places
 
 DEFAULT = "default"
@@ -22,19 +25,19 @@ VARIABLES_OF_OTHERS = frozenset({"SLIPSTREAM_HOME"})
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
-    """The values that hold."""
+class EffectiveSettings:
+    """The values that apply."""
 
     settings: Settings
     sources: Mapping[str, str]
-    """Where each value comes from, in words, by the setting's name."""
+    """Where each value comes from, by the setting's name, as text for people."""
     path: Path
-    """The person's file, which need not exist."""
+    """The person's settings file, which need not exist."""
     warnings: tuple[str, ...] = ()
-    """What was left out, one sentence each."""
+    """One sentence about each entry that was ignored."""
 
-    def is_named(self, name: str) -> bool:
-        """Whether the person names it: in the file, the environment or a flag."""
+    def is_set_by_person(self, name: str) -> bool:
+        """Whether the file, the environment or a flag sets it."""
         return self.sources[name] not in (DEFAULT, REMEMBERED)
 
 
@@ -43,19 +46,19 @@ def read_settings(
     remembered: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     path: Path | None = None,
-) -> Effective:
-    """Put together what holds. Raises SettingsError with everything that is wrong in the file and the environment.
+) -> EffectiveSettings:
+    """Combine all sources. Raises SettingsError with every problem in the file and the environment.
 
-    typed: values of flags; None where a flag was not typed.
-    remembered: what was chosen in the chat itself.
+    typed: the values of flags; None where a flag was not given.
+    remembered: what was chosen in the chat.
     """
     problems = Problems(path or places.config_file())
     warnings: list[str] = []
     layers = (
-        _given(remembered or {}, lambda setting, value: REMEMBERED),
+        _set_values(remembered or {}, lambda setting, value: REMEMBERED),
         _from_file(problems, warnings),
         _from_environment(os.environ if environment is None else environment, problems, warnings),
-        _given(typed or {}, _flag_of),
+        _set_values(typed or {}, _flag_of),
     )
     values: dict[str, Any] = {}
     sources = dict.fromkeys(table(), DEFAULT)
@@ -65,19 +68,23 @@ def read_settings(
     settings = Settings(**values)
     _check_send_key(settings, problems)
     problems.check()
-    return Effective(settings, sources, problems.path, tuple(warnings))
+    return EffectiveSettings(settings, sources, problems.path, tuple(warnings))
 
 
 def _check_send_key(settings: Settings, problems: Problems) -> None:
-    """Own keys must leave alone those that follow from what sends."""
+    """Keys that a person assigns must not clash with those that follow from send_key."""
     taken = {settings.send_key, "ctrl+s"} if settings.send_key != "enter" else set()
     for action, keys in (settings.keys or {}).items():
         for key in sorted(taken.intersection(keys.split(","))):
             if action != "send":
-                problems.elsewhere.append(f"{key} is given to {action} and sends (send_key). Use another key.")
+                problems.elsewhere.append(
+                    f"{key} is assigned to {action}, but send_key makes it send. Use another key for {action}."
+                )
 
 
-def _given(values: Mapping[str, Any], source: Callable[[Setting, Any], str]) -> Iterator[tuple[str, Any, str]]:
+def _set_values(
+    values: Mapping[str, Any], source: Callable[[Setting, Any], str]
+) -> Iterator[tuple[str, Any, str]]:
     for name, setting in table().items():
         if values.get(name) is not None:
             yield name, values[name], source(setting, values[name])
@@ -90,38 +97,39 @@ def _flag_of(setting: Setting, value: Any) -> str:
 def _from_file(problems: Problems, warnings: list[str]) -> Iterator[tuple[str, Any, str]]:
     known = {name: setting for setting in table().values() for name in setting.names}
     lines: dict[str, int] = {}
-    for name, written in read_file(problems.path, problems):
+    for name, entry in read_file(problems.path, problems):
         if name not in known:
-            warnings.append(f"{problems.path}, line {written.line}: {_unknown(name, tuple(known))}")
+            warnings.append(f"{problems.path}, line {entry.line}: {_unknown(name, tuple(known))}")
             continue
         setting = known[name]
-        if written.value is None:
+        if entry.value is None:
             continue
         if setting.name in lines:
-            first = lines[setting.name]
+            first_line = lines[setting.name]
             problems.add(
-                written.line, f"{name} is {setting.name}, which line {first} sets. Remove one of the two."
+                entry.line, f"{name} sets {setting.name} again, after line {first_line}. Remove one of the two."
             )
             continue
-        lines[setting.name] = written.line
-        source = f"{problems.path.name}, line {written.line}"
-        if setting.about.kind is None:
-            yield setting.name, read_keys(written, problems, warnings), source
+        lines[setting.name] = entry.line
+        source = f"{problems.path.name}, line {entry.line}"
+        if setting.info.kind is None:
+            yield setting.name, read_keys(entry, problems, warnings), source
         else:
-            for value in _value(setting, written, problems):
+            for value in _parsed(setting, entry, problems):
                 yield setting.name, value, source
 
 
-def _value(setting: Setting, written: Written, problems: Problems) -> Iterator[Any]:
-    kind = setting.about.kind
+def _parsed(setting: Setting, entry: YamlValue, problems: Problems) -> Iterator[Any]:
+    """The value; nothing, and a problem, if it cannot be used."""
+    kind = setting.info.kind
     assert kind is not None
-    if not isinstance(written.value, str):
-        problems.add(written.line, f"{setting.name} is one value. Use {kind.allowed}.")
+    if not isinstance(entry.value, str):
+        problems.add(entry.line, f"{setting.name} takes a single value. Use {kind.allowed}.")
         return
     try:
-        yield kind.parse(written.value)
+        yield kind.parse(entry.value)
     except ValueError:
-        problems.add(written.line, f"{setting.name} is {shown(written.value)}. Use {kind.allowed}.")
+        problems.add(entry.line, f"{setting.name} is {quoted(entry.value)}. Use {kind.allowed}.")
 
 
 def _from_environment(
@@ -134,26 +142,28 @@ def _from_environment(
         for name in setting.names
     }
     for setting in table().values():
-        if setting.about.kind is None:
+        if setting.info.kind is None:
             continue
         for name in setting.names:
             text = environment.get(variable_of(name), "")
             if not text.strip():
                 continue
             try:
-                yield setting.name, setting.about.kind.parse(text), variable_of(name)
+                yield setting.name, setting.info.kind.parse(text), variable_of(name)
             except ValueError:
-                allowed = setting.about.kind.allowed
-                problems.elsewhere.append(f"{variable_of(name)} is {shown(text)}. Use {allowed}, or unset it.")
+                allowed = setting.info.kind.allowed
+                problems.elsewhere.append(f"{variable_of(name)} is {quoted(text)}. Use {allowed}, or unset it.")
             break
     for name in environment:
         if name.startswith(PREFIX) and name not in known and name not in VARIABLES_OF_OTHERS:
             near = difflib.get_close_matches(name.removeprefix(PREFIX), known.values(), n=1, cutoff=0.8)
             if near:
-                warnings.append(f"{shown(name)} in the environment sets nothing. Did you mean {PREFIX}{near[0]}?")
+                warnings.append(
+                    f"The environment variable {quoted(name)} has no effect. Did you mean {PREFIX}{near[0]}?"
+                )
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-    hint = f"Did you mean {near[0]}?" if near else "`slipstream settings` lists those there are."
-    return f"{shown(name)} is not a setting, and is left out. {hint}"
+    hint = f"Did you mean {near[0]}?" if near else "Run `slipstream settings` to list all settings."
+    return f"{quoted(name)} is not a setting and was ignored. {hint}"

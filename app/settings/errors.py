@@ -1,7 +1,7 @@
-"""What can be wrong with settings, as a branch of the tree in `mlx_engine.protocol.errors`.
+"""The settings' branch of the error tree in `mlx_engine.protocol.errors`.
 
 SlipstreamError
-└── SettingsError     a settings file or a variable of the environment cannot be used as it is
+└── SettingsError     a settings file or an environment variable cannot be used
 """
 
 from __future__ import annotations
@@ -10,4 +10,4 @@ from mlx_engine.protocol.errors import SlipstreamError
 
 
 class SettingsError(SlipstreamError):
-    """Settings that cannot be used; every line of the message names the place and what is allowed there."""
+    """Settings cannot be used; each line of the message says where and what to use instead."""

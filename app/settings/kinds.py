@@ -1,7 +1,7 @@
-"""Kinds of values: what a text means, which texts are allowed, and how a value is written.
+"""Kinds of values: which texts each accepts, how they are parsed, and how a value is written as text.
 
-A value is a text wherever a person writes one: in the file, the environment, a flag, a field on the screen. All
-four go through the same kind, so that they take the same texts and refuse the rest in the same words.
+The file, the environment, flags and the fields on the screen all use the same kinds, so they accept the same texts
+and refuse others in the same words.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ SHOWN_CHARACTERS = 60
 
 
 class Kind(Protocol):
-    """What one setting takes."""
+    """The kind of value that a setting has."""
 
     @property
     def allowed(self) -> str:
-        """The texts that are taken, in words that follow `use`."""
+        """The accepted texts, in words that can follow "Use"."""
 
     @property
     def placeholder(self) -> str:
-        """The same in a word, for a usage line."""
+        """The same as one word, for a usage line."""
 
     def parse(self, text: str) -> Any:
-        """The value. Raises ValueError, with no message worth showing, for a text that is not allowed."""
+        """The value. Raises ValueError, whose message is not meant to be shown, for a text that is not allowed."""
 
-    def written(self, value: Any) -> str:
-        """The text that `parse` makes this value of; ValueError for what is no value of this kind."""
+    def to_text(self, value: Any) -> str:
+        """The text that `parse` turns into this value. Raises ValueError for a value of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Number:
     is_whole: bool = False
     placeholder: str = "N"
     range: str = ""
-    """The range in words, where the two ends do not say it well."""
+    """The range as text, where the two ends alone are unclear."""
 
     @property
     def allowed(self) -> str:
@@ -50,14 +50,14 @@ class Number:
         return f"a {'whole ' if self.is_whole else ''}number {self.range or f'from {self.least} to {self.most}'}"
 
     def parse(self, text: str) -> int | float:
-        """Digits, with a point and an exponent where the number need not be whole."""
+        """Digits; with a point and an exponent if the number need not be whole."""
         value = int(text) if self.is_whole else float(text)
         if not self.least <= value <= self.most:
             raise ValueError
         return value
 
-    def written(self, value: Any) -> str:
-        """As short as it can be read back."""
+    def to_text(self, value: Any) -> str:
+        """The shortest text that parses back to the same number."""
         is_number = isinstance(value, int if self.is_whole else int | float) and not isinstance(value, bool)
         if not is_number or not self.least <= value <= self.most:
             raise ValueError
@@ -66,21 +66,21 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words, each with what it means; the first of several for one value is how it is written."""
+    """One of a few words. Of several words for one value, the first is the one that is written."""
 
     meanings: Mapping[str, Any]
     allowed: str
     placeholder: str
 
     def parse(self, text: str) -> Any:
-        """In any case."""
+        """Upper and lower case are the same."""
         try:
             return self.meanings[text.strip().lower()]
         except KeyError:
             raise ValueError from None
 
-    def written(self, value: Any) -> str:
-        """The word of a value; True is not 1."""
+    def to_text(self, value: Any) -> str:
+        """The word for a value; True is not taken for 1."""
         for word, meaning in self.meanings.items():
             if type(meaning) is type(value) and meaning == value:
                 return word
@@ -88,33 +88,33 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """Any text."""
+class FreeText:
+    """Any text, without NUL characters."""
 
     allowed: str = "a text"
     placeholder: str = "TEXT"
     may_be_empty: bool = False
 
     def parse(self, text: str) -> str:
-        """As it is, as far as UTF-8 can hold it: arguments and the environment may bring any bytes."""
+        """The text itself; lone surrogates, which arguments and the environment can contain, become `?`."""
         if "\0" in text or not (self.may_be_empty or text.strip()):
             raise ValueError
         return cleaned(text)
 
-    def written(self, value: Any) -> str:
-        """As it is."""
+    def to_text(self, value: Any) -> str:
+        """The text itself."""
         if not isinstance(value, str):
             raise ValueError
         return self.parse(value)
 
 
 def one_of(*words: str) -> Choice:
-    """One of these words, which mean themselves."""
+    """A choice of words that stand for themselves."""
     return Choice({word: word for word in words}, _listed(words), "|".join(words))
 
 
 def switch() -> Choice:
-    """On or off."""
+    """A choice of on and off, as booleans."""
     words = {
         "on": True,
         "off": False,
@@ -128,8 +128,8 @@ def switch() -> Choice:
     return Choice(words, "on or off", "on|off")
 
 
-def shown(text: str) -> str:
-    """A text in quotes, short enough for a sentence, with nothing in it that could steer a terminal."""
+def quoted(text: str) -> str:
+    """A text in quotes, shortened to fit in a sentence and safe to print on a terminal."""
     return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…")
 
 

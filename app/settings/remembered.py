@@ -1,7 +1,7 @@
-"""What the app itself remembers from run to run: what was chosen on its screen. Never the person's own file.
+"""What the app remembers from one run to the next: choices made on its screen. Never the person's own file.
 
-Each change is read, changed and written under a lock, one value at a time, so that two running chats keep each
-other's. What is broken is put aside, and what cannot be written is only not remembered.
+Each change reads, changes and writes the file under a lock, one value at a time, so that two running chats keep
+each other's choices. A damaged file is moved aside; if the file cannot be written, the choice is not remembered.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from mlx_engine.files.atomic import replace_file
 
 MAX_FILE_BYTES = 64 << 10
 LOCK_WAIT_S = 0.5
-"""The screen stands still meanwhile; whoever holds the lock writes a few hundred bytes."""
+"""The screen is frozen while it waits; whoever has the lock only writes a few hundred bytes."""
 
 
-class Remembered(msgspec.Struct, frozen=True):
-    """The values. None: never chosen."""
+class Choices(msgspec.Struct, frozen=True):
+    """The remembered values. None: never chosen."""
 
     theme: str | None = None
     model: str | None = None
-    """As it was chosen: a name of the catalog, a folder or a hub id."""
+    """As it was chosen: a catalog name, a folder or a hub id."""
     has_panel: bool | None = None
-    """Whether the gauge panel is shown, whatever the width suggests."""
+    """Whether the gauge panel is shown, overriding the width's default."""
 
 
-class AppState:
-    """The values in one file; or for this run only, without a file."""
+class RememberedChoices:
+    """The choices in one file; without a path, for this run only."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self.values = Remembered()
+        self.values = Choices()
         self.notice: str | None = None
-        """What a person has to know of the file, in a sentence."""
+        """A sentence for the person about a problem with the file; None if there is none."""
 
     @classmethod
-    def read(cls, path: Path) -> AppState:
-        """What is remembered at `path`. Always returns: broken content is put aside and told in `notice`."""
+    def read(cls, path: Path) -> RememberedChoices:
+        """The choices stored at `path`. Never raises: a damaged file is moved aside and `notice` says so."""
         state = cls(path)
-        state.values = msgspec.convert(state._load(), Remembered)
+        state.values = msgspec.convert(state._load(), Choices)
         return state
 
     def as_settings(self) -> dict[str, Any]:
-        """What takes the place of a setting that is set nowhere else."""
+        """Values for settings that nothing else sets."""
         return {"theme": self.values.theme, "model": self.values.model}
 
     def remember(self, **changes: str | bool | None) -> None:
-        """Keep values for the next run. Where that cannot be done, they hold for this one and `notice` says so."""
+        """Store values for the next run. If that fails, they apply to this run and `notice` says so."""
         self.values = msgspec.structs.replace(self.values, **changes)
         if self._path is None:
             return
@@ -63,10 +63,10 @@ class AppState:
                 values = {**self._load(), **changes}
                 replace_file(self._path, json.dumps(values, indent=1).encode() + b"\n")
         except OSError as error:
-            self.notice = f"{self._path} cannot be written ({error.strerror}): this choice ends with the chat."
+            self.notice = f"{self._path} cannot be written ({error.strerror}): this choice lasts until you quit."
 
     def _load(self) -> dict[str, Any]:
-        """Everything in the file, also what only a newer version knows."""
+        """All values in the file, including those that only a newer version knows."""
         assert self._path is not None
         try:
             if not self._path.is_file():
@@ -74,13 +74,13 @@ class AppState:
             with self._path.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            self.notice = f"{self._path} cannot be read ({error.strerror}): the chat looks as it does at first."
+            self.notice = f"{self._path} cannot be read ({error.strerror}): using the default theme and model."
             return {}
         try:
             if len(data) > MAX_FILE_BYTES:
                 raise msgspec.ValidationError("too large")
             values = msgspec.json.decode(data, type=dict[str, Any])
-            msgspec.convert(values, Remembered)
+            msgspec.convert(values, Choices)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             self._put_aside()
             return {}
@@ -93,4 +93,4 @@ class AppState:
             number += 1
         with suppress(OSError):
             self._path.rename(aside)
-            self.notice = f"{self._path} was damaged and is kept as {aside.name}: theme and model are as at first."
+            self.notice = f"{self._path} was damaged and moved to {aside.name}: using the default theme and model."

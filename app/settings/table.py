@@ -1,6 +1,7 @@
-"""Everything that can be set: one table with the name, the kind, the default and the meaning of each setting.
+"""The table of all settings: name, kind, default and help of each.
 
-The file, the environment, the flags, the panel of a chat, `slipstream settings` and the example all come from it.
+The settings file, the environment, the flags, the settings panel of a chat, `slipstream settings` and its example
+file are all made from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from app.settings.kinds import Choice, Kind, Number, Text, one_of, switch
+from app.settings.kinds import Choice, FreeText, Kind, Number, one_of, switch
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingRule
 
 SendKey = Literal["enter", "ctrl+enter", "alt+enter", "ctrl+s"]
@@ -21,7 +22,7 @@ THEMES = (
     "solarized-dark", "rose-pine", "rose-pine-moon", "rose-pine-dawn", "atom-one-dark", "atom-one-light",
     "ansi-dark", "ansi-light",
 )  # fmt: skip
-"""Textual's own; listed here because the shell must know them without loading Textual."""
+"""Textual's themes, repeated here so that the shell knows them without loading Textual."""
 
 DRAFT = Choice(
     {"auto": "auto", "off": 0} | {str(length): length for length in range(1, MAX_DRAFT_LENGTH + 1)},
@@ -34,93 +35,103 @@ FROM_ZERO = "from 0"
 TOP_K = Number(0, 1 << 30, is_whole=True, placeholder="K", range=FROM_ZERO)
 SEED = Number(0, (1 << 32) - 1, is_whole=True)
 MAX_TOKENS = Number(1, 1 << 30, is_whole=True, range="from 1")
-FOLDER = "the folder of an assistant or a smaller model, its hub id, auto, lookup or none"
+DRAFTER = "the folder or hub id of an assistant or a smaller model, auto, lookup or none"
+SET_BY_MODEL = "set by the model"
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a person is told of one setting."""
+class SettingInfo:
+    """What the help says about one setting, and where it can be set."""
 
     kind: Kind | None
-    """None: a mapping, which only the file can hold."""
+    """None: a mapping, which can only be set in the file."""
     help: str
     unset: str = ""
-    """What it means that nothing is set, where that is the default."""
+    """What the default means where the default is not to set a value."""
     is_per_chat: bool = False
-    """Whether a chat may have a value of its own."""
+    """Whether each chat can have its own value."""
     has_flag: bool = True
     alias: str = ""
-    """Another name that is taken in the file and the environment."""
+    """Another name accepted in the file and the environment."""
     example: str = ""
-    """What the example file shows, where the default is nothing."""
+    """A value for the example file, where the default is not to set one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The values. None: not set."""
+    """The values of all settings. None: not set."""
 
     model: Annotated[
         str | None,
-        About(
-            Text("a name of `slipstream models list`, a folder or a hub id", "NAME|FOLDER|HUB-ID"),
-            "a target that is here; `slipstream models list` names them",
-            unset="the one chosen last in the chat, else the pocket model",
+        SettingInfo(
+            FreeText("a name from `slipstream models list`, a folder or a hub id", "NAME|FOLDER|HUB-ID"),
+            "the model to chat with; `slipstream models list` shows the names",
+            unset="the one you last chose in the chat, else the pocket model",
             example="e4b",
         ),
     ] = None
     drafter: Annotated[
         str,
-        About(
-            Text(FOLDER, "FOLDER|HUB-ID|auto|lookup|none"),
-            "folder of its assistant or of a smaller model of the family; lookup: what the text itself suggests, "
-            "without weights; auto: the assistant if it is there, else lookup",
+        SettingInfo(
+            FreeText(DRAFTER, "FOLDER|HUB-ID|auto|lookup|none"),
+            "the drafter: an assistant or a smaller model of the same family; auto: the model's assistant if it "
+            "is here, else lookup; lookup: drafts from the text itself, without weights; none: no drafting",
         ),
     ] = "auto"
     drafter_bits: Annotated[
         int | None,
-        About(
+        SettingInfo(
             Choice({"4": 4, "8": 8}, "4 or 8", "4|8"),
             "quantize the drafter's weights while loading",
-            unset="as they are",
+            unset="as stored",
             example="4",
         ),
     ] = None
     compile: Annotated[
         bool | None,
-        About(
+        SettingInfo(
             switch(),
-            "compile what lies between the attentions of target and drafter; on a processor the first time takes "
-            "half a minute",
+            "compile the layers around attention in both models; on a CPU this takes half a minute the first time",
             unset="on with Metal, off without",
             example="off",
         ),
     ] = None
     wire: Annotated[
         bool,
-        About(
+        SettingInfo(
             switch(),
-            "keep the weights wired in memory, on Metal: a model that all but fills it stays fast; kernel panics "
-            "have been tied to it",
+            "wire the weights into memory, on Metal: a model that almost fills memory stays fast, but this has "
+            "been linked to kernel panics",
         ),
     ] = False
     oversized: Annotated[
         bool,
-        About(switch(), "load a model even if the memory has no room for it, which can take the machine down"),
+        SettingInfo(switch(), "load a model that is too large for memory; this can crash the machine"),
     ] = False
     draft: Annotated[
         DraftSetting,
-        About(DRAFT, "tokens drafted per round; auto: as many as pay, by what is measured", is_per_chat=True),
+        SettingInfo(
+            DRAFT,
+            "tokens to draft per round; auto picks the length that is fastest right now, and stops drafting when "
+            "it does not help",
+            is_per_chat=True,
+        ),
     ] = "auto"
     draft_start: Annotated[
         int | None,
-        About(DRAFT_START, "what auto begins with when it knows nothing", unset="by the kind of GPU", example="4"),
+        SettingInfo(
+            DRAFT_START,
+            "the draft length that auto starts with, before it has measured anything",
+            unset="depends on the GPU",
+            example="4",
+        ),
     ] = None
     temp: Annotated[
         float | None,
-        About(
+        SettingInfo(
             TEMPERATURE,
-            "temperature; 0 is greedy",
-            unset="as the model says",
+            "sampling temperature; 0 is greedy",
+            unset=SET_BY_MODEL,
             is_per_chat=True,
             alias="temperature",
             example="0.7",
@@ -128,69 +139,78 @@ class Settings:
     ] = None
     top_k: Annotated[
         int | None,
-        About(
+        SettingInfo(
             TOP_K,
-            "keep the K likeliest tokens; 0 keeps all",
-            unset="as the model says",
+            "sample only from the K most likely tokens; 0 keeps all",
+            unset=SET_BY_MODEL,
             is_per_chat=True,
             example="64",
         ),
     ] = None
     top_p: Annotated[
         float | None,
-        About(
+        SettingInfo(
             Number(1e-6, 1, placeholder="P", range="above 0, up to 1"),
-            "keep the likeliest tokens that hold P; 1 keeps all",
-            unset="as the model says",
+            "sample only from the most likely tokens whose probabilities add up to P; 1 keeps all",
+            unset=SET_BY_MODEL,
             is_per_chat=True,
             example="0.95",
         ),
     ] = None
     min_p: Annotated[
         float,
-        About(
+        SettingInfo(
             Number(0, 1, placeholder="P"),
-            "keep tokens at least P times as likely as the likeliest; 0 keeps all",
+            "sample only from tokens at least P times as likely as the most likely one; 0 keeps all",
             is_per_chat=True,
         ),
     ] = 0.0
     repetition_penalty: Annotated[
         float,
-        About(
+        SettingInfo(
             Number(0.01, 100, placeholder="R"),
-            "above 1: words that the reply already has become less likely; 1 changes nothing",
+            "above 1, words already in the reply become less likely; 1 changes nothing",
             is_per_chat=True,
         ),
     ] = 1.0
     sampling: Annotated[
         SamplingRule,
-        About(
+        SettingInfo(
             one_of("rejection", "coupled"),
-            "both are exact; coupled: one seed, the same words with and without drafting",
+            "how drafts are verified; both rules are exact; with coupled, one seed gives the same text with and "
+            "without drafting",
             is_per_chat=True,
             alias="rule",
         ),
     ] = "rejection"
     seed: Annotated[
         int | None,
-        About(SEED, "the same seed, the same reply", unset="a new one every time", is_per_chat=True, example="7"),
+        SettingInfo(
+            SEED,
+            "makes sampling repeatable: the same seed gives the same reply",
+            unset="a new one every time",
+            is_per_chat=True,
+            example="7",
+        ),
     ] = None
     max_tokens: Annotated[
         int | None,
-        About(
+        SettingInfo(
             MAX_TOKENS,
             "end the reply after N tokens",
-            unset="up to the end of the context",
+            unset="until the context is full",
             is_per_chat=True,
             example="2000",
         ),
     ] = None
-    think: Annotated[bool, About(switch(), "let the model think first", is_per_chat=True)] = False
+    think: Annotated[bool, SettingInfo(switch(), "let the model think before it replies", is_per_chat=True)] = (
+        False
+    )
     system: Annotated[
         str | None,
-        About(
-            Text(may_be_empty=True),
-            "instructions ahead of the conversation",
+        SettingInfo(
+            FreeText(may_be_empty=True),
+            "the system prompt: instructions for the whole chat",
             unset="none",
             is_per_chat=True,
             example="Answer in short sentences.",
@@ -198,34 +218,36 @@ class Settings:
     ] = None
     plain: Annotated[
         bool,
-        About(
+        SettingInfo(
             switch(),
-            "chat line by line, without colours, for screen readers; `--plain` says so for once",
+            "chat line by line, without colours, for screen readers; `--plain` does this once",
             has_flag=False,
         ),
     ] = False
     theme: Annotated[
         str | None,
-        About(
+        SettingInfo(
             one_of(*THEMES),
             "the colours of the chat",
-            unset="the one chosen last in the chat",
+            unset="the one you last chose in the chat",
             has_flag=False,
             example="nord",
         ),
     ] = None
     send_key: Annotated[
         SendKey,
-        About(
+        SettingInfo(
             one_of(*get_args(SendKey)),
-            "what sends a message; with another key than enter, enter makes a new line (safe for input methods "
-            "that end a word with enter), and ctrl+s, which every terminal passes on, sends as well",
+            "the key that sends a message; with a key other than enter, enter starts a new line (safe for input "
+            "methods that end a word with enter), and ctrl+s, which works in every terminal, sends as well",
             has_flag=False,
         ),
     ] = "enter"
     keys: Annotated[
         Mapping[str, str] | None,
-        About(None, "other keys for what the chat does", unset="those of the help (f1)", has_flag=False),
+        SettingInfo(
+            None, "other keys for the actions of the chat", unset="the keys in the help (f1)", has_flag=False
+        ),
     ] = None
 
 
@@ -235,30 +257,30 @@ class Setting:
 
     name: str
     default: Any
-    about: About
+    info: SettingInfo
 
     @property
     def flag(self) -> str:
-        """What is typed; empty if nothing can be."""
-        return f"--{self.name.replace('_', '-')}" if self.about.has_flag else ""
+        """Empty if it has none."""
+        return f"--{self.name.replace('_', '-')}" if self.info.has_flag else ""
 
     @property
     def variable(self) -> str:
-        """Of the environment; empty for what only the file can hold."""
-        return variable_of(self.name) if self.about.kind else ""
+        """The environment variable; empty for a setting that only the file can have."""
+        return variable_of(self.name) if self.info.kind else ""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """In the file: the name, and another one where there is one."""
-        return (self.name, self.about.alias) if self.about.alias else (self.name,)
+        """The names accepted in the file: its own and its alias."""
+        return (self.name, self.info.alias) if self.info.alias else (self.name,)
 
-    def in_words(self, value: Any) -> str:
-        """A value as a person reads it."""
+    def display_text(self, value: Any) -> str:
+        """A value for people to read; for one that is not set, what that means."""
         if value in (None, ""):
-            return self.about.unset
-        if self.about.kind is None:
+            return self.info.unset
+        if self.info.kind is None:
             return ", ".join(f"{action}: {keys}" for action, keys in value.items())
-        return self.about.kind.written(value)
+        return self.info.kind.to_text(value)
 
 
 def variable_of(name: str) -> str:
@@ -268,16 +290,16 @@ def variable_of(name: str) -> str:
 
 @cache
 def table() -> Mapping[str, Setting]:
-    """Every setting by its name, in the order in which they are shown."""
+    """Every setting by name, in display order."""
     hints = get_type_hints(Settings, include_extras=True)
     rows = {}
     for field in fields(Settings):
-        (about,) = (each for each in get_args(hints[field.name]) if isinstance(each, About))
+        (info,) = (hint for hint in get_args(hints[field.name]) if isinstance(hint, SettingInfo))
         assert field.default is not MISSING
-        rows[field.name] = Setting(field.name, field.default, about)
+        rows[field.name] = Setting(field.name, field.default, info)
     return rows
 
 
 def per_chat() -> Mapping[str, Setting]:
-    """The settings that a chat may have of its own."""
-    return {name: setting for name, setting in table().items() if setting.about.is_per_chat}
+    """The settings that each chat can have its own value of."""
+    return {name: setting for name, setting in table().items() if setting.info.is_per_chat}

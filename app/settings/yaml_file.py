@@ -1,7 +1,7 @@
-"""A settings file, read as text by name, each with its line. Bounded in every way a file can be large.
+"""Reads a settings file as names, texts and line numbers, with limits on everything that could make it large.
 
-Nothing is constructed from the tree: a value is the text that stands there, so that `draft: off` means off and not
-False, and there are no objects, anchors or dates to beware of.
+No YAML types are constructed: a value is the text in the file, so that `draft: off` means off and not False, and
+there are no objects, anchors or dates to guard against.
 """
 
 from __future__ import annotations
@@ -16,150 +16,150 @@ from typing import Any
 import yaml
 
 from app.settings.errors import SettingsError
-from app.settings.kinds import shown
+from app.settings.kinds import quoted
 
 MAX_FILE_BYTES = 64 << 10
-"""Room for a system prompt of some thousand words; PyYAML takes about a second for so much."""
+"""Room for a system prompt of several thousand words; PyYAML needs about a second for this much."""
 NULL = "tag:yaml.org,2002:null"
 PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in (
     "null", "bool", "int", "float", "str", "timestamp", "value", "merge", "seq", "map"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What stands after a name: a text, a list of texts, more names with values, or nothing."""
+class YamlValue:
+    """A value in the file: a text, a list of texts, a mapping, or nothing."""
 
     line: int
-    value: str | tuple[str, ...] | tuple[tuple[str, Written], ...] | None
+    value: str | tuple[str, ...] | tuple[tuple[str, YamlValue], ...] | None
 
     @property
-    def pairs(self) -> tuple[tuple[str, Written], ...] | None:
-        """The names and values, if that is what it is."""
-        if isinstance(self.value, tuple) and all(isinstance(each, tuple) for each in self.value):
+    def pairs(self) -> tuple[tuple[str, YamlValue], ...] | None:
+        """The names and values of a mapping; None for any other value."""
+        if isinstance(self.value, tuple) and all(isinstance(item, tuple) for item in self.value):
             return self.value  # type: ignore[return-value]
         return None
 
 
 @dataclass(slots=True)
 class Problems:
-    """What is wrong with one file, and beside it."""
+    """The problems found while reading the settings."""
 
     path: Path
     elsewhere: list[str] = field(default_factory=list)
-    """What is wrong outside the file."""
+    """Problems outside the file, one sentence each."""
     _lines: list[tuple[int, str]] = field(default_factory=list)
 
-    def add(self, line: int, words: str) -> None:
-        """One problem, at a line counted from 1."""
-        self._lines.append((line, f"{self.path}, line {line}: {words}"))
+    def add(self, line: int, problem: str) -> None:
+        """Add a problem in the file; lines count from 1."""
+        self._lines.append((line, f"{self.path}, line {line}: {problem}"))
 
     def check(self) -> None:
-        """Raises SettingsError with all of them, if there are any."""
-        told = [words for _, words in sorted(self._lines)] + self.elsewhere
-        if told:
-            raise SettingsError("\n".join(told))
+        """Raises SettingsError with all problems, if there are any."""
+        messages = [message for _, message in sorted(self._lines)] + self.elsewhere
+        if messages:
+            raise SettingsError("\n".join(messages))
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes, and stops at what would make a small file large."""
+class _SettingsLoader(yaml.SafeLoader):
+    """Refuses aliases, with which a small file can describe a large tree."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not used here", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="anchors and aliases are not supported", problem_mark=mark)
         return super().compose_node(parent, index)
 
 
-def read_file(path: Path, problems: Problems) -> tuple[tuple[str, Written], ...]:
-    """Names and what stands after them; nothing if there is no file.
+def read_file(path: Path, problems: Problems) -> tuple[tuple[str, YamlValue], ...]:
+    """Names and values; empty if there is no file.
 
-    Raises SettingsError where the file as a whole cannot be read; what is wrong with single lines is added to
-    `problems`, and those lines are left out.
+    Raises SettingsError if the file as a whole cannot be read. Problems with single lines are added to `problems`,
+    and those lines are skipped.
     """
     node = _compose(path, _text(path))
     if node is None or _is_null(node):
         return ()
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1
-        raise SettingsError(f"{path}, line {line}: there are no settings here. Write them as `name: value`.")
+        raise SettingsError(f"{path}, line {line}: this is not a setting. Write settings as `name: value`.")
     return _pairs(node, problems)
 
 
 def _text(path: Path) -> str:
     try:
-        # A pipe would have to be waited for, and a device never ends.
+        # Reading a pipe could block, and a device never ends.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SettingsError(f"{path} is not a file. Put the settings into a file of that name.")
+            raise SettingsError(f"{path} is not a regular file. Put your settings in a file of that name.")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise SettingsError(f"{path} cannot be read: {words}. Correct that, or move the file away.") from None
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise SettingsError(f"{path} cannot be read: {reason}. Fix that, or move the file away.") from None
     if len(data) > MAX_FILE_BYTES:
-        raise SettingsError(f"{path} is larger than {MAX_FILE_BYTES >> 10} KB and was not read. Shorten it.")
+        raise SettingsError(f"{path} is larger than {MAX_FILE_BYTES >> 10} KiB, the limit. Shorten it.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SettingsError(
-            f"{path}, line {line}: byte {data[error.start]:#04x} is not UTF-8. Save the file as UTF-8."
+            f"{path}, line {line}: byte {data[error.start]:#04x} is not valid UTF-8. Save the file as UTF-8."
         ) from None
 
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
     try:
-        return yaml.compose(text, Loader=_Loader)
+        return yaml.compose(text, Loader=_SettingsLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         context = f"{error.context}: " if error.context and error.problem != error.context else ""
         problem = " ".join(f"{context}{error.problem}".split())
-        raise SettingsError(f"{path}{where}: this is not YAML: {problem}. Correct it there.") from None
+        raise SettingsError(f"{path}{where}: invalid YAML: {problem}. Correct it there.") from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         code = ord(text[error.position]) if error.position < len(text) else 0
         raise SettingsError(
-            f"{path}, line {line}, column {column}: the character U+{code:04X} may not stand in YAML. Remove it."
+            f"{path}, line {line}, column {column}: YAML does not allow the character U+{code:04X}. Remove it."
         ) from None
     except RecursionError:
-        raise SettingsError(f"{path} is nested too deep. Settings are one name and one value to a line.") from None
-    # PyYAML stumbles over some escapes and directives in other ways.
+        raise SettingsError(f"{path} is nested too deeply. Write one `name: value` per line.") from None
+    # PyYAML raises other errors for some escapes and directives.
     except (yaml.YAMLError, ValueError, IndexError, OverflowError) as error:
-        raise SettingsError(f"{path} is not YAML: {shown(str(error))}. Correct it.") from None
+        raise SettingsError(f"{path} is not valid YAML: {quoted(str(error))}. Correct it.") from None
 
 
-def _pairs(node: yaml.MappingNode, problems: Problems) -> tuple[tuple[str, Written], ...]:
-    first_lines: dict[str, int] = {}
+def _pairs(node: yaml.MappingNode, problems: Problems) -> tuple[tuple[str, YamlValue], ...]:
+    lines: dict[str, int] = {}
     pairs = []
     for name_node, value_node in node.value:
         line = name_node.start_mark.line + 1
+        name = name_node.value
         if not isinstance(name_node, yaml.ScalarNode):
-            problems.add(line, "a name is expected here, as in `name: value`.")
-        elif name_node.value in first_lines:
-            first = first_lines[name_node.value]
-            problems.add(line, f"{shown(name_node.value)} was set in line {first} already. Remove one of the two.")
+            problems.add(line, "expected a name, as in `name: value`.")
+        elif name in lines:
+            problems.add(line, f"{quoted(name)} is already set in line {lines[name]}. Remove one of the two.")
         else:
-            first_lines[name_node.value] = line
-            pairs += [(name_node.value, written) for written in _written(value_node, line, problems)]
+            lines[name] = line
+            pairs += [(name, value) for value in _values(value_node, line, problems)]
     return tuple(pairs)
 
 
-def _written(node: yaml.Node, line: int, problems: Problems) -> Iterator[Written]:
-    """One, or none if it is told as a problem. line: where its name stands."""
+def _values(node: yaml.Node, line: int, problems: Problems) -> Iterator[YamlValue]:
+    """One value; none, and a problem, if it cannot be used. line: that of its name."""
     if node.tag not in PLAIN_TAGS:
-        problems.add(line, f"the tag {shown(str(node.tag))} is not used here. Remove it.")
+        problems.add(line, f"the tag {quoted(str(node.tag))} is not supported. Remove it.")
     elif isinstance(node, yaml.MappingNode):
-        yield Written(line, _pairs(node, problems))
+        yield YamlValue(line, _pairs(node, problems))
     elif isinstance(node, yaml.SequenceNode):
-        if all(isinstance(each, yaml.ScalarNode) and each.tag in PLAIN_TAGS for each in node.value):
-            yield Written(line, tuple(each.value for each in node.value))
+        if all(isinstance(item, yaml.ScalarNode) and item.tag in PLAIN_TAGS for item in node.value):
+            yield YamlValue(line, tuple(item.value for item in node.value))
         else:
-            problems.add(line, "a list holds single values only.")
+            problems.add(line, "a list can only contain single values.")
     else:
-        yield Written(line, None if _is_null(node) else node.value)
+        yield YamlValue(line, None if _is_null(node) else node.value)
 
 
 def _is_null(node: yaml.Node) -> bool:

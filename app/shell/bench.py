@@ -1,4 +1,4 @@
-"""`slipstream bench` on the command line: what is typed becomes a plan, or a comparison of two runs."""
+"""`slipstream bench`: turns the arguments into a plan to measure, or into a comparison of two runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from app.bench.plan import MOST_PASSES, Plan, make_cases, to_name, to_setting
+from app.bench.plan import MOST_PASSES, BenchPlan, make_cases, to_name, to_setting
 from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_prompts, stored_prompts
 from app.bench.results import OFF, Context, Method, Mode
 from app.core.pair_choice import PairChoice
@@ -27,60 +27,62 @@ MINUTES = 10.0
 MAX_TOKENS = 128
 QUICK_SETTINGS = ("off", "2", "4", "8", "auto")
 QUICK_MINUTES = 40 / 60
-"""Leaves room for loading within a minute."""
+"""Leaves time to load the model within one minute."""
 QUICK_MAX_TOKENS = 32
 FORMATS = {
-    "json": "all that was measured as JSON",
+    "json": "all measurements as JSON",
     "csv": "the rows of all tables as CSV",
     "markdown": "the tables as Markdown",
-    "svg": "a picture of speedup by draft length and kind",
+    "svg": "a chart of speedup by draft length and kind of prompt",
 }
 
 ChoosePair = Callable[[], PairChoice]
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Register `bench`; the caller adds the options that it shares with `run`, and sets `command`."""
+    """Register `bench`. The caller adds the settings flags that it shares with `run`, and sets `command`."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "bench",
-        help="measure how much faster drafting is here, and which setting is best",
-        description="Measure this pair on this machine: every draft setting in turns, there and back, so that "
-        "heat and drift fall on all of them. Greedy, unless --sampled or a --temp above 0 is given.",
+        help="measure how much drafting speeds up this machine, and which setting is fastest",
+        description="Measure this model and its drafter on this machine. The draft settings take turns, there and "
+        "back, so that heat and drift affect all of them alike. Replies are greedy, unless --sampled or a --temp "
+        "above 0 is given.",
     )
     # fmt: off
     add = parser.add_argument
-    asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--prompts", type=Path, metavar="FILE",
-        help="your own prompts: one a line; with blank lines between, one a paragraph; or a JSON list of strings")
-    asked.add_argument("--chats", action="store_true", help="replay what was asked last in the stored chats")
-    asked.add_argument("--kinds", type=_names(BUNDLED_KINDS), default=BUNDLED_KINDS, metavar="KINDS",
-        help=f"of the prompts in the box: {','.join(BUNDLED_KINDS)} (default: all)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--prompts", type=Path, metavar="FILE",
+        help="your own prompts: one per line, or one per paragraph if there are blank lines, or a JSON list of "
+        "strings")
+    source.add_argument("--chats", action="store_true", help="replay the latest prompts of your stored chats")
+    source.add_argument("--kinds", type=_names(BUNDLED_KINDS), default=BUNDLED_KINDS, metavar="KINDS",
+        help=f"kinds of built-in prompts: {','.join(BUNDLED_KINDS)} (default: all)")
     add("--settings", type=_settings, metavar="LIST",
-        help=f"off, 1..16, auto (default: {','.join(SETTINGS)}); --draft N is short for off,N")
+        help=f"draft settings: off, 1..16, auto (default: {','.join(SETTINGS)}); --draft N is short for off,N")
     add("--contexts", type=_names(CONTEXTS), metavar="LIST",
-        help="what comes before the prompt: short,medium,long (default: all three; your own prompts: short); "
-        "medium and long for one prompt of every kind")
-    add("--greedy", action="store_true", help="greedy replies, also beside --sampled")
-    add("--sampled", action="store_true", help="replies as the model samples them, or --temp and the others say")
-    add("--minutes", type=_number(0.01, 1e5), metavar="M", help=f"at most so long (default: {MINUTES:g})")
-    add("--cool-down", type=_number(0, 3600), default=0.0, metavar="S", help="seconds of rest behind every block")
-    add("--quick", action="store_true", help="one pass of one prompt of every kind, in less than a minute")
-    for format, what in FORMATS.items():
+        help="how much text comes before the prompt: short,medium,long (default: all three, or short for your own "
+        "prompts); medium and long use one prompt of each kind")
+    add("--greedy", action="store_true", help="measure greedy replies, also when --sampled is given")
+    add("--sampled", action="store_true", help="measure sampled replies")
+    add("--minutes", type=_number(0.01, 1e5), metavar="M", help=f"stop after M minutes (default: {MINUTES:g})")
+    add("--cool-down", type=_number(0, 3600), default=0.0, metavar="S", help="rest S seconds after every block")
+    add("--quick", action="store_true", help="one pass over one prompt of each kind, in less than a minute")
+    for format, content in FORMATS.items():
         add(f"--{format}", nargs="?", const=STANDARD_OUTPUT, metavar="FILE",
-            help=f"write {what}; without FILE to standard output, in place of the table")
-    add("--force", action="store_true", help="replace the files named if they exist")
+            help=f"write {content} to FILE; without FILE, print it instead of the table")
+    add("--force", action="store_true", help="replace output files that exist")
     add("--compare", nargs=2, type=Path, metavar=("A.json", "B.json"),
-        help="measure nothing: say what changed between two runs and whether it is more than noise")
+        help="measure nothing; compare two runs, and show which changes are more than noise")
     # fmt: on
     return parser
 
 
 def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions) -> int:
-    """Measure or compare; the exit code. Raises SlipstreamError."""
+    """Measure or compare. Returns the exit code. Raises SlipstreamError."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
-    # Every start of the program comes by this module; what measures is loaded by those who measure.
-    from app.bench.measuring import Job, load_of, measure
+    # Every start of the program imports this module; the modules that measure are imported only when needed.
+    from app.bench.measuring import BenchJob, load_of, measure
     from app.bench.outputs import Outputs
 
     outputs = Outputs(
@@ -99,7 +101,7 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOption
         is_thinking=plan.is_thinking,
         prompts=origin,
     )
-    job = Job(pair, plan, method, outputs, places.bench_folder())
+    job = BenchJob(pair, plan, method, outputs, places.bench_folder())
     return measure(job, EngineClient(load_of(pair), places.engine_log()))
 
 
@@ -107,11 +109,11 @@ def _compare(paths: Sequence[Path], is_json: bool) -> int:
     from app.bench import comparison, history
 
     first, second = paths
-    found = comparison.compare(history.read_results(first), history.read_results(second))
+    result = comparison.compare(history.read_results(first), history.read_results(second))
     if is_json:
-        say_json(msgspec.json.encode(found).decode())
+        say_json(msgspec.json.encode(result).decode())
     else:
-        say(comparison.as_text(found, (str(first), str(second))), end="")
+        say(comparison.as_text(result, (str(first), str(second))), end="")
     return OK
 
 
@@ -127,14 +129,14 @@ def _prompts(options: argparse.Namespace, pair: PairChoice) -> tuple[list[BenchP
     return bundled_prompts(pair.is_pocket, options.kinds), "in the box"
 
 
-def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], asked: ReplyOptions) -> Plan:
+def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], asked: ReplyOptions) -> BenchPlan:
     is_quick = options.quick
     is_bundled = not (options.prompts or options.chats)
     contexts = options.contexts or (CONTEXTS if is_bundled and not is_quick else CONTEXTS[:1])
     if is_quick:
         prompts = list({prompt.kind: prompt for prompt in reversed(prompts)}.values())[::-1]
     minutes = options.minutes or (QUICK_MINUTES if is_quick else MINUTES)
-    return Plan(
+    return BenchPlan(
         cases=make_cases(prompts, contexts, _modes(options)),
         settings=_chosen_settings(options),
         sampling=asked.sampling,
@@ -154,7 +156,7 @@ def _modes(options: argparse.Namespace) -> tuple[Mode, ...]:
 
 
 def _chosen_settings(options: argparse.Namespace) -> tuple[str, ...]:
-    """Always with off, which the others are compared with."""
+    """The settings to measure; always includes off, the baseline of the others."""
     chosen = options.settings or (QUICK_SETTINGS if options.quick else SETTINGS)
     if options.draft is not None and not options.settings:
         chosen = (to_name(options.draft),)
@@ -167,7 +169,9 @@ def _settings(text: str) -> tuple[str, ...]:
         try:
             to_setting(name)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{name!r} is not off, auto or a number from 1 to 16") from None
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is not a draft setting. Use off, auto or 1 to 16"
+            ) from None
     return names
 
 
@@ -176,7 +180,7 @@ def _names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
         names = text.split(",")
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+                raise argparse.ArgumentTypeError(f"{name!r} is unknown. Use {', '.join(known)}")
         return tuple(name for name in known if name in names)
 
     return parse
@@ -189,7 +193,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least:g} to {most:g}")
+            raise argparse.ArgumentTypeError(f"{text!r} cannot be used. Use a number from {least:g} to {most:g}")
         return value
 
     return parse

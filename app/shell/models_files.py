@@ -1,4 +1,4 @@
-"""`slipstream models pull`, `rm`, `verify` and `convert`: the commands that fetch, read or change files."""
+"""`slipstream models pull`, `rm`, `verify` and `convert`: the commands that read or change model files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from app.core.models_list import own_and_bundled, pulled_state
-from app.shell.models_show import meant, print_json, print_sum
-from app.shell.pull import fetch
+from app.shell.models_show import print_json, print_sum, resolve
+from app.shell.pull import pull
 from app.system.console import ask, say, tell, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import FAILED, OK
@@ -31,25 +31,25 @@ def pull_models(options: argparse.Namespace) -> int:
     """`pull`."""
     catalog, cache = own_and_bundled(), hub_cache.cache_folder()
     name = catalog.name_of(options.model)
-    wanted = _wanted(options, catalog, name)
-    if not wanted:
-        say(f"{name} is in folders of this machine already; there is nothing to fetch.")
+    requests = _requests(options, catalog, name)
+    if not requests:
+        say(f"Nothing to pull: {name} uses folders on this machine.")
         return OK
     show = "json" if options.json else "line"
     if not options.offline and not options.yes:
-        size = _expected_size(wanted, catalog, name, cache)
-        if size is not None and not _may_fetch(fit(size, machine_now(ask_device()))):
+        size = _expected_size(requests, catalog, name, cache)
+        if size is not None and not _may_pull(fit(size, machine_now(ask_device()))):
             return FAILED
-    fetch(wanted, cache, is_offline=options.offline, show=show)
+    pull(requests, cache, is_offline=options.offline, show=show)
     return OK
 
 
-def _wanted(options: argparse.Namespace, catalog: Catalog, name: str | None) -> list[RepoRevision]:
+def _requests(options: argparse.Namespace, catalog: Catalog, name: str | None) -> list[RepoRevision]:
     if options.revision is not None:
         check_revision(options.revision)
     if name is None:
         if "/" not in options.model:
-            catalog.find(options.model)  # which is not there: says what is like it
+            catalog.find(options.model)  # raises CatalogError, with names that are similar
         return [RepoRevision(check_repo(options.model), options.revision)]
     entry = catalog.entries[name]
     sources = entry.sources[:1] if options.no_drafter else entry.sources
@@ -57,13 +57,15 @@ def _wanted(options: argparse.Namespace, catalog: Catalog, name: str | None) -> 
     return [RepoRevision(one.repo, revision) for one, revision in zip(sources, revisions) if one.repo is not None]
 
 
-def _expected_size(wanted: list[RepoRevision], catalog: Catalog, name: str | None, cache: Path) -> PairSize | None:
-    """What the model will need: the catalog's word, or the hub's where the catalog has none."""
+def _expected_size(
+    requests: list[RepoRevision], catalog: Catalog, name: str | None, cache: Path
+) -> PairSize | None:
+    """The size of the model, from the catalog or else from the hub; None if neither knows."""
     if name is not None:
         size = size_of_entry(catalog.entries[name], catalog)
         if size.target_bytes is not None and size.drafter_bytes is not None:
             return size
-    listed = fetch(wanted, cache, scope="description", show="nothing")
+    listed = pull(requests, cache, scope="description", show="nothing")
     weights = [
         sum(
             facts.size
@@ -72,24 +74,24 @@ def _expected_size(wanted: list[RepoRevision], catalog: Catalog, name: str | Non
         )
         for one in listed
     ]
-    target = find_snapshot(cache, wanted[0].repo, listed[0].commit)
+    target = find_snapshot(cache, requests[0].repo, listed[0].commit)
     config = read_config(target.folder) if target else None
     if config is None or config.is_drafter:
         return None
     return PairSize(weights[0], sum(weights[1:]), config.layers, 2)
 
 
-def _may_fetch(found: Fit) -> bool:
-    """Whether to go on: what does not fit is fetched only if someone insists."""
+def _may_pull(found: Fit) -> bool:
+    """Whether to continue: a model that does not fit is pulled only if the person confirms."""
     if found.verdict != "does not fit":
         return True
     print_sum(found, tell)
-    return _confirm("Fetch it all the same?")
+    return _confirm("Pull it anyway?")
 
 
 def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
-        warn(f"{question} There is nobody to ask here: repeat with --yes.")
+        warn(f"{question} Standard input is not a terminal, so nobody can answer. Use --yes to confirm.")
         return False
     return ask(question)
 
@@ -101,7 +103,7 @@ def remove_models(options: argparse.Namespace) -> int:
     sizes = {repo: hub_cache.size_on_disk(cache, repo)[0] for repo in repos}
     for repo, size in sizes.items():
         tell(f"{figures.size(size)}  {repo}")
-    if not options.yes and not _confirm(f"Remove from {cache}?"):
+    if not options.yes and not _confirm(f"Remove these from {cache}?"):
         return FAILED
     freed = sum(hub_cache.remove(cache, repo) for repo in repos)
     if options.json:
@@ -112,7 +114,7 @@ def remove_models(options: argparse.Namespace) -> int:
 
 
 def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
-    """The repositories of a model; a drafter that another model here uses as well is kept."""
+    """The repositories of a model, except a drafter that another model here also uses."""
     name = catalog.name_of(model)
     if name is None:
         return [check_repo(model)]
@@ -123,7 +125,7 @@ def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
         if (repo := source.repo) is not None and hub_cache.repo_folder(cache, repo).is_dir()
     ]
     if not here:
-        raise ModelsError(f"{name} is not in {cache}; nothing to remove.")
+        raise ModelsError(f"{name} is not in {cache}, so there is nothing to remove.")
     used = {
         other.drafter.repo
         for own, other in catalog.entries.items()
@@ -133,7 +135,7 @@ def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
 
 
 def verify_models(options: argparse.Namespace) -> int:
-    """`verify`; 1 if anything differs."""
+    """`verify`. Returns 1 if there are findings."""
     catalog, cache = own_and_bundled(), hub_cache.cache_folder()
     reports = _all_reports(catalog, cache) if options.model is None else _reports(options, catalog, cache)
     if options.json:
@@ -145,28 +147,31 @@ def verify_models(options: argparse.Namespace) -> int:
 
 
 def _all_reports(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
-    """Of all that is here: in the hub's cache, and in the folders that the catalog names."""
+    """Reports on all models here: in the hub cache, and in the folders that the catalog names."""
     reports = [_report(one.repo, one.folder, None, catalog) for one in hub_cache.installed(cache)]
     for entry in catalog.entries.values():
         for source in entry.sources:
             if source.folder is not None and (folder := Path(source.folder)).is_dir():
-                meant_by = entry if source is entry.target else None
-                reports.append(_report(called(folder), folder, meant_by, catalog))
+                expected = entry if source is entry.target else None
+                reports.append(_report(called(folder), folder, expected, catalog))
     return reports
 
 
 def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
     entry, pair = None, None
     try:
-        _, entry, pair = meant(options.model, catalog)
+        _, entry, pair = resolve(options.model, catalog)
     except SlipstreamError:
-        found = find_snapshot(cache, options.model) if "/" in options.model else None
-        if found is None and not options.hub:
+        snapshot = find_snapshot(cache, options.model) if "/" in options.model else None
+        if snapshot is None and not options.hub:
             raise
-        if found is not None:
-            return [_report(options.model, found.folder, None, catalog)]
+        if snapshot is not None:
+            return [_report(options.model, snapshot.folder, None, catalog)]
     if pair is None and not options.hub:
-        raise ModelsError(f"{options.model} is not on this machine. `slipstream models pull` it, or add --hub.")
+        raise ModelsError(
+            f"{options.model} is not on this machine. Run `slipstream models pull {options.model}`, "
+            "or add --hub to check the hub only."
+        )
     reports = []
     if pair is not None:
         reports.append(_report(called(pair.target), pair.target, entry, catalog))
@@ -200,7 +205,7 @@ def _say_file(name: str) -> None:
 
 def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
     assert source.repo is not None
-    [listed] = fetch([RepoRevision(source.repo, source.revision)], cache, scope="listing", show="nothing")
+    [listed] = pull([RepoRevision(source.repo, source.revision)], cache, scope="listing", show="nothing")
     local = find_snapshot(cache, source.repo, source.revision)
     findings = list(verify.verify_source(source, listed.commit, listed.files, local.commit if local else None))
     return {"what": source.repo, "folder": None, "compared_with": f"the hub at {listed.commit[:12]}",
@@ -210,13 +215,17 @@ def _hub_report(source: Source, cache: Path) -> dict[str, Any]:
 def _print_report(report: dict[str, Any]) -> None:
     source, findings = report["compared_with"], report["findings"]
     if source is None:
-        state = f"{len(findings)} problems" if findings else "well-formed"
+        state = _count(findings, "problem") if findings else "files are well-formed"
         say(f"{report['what']}: {state}; no sizes or hashes are recorded for this folder")
     else:
-        state = f"{len(findings)} differences" if findings else "as it should be"
+        state = _count(findings, "difference") if findings else "OK"
         say(f"{report['what']}: {state} ({report['files']} files, compared with {source})")
-    for finding in report["findings"]:
+    for finding in findings:
         say(f"  {finding.place}: {finding.problem}")
+
+
+def _count(findings: list[Any], noun: str) -> str:
+    return f"{len(findings)} {noun if len(findings) == 1 else noun + 's'}"
 
 
 def convert_model(options: argparse.Namespace) -> int:
@@ -225,7 +234,8 @@ def convert_model(options: argparse.Namespace) -> int:
     source = pair.drafter if options.drafter else pair.target
     if source is None:
         raise ModelsError(
-            pair.refusal or f"{options.source} has no drafter on this machine. Name the drafter's own folder."
+            pair.refusal
+            or f"{options.source} has no drafter on this machine. Use the drafter's own folder or hub id."
         )
     command = [
         sys.executable,
@@ -251,10 +261,10 @@ def convert_model(options: argparse.Namespace) -> int:
             child.kill()
             raise
     if record is None:
-        raise ModelsError("The conversion's process ended without a result. Was there too little memory?")
+        raise ModelsError("The conversion stopped without a result. It may have run out of memory.")
     if options.json:
         print_json({"folder": str(options.copy), **record})
     else:
         before, after = (figures.size(record[f"weights_bytes_{when}"]).strip() for when in ("before", "after"))
-        say(f"{options.copy}: {before} became {after}. Use it with --model or --drafter.")
+        say(f"Wrote {options.copy} ({before} reduced to {after}). Use it with --model or --drafter.")
     return OK

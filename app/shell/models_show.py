@@ -1,4 +1,4 @@
-"""`slipstream models list` and `info`: what there is, what is here, and whether it fits, as tables or JSON."""
+"""`slipstream models list` and `info`: the models, which are here and which fit, as tables or JSON."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def list_models(options: argparse.Namespace) -> int:
         return OK
     say(f"{'NAME':<15} {'WEIGHTS':>8}  {'FIT':<13} {'HERE':<9} MODEL")
     for row in rows:
-        weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "not known"
+        weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "unknown"
         say(f"{row['name']:<15} {weights:>8}  {verdict:<13} {row['here']:<9} {row['title']}")
     for repo in others:
-        say(f"also here: {repo}")
-    say(f"\nTo begin with: {choice}. {why}")
+        say(f"Also here: {repo}")
+    say(f"\nTo start with: {choice}. {why}")
     return OK
 
 
@@ -52,50 +52,48 @@ def show_info(options: argparse.Namespace) -> int:
     if options.context is not None and options.context < 1:
         raise ModelsError(f"--context {options.context} is out of range: use 1 or more tokens.")
     catalog, machine = own_and_bundled(), machine_now(ask_device())
-    name, entry, pair = meant(options.model, catalog)
+    name, entry, pair = resolve(options.model, catalog)
     size, source = _size(options.model, entry, pair, catalog)
-    found = fit(size, machine, options.context)
-    if options.context is not None and options.context > found.context_tokens:
-        warn(f"{options.model} reads at most {found.context_tokens:,} tokens; the sum is for as many.")
+    result = fit(size, machine, options.context)
+    if options.context is not None and options.context > result.context_tokens:
+        warn(
+            f"{options.model} can use at most {result.context_tokens:,} tokens of context; calculating with that."
+        )
     if options.json:
         target = str(pair.target) if pair else None
         drafter = str(pair.drafter) if pair and pair.drafter else None
         print_json({"name": name, "entry": entry, "target": target, "drafter": drafter, "sizes_from": source,
-                     "fit": found})  # fmt: skip
+                     "fit": result})  # fmt: skip
         return OK
     if entry is not None:
         family = catalog.family(entry)
-        checked = (
-            "" if all(one.checked for one in entry.sources) else "; names and sizes not checked against the hub"
-        )
+        checked = "" if all(one.checked for one in entry.sources) else "; names and sizes not checked with the hub"
         say(f"{name}: {family.title}, {entry.precision}, {family.licence}{checked}")
-        say(f"  target   {entry.target.location}\n  drafter  {entry.drafter.location if entry.drafter else '-'}")
-        say(
-            f"  drafts   {entry.draft_length} a round to begin with; for {entry.recommended_memory_gb} GB and more"
-        )
+        say(f"  model    {entry.target.location}\n  drafter  {entry.drafter.location if entry.drafter else '-'}")
+        say(f"  drafts   starts with {entry.draft_length} per round; for {entry.recommended_memory_gb} GB or more")
         if entry.note:
             say(f"  {entry.note}")
     say(f"Sizes from {source}.")
-    print_sum(found)
+    print_sum(result)
     return OK
 
 
-def print_sum(found: Fit, say: Callable[[str], None] = say) -> None:
-    """The sum line by line, and the verdict."""
-    for line in found.lines:
+def print_sum(result: Fit, say: Callable[[str], None] = say) -> None:
+    """Print the memory sum line by line, and the verdict."""
+    for line in result.lines:
         say(f"  {line.what:<24} {figures.size(line.size_bytes):>9}")
-    machine = found.machine
-    say(f"  {'together':<24} {figures.size(found.needed_bytes):>9}")
-    origin = "as the device says" if machine.is_measured else "estimated"
-    say(f"  {'for models':<24} {figures.size(machine.working_set_bytes):>9}  {origin}")
+    machine = result.machine
+    say(f"  {'total':<24} {figures.size(result.needed_bytes):>9}")
+    origin = "measured by MLX" if machine.is_measured else "estimated"
+    say(f"  {'memory for models':<24} {figures.size(machine.working_set_bytes):>9}  {origin}")
     say(f"  {'free now':<24} {figures.size(machine.free_bytes):>9}")
-    say(f"{(found.verdict or 'not known').capitalize()}. {found.why}")
-    if found.largest_context_tokens:
-        say(f"The largest context that would fit: {found.largest_context_tokens:,} tokens.")
+    say(f"{(result.verdict or 'unknown').capitalize()}. {result.why}")
+    if result.largest_context_tokens:
+        say(f"Largest context that fits: {result.largest_context_tokens:,} tokens.")
 
 
-def meant(model: str, catalog: Catalog) -> tuple[str | None, CatalogEntry | None, PairFolders | None]:
-    """What a person means: an entry, folders on this machine, or both. Raises ModelsError if neither."""
+def resolve(model: str, catalog: Catalog) -> tuple[str | None, CatalogEntry | None, PairFolders | None]:
+    """The catalog entry of a name, its folders on this machine, or both. Raises ModelsError if neither exists."""
     name = catalog.name_of(model)
     entry = catalog.entries[name] if name else None
     try:
@@ -112,7 +110,7 @@ def meant(model: str, catalog: Catalog) -> tuple[str | None, CatalogEntry | None
 def _size(
     model: str, entry: CatalogEntry | None, pair: PairFolders | None, catalog: Catalog
 ) -> tuple[PairSize, str]:
-    """The facts of the sum, and where they are from: the files if they are here, the catalog otherwise."""
+    """The sizes to add up, and their source: the files if they are here, otherwise the catalog."""
     if pair is None:
         assert entry is not None
         kinds = " and ".join(sorted({source.size_source or "unknown" for source in entry.sources}))
@@ -120,5 +118,5 @@ def _size(
     size = size_of_folders(pair.target, pair.drafter)
     if pair.drafter is None and entry is not None and entry.drafter is not None:
         size = PairSize(size.target_bytes, entry.drafter.size_bytes, size.layers, size.item_bytes)
-        return size, "the files, and of the drafter from the catalog"
+        return size, "the files, and for the drafter the catalog"
     return size, "the files themselves"

@@ -1,4 +1,4 @@
-"""A download in the shell: a line that moves in a terminal, a line per step in a pipe, JSON for programs."""
+"""Pulls models and shows how: a progress line on a terminal, a line per step in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ from models.pull import (
 )
 
 
-def fetch(
-    wanted: Sequence[RepoRevision],
+def pull(
+    requests: Sequence[RepoRevision],
     cache: Path,
     scope: Scope = "everything",
     is_offline: bool = False,
     show: str = "line",
 ) -> list[Listed]:
-    """Do a job; what the hub listed. `show`: line, json or nothing. Raises PullError; ctrl+c stops it at once."""
+    """Pull models. Returns what the hub listed. Raises PullError; ctrl+c stops at once.
+
+    show: line, json or nothing.
+    """
     inbox: queue.SimpleQueue[PullEvent] = queue.SimpleQueue()
-    download = Pull(PullJob(tuple(wanted), str(cache), scope, is_offline), inbox.put)
+    running = Pull(PullJob(tuple(requests), str(cache), scope, is_offline), inbox.put)
     display = _Display(show)
     listed: list[Listed] = []
-    download.start()
+    running.start()
     try:
         while not isinstance(event := inbox.get(), PullFinished):
             display.add(event)
@@ -49,7 +52,7 @@ def fetch(
                 raise PullError(event.reason, event.message)
         display.add(event)
     finally:
-        download.cancel()
+        running.cancel()
         display.close()
     return listed
 
@@ -72,7 +75,7 @@ class _Display:
     def _say(self, event: PullEvent) -> None:
         match event:
             case Listed():
-                have = f", {figures.size(event.present_bytes).strip()} here already" if event.present_bytes else ""
+                have = f", {figures.size(event.present_bytes).strip()} already here" if event.present_bytes else ""
                 self._line.say(
                     f"{event.repo} at {event.commit[:12]}: {figures.size(event.total_bytes).strip()}{have}"
                 )
@@ -82,7 +85,7 @@ class _Display:
                 self._file = event.file
                 self._line.say(f"{event.file} ({figures.size(event.file_total_bytes).strip()})")
             case Waiting():
-                then = f"; trying again in {event.wait_s:.0f} s" if event.wait_s else ""
+                then = f"; retrying in {event.wait_s:.0f} s" if event.wait_s else ""
                 self._line.say(f"{event.file or event.repo}: {event.why}{then}")
             case RepoPulled():
                 self._line.say(f"{event.repo} is complete: {event.folder}")

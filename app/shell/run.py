@@ -1,4 +1,4 @@
-"""`slipstream run`: one reply on standard output, as text while it is written or as one JSON object."""
+"""`slipstream run`: prints one reply on standard output, as text while it arrives or as one JSON object."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PrintedReply(SilentView):
 
 
 def run_once(engine: EngineHandle, pair: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
-    """Ask once, print the reply, return the exit code. Raises SlipstreamError if there is no reply."""
+    """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply."""
     return asyncio.run(_run(engine, pair, prompt, settings, is_json))
 
 
@@ -129,7 +129,7 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
 
 
 def _stop_then_interrupt(dialogue: Dialogue) -> Any:
-    """The first ctrl+c stops at the next round and keeps what there is; the second ends at once."""
+    """A handler: the first ctrl+c stops after the current round and keeps the text, the second ends at once."""
     presses = 0
 
     def handle(signum: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""`slipstream settings`: what holds and where each value comes from; or an example of a file."""
+"""`slipstream settings`: prints all settings with the source of each value, or an example settings file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from app.settings.effective import Effective, read_settings
+from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Setting, table
 from app.system import places
 from app.system.console import say, say_json
@@ -25,29 +25,29 @@ KEYS_EXAMPLE = ("draft: ctrl+x", "copy: [ctrl+y, f9]")
 
 def add_parser(subparsers: Any) -> None:
     """Register `settings`."""
-    parser = subparsers.add_parser("settings", help="say what is set, and where; or print an example of a file")
+    parser = subparsers.add_parser("settings", help="show all settings and where their values come from")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--example", action="store_true", help="print a file with every setting, to begin with")
+    parser.add_argument("--example", action="store_true", help="print an example file with every setting")
     add_flags(parser)
     parser.set_defaults(command=settings)
 
 
 def settings(options: argparse.Namespace) -> int:
-    """Print what holds. Raises SettingsError for what cannot hold."""
+    """Print the settings. Raises SettingsError if some cannot be used."""
     if options.example:
         say("\n".join(example()))
         return OK
-    state = AppState.read(places.state_file())
+    state = RememberedChoices.read(places.state_file())
     effective = read_settings(typed_values(options), state.as_settings())
     if options.json:
         say_json(json.dumps(_as_json(effective), ensure_ascii=False))
         return OK
-    missing = "" if effective.path.exists() else "  (not there; `slipstream settings --example` prints one)"
+    missing = "" if effective.path.exists() else "  (does not exist; `slipstream settings --example` prints one)"
     say(f"{effective.path}{missing}\n")
     values = asdict(effective.settings)
     for name, setting in table().items():
-        value, source = sanitise_line(setting.in_words(values[name])), effective.sources[name]
-        # A path that is cut could not be told from another one.
+        value, source = sanitise_line(setting.display_text(values[name])), effective.sources[name]
+        # Values are never shortened: two long paths could then look the same.
         gap = " " if len(value) <= VALUE_CELLS else "\n" + " " * (NAME_CELLS + VALUE_CELLS + 2)
         say(f"{name:<{NAME_CELLS}} {value:<{VALUE_CELLS}}{gap}{source}")
     for warning in effective.warnings:
@@ -55,7 +55,7 @@ def settings(options: argparse.Namespace) -> int:
     return OK
 
 
-def _as_json(effective: Effective) -> dict[str, Any]:
+def _as_json(effective: EffectiveSettings) -> dict[str, Any]:
     values = asdict(effective.settings)
     return {
         "file": str(effective.path),
@@ -65,7 +65,7 @@ def _as_json(effective: Effective) -> dict[str, Any]:
                 "value": values[name],
                 "from": effective.sources[name],
                 "default": setting.default,
-                "allowed": setting.about.kind.allowed if setting.about.kind else None,
+                "allowed": setting.info.kind.allowed if setting.info.kind else None,
                 "variable": setting.variable or None,
                 "flag": setting.flag or None,
             }
@@ -76,30 +76,30 @@ def _as_json(effective: Effective) -> dict[str, Any]:
 
 
 def example() -> Iterator[str]:
-    """A file with every setting in it, each commented out, line by line."""
-    yield "## Settings of Slipstream. This file is yours: nothing in it is ever changed by the program."
-    yield "## Remove the # in front of what you want to set. A variable of the environment goes before a line"
-    yield "## of this file, and a flag before both. Everything not set here is as the defaults say."
+    """The lines of a settings file with every setting, each commented out."""
+    yield "## Settings of Slipstream. This file is yours: Slipstream never changes it."
+    yield "## To set a value, remove the # in front of its line. Environment variables override this file, and"
+    yield "## flags override both. Everything that is not set has its default."
     for setting in table().values():
         yield ""
         yield from _comment(setting)
-        if setting.about.kind is None:
+        if setting.info.kind is None:
             yield f"# {setting.name}:"
             yield from (f"#   {line}" for line in KEYS_EXAMPLE)
         else:
-            value = setting.about.example or setting.in_words(setting.default)
+            value = setting.info.example or setting.display_text(setting.default)
             yield f"# {setting.name}: {value}"
 
 
 def _comment(setting: Setting) -> Iterator[str]:
-    kind = setting.about.kind
-    words = f"{setting.about.help[:1].upper()}{setting.about.help[1:]}."
+    kind = setting.info.kind
+    text = f"{setting.info.help[:1].upper()}{setting.info.help[1:]}."
     if kind:
-        default = setting.in_words(setting.default)
-        words += f" Takes {kind.allowed}; default: {default}. {' or '.join(_elsewhere(setting))}."
+        default = setting.display_text(setting.default)
+        text += f" Takes {kind.allowed}; default: {default}. Also {' or '.join(_elsewhere(setting))}."
     else:
-        words += f" One line per action of `slipstream settings --json` or f1; default: {setting.about.unset}."
-    yield from textwrap.wrap(words, WIDTH, initial_indent="## ", subsequent_indent="## ", break_on_hyphens=False)
+        text += f" One line per action, as listed in the help (f1); default: {setting.info.unset}."
+    yield from textwrap.wrap(text, WIDTH, initial_indent="## ", subsequent_indent="## ", break_on_hyphens=False)
 
 
 def _elsewhere(setting: Setting) -> Iterator[str]:

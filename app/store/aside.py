@@ -1,7 +1,7 @@
-"""Put a damaged file aside, never away: what can be read of it goes on in a new one.
+"""Moves a damaged database aside, never deletes it, and continues with a new one that contains what is readable.
 
-The new file is made first and takes the place last, so that a power cut at any moment leaves either the
-damaged file or the rescued one to be found.
+The new file is completed first and renamed last, so that after a power cut either the damaged file or the rescued
+one is there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from app.system.files import make_private_file, sync_folder
 
 
 def put_aside(path: Path) -> str:
-    """Exchange the file at `path` for what can be rescued of it; the sentence for the person.
+    """Replace the file at `path` with what can be rescued from it. Returns a sentence for the person.
 
-    Raises OSError or sqlite3.Error, the damaged file still in its place.
+    Raises OSError or sqlite3.Error; the damaged file is then still in place.
     """
     rescued_path = _rescued_path(path)
     rescued_path.unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def put_aside(path: Path) -> str:
 
 
 def finish_putting_aside(path: Path) -> None:
-    """The second half of the exchange, also after a power cut between the two. Raises OSError."""
+    """The second half of the replacement; also completes one that a power cut interrupted. Raises OSError."""
     rescued_path = _rescued_path(path)
     if not os.path.lexists(path) and rescued_path.exists():
         rescued_path.rename(path)
@@ -60,7 +60,7 @@ def _free_name(path: Path) -> Path:
 def _rescue(damaged: Path, rescued_path: Path) -> Rescued:
     target = connect(rescued_path)
     try:
-        # Cut short, this file is made anew; a journal of it would only be one more thing left behind.
+        # An incomplete file is made again from the start, so it needs no journal on disk.
         target.execute("PRAGMA journal_mode = MEMORY")
         migrate(target, None)
         return _copy_readable(damaged, target)
@@ -81,4 +81,4 @@ def _copy_readable(damaged: Path, target: sqlite3.Connection) -> Rescued:
 
 def _notice(path: Path, aside: Path, rescued: Rescued) -> str:
     saved = f"{rescued.chats} chats with {rescued.messages} messages" if rescued.messages else "No messages"
-    return f"The chats in {path} were damaged. {saved} could be rescued; the damaged file is kept as {aside.name}."
+    return f"The chats in {path} were damaged. {saved} could be rescued. The damaged file is now {aside.name}."

@@ -1,7 +1,7 @@
-"""The database while the program runs: transactions, how safe each has to be, and what follows when one fails.
+"""The database while the program runs: transactions, how durable each is, and how to continue when one fails.
 
-A failing disk is answered by going on in memory, a damaged file by going on with what could be rescued; both
-only after the attempt, which is then made again. Whoever asked sees a result, or a StoreError.
+If the disk fails, continues in memory; if the file is damaged, continues with what could be rescued. Either
+happens only after a failed attempt, which is then repeated. The caller gets a result or a StoreError.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ T = TypeVar("T")
 Action = Callable[[sqlite3.Connection], T]
 
 FLUSH_TIMEOUT_S = 0.1
-"""As long as what can be written with the next words waits for another program: the screen waits with it."""
+"""How long a write waits for another program if the next write can repeat it: the screen waits with it."""
 _ATTEMPTS = 3
-"""The file as it is, what could be rescued of it, memory."""
+"""The file as it is, the rescued file, memory."""
 
 
 class Database:
-    """One process's hold on the database, for the thread that opened it."""
+    """One process's access to the database, for the thread that opened it."""
 
     def __init__(self, path: Path | None) -> None:
         """path: None for one in memory that nobody keeps."""
@@ -38,28 +38,28 @@ class Database:
 
     @property
     def notice(self) -> str | None:
-        """What a person has to know about the store, in a sentence; None while all is well."""
+        """A problem that the person should know about, as a sentence; None if there is none."""
         return self._opened.notice
 
     @property
     def is_saving(self) -> bool:
-        """Whether there is a file; False: everything ends with the process."""
+        """Whether there is a file; otherwise everything is lost when the process ends."""
         return self._opened.identity is not None
 
     def close(self) -> None:
-        """Leave one file without a journal behind."""
+        """Close; SQLite then merges its journal into the file."""
         self._opened.connection.close()
 
     def write(self, action: Action[T], is_durable: bool = True, patience_s: float | None = None) -> T:
-        """Do `action` in a transaction. When this returns, it is written, `is_durable` even through a power cut.
+        """Run `action` in a transaction that is written when this returns.
 
-        Not durable means: a power cut may take it, a killed process does not. Raises StoreError, nothing written;
-        StoreBusyError after `patience_s`, None: `BUSY_TIMEOUT_S`.
+        If `is_durable`, it survives a power cut; otherwise only a killed process. Raises StoreError if nothing was
+        written, and StoreBusyError after `patience_s` (None: `BUSY_TIMEOUT_S`).
         """
         return self._attempt(lambda: self._write_once(action, is_durable, patience_s))
 
     def read(self, action: Action[T]) -> T:
-        """Do `action` on one state of the database, whatever others write meanwhile. Raises StoreError."""
+        """Run `action` on one snapshot of the database, unaffected by other writers. Raises StoreError."""
         return self._attempt(lambda: self._read_once(action))
 
     def _attempt(self, transact: Callable[[], T]) -> T:
@@ -68,7 +68,7 @@ class Database:
                 return transact()
             except (sqlite3.Error, OSError, UnusableFileError, UnicodeDecodeError) as error:
                 self._survive(error)
-        raise StoreError(f"{self._path} cannot be used: every attempt to go on without it failed too.")
+        raise StoreError(f"{self._path} cannot be used, and every attempt to continue without it failed too.")
 
     def _read_once(self, action: Action[T]) -> T:
         self._wait_at_most(BUSY_TIMEOUT_S)
@@ -104,17 +104,17 @@ class Database:
     def _refuse_newer(self, connection: sqlite3.Connection) -> None:
         version = version_of(connection)
         if version != len(MIGRATIONS):
-            raise UnusableFileError(f"another Slipstream has changed {self._path} to version {version}")
+            raise UnusableFileError(f"another Slipstream has upgraded {self._path} to version {version}")
 
     def _stay_in_place(self) -> None:
-        """What is written to a file that was deleted or replaced is gone when it is closed."""
+        """Move to a new file if ours was deleted or replaced: writes to it would be lost on closing."""
         if self.is_saving and identity(self._path) != self._opened.identity:
             connection = self._opened.connection
             self._take(move_back(connection, self._path))
             connection.close()
 
     def _survive(self, error: Exception) -> None:
-        """Put another database in place of the one that failed. Raises StoreError if that would not help."""
+        """Replace the database that failed with another one. Raises StoreError if that would not help."""
         if isinstance(error, sqlite3.Error) and is_busy(error):
             raise StoreBusyError(
                 f"{self._path} has been locked by another program for more than {self._patience_s:g} s. "
@@ -140,7 +140,7 @@ def _is_damaged(error: Exception) -> bool:
 
 
 def _is_sign_of_damage(error: Exception, connection: sqlite3.Connection) -> bool:
-    """What is written here breaks no constraint of a database that is whole."""
+    """Whether a failed constraint is due to damage: our writes never break one in a sound database."""
     if not isinstance(error, sqlite3.IntegrityError):
         return False
     try:

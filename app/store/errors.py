@@ -1,10 +1,10 @@
-"""What the store can refuse, as a branch of the tree in `mlx_engine.protocol.errors`.
+"""The store's branch of the error tree in `mlx_engine.protocol.errors`.
 
 SlipstreamError
 └── StoreError            the store cannot do this; nothing was changed
-    ├── NotStoredError    there is no such chat or message
-    ├── StoreBusyError    another program holds the database for too long
-    └── ImportRefusedError  a file to import is not what an export writes
+    ├── NotStoredError    the chat or message does not exist
+    ├── StoreBusyError    another program has locked the database for too long
+    └── ImportRefusedError  a file to import is not a valid export
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from mlx_engine.protocol.errors import SlipstreamError
 
 
 class StoreError(SlipstreamError):
-    """The store cannot do what was asked; it is as it was before."""
+    """The store cannot do what was asked; nothing was changed."""
 
 
 class NotStoredError(StoreError):
-    """The chat or message asked for is not in the store."""
+    """The chat or message does not exist in the store."""
 
 
 class StoreBusyError(StoreError):
-    """Another program held the database longer than the store waits."""
+    """Another program locked the database for longer than the store waits."""
 
 
 class ImportRefusedError(StoreError):
-    """A file to import is malformed; the message names the file and the place in it."""
+    """A file to import is malformed; the message says which file and where in it."""

@@ -1,8 +1,8 @@
-"""Chats as Markdown. People read the text; comments that no viewer shows say what it takes to read it back.
+"""Chats as Markdown that people can read and that can be imported again, with the data for that in HTML comments.
 
-A line of a message that looks like such a comment gets a backslash in front, which reading takes off again. What
-could steer a terminal is written as `sanitise` shows it; the comment then holds the text as it was, which counts
-unless somebody has changed what is shown.
+A line of a message that looks like such a comment is escaped with a backslash, which reading removes. Characters
+that could steer a terminal are written as `sanitise` shows them; the comment then also has the original text,
+which is used unless somebody has changed the visible text.
 """
 
 from __future__ import annotations
@@ -45,33 +45,33 @@ class _MessageFacts(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     is_shown: bool
     stats: TurnStats | None
     stored_text: str | None = None
-    """As it is in the store, where that is not what is shown."""
+    """The original text, if the visible text differs from it."""
     stored_thinking: str | None = None
 
 
 class _Section(NamedTuple):
-    """A mark and the lines below it."""
+    """A comment of ours and the lines below it."""
 
     kind: str
     facts: str
     line: int
-    """Of the mark, from 1."""
+    """Of the comment, from 1."""
     lines: list[str]
 
 
 def write_chat(chat: NewChat) -> str:
-    """One chat; several after each other make a file."""
+    """One chat; a file can contain several in a row."""
     facts = _ChatFacts(VERSION, chat.title, chat.model, chat.drafter, chat.params, chat.created_s, chat.updated_s)
     title = sanitise_line(chat.title) or "Chat"
     return f"{_mark('chat', facts)}\n\n# {title}\n\n" + "".join(map(_write_message, chat.messages))
 
 
 def read_chats(text: str, name: str) -> Sequence[NewChat]:
-    """The chats that `write_chat` wrote. Raises ImportRefusedError, which names the line."""
+    """Read what `write_chat` wrote. Raises ImportRefusedError, whose message has the line."""
     sections = list(_sections(text, name))
     starts = [at for at, section in enumerate(sections) if section.kind == "chat"]
     if not sections or starts[:1] != [0]:
-        raise ImportRefusedError(f"{name}, line 1: this is not a chat that Slipstream has exported.")
+        raise ImportRefusedError(f"{name}, line 1: this is not a chat exported by Slipstream.")
     ends = [*starts[1:], len(sections)]
     return [_read_chat(sections[start:end], name) for start, end in zip(starts, ends)]
 
@@ -114,15 +114,13 @@ def _sections(text: str, name: str) -> Iterator[_Section]:
             if section is not None:
                 section.lines.append(line[1:] if _ESCAPED.match(line) else line)
             elif line.strip():
-                raise ImportRefusedError(
-                    f"{name}, line {number}: this is not a chat that Slipstream has exported."
-                )
+                raise ImportRefusedError(f"{name}, line {number}: this is not a chat exported by Slipstream.")
             continue
         if section is not None:
             yield section
         mark = _MARK.fullmatch(line)
         if mark is None or (mark[2] is not None) != (mark[1] in _MARKS_WITH_FACTS):
-            raise ImportRefusedError(f"{name}, line {number}: this comment is not one that Slipstream writes.")
+            raise ImportRefusedError(f"{name}, line {number}: this comment was not written by Slipstream.")
         section = _Section(mark[1], mark[2] or "", number, [])
     if section is not None:
         yield section
@@ -133,7 +131,8 @@ def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
     facts = _facts(head, _ChatFacts, name)
     if facts.version != VERSION:
         raise ImportRefusedError(
-            f"{name}, line {head.line}: its version is {facts.version}, this Slipstream reads version {VERSION}."
+            f"{name}, line {head.line}: its format is version {facts.version}, but this Slipstream reads version "
+            f"{VERSION}. Update Slipstream."
         )
     messages = []
     rest = list(sections[1:])
@@ -150,11 +149,11 @@ def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
 def _read_message(head: _Section, parts: Sequence[_Section], name: str) -> NewMessage:
     if head.kind != "message":
         raise ImportRefusedError(
-            f"{name}, line {head.line}: thoughts and answer belong together, below a message."
+            f"{name}, line {head.line}: thoughts and answer must come in pairs below a message."
         )
     facts = _facts(head, _MessageFacts, name)
     if len(head.lines) < 3 or head.lines[0] or not head.lines[1].startswith("## ") or head.lines[2]:
-        raise ImportRefusedError(f"{name}, line {head.line + 1}: a heading between blank lines is missing.")
+        raise ImportRefusedError(f"{name}, line {head.line + 1}: a heading between two blank lines is missing.")
     texts = [_text(part, part.lines, name) for part in parts]
     thinking, text = texts if texts else ("", _text(head, head.lines[2:], name))
     return NewMessage(
@@ -170,12 +169,12 @@ def _read_message(head: _Section, parts: Sequence[_Section], name: str) -> NewMe
 
 
 def _stored(stored: str | None, shown: str) -> str:
-    """What a message says; `stored` only if that is what is shown."""
+    """The message's text: `stored` if it is what is shown, otherwise the shown text, which somebody changed."""
     return stored if stored is not None and sanitise(stored) == shown else shown
 
 
 def _text(section: _Section, lines: Sequence[str], name: str) -> str:
-    """What stands between two blank lines; at the end of a file an editor may have taken the second."""
+    """The text between two blank lines; at the end of a file an editor may have removed the second one."""
     if not lines or lines[0]:
         raise ImportRefusedError(f"{name}, line {section.line + 1}: a blank line is missing.")
     return "\n".join(lines[1:]).removesuffix("\n")
@@ -187,4 +186,6 @@ def _facts(section: _Section, kind: type[T], name: str) -> T:
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ImportRefusedError(f"{name}, line {section.line}: {error}. Nothing was imported.") from error
     except RecursionError as error:
-        raise ImportRefusedError(f"{name}, line {section.line}: it is nested too deeply.") from error
+        raise ImportRefusedError(
+            f"{name}, line {section.line}: nested too deeply. Nothing was imported."
+        ) from error

@@ -1,7 +1,7 @@
-"""Open the database of chats, whatever is found in its place.
+"""Opens the database of chats, whatever is at its path.
 
-There is always something to work with. What cannot be used is left as it is or, if it is damaged, put aside
-under another name; it is never deleted. Then a sentence says so.
+There is always something to work with. A file that cannot be used stays as it is; a damaged one is moved aside
+under another name, and never deleted. A notice then says so.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from app.store.search import prepare_search
 from app.system.files import LOCK_WAIT_S, Identity, UnusableFileError, identity, make_private_file, opening_alone
 
 CHECKED_BYTES = 16 * 1024 * 1024
-"""Up to this size every page is checked at the start, in about 30 ms; in a larger file damage shows on the way."""
+"""Up to this size every page is checked at the start, in about 30 ms; in larger files damage shows up later."""
 
 HEADER_BYTES = 100
-"""Of every SQLite file."""
+"""The size of SQLite's header."""
 PAGE_BYTES_AT = slice(16, 18)
-"""Where the header says how large a page is; 1 means 65,536, of which ours never are."""
+"""Position of the page size in the header; 1 means 65,536, which ours never are."""
 
-UNSAVED = "What is said now stays only until Slipstream ends; export a chat to keep it."
+UNSAVED = "New messages are lost when Slipstream ends; export a chat to keep it."
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A database of this version to read from and write to."""
+    """An open database of the current version."""
 
     connection: sqlite3.Connection
     notice: str | None
-    """What a person has to know, in a sentence; None: all is well."""
+    """A problem that the person should know about, as a sentence; None if there is none."""
     identity: Identity | None
-    """None: the database is in memory and ends with the process."""
+    """None: the database is in memory and is lost when the process ends."""
 
 
 def open_database(path: Path, damaged: Identity | None = None) -> Opened:
-    """The database at `path`, made if it is missing; in memory if that is all that can be had. Never raises.
+    """The database at `path`, created if it is missing; in memory if nothing else is possible. Never raises.
 
-    `damaged`: this file has turned out to be damaged, if it is still the one at `path`.
+    damaged: the file that turned out to be damaged; it is replaced if it is still the one at `path`.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,17 +64,17 @@ def open_database(path: Path, damaged: Identity | None = None) -> Opened:
 
 
 def open_in_memory() -> Opened:
-    """A database that nobody keeps."""
+    """An empty database in memory, without a notice."""
     return Opened(_empty_in_memory(), None, None)
 
 
 def continue_in_memory(connection: sqlite3.Connection, path: Path, error: Exception) -> Opened:
-    """Go on with what `connection` can still read, when its file can no longer be written."""
+    """Continue in memory with what `connection` can still read, when its file can no longer be written."""
     return Opened(_copied(connection), f"Chats are no longer saved: {_reason(path, error)}. {UNSAVED}", None)
 
 
 def move_back(connection: sqlite3.Connection, path: Path) -> Opened:
-    """Write the database again where its file was deleted under it. Raises what opening can."""
+    """Write the database again after its file was deleted. Raises what opening can raise."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with opening_alone(path):
         if not os.path.lexists(path):
@@ -99,7 +99,7 @@ def _exchanged(path: Path) -> Opened:
 
 
 def _sound_connection(path: Path) -> sqlite3.Connection:
-    """Raises OSError, UnusableFileError or sqlite3.Error, for a damaged file one that `is_damage`."""
+    """Raises OSError, UnusableFileError or sqlite3.Error; for a damaged file, one that `is_damage` recognises."""
     _refuse_cut_file(path)
     connection = connect(path)
     try:
@@ -111,7 +111,7 @@ def _sound_connection(path: Path) -> sqlite3.Connection:
         prepare_search(connection)
     except UnicodeDecodeError as error:
         connection.close()
-        # Python cannot read SQLite's own message when that quotes a damaged name.
+        # SQLite's own message quotes a damaged name, which Python cannot decode.
         raise DamagedFileError(f"{path}: {error}") from error
     except (sqlite3.Error, OSError, UnusableFileError):
         connection.close()
@@ -120,32 +120,32 @@ def _sound_connection(path: Path) -> sqlite3.Connection:
 
 
 def _refuse_cut_file(path: Path) -> None:
-    """Refuse what SQLite takes for something else.
+    """Raises DamagedFileError for files that SQLite would misinterpret.
 
-    An empty file, or one of a single byte, is a new database to it, and the journal beside it of no use. What is
-    missing of the last page reads as zeros; only beside a journal is that as it may be.
+    SQLite takes a file of 0 or 1 bytes for a new database and ignores the journal beside it. A truncated last page
+    reads as zeros; that is only valid beside a journal.
     """
     size, journal = path.stat().st_size, path.with_name(f"{path.name}-wal")
     has_journal = journal.exists() and journal.stat().st_size > 0
     if size == 0:
         if has_journal:
-            raise DamagedFileError(f"{path} is empty, its journal is not")
+            raise DamagedFileError(f"{path} is empty but its journal is not")
         return
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if len(header) < HEADER_BYTES:
-        raise DamagedFileError(f"{path} ends within its header")
+        raise DamagedFileError(f"{path} ends inside its header")
     page_bytes = int.from_bytes(header[PAGE_BYTES_AT]) or 1
     if size % page_bytes and not has_journal:
-        raise DamagedFileError(f"{path} ends within a page")
+        raise DamagedFileError(f"{path} ends inside a page")
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     version = version_of(connection)
     if version > len(MIGRATIONS):
         raise UnusableFileError(
-            f"{path} was written by a newer Slipstream (its version is {version}, this one knows "
-            f"{len(MIGRATIONS)}); chats in it can be read and exported, but update Slipstream to go on with them"
+            f"{path} was written by a newer Slipstream (version {version}, this one knows {len(MIGRATIONS)}). "
+            "You can read and export its chats; update Slipstream to continue them"
         )
     is_empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if version < 0 or (version == 0 and not is_empty):
@@ -153,9 +153,9 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
-    # Not the quick check: what it passes over in an index would lie there until somebody comes across it.
-    if path.stat().st_size <= CHECKED_BYTES and (found := what_is_wrong(connection)):
-        raise DamagedFileError(found)
+    # Not the quick check, which overlooks some damage in indexes.
+    if path.stat().st_size <= CHECKED_BYTES and (problem := what_is_wrong(connection)):
+        raise DamagedFileError(problem)
 
 
 def _check_columns(connection: sqlite3.Connection, path: Path) -> None:
@@ -196,5 +196,5 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or path}: {error.strerror}"
     if isinstance(error, sqlite3.Error) and is_busy(error):
-        return f"another program holds {path} locked"
+        return f"another program has locked {path}"
     return f"{path}: {error}" if isinstance(error, sqlite3.Error) else str(error)

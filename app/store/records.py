@@ -1,4 +1,4 @@
-"""What the store hands out and takes in: plain values, the same for the app, the shell and an export."""
+"""The values that the store returns and accepts: plain data, shared by the app, the shell and exports."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ State = Literal["generating", "complete", "stopped", "interrupted", "failed"]
 FinalState = Literal["complete", "stopped", "interrupted", "failed"]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""As far as JSON, SQLite and everybody else agree on whole numbers."""
+"""The range of whole numbers that JSON, SQLite and others all represent exactly."""
 
 
 class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The figures of one reply, as they were when it ended. None: not measured."""
+    """The figures of one reply when it ended. None: not measured."""
 
     finish_reason: str | None = None
-    """Why the engine ended it: stop, length or cancelled; of a reply that failed, the reason in words."""
+    """Why the reply ended: stop, length or cancelled; for a failed reply, an error message."""
     prompt_tokens: Count = 0
     cached_tokens: Count = 0
     generated_tokens: Count = 0
@@ -30,7 +30,7 @@ class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     drafted_by_position: tuple[Count, ...] = ()
     accepted_by_position: tuple[Count, ...] = ()
     draft_length: Count = 0
-    """Tokens drafted per round at the end of the reply; 0 is plain decoding."""
+    """Tokens drafted per round when the reply ended; 0 is plain decoding."""
     ttft_s: float | None = None
     decode_s: float = 0.0
     plain_tokens_per_s: float | None = None
@@ -49,14 +49,14 @@ class Chat(msgspec.Struct, frozen=True):
     model: str
     drafter: str | None
     params: dict[str, Any]
-    """The settings of this chat; the store keeps them and does not look inside."""
+    """The settings of this chat, which the store does not interpret."""
     created_s: float
     updated_s: float
     message_count: int
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """One message and its place among those that answer the same parent."""
+    """One message and its position among its siblings, which answer the same parent."""
 
     id: int
     chat_id: int
@@ -67,15 +67,15 @@ class StoredMessage(msgspec.Struct, frozen=True):
     state: State
     created_s: float
     sibling: int = 1
-    """Which of its siblings this is, from 1, oldest first."""
+    """Its number among its siblings, from 1, oldest first."""
     siblings: int = 1
     is_shown: bool = True
-    """Whether this is the sibling that was looked at last."""
+    """Whether this is the sibling that is shown."""
     stats: TurnStats | None = None
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A message that a search has found."""
+    """A message that matches a search."""
 
     chat_id: int
     title: str
@@ -87,7 +87,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message to be imported. `parent` is the position of an earlier one in the same chat."""
+    """A message to import. `parent` is the position of an earlier message of the same chat."""
 
     parent: int | None
     role: Role
@@ -100,7 +100,7 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NewChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A chat to be imported, its messages in the order they were made."""
+    """A chat to import, with its messages in the order they were created."""
 
     title: str
     model: str

@@ -1,6 +1,6 @@
-"""Copy what can be read from one database into another: a damaged one, a newer one, one that cannot be written.
+"""Copies what can be read from one database into another: from a damaged, newer or unwritable one.
 
-Ids stay as they are, so that whoever holds one still finds the same chat and message.
+Ids stay the same, so that ids held elsewhere still name the same chat and message.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from app.store.schema import TABLES
 
 ROWS_AT_ONCE = 256
 MOST_FAILURES = 200_000
-"""Reads that may fail before the rest of a table counts as lost: about three seconds of them."""
+"""Failed reads after which the rest of a table counts as lost: about three seconds."""
 MOST_ROWS_ON_A_PAGE = 256
 HIGHEST_ID = 1 << 40
-"""No store gets that far; what claims to is damage, and would leave no ids to go on with."""
+"""No store gets this far. A higher id is damage, and would leave no ids for new messages."""
 
 
 class Rescued(NamedTuple):
@@ -29,13 +29,13 @@ class Rescued(NamedTuple):
 
 
 def copy_rows(source: sqlite3.Connection, target: sqlite3.Connection) -> Rescued:
-    """Copy chats, messages and figures, as far as they can be read, into an empty database of this version.
+    """Copy all readable chats, messages and figures into an empty database of the current version.
 
-    Raises sqlite3.Error only for the target, which is then as it was.
+    Raises sqlite3.Error only for the target, which is then unchanged.
     """
     target.execute("BEGIN IMMEDIATE")
     try:
-        # A message may be read and its chat be lost: the rows agree with each other only at the end.
+        # A message may be readable while its chat is lost: foreign keys hold only at the end.
         target.execute("PRAGMA defer_foreign_keys = ON")
         for table in TABLES:
             _copy_table(source, target, table)
@@ -54,23 +54,23 @@ def _copy_table(source: sqlite3.Connection, target: sqlite3.Connection, table: s
     columns = _common_columns(source, table)
     if TABLES[table][0] not in columns:
         return
-    names, places = ", ".join(columns), ", ".join("?" * len(columns))
-    # REPLACE puts the default where a value is NULL that may not be.
-    insert = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({places})"
+    names, placeholders = ", ".join(columns), ", ".join("?" * len(columns))
+    # REPLACE uses the default where a value is NULL in a column that must not be.
+    insert = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({placeholders})"
     target.executemany(insert, _readable_rows(source, f"SELECT {names} FROM {table}", TABLES[table][0]))
 
 
 def _common_columns(source: sqlite3.Connection, table: str) -> list[str]:
-    """In our order; a damaged or foreign database may have fewer, a newer one more."""
+    """The columns that the source has, in our order; a damaged database may have fewer, a newer one more."""
     try:
-        found = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
+        present = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
     except (sqlite3.DatabaseError, UnicodeDecodeError):
         return []
-    return [column for column in TABLES[table] if column in found]
+    return [column for column in TABLES[table] if column in present]
 
 
 def _readable_rows(source: sqlite3.Connection, select: str, key: str) -> Iterator[tuple[object, ...]]:
-    """Every row whose page can be read. A range of keys that fails is halved, the wide ranges first."""
+    """Every row on a readable page. A range of keys that fails is halved; wide ranges are tried first."""
     ranges = deque([_key_range(source, select, key)])
     failures = 0
     while ranges and failures < MOST_FAILURES:
@@ -90,7 +90,7 @@ def _readable_rows(source: sqlite3.Connection, select: str, key: str) -> Iterato
 
 
 def _key_range(source: sqlite3.Connection, select: str, key: str) -> tuple[int, int]:
-    """From 1 to the highest key there can be. The places that tell it may be lost, or tell too little."""
+    """From 1 to the highest possible key. Each source of that number may be damaged or too low."""
     table = select.rsplit(" ", 1)[1]
     last = _number(source, f"SELECT max({key}) FROM {table}")
     highest = max(last, _number(source, "SELECT max(seq) FROM sqlite_sequence"))
@@ -106,7 +106,7 @@ def _number(source: sqlite3.Connection, question: str) -> int:
 
 
 def _adopt_orphans(target: sqlite3.Connection) -> None:
-    """Messages whose chat was lost get one of the same id, so that they can be seen; figures of none go."""
+    """Give messages of lost chats a new chat with the same id, and delete figures without a message."""
     target.execute(
         "UPDATE message SET chat_id = 0 WHERE typeof(chat_id) <> 'integer' OR chat_id NOT BETWEEN 0 AND ?",
         (HIGHEST_ID,),

@@ -1,4 +1,4 @@
-"""What a row of the database means, also when its bytes were damaged without SQLite being able to tell."""
+"""Converts database rows to records, also when damage that SQLite cannot detect has changed their bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.store.errors import StoreError
 from app.store.records import Chat, Role, State, StoredMessage, TurnStats
 from app.text.sanitise import cleaned
 
-Row = Sequence[Any]
+DatabaseRow = Sequence[Any]
 
 CHAT_COLUMNS = """chat.id, chat.title, chat.model, chat.drafter, chat.params_json, chat.created_s, chat.updated_s,
     (SELECT count(*) FROM message WHERE message.chat_id = chat.id)"""
@@ -25,14 +25,14 @@ _BY_POSITION = ("drafted_by_position", "accepted_by_position")
 
 
 def params_to_json(params: Mapping[str, Any]) -> str:
-    """Raises StoreError for what JSON cannot hold."""
+    """Raises StoreError for values that JSON cannot represent."""
     try:
         return cleaned(json.dumps(params, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"The settings of a chat cannot be stored as JSON: {error}.") from error
 
 
-def chat_from(row: Row) -> Chat:
+def chat_from(row: DatabaseRow) -> Chat:
     """A row of `CHAT_COLUMNS`."""
     id, title, model, drafter, params_json, created_s, updated_s, message_count = row
     return Chat(
@@ -47,8 +47,8 @@ def chat_from(row: Row) -> Chat:
     )
 
 
-def message_from(row: Row, stats: TurnStats | None = None) -> StoredMessage:
-    """A row of `MESSAGE_COLUMNS`, not yet placed among its siblings."""
+def message_from(row: DatabaseRow, stats: TurnStats | None = None) -> StoredMessage:
+    """A row of `MESSAGE_COLUMNS`, without its position among siblings."""
     id, chat_id, parent_id, role, text, thinking, state, created_s = row
     return StoredMessage(
         id=id,
@@ -63,8 +63,8 @@ def message_from(row: Row, stats: TurnStats | None = None) -> StoredMessage:
     )
 
 
-def stats_from(row: Row) -> TurnStats | None:
-    """A row of `STATS_COLUMNS`; None if it makes no sense."""
+def stats_from(row: DatabaseRow) -> TurnStats | None:
+    """A row of `STATS_COLUMNS`; None if it is invalid."""
     values = {name: _if_finite(value) for name, value in zip(TurnStats.__struct_fields__, row)}
     try:
         for name in _BY_POSITION:
@@ -75,12 +75,12 @@ def stats_from(row: Row) -> TurnStats | None:
 
 
 def insert_stats(connection: sqlite3.Connection, message_id: int, stats: TurnStats) -> None:
-    """Store the figures of a reply in place of earlier ones."""
+    """Store the figures of a reply, replacing earlier ones."""
     values = {name: _if_finite(value) for name, value in msgspec.structs.asdict(stats).items()}
     for name in _BY_POSITION:
         values[name] = json.dumps(values[name])
     texts = {name: cleaned(value) for name, value in values.items() if isinstance(value, str)}
-    # REPLACE puts the default where a figure is not known that has to be.
+    # REPLACE uses the default where a figure is unknown in a column that must not be NULL.
     connection.execute(
         f"INSERT OR REPLACE INTO turn_stats (message_id, {STATS_COLUMNS}) VALUES (?{', ?' * len(values)})",
         (message_id, *{**values, **texts}.values()),
@@ -92,7 +92,7 @@ def _if_finite(value: Any) -> Any:
 
 
 def whole(value: object) -> int:
-    """A number to sort by; 0 for what is none."""
+    """A number to sort by; 0 for anything that is not a whole number."""
     return value if isinstance(value, int) else 0
 
 

@@ -1,7 +1,7 @@
-"""The tables, and how a database of an earlier version becomes one of this.
+"""The tables, and the migrations that bring a database of an earlier version up to date.
 
-`user_version` counts the migrations that a database has been through. Each is one transaction; there is no
-way back, but a copy of the database from before the first is kept beside it.
+`user_version` counts the migrations that a database has had. Each is one transaction. There is no downgrade, but a
+copy from before the first migration is kept beside the database.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
     ),
 )
-"""Statements by version. Every column that may not be NULL has a default, which a rescued row takes where its own
-value is gone. A published version is never edited; its fixture in the tests must keep loading."""
+"""Statements by version. Every column that must not be NULL has a default, which rescued rows use if their own
+value is lost. A published version is never edited; its fixture in the tests must keep loading."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "chat": ("id", "title", "model", "drafter", "params_json", "created_s", "updated_s", "activity", "deleted",
@@ -77,20 +77,20 @@ TABLES: dict[str, tuple[str, ...]] = {
                    "draft_length", "ttft_s", "decode_s", "plain_tokens_per_s", "speedup", "peak_memory_bytes",
                    "model", "drafter", "app_version"),
 }  # fmt: skip
-"""What a person would miss, key first: the columns that are rescued, parents before children."""
+"""The columns that are rescued, because a person would miss them: key first, parents before children."""
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """How many migrations this database has been through."""
+    """The number of migrations this database has had."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(
     connection: sqlite3.Connection, path: Path | None, migrations: Sequence[Sequence[str]] = MIGRATIONS
 ) -> None:
-    """Bring the database up to date, after a copy if it has been in use.
+    """Bring the database up to date, after a copy if it is not new.
 
-    Raises OSError or sqlite3.Error; what was done up to then stays, in whole versions.
+    Raises OSError or sqlite3.Error; the versions completed so far remain.
     """
     version = version_of(connection)
     if path is not None and 0 < version < len(migrations):
@@ -113,12 +113,12 @@ def _apply(connection: sqlite3.Connection, statements: Sequence[str], version: i
 
 
 def _back_up(connection: sqlite3.Connection, backup: Path) -> None:
-    """Under its name only when it is whole: a copy cut short by a full disk must not pass for a backup."""
+    """Renamed only when complete: a copy cut short by a full disk must not pass for a backup."""
     # SQLite writes the file itself, so `replace_file` cannot.
     unfinished = backup.with_name(f"{backup.name}.part")
     try:
         unfinished.unlink(missing_ok=True)
-        # SQLite would make the file readable to all; an empty one it takes as it is.
+        # SQLite would make the file readable to everyone, but it accepts an empty one as it is.
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection.execute("VACUUM INTO ?", (os.fspath(unfinished),))
         os.replace(unfinished, backup)

@@ -1,7 +1,7 @@
-"""Search in all that was said. What is found does not depend on the index: it only makes it quicker.
+"""Search in all messages. The index only makes it faster and never changes what it finds.
 
-A message is found if it holds every word searched for, in any case, also in the middle of a longer word.
-FTS5's trigram index proposes messages and `contains` decides; without FTS5 `contains` looks at them all.
+A message matches if it contains every search word, in upper or lower case, also inside longer words. FTS5's
+trigram index proposes messages and `contains` decides; without FTS5, `contains` looks at all messages.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, chat_from, message_fro
 from app.text.sanitise import cleaned
 
 INDEXED_AT_ONCE = 100
-"""Messages per transaction: another process waits no longer than it takes to index these."""
+"""Messages per transaction, which is how long another process may have to wait."""
 MOST_TRIGRAMS = 32
-"""More would not narrow the choice any further."""
+"""More would hardly reduce the number of proposals."""
 EXCERPT_CHARACTERS = 100
 _LEAD_CHARACTERS = 30
 _INDEX = "CREATE VIRTUAL TABLE message_index USING fts5(text, tokenize='trigram', detail='none')"
-_HOLDS = "message.state <> 'generating' AND contains(CAST(message.text AS BLOB), ?)"
+_CONTAINS = "message.state <> 'generating' AND contains(CAST(message.text AS BLOB), ?)"
 _PENDING = "is_indexed = 0 AND state <> 'generating'"
 _LAST_OF_OLD_CASES = 0x0520
-"""Up to here (Latin, Greek, Cyrillic) SQLite and Python agree on capitals, except for these:"""
+"""Up to here (Latin, Greek, Cyrillic) SQLite and Python agree on upper and lower case, except for `_UNEQUAL`."""
 _UNEQUAL = "\0\u0307"
-"""SQLite ends the question at a NUL; Python makes a capital I with a dot two letters, the second this dot."""
+"""SQLite ends a query at NUL. Python lowers a dotted capital I to two characters, of which this dot is one."""
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:
-    """Teach the connection to search, and make the index if this SQLite can. Raises sqlite3.Error."""
+    """Add the search function, and the index if this SQLite supports it. Raises sqlite3.Error."""
     connection.create_function("contains", 2, contains, deterministic=True)
     if has_index(connection):
         return
@@ -42,17 +42,17 @@ def prepare_search(connection: sqlite3.Connection) -> None:
 
 
 def index_pending(connection: sqlite3.Connection) -> bool:
-    """Index some of the messages that are not yet; whether there may be more."""
+    """Index some messages that are not indexed yet. Returns whether there may be more."""
     if not has_index(connection):
         return False
     pending = connection.execute(
         f"SELECT id, text FROM message WHERE {_PENDING} LIMIT ?", (INDEXED_AT_ONCE,)
     ).fetchall()
-    # FTS5 would not look at what follows a NUL.
+    # FTS5 ignores text after a NUL.
     texts = [(id, str(text).replace("\0", " ")) for id, text in pending]
     with _damage_named():
         connection.executemany("INSERT OR REPLACE INTO message_index (rowid, text) VALUES (?, ?)", texts)
-        # At a savepoint FTS5 writes what it has; without one it would fail in the commit, under no name.
+        # A savepoint makes FTS5 write now; otherwise it would fail in the commit, with no way to tell why.
         connection.execute("SAVEPOINT indexed")
         connection.execute("RELEASE indexed")
     connection.executemany("UPDATE message SET is_indexed = 1 WHERE id = ?", [(id,) for id, _ in pending])
@@ -60,12 +60,12 @@ def index_pending(connection: sqlite3.Connection) -> bool:
 
 
 def find_messages(connection: sqlite3.Connection, terms: Sequence[str], limit: int) -> list[Hit]:
-    """Messages of chats that are not deleted and hold every term, the newest first."""
-    found, values = _found(connection, terms)
+    """Messages of chats that are not deleted, with every term, newest first."""
+    from_where, values = _matching(connection, terms)
     columns = ", ".join(f"message.{column}" for column in MESSAGE_COLUMNS.split(", "))
     with _damage_named():
         rows = connection.execute(
-            f"""SELECT {columns}, chat.title {found}
+            f"""SELECT {columns}, chat.title {from_where}
                 AND chat.deleted = 0 ORDER BY message.id DESC LIMIT ?""",
             (*values, limit),
         ).fetchall()
@@ -77,39 +77,40 @@ def find_messages(connection: sqlite3.Connection, terms: Sequence[str], limit: i
 
 
 def find_chats(connection: sqlite3.Connection, terms: Sequence[str], limit: int, offset: int) -> list[Chat]:
-    """Chats that are not deleted and hold every term in the title or in one message, the one last used first."""
-    found, values = _found(connection, terms)
+    """Chats that are not deleted, with every term in the title or in one message, most recently used first."""
+    from_where, values = _matching(connection, terms)
     with _damage_named():
         rows = connection.execute(
             f"""SELECT {CHAT_COLUMNS} FROM chat
-                WHERE deleted = 0 AND (contains(CAST(title AS BLOB), ?) OR id IN (SELECT message.chat_id {found}))
+                WHERE deleted = 0
+                AND (contains(CAST(title AS BLOB), ?) OR id IN (SELECT message.chat_id {from_where}))
                 ORDER BY activity DESC, id DESC LIMIT ? OFFSET ?""",
             (" ".join(terms), *values, limit, offset),
         ).fetchall()
     return [chat_from(row) for row in rows]
 
 
-def messages_holding(connection: sqlite3.Connection, chat_id: int, terms: Sequence[str]) -> list[int]:
-    """The messages of a chat that hold every term, the newest first."""
-    found = connection.execute(
-        f"SELECT message.id FROM message WHERE chat_id = ? AND {_HOLDS} ORDER BY message.id DESC",
+def messages_containing(connection: sqlite3.Connection, chat_id: int, terms: Sequence[str]) -> list[int]:
+    """The messages of a chat with every term, newest first."""
+    ids = connection.execute(
+        f"SELECT message.id FROM message WHERE chat_id = ? AND {_CONTAINS} ORDER BY message.id DESC",
         (chat_id, " ".join(terms)),
     )
-    return [id for (id,) in found]
+    return [id for (id,) in ids]
 
 
-def _found(connection: sqlite3.Connection, terms: Sequence[str]) -> tuple[str, list[Any]]:
-    """The rest of a SELECT from the messages that hold every term, and its values."""
-    words, proposed = " ".join(terms), trigrams(terms)
+def _matching(connection: sqlite3.Connection, terms: Sequence[str]) -> tuple[str, list[Any]]:
+    """The FROM and WHERE of a SELECT of messages with every term, and their values."""
+    query, index_query = " ".join(terms), trigrams(terms)
     chats = "JOIN chat ON chat.id = message.chat_id"
-    if proposed is None or not _is_index_complete(connection):
-        return f"FROM message {chats} WHERE {_HOLDS}", [words]
+    if index_query is None or not _is_index_complete(connection):
+        return f"FROM message {chats} WHERE {_CONTAINS}", [query]
     proposals = f"FROM message_index JOIN message ON message.id = message_index.rowid {chats}"
-    return f"{proposals} WHERE message_index MATCH ? AND {_HOLDS}", [proposed, words]
+    return f"{proposals} WHERE message_index MATCH ? AND {_CONTAINS}", [index_query, query]
 
 
 def has_index(connection: sqlite3.Connection) -> bool:
-    """Whether there is an index that this SQLite can use. Raises sqlite3.DatabaseError for a damaged one."""
+    """Whether there is an index that this SQLite can read. Raises sqlite3.DatabaseError if it is damaged."""
     try:
         with _damage_named():
             connection.execute("SELECT rowid FROM message_index LIMIT 0")
@@ -120,11 +121,11 @@ def has_index(connection: sqlite3.Connection) -> bool:
 
 @contextmanager
 def _damage_named() -> Iterator[None]:
-    """FTS5 believes what a damaged index says of its sizes and rows: it asks for memory or writes a row twice."""
+    """Reports damage as such. FTS5 trusts a damaged index: it asks for huge memory or writes a row twice."""
     try:
         yield
     except (MemoryError, sqlite3.IntegrityError) as error:
-        reason = str(error) or "it asks for too much memory"
+        reason = str(error) or "out of memory"
         raise DamagedFileError(f"the index of messages is damaged: {reason}") from error
 
 
@@ -134,40 +135,40 @@ def _is_index_complete(connection: sqlite3.Connection) -> bool:
 
 
 def terms_of(text: str) -> list[str]:
-    """The words searched for, in small letters."""
-    return small(cleaned(text)).split()
+    """The search words, folded for comparison."""
+    return folded(cleaned(text)).split()
 
 
-def small(text: str) -> str:
-    """The text as it is compared."""
-    # The one letter of which Python makes two, by its place in the word.
+def folded(text: str) -> str:
+    """The text in the form that is compared."""
+    # Python lowers sigma to one of two letters, depending on its position in the word.
     return text.lower().replace("ς", "σ")
 
 
 def contains(text: bytes | None, terms: str) -> bool:
-    """Whether every one of the terms, separated by spaces, is in `text`."""
-    # Bytes, because what a damaged file calls a text is not always UTF-8.
-    lowered = small((text or b"").decode("utf-8", "replace"))
+    """Whether `text` contains all terms, which are separated by spaces."""
+    # Bytes, because texts in a damaged file are not always UTF-8.
+    lowered = folded((text or b"").decode("utf-8", "replace"))
     return all(term in lowered for term in terms.split())
 
 
 def trigrams(terms: Sequence[str]) -> str | None:
-    """What the index is asked: three letters at a time, each of which must occur. None: it cannot help."""
-    found = dict.fromkeys(
+    """The index query: three characters at a time, all of which must occur. None: the index cannot help."""
+    groups = dict.fromkeys(
         letters
         for term in terms
         if not any(letter in term for letter in _UNEQUAL)
         for letters in (term[at : at + 3] for at in range(len(term) - 2))
         if all(letter.lower() == letter.upper() or ord(letter) < _LAST_OF_OLD_CASES for letter in letters)
     )
-    quoted = ['"' + each.replace('"', '""') + '"' for each in list(found)[:MOST_TRIGRAMS]]
+    quoted = ['"' + group.replace('"', '""') + '"' for group in list(groups)[:MOST_TRIGRAMS]]
     return " AND ".join(quoted) or None
 
 
 def excerpt(text: str, terms: Sequence[str]) -> str:
-    """One line of the text around the first word found."""
-    lowered = small(text)
-    places = [place for term in terms if (place := lowered.find(term)) >= 0]
-    start = max(0, min(places, default=0) - _LEAD_CHARACTERS)
+    """One line of text around the first match."""
+    lowered = folded(text)
+    positions = [position for term in terms if (position := lowered.find(term)) >= 0]
+    start = max(0, min(positions, default=0) - _LEAD_CHARACTERS)
     line = " ".join(text[start : start + EXCERPT_CHARACTERS].split())
     return f"{'…' if start else ''}{line}{'…' if start + EXCERPT_CHARACTERS < len(text) else ''}"

@@ -1,6 +1,6 @@
-"""The steps that the store's transactions are made of. Each is given a connection that is in one.
+"""The steps of the store's transactions. Each runs on a connection inside a transaction.
 
-A chat or message that is not there is a NotStoredError.
+A chat or message that does not exist raises NotStoredError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError
 from app.store.records import Chat, NewChat, Role, State, StoredMessage, TurnStats
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
-from app.store.search import has_index, messages_holding
+from app.store.search import has_index, messages_containing
 from app.store.title import automatic_title
 from app.store.tree import Link, Tree
 from app.text.sanitise import cleaned
@@ -25,7 +25,7 @@ from app.text.sanitise import cleaned
 
 
 def chat_of(connection: sqlite3.Connection, chat_id: int) -> Chat:
-    """A chat, even a deleted one."""
+    """A chat, which may be deleted."""
     row = connection.execute(f"SELECT {CHAT_COLUMNS} FROM chat WHERE id = ?", (chat_id,)).fetchone()
     if row is None:
         raise NotStoredError(f"There is no chat {chat_id}.")
@@ -33,42 +33,42 @@ def chat_of(connection: sqlite3.Connection, chat_id: int) -> Chat:
 
 
 def list_chats(connection: sqlite3.Connection, limit: int, offset: int) -> list[Chat]:
-    """Chats that are not deleted, the one last used first."""
-    found = connection.execute(
+    """Chats that are not deleted, most recently used first."""
+    chat_rows = connection.execute(
         f"SELECT {CHAT_COLUMNS} FROM chat WHERE deleted = 0 ORDER BY activity DESC, id DESC LIMIT ? OFFSET ?",
         (limit, offset),
     )
-    return [rows.chat_from(row) for row in found]
+    return [rows.chat_from(row) for row in chat_rows]
 
 
 def change_chat(connection: sqlite3.Connection, chat_id: int, changes: str, values: Sequence[Any]) -> Chat:
-    """Set columns of a chat."""
+    """Set columns of a chat. changes: the SET clause, whose parameters are `values`."""
     if not connection.execute(f"UPDATE chat SET {changes} WHERE id = ?", (*values, chat_id)).rowcount:
         raise NotStoredError(f"There is no chat {chat_id}.")
     return chat_of(connection, chat_id)
 
 
-def use_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None:
-    """Make a chat the one last used; a deleted one is no longer."""
+def mark_used(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None:
+    """Make a chat the most recently used one, and restore it if it was deleted."""
     newest = "(SELECT 1 + max(activity) FROM chat)"
     changes = f"updated_s = ?, activity = {newest}, deleted = 0, deleted_s = NULL"
     change_chat(connection, chat_id, changes, (now_s,))
 
 
 def give_title(connection: sqlite3.Connection, chat_id: int, text: str) -> None:
-    """Take a title from a message, if the chat has none."""
+    """Make a title from a message, if the chat has none."""
     connection.execute("UPDATE chat SET title = ? WHERE id = ? AND title = ''", (automatic_title(text), chat_id))
 
 
 def note_pair(connection: sqlite3.Connection, chat_id: int, stats: TurnStats) -> None:
-    """Keep with a chat which pair has answered, if that is known."""
+    """Store which pair has replied in a chat, if known."""
     if stats.model:
         pair = cleaned(stats.model), stats.drafter and cleaned(stats.drafter)
         change_chat(connection, chat_id, "model = ?, drafter = ?", pair)
 
 
 def delete_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None:
-    """Mark a chat as deleted, after those deleted before."""
+    """Mark a chat as deleted, numbered after those deleted before."""
     latest = "(SELECT 1 + max(deleted) FROM chat)"
     deleted = connection.execute(
         f"UPDATE chat SET deleted = {latest}, deleted_s = ? WHERE id = ? AND deleted = 0", (now_s, chat_id)
@@ -78,33 +78,31 @@ def delete_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> N
 
 
 def undo_delete(connection: sqlite3.Connection) -> Chat | None:
-    """Bring back the chat deleted last."""
+    """Restore the chat deleted last; None if there is none."""
     last = connection.execute("SELECT id FROM chat WHERE deleted > 0 ORDER BY deleted DESC LIMIT 1").fetchone()
     return change_chat(connection, last[0], "deleted = 0, deleted_s = NULL", ()) if last else None
 
 
 def forget_deleted(connection: sqlite3.Connection, before_s: float) -> None:
-    """Remove what was deleted before a time, for good."""
-    forgotten = connection.execute(
-        "SELECT id FROM chat WHERE deleted > 0 AND deleted_s < ?", (before_s,)
-    ).fetchall()
-    for chat_id in forgotten:
+    """Remove chats that were deleted before a time, for good."""
+    expired = connection.execute("SELECT id FROM chat WHERE deleted > 0 AND deleted_s < ?", (before_s,)).fetchall()
+    for chat_id in expired:
         if has_index(connection):
-            gone = "SELECT id FROM message WHERE chat_id = ?"
-            connection.execute(f"DELETE FROM message_index WHERE rowid IN ({gone})", chat_id)
+            message_ids = "SELECT id FROM message WHERE chat_id = ?"
+            connection.execute(f"DELETE FROM message_index WHERE rowid IN ({message_ids})", chat_id)
         connection.execute("DELETE FROM chat WHERE id = ?", chat_id)
 
 
 def import_chat(connection: sqlite3.Connection, chat: NewChat) -> Chat:
     """Add a chat with all its messages."""
     drafter = chat.drafter and cleaned(chat.drafter)
-    about = (cleaned(chat.title), cleaned(chat.model), drafter, rows.params_to_json(chat.params))
+    facts = (cleaned(chat.title), cleaned(chat.model), drafter, rows.params_to_json(chat.params))
     newest = "(SELECT 1 + coalesce(max(activity), 0) FROM chat)"
     chat_id = _inserted(
         connection.execute(
             f"""INSERT INTO chat (title, model, drafter, params_json, created_s, updated_s, activity)
                 VALUES (?, ?, ?, ?, ?, ?, {newest})""",
-            (*about, chat.created_s, chat.updated_s),
+            (*facts, chat.created_s, chat.updated_s),
         )
     )
     ids: list[int] = []
@@ -126,8 +124,8 @@ def import_chat(connection: sqlite3.Connection, chat: NewChat) -> Chat:
 
 
 def message_of(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
-    """A message with its figures, placed among its siblings."""
-    return _placed(connection, _tree_around(connection, message_id), message_id)
+    """A message with its figures and its position among its siblings."""
+    return _stored_message(connection, _tree_around(connection, message_id), message_id)
 
 
 def chat_id_of(connection: sqlite3.Connection, message_id: int) -> int:
@@ -139,7 +137,7 @@ def chat_id_of(connection: sqlite3.Connection, message_id: int) -> int:
 
 
 def tree_of(connection: sqlite3.Connection, chat_id: int) -> Tree:
-    """How the messages of a chat hang together."""
+    """The tree of a chat's messages."""
     links = connection.execute(
         "SELECT id, parent_id, picked FROM message WHERE chat_id = ?", (chat_id,)
     ).fetchall()
@@ -159,20 +157,20 @@ def _tree_around(connection: sqlite3.Connection, message_id: int) -> Tree:
 def path(connection: sqlite3.Connection, chat_id: int) -> list[StoredMessage]:
     """The messages of a chat that are shown."""
     tree = tree_of(connection, chat_id)
-    return [_placed(connection, tree, id) for id in tree.path()]
+    return [_stored_message(connection, tree, id) for id in tree.path()]
 
 
 def messages(connection: sqlite3.Connection, chat_id: int) -> list[StoredMessage]:
     """All messages of a chat."""
     tree = tree_of(connection, chat_id)
-    return [_placed(connection, tree, id) for id in tree]
+    return [_stored_message(connection, tree, id) for id in tree]
 
 
-def keep_message(
+def add_user_message(
     connection: sqlite3.Connection, chat_id: int, parent_id: int | None, text: str, now_s: float
 ) -> StoredMessage:
-    """Add what the person wrote to a chat, which may get its title from it, and is the one last used."""
-    use_chat(connection, chat_id, now_s)
+    """Add the person's message to a chat; makes a title if there is none, and marks the chat as used."""
+    mark_used(connection, chat_id, now_s)
     give_title(connection, chat_id, text)
     return append(connection, chat_id, parent_id, "user", text, now_s)
 
@@ -180,7 +178,7 @@ def keep_message(
 def append(
     connection: sqlite3.Connection, chat_id: int, parent_id: int | None, role: Role, text: str, now_s: float
 ) -> StoredMessage:
-    """Add a message to a chat; it is the sibling that is shown."""
+    """Add a message to a chat and show it instead of its siblings."""
     if parent_id is not None and chat_id_of(connection, parent_id) != chat_id:
         raise NotStoredError(f"There is no message {parent_id} in chat {chat_id}.")
     state: State = "complete" if role == "user" else "generating"
@@ -189,8 +187,8 @@ def append(
 
 
 def grow(connection: sqlite3.Connection, message_id: int, pieces: tuple[str, str], state: State) -> None:
-    """Append text and thinking to a reply that has not ended."""
-    # Another process that has just opened the store may have taken a running reply for interrupted.
+    """Append text and thinking to a reply that is not finished."""
+    # Another process that just opened the store may have marked a running reply as interrupted.
     grown = connection.execute(
         """UPDATE message SET text = text || ?, thinking = thinking || ?, state = ?, is_indexed = 0
            WHERE id = ? AND role = 'assistant' AND state IN ('generating', 'interrupted')""",
@@ -201,7 +199,7 @@ def grow(connection: sqlite3.Connection, message_id: int, pieces: tuple[str, str
 
 
 def resume(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
-    """Let a reply that has ended grow again."""
+    """Let a finished reply grow again."""
     resumed = connection.execute(
         "UPDATE message SET state = 'generating' WHERE id = ? AND role = 'assistant'", (message_id,)
     )
@@ -211,19 +209,19 @@ def resume(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
 
 
 def interrupt_running(connection: sqlite3.Connection) -> None:
-    """Whoever generated these has ended without ending them."""
+    """Mark replies that are still being generated as interrupted: their process has ended."""
     connection.execute("UPDATE message SET state = 'interrupted' WHERE state = 'generating'")
 
 
 def version(connection: sqlite3.Connection, chat_id: int) -> tuple[int, int]:
-    """Which of the ends of a chat is shown, from 1, and how many it has."""
+    """The number of the shown leaf of a chat, from 1, and how many leaves it has."""
     tree = tree_of(connection, chat_id)
     leaves = tree.leaves()
     return (leaves.index(tree.path()[-1]) + 1, len(leaves)) if leaves else (1, 1)
 
 
 def walk(connection: sqlite3.Connection, chat_id: int, step: int) -> None:
-    """Show the end of a chat that is `step` places further; the first and the last are walls."""
+    """Show the leaf `step` places further, but not beyond the first or last one."""
     tree = tree_of(connection, chat_id)
     if leaves := tree.leaves():
         at = leaves.index(tree.path()[-1]) + step
@@ -231,11 +229,11 @@ def walk(connection: sqlite3.Connection, chat_id: int, step: int) -> None:
 
 
 def reveal(connection: sqlite3.Connection, chat_id: int, terms: Sequence[str]) -> None:
-    """Show the newest message that holds every term, unless one that does is shown."""
+    """Show the newest message with every term, unless one is shown already."""
     tree = tree_of(connection, chat_id)
-    holding = [id for id in messages_holding(connection, chat_id, terms) if id in tree]
-    if holding and not set(holding) & set(tree.path()):
-        _show(connection, tree, holding[0])
+    matches = [id for id in messages_containing(connection, chat_id, terms) if id in tree]
+    if matches and not set(matches) & set(tree.path()):
+        _show(connection, tree, matches[0])
 
 
 def _show(connection: sqlite3.Connection, tree: Tree, message_id: int) -> None:
@@ -243,7 +241,7 @@ def _show(connection: sqlite3.Connection, tree: Tree, message_id: int) -> None:
         _pick(connection, tree, id)
 
 
-def _placed(connection: sqlite3.Connection, tree: Tree, message_id: int) -> StoredMessage:
+def _stored_message(connection: sqlite3.Connection, tree: Tree, message_id: int) -> StoredMessage:
     row = connection.execute(f"SELECT {MESSAGE_COLUMNS} FROM message WHERE id = ?", (message_id,)).fetchone()
     if row is None:
         raise DamagedFileError(f"message {message_id} is only in an index")

@@ -1,4 +1,4 @@
-"""A title for a chat that a person has given none."""
+"""Titles for chats that nobody has named."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ TITLE_CHARACTERS = 60
 
 
 def automatic_title(text: str) -> str:
-    """The first line that says something, on one line, cut at a word; empty if there is none."""
+    """The first line with text, shortened at a space; empty if there is none."""
     start = text.lstrip()[: 8 * TITLE_CHARACTERS]
-    words = " ".join(start.splitlines()[0].split()) if start else ""
-    if len(words) <= TITLE_CHARACTERS:
-        return words
-    at_word = words[:TITLE_CHARACTERS].rpartition(" ")[0]
-    return f"{at_word if len(at_word) > TITLE_CHARACTERS // 2 else words[: TITLE_CHARACTERS - 1]}…"
+    line = " ".join(start.splitlines()[0].split()) if start else ""
+    if len(line) <= TITLE_CHARACTERS:
+        return line
+    at_word = line[:TITLE_CHARACTERS].rpartition(" ")[0]
+    return f"{at_word if len(at_word) > TITLE_CHARACTERS // 2 else line[: TITLE_CHARACTERS - 1]}…"

@@ -1,8 +1,8 @@
-"""Chats as files: what is exported comes back the same, branches and figures included; anything else is refused.
+"""Export and import of chats. An import restores branches and figures exactly; other files are refused.
 
-No export holds a character that could steer the terminal of a person who prints it.
+Exports contain no characters that could steer the terminal of a person who prints them.
 
-In a file a message has no id: `parent` is the position of an earlier message of the same chat, from 0.
+Messages have no id in a file: `parent` is the position of an earlier message of the same chat, from 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VERSION = 1
 MOST_BYTES = 1 << 30
 
 
-class _Head(msgspec.Struct):
+class _ExportHeader(msgspec.Struct):
     format: str
     version: int
 
@@ -40,40 +40,40 @@ class _ChatFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def export_json(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:
-    """Chats as JSON; with `is_whole` False only the branches that are shown. Raises StoreError."""
+    """Chats as JSON; without `is_whole`, only the messages that are shown. Raises StoreError."""
     chats = tuple(exported(store, chat_id, is_whole) for chat_id in chat_ids)
     json = msgspec.json.format(msgspec.json.encode(_ChatFile(FORMAT, VERSION, chats)), indent=1).decode()
     return sanitise_json(json) + "\n"
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file of this name is to hold JSON; Markdown otherwise."""
+    """Whether a file with this name is written as JSON, and not as Markdown."""
     return path.suffix.lower() == ".json"
 
 
 def export_markdown(store: ChatStore, chat_ids: Iterable[int], is_whole: bool = True) -> str:
-    """Chats as Markdown for people to read, from which the same chats can be made again. Raises StoreError."""
+    """Chats as Markdown that people can read and that can be imported. Raises StoreError."""
     return "".join(markdown.write_chat(exported(store, chat_id, is_whole)) for chat_id in chat_ids)
 
 
 def read_file(path: Path) -> Sequence[NewChat]:
-    """The chats in a file of either kind, to be given to `ChatStore.import_chats`. Raises ImportRefusedError."""
+    """Read the chats in a file of either kind. Raises ImportRefusedError."""
     try:
         if not path.is_file():
             raise ImportRefusedError(f"{path}: there is no such file.")
         if path.stat().st_size > MOST_BYTES:
-            raise ImportRefusedError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no export is.")
+            raise ImportRefusedError(f"{path} is larger than {MOST_BYTES >> 20} MiB, so it is not an export.")
         return read_bytes(path.read_bytes(), str(path))
     except OSError as error:
         raise ImportRefusedError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def read_bytes(data: bytes, name: str) -> Sequence[NewChat]:
-    """The same for what came from `name`."""
+    """Read the chats in `data`. name: its source, for errors. Raises ImportRefusedError."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ImportRefusedError(f"{name} is not UTF-8: byte {error.start} cannot be read.") from error
+        raise ImportRefusedError(f"{name} is not valid UTF-8 (byte {error.start}). Export it again.") from error
     chats = _read_json(text, name) if text.lstrip().startswith(("{", "[")) else markdown.read_chats(text, name)
     for number, chat in enumerate(chats):
         _check(chat, f"{name}, chat {number + 1}")
@@ -81,7 +81,7 @@ def read_bytes(data: bytes, name: str) -> Sequence[NewChat]:
 
 
 def exported(store: ChatStore, chat_id: int, is_whole: bool = True) -> NewChat:
-    """A chat as it is imported again. Raises StoreError."""
+    """A chat in the form that can be imported. Raises StoreError."""
     chat = store.chat(chat_id)
     messages = store.messages(chat_id) if is_whole else store.path(chat_id)
     return NewChat(
@@ -103,7 +103,7 @@ def _positioned(messages: Sequence[StoredMessage]) -> Iterable[NewMessage]:
             role=message.role,
             text=message.text,
             thinking=message.thinking,
-            # Nobody will go on with this one where it is imported.
+            # Nothing will finish this reply where it is imported.
             state="interrupted" if message.state == "generating" else message.state,
             created_s=message.created_s,
             is_shown=message.is_shown,
@@ -112,16 +112,17 @@ def _positioned(messages: Sequence[StoredMessage]) -> Iterable[NewMessage]:
 
 
 def _read_json(text: str, name: str) -> Sequence[NewChat]:
-    _check_head(_decoded(text, _Head, name), name)
+    _check_head(_decoded(text, _ExportHeader, name), name)
     return _decoded(text, _ChatFile, name).chats
 
 
-def _check_head(head: _Head, name: str) -> None:
+def _check_head(head: _ExportHeader, name: str) -> None:
     if head.format != FORMAT:
-        raise ImportRefusedError(f"{name}: this is not an export of Slipstream (its format is {head.format!r}).")
+        raise ImportRefusedError(f"{name} is not an export of Slipstream: its format is {head.format!r}.")
     if head.version != VERSION:
         raise ImportRefusedError(
-            f"{name}: its version is {head.version}, this Slipstream reads version {VERSION}. Update Slipstream."
+            f"{name}: its format is version {head.version}, but this Slipstream reads version {VERSION}. "
+            "Update Slipstream."
         )
 
 
@@ -131,29 +132,29 @@ def _decoded(text: str, kind: type[T], name: str) -> T:
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise ImportRefusedError(f"{name}: {error}. Nothing was imported.") from error
     except RecursionError as error:
-        raise ImportRefusedError(f"{name}: it is nested too deeply. Nothing was imported.") from error
+        raise ImportRefusedError(f"{name}: nested too deeply. Nothing was imported.") from error
 
 
-def _check(chat: NewChat, place: str) -> None:
-    """What the types do not say. Raises ImportRefusedError."""
+def _check(chat: NewChat, location: str) -> None:
+    """Checks what the types cannot express. Raises ImportRefusedError."""
     shown: set[int | None] = set()
     for position, message in enumerate(chat.messages):
-        where = f"{place}, message {position + 1}"
+        where = f"{location}, message {position + 1}"
         if message.parent is not None and not 0 <= message.parent < position:
             raise ImportRefusedError(f"{where}: its parent {message.parent} is not an earlier message.")
         if message.is_shown and message.parent in shown:
-            raise ImportRefusedError(f"{where}: another answer to the same message is shown already.")
+            raise ImportRefusedError(f"{where}: another reply to the same message is already shown.")
         if message.is_shown:
             shown.add(message.parent)
 
 
 def write_file(path: Path, text: str, may_replace: bool, advice: str = "Choose another name.") -> None:
-    """Write an export, whole or not at all, for the person's eyes only. Raises StoreError.
+    """Write an export, whole or not at all, readable only by its owner. Raises StoreError.
 
-    advice: what to do about a file that is there and may not be replaced.
+    advice: what to do if the file exists and may not be replaced.
     """
     if not may_replace and os.path.lexists(path):
-        raise StoreError(f"{path} exists already. {advice}")
+        raise StoreError(f"{path} already exists. {advice}")
     try:
         replace_file(path, text)
     except OSError as error:

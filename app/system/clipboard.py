@@ -1,4 +1,4 @@
-"""The Mac's own clipboard, for terminals that ignore OSC 52."""
+"""The macOS clipboard, for terminals that ignore OSC 52."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PATIENCE_S = 2.0
 
 
 def copy_with_pbcopy(text: str) -> bool:
-    """Whether pbcopy is there and took the text."""
+    """Copy with pbcopy. Returns whether that worked."""
     command = shutil.which("pbcopy")
     if command is None:
         return False
@@ -20,7 +20,7 @@ def copy_with_pbcopy(text: str) -> bool:
             input=text.encode("utf-8"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # It reads what it is given in the encoding of the locale, and that may be any over ssh or in tmux.
+            # pbcopy decodes its input with the locale, which can be anything over ssh or in tmux.
             env={**os.environ, "LC_ALL": "en_US.UTF-8"},
             timeout=_PATIENCE_S,
             check=False,

@@ -1,7 +1,7 @@
-"""What is said in the shell: the only place that writes to standard output and standard error.
+"""Output on the command line: the only code that writes to standard output and standard error.
 
-A terminal gets only text that cannot steer it; a pipe or file gets what was said, in UTF-8. What goes to standard
-error is for people and is made safe wherever it goes.
+A terminal only gets text that cannot steer it; a pipe or file gets the original text in UTF-8. Standard error is
+for people and is always made safe.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import IO, Any, TextIO
 from app.text.sanitise import sanitise, sanitise_json
 
 STANDARD_OUTPUT = "-"
-"""In place of the name of a file."""
+"""Stands for standard output in place of a file's name."""
 CLEAR_LINE = "\r\x1b[2K"
 
 
 class Arguments(argparse.ArgumentParser):
-    """Says what is wrong with an argument without letting the argument speak to the terminal."""
+    """An argument parser whose errors are safe to print, whatever the arguments contain."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:
@@ -27,58 +27,58 @@ class Arguments(argparse.ArgumentParser):
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
-    """An answer, on standard output."""
+    """Print a result to standard output."""
     _write(sys.stdout, (sanitise(text) if sys.stdout.isatty() else text) + end)
 
 
 def say_json(text: str) -> None:
-    """An answer for programs: JSON, with every character that could steer a terminal as an escape."""
+    """Print a JSON result to standard output, with every character that could steer a terminal escaped."""
     _write(sys.stdout, sanitise_json(text) + "\n")
 
 
 def tell(text: str = "") -> None:
-    """Something on the side, on standard error."""
+    """Print progress or a hint to standard error."""
     _write(sys.stderr, sanitise(text) + "\n")
 
 
 def warn(text: str) -> None:
-    """What went wrong, or has to be known, on standard error."""
+    """Print an error or warning to standard error, after the program's name."""
     tell(f"slipstream: {text}")
 
 
 def ask(question: str) -> bool:
-    """Whether the person says yes. Somebody must be there to ask."""
+    """Ask a question; returns whether the answer is yes. Standard input must be a terminal."""
     _write(sys.stderr, f"{sanitise(question)} [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 class MovingLine:
-    """A line of standard error that is written over and over, and ordinary lines between."""
+    """A line on standard error that is overwritten again and again, with ordinary lines in between."""
 
     def __init__(self) -> None:
         self.is_terminal = sys.stderr.isatty()
         self._is_open = False
 
     def move(self, text: str) -> None:
-        """Show this in place of what was there."""
+        """Replace the moving line."""
         self._is_open = True
         _write(sys.stderr, CLEAR_LINE + sanitise(text))
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         start = CLEAR_LINE if self._is_open else ""
         self._is_open = False
         _write(sys.stderr, f"{start}{sanitise(text)}\n")
 
     def close(self) -> None:
-        """Leave the cursor at the beginning of a line."""
+        """End the moving line, so that the cursor is at the start of a line."""
         if self._is_open:
             self._is_open = False
             _write(sys.stderr, "\n")
 
 
-def let_go() -> None:
-    """At the end, with the terminal perhaps gone: what is still in the buffers must not become an error."""
+def flush_at_exit() -> None:
+    """Flush at the end; if the terminal is gone, discard what is buffered instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -87,7 +87,7 @@ def let_go() -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """All of `text`, whatever the locale can hold. Ends the command if nobody reads any more."""
+    """Write all of `text`, whatever the locale. Ends the process if the reader has closed the pipe."""
     encoding = stream.encoding if stream.isatty() else "utf-8"
     out: IO[bytes] = stream.buffer
     try:
@@ -95,6 +95,6 @@ def _write(stream: TextIO, text: str) -> None:
         out.write(text.encode(encoding or "utf-8", "replace"))
         out.flush()
     except BrokenPipeError:
-        # What is still in the buffer must not be written at exit either.
+        # What is buffered must not be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise SystemExit(0) from None

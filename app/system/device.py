@@ -1,4 +1,4 @@
-"""What MLX says of this machine, asked in a process of its own: MLX is never imported here."""
+"""Asks MLX about this machine, in a child process: MLX is never imported here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICE_TIMEOUT_S = 60.0
 
 
 def ask_device() -> dict[str, Any] | None:
-    """What MLX says of this machine, from a process of its own; None if it does not start."""
+    """MLX's facts about this machine; None if MLX does not start."""
     command = [sys.executable, "-P", "-m", "mlx_engine.device"]
     try:
         run = subprocess.run(command, capture_output=True, timeout=DEVICE_TIMEOUT_S, check=True)
@@ -26,5 +26,5 @@ def ask_device() -> dict[str, Any] | None:
 
 
 def machine_now(device: Mapping[str, Any] | None) -> Machine:
-    """The machine, with the working set that its device recommends."""
+    """The machine; `device` is the result of `ask_device`, which knows the recommended working set."""
     return read_machine((device or {}).get("working_set_bytes"))

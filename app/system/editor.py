@@ -1,4 +1,4 @@
-"""A text in the person's own editor. Knows no screen; whoever calls gives the terminal away first."""
+"""Edits a text in the person's own editor. Knows no screen; the caller has to release the terminal first."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from tempfile import TemporaryDirectory
 
 from mlx_engine.protocol.errors import SlipstreamError
 
-USUAL_EDITORS = ("nano", "vim", "vi")
+COMMON_EDITORS = ("nano", "vim", "vi")
 MOST_BYTES = 16 << 20
 
 
 class EditorError(SlipstreamError):
-    """The editor brought nothing back; the message says why."""
+    """The editor did not return a text; the message says why."""
 
 
 def editor_command(environment: Mapping[str, str]) -> list[str]:
-    """`$VISUAL`, else `$EDITOR`, else one that is usually there. Raises EditorError."""
+    """The command in `$VISUAL`, else `$EDITOR`, else a common editor that is installed. Raises EditorError."""
     for variable in ("VISUAL", "EDITOR"):
-        if wanted := environment.get(variable, "").strip():
+        if command := environment.get(variable, "").strip():
             try:
-                words = shlex.split(wanted)
+                arguments = shlex.split(command)
             except ValueError as error:
-                raise EditorError(f"${variable} is {wanted!r}, which cannot be read: {error}.") from None
-            if not words or shutil.which(words[0], path=environment.get("PATH")) is None:
-                raise EditorError(f"${variable} names {wanted!r}, and there is no such program. Name another.")
-            return words
-    found = next((name for name in USUAL_EDITORS if shutil.which(name, path=environment.get("PATH"))), None)
-    if found is None:
-        raise EditorError("There is no editor here. Name one: export EDITOR=nano")
-    return [found]
+                raise EditorError(f"${variable} is {command!r}, which cannot be parsed: {error}.") from None
+            if not arguments or shutil.which(arguments[0], path=environment.get("PATH")) is None:
+                raise EditorError(f"${variable} is {command!r}, but there is no such program. Use another one.")
+            return arguments
+    editor = next((name for name in COMMON_EDITORS if shutil.which(name, path=environment.get("PATH"))), None)
+    if editor is None:
+        raise EditorError("No editor was found. Choose one: export EDITOR=nano")
+    return [editor]
 
 
 def edit(text: str, command: list[str]) -> str:
-    """What `text` has become when the editor ends. Blocks. Raises EditorError."""
+    """Let the person edit `text`; returns the result. Blocks. Raises EditorError."""
     with _file_of(text) as path:
         try:
             status = subprocess.run([*command, str(path)], check=False).returncode
         except OSError as error:
             raise EditorError(f"{command[0]} could not be started: {error.strerror}.") from None
         if status:
-            how = f"ended with exit status {status}" if status > 0 else f"was ended by signal {-status}"
-            raise EditorError(f"{command[0]} {how}; the prompt is as it was.")
+            how = f"failed with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+            raise EditorError(f"{command[0]} {how}. The prompt is unchanged.")
         return _read(path, command[0])
 
 
 @contextmanager
 def _file_of(text: str) -> Iterator[Path]:
-    """A file that is there for the editor only. Raises EditorError."""
+    """A temporary file with the text. Raises EditorError."""
     try:
         folder = TemporaryDirectory(prefix="slipstream-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -71,8 +71,8 @@ def _file_of(text: str) -> Iterator[Path]:
 
 
 def _unwritten(error: OSError) -> str:
-    words = f"The prompt cannot be written to a file for the editor: {error.strerror}."
-    return f"{words} Name another folder for it: export TMPDIR=/tmp"
+    problem = f"The prompt could not be written to a file for the editor: {error.strerror}."
+    return f"{problem} Choose another folder for it: export TMPDIR=/tmp"
 
 
 def _read(path: Path, editor: str) -> str:
@@ -80,21 +80,21 @@ def _read(path: Path, editor: str) -> str:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except OSError:
-        raise EditorError(f"{editor} left no file behind; the prompt is as it was.") from None
+        raise EditorError(f"{editor} left no file behind. The prompt is unchanged.") from None
     if len(data) > MOST_BYTES:
-        raise EditorError(f"{editor} left more than {MOST_BYTES >> 20} MB; the prompt is as it was.")
+        raise EditorError(f"{editor} wrote more than {MOST_BYTES >> 20} MiB. The prompt is unchanged.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise EditorError(f"{editor} left what is not UTF-8; the prompt is as it was.") from None
+        raise EditorError(f"{editor} wrote text that is not UTF-8. The prompt is unchanged.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ctrl+c in an editor is the editor's. Main thread only.
+    """Let ctrl+c reach only the editor. Main thread only.
 
-    A handler of ours rather than SIG_IGN, which the editor would inherit.
+    Sets a handler and not SIG_IGN, which the editor would inherit.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

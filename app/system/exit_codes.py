@@ -1,4 +1,4 @@
-"""How a command ended, for the shell."""
+"""Exit codes of all commands."""
 
 from __future__ import annotations
 

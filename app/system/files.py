@@ -1,4 +1,4 @@
-"""The store's and the app's own files, as the file system sees them: private, whole, one process at a time."""
+"""Operations on the store's and the app's own files: private, whole, one process at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK_WAIT_S = 10.0
-"""The longest that another process may take to open: it may be migrating or putting a damaged file aside."""
+"""How long to wait for another process, which may be migrating a database or moving a damaged one aside."""
 LOCK_POLL_S = 0.02
 
 Identity = tuple[int, int]
@@ -27,12 +27,12 @@ class UnusableFileError(Exception):
 
 
 def identity(path: Path) -> Identity | None:
-    """Which file is at `path`; None if there is none to be seen."""
+    """The identity of the file at `path`; None if there is none or it cannot be read."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
@@ -57,23 +57,23 @@ def opening_alone(path: Path, wait_s: float | None = None) -> Iterator[None]:
 
 
 def make_private_file(path: Path) -> None:
-    """A file of the person's own at `path`, empty if it was missing. Raises OSError or UnusableFileError."""
+    """Make `path` a file that only its owner can read, empty if new. Raises OSError or UnusableFileError."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         sync_folder(path.parent)
         return
-    if not stat.S_ISREG(found.st_mode):
-        raise UnusableFileError(f"{path} is not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableFileError(f"{path} is not a regular file")
     if not os.access(path, os.W_OK):
         raise UnusableFileError(f"{path} cannot be written")
-    if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+    if status.st_uid == os.geteuid() and status.st_mode & 0o077:
         path.chmod(0o600)
 
 
 def sync_folder(folder: Path) -> None:
-    """The name of a new file survives a power cut only if its folder is synced too. Raises OSError."""
+    """Write a folder to disk, so that the names of new files survive a power cut. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

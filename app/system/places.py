@@ -1,4 +1,4 @@
-"""Where Slipstream keeps what it writes. Everything here raises PathError if SLIPSTREAM_HOME cannot be a path."""
+"""Where Slipstream stores its files. Everything here raises PathError if SLIPSTREAM_HOME is not a valid path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.paths import expanded
 
 
 def everything() -> dict[str, Path]:
-    """Whatever is kept anywhere, by what it is called."""
+    """All locations, by the name that `slipstream paths` shows."""
     return {
         "pocket": pocket.TARGET_FOLDER.parent,
         "models": hub_cache.cache_folder(),
@@ -27,62 +27,62 @@ def everything() -> dict[str, Path]:
 
 
 def state_folder() -> Path:
-    """State and logs: `$SLIPSTREAM_HOME/state`, else `$XDG_STATE_HOME/slipstream`, else the usual dot folder."""
+    """State and logs. `$SLIPSTREAM_HOME/state`, or `slipstream` in `$XDG_STATE_HOME` (`~/.local/state`)."""
     return _folder("state", "XDG_STATE_HOME", ".local/state")
 
 
 def data_folder() -> Path:
-    """What a person would miss: `$SLIPSTREAM_HOME/data`, else `$XDG_DATA_HOME/slipstream`, else the dot folder."""
+    """Chats and results. `$SLIPSTREAM_HOME/data`, or `slipstream` in `$XDG_DATA_HOME` (`~/.local/share`)."""
     return _folder("data", "XDG_DATA_HOME", ".local/share")
 
 
 def config_folder() -> Path:
-    """What a person writes: `$SLIPSTREAM_HOME/config`, else `$XDG_CONFIG_HOME/slipstream`, else the dot folder."""
+    """Written by people. `$SLIPSTREAM_HOME/config`, or `slipstream` in `$XDG_CONFIG_HOME` (`~/.config`)."""
     return _folder("config", "XDG_CONFIG_HOME", ".config")
 
 
 def own_catalog() -> Path:
-    """Models that a person adds to the catalog, or sees otherwise."""
+    """A person's additions and changes to the catalog."""
     return config_folder() / "catalog.yaml"
 
 
 def config_file() -> Path:
-    """A person's settings, which nothing here ever writes."""
+    """A person's settings. Slipstream never writes this file."""
     return config_folder() / "config.yaml"
 
 
 def state_file() -> Path:
-    """What the app itself remembers from run to run."""
+    """What the app remembers from run to run."""
     return state_folder() / "state.json"
 
 
 def chats_database() -> Path:
-    """All conversations."""
+    """All stored chats."""
     return data_folder() / "chats.db"
 
 
 def engine_log() -> Path:
-    """What the engine's process prints."""
+    """Output of the engine's process."""
     return state_folder() / "engine.log"
 
 
 def app_log() -> Path:
-    """What a crash of the chat leaves behind."""
+    """Tracebacks of crashes of the chat."""
     return state_folder() / "slipstream.log"
 
 
 def prompt_history() -> Path:
-    """What was typed into the chat, for the up key."""
+    """Prompts typed in the chat, for the up key."""
     return state_folder() / "prompt_history.jsonl"
 
 
 def estimates_folder() -> Path:
-    """What the engine learned about draft lengths, a file per pair."""
+    """The engine's estimates for draft lengths, one file per pair."""
     return state_folder() / "estimates"
 
 
 def bench_folder() -> Path:
-    """What `slipstream bench` measured, a file per run, by machine and pair."""
+    """Results of `slipstream bench`, one file per run, by machine and pair."""
     return data_folder() / "bench"
 
 

@@ -1,4 +1,4 @@
-"""Figures in words and bars, at constant widths so that nothing jumps. No arithmetic about speed here."""
+"""Figures as text and bars of constant width, so that nothing on the screen moves. No arithmetic about speed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 UNKNOWN = "—"
 MUTED = "dim"
-"""The style of what may be overlooked; `$text-muted` has no effect inside a text."""
+"""The style for secondary text; `$text-muted` has no effect inside a text."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -26,7 +26,7 @@ def times(speedup: float | None) -> str:
 
 
 def is_slower(speedup: float | None) -> bool:
-    """Whether drafting costs more than it brings, as far as two decimals show it."""
+    """Whether drafting is slower than not drafting, at two decimals."""
     return speedup is not None and round(speedup, 2) < 1.0
 
 
@@ -36,7 +36,7 @@ def percent(share: float | None) -> str:
 
 
 def per_round(tokens: float | None) -> str:
-    """Three characters, four from ten on: `2.9`."""
+    """Three characters (four from 10 on): `2.9`."""
     return UNKNOWN.rjust(3) if tokens is None else f"{tokens:3.1f}"
 
 
@@ -50,7 +50,7 @@ def size(count_bytes: int | None) -> str:
 
 
 def local_time(moment_s: float) -> datetime | None:
-    """Seconds since 1970 on the clock of this machine; None: no calendar has them, as after a bad import."""
+    """Seconds since 1970 as local time; None if no calendar has that time, as after importing bad data."""
     try:
         return datetime.fromtimestamp(moment_s)
     except (ValueError, OverflowError, OSError):
@@ -58,7 +58,7 @@ def local_time(moment_s: float) -> datetime | None:
 
 
 def day(moment_s: float) -> str:
-    """Twelve characters: `27 Nov 14:05`, and `27 Nov  2025` in another year than this one."""
+    """Twelve characters: `27 Nov 14:05`, or `27 Nov  2025` in another year."""
     when = local_time(moment_s)
     if when is None:
         return UNKNOWN.rjust(12)
@@ -75,12 +75,12 @@ def thousands(count: int | None) -> str:
 
 
 def share_of(part: int | None, whole: int | None) -> float | None:
-    """part / whole; None when either is unknown or the whole is nothing."""
+    """part / whole; None if either is unknown or the whole is 0."""
     return part / whole if part is not None and whole else None
 
 
 def sparkline(samples: Sequence[float], width: int, rows: int = 1) -> list[str]:
-    """The last `width` samples as `rows` lines of bars, scaled to the highest of them, newest at the right."""
+    """The last `width` samples as `rows` lines of bars, scaled to the highest sample, newest at the right."""
     shown = list(samples[-width:]) if width > 0 else []
     top = max(shown, default=0.0)
     lines = []
@@ -94,6 +94,6 @@ def sparkline(samples: Sequence[float], width: int, rows: int = 1) -> list[str]:
 
 
 def bar(share: float, width: int) -> str:
-    """`width` cells, heavy up to `share` and light after it."""
+    """`width` cells: heavy up to `share`, then light."""
     full = max(0, min(round(share * width), width))
     return "━" * full + "─" * (width - full)

@@ -1,7 +1,7 @@
-"""Text from outside, made safe to draw: nothing in it can command a terminal or hide from the eye.
+"""Makes text from outside safe to draw: it can neither steer the terminal nor hide anything.
 
-Every sink of the chat and of the shell passes through here: transcript, titles, errors, notifications, clipboard,
-log, exports. Works on single characters, so an escape sequence that is split over chunks stays harmless.
+All output passes through here: transcript, titles, errors, notifications, clipboard, log, exports. It works on
+single characters, so an escape sequence that is split over several pieces stays harmless.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HIDDEN = (
     0xFEFF,
     *range(0xE0000, 0xE0080),
 )
-"""Characters that turn the reading direction, or are not seen at all. The joiners U+200C and U+200D are left:
+"""Characters that change the reading direction or are invisible. The joiners U+200C and U+200D are allowed:
 scripts and emoji need them."""
 
 _STAND_INS: dict[int, str] = {
@@ -26,7 +26,7 @@ _STAND_INS: dict[int, str] = {
     0x7F: "\N{SYMBOL FOR DELETE}",
     **dict.fromkeys(range(0x80, 0xA0), _REPLACEMENT),
     **dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT),
-    # Line and paragraph separator: Textual and markdown-it disagree whether they end a line.
+    # Line and paragraph separators: Textual and markdown-it disagree on whether they end a line.
     0x2028: "\n",
     0x2029: "\n",
     **{code: f"<U+{code:04X}>" for code in _HIDDEN},
@@ -35,7 +35,7 @@ _STAND_INS: dict[int, str] = {
 _CELLS: dict[int, str] = {**_STAND_INS, **dict.fromkeys((*_HIDDEN, 0x2028, 0x2029), _REPLACEMENT)}
 
 UNSAFE_CODES = tuple(_STAND_INS)
-"""The code points that `sanitise` replaces: all but newline and tab that a terminal must not get."""
+"""The code points that `sanitise` replaces: all that a terminal must not get, except newline and tab."""
 
 _JSON: dict[int, str] = {
     code: "".join(
@@ -48,12 +48,12 @@ _JSON: dict[int, str] = {
 
 
 def cleaned(text: str) -> str:
-    """Text that UTF-8 can hold, to be kept or sent: lone surrogates become question marks."""
+    """Text that UTF-8 can represent, for storing or sending: lone surrogates become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def sanitise(text: str) -> str:
-    """`text` with C0 (but newline and tab), DEL, C1, bidi controls, tags and lone surrogates made visible.
+    """Make C0 (except newline and tab), DEL, C1, bidi controls, tags and lone surrogates visible.
 
     Idempotent, and sanitise(a + b) == sanitise(a) + sanitise(b).
     """
@@ -61,15 +61,15 @@ def sanitise(text: str) -> str:
 
 
 def sanitise_line(text: str) -> str:
-    """`text` on one line, for titles."""
+    """The sanitised text on one line, for titles."""
     return sanitise(" ".join(text.split()))
 
 
 def sanitise_cells(line: str) -> str:
-    """One line, character for character, where the cursor counts them."""
+    """A line with each unsafe character replaced by exactly one, so that cursor positions stay valid."""
     return line.translate(_CELLS)
 
 
 def sanitise_json(json: str) -> str:
-    """A JSON text that means the same, with all of these characters as escapes."""
+    """An equivalent JSON text with all unsafe characters escaped."""
     return json.translate(_JSON)

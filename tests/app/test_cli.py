@@ -1,4 +1,4 @@
-"""The program as a shell sees it: arguments and pipes in, output, messages and exit codes out."""
+"""The program from the command line: arguments and pipes in; output, messages and exit codes out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def slipstream(
     *arguments: str, stdin: bytes | None = None, open_files: int | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """open_files: how many the system allows."""
+    """open_files: the number that the system allows."""
     command = [sys.executable, "-m", "app.cli", *arguments]
     if open_files is not None:
         command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
@@ -47,7 +47,7 @@ def as_json(*arguments: str) -> dict[str, Any]:
 
 
 def refused(run: subprocess.CompletedProcess[bytes], exit_code: int) -> str:
-    """The one sentence on standard error of a command that failed."""
+    """The error message of a command that failed, which printed nothing else."""
     assert run.returncode == exit_code
     assert run.stdout == b""
     words = run.stderr.decode()

@@ -24,7 +24,7 @@ from time import perf_counter, process_time
 
 import msgspec
 
-from app.bench.asking import Asker, Stop
+from app.bench.asking import BlockingEngine, Stop
 from app.bench.energy import RaplMeter
 from app.cli import GARBAGE_THRESHOLDS
 from app.core.pair_choice import PairOptions, choose_pair
@@ -112,10 +112,10 @@ def pace_alone(reply: Reply) -> float:
         load = msgspec.structs.replace(load, estimates_folder=folder)
         engine = EngineClient(load, Path(folder) / "engine.log")
         try:
-            asker = Asker(engine, Stop(), RaplMeter())
-            asker.load()
+            blocking = BlockingEngine(engine, Stop(), RaplMeter())
+            blocking.load()
             asked = (Message("user", QUESTION),), reply.sampling, DRAFT_LENGTH, 1 << 20
-            kept = [asker.ask(*asked).stats for _ in range(reply.asked)][1:]
+            kept = [blocking.ask(*asked).stats for _ in range(reply.asked)][1:]
         finally:
             engine.close()
     return sum(each.generated_tokens for each in kept) / sum(each.decode_s for each in kept)

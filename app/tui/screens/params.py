@@ -91,9 +91,9 @@ class SettingInput(Horizontal):
 
     def fill(self, value: Any) -> None:
         """Put a value into the input; None empties it."""
-        kind = self.setting.about.kind
+        kind = self.setting.info.kind
         assert kind is not None
-        text = "" if value is None else kind.written(value)
+        text = "" if value is None else kind.to_text(value)
         if isinstance(self._input, Input):
             self._input.value = text
         else:
@@ -106,9 +106,9 @@ class SettingInput(Horizontal):
 
         Raises ValueError if the text is not valid.
         """
-        kind = self.setting.about.kind
+        kind = self.setting.info.kind
         assert kind is not None
-        if not self.text.strip() and self.setting.about.unset:
+        if not self.text.strip() and self.setting.info.unset:
             return None
         return kind.parse(self.text)
 
@@ -131,7 +131,7 @@ class SettingInput(Horizontal):
             note = Content.styled("! not valid", "$text-error")
         elif is_changed:
             is_empty = self._default in (None, "")
-            default = "empty" if is_empty else sanitise_line(self.setting.in_words(self._default))
+            default = "empty" if is_empty else sanitise_line(self.setting.display_text(self._default))
             note = Content.styled(f"default: {default}", "$text-accent")
         label = Content.styled(f"{'•' if is_changed else ' '} {self.setting.name}", "bold" * is_changed)
         # The widths of both are fixed, so no layout is needed.
@@ -140,23 +140,23 @@ class SettingInput(Horizontal):
 
     def meaning(self) -> Content:
         """What the setting does and which values it takes; as an error while the text is not valid."""
-        about = self.setting.about
-        assert about.kind is not None
-        allowed = f"Use {about.kind.allowed}" + (f"; empty: {about.unset}." if about.unset else ".")
+        info = self.setting.info
+        assert info.kind is not None
+        allowed = f"Use {info.kind.allowed}" + (f"; empty: {info.unset}." if info.unset else ".")
         if not self.is_valid:
             return Content.styled(f"! {allowed}", "$text-error")
-        return Content.assemble(f"{about.help}. ", (allowed, MUTED))
+        return Content.assemble(f"{info.help}. ", (allowed, MUTED))
 
 
 def _input_for(setting: Setting) -> Input | TextArea | ChoiceInput:
-    kind = setting.about.kind
+    kind = setting.info.kind
     if setting.name == "system":
         area = MultilineInput(tab_behavior="focus", highlight_cursor_line=False, classes="param-field")
-        area.placeholder = f"{setting.about.unset} · {NEWLINE_KEYS[0]}: new line"
+        area.placeholder = f"{setting.info.unset} · {NEWLINE_KEYS[0]}: new line"
         return area
     if isinstance(kind, Choice) and len(kind.meanings) <= MAX_ARROW_CHOICES:
-        return ChoiceInput(tuple(dict.fromkeys(kind.written(value) for value in kind.meanings.values())))
-    return Input(placeholder=setting.about.unset, compact=True, classes="param-field")
+        return ChoiceInput(tuple(dict.fromkeys(kind.to_text(value) for value in kind.meanings.values())))
+    return Input(placeholder=setting.info.unset, compact=True, classes="param-field")
 
 
 class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):

@@ -1,11 +1,11 @@
-"""A bench on a fake clock and a fake engine."""
+"""A bench with a fake clock and a fake engine."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from app.bench.asking import Asker, Stop
-from app.bench.plan import Plan, make_cases
+from app.bench.asking import BlockingEngine, Stop
+from app.bench.plan import BenchPlan, make_cases
 from app.bench.prompts import BenchPrompt
 from app.bench.results import FORMAT, VERSION, MachineFacts, MachineState, Method, PairFacts, Results
 from app.bench.rows import make_rows
@@ -17,7 +17,7 @@ SETTINGS = ("off", "2", "4", "8", "16", "auto")
 
 
 class NoMeter:
-    """A machine that says nothing of its energy."""
+    """A machine without energy counters."""
 
     def read_j(self) -> tuple[float, ...] | None:
         return None
@@ -30,15 +30,15 @@ def prompt(name: str, kind: str = "chat", text: str = "") -> BenchPrompt:
     return BenchPrompt(name, kind, (Message("user", text or f"Please tell me all about {name}, at length."),))  # type: ignore
 
 
-def plan(prompts: int = 3, **changes: object) -> Plan:
+def plan(prompts: int = 3, **changes: object) -> BenchPlan:
     cases = make_cases([prompt(f"chat-{number + 1}") for number in range(prompts)], ["short"], ["greedy"])
-    return replace(Plan(cases, SETTINGS, max_tokens=40), **changes)  # type: ignore[arg-type]
+    return replace(BenchPlan(cases, SETTINGS, max_tokens=40), **changes)  # type: ignore[arg-type]
 
 
 class Bench:
-    """Everything that a run needs."""
+    """All parts of a run."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: BenchPlan) -> None:
         self.plan = plan
         self.clock = FakeClock()
         self.engine = ClockworkEngine(self.clock)
@@ -47,9 +47,9 @@ class Bench:
         self.runner: Runner | None = None
 
     def run(self) -> Measured:
-        asker = Asker(self.engine, self.stop, NoMeter())
-        ready = asker.load()
-        self.runner = Runner(asker, ready, self.plan, self.clock, self.stop)
+        blocking = BlockingEngine(self.engine, self.stop, NoMeter())
+        ready = blocking.load()
+        self.runner = Runner(blocking, ready, self.plan, self.clock, self.stop)
         return self.runner.run(
             lambda progress, measured: None, lambda measured: self.blocks_kept.append(len(measured.replies))
         )
@@ -58,7 +58,7 @@ class Bench:
         return as_results(self.run(), self.plan)
 
 
-def as_results(measured: Measured, plan: Plan) -> Results:
+def as_results(measured: Measured, plan: BenchPlan) -> Results:
     state = MachineState(load=0.5, free_bytes=8_000_000_000, memory_pressure=None, power="mains", thermal=None)
     return Results(
         format=FORMAT,
@@ -73,6 +73,7 @@ def as_results(measured: Measured, plan: Plan) -> Results:
             drafter="fake-assistant",
             drafter_bits=None,
             precision="4-bit",
+            is_wired=False,
             context_tokens=4096,
             is_pocket=False,
         ),

@@ -1,4 +1,4 @@
-"""`slipstream bench` as a shell sees it: what it refuses, what it writes, what an interrupt leaves."""
+"""`slipstream bench` from the command line: what it refuses, writes, and leaves after an interrupt."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from app import cli
 from app.bench import comparison, measuring, outputs, picture, report, spreadsheet, table
 from app.bench.advice import advise
 from app.bench.history import encode, read_results
-from app.bench.measuring import Job, load_of, measure
+from app.bench.measuring import BenchJob, load_of, measure
 from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
 from app.bench.rows import make_rows
-from app.bench.runner import Progress
+from app.bench.runner import BenchProgress
 from app.core.pair_choice import PairOptions, choose_pair
 from app.text.sanitise import UNSAFE_CODES
 from mlx_engine.protocol.errors import SlipstreamError
@@ -43,9 +43,9 @@ def results() -> Results:
     return Bench(plan()).results()
 
 
-def job_of(bench: Bench, results: Results, folder: Path, **files: str) -> Job:
+def job_of(bench: Bench, results: Results, folder: Path, **files: str) -> BenchJob:
     pair = choose_pair(None, PairOptions())
-    return Job(pair, bench.plan, results.method, Outputs(files, may_replace=False), folder)
+    return BenchJob(pair, bench.plan, results.method, Outputs(files, may_replace=False), folder)
 
 
 def test_a_run_is_shown_kept_and_written(
@@ -63,7 +63,7 @@ def test_a_run_is_shown_kept_and_written(
     assert read_results(kept) == read_results(Path(files["json"]))
     assert all(Path(file).read_text() for file in files.values())
     assert bench.engine.is_closed
-    with pytest.raises(SlipstreamError, match=r"exists already.*--force"):
+    with pytest.raises(SlipstreamError, match=r"already exists.*--force"):
         Outputs({"csv": files["csv"]}, may_replace=False)
 
 
@@ -124,17 +124,30 @@ def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: R
     assert load_of(pair).drafter == LOOKUP
     assert load_of(pair).estimates_folder is None, "the chat's estimates stay as they are"
     bench = Bench(plan(passes=1))
-    job = Job(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
     assert measure(job, bench.engine, bench.clock) == 0
     (kept,) = tmp_path.rglob("*.json")
-    assert "measured are off and prompt lookup" in read_results(kept).notes[0]
+    assert "measures off and prompt lookup" in read_results(kept).notes[0]
+
+
+@pytest.mark.parametrize("is_wired", [False, True])
+def test_whether_the_weights_were_wired_is_recorded(results: Results, tmp_path: Path, is_wired: bool) -> None:
+    pair = choose_pair(None, PairOptions(is_wired=is_wired))
+    bench = Bench(plan(passes=1))
+    job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    assert measure(job, bench.engine, bench.clock) == 0
+    (kept,) = tmp_path.rglob("*.json")
+    found = read_results(kept)
+    assert found.pair.is_wired is is_wired
+    assert ("wired" in report.as_text(found).splitlines()[0]) is is_wired
+    assert ("wired" in kept.parent.name) is is_wired
 
 
 def test_a_pair_whose_drafter_is_refused_is_not_measured(results: Results, tmp_path: Path) -> None:
     bench = Bench(plan(passes=1))
     bench.engine.refusal = "The drafter is of another variant."
     pair = choose_pair(None, PairOptions("none"))
-    job = Job(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
+    job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)
     with pytest.raises(SlipstreamError, match="another variant"):
         measure(job, bench.engine, bench.clock)
     assert not [*tmp_path.rglob("*.json")]
@@ -156,9 +169,9 @@ def test_bad_files_are_refused_before_anything_is_loaded(
     assert "no such file" in refused(capsys, "--prompts", str(tmp_path / "missing"))
     assert "is empty" in refused(capsys, "--prompts", str(tmp_path / "empty"))
     assert "no stored chats" in refused(capsys, "--chats")
-    assert "exists already" in refused(capsys, "--csv", str(tmp_path / "mine.csv"))
+    assert "already exists" in refused(capsys, "--csv", str(tmp_path / "mine.csv"))
     assert (tmp_path / "mine.csv").read_text() == "mine"
-    assert "not a folder that can be written" in refused(capsys, "--svg", str(tmp_path / "no" / "x.svg"))
+    assert "not a writable folder" in refused(capsys, "--svg", str(tmp_path / "no" / "x.svg"))
     assert "is a folder" in refused(capsys, "--force", "--json", str(tmp_path))
     assert "Only one" in refused(capsys, "--json", "-", "--csv", "-")
     old, new = tmp_path / "old.json", tmp_path / "new.json"
@@ -188,8 +201,8 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
-def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Job:
-    jobs: list[Job] = []
+def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> BenchJob:
+    jobs: list[BenchJob] = []
     monkeypatch.setattr(measuring, "measure", lambda job, engine: jobs.append(job) or 0)
     assert cli.main(["bench", *arguments]) == 0
     return jobs[0]
@@ -257,9 +270,9 @@ def test_what_is_recommended(results: Results) -> None:
     words = advise(results)
     assert words.startswith("Use --draft auto: 2.50×")
     assert "as good as the best fixed length (4: 2.50×)" in words
-    assert "rule of thumb is under 60% draft less, over 90% try more" in words
+    assert "the rule of thumb is to draft less under 60% and try more over 90%" in words
     assert advise(slowed(results, "auto", 2)).startswith("Use --draft 4: 2.50×")
-    assert advise(slowed(results, "off", 0.3)).startswith("Turn drafting off here")
+    assert advise(slowed(results, "off", 0.3)).startswith("Turn drafting off on this machine")
     assert advise(msgspec.structs.replace(results, rows=())).startswith("Too little was measured")
     assert "\n" not in words
 
@@ -298,14 +311,14 @@ def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.Captu
     bench = Bench(plan(passes=1))
     measured = bench.run()
     for done in (1, 2):
-        live.draw(Progress("chat-1: draft 4", 0, done, 3, 10.0, 20.0), measured)
+        live.draw(BenchProgress("chat-1: draft 4", 0, done, 3, 10.0, 20.0), measured)
     live.clear()
     drawn = screen.getvalue()
     assert "pass 1, block 2 of 3, at most 20 s left" in drawn
     assert drawn.count("\x1b[J") == 3
     assert "\x1b[14A" in drawn
     quiet = measuring.LiveTable(None, results.method.settings)
-    quiet.draw(Progress("", 0, 0, 3, 0.0, 1.0), measured)
+    quiet.draw(BenchProgress("", 0, 0, 3, 0.0, 1.0), measured)
     assert table.bar(0.5, 4) == "██  "
 
 

@@ -1,4 +1,4 @@
-"""Results on disk: what is written is read the same, nothing is overwritten, other files are refused."""
+"""Results on disk: they are read back unchanged, never overwritten, and other files are refused."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.bench.history import Record, decode, encode, read_results, slug
-from app.bench.results import VERSION, FirstToken, MachineState, Reply, Results
+from app.bench.comparison import compare
+from app.bench.history import ResultsFile, decode, encode, pair_name, read_results, slug
+from app.bench.results import VERSION, FirstToken, MachineState, MeasuredReply, Results
 from app.bench.rows import make_rows
 from mlx_engine.protocol.errors import SlipstreamError
 from tests.app.bench.support import SETTINGS, Bench, plan
@@ -20,7 +21,7 @@ from tests.app.bench.support import SETTINGS, Bench, plan
 COUNT = st.integers(0, 2**53)
 SECONDS = st.just(0.0) | st.floats(1e-9, 1e9)
 REPLIES = st.builds(
-    Reply,
+    MeasuredReply,
     prompt=st.text(max_size=10),
     kind=st.sampled_from(["chat", "code"]),
     context=st.sampled_from(["short", "medium", "long"]),
@@ -70,7 +71,7 @@ BASE = Bench(plan(1, passes=1)).results()
 @settings(max_examples=40)
 @given(st.lists(REPLIES, max_size=10), st.lists(FIRSTS, max_size=3), STATES, st.lists(st.text(), max_size=3))
 def test_what_is_written_is_read_the_same(
-    replies: list[Reply], firsts: list[FirstToken], state: MachineState, notes: list[str]
+    replies: list[MeasuredReply], firsts: list[FirstToken], state: MachineState, notes: list[str]
 ) -> None:
     results = msgspec.structs.replace(
         BASE,
@@ -85,7 +86,7 @@ def test_what_is_written_is_read_the_same(
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
-    with pytest.raises(SlipstreamError, match="FILE is no results file"):
+    with pytest.raises(SlipstreamError, match="FILE is not a results file"):
         decode(data, "FILE")
 
 
@@ -109,9 +110,9 @@ def test_another_version_is_named(tmp_path: Path, results: Results, version: int
 
 
 def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path, results: Results) -> None:
-    first = Record.begin(tmp_path, results)
-    second = Record.begin(tmp_path, results)
-    other = Record.begin(
+    first = ResultsFile.create(tmp_path, results)
+    second = ResultsFile.create(tmp_path, results)
+    other = ResultsFile.create(
         tmp_path, msgspec.structs.replace(results, pair=msgspec.structs.replace(results.pair, title="12b"))
     )
     assert first.path.parent == second.path.parent
@@ -119,17 +120,34 @@ def test_runs_are_kept_by_machine_and_pair_and_none_over_another(tmp_path: Path,
     assert first.path.parent.name == "e4b-4-bit-with-fake-assistant"
     assert first.path != second.path
     assert other.path.parent != first.path.parent
-    assert second.before() == first.path
-    assert first.before() is None
-    second.forget()
+    assert second.previous() == first.path
+    assert first.previous() is None
+    second.delete()
     assert read_results(first.path) == results
     assert [*first.path.parent.iterdir()] == [first.path]
+
+
+def test_runs_with_wired_memory_are_of_another_pair(results: Results) -> None:
+    wired = msgspec.structs.replace(results, pair=msgspec.structs.replace(results.pair, is_wired=True))
+    assert pair_name(wired) == f"{pair_name(results)}, wired"
+    assert compare(results, wired).differences == (f"the pair ({pair_name(results)} / {pair_name(wired)})",)
+
+
+def test_a_file_of_the_first_version_is_still_read(tmp_path: Path, results: Results) -> None:
+    content = json.loads(encode(results)) | {"version": 1}
+    del content["pair"]["is_wired"]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(content))
+    old = read_results(path)
+    assert old.pair.is_wired is None, "not recorded"
+    assert pair_name(old) == pair_name(results)
+    assert old.replies == results.replies
 
 
 def test_a_write_that_fails_leaves_what_was_there(
     tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = Record.begin(tmp_path, results)
+    record = ResultsFile.create(tmp_path, results)
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
@@ -143,8 +161,8 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, results: Results) -> None:
     (tmp_path / "bench").write_text("a file in the way")
-    with pytest.raises(SlipstreamError, match="results cannot be kept there"):
-        Record.begin(tmp_path / "bench", results)
+    with pytest.raises(SlipstreamError, match="results cannot be saved there"):
+        ResultsFile.create(tmp_path / "bench", results)
 
 
 @given(st.text())

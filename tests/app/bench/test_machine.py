@@ -1,4 +1,4 @@
-"""What the system says of itself, as macOS's tools print it and as Linux's files hold it."""
+"""Facts about the machine, from the output of macOS's tools and from Linux's files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.bench.energy import RaplMeter
-from app.bench.machine_state import in_words, linux_state, mac_state, machine_facts, machine_state
+from app.bench.machine_state import linux_state, mac_state, machine_facts, machine_state, state_text
 
 MAC = {
     "sysctl -n kern.memorystatus_vm_pressure_level": "2\n",
@@ -58,7 +58,7 @@ def test_linux(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     assert machine_facts().memory_bytes > 0
-    assert in_words(machine_state())
+    assert state_text(machine_state())
 
 
 def test_energy_where_the_counters_can_be_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is asked: the prompts in the box, files of all sorts, and stored chats."""
+"""The prompts to measure: built-in ones, all kinds of files, and stored chats."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_a_file_of_ones_own(tmp_path: Path, content: str, prompts: list[str]) ->
         (" \n\n\t\n", "is empty"),
         ("[]", "is empty"),
         ('["", " "]', "is empty"),
-        ("[1, 2]", "no JSON list of strings"),
-        ("[broken", "no JSON list of strings"),
-        (b"caf\xe9", "not UTF-8 (byte 3)"),
+        ("[1, 2]", "not a JSON list of strings"),
+        ("[broken", "not a JSON list of strings"),
+        (b"caf\xe9", "not valid UTF-8 (byte 3)"),
         ("prompt\n" * (MOST_PROMPTS + 1), "201 prompts"),
         ("x" * (1 << 20) + "y", "larger than 1 MiB"),
     ],

@@ -1,4 +1,4 @@
-"""A run from warm-up to its end: its order, its arithmetic, and what becomes of it when things go wrong."""
+"""A run from warm-up to end: its order, its arithmetic, and what happens when something fails."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.app.bench.support import SETTINGS, Bench, plan, prompt
 from tests.fakes.clockwork import ROUND_S
 
 TRUE_SPEEDUPS = {"2": 2 / 1.25, "4": 4 / 1.6, "8": 5 / 2.4, "16": 6 / 4.0, "auto": 4 / 1.6}
-"""What the fake engine's costs and acceptance come to where no run is cut by the end of a reply."""
+"""The speedups that follow from the fake engine's costs and acceptance, if no reply ends inside a round."""
 
 
 def measured_requests(bench: Bench) -> list[Generate]:
-    """All but the warm-up and the first cold look at each prompt."""
+    """All requests except the warm-up and the first, uncached read of each prompt."""
     return [each for each in bench.engine.requests if each.messages != WARM_UP and each.max_tokens != 1]
 
 
@@ -211,7 +211,7 @@ def test_an_interrupt_in_a_reply_keeps_all_before_it() -> None:
     bench.engine.hangs_at = 6 + 13 + 9
 
     def press(request: Generate) -> None:
-        bench.stop.is_wanted = len(bench.engine.requests) == bench.engine.hangs_at
+        bench.stop.is_requested = len(bench.engine.requests) == bench.engine.hangs_at
 
     bench.engine.before_reply = press
     measured = bench.run()
@@ -226,7 +226,7 @@ def test_an_interrupt_in_a_reply_keeps_all_before_it() -> None:
 
 def test_an_interrupt_in_a_cool_down() -> None:
     bench = Bench(plan(cool_down_s=100.0))
-    bench.clock.sleep_s = lambda seconds: setattr(bench.stop, "is_wanted", True)  # type: ignore[method-assign]
+    bench.clock.sleep_s = lambda seconds: setattr(bench.stop, "is_requested", True)  # type: ignore[method-assign]
     assert bench.run().ended == "interrupted"
     assert bench.blocks_kept == [12, 12]
 

@@ -1,4 +1,4 @@
-"""The interval of a median holds the median as often as it says."""
+"""The interval of a median contains the true median as often as it claims."""
 
 from __future__ import annotations
 

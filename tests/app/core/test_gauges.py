@@ -22,7 +22,9 @@ class Measured:
         self.engine = FakeEngine()
         self.engine.generate(Generate(id=1, messages=()))
         self.pair = CurrentPair(self.engine, PAIR, lambda message, **_: None)
-        self.settings = ReplySettings(Settings(draft=draft), Conversation(ChatStore.in_memory()))
+        store = ChatStore.in_memory()
+        self.settings = ReplySettings(Settings(draft=draft), Conversation(store))
+        store.close()  # an empty chat stores nothing
         self.gauges = Gauges(self.pair, self.settings)
 
     def add(self, *rounds: Round) -> None:

@@ -1,4 +1,4 @@
-"""A file of a person's own."""
+"""The settings file of a person."""
 
 from __future__ import annotations
 

@@ -1,21 +1,21 @@
-"""What the tests of the settings share."""
+"""Helpers of the settings tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from app.settings.effective import Effective, read_settings
+from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.errors import SettingsError
 
 
-def holds(path: Path, text: str = "", **given: object) -> Effective:
-    """What holds with `text` in the file and nothing in the environment."""
+def holds(path: Path, text: str = "", **given: object) -> EffectiveSettings:
+    """The settings that apply with `text` in the file and an empty environment."""
     path.write_text(text, encoding="utf-8")
     return read_settings(path=path, **{"environment": {}, **given})  # type: ignore[arg-type]
 
 
 def refusal(path: Path, text: str = "", **given: object) -> str:
-    """The words with which it is refused."""
+    """The error message for `text` in the file."""
     try:
         holds(path, text, **given)
     except SettingsError as error:

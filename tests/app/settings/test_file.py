@@ -1,4 +1,4 @@
-"""The person's file: what it may say, and in which words the rest is refused."""
+"""The settings file: what it may contain, and the errors for anything else."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_nothing_set_is_as_it_is_without_a_file(file: Path, text: str) -> None:
         ("temp: .nan", "Use a number from 0 to 100."),
         ("temp: nan", "Use a number from 0 to 100."),
         ("temp: 1e999", "Use a number from 0 to 100."),
-        ("temp: [1, 2]", "temp is one value. Use a number from 0 to 100."),
-        ("temp: {a: 1}", "temp is one value. Use a number from 0 to 100."),
+        ("temp: [1, 2]", "temp takes a single value. Use a number from 0 to 100."),
+        ("temp: {a: 1}", "temp takes a single value. Use a number from 0 to 100."),
         ("top_k: 1.5", "Use a whole number from 0."),
         ("top_p: 0", "Use a number above 0, up to 1."),
         ("min_p: 2", "Use a number from 0 to 1."),
@@ -92,7 +92,7 @@ def test_nothing_set_is_as_it_is_without_a_file(file: Path, text: str) -> None:
         ("think: perhaps", "Use on or off."),
         ("theme: pink", "Use textual-dark, textual-light, nord"),
         ("send_key: shift+enter", "Use enter, ctrl+enter, alt+enter or ctrl+s."),
-        ("model: ''", "Use a name of `slipstream models list`, a folder or a hub id."),
+        ("model: ''", "Use a name from `slipstream models list`, a folder or a hub id."),
     ],
 )
 def test_what_is_not_allowed_is_told_with_file_line_and_what_is(file: Path, line: str, allowed: str) -> None:
@@ -108,18 +108,18 @@ def test_all_that_is_wrong_is_told_at_once(file: Path) -> None:
 
 
 def test_a_setting_given_twice(file: Path) -> None:
-    assert "line 3: 'seed' was set in line 1 already." in refusal(file, "seed: 1\ntemp: 1\nseed: 1\n")
-    assert "line 2: temperature is temp, which line 1 sets." in refusal(file, "temp: 1\ntemperature: 1\n")
-    assert "line 3: 'draft' was set in line 2 already." in refusal(file, "keys:\n  draft: f6\n  draft: f7\n")
+    assert "line 3: 'seed' is already set in line 1." in refusal(file, "seed: 1\ntemp: 1\nseed: 1\n")
+    assert "line 2: temperature sets temp again, after line 1." in refusal(file, "temp: 1\ntemperature: 1\n")
+    assert "line 3: 'draft' is already set in line 2." in refusal(file, "keys:\n  draft: f6\n  draft: f7\n")
 
 
 def test_what_is_not_known_is_left_out_and_told_with_what_is_like_it(file: Path) -> None:
     found = holds(file, "temprature: 1\nMax-Tokens: 3\nxyzzy: 3\nkeys: {darft: f6}\n")
     assert [each.partition(": ")[2] for each in found.warnings] == [
-        "'temprature' is not a setting, and is left out. Did you mean temperature?",
-        "'Max-Tokens' is not a setting, and is left out. Did you mean max_tokens?",
-        "'xyzzy' is not a setting, and is left out. `slipstream settings` lists those there are.",
-        "'darft' is nothing that has keys, and is left out. Did you mean draft?",
+        "'temprature' is not a setting and was ignored. Did you mean temperature?",
+        "'Max-Tokens' is not a setting and was ignored. Did you mean max_tokens?",
+        "'xyzzy' is not a setting and was ignored. Run `slipstream settings` to list all settings.",
+        "'darft' is not an action that can have keys and was ignored. Did you mean draft?",
     ]
     assert all(str(file) in each for each in found.warnings)
     assert found.settings.temp is None
@@ -128,21 +128,21 @@ def test_what_is_not_known_is_left_out_and_told_with_what_is_like_it(file: Path)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("seed: 1\ntemp: [1\n", "line 3, column 1: this is not YAML"),
-        ("seed: 1\n\ttemp: 1\n", "line 2, column 1: this is not YAML"),
-        ('model: "e4b\n', "this is not YAML"),
-        ("a: b: c\n", "line 1, column 5: this is not YAML: mapping values are not allowed here"),
-        ("--- 1\n--- 2\n", "line 2, column 1: this is not YAML"),
-        ("- temp\n", "line 1: there are no settings here. Write them as `name: value`."),
-        ("temp\n", "line 1: there are no settings here"),
-        ("? [a]\n: 1\n", "line 1: a name is expected here"),
+        ("seed: 1\ntemp: [1\n", "line 3, column 1: invalid YAML"),
+        ("seed: 1\n\ttemp: 1\n", "line 2, column 1: invalid YAML"),
+        ('model: "e4b\n', "invalid YAML"),
+        ("a: b: c\n", "line 1, column 5: invalid YAML: mapping values are not allowed here"),
+        ("--- 1\n--- 2\n", "line 2, column 1: invalid YAML"),
+        ("- temp\n", "line 1: this is not a setting. Write settings as `name: value`."),
+        ("temp\n", "line 1: this is not a setting"),
+        ("? [a]\n: 1\n", "line 1: expected a name"),
         ("temp: !!python/object/apply:os.system [x]\n", "line 1: the tag"),
-        ("seed: !mine 1\n", "line 1: the tag '!mine' is not used here."),
-        ("a: &a [x]\nb: *a\n", "line 2, column 4: this is not YAML: anchors and aliases are not used here"),
-        ("seed: 1\nmodel: a\x07b\n", "line 2, column 9: the character U+0007 may not stand in YAML."),
-        ("keys: {draft: [[f6]]}\n", "line 1: a list holds single values only."),
-        ("keys: [f6]\n", "line 1: keys holds one line per action"),
-        ("keys: f6\n", "line 1: keys holds one line per action"),
+        ("seed: !mine 1\n", "line 1: the tag '!mine' is not supported."),
+        ("a: &a [x]\nb: *a\n", "line 2, column 4: invalid YAML: anchors and aliases are not supported"),
+        ("seed: 1\nmodel: a\x07b\n", "line 2, column 9: YAML does not allow the character U+0007."),
+        ("keys: {draft: [[f6]]}\n", "line 1: a list can only contain single values."),
+        ("keys: [f6]\n", "line 1: keys needs one line per action"),
+        ("keys: f6\n", "line 1: keys needs one line per action"),
     ],
 )
 def test_what_is_not_a_settings_file(file: Path, text: str, words: str) -> None:
@@ -153,29 +153,29 @@ def test_what_is_not_a_settings_file(file: Path, text: str, words: str) -> None:
 
 def test_other_encodings(file: Path) -> None:
     file.write_bytes(b"seed: 1\nsystem: caf\xe9\n")
-    with pytest.raises(SettingsError, match=r"line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8"):
+    with pytest.raises(SettingsError, match=r"line 2: byte 0xe9 is not valid UTF-8. Save the file as UTF-8"):
         read_settings(path=file, environment={})
     file.write_bytes("seed: 1\n".encode("utf-16"))
-    with pytest.raises(SettingsError, match="is not UTF-8"):
+    with pytest.raises(SettingsError, match="is not valid UTF-8"):
         read_settings(path=file, environment={})
 
 
 def test_small_files_that_would_grow_and_files_that_are_too_large(file: Path) -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"{n}: &{n} [*{m}, *{m}]\n" for m, n in zip("abcdefgh", "bcdefghi"))
-    assert "anchors and aliases are not used here" in refusal(file, bomb)
+    assert "anchors and aliases are not supported" in refusal(file, bomb)
     assert "nested too deep" in refusal(file, "[" * 2_000)
     assert "nested too deep" in refusal(file, "{a: " * 2_000)
-    assert f"is larger than {MAX_FILE_BYTES >> 10} KB" in refusal(file, "#" * (MAX_FILE_BYTES + 1))
+    assert f"is larger than {MAX_FILE_BYTES >> 10} KiB" in refusal(file, "#" * (MAX_FILE_BYTES + 1))
     assert holds(file, "#" + "\n" * (MAX_FILE_BYTES - 1)).warnings == ()
 
 
 def test_what_is_not_a_file_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file)
-    with pytest.raises(SettingsError, match="is not a file"):
+    with pytest.raises(SettingsError, match="is not a regular file"):
         read_settings(path=file, environment={})
     file.unlink()
     file.mkdir()
-    with pytest.raises(SettingsError, match="is not a file"):
+    with pytest.raises(SettingsError, match="is not a regular file"):
         read_settings(path=file, environment={})
     file.with_name("f").write_text("")
     with pytest.raises(SettingsError, match="cannot be read: Not a directory"):

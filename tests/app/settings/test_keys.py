@@ -1,4 +1,4 @@
-"""Other keys: which can be had, and that they work."""
+"""A person's own keys: which are allowed, and that they work."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from tests.app.tui.pilot import Story, chat
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("draft: x", "draft: 'x' is no key that can be used. Use a key such as ctrl+x"),
-        ("draft: shift+x", "is no key that can be used"),
-        ("draft: cmd+x", "is no key that can be used"),
-        ("draft: ctrl+ctrl+x", "is no key that can be used"),
-        ("draft: ctrl+", "is no key that can be used"),
-        ("draft: f99", "is no key that can be used"),
-        ("draft: ctrl+i", "ctrl+i is tab in a terminal."),
-        ("draft: ctrl+m", "ctrl+m is enter in a terminal."),
+        ("draft: x", "draft: 'x' is not a usable key. Use a key such as ctrl+x"),
+        ("draft: shift+x", "is not a usable key"),
+        ("draft: cmd+x", "is not a usable key"),
+        ("draft: ctrl+ctrl+x", "is not a usable key"),
+        ("draft: ctrl+", "is not a usable key"),
+        ("draft: f99", "is not a usable key"),
+        ("draft: ctrl+i", "A terminal cannot tell ctrl+i from tab."),
+        ("draft: ctrl+m", "A terminal cannot tell ctrl+m from enter."),
         ("draft: []", "draft has no key."),
         ("draft:", "draft has no key."),
         ("draft: {a: b}", "draft has no key."),
-        ("draft: ctrl+r", "ctrl+r is retry's already. Give draft another key, or retry as well."),
-        ("draft: f9\n  retry: f9", "f9 is draft's already."),
-        ("copy_code: f9\n  leave_code: f9", "f9 is copy_code's already."),
-        ("copy_code: ctrl+t", "ctrl+t is draft's already. Give copy_code another key, or draft as well."),
-        ("draft: ctrl+p", "ctrl+p is palette's already."),
-        ("stop: c", "stop: 'c' is no key that can be used."),
+        ("draft: ctrl+r", "ctrl+r already belongs to retry. Give draft another key, or change retry as well."),
+        ("draft: f9\n  retry: f9", "f9 already belongs to draft."),
+        ("copy_code: f9\n  leave_code: f9", "f9 already belongs to copy_code."),
+        (
+            "copy_code: ctrl+t",
+            "ctrl+t already belongs to draft. Give copy_code another key, or change draft as well.",
+        ),
+        ("draft: ctrl+p", "ctrl+p already belongs to palette."),
+        ("stop: c", "stop: 'c' is not a usable key."),
     ],
 )
 def test_keys_that_cannot_be_had(file: Path, line: str, words: str) -> None:
@@ -42,7 +45,7 @@ def test_keys_that_cannot_be_had(file: Path, line: str, words: str) -> None:
 
 def test_the_keys_that_follow_from_send_key_are_taken(file: Path) -> None:
     words = refusal(file, "send_key: alt+enter\nkeys: {draft: ctrl+s}\n")
-    assert "ctrl+s is given to draft and sends (send_key)." in words
+    assert "ctrl+s is assigned to draft, but send_key makes it send." in words
     assert holds(file, "keys: {draft: ctrl+s}\n").settings.keys == {"draft": "ctrl+s"}
 
 

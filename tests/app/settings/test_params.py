@@ -12,7 +12,7 @@ from textual.widgets import Input
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import ChatSettings
 from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings, per_chat
 from app.store.chat_store import ChatStore
 from app.tui.screens.params import ParamsScreen, SettingInput
@@ -43,7 +43,7 @@ def field(story: Story, name: str) -> SettingInput:
 async def open_params(story: Story) -> None:
     await story.pilot.press("f6")
     await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
-    await story.until_seen("Settings of this chat", "repetition_penalty")
+    await story.until_seen("repetition_penalty")
 
 
 async def fill(story: Story, name: str, text: str) -> None:
@@ -97,7 +97,7 @@ async def test_what_cannot_be_used_is_told_while_it_is_typed_and_not_used() -> N
     async with chat(OPTIONS) as story:
         await open_params(story)
         await fill(story, "top_p", "1.5")
-        await story.until_seen("! not valid", "! Use a number above 0, up to 1; empty: as the model says.")
+        await story.until_seen("! not valid", "! Use a number above 0, up to 1; empty: set by the model.")
         await fill(story, "seed", "5")
         await story.pilot.press("enter")
         assert isinstance(story.app.screen, ParamsScreen)
@@ -299,15 +299,15 @@ def test_what_holds_anyway_is_no_change() -> None:
 
 async def test_a_theme_that_was_chosen_is_there_the_next_time(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    async with chat(ChatOptions(Settings(theme="nord"), state=AppState.read(path))) as story:
+    async with chat(ChatOptions(Settings(theme="nord"), state=RememberedChoices.read(path))) as story:
         assert story.app.theme == "nord"
         await story.pilot.pause()
         assert not path.exists(), "nothing was chosen yet"
         await story.type("/theme dracula")
         await story.pilot.press("enter")
-        await story.until(lambda: AppState.read(path).values.theme == "dracula")
+        await story.until(lambda: RememberedChoices.read(path).values.theme == "dracula")
         await story.pilot.press("f3")
-    state = AppState.read(path)
+    state = RememberedChoices.read(path)
     async with chat(ChatOptions(Settings(theme=state.values.theme), state=state)) as story:
         assert story.app.theme == "dracula"
 
@@ -327,17 +327,17 @@ async def test_no_color_is_not_painted_over(monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_the_panel_is_as_it_was_left(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    async with chat(ChatOptions(state=AppState.read(path)), size=(120, 36)) as story:
+    async with chat(ChatOptions(state=RememberedChoices.read(path)), size=(120, 36)) as story:
         await story.until_seen("Time to first token")
         await story.pilot.press("f3")
-        await story.until(lambda: AppState.read(path).values.has_panel is False)
-    async with chat(ChatOptions(state=AppState.read(path)), size=(120, 36)) as story:
+        await story.until(lambda: RememberedChoices.read(path).values.has_panel is False)
+    async with chat(ChatOptions(state=RememberedChoices.read(path)), size=(120, 36)) as story:
         await story.pilot.pause()
         assert "Time to first token" not in story.screen()
 
 
 async def test_the_model_that_was_chosen_is_remembered_once_it_is_loaded(tmp_path: Path) -> None:
-    state = AppState.read(tmp_path / "state.json")
+    state = RememberedChoices.read(tmp_path / "state.json")
     async with chat(ChatOptions(state=state)) as story:
         story.app.chat_screen.action_switch_model("e4b")
         await story.until(lambda: story.engine.loads)

@@ -1,4 +1,4 @@
-"""Defaults < what was chosen in the chat < file < environment < flags, for every setting."""
+"""Precedence of all settings: defaults < chosen in the chat < file < environment < flags."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from hypothesis import strategies as st
 from textual.theme import BUILTIN_THEMES
 
 from app.settings.effective import DEFAULT, REMEMBERED, read_settings
-from app.settings.kinds import Choice, Number, Text
+from app.settings.kinds import Choice, FreeText, Number
 from app.settings.table import THEMES, Setting, Settings, per_chat, table
 from app.shell.settings import example
 from mlx_engine.protocol.events import SamplingOptions
 from tests.app.settings.support import holds, refusal
 
-TYPED = [setting for setting in table().values() if setting.about.kind]
+TYPED = [setting for setting in table().values() if setting.info.kind]
 
 
 def values_of(setting: Setting) -> st.SearchStrategy[Any]:
-    kind = setting.about.kind
+    kind = setting.info.kind
     if isinstance(kind, Number):
         if kind.is_whole:
             return st.integers(int(kind.least), int(kind.most))
         return st.floats(kind.least, kind.most)
     if isinstance(kind, Choice):
         return st.sampled_from(list(kind.meanings.values()))
-    assert isinstance(kind, Text)
+    assert isinstance(kind, FreeText)
     return st.text("aZ0 .:#'\"-/äß字😀{}[]&*!|>%@", min_size=1, max_size=20).filter(lambda text: text.strip())
 
 
@@ -55,10 +55,10 @@ def test_the_last_layer_that_names_a_setting_is_the_one_that_holds(data: st.Data
     remembered, in_file, in_environment, typed = layers
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
-        lines = [(name, table()[name].about.kind.written(value)) for name, value in in_file.items()]
+        lines = [(name, table()[name].info.kind.to_text(value)) for name, value in in_file.items()]
         path.write_text("".join(f"{name}: {quoted(text)}\n" for name, text in lines), encoding="utf-8")
         environment = {
-            table()[name].variable: table()[name].about.kind.written(value)
+            table()[name].variable: table()[name].info.kind.to_text(value)
             for name, value in in_environment.items()
         }
         found = read_settings(typed, remembered, environment, path)
@@ -70,29 +70,29 @@ def test_the_last_layer_that_names_a_setting_is_the_one_that_holds(data: st.Data
 def test_what_is_written_is_read_back(data: st.DataObject) -> None:
     setting = data.draw(st.sampled_from(TYPED))
     value = data.draw(values_of(setting))
-    kind = setting.about.kind
-    again = kind.parse(kind.written(value))
+    kind = setting.info.kind
+    again = kind.parse(kind.to_text(value))
     assert again == value
     assert isinstance(again, bool) == isinstance(value, bool)
 
 
 @pytest.mark.parametrize("setting", TYPED, ids=lambda setting: setting.name)
 def test_every_setting_is_described(setting: Setting) -> None:
-    kind = setting.about.kind
-    assert setting.about.help
+    kind = setting.info.kind
+    assert setting.info.help
     assert kind.allowed
-    assert setting.default is not None or setting.about.unset
+    assert setting.default is not None or setting.info.unset
     assert setting.variable == f"SLIPSTREAM_{setting.name.upper()}"
     if setting.default is not None:
-        assert kind.parse(kind.written(setting.default)) == setting.default
-    if setting.about.example:
-        kind.parse(setting.about.example)
+        assert kind.parse(kind.to_text(setting.default)) == setting.default
+    if setting.info.example:
+        kind.parse(setting.info.example)
     annotated = get_args(get_type_hints(Settings, include_extras=True)[setting.name])[0]
-    sample = kind.parse(setting.about.example or kind.written(setting.default))
+    sample = kind.parse(setting.info.example or kind.to_text(setting.default))
     assert msgspec.convert(sample, annotated) == sample
     for nonsense in (object(), [1], float("nan"), "\0"):
         with pytest.raises(ValueError):  # noqa: PT011
-            kind.written(nonsense)
+            kind.to_text(nonsense)
 
 
 def test_the_names_of_others_are_theirs() -> None:
@@ -119,7 +119,9 @@ def test_another_name_is_as_good_in_the_environment(file: Path) -> None:
 
 def test_a_variable_that_is_almost_one_is_told_of(file: Path) -> None:
     found = holds(file, environment={"SLIPSTREAM_TEMPP": "1", "SLIPSTREAM_HOME": "/x", "SLIPSTREAM_OTHER": "1"})
-    assert found.warnings == ("'SLIPSTREAM_TEMPP' in the environment sets nothing. Did you mean SLIPSTREAM_TEMP?",)
+    assert found.warnings == (
+        "The environment variable 'SLIPSTREAM_TEMPP' has no effect. Did you mean SLIPSTREAM_TEMP?",
+    )
 
 
 def test_the_example_is_a_file_that_can_be_used(file: Path) -> None:

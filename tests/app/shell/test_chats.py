@@ -1,4 +1,4 @@
-"""`slipstream chats` as a shell sees it: words and JSON out, exit codes, and nothing that steers a terminal."""
+"""`slipstream chats` from the command line: text and JSON, exit codes, and nothing that steers a terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def filled(clock: Clock) -> None:
-    """Three chats, the last of them with a second answer."""
+    """Three chats, the last one with a second reply."""
     store = ChatStore.open(places.chats_database(), clock)
     for title, question, reply in (
         ("Trip to Kyoto", "When do cherries blossom?", "In April."),
@@ -79,9 +79,9 @@ def test_an_empty_store_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert (out, err) == ("", "slipstream: There are no chats yet.\n")
     assert as_json(capsys, "list") == {"chats": []}
-    assert "there are none yet" in refused("show", "3")
+    assert "There are no chats yet" in refused("show", "3")
     assert said(capsys, "export") == ""
-    assert "No chat has been deleted" in refused("rm", "--undo")
+    assert "There is no deleted chat to restore" in refused("rm", "--undo")
 
 
 @pytest.mark.usefixtures("filled")
@@ -93,7 +93,7 @@ def test_chats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [chat["id"] for chat in as_json(capsys, "list", "trip")["chats"]] == [2, 1]
     assert [chat["id"] for chat in as_json(capsys, "list", "--limit", "1")["chats"]] == [3]
     assert run("list", "zebra") == 0
-    assert "No chat holds these words" in capsys.readouterr().err
+    assert "No chat contains these words" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("filled")
@@ -112,11 +112,11 @@ def test_a_chat_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("command", ["show", "export", "rm"])
 def test_a_chat_that_is_not_clear_is_asked_back(command: str) -> None:
     assert refused(command, "trip") == (
-        "'trip' fits 2 chats: 2 (Trip home), 1 (Trip to Kyoto). Name one by its number."
+        "'trip' matches 2 chats: 2 (Trip home), 1 (Trip to Kyoto). Use the number of one."
     )
     for unknown in ("99", "zebra", "", str(10**40), "-0"):
         assert "There is no chat" in refused(command, "--", unknown)
-        assert "`slipstream chats list` shows them" in refused(command, "--", unknown)
+        assert "Run `slipstream chats list` to see them." in refused(command, "--", unknown)
 
 
 @pytest.mark.usefixtures("filled")
@@ -127,14 +127,14 @@ def test_messages_are_found(capsys: pytest.CaptureFixture[str]) -> None:
     hits = as_json(capsys, "search", "a", "--limit", "2")["hits"]
     assert [hit["chat_id"] for hit in hits] == [3, 3]
     assert run("search", "zebra") == 0
-    assert "No message holds these words" in capsys.readouterr().err
+    assert "No message contains these words" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("command", ["search", "list"])
 def test_words_that_are_no_utf8_are_found_nowhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "\udcff\udcfe") == 0
-    assert "holds these words" in capsys.readouterr().err
+    assert "contains these words" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("filled")
@@ -156,7 +156,7 @@ def test_what_is_exported_can_be_imported(
 @pytest.mark.usefixtures("filled")
 def test_an_export_goes_to_a_file_of_its_kind(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     assert run("export", "kyoto", "rust", "--output", str(home / "two.json")) == 0
-    assert "2 chats written to" in capsys.readouterr().err
+    assert "exported 2 chats to" in capsys.readouterr().err
     assert [chat["title"] for chat in json.loads((home / "two.json").read_text())["chats"]] == [
         "Trip to Kyoto",
         "Rust",
@@ -167,7 +167,7 @@ def test_an_export_goes_to_a_file_of_its_kind(capsys: pytest.CaptureFixture[str]
     assert "# Rust" in (home / "one.md").read_text()
     assert "A lifetime." not in (home / "one.md").read_text()
     words = refused("export", "1", "--output", str(home / "one.md"))
-    assert "exists already. Choose another name, or allow it to be replaced with --force." in words
+    assert "already exists. Choose another name, or use --force to replace it." in words
     assert run("export", "1", "--force", "--output", str(home / "one.md")) == 0
     assert "# Trip to Kyoto" in (home / "one.md").read_text()
 
@@ -188,7 +188,7 @@ def test_chats_are_deleted_and_brought_back(capsys: pytest.CaptureFixture[str]) 
     assert [chat["id"] for chat in as_json(capsys, "list")["chats"]] == [2]
     assert "There is no chat" in refused("show", "3")
     assert [chat["title"] for chat in as_json(capsys, "rm", "--undo")["back"]] == ["Rust"]
-    assert said(capsys, "rm", "--undo") == "back: 1 Trip to Kyoto\n"
+    assert said(capsys, "rm", "--undo") == "restored: 1 Trip to Kyoto\n"
 
 
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +276,7 @@ def test_a_store_that_cannot_be_saved_refuses_to_change(monkeypatch: pytest.Monk
     database = places.chats_database()
     database.unlink()
     database.mkdir()
-    with pytest.raises(StoreError, match="is not a file"):
+    with pytest.raises(StoreError, match="is not a regular file"):
         run("rm", "1")
     assert database.is_dir()
 
@@ -300,7 +300,7 @@ def test_where_chats_are_kept(monkeypatch: pytest.MonkeyPatch, variables: dict[s
 
 def test_a_home_of_nobody_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPSTREAM_HOME", "~nobody-of-that-name/x")
-    with pytest.raises(PathError, match="~nobody-of-that-name/x: nobody of that name has a home folder here"):
+    with pytest.raises(PathError, match="~nobody-of-that-name/x: no user of that name has a home folder here"):
         run("list")
 
 

@@ -1,4 +1,4 @@
-"""`slipstream models ...` and `slipstream doctor` as a shell sees them, against a local hub and cache."""
+"""`slipstream models` and `slipstream doctor` from the command line, with a local hub and cache."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def slipstream(*words: str) -> int:
 
 
 class Shell:
-    """Runs commands and takes what they print."""
+    """Runs commands and captures their output."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -98,8 +98,8 @@ def test_list_shows_everything_with_its_fit_and_a_first_choice(shell: Shell, cac
     put(cache, "me/gemma", GOLDEN / "e2b" / "target")
     text = shell("models", "list")
     assert len([line for line in text.splitlines() if "Gemma 4" in line]) == 21  # with the suggestion
-    assert "also here: me/gemma" in text
-    assert "To begin with: 31b-4bit." in text
+    assert "Also here: me/gemma" in text
+    assert "To start with: 31b-4bit." in text
     rows = {row["name"]: row for row in shell.json("models", "list")["models"]}
     assert rows["e4b-4bit"]["here"] == "no drafter"
     assert rows["pocket"]["here"] == "yes"
@@ -110,9 +110,9 @@ def test_list_shows_everything_with_its_fit_and_a_first_choice(shell: Shell, cac
 
 def test_info_is_the_sum_line_by_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     text = shell("models", "info", "12b", "--context", "4096")
-    assert "names and sizes not checked against the hub" in text
+    assert "names and sizes not checked with the hub" in text
     assert "K/V of 4,096 tokens" in text
-    assert "largest context" in text
+    assert "Largest context" in text
     found = shell.json("models", "info", "12b")["fit"]
     assert sum(line["size_bytes"] for line in found["lines"]) == found["needed_bytes"]
     on(TINY, monkeypatch)
@@ -126,14 +126,14 @@ def test_a_context_that_no_model_of_the_family_reads_is_said(
     assert slipstream("models", "info", "e4b", "--context", "999999999") == 0
     said = capsys.readouterr()
     assert "K/V of 131,072 tokens" in said.out
-    assert said.err == "slipstream: e4b reads at most 131,072 tokens; the sum is for as many.\n"
+    assert said.err == "slipstream: e4b can use at most 131,072 tokens of context; calculating with that.\n"
     shell("models", "info", "e4b", "--context", "131072")
     assert capsys.readouterr().err == ""
 
 
 def test_info_of_what_is_here_reads_the_files(shell: Shell, cache: Path) -> None:
     put(cache, TARGET, GOLDEN / "e4b" / "target")
-    assert shell.json("models", "info", "e4b")["sizes_from"] == "the files, and of the drafter from the catalog"
+    assert shell.json("models", "info", "e4b")["sizes_from"] == "the files, and for the drafter the catalog"
     put(cache, DRAFTER, GOLDEN / "e4b" / "assistant")
     for word in ("e4b", TARGET):
         found = shell.json("models", "info", word)
@@ -169,9 +169,9 @@ def test_a_pair_is_pulled_verified_and_removed(hub: FakeHub, shell: Shell, cache
 
 def test_verify_says_where_there_is_nothing_to_compare_with(shell: Shell, cache: Path) -> None:
     put(cache, "me/own", GOLDEN / "e4b" / "target")
-    nothing = "well-formed; no sizes or hashes are recorded for this folder"
+    nothing = "files are well-formed; no sizes or hashes are recorded for this folder"
     own, pocket_target, pocket_drafter = shell("models", "verify").splitlines()
-    assert own.startswith("me/own: as it should be (")
+    assert own.startswith("me/own: OK (")
     assert pocket_target == f"pocket: {nothing}"
     assert pocket_drafter == f"pocket-drafter: {nothing}"
 
@@ -237,7 +237,7 @@ def test_offline_only_looks(hub: FakeHub, shell: Shell) -> None:
     hub.asked.clear()
     shell("models", "pull", "e4b", "--offline")
     assert not hub.asked
-    assert "nothing to fetch" in shell("models", "pull", "pocket")
+    assert "Nothing to pull" in shell("models", "pull", "pocket")
 
 
 def test_an_own_catalog_counts_and_a_broken_one_is_named(shell: Shell, tmp_path: Path) -> None:
@@ -279,9 +279,9 @@ def test_an_interrupt_is_130_and_says_how_to_go_on(
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.shell.models_files.fetch", interrupted)
+    monkeypatch.setattr("app.shell.models_files.pull", interrupted)
     assert slipstream("models", "pull", "e4b") == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "Run the same command again to resume" in capsys.readouterr().err
 
 
 def test_the_progress_line() -> None:
@@ -319,7 +319,7 @@ def test_the_doctor_knows_chips_memory_and_a_missing_device() -> None:
     checks = {check.what: check for check in doctor._machine(HUGE, {"device": "gpu", "name": "M5"})}
     assert not any(check.advice for check in checks.values())
     low = Machine("Apple M5", 128 << 30, 96 << 30, True, 1 << 30)
-    assert "close other programs" in {check.what: check for check in doctor._machine(low, None)}["free now"].advice
+    assert "Close other programs" in {check.what: check for check in doctor._machine(low, None)}["free now"].advice
 
 
 def test_the_doctor_finds_unfinished_downloads(cache: Path) -> None:
@@ -327,7 +327,7 @@ def test_the_doctor_finds_unfinished_downloads(cache: Path) -> None:
     (snapshot / "model.safetensors").resolve().unlink()
     advice = [check.advice for check in doctor._disk(cache, {"HF_HUB_OFFLINE": "1"})]
     assert any(f"models pull {TARGET}" in words for words in advice)
-    assert any("Nothing can be fetched" in words for words in advice)
+    assert any("Models cannot be pulled" in words for words in advice)
 
 
 def test_the_doctor_finds_places_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`slipstream settings` and the commands that go by the settings, as a shell sees them."""
+"""`slipstream settings`, and the commands that depend on settings, from the command line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from app.cli import main
 from app.core import pair_choice
 from app.core.pair_choice import PairOptions, choose_pair
-from app.core.start import first_pair, options_of, pair_options_of
+from app.core.start import first_pair, pair_options_of, reply_options_of
 from app.settings.effective import read_settings
-from app.settings.remembered import AppState
+from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.system import places
 from app.system.exit_codes import FAILED
@@ -46,7 +46,7 @@ def test_what_holds_and_where_it_comes_from(capsys: Shell, monkeypatch: pytest.M
     write("temp: 0.5\nseed: 3\nmin_p: 0.1\nbogus: 1\n")
     monkeypatch.setenv("SLIPSTREAM_SEED", "4")
     monkeypatch.setenv("SLIPSTREAM_MIN_P", "0.2")
-    AppState.read(places.state_file()).remember(theme="nord")
+    RememberedChoices.read(places.state_file()).remember(theme="nord")
     assert main(["settings", "--min-p", "0.3"]) == 0
     said = {
         line.split(" ")[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines() if line
@@ -55,7 +55,7 @@ def test_what_holds_and_where_it_comes_from(capsys: Shell, monkeypatch: pytest.M
     assert said["seed"] == "4 SLIPSTREAM_SEED"
     assert said["min_p"] == "0.3 --min-p"
     assert said["theme"] == "nord chosen in the chat"
-    assert said["top_k"] == "as the model says default"
+    assert said["top_k"] == "set by the model default"
     assert any("'bogus' is not a setting" in f"{name} {rest}" for name, rest in said.items())
     found = as_json(capsys, "--no-think", "--draft", "off")
     assert found["draft"] == {
@@ -140,11 +140,10 @@ def test_a_flag_that_cannot_be_used_says_what_can(flags: list[str], words: str, 
 def test_settings_become_what_a_chat_starts_with(home: Path) -> None:
     write("temp: 0.5\nrule: coupled\nsystem: Be brief.\nthink: on\ndraft: 3\nmax_tokens: 9\nkeys: {draft: f9}\n")
     effective = read_settings({"seed": 7, "system": ""})
-    pair, _ = first_pair(effective, PairOptions())
-    options = options_of(effective.settings, pair)
+    options = reply_options_of(effective.settings)
     assert options.sampling == SamplingOptions(temperature=0.5, rule="coupled", seed=7)
     assert (options.draft_length, options.max_tokens, options.is_thinking, options.system) == (3, 9, True, None)
-    assert options.keys == {"draft": "f9"}
+    assert effective.settings.keys == {"draft": "f9"}
 
 
 def test_the_model_chosen_last_is_the_one_to_begin_with(home: Path) -> None:
@@ -158,7 +157,7 @@ def test_a_chosen_model_that_has_gone_is_told_and_the_pocket_pair_comes(home: Pa
     for gone in (str(home / "gone"), "e4b", "no-such-name"):
         pair, notice = first_pair(read_settings(remembered={"model": gone}), PairOptions())
         assert pair.is_pocket
-        assert "The pocket model takes its place" in notice
+        assert "Using the pocket model instead" in notice
         with pytest.raises(SlipstreamError):
             first_pair(read_settings({"model": gone}), PairOptions())
 
@@ -178,7 +177,7 @@ def test_one_reply_and_the_bench_take_the_model_chosen_last_as_well(
         monkeypatch.setattr(f"{module}.EngineClient", engine)
     monkeypatch.setattr(task, lambda *arguments, **options: 0)
     target, _ = write_pair(home)
-    AppState.read(places.state_file()).remember(model=str(target))
+    RememberedChoices.read(places.state_file()).remember(model=str(target))
     assert main(command) == 0
     write("model: pocket\n")
     assert main(command) == 0
@@ -212,13 +211,13 @@ def test_a_model_without_room_is_refused_with_both_numbers(
 ) -> None:
     target, _ = write_pair(home)
     monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(0.5))
-    with pytest.raises(SlipstreamError, match=r"needs .+ MB of memory, and there is room for 375 MB here"):
+    with pytest.raises(SlipstreamError, match=r"needs .+ MB of memory, but this machine has room for 375 MB"):
         choose_pair(str(target), PairOptions())
     assert choose_pair(str(target), PairOptions(is_oversized=True)).load.target == str(target.resolve())
     assert choose_pair(None, PairOptions()).is_pocket, "which always has room"
     pair, notice = first_pair(read_settings(remembered={"model": str(target)}), PairOptions())
     assert pair.is_pocket
-    assert "The pocket model takes its place" in notice
+    assert "Using the pocket model instead" in notice
     assert main(["run", "--model", str(target), "Hi"]) == FAILED
     assert "--oversized" in capsys.readouterr().err
 

@@ -1,8 +1,8 @@
-"""What the tests of durability run in processes of their own, to be killed, starved or set against each other.
+"""Child processes of the durability tests, which are killed, starved of space or run against each other.
 
     python -m tests.app.store.children ROLE STORE [NUMBER ...]
 
-Each prints what the store has acknowledged, a line at once for each, and nothing that it has not.
+Each prints what the store has acknowledged, one line at a time and immediately, and nothing else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILE_CALLS = ("open", "replace", "rename", "unlink", "fsync")
 
 
 def write_turns(path: Path, seed: int) -> None:
-    """Turns of all kinds until somebody ends the process."""
+    """Turns of all kinds, until the process is killed."""
     random_ = random.Random(seed)
     store = ChatStore.open(path)
     chat_id = store.create_chat(f"writer {seed}").id
@@ -43,7 +43,7 @@ def write_turns(path: Path, seed: int) -> None:
 
 
 def write_some_turns(path: Path, seed: int, count: int) -> None:
-    """So many turns, in the chats of whoever else is writing too."""
+    """This many turns, in chats that other processes are writing too."""
     random_ = random.Random(seed)
     store = ChatStore.open(path)
     chat_id = store.create_chat(f"writer {seed}").id
@@ -72,9 +72,9 @@ def _one_turn(store: ChatStore, chat_id: int, name: str, random_: random.Random)
 
 
 def die_at_each_step(path: Path, first: int, last: int, stride: int) -> None:
-    """For every number of SQLite's own steps a process that is killed after so many, whatever it is doing.
+    """For every number of SQLite's own steps: a process that is killed after that many, whatever it is doing.
 
-    Prints for each, on one line, where its store is and what it had acknowledged.
+    Prints one line for each: the folder of its store and what it had acknowledged.
     """
     for steps in range(first, last, stride):
         folder = Path(tempfile.mkdtemp(dir=path))
@@ -83,7 +83,7 @@ def die_at_each_step(path: Path, first: int, last: int, stride: int) -> None:
 
 
 def starve_at_each_size(path: Path, first: int, last: int, stride: int) -> None:
-    """For every size: a process that can write no file beyond it. Prints the same."""
+    """For every size: a process that cannot write a larger file. Prints the same."""
     for size in range(first, last, stride):
         folder = Path(tempfile.mkdtemp(dir=path))
         status = _in_fork(lambda size=size, folder=folder: _short_life(folder, lambda: _starve(size)))  # type: ignore[misc]
@@ -92,9 +92,9 @@ def starve_at_each_size(path: Path, first: int, last: int, stride: int) -> None:
 
 
 def _short_life(folder: Path, prepare: Callable[[], None]) -> None:
-    """Make a store, use it, use it again; write down what was acknowledged."""
+    """Create a store, use it twice, and write down what was acknowledged."""
     said = os.open(folder / "said", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    # Its own output must not be starved: a pipe has no size, but a regular file would.
+    # A pipe for its own output, because the limit on file sizes does not apply to pipes.
     prepare()
     for visit in range(2):
         store = ChatStore.open(folder / "chats.db", lambda: 0.0)
@@ -107,28 +107,28 @@ def _short_life(folder: Path, prepare: Callable[[], None]) -> None:
             store.grow_reply(reply.id, "y" * 900)
             parent = store.finish_reply(reply.id, "complete", text=f"answer to {visit}.{number}").id
             _acknowledge(said, store, f"answer to {visit}.{number}")
-            # Whatever has happened to the disk, the chat of this process is whole.
+            # Whatever happened to the disk, the chat of this process is complete.
             assert len(store.path(chat.id)) == 2 * (number + 1)
         assert store.is_saving or store.notice
         store.close()
 
 
 def die_at_each_point_of_a_conversation(path: Path) -> None:
-    """For every call of the store that a conversation makes: a process killed before it, and one killed after.
+    """For every call of the store in a conversation: a process killed before it, and one killed after it.
 
-    These three print, for each, where its store is, the point at which it died, and what it had acknowledged. The
-    last one has lived its whole life.
+    These three print for each the folder of its store, the point at which it died, and what it had acknowledged.
+    The last process runs to the end.
     """
     _die_at_each_point(path, _nothing, _watch_the_store, _converse)
 
 
 def die_at_each_point_of_a_migration(path: Path) -> None:
-    """For every statement and every call to the file system."""
+    """For every SQL statement and every call to the file system."""
     _die_at_each_point(path, _store_of_two_chats, _watch_the_disk, _open_with_the_next_version)
 
 
 def die_at_each_point_of_putting_aside(path: Path) -> None:
-    """The same, where what is found is damaged."""
+    """The same, with a damaged file."""
     _die_at_each_point(path, _damaged_store, _watch_the_disk, _open)
 
 
@@ -216,7 +216,7 @@ def _damaged_store(path: Path) -> None:
 
 
 def _converse(path: Path, acknowledge: Callable[[str], object]) -> None:
-    """Everything that a person does in a chat."""
+    """Everything that a person can do in a chat."""
     moment = count()
     store = ChatStore.open(path, Clock())
     conversation = Conversation(store, clock=lambda: 2.0 * next(moment))
@@ -258,7 +258,7 @@ def _open_with_the_next_version(path: Path, acknowledge: Callable[[str], object]
 
 
 def know_the_next_version(set_: Callable[[object, str, object], None]) -> None:
-    """Be a Slipstream that has one migration more. `set_`: sets an attribute."""
+    """Act as a Slipstream with one more migration. `set_`: sets an attribute."""
     for module in (opening, database):
         set_(module, "MIGRATIONS", NEXT_VERSION)
     for module in (opening, aside):
@@ -271,7 +271,7 @@ def _acknowledge(said: int, store: ChatStore, text: str) -> None:
 
 
 def _die_after(steps: int) -> None:
-    """Count the steps of every connection there will be."""
+    """Count the steps of all connections opened from now on."""
     left = steps
     connect = sqlite3.connect
 

@@ -1,4 +1,4 @@
-"""What the tests of the store share: a clock that is set by hand, and short ways to say things."""
+"""Helpers of the store tests: a clock that is set by hand, and shorthand for messages and replies."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from app.store.chat_store import ChatStore
 from app.store.records import StoredMessage
 
 IN_MEMORY = Path("/dev/shm")
-"""Most tests are not about the disk, and a synced write to it takes milliseconds."""
+"""Most tests are not about the disk, where each synced write takes milliseconds."""
 
 
 @contextmanager
 def quick_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """A folder that is deleted afterwards."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 @dataclass
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that only moves when it is told to."""
 
     now_s: float = 1_700_000_000.0
 
@@ -36,32 +36,32 @@ class Clock:
 
 
 def texts(store: ChatStore, chat_id: int) -> list[str]:
-    """The branch that is shown."""
+    """The texts of the version that is shown."""
     return [message.text for message in store.path(chat_id)]
 
 
 def write(store: ChatStore, chat_id: int, parent_id: int | None, text: str) -> StoredMessage:
-    """A message that has no reply, as an import may bring it."""
+    """Add a message without a reply, as an import can."""
     return store._database.write(
-        lambda connection: steps.keep_message(connection, chat_id, parent_id, text, store._now())
+        lambda connection: steps.add_user_message(connection, chat_id, parent_id, text, store._now())
     )
 
 
 def say(store: ChatStore, chat_id: int, text: str) -> int:
-    """Go on at the end of the branch that is shown, without a reply; the message's id."""
+    """Add a message without a reply to the end of the shown version. Returns its id."""
     path = store.path(chat_id)
     return write(store, chat_id, path[-1].id if path else None, text).id
 
 
 def answer(store: ChatStore, parent_id: int, text: str) -> int:
-    """A complete reply; its id."""
+    """Add a complete reply. Returns its id."""
     reply = store.begin_reply(parent_id)
     store.grow_reply(reply.id, text)
     return store.finish_reply(reply.id, "complete").id
 
 
 def chat_of_turns(store: ChatStore, turns: int, title: str = "") -> int:
-    """A chat with so many questions and answers; its id."""
+    """Add a chat with this many questions and replies. Returns its id."""
     chat = store.create_chat(title)
     for turn in range(turns):
         answer(store, say(store, chat.id, f"question {turn} " + "why " * 20), f"answer {turn} " + "because " * 40)
@@ -69,7 +69,7 @@ def chat_of_turns(store: ChatStore, turns: int, title: str = "") -> int:
 
 
 def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
-    """What another program sees in the file."""
+    """The rows that another program reads from the file."""
     connection = sqlite3.connect(path)
     try:
         return connection.execute(sql).fetchall()
@@ -78,9 +78,9 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 def last_chat(path: Path) -> list[tuple[object, ...]]:
-    """(role, text, state) of every message of the chat used last, the oldest first.
+    """(role, text, state) of every message of the most recently used chat, oldest first.
 
-    Read without the store, which takes the running replies of others for interrupted ones.
+    Reads without the store, which would mark the running replies of other processes as interrupted.
     """
     last = "SELECT id FROM chat WHERE deleted = 0 ORDER BY activity DESC LIMIT 1"
     return rows(path, f"SELECT role, text, state FROM message WHERE chat_id = ({last}) ORDER BY id")
@@ -88,7 +88,7 @@ def last_chat(path: Path) -> list[tuple[object, ...]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another program holds the database."""
+    """While open, another program has the database locked."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     yield
@@ -97,10 +97,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether SQLite finds nothing wrong with the file."""
+    """Whether SQLite finds no problem in the file."""
     return rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
 def damaged(content: bytes) -> bytes:
-    """A file whose last pages were lost: SQLite finds that, and most messages can still be read."""
+    """A file without its last pages: SQLite notices, and most messages are still readable."""
     return content[: len(content) // 4096 * 3 // 4 * 4096]

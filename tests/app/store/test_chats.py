@@ -1,4 +1,4 @@
-"""Chats: titles, order, settings, deleting and coming back."""
+"""Chats: titles, order, settings, deleting and restoring."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_a_reply_that_was_being_made_is_interrupted_when_the_store_opens_again(
     other = ChatStore.open(path, clock)
     last = other.path(chat.id)[-1]
     assert (last.text, last.thinking, last.state) == ("half a", "a thought", "interrupted")
-    # The first window was still writing: it goes on, and is believed.
+    # The first window was still writing: it continues, and its text wins.
     store.grow_reply(reply.id, " word")
     assert other.path(chat.id)[-1].state == "generating"
     store.finish_reply(reply.id, "complete")

@@ -1,4 +1,4 @@
-"""Whatever is found in the store's place: it opens or is put aside, never deleted, and never a traceback."""
+"""Whatever is at the path, the store opens it or moves it aside, never deletes it, and never crashes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TURNS = 20
 
 @pytest.fixture(scope="module")
 def whole() -> bytes:
-    """A file of twenty turns, closed in order."""
+    """A file with twenty turns, closed properly."""
     with quick_folder() as folder:
         store = ChatStore.open(folder / "chats.db", Clock())
         chat_of_turns(store, TURNS - 2, "long")
@@ -40,7 +40,7 @@ def put(path: Path, content: bytes) -> Path:
 
 
 def use(path: Path) -> ChatStore:
-    """Open, read everything, write, search. What this returns is open."""
+    """Open the store, read everything, write and search. Returns the open store."""
     aside = path.with_name("chats.db.corrupt-1")
     content = path.read_bytes() if path.is_file() and not aside.exists() else None
     store = ChatStore.open(path, Clock())
@@ -60,7 +60,7 @@ def use(path: Path) -> ChatStore:
 
 
 def everything_is_kept_or_aside(path: Path, content: bytes, store: ChatStore) -> bool:
-    """Whether the file was put aside; then all of it is there, and the person was told."""
+    """Whether the file was moved aside; if so, all of it is there and the notice says so."""
     aside = path.with_name("chats.db.corrupt-1")
     if not aside.exists():
         assert store.notice is None
@@ -91,7 +91,7 @@ def test_cut_at_any_byte(path: Path, whole: bytes) -> None:
 
 
 def test_cut_within_the_last_page(path: Path, whole: bytes) -> None:
-    """Where nothing but text is missing, which reads as zeros."""
+    """Offsets where only text is missing, which reads as zeros."""
     for size in range(len(whole) - 4095, len(whole), cases(63, 1)):
         store = ChatStore.open(put(path, whole[:size]), Clock())
         assert everything_is_kept_or_aside(path, whole[:size], store), size
@@ -110,7 +110,7 @@ def test_flipped_bytes_anywhere(path: Path, whole: bytes) -> None:
         content[at] ^= random_.randrange(1, 256)
         put(path, bytes(content))
         if at in range(60, 64):
-            # The version: such a file is one of a newer Slipstream, as far as anyone can tell.
+            # The version: the file then looks like that of a newer Slipstream.
             continue
         store = use(path)
         put_aside += everything_is_kept_or_aside(path, bytes(content), store)
@@ -154,7 +154,7 @@ def test_messages_whose_chat_is_lost_are_shown_in_one(path: Path, clock: Clock, 
     connection.execute("DELETE FROM chat")
     connection.execute("UPDATE message SET parent_id = id + 1 WHERE id = 2")
     if wrong == "damaged":
-        # What SQLite's own check complains of.
+        # What SQLite's own check reports.
         connection.execute("DELETE FROM sqlite_master WHERE name = 'message_tree'")
     connection.commit()
     connection.close()
@@ -163,7 +163,7 @@ def test_messages_whose_chat_is_lost_are_shown_in_one(path: Path, clock: Clock, 
         assert store.notice
         (chat,) = store.list_chats()
         assert (chat.id, chat.title, chat.message_count) == (chat_id, "Rescued chat", 4)
-        # Message 2 claims to answer one that is younger: it stands at the root, and no path is a circle.
+        # Message 2 claims a newer parent: it becomes a root, and no path is circular.
         assert [(each.id, each.siblings) for each in store.messages(chat_id)] == [(1, 2), (2, 2), (3, 1), (4, 1)]
     else:
         assert store.list_chats() == []
@@ -194,7 +194,7 @@ def test_nonsense_in_a_sound_file_is_read_as_far_as_it_makes_sense(path: Path, c
 
 
 def damage_while_open(path: Path) -> None:
-    """As a failing disk would: every page but the first few is noise."""
+    """Like a failing disk: every page but the first few is noise."""
     with path.open("r+b") as file:
         file.seek(2 * 4096)
         size = path.stat().st_size - 2 * 4096
@@ -222,11 +222,11 @@ def test_damage_that_shows_while_running_is_put_aside_too(
 
 
 STRUCTURE = 10
-"""The row in which FTS5 keeps what segments there are; it is read first, and believed."""
+"""The row in which FTS5 lists its segments; it is read first and trusted."""
 
 
 def damage_index(path: Path, blocks: Callable[[int, bytes], bytes]) -> None:
-    """Put `blocks(row, was)` in place of every block of the index."""
+    """Replace every block of the index with `blocks(row, was)`."""
     connection = sqlite3.connect(path)
     for row, was in connection.execute("SELECT id, block FROM message_index_data").fetchall():
         connection.execute("UPDATE message_index_data SET block = ? WHERE id = ?", (blocks(row, bytes(was)), row))
@@ -284,7 +284,7 @@ def test_a_large_file_is_not_read_through_at_the_start(
 
 
 def test_an_index_with_a_row_that_makes_no_sense_is_damage(path: Path, whole: bytes) -> None:
-    """It is found at the start, and does not lie there until somebody comes across it."""
+    """Damage is noticed at the start, not when somebody happens to read it."""
     found = 0
     for at in range(0, len(whole), 4096):
         is_leaf_of_an_index = whole[at] == 10
@@ -308,7 +308,7 @@ def test_a_constraint_that_breaks_in_a_large_damaged_file_is_damage(
     store = ChatStore.open(put(path, whole), Clock())
     chat_id = store.create_chat("new").id
     with sqlite3.connect(path) as connection:
-        # The newest activity reads as nothing: what is one more than it may not be stored.
+        # The newest activity is unreadable, so the next number may be invalid.
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
             "UPDATE sqlite_master SET sql = replace(sql, 'activity INTEGER NOT NULL', 'activity INTEGER')"

@@ -1,4 +1,4 @@
-"""Processes that are killed, starved of space or set against each other: nothing acknowledged is lost."""
+"""Processes that are killed, starved of space or run against each other: no acknowledged message is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def finished(child: subprocess.Popen[str]) -> list[str]:
 
 
 def kept(store: ChatStore) -> set[str]:
-    """The first and last words of every message there is."""
+    """The first and last words of every message."""
     ends = set()
     for chat in store.list_chats(limit=-1):
         for message in store.messages(chat.id):
@@ -96,7 +96,7 @@ def test_killed_at_any_step_of_sqlite(folder: Path) -> None:
 
 
 def deaths(lines: list[str]) -> Iterator[tuple[Path, str, set[str]]]:
-    """Where the store is, the point at which its process died (empty: it did not), what it had acknowledged."""
+    """The folder of the store, where its process died (empty: it did not), and what it had acknowledged."""
     for line in lines:
         folder, *said = line.split("\t")
         died = said.pop().removeprefix("died ") if said and said[-1].startswith("died ") else ""

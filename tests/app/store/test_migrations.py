@@ -1,4 +1,4 @@
-"""Databases of every earlier version, and of a later one."""
+"""Databases of all earlier versions, and of a later one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HALF_BROKEN = (*ONE_MORE, ("ALTER TABLE chat ADD COLUMN smell TEXT", "ALTER TABL
 
 
 def restored(path: Path, version: int) -> Path:
-    """A database as the Slipstream of that version left it."""
+    """A database written by the Slipstream of that version."""
     path.parent.mkdir(parents=True)
     connection = sqlite3.connect(path)
     connection.executescript((FIXTURES / f"v{version}.sql").read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def test_an_empty_file_needs_no_backup(path: Path, clock: Clock) -> None:
 
 @pytest.fixture
 def newer(path: Path, clock: Clock) -> Path:
-    """A store that a later Slipstream has written."""
+    """A store written by a later Slipstream."""
     store = ChatStore.open(path, clock)
     chat_of_turns(store, 2, "first")
     store.close()
@@ -137,7 +137,7 @@ def test_a_store_that_a_newer_slipstream_converts_meanwhile_is_left_alone(path: 
     assert texts(store, chat.id) == ["before", "after"]
     assert not store.is_saving
     assert store.notice
-    assert "another Slipstream has changed" in store.notice
+    assert "another Slipstream has upgraded" in store.notice
     store.close()
     assert rows(path, "SELECT text FROM message") == [("before",)]
 

@@ -1,4 +1,4 @@
-"""Searching: what is found is what holds the words, with the index as without it."""
+"""Search finds the messages that contain the words, with and without the index."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_index_is_asked(path: Path, clock: Clock) -> None:
     store = ChatStore.open(path, clock)
     say(store, store.create_chat().id, "hello there")
     assert found(store, "hello") == ["hello there"]
-    # An index that knows of nothing finds nothing, so it was the index that proposed the message.
+    # An empty index finds nothing, so it was the index that proposed the message.
     store._database._opened.connection.execute("DELETE FROM message_index")
     assert found(store, "hello") == []
 

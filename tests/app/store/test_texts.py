@@ -1,4 +1,4 @@
-"""Any text comes back as it was given, lone surrogates apart: they have no place in UTF-8."""
+"""All texts come back unchanged, except lone surrogates, which UTF-8 cannot represent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store() -> Iterator[ChatStore]:
 
 @pytest.fixture(scope="module")
 def other(store: ChatStore) -> Iterator[ChatStore]:
-    """Where what is written is read: another connection."""
+    """Another connection, which reads what was written."""
     name = store._database._path
     other = ChatStore.open(Path(name), lambda: 0.0)
     yield other

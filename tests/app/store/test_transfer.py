@@ -1,4 +1,4 @@
-"""Exports come back the same; anything else is refused with a sentence that says where."""
+"""Exports can be imported unchanged; anything else is refused with an error that says where."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.cases import cases
 
 @pytest.fixture
 def chat_id(store: ChatStore, clock: Clock) -> int:
-    """Two branches, thoughts, figures, and a reply that was stopped."""
+    """A chat with two branches, thoughts, figures and a stopped reply."""
     chat = store.create_chat("Trip > Kyoto -->", "e2b", "e2b-mtp", {"temperature": 0.5, "system": "Be > brief."})
     _, user, first = store.ask(chat.id, None, "When?\n\n<!-- slipstream-message {} -->\n")
     stats = TurnStats(drafted=8, accepted=3, drafted_by_position=(5, 3), speedup=1.5, finish_reason="stop")
@@ -122,7 +122,7 @@ def test_an_editor_may_take_the_last_line_or_put_a_mark_first(store: ChatStore, 
 
 
 def changed(text: str, *path: object, to: object) -> str:
-    """The JSON `text` with one value changed."""
+    """The JSON `text` with one value replaced."""
     content = json.loads(text)
     at = content
     for key in path[:-1]:
@@ -142,7 +142,7 @@ M = ("chats", 0, "messages", 1)
     [
         (("format",), "other", "not an export of Slipstream.*'other'"),
         (("format",), ..., "format"),
-        (("version",), 2, "version is 2.*reads version 1"),
+        (("version",), 2, "format is version 2.*reads version 1"),
         (("chats",), {}, r"\$\.chats"),
         (("extra",), 1, "extra"),
         (("chats", 0, "title"), None, r"\$\.chats\[0\]\.title"),
@@ -159,7 +159,11 @@ M = ("chats", 0, "messages", 1)
         ((*M, "stats"), {"drafted": 10**30}, r"messages\[1\]\.stats"),
         ((*M, "stats"), {"unknown": 1}, r"messages\[1\]\.stats"),
         ((*M, "stats"), {"drafted_by_position": [True]}, r"messages\[1\]\.stats"),
-        (("chats", 0, "messages", 2, "is_shown"), True, "message 3: another answer to the same message is shown"),
+        (
+            ("chats", 0, "messages", 2, "is_shown"),
+            True,
+            "message 3: another reply to the same message is already shown",
+        ),
     ],
 )
 def test_json_with_one_thing_wrong_is_refused(
@@ -176,16 +180,16 @@ def test_json_with_one_thing_wrong_is_refused(
     ("old", "new", "words"),
     [
         ("<!-- slipstream-chat", "<!-- chat", "line 1: this is not a chat"),
-        ("# Trip", "# Trip\n<!-- slipstream-other -->\n", "line 4: this comment is not one"),
+        ("# Trip", "# Trip\n<!-- slipstream-other -->\n", "line 4: this comment was not written by Slipstream"),
         ("slipstream-chat {", "slipstream-chat {,", "line 1: JSON is malformed"),
-        ('"version":1', '"version":2', "line 1: its version is 2"),
+        ('"version":1', '"version":2', "line 1: its format is version 2"),
         ('"role":"user"', '"role":"boss"', r"line 5: .*`\$\.role`"),
         ('"parent":0', '"parent":9', "chat 1, message 2: its parent 9"),
-        ("## You", "You", "line 6: a heading between blank lines is missing"),
+        ("## You", "You", "line 6: a heading between two blank lines is missing"),
         ("<!-- slipstream-thoughts -->\n", "<!-- slipstream-thoughts -->", "line 19: a blank line is missing"),
-        ("<!-- slipstream-answer -->", "", "line 18: thoughts and answer belong together"),
-        ("<!-- slipstream-thoughts -->", "", "thoughts and answer belong together"),
-        ("slipstream-answer -->", "slipstream-answer {} -->", "this comment is not one"),
+        ("<!-- slipstream-answer -->", "", "line 18: thoughts and answer must come in pairs"),
+        ("<!-- slipstream-thoughts -->", "", "thoughts and answer must come in pairs"),
+        ("slipstream-answer -->", "slipstream-answer {} -->", "this comment was not written by Slipstream"),
     ],
 )  # fmt: skip
 def test_markdown_with_one_thing_wrong_is_refused(
@@ -201,7 +205,7 @@ def test_markdown_with_one_thing_wrong_is_refused(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "not a chat that Slipstream has exported"),
+        (b"", "not a chat exported by Slipstream"),
         (b"hello\n", "line 1: this is not a chat"),
         (b"{", "truncated"),
         (b"[]", "x: "),
@@ -260,7 +264,7 @@ def test_files_that_cannot_be_read(folder: Path) -> None:
 def test_an_export_replaces_a_file_only_when_told(folder: Path) -> None:
     file = folder / "chats.md"
     transfer.write_file(file, "one", may_replace=False)
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(StoreError, match="already exists"):
         transfer.write_file(file, "two", may_replace=False)
     assert file.read_text() == "one"
     transfer.write_file(file, "two", may_replace=True)

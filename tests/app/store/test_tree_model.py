@@ -1,4 +1,4 @@
-"""Any sequence of what a person can do with a chat, against a model in plain Python, with reopening in between."""
+"""Random sequences of actions on a chat, compared with a model in plain Python, with reopening in between."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICK = st.integers(0, 1 << 16)
 
 @dataclass
 class Node:
-    """A message as the model has it."""
+    """A message in the model."""
 
     id: int
     parent: Node | None
@@ -82,7 +82,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(text=TEXT, at=PICK, is_at_end=st.booleans())
     def write(self, text: str, at: int, is_at_end: bool) -> None:
-        """Go on at the end, or anywhere: from the middle, beside an earlier message, at the beginning."""
+        """Continue at the end or anywhere else: in the middle, beside an earlier message, at the start."""
         nodes = [self.root, *self.nodes]
         parent = nodes[at % len(nodes)]
         while is_at_end and parent.shown:
@@ -137,7 +137,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(at=PICK)
     def reveal(self, at: int) -> None:
-        """Search for all that a message says."""
+        """Search for the whole text of a message."""
         if (node := self.picked(at)) and (terms := terms_of(node.text)):
             self.store.reveal(self.chat_id, node.text)
             holding = [

@@ -1,4 +1,4 @@
-"""The clipboard of a Mac, whose own program is stood in for by a script."""
+"""The macOS clipboard, with a script in place of pbcopy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text in another program."""
+"""Editing a text in another program."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_file_is_private_named_for_markdown_and_gone_afterwards(tmp_path: Pa
         ("os.remove(path)", "left no file"),
         ("open(path, 'wb').write(b'\\xff\\xfe')", "not UTF-8"),
         ("os.remove(path); os.mkdir(path)", "left no file"),
-        ("os.truncate(path, 17 << 20)", "more than 16 MB"),
+        ("os.truncate(path, 17 << 20)", "more than 16 MiB"),
     ],
 )
 def test_an_editor_that_fails_is_said(tmp_path: Path, code: str, said: str) -> None:
@@ -54,7 +54,7 @@ def test_an_editor_that_fails_is_said(tmp_path: Path, code: str, said: str) -> N
 
 def test_a_text_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(EditorError, match=r"for the editor: No such file or directory\. Name another folder"):
+    with pytest.raises(EditorError, match=r"for the editor: No such file or directory\. Choose another folder"):
         edit("text", script(tmp_path, "pass"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     command = script(tmp_path, "pass")
@@ -77,9 +77,9 @@ def test_which_editor(tmp_path: Path) -> None:
     assert editor_command({**path, "VISUAL": " ", "EDITOR": "nano -w"}) == ["nano", "-w"]
     assert editor_command(path) == ["nano"]
     for environment, said in (
-        ({**path, "EDITOR": "gone --wait"}, "EDITOR names 'gone --wait', and there is no such program"),
-        ({**path, "EDITOR": "nano 'x"}, "cannot be read"),
-        ({"PATH": str(tmp_path / "none")}, "no editor here"),
+        ({**path, "EDITOR": "gone --wait"}, "EDITOR is 'gone --wait', but there is no such program"),
+        ({**path, "EDITOR": "nano 'x"}, "cannot be parsed"),
+        ({"PATH": str(tmp_path / "none")}, "No editor was found"),
     ):
         with pytest.raises(EditorError, match=said):
             editor_command(environment)

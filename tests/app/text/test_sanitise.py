@@ -1,4 +1,4 @@
-"""Nothing that is drawn can command a terminal."""
+"""No text that is drawn can steer a terminal."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ async def test_a_chat_goes_to_a_file_and_comes_back(folder: Path) -> None:
         await story.until((folder / "kept.json").exists)
         assert {"first-words.md", "first-words-2.md"} <= set(os.listdir(folder))
         await command(story, "/export kept.json")
-        await story.until_told("kept.json exists already. Choose another name.")
+        await story.until_told("kept.json already exists. Choose another name.")
         await command(story, "/export ~nobody-of-that-name/x.md")
         await story.until_told("no user of that name has a home folder here")
         await command(story, "/export a\0b.md")
@@ -229,7 +229,7 @@ async def test_a_chat_goes_to_a_file_and_comes_back(folder: Path) -> None:
         await command(story, "/import kept.json")
         await story.until_seen("an answer")
         await command(story, "/import main.py")
-        await story.until_told("not a chat that Slipstream has exported")
+        await story.until_told("not a chat exported by Slipstream")
 
 
 async def test_the_rest_of_the_commands() -> None:

@@ -156,7 +156,7 @@ async def test_after_the_first_load_is_stopped_the_next_message_restarts_it() ->
         await story.until_seen("loading 5.0 GB of 15.2 GB")
         # The first escape takes the message back; a second one would stop the loading.
         await story.pilot.press("escape")
-        await story.until(lambda: not story.prompt.is_waiting)
+        await story.until(lambda: not story.dialogue.phase.is_busy)
         story.engine.emit(story.engine.ready())
         await story.until(lambda: story.state == "ready")
         await story.exchange("Hello again", "Hi there.")

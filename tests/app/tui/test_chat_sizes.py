@@ -69,7 +69,7 @@ async def test_the_meaning_of_a_setting_is_whole_at_any_width(size: tuple[int, i
     async with chat(size=size) as story:
         await story.pilot.press("f6")
         for setting in per_chat().values():
-            assert setting.about.kind is not None
-            words = f"{setting.about.help} {setting.about.kind.allowed}".split()
+            assert setting.info.kind is not None
+            words = f"{setting.info.help} {setting.info.kind.allowed}".split()
             await story.until(lambda words=words: all(word in story.screen() for word in words))
             await story.pilot.press("tab" if setting.name == "system" else "down")

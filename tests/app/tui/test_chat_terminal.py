@@ -110,5 +110,5 @@ def test_a_log_on_a_full_disk_holds_nobody_up(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "log")]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     assert (tmp_path / "log").stat().st_size == 100_000
-    assert "error in itself (KeyError); the log could not be written" in said
+    assert "crashed (KeyError), and the log could not be written" in said
     assert "what was typed" not in said

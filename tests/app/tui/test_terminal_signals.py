@@ -112,7 +112,7 @@ def test_a_crash_restores_the_terminal_and_prints_no_typed_text(tmp_path: Path) 
         written = bytes(terminal.written)
         assert vt.is_given_back(vt.read(written))
         afterwards = written.rpartition(b"\x1b[?1049l")[2]
-        assert b"error in itself (KeyError)" in afterwards
+        assert b"Slipstream crashed (KeyError)" in afterwards
         assert b"SECRET-PROMPT" not in afterwards
         assert b"SECRET-KEY" not in written
         assert b"SECRET-TOKEN" not in written

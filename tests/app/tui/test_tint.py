@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from app.core.chat_options import ChatOptions
 from app.core.drafted_runs import DraftedRuns
+from app.settings.table import Settings
 from app.text.sanitise import sanitise
 from app.tui.terminal.contrast import contrast
 from app.tui.transcript.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, TintedText, TintLegend, tinted
@@ -188,7 +189,7 @@ async def test_the_legend_is_as_long_as_the_window_allows(width: int, words: str
 
 
 async def test_the_legend_names_no_colour_that_the_tint_does_not_have() -> None:
-    async with chat(ChatOptions(theme="rose-pine")) as story:
+    async with chat(ChatOptions(Settings(theme="rose-pine"))) as story:
         await story.pilot.press("f5")
         await story.until_seen("tinted: drafted")
 
