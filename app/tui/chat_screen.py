@@ -149,13 +149,13 @@ class ChatScreen(ChatActions):
         if not self.app.screen_stack:
             return  # The chat is being left; `leave` stores what a running reply has.
         for event in self._mail.fetch():
-            if isinstance(event, Round) and not self._mail.is_resting:
-                self._mail.is_resting = True
-                self.set_timer(ROUNDS_S, self._end_rest)
+            if isinstance(event, Round) and not self._mail.is_collecting:
+                self._mail.is_collecting = True
+                self.set_timer(ROUNDS_S, self._fetch_collected)
             await self._hear(event)
 
-    async def _end_rest(self) -> None:
-        self._mail.is_resting = False
+    async def _fetch_collected(self) -> None:
+        self._mail.is_collecting = False
         if self._mail.has_events:
             await self.on_engine_reported()
 

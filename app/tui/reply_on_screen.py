@@ -13,7 +13,7 @@ from app.core.turn_stats import reply_line
 from app.store.records import FinalState, TurnStats
 from app.tui.bars.top_line import NO_DRAFTER
 from app.tui.chat_view import ChatView
-from app.tui.transcript.turn import Reply
+from app.tui.transcript.turn import ReplyWidget
 from mlx_engine.protocol.events import Finished, Round
 
 
@@ -26,7 +26,7 @@ class ReplyOnScreen:
         self._conversation = conversation
         self._tell = tell
         self._phase: Phase | None = None
-        self.reply: Reply | None = None
+        self.reply: ReplyWidget | None = None
         """The running reply."""
 
     def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
@@ -95,4 +95,4 @@ class ReplyOnScreen:
     def _show_version(self) -> None:
         if turn := self._view.transcript.last_turn:
             with storing(self._tell):
-                turn.say_version(self._conversation.version)
+                turn.show_version(self._conversation.version)
