@@ -1,6 +1,6 @@
-"""The screen of the chat: what the person types goes to the dialogue, what the engine reports goes to the screen.
+"""The screen of the chat: passes the person's messages and the engine's events to the dialogue.
 
-What a person can do there is in `ChatActions`.
+The actions of keys and commands are in `ChatActions`.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ WELCOME = """\
 Type a message below; {send} sends it, {stop} stops the reply.
 / for commands, @ for files, {draft} for drafting; {help} explains the rest."""
 
-OF_THE_APP = ("change_theme", "copy_answer", "quit", "screenshot_soon", "set_theme")
-"""Commands that concern more than this screen."""
+APP_ACTIONS = ("change_theme", "copy_answer", "quit", "screenshot_soon", "set_theme")
+"""Actions of commands that are the app's, because they concern more than this screen."""
 
 
 class EngineReported(Message):
-    """There is something in the mailbox."""
+    """The mailbox has events to fetch."""
 
 
 class ChatScreen(ChatActions):
-    """The chat itself; lists and settings open in front of it."""
+    """Lists and settings open in front of it."""
 
     BINDINGS = bindings(CHAT_KEYS)
 
@@ -71,7 +71,7 @@ class ChatScreen(ChatActions):
         store: ChatStore,
         keymap: Keymap,
     ) -> None:
-        """pair: what the engine loads. keymap: the person's own keys."""
+        """pair: the one that the engine is loading. keymap: the person's own keys."""
         super().__init__()
         prefer(self._bindings, keymap)
         self.choose = choose
@@ -112,11 +112,10 @@ class ChatScreen(ChatActions):
         self.prompt.use_keys(keys_of("send", keymap), keys_of("newline", keymap))
 
     def compose(self) -> ComposeResult:
-        """Everything is in the view."""
         yield self.view
 
     def on_mount(self) -> None:
-        """Land in the prompt, listen to the engine, and go on with the chat that was asked for."""
+        """Focus the prompt, listen to the engine, and open the requested chat."""
         self.prompt.focus()
         self.view.top_line.say(Phase.LOADING.value)
         self._engine.on_event = self._mail.put
@@ -139,15 +138,14 @@ class ChatScreen(ChatActions):
             self.dialogue.conversation.end("interrupted")
 
     def on_resize(self, event: events.Resize) -> None:
-        """Share the window out anew."""
         self.view.fit(*event.size, self.wants_panel)
 
     # The engine
 
     async def on_engine_reported(self) -> None:
-        """Fetch what was reported, and let the rounds that come next wait a little."""
+        """Handle the events so far. After a round, the next ones are collected for a moment."""
         if not self.app.screen_stack:
-            return  # The chat is being left; `leave` stores what a running reply has.
+            return  # the app is ending; `leave` stores what a running reply has
         for event in self._mail.fetch():
             if isinstance(event, Round) and not self._mail.is_collecting:
                 self._mail.is_collecting = True
@@ -202,7 +200,7 @@ class ChatScreen(ChatActions):
 
     async def run_command(self, action: str, arguments: tuple[object, ...] = ()) -> None:
         """Run the action of a command, here or in the app."""
-        target = self.app if action in OF_THE_APP else self
+        target = self.app if action in APP_ACTIONS else self
         await self.app.run_action(("", action, arguments) if arguments else action, target)
 
     @on(Prompt.WalkRequested)
@@ -217,7 +215,7 @@ class ChatScreen(ChatActions):
         self.prompt.insert(event.typed)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stop is greyed out while there is nothing to stop."""
+        """Grey out the stop key while there is nothing to stop."""
         if action == "stop" and self.dialogue.phase is Phase.IDLE:
             return None
         return True

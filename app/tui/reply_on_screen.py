@@ -1,4 +1,4 @@
-"""The dialogue on the screen: its phase in the top line, its messages and replies in the transcript."""
+"""Shows the dialogue on the screen: its phase in the top line, messages and replies in the transcript."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlx_engine.protocol.events import Finished, Round
 
 
 class ReplyOnScreen:
-    """A ReplyView over the widgets of the chat."""
+    """The ReplyView of the Textual chat."""
 
     def __init__(self, view: ChatView, pair: CurrentPair, conversation: Conversation, tell: Tell) -> None:
         self._view = view
@@ -27,14 +27,14 @@ class ReplyOnScreen:
         self._tell = tell
         self._phase: Phase | None = None
         self.reply: ReplyWidget | None = None
-        """The running reply."""
+        """None while no reply is running."""
 
-    def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
-        """See ReplyView. The pair is shown beside it."""
+    def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
+        """See ReplyView. Also shows the pair."""
         line, ready = self._view.top_line, self._pair.ready
         line.model = self._pair.choice.title
         line.drafter = (ready.drafter or NO_DRAFTER) if ready else None
-        line.say(words, is_trouble=is_trouble)
+        line.say(status, is_error=is_error)
         if phase is not self._phase:
             self._phase = phase
             self._view.screen.refresh_bindings()
@@ -81,7 +81,7 @@ class ReplyOnScreen:
         self._view.composer.prompt.offer(text, mentions)
 
     async def show_chat(self, conversation: Conversation) -> None:
-        """See ReplyView. A message of the chat before that is being edited stays as it was; up brings it back."""
+        """See ReplyView. Stops editing a message of the previous chat; up brings the text back."""
         if self._view.composer.prompt.is_editing:
             self._view.composer.prompt.discard()
         self._view.has_news = True

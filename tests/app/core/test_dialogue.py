@@ -30,14 +30,14 @@ class Recorder(SilentView):
     def __init__(self) -> None:
         self.phases: list[tuple[Phase, str]] = []
         self.shown: list[str] = []
-        self.is_trouble = False
+        self.is_error = False
         self.while_laying_out: Callable[[], None] = lambda: None
         """What happens while the screen makes room for a reply."""
         self.while_showing_message: Callable[[], Awaitable[None] | None] = lambda: None
 
-    def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
-        self.phases.append((phase, words))
-        self.is_trouble = is_trouble
+    def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
+        self.phases.append((phase, status))
+        self.is_error = is_error
 
     async def show_message(self, text: str, *, replaces_last: bool) -> None:
         self.shown.append(f"{'edited' if replaces_last else 'message'}: {text}")
@@ -285,13 +285,13 @@ async def test_an_engine_that_dies_gives_the_message_back_unless_it_got_a_word(b
         assert chat.view.shown[-1] == f"{state}: The engine ended."
         assert ("back: Hi" in chat.view.shown) is not bool(begun)
         assert chat.view.phases[-1] == (Phase.IDLE, "engine ended")
-        assert chat.view.is_trouble
+        assert chat.view.is_error
         await chat.dialogue.regenerate()
         chat.engine.say("Here.")
         chat.engine.finish()
         await chat.hear()
         assert chat.view.phases[-1] == (Phase.IDLE, "ready")
-        assert not chat.view.is_trouble
+        assert not chat.view.is_error
 
 
 async def test_a_message_that_cannot_be_stored_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.core.commands import COMMANDS, SLASH, Command, hint, slash_table
 from app.core.slash import MessageText, ParsedCommand, Refusal, from_paste, nearest, parse
 from app.tui.chat_app import ChatApp
-from app.tui.chat_screen import OF_THE_APP, ChatScreen
+from app.tui.chat_screen import APP_ACTIONS, ChatScreen
 
 THEMES = ("dark", "light")
 
@@ -133,7 +133,7 @@ def test_names_are_unique_and_actions_exist() -> None:
     for command in COMMANDS:
         actions = [command.action.partition("(")[0], *([command.argument.action] if command.argument else [])]
         for action in actions:
-            assert hasattr(ChatApp if action in OF_THE_APP else ChatScreen, f"action_{action}"), action
+            assert hasattr(ChatApp if action in APP_ACTIONS else ChatScreen, f"action_{action}"), action
 
 
 def test_every_choice_that_is_offered_is_taken() -> None:

@@ -245,7 +245,7 @@ async def test_the_rest_of_the_commands() -> None:
         await story.until_seen("words", "enter: open")
         await story.pilot.press("escape")
         await command(story, "/paths")
-        await story.until_seen("Where everything is kept", "chats.db")
+        await story.until_seen("Where files are kept", "chats.db")
         await story.pilot.press("escape")
         await command(story, "/quit")
         await story.until(lambda: not story.app.is_running)

@@ -226,7 +226,7 @@ async def test_how_the_last_reply_ended_is_no_news_in_another_chat() -> None:
         await story.pilot.press("down", "enter")
         await story.until_seen("one two")
         assert story.state == "ready"
-        assert not story.app.query_one(TopLine).is_trouble
+        assert not story.app.query_one(TopLine).is_error
         story.engine.die()
         await story.until(lambda: story.state == "engine ended")
         await story.pilot.press("ctrl+n")

@@ -99,7 +99,7 @@ async def test_a_reply_without_known_drafts_stays_formatted() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Some *words*.")
         await story.pilot.press("f5")
-        await story.until_told("Not known for these replies")
+        await story.until_told("It is not known what was drafted in these replies.")
         await story.exchange("Again", "More *words*.")
         await story.until_seen("More words.")
         assert not Seen(story).parts
