@@ -262,7 +262,7 @@ def test_a_chat_is_renamed_deleted_brought_back_found_and_exported(
         "Exported to Better-title.md.",
         "Deleted “Better title”. /undo brings it back.",
         "There are no chats yet.",
-        "Continuing Better title, 2 messages. The last ones:",
+        "Continuing Better title, 2 messages. The last exchange:",
         "1: Better title, 2 messages",
         "No chat contains these words.",
     ):

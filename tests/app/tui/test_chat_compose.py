@@ -433,7 +433,7 @@ async def test_the_chat_goes_on_where_its_folder_is_gone(folder: Path, monkeypat
     gone.rmdir()
     async with chat() as story:
         await command(story, "/screenshot")
-        await story.until_told("The screenshot cannot be written in this folder: No such file or directory.")
+        await story.until_told("The screenshot cannot be saved in this folder: No such file or directory.")
         await story.pilot.press(*"see @main.py", "enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == "see @main.py"
