@@ -13,8 +13,8 @@ from io import TextIOWrapper
 
 from app import __version__
 from app.core.chat_options import ChatOptions
-from app.core.pair_choice import PairChoice, choose_pair
-from app.core.start import chat_options_of, fallback_pair, first_pair, pair_options_of, reply_options_of
+from app.core.pair_choice import PairChoice, choose_pair, pair_options_of
+from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.remembered import RememberedChoices

@@ -1,6 +1,7 @@
-"""Text files in a message: found by `@path`, read, put into the message, and found again in it. Knows no screen.
+"""Text files in a message: `@path` mentions, reading the files, and taking a message with files apart again.
 
-A message reads as it was typed; each file follows below it, named, in a fence longer than any in it.
+In a message the typed text comes first. Each file follows below it under its name, in a code fence longer than any
+fence in the file.
 """
 
 from __future__ import annotations
@@ -19,42 +20,41 @@ from mlx_engine.protocol.errors import SlipstreamError
 from models.errors import PathError
 from models.paths import expanded
 
-MOST_BYTES = 1 << 20
-"""Some 300,000 tokens, more than any context holds."""
+MAX_FILE_BYTES = 1 << 20
+"""Some 300,000 tokens, which is more than the context of any model."""
 
 _MENTION = re.compile(r"""(?:\A|(?<=\s))@(?:"([^"\n]+)"|([^\s"]+))""")
-_BEHIND = ".,;:!?)]}'"
-"""What may stand behind a path without being part of it."""
-_HEAD = re.compile(r"^(@[^\n]+) \(([0-9]{1,3}(?:,[0-9]{3}){0,3}) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
+_PUNCTUATION = ".,;:!?)]}'"
+"""Not part of a path at the end of a mention, unless a file has that name."""
+_HEADING = re.compile(r"^(@[^\n]+) \(([0-9]{1,3}(?:,[0-9]{3}){0,3}) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
 
 
 class AttachmentError(SlipstreamError):
-    """A file cannot be attached; the message says which and why."""
+    """A file cannot be attached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A text file that goes with a message."""
+    """A text file that is sent with a message."""
 
     mention: str
-    """As it was typed, `@` first."""
+    """As it was typed, including the `@`."""
     text: str
     size_bytes: int
-    """Of the file."""
 
     @property
-    def figures(self) -> str:
-        """Name, size and lines, for the eye."""
-        return f"{self.name} · {self.sizes}"
+    def summary(self) -> str:
+        """`@notes.md · 3.2 kB · 80 lines`."""
+        return f"{self.name} · {self.size_text}"
 
     @property
     def name(self) -> str:
-        """As it was typed, for the eye."""
+        """The mention, safe to print."""
         return sanitise_line(self.mention)
 
     @property
-    def sizes(self) -> str:
-        """Size and lines, for the eye."""
+    def size_text(self) -> str:
+        """`3.2 kB · 80 lines`."""
         lines = self.text.count("\n") + (not self.text.endswith("\n"))
         return f"{file_size(self.size_bytes)} · {lines:,} line{'s' * (lines != 1)}"
 
@@ -67,31 +67,35 @@ def file_size(count_bytes: int) -> str:
 
 
 def mentions(text: str) -> list[str]:
-    """Every `@path` in a text, once, in order, as it is typed."""
+    """Every different `@path` in a text, in order, as it is typed."""
     return list(dict.fromkeys(match[0] for match in _MENTION.finditer(text)))
 
 
-def written(path: str) -> str:
-    """The mention of a path."""
-    return f'@"{path}"' if re.search(r"\s", path) or path.endswith(tuple(_BEHIND)) else f"@{path}"
+def mention_of(path: str) -> str:
+    """`@path`, in quotes if it needs them."""
+    return f'@"{path}"' if re.search(r"\s", path) or path.endswith(tuple(_PUNCTUATION)) else f"@{path}"
 
 
-def find(mention: str, folder: Path) -> Attachment | None:
-    """The file that a mention names, relative ones from `folder`; None: there is none. Raises AttachmentError."""
-    for spelled in _spellings(mention):
-        path = _path_of(spelled, folder)
+def read_mention(mention: str, folder: Path) -> Attachment | None:
+    """Read the file that a mention names; None if no such file exists. Raises AttachmentError.
+
+    folder: what a relative path starts from.
+    """
+    for spelling in _spellings(mention):
+        path = _path_of(spelling, folder)
         try:
             if path is not None and path.exists():
-                return read(path, spelled)
+                return _read_file(path, spelling)
         except (OSError, ValueError):
             continue
     return None
 
 
 def _spellings(mention: str) -> Iterator[str]:
+    """The mention, then with less and less of the punctuation at its end."""
     yield mention
     if not mention.endswith('"'):
-        while mention[-1:] in _BEHIND and len(mention) > 2:
+        while mention[-1:] in _PUNCTUATION and len(mention) > 2:
             mention = mention[:-1]
             yield mention
 
@@ -103,41 +107,39 @@ def _path_of(mention: str, folder: Path) -> Path | None:
         return None
 
 
-def read(path: Path, mention: str) -> Attachment:
-    """Read a file, whole. Raises AttachmentError."""
+def _read_file(path: Path, mention: str) -> Attachment:
     name = sanitise_line(mention[1:].strip('"'))
     try:
-        # A pipe without a writer must not be waited for.
+        # Non-blocking, because opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             kind = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(kind):
-                raise AttachmentError(f"{name} is {_kind(kind)}: only text files can be attached.")
-            data = file.read(MOST_BYTES + 1)
+                raise AttachmentError(f"{name} is {_kind(kind)}. Only text files can be attached.")
+            data = file.read(MAX_FILE_BYTES + 1)
             count_bytes = max(len(data), os.fstat(descriptor).st_size)
     except OSError as error:
-        is_folder = error.errno == errno.EISDIR
-        why = "is a folder: only text files can be attached" if is_folder else f"cannot be read: {error.strerror}"
-        raise AttachmentError(f"{name} {why}.") from None
-    if len(data) > MOST_BYTES:
-        most = file_size(MOST_BYTES)
+        if error.errno == errno.EISDIR:
+            raise AttachmentError(f"{name} is a folder. Only text files can be attached.") from None
+        raise AttachmentError(f"{name} cannot be read: {error.strerror}.") from None
+    if len(data) > MAX_FILE_BYTES:
         raise AttachmentError(
-            f"{name} has {file_size(count_bytes)}; at most {most} can be attached. Attach a part."
+            f"{name} is too large ({file_size(count_bytes)}; the limit is {file_size(MAX_FILE_BYTES)}). "
+            "Attach a part of it."
         )
     return Attachment(mention, _text(data, name), count_bytes)
 
 
 def _text(data: bytes, name: str) -> str:
     if not data:
-        raise AttachmentError(f"{name} is empty: there is nothing to attach.")
+        raise AttachmentError(f"{name} is empty. Only files with text can be attached.")
     if b"\0" in data:
-        raise AttachmentError(f"{name} is not text: it has a zero byte. Only text files can be attached.")
+        raise AttachmentError(f"{name} is not text: it contains a zero byte. Only text files can be attached.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        where = f"byte {error.start} cannot be read"
         raise AttachmentError(
-            f"{name} is not UTF-8 text: {where}. Convert it first, for example with iconv."
+            f"{name} is not UTF-8 text: byte {error.start} is not valid. Convert it first, for example with iconv."
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -148,8 +150,8 @@ def _kind(mode: int) -> str:
     return "a pipe" if stat.S_ISFIFO(mode) else "a device"
 
 
-def compose(text: str, attachments: Sequence[Attachment]) -> str:
-    """The message: what was typed, and the files below it."""
+def compose_message(text: str, attachments: Sequence[Attachment]) -> str:
+    """The typed text, and the files below it."""
     return text + "".join(map(_block, attachments))
 
 
@@ -162,25 +164,26 @@ def _block(attachment: Attachment) -> str:
     return f"\n\n{head}\n{fence}{suffix}\n{attachment.text}{end}{fence}"
 
 
-def split(message: str) -> tuple[str, tuple[Attachment, ...]]:
-    """What was typed, and the files, of a message that `compose` made; any other is all typed."""
-    for head in _HEAD.finditer(message):
-        begin = head.start() - 2
-        if message[max(0, begin) : head.start()] == "\n\n" and (found := _blocks(message, head)):
-            return message[:begin], found
+def split_message(message: str) -> tuple[str, tuple[Attachment, ...]]:
+    """The typed text and the files of a message that `compose_message` made; any other is all typed text."""
+    for heading in _HEADING.finditer(message):
+        text_end = heading.start() - 2
+        if message[max(0, text_end) : heading.start()] == "\n\n" and (files := _files_from(message, heading)):
+            return message[:text_end], files
     return message, ()
 
 
-def _blocks(message: str, head: re.Match[str]) -> tuple[Attachment, ...]:
-    """The files from `head` to the end of the message; none if anything else is there."""
-    found: list[Attachment] = []
-    at: re.Match[str] | None = head
-    while at is not None:
-        close = re.compile(rf"^{at[3]}$", re.MULTILINE).search(message, at.end())
-        if close is None:
+def _files_from(message: str, heading: re.Match[str] | None) -> tuple[Attachment, ...]:
+    """The files from the first heading to the end of the message; none if there is any other text between them."""
+    files: list[Attachment] = []
+    while heading is not None:
+        fence = re.compile(rf"^{heading[3]}$", re.MULTILINE).search(message, heading.end())
+        if fence is None:
             return ()
-        found.append(Attachment(at[1], message[at.end() : close.start()], int(at[2].replace(",", ""))))
-        if close.end() == len(message):
-            return tuple(found)
-        at = _HEAD.match(message, close.end() + 2) if message.startswith("\n\n", close.end()) else None
+        text = message[heading.end() : fence.start()]
+        files.append(Attachment(heading[1], text, int(heading[2].replace(",", ""))))
+        if fence.end() == len(message):
+            return tuple(files)
+        is_followed = message.startswith("\n\n", fence.end())
+        heading = _HEADING.match(message, fence.end() + 2) if is_followed else None
     return ()

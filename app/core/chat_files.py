@@ -1,4 +1,4 @@
-"""Chats to files and back, for a person who types a path. Knows no screen."""
+"""Exports and imports of chats, under the paths that a person types."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from app.store.records import Chat
 from models.errors import PathError
 from models.paths import expanded
 
-MOST_NAME_CHARACTERS = 60
+MAX_NAME_CHARACTERS = 60
 
 
 def export_chat(store: ChatStore, chat: Chat, name: str | None) -> Path:
-    """Write a chat with all its branches, as JSON if the name ends so, else as Markdown; where it is.
+    """Write a chat with all its versions to a file, as JSON if the name says so, else as Markdown.
 
-    name: None takes one from the title that is still free. Raises StoreError.
+    name: None makes an unused one from the title. Returns the path. Raises StoreError.
     """
-    path = _free_path(chat.title) if name is None else _path(name)
+    path = _unused_path(chat.title) if name is None else _path(name)
     export = transfer.export_json if transfer.is_json(path) else transfer.export_markdown
     transfer.write_file(path, export(store, [chat.id]), may_replace=False)
     return path
 
 
 def import_chats(store: ChatStore, name: str) -> list[Chat]:
-    """Add the chats of an export. Raises StoreError."""
+    """Add the chats of an exported file. Raises StoreError."""
     return store.import_chats(transfer.read_file(_path(name)))
 
 
@@ -38,7 +38,7 @@ def _path(name: str) -> Path:
         raise StoreError(str(error)) from None
 
 
-def _free_path(title: str) -> Path:
-    name = re.sub(r"[^\w-]+", "-", title).strip("-")[:MOST_NAME_CHARACTERS] or "chat"
-    names = (f"{name}{number}.md" for number in ("", *(f"-{place}" for place in range(2, 10_000))))
+def _unused_path(title: str) -> Path:
+    name = re.sub(r"[^\w-]+", "-", title).strip("-")[:MAX_NAME_CHARACTERS] or "chat"
+    names = (f"{name}{suffix}.md" for suffix in ("", *(f"-{number}" for number in range(2, 10_000))))
     return next(path for path in map(Path, names) if not path.exists())

@@ -1,4 +1,4 @@
-"""What one run of the chat is started with."""
+"""What the chat is started with."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from app.settings.table import Settings
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """The same from the first message of a run to the last."""
+    """Does not change while the program runs."""
 
     settings: Settings = field(default_factory=Settings)
-    """What the person has set; a chat may change some of it for itself."""
+    """The settings in effect; a chat may have some of its own."""
     chat_id: int | None = None
     """The stored chat to continue; None starts a new one."""
     about_model: str | None = None
-    """A sentence about the model for the first screen; the pocket pair says here what it is."""
+    """A sentence about the model for the first screen; the pocket pair explains itself here."""
     history_path: Path | None = None
-    """Where prompts are kept for the next run; None keeps them for this run."""
+    """Where prompts are kept; None keeps them for this run only."""
     log_path: Path | None = None
-    """Where a crash is written down."""
+    """Where crashes are logged."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Where the person sets theme and model, if so: a choice made in the chat then lasts for this run only."""
+    """Where the person has set `theme` or `model`: a choice made in the chat then lasts for this run only."""
     fallback: PairChoice | None = None
     """What to load if the first pair cannot be loaded."""
     state: RememberedChoices = field(default_factory=RememberedChoices)
-    """What is remembered from run to run; without a file, nothing is."""
+    """Choices remembered from earlier runs."""
     notices: tuple[str, ...] = ()
-    """What to tell the person at the start."""
+    """Shown at the start."""
 
     def remember(self, name: str, value: str | bool, tell: Callable[[str], None]) -> None:
-        """Keep a choice made on the screen for the next run, or tell why it will not last."""
+        """Remember a choice made on the screen for the next run, or tell the person why it is not remembered."""
         self.state.remember(**{name: value})
         notice, self.state.notice = self.state.notice, None
         if name in self.sources:

@@ -20,14 +20,14 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Died, DraftSetting, Event, Failed, Finished, Generate, Message, Round
 from mlx_engine.protocol.stats import ReplyStats
 
-MOST_TOKENS = 512
-"""Of each reply: enough to compare speeds, and soon over."""
+MAX_TOKENS = 512
+"""Of each reply: enough to compare speeds, and quick."""
 
 
 def requests_to_compare(
     messages: tuple[Message, ...], options: ReplyOptions, draft_length: DraftSetting, ids: tuple[int, int]
 ) -> tuple[Generate, Generate]:
-    """The same request twice: without drafting, and with `draft_length`. A reply in `messages` is left out."""
+    """The same request without drafting and with `draft_length`. A reply at the end of `messages` is left out."""
     seed = options.sampling.seed
     plain = Generate(
         id=ids[0],
@@ -36,7 +36,7 @@ def requests_to_compare(
             options.sampling, rule="coupled", seed=secrets.randbits(32) if seed is None else seed
         ),
         draft_length=0,
-        max_tokens=min(options.max_tokens or MOST_TOKENS, MOST_TOKENS),
+        max_tokens=min(options.max_tokens or MAX_TOKENS, MAX_TOKENS),
         is_thinking=options.is_thinking,
         measures_baseline=False,
     )
@@ -55,7 +55,6 @@ class ComparedReply:
 
     @property
     def stats(self) -> ReplyStats:
-        """Its figures."""
         return self.facts.stats
 
     @property
@@ -64,7 +63,6 @@ class ComparedReply:
         return self.facts.finished
 
     def add(self, event: Round | Finished) -> None:
-        """More of it."""
         self.facts.add(event)
         self.runs.add(event.thinking, 0)
         self.runs.add(event.text, event.drafted_characters if isinstance(event, Round) else 0)
@@ -83,32 +81,32 @@ class ComparedReply:
 
 
 class Comparison:
-    """Asks the engine for the plain reply, then for the drafted one. `start` it, and let it `hear` every event."""
+    """Requests the plain reply, then the drafted one. Call `start`, then `hear` with every event."""
 
     def __init__(self, engine: EngineHandle, requests: tuple[Generate, Generate]) -> None:
         self.off, self.on = ComparedReply(requests[0]), ComparedReply(requests[1])
-        self.trouble = ""
-        """Why it broke off; empty while all is well."""
+        self.error = ""
+        """Why it ended early; empty if it did not."""
         self.is_stopping = False
         self._engine = engine
-        self._asked: int | None = None
+        self._requested: int | None = None
 
     def start(self) -> None:
-        """Ask for the plain reply."""
-        self._ask()
+        """Request the plain reply."""
+        self._request_next()
 
     def hear(self, event: Event) -> None:
-        """Take one event; those about other requests are ignored. Asks for the second reply after the first."""
+        """Handle one event; those about other requests are ignored. Requests the second reply after the first."""
         match event:
-            case Failed(id=id, message=message) if id is None or id == self._asked:
-                self.trouble = message
+            case Failed(id=id, message=message) if id is None or id == self._requested:
+                self.error = message
             case Died(message=message):
-                self.trouble = message
+                self.error = message
             case Round() | Finished():
                 reply = next((each for each in (self.off, self.on) if each.request.id == event.id), None)
                 if reply is not None:
                     reply.add(event)
-                    self._ask()
+                    self._request_next()
 
     def stop(self) -> None:
         """End it at the engine's next round."""
@@ -119,25 +117,25 @@ class Comparison:
     @property
     def is_running(self) -> bool:
         """Whether the engine still works on it."""
-        return not self.trouble and self._next_request is not None
+        return not self.error and self._next_request is not None
 
     @property
     def _next_request(self) -> Generate | None:
-        """The request to send now, or the one being answered; None: nothing is left to ask."""
+        """The request to send now, or the one being answered; None if no request is left."""
         replies = (self.off, self.on)
         if any(each.finished and each.finished.reason == "cancelled" for each in replies):
             return None
         return next((each.request for each in replies if each.finished is None), None)
 
-    def _ask(self) -> None:
+    def _request_next(self) -> None:
         request = self._next_request
-        if request is None or request.id == self._asked or self.trouble or self.is_stopping:
+        if request is None or request.id == self._requested or self.error or self.is_stopping:
             return
-        self._asked = request.id
+        self._requested = request.id
         try:
             self._engine.generate(request)
         except SlipstreamError as error:
-            self.trouble = str(error)
+            self.error = str(error)
 
     @property
     def difference(self) -> int | None:
@@ -157,7 +155,7 @@ class Comparison:
 
     @property
     def result(self) -> str:
-        """One line about both, as far as they are known."""
+        """The line of figures about both replies so far."""
         speedup = self.speedup
         parts = [
             f"off: {figures.speed(self.off.stats.tokens_per_s).strip()} tok/s",
@@ -167,10 +165,10 @@ class Comparison:
             parts.append(figures.times(speedup).strip() + (" (slower)" if figures.is_slower(speedup) else ""))
         if self.on.stats.acceptance is not None:
             parts.append(f"{figures.percent(self.on.stats.acceptance).strip()} acc")
-        return " · ".join([*parts, self._sameness])
+        return " · ".join([*parts, self._text_difference])
 
     @property
-    def _sameness(self) -> str:
+    def _text_difference(self) -> str:
         difference = self.difference
         if difference is not None:
             return f"differs at character {difference + 1:,}"

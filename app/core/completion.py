@@ -1,4 +1,4 @@
-"""What can be completed at the cursor: a command after a slash, its argument, a file after @. Knows no screen."""
+"""Completions at the cursor: a command after a slash, its argument, or a file after an @. Knows no screen."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from app.core.commands import SLASH, Command
-from app.core.slash import Offered
+from app.core.slash import NamesFor
 from models.errors import PathError
 from models.paths import expanded
 
-MOST_OFFERED = 50
-MOST_LOOKED_AT = 5000
-"""Entries of one folder; who looks for more types more letters."""
+MAX_CANDIDATES = 50
+MAX_FOLDER_ENTRIES = 5000
+"""More entries of one folder are not read; typing more letters narrows the list."""
 
 _COMMAND = re.compile(r"/([^\s/]*)\Z")
 _ARGUMENT = re.compile(r"/(\S+)\s+(.*)\Z")
@@ -25,107 +25,104 @@ _MENTION = re.compile(r"""(?:\A|(?<=\s))@(?:"([^"\n]*)|([^\s"]*))\Z""")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to go on."""
+    """One row of the list."""
 
     text: str
-    """What takes the place of what was typed."""
-    note: str = ""
-    """What it does, in a few words."""
-    ends: str = ""
-    """What follows when it is taken: a space where more is to come."""
+    """Replaces what was typed."""
+    description: str = ""
+    suffix: str = ""
+    """Added when it is chosen: a space where more can follow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Completing:
-    """What is being typed, in front of the cursor."""
+class Completions:
+    """What can replace the text before the cursor."""
 
     typed: str
+    """The text to replace."""
     candidates: tuple[Candidate, ...]
-    is_chosen: bool
-    """Whether the first is meant without a further key."""
+    is_first_selected: bool
+    """Whether enter chooses the first one; otherwise an arrow key has to select one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Files are asked for; listing them takes the disk."""
+class PartialPath:
+    """A path is being typed. `list_files` completes it, which reads the disk."""
 
     typed: str
-    """What takes the place of is this."""
+    """The text to replace."""
     path: str
-    """The path so far."""
     is_mention: bool
-    """After @, where it is quoted if it has spaces."""
+    """It follows an @, so it is quoted if it has spaces."""
 
 
-def complete(before: str, is_first_line: bool, offered: Offered) -> Completing | Place | None:
-    """What can be completed in a line of which `before` stands in front of the cursor; None: nothing."""
-    if is_first_line and before.startswith("/") and not before.startswith("//"):
-        if match := _COMMAND.match(before):
-            return _commands(match[1])
-        if match := _ARGUMENT.match(before):
-            return _arguments(SLASH.get(match[1].lower()), match[2], offered)
-    if match := _MENTION.search(before):
-        return Place(match[0], match[1] if match[1] is not None else match[2], is_mention=True)
+def complete(line_before: str, is_first_line: bool, names_for: NamesFor) -> Completions | PartialPath | None:
+    """The completions for the part of a line before the cursor; None if there are none."""
+    if is_first_line and line_before.startswith("/") and not line_before.startswith("//"):
+        if match := _COMMAND.match(line_before):
+            return _complete_command(match[1])
+        if match := _ARGUMENT.match(line_before):
+            return _complete_argument(SLASH.get(match[1].lower()), match[2], names_for)
+    if match := _MENTION.search(line_before):
+        return PartialPath(match[0], match[1] if match[1] is not None else match[2], is_mention=True)
     return None
 
 
-def _commands(typed: str) -> Completing | None:
-    wanted = typed.lower()
-    begins = [each for each in SLASH.values() if each.slash.startswith(wanted)]
-    holds = [each for each in SLASH.values() if wanted in each.slash and each not in begins]
-    exact = [each for each in begins if each.slash == wanted]
-    found = [*exact, *(each for each in begins if each not in exact), *holds]
-    candidates = (Candidate(f"/{each.slash}", each.title, " " * bool(each.argument)) for each in found)
-    return _completing(f"/{typed}", candidates, is_chosen=True)
+def _complete_command(typed: str) -> Completions | None:
+    """The exact command first, then those that begin with the typed text, then those that contain it."""
+    name = typed.lower()
+    containing = (command for command in SLASH.values() if name in command.slash)
+    ranked = sorted(containing, key=lambda row: (row.slash != name, not row.slash.startswith(name)))
+    candidates = (Candidate(f"/{row.slash}", row.title, " " * bool(row.argument)) for row in ranked)
+    return _completions(f"/{typed}", candidates, is_first_selected=True)
 
 
-def _arguments(command: Command | None, typed: str, offered: Offered) -> Completing | Place | None:
+def _complete_argument(
+    command: Command | None, typed: str, names_for: NamesFor
+) -> Completions | PartialPath | None:
     if command is None or command.argument is None:
         return None
-    if command.argument.offers == "files":
-        return Place(typed, typed, is_mention=False)
-    names = (*command.argument.choices, *(offered(command) if command.argument.offers else ()))
-    found = (Candidate(name) for name in names if name.lower().startswith(typed.lower()))
-    return _completing(typed, found, is_chosen=bool(typed))
+    if command.argument.completes == "files":
+        return PartialPath(typed, typed, is_mention=False)
+    names = (*command.argument.choices, *(names_for(command) if command.argument.completes else ()))
+    candidates = (Candidate(name) for name in names if name.lower().startswith(typed.lower()))
+    return _completions(typed, candidates, is_first_selected=bool(typed))
 
 
-def _completing(typed: str, candidates: Iterable[Candidate], *, is_chosen: bool) -> Completing | None:
-    found = tuple(islice(candidates, MOST_OFFERED))
-    if not found or [each.text for each in found] == [typed]:
+def _completions(typed: str, candidates: Iterable[Candidate], *, is_first_selected: bool) -> Completions | None:
+    shown = tuple(islice(candidates, MAX_CANDIDATES))
+    if not shown or [candidate.text for candidate in shown] == [typed]:
         return None
-    return Completing(typed, found, is_chosen)
+    return Completions(typed, shown, is_first_selected)
 
 
-def list_files(place: Place, folder: Path) -> Completing | None:
-    """The files and folders that a path may go on with, relative ones from `folder`."""
-    if place.path == "~":
-        return _completing(place.typed, [Candidate(_written("~/", place.is_mention))], is_chosen=True)
-    parent, _, beginning = place.path.rpartition("/")
-    prefix = f"{parent}/" if "/" in place.path else ""
+def list_files(partial: PartialPath, folder: Path) -> Completions | None:
+    """The files and folders that complete a path; a relative one starts from `folder`."""
+    if partial.path == "~":
+        return _completions(partial.typed, [_file("~/", partial.is_mention)], is_first_selected=True)
+    parent, _, beginning = partial.path.rpartition("/")
+    prefix = f"{parent}/" if "/" in partial.path else ""
     try:
         with os.scandir(folder / expanded(prefix or ".")) as entries:
-            seen = [(each.name, each.is_dir()) for each in islice(entries, MOST_LOOKED_AT)]
+            read = [(entry.name, entry.is_dir()) for entry in islice(entries, MAX_FOLDER_ENTRIES)]
     except (OSError, PathError):
         return None
     names = sorted(
         (not name.startswith(beginning), name.lower(), name + "/" * is_folder)
-        for name, is_folder in seen
+        for name, is_folder in read
         if name.lower().startswith(beginning.lower())
         and name.isprintable()
         and '"' not in name
         and (beginning.startswith(".") or not name.startswith("."))
     )
-    found = (_file(prefix + name, place.is_mention) for _, _, name in names)
-    return _completing(place.typed, found, is_chosen=bool(place.path))
+    candidates = (_file(prefix + name, partial.is_mention) for _, _, name in names)
+    return _completions(partial.typed, candidates, is_first_selected=bool(partial.path))
 
 
 def _file(path: str, is_mention: bool) -> Candidate:
-    ends = " " if is_mention and not path.endswith("/") else ""
-    return Candidate(_written(path, is_mention), ends=ends)
-
-
-def _written(path: str, is_mention: bool) -> str:
     if not is_mention:
-        return path
-    # An open quote lets a folder with spaces go on.
-    return f"@{path}" if not re.search(r"\s", path) else f'@"{path}' + '"' * (not path.endswith("/"))
+        return Candidate(path)
+    is_folder = path.endswith("/")
+    # The quote of a folder stays open, so that its path can be continued.
+    text = f'@"{path}' + '"' * (not is_folder) if re.search(r"\s", path) else f"@{path}"
+    return Candidate(text, suffix="" if is_folder else " ")

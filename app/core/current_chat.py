@@ -1,6 +1,6 @@
 """The open chat among the stored ones: open another, start a new one, walk its versions, rename, delete, export.
 
-The same for every front end. What cannot be done is told to the person.
+The same for every front end. If something cannot be done, the person is told why.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from app.store.records import Chat
 
 
 class CurrentChat:
-    """Brings conversation, settings and view from one chat to another."""
+    """Moves the conversation, the settings and the view from one chat to another."""
 
     def __init__(
         self, store: ChatStore, dialogue: Dialogue, view: ReplyView, tell: Tell, notices: StoreNotices
@@ -63,7 +63,7 @@ class CurrentChat:
 
     @property
     def has_versions(self) -> bool:
-        """Whether there is more than the version shown. May raise StoreError."""
+        """Whether there are other versions than the one shown. May raise StoreError."""
         return self._conversation.version != (1, 1)
 
     def rename(self, title: str) -> None:
@@ -130,7 +130,7 @@ class CurrentChat:
                 self._tell(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
 
     def save(self) -> None:
-        """Write what the running reply has so far to the disk."""
+        """Store what the running reply has so far."""
         try:
             self._conversation.flush()
         except StoreError as error:
@@ -139,8 +139,8 @@ class CurrentChat:
             self._notices.check()
 
     def _follow_chat(self) -> None:
-        if trouble := self._dialogue.settings.follow_chat():
-            self._tell(trouble, severity="warning")
+        if warning := self._dialogue.settings.follow_chat():
+            self._tell(warning, severity="warning")
         self._dialogue.gauges.forget_context()
         self._show_title()
 
@@ -150,7 +150,7 @@ class CurrentChat:
 
     @contextmanager
     def _stored(self, purpose: str) -> Iterator[Chat | None]:
-        """This chat; None, and the person is told: it is empty, so it is not stored yet."""
+        """This chat. None if it is empty and so not stored yet, which the person is told."""
         if self._conversation.chat is None:
             self._tell(f"Nothing to {purpose}: this chat is empty.")
         with storing(self._tell):

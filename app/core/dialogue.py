@@ -1,15 +1,15 @@
 """One reply after another: a message goes to the engine, and the reply grows in the conversation and in the view.
 
-The same for every front end. Knows no screen: what is shown goes through a ReplyView. Methods that begin a reply
-may raise StoreError; nothing has begun then.
+The same for every front end. Knows no screen: everything is shown through a ReplyView. `ask` and `ask_instead` may
+raise StoreError; the message is then not sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from app.core.attachments import split
+from app.core.attachments import split_message
 from app.core.comparison import Comparison, requests_to_compare
 from app.core.conversation import Conversation
 from app.core.current_pair import CurrentPair
@@ -41,7 +41,7 @@ from mlx_engine.protocol.events import (
 
 
 class Dialogue:
-    """At most one reply is awaited at a time, and the phase says how far it is."""
+    """At most one reply runs at a time, and the phase says how far it is."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Dialogue:
         tell: Tell,
         notices: StoreNotices,
         *,
-        stop_key: str = "escape",
+        stop_key: str = "esc",
     ) -> None:
-        """stop_key: what stops a reply, as sentences name it."""
+        """stop_key: the key that stops a reply, as sentences name it."""
         self.phase = Phase.LOADING
         self.conversation = conversation
         self.pair = pair
@@ -70,13 +70,13 @@ class Dialogue:
         self._stop_key = stop_key
         self._last_id = 0
         self._awaited: int | None = None
-        """The request whose reply is awaited; events of all others are ignored."""
+        """The request of the running reply; events about other requests are ignored."""
         self._draft_length: DraftSetting = 0
         """What the running reply drafts with."""
         self._comparison: Comparison | None = None
 
     def is_free(self) -> bool:
-        """Whether a reply can begin now; if not, the person is told why."""
+        """Whether a reply can begin now. If not, tells the person why."""
         if self.phase.is_busy:
             self._tell(self.why_busy)
         return not self.phase.is_busy
@@ -91,28 +91,26 @@ class Dialogue:
     # From the person
 
     def begin_message(self) -> None:
-        """A message is on its way: its files are being read."""
+        """The files of a message are being read."""
         self._enter(Phase.READING_FILES)
 
     def take_back_message(self) -> None:
-        """The message on its way is not sent."""
+        """The message whose files were being read is not sent."""
         if self.phase is Phase.READING_FILES:
             self._rest()
 
     async def ask(self, text: str) -> None:
         """Send a message: store it, then ask the engine."""
         self._store(lambda: self.conversation.ask(text))
-        await self._view.show_message(text, replaces_last=False)
-        await self._request()
+        await self._request(lambda: self._view.show_message(text, replaces_last=False))
 
     async def ask_instead(self, text: str) -> None:
-        """Send a message in place of the last one, which stays beside it as another version."""
+        """Send a message in place of the last one, which stays in another version of the chat."""
         self._store(lambda: self.conversation.edit(text))
-        await self._view.show_message(text, replaces_last=True)
-        await self._request()
+        await self._request(lambda: self._view.show_message(text, replaces_last=True))
 
     async def regenerate(self) -> None:
-        """Ask for the last reply once more."""
+        """Request another reply to the last message."""
         if not self.is_free():
             return
         with storing(self._tell):
@@ -132,7 +130,7 @@ class Dialogue:
             await self._request()
 
     def last_message(self) -> str | None:
-        """The message to edit; None, and the person is told why: there is none, or a reply is running."""
+        """The message to edit. None if there is none, or a reply is running; tells the person which."""
         if not self.is_free():
             return None
         last = self.conversation.last
@@ -141,13 +139,15 @@ class Dialogue:
         return last.prompt.text if last else None
 
     def stop(self) -> None:
-        """Stop what runs: a reply at its next round, keeping its text, or loading."""
+        """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading."""
         match self.phase:
             case Phase.WAITING if self.pair.is_loading:
                 self.abandon()
             case Phase.WAITING | Phase.REPLYING:
                 self._enter(Phase.STOPPING)
                 self._engine.cancel()
+            case Phase.COMPARING if self._comparison is not None:
+                self._comparison.stop()
             case Phase.LOADING:
                 self.pair.stop_loading()
                 self._rest()
@@ -159,7 +159,7 @@ class Dialogue:
             self._end_reply("stopped")
 
     def leave(self) -> None:
-        """Another chat or version is about to be shown: how the last reply ended is no longer news."""
+        """End the running reply, because another chat or version is about to be shown."""
         self.abandon()
         if not self.phase.is_busy:
             self._rest()
@@ -167,7 +167,7 @@ class Dialogue:
     def set_drafting(self, setting: DraftSetting | Literal["on"]) -> bool:
         """Draft this many tokens per round, also in the running reply; on: as many as before drafting was off.
 
-        False, and the person is told: there is no drafter.
+        False if there is no drafter, which the person is told.
         """
         if not self.pair.has_drafter:
             self._tell(self.pair.why_no_drafting("switch on"))
@@ -178,7 +178,7 @@ class Dialogue:
         return True
 
     def change_settings(self, values: Mapping[str, Any]) -> None:
-        """Set these values in this chat, and tell what has changed."""
+        """Set these values in this chat, and tell the person what has changed."""
         with storing(self._tell):
             self._tell(self.settings.change(values))
         self._send_draft_length()
@@ -192,7 +192,8 @@ class Dialogue:
     def compare(self, setting: DraftSetting | None = None) -> Comparison | None:
         """Replay the last message without and with drafting; the chat stays as it is.
 
-        setting: to draft with; None: as in this chat. None is returned, and the person is told, if it cannot be.
+        setting: to draft with; None: as in this chat. Returns None if there is nothing to compare, and tells the
+        person why.
         """
         if not self.is_free():
             return None
@@ -211,7 +212,7 @@ class Dialogue:
         return self._comparison
 
     def end_comparison(self) -> None:
-        """Nobody looks at the comparison any more."""
+        """The comparison is no longer shown."""
         if self._comparison is not None:
             self._comparison.stop()
             self._comparison = None
@@ -220,7 +221,7 @@ class Dialogue:
     # From the engine
 
     async def hear(self, event: Event) -> None:
-        """Take one event. Events about earlier replies are dropped."""
+        """Handle one event. Events about earlier replies are dropped."""
         if self._comparison is not None:
             self._comparison.hear(event)
         match event:
@@ -255,7 +256,7 @@ class Dialogue:
                 )
 
     def keep(self, event: Event) -> None:
-        """Store what an event adds to the running reply, where there is no view any more."""
+        """Store what an event adds to the running reply, once the view is gone."""
         if isinstance(event, Round | Finished) and event.id == self._awaited:
             self.conversation.append(event.text, event.thinking)
 
@@ -268,8 +269,11 @@ class Dialogue:
             self.take_back_message()
             raise
 
-    async def _request(self) -> None:
-        """Ask the engine for the reply to the last message, or for the rest of one that has begun."""
+    async def _request(self, show_message: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Ask the engine for the reply to the last message, or for the rest of a stopped one.
+
+        show_message: None if the message is shown already.
+        """
         exchange = self.conversation.last
         assert exchange is not None
         self._awaited = id = self._new_id()
@@ -277,14 +281,20 @@ class Dialogue:
         self.pair.message_sent()
         self._enter(Phase.WAITING)
         self._show_store()
-        await self._view.begin_reply(exchange.text, exchange.thinking)
+        # While the screen is laid out, the person may stop the reply or open another chat.
+        if show_message is not None:
+            await show_message()
+            if exchange is not self.conversation.last:
+                await self._view.show_chat(self.conversation)
+        if id == self._awaited:
+            await self._view.begin_reply(exchange.text, exchange.thinking)
         if id != self._awaited:
-            return  # abandoned while the screen was being laid out
+            return
         self._draft_length = self.settings.draft_length
         try:
             self._engine.generate(self.settings.options.request(id, self.conversation.to_send()))
             if self.phase is Phase.STOPPING:
-                self._engine.cancel()  # stopped before there was anything to cancel
+                self._engine.cancel()  # the cancel of `stop` came before the request
         except SlipstreamError as error:
             self.pair.failed("engine ended")
             await self._break_off(str(error))
@@ -296,27 +306,27 @@ class Dialogue:
         if self.phase is not Phase.STOPPING:
             self._enter(Phase.REPLYING, "thinking" if part.thinking else "")
 
-    async def _break_off(self, message: str, words: str = "") -> None:
-        """The running reply, if any, ends here. If it got no word, its message goes back to the person."""
+    async def _break_off(self, message: str, status: str = "") -> None:
+        """End the running reply, if there is one. If it has no text, its message goes back to the prompt."""
         if self.phase.is_replying and (exchange := self.conversation.last):
-            self._end_reply("failed", words, trouble=message)
+            self._end_reply("failed", status, error=message)
             if not exchange.text:
-                typed, files = split(exchange.prompt.text)
+                typed, files = split_message(exchange.prompt.text)
                 self._view.give_back(typed, [file.mention for file in files])
         elif not self.phase.is_busy:
             self._rest()
         await self._view.show_error(message)
 
-    def _end_reply(self, state: FinalState, words: str = "", trouble: str = "") -> None:
-        """words: for the top line, if not as usual. trouble: why the reply failed."""
+    def _end_reply(self, state: FinalState, status: str = "", error: str = "") -> None:
+        """status: for the top line; empty: as usual. error: why the reply failed."""
         exchange = self.conversation.last
-        stats = turn_stats(self.facts, self.pair.ready, trouble)
+        stats = turn_stats(self.facts, self.pair.ready, error)
         with storing(self._tell):
             self.conversation.end(state, stats)
-        has_words = exchange is not None and bool(exchange.text or exchange.thinking)
-        self._view.end_reply(stats, state, is_empty=not has_words and self.facts.finished is None)
+        has_text = exchange is not None and bool(exchange.text or exchange.thinking)
+        self._view.end_reply(stats, state, is_empty=not has_text and self.facts.finished is None)
         self._awaited = None
-        self._rest(words, is_trouble=bool(trouble))
+        self._rest(status, is_error=bool(error))
         self._show_store()
 
     def _send_draft_length(self) -> None:
@@ -330,25 +340,24 @@ class Dialogue:
 
     # To the view
 
-    def _enter(self, phase: Phase, words: str = "", *, is_trouble: bool = False) -> None:
+    def _enter(self, phase: Phase, status: str = "", *, is_error: bool = False) -> None:
         self.phase = phase
-        self._view.show_phase(phase, words or phase.value, is_trouble=is_trouble)
+        self._view.show_phase(phase, status or phase.value, is_error=is_error)
 
     def _enter_reading(self, done: int, total: int) -> None:
         if self.phase is not Phase.STOPPING:
             self._enter(Phase.WAITING, f"reading prompt {done} of {total}")
 
-    def _rest(self, words: str = "", *, is_trouble: bool = False) -> None:
-        """Nothing is awaited. words: how the last reply ended, if not as usual."""
+    def _rest(self, status: str = "", *, is_error: bool = False) -> None:
+        """No reply is running. status: how the last one ended; empty: as usual."""
         phase = Phase.LOADING if self.pair.is_loading else Phase.IDLE
-        self._enter(phase, words or self.pair.words, is_trouble=is_trouble or self.pair.has_failed)
+        self._enter(phase, status or self.pair.status, is_error=is_error or self.pair.has_failed)
 
     def _show_pair(self) -> None:
-        """The pair is being loaded, or has been."""
         if not self.phase.is_busy:
             self._rest()
         elif self.phase is Phase.WAITING:
-            self._enter(Phase.WAITING, self.pair.words if self.pair.is_loading else "")
+            self._enter(Phase.WAITING, self.pair.status if self.pair.is_loading else "")
 
     def _show_store(self) -> None:
         chat = self.conversation.chat

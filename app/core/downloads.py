@@ -9,15 +9,15 @@ BAR_CELLS = 20
 
 
 def progress_line(event: PullProgress) -> str:
-    """All of it and this file, rate and time left, in less than 80 cells for usual names."""
+    """Share of all files, rate, time left and share of this file, in fewer than 80 cells for usual names."""
     share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
     filled = int(share * BAR_CELLS)
     bar = "█" * filled + "░" * (BAR_CELLS - filled)
-    own = event.file_done_bytes / event.file_total_bytes if event.file_total_bytes else 1.0
-    doing = "checking " if event.is_checking else ""
+    file_share = event.file_done_bytes / event.file_total_bytes if event.file_total_bytes else 1.0
+    activity = "checking " if event.is_checking else ""
     rate = f" {figures.size(int(event.rate_bytes_per_s)).strip()}/s" if event.rate_bytes_per_s else ""
     left = f" {time_left(event.left_s)}" if event.left_s is not None else ""
-    return f"{bar} {share:4.0%}{rate}{left}  {doing}{event.file[-30:]} {own:.0%}"
+    return f"{bar} {share:4.0%}{rate}{left}  {activity}{event.file[-30:]} {file_share:.0%}"
 
 
 def time_left(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Which parts of a reply were drafted."""
+"""A reply as runs of drafted and other text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from app.text.sanitise import sanitise
 
 @dataclass(frozen=True, slots=True)
 class DraftedRun:
-    """A stretch of a reply."""
+    """Consecutive characters of a reply, all drafted or none."""
 
     text: str
     is_drafted: bool
 
 
 class DraftedRuns:
-    """A reply as runs, sanitised, in order; together they are the text exactly."""
+    """The runs of a growing reply, sanitised. Joined, they are its whole text."""
 
     def __init__(self) -> None:
         self.runs: list[DraftedRun] = []
         self.has_facts = False
-        """Whether any of it is known to be drafted."""
+        """Whether anything of it was drafted, as far as is known."""
 
     def add(self, text: str, drafted_characters: int) -> None:
         """Append text as the engine reports it; the first `drafted_characters` of it were drafted."""

@@ -1,4 +1,4 @@
-"""What the gauges show: rounds in, one reading out. All arithmetic is in `mlx_engine.protocol.stats`."""
+"""What the gauges show and mean: rounds in, one reading out. The arithmetic is in `mlx_engine.protocol.stats`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,26 @@ from app.core.reply_settings import ReplySettings
 from mlx_engine.protocol.events import DraftSetting, Round
 from mlx_engine.protocol.stats import RecentRounds
 
+GAUGE_HELP = (
+    ("draft ON 4", "drafting is on: the drafter proposes up to 4 tokens per round (at most 16)"),
+    (
+        "draft AUTO 4",
+        "picks the draft length that is fastest right now, and stops drafting when it does not help",
+    ),
+    (
+        "1.82×",
+        "speedup: tokens/s now / tokens/s without drafting, measured on this machine in occasional rounds without "
+        "drafting; — until measured, (slower) below 1.00",
+    ),
+    ("acc", "acceptance: accepted drafts / drafted tokens"),
+    ("tok/rd", "tokens per round: tokens written / passes of the main model; 1.0 without drafting"),
+    ("tok/s", "decode speed: tokens per second once the prompt has been read; the bars show its recent values"),
+    ("TTFT", "time to first token: from sending the message to the first token, reading the prompt included"),
+    ("ctx", "context: the share of the model's context that this chat uses"),
+    ("GB", "memory that the engine uses"),
+)
+"""Each gauge as the screen abbreviates it, and what it means."""
+
 PACE_SAMPLES_KEPT = 40
 PACE_WINDOW_ROUNDS = 12
 """Short enough for the sparkline to follow the text, long enough not to show single rounds."""
@@ -17,18 +37,18 @@ PACE_WINDOW_ROUNDS = 12
 
 @dataclass(frozen=True, slots=True)
 class GaugeReading:
-    """Everything the gauges show at one moment. None: not known yet."""
+    """All gauges at one moment. None: not known yet."""
 
     draft_length: DraftSetting
-    """As it is set; 0 while drafting is off."""
+    """The setting; 0 while drafting is off."""
     has_drafter: bool
     is_refused: bool = False
     """A drafter was requested that cannot be used."""
-    usual_length: int | None = None
-    """What most of the last rounds drafted."""
+    typical_length: int | None = None
+    """The draft length of most of the last rounds."""
     speedup: float | None = None
     drafting_speedup: float | None = None
-    """The last one measured while drafting: why `auto` turned drafting off."""
+    """The last one measured while drafting; explains why `auto` stopped drafting."""
     acceptance: float | None = None
     tokens_per_round: float | None = None
     tokens_per_s: float | None = None
@@ -45,7 +65,7 @@ class GaugeReading:
     @property
     def is_auto_off(self) -> bool:
         """Whether `auto` drafts nothing at the moment."""
-        return self.has_drafter and self.draft_length == "auto" and self.usual_length == 0
+        return self.has_drafter and self.draft_length == "auto" and self.typical_length == 0
 
 
 class Gauges:
@@ -59,36 +79,36 @@ class Gauges:
         self._ttft_s: float | None = None
         self._context_tokens: int | None = None
         self._memory_bytes: int | None = None
-        self._measure_anew()
+        self._restart()
 
     def add(self, done: Round, ttft_s: float | None) -> None:
-        """One round of the running reply, which the pair's pace has taken into account. ttft_s: of the reply."""
-        if self._settings.draft_length != self._measured_at:
-            self._measure_anew()
+        """Add a round of the running reply, after the pair's baseline speed. ttft_s: of the reply."""
+        if self._settings.draft_length != self._measured_length:
+            self._restart()
         self._recent.add(done)
-        self._now.add(done)
+        self._latest.add(done)
         self._ttft_s = ttft_s
         self._context_tokens = done.context_tokens
         self._memory_bytes = done.memory_bytes
 
     def sample_pace(self) -> None:
         """Take one sample for the sparkline."""
-        tokens_per_s = self._now.figures().tokens_per_s
+        tokens_per_s = self._latest.figures().tokens_per_s
         if tokens_per_s is not None:
             self._samples.append(tokens_per_s)
 
     def forget_pair(self) -> None:
-        """Another pair has another pace: nothing that was measured applies to it."""
-        self._measure_anew()
+        """Drop everything that was measured: another pair is loaded."""
+        self._restart()
         self._samples.clear()
         self._drafting_speedup = self._ttft_s = self._context_tokens = self._memory_bytes = None
 
     def forget_context(self) -> None:
-        """A new conversation has used nothing yet."""
+        """Drop the context in use: another conversation is shown."""
         self._context_tokens = None
 
     def reading(self) -> GaugeReading:
-        """The figures over the last rounds; none about drafts while drafting is off."""
+        """The figures of the last rounds, without those about drafts while drafting is off."""
         recent = self._recent.figures()
         ready, draft_length = self._pair.ready, self._settings.draft_length
         is_off = draft_length == 0
@@ -98,7 +118,7 @@ class Gauges:
             draft_length=draft_length,
             has_drafter=self._pair.has_drafter,
             is_refused=self._pair.is_drafter_refused,
-            usual_length=self._now.typical_length if draft_length == self._measured_at else None,
+            typical_length=self._latest.typical_length if draft_length == self._measured_length else None,
             speedup=None if is_off else recent.speedup,
             drafting_speedup=self._drafting_speedup,
             acceptance=None if is_off else recent.acceptance,
@@ -114,8 +134,8 @@ class Gauges:
             accepted_by_position=() if is_off else tuple(recent.accepted_by_position),
         )
 
-    def _measure_anew(self) -> None:
-        """Rounds made with another draft length, or by another pair, say nothing about this one."""
-        self._measured_at = self._settings.draft_length
+    def _restart(self) -> None:
+        """Start measuring again: another draft length or pair has other figures."""
+        self._measured_length = self._settings.draft_length
         self._recent = RecentRounds(self._pair.baseline)
-        self._now = RecentRounds(self._pair.baseline, PACE_WINDOW_ROUNDS)
+        self._latest = RecentRounds(self._pair.baseline, PACE_WINDOW_ROUNDS)

@@ -1,4 +1,4 @@
-"""From the name of a model to what the engine loads."""
+"""From the name of a model and the settings to what the engine loads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from app.settings.table import Settings
 from app.system import places
 from app.text.figures import size
 from mlx_engine.protocol.errors import SlipstreamError
@@ -19,7 +20,7 @@ from models.paths import expanded
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """How a pair is loaded, under the names that the engine's `Load` has."""
+    """How a pair is loaded. The fields have the names of the engine's `Load`."""
 
     drafter: str = "auto"
     """FOLDER, HUB-ID, auto, lookup or none."""
@@ -28,7 +29,18 @@ class PairOptions:
     is_compiled: bool | None = None
     is_wired: bool = False
     is_oversized: bool = False
-    """Load it even if the memory has no room for it."""
+    """Load it even if it is too large for memory."""
+
+
+def pair_options_of(settings: Settings) -> PairOptions:
+    return PairOptions(
+        drafter=settings.drafter,
+        drafter_bits=settings.drafter_bits,
+        start_length=settings.draft_start,
+        is_compiled=settings.compile,
+        is_wired=settings.wire,
+        is_oversized=settings.oversized,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,41 +51,41 @@ class PairChoice:
     title: str
     """Its name on the screen."""
     notice: str
-    """What the person should know about this choice; may be empty."""
+    """What the person should know about it; may be empty."""
     is_pocket: bool
 
 
 Choose = Callable[[str, bool], PairChoice]
-"""The pair that a name, a folder or a hub id refers to, and whether it may be too large for memory; raises
+"""Called with a name, a folder or a hub id, and whether the pair may be too large for memory. Raises
 SlipstreamError."""
 
 
 def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
-    """The pair that a name, a folder or a hub id refers to. Raises SlipstreamError.
+    """The pair that a name, a folder or a hub id refers to; None: the pocket pair. Raises SlipstreamError.
 
-    A pair too large for this machine's memory is refused before any of it is loaded.
+    A pair that is too large for this machine's memory is refused before any of it is loaded.
     """
-    wanted = "none" if options.drafter == LOOKUP else options.drafter
-    pair = find_pair(model, wanted, load_catalog(places.own_catalog()))
-    for what, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
+    drafter_folder = "none" if options.drafter == LOOKUP else options.drafter
+    pair = find_pair(model, drafter_folder, load_catalog(places.own_catalog()))
+    for flag, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
         if folder and not folder.is_dir():
-            raise SlipstreamError(f"{what} {folder}: no such folder. Name a folder with a config.json.")
+            raise SlipstreamError(f"{flag} {folder}: no such folder. Use a folder with a config.json.")
     if not (pair.is_pocket or options.is_oversized):
-        _refuse_what_is_too_large(pair)
+        _refuse_too_large(pair)
     return PairChoice(_load(pair, options), pair.name or called(pair.target), pair.notice, pair.is_pocket)
 
 
-def _refuse_what_is_too_large(pair: PairFolders) -> None:
-    """Raises SlipstreamError if not even a short conversation fits: loading it could bring the machine down."""
+def _refuse_too_large(pair: PairFolders) -> None:
+    """Raises SlipstreamError if not even a short conversation fits: loading the pair could crash the machine."""
     machine = read_machine()
-    # The device has not been asked yet, so this is the most that any of them allows.
+    # Until the engine reports what the GPU may use, assume the largest share that macOS gives to any GPU.
     room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
     try:
-        found = fit(size_of_folders(pair.target, pair.drafter), replace(machine, working_set_bytes=room))
+        memory_fit = fit(size_of_folders(pair.target, pair.drafter), replace(machine, working_set_bytes=room))
     except SlipstreamError:
-        return  # the engine will say what is wrong with the folder
-    if found.needed_bytes is not None and found.largest_context_tokens == 0:
-        name, needed = pair.name or called(pair.target), size(found.needed_bytes).strip()
+        return  # the engine reports what is wrong with the folder
+    if memory_fit.needed_bytes is not None and memory_fit.largest_context_tokens == 0:
+        name, needed = pair.name or called(pair.target), size(memory_fit.needed_bytes).strip()
         raise SlipstreamError(
             f"{name} needs {needed} of memory, but this machine has room for {size(room).strip()}. Choose a "
             "smaller model (`slipstream models list` shows what fits), or pass --oversized to load it anyway."
@@ -81,11 +93,11 @@ def _refuse_what_is_too_large(pair: PairFolders) -> None:
 
 
 def _load(pair: PairFolders, options: PairOptions) -> Load:
-    # Without an assistant, drafts can still be looked up in the text.
-    without = None if options.drafter == "none" or pair.refusal else LOOKUP
+    # Without a drafter model, the text itself can still suggest drafts.
+    without_model = None if options.drafter == "none" or pair.refusal else LOOKUP
     return Load(
         target=_resolved(pair.target),
-        drafter=_resolved(pair.drafter) if pair.drafter else without,
+        drafter=_resolved(pair.drafter) if pair.drafter else without_model,
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
         is_wired=options.is_wired,

@@ -1,4 +1,4 @@
-"""What the chat is doing: one value, owned by the Dialogue, which everything else asks."""
+"""What the chat is doing: one value, owned by the Dialogue. Everything else asks it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """The value is what the top line says if there is nothing more exact to say."""
+    """The value is the text of the top line, unless there is a more exact one."""
 
     IDLE = "ready"
     LOADING = "loading"

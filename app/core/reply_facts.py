@@ -1,4 +1,4 @@
-"""Everything known about one reply, folded from its events. The one place where front ends fold rounds."""
+"""Everything known about one reply. The only place where front ends add up rounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ class ReplyFacts:
         """None until the reply is complete."""
 
     def add(self, event: Started | Round | Finished) -> None:
-        """Fold one event in."""
         match event:
             case Started():
                 self.started = event

@@ -1,4 +1,4 @@
-"""What is asked of a reply, under the names that the engine's `Generate` has."""
+"""How a reply is made. The fields have the names of the engine's `Generate`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReplyOptions:
     system: str | None = None
 
     def request(self, id: int, messages: tuple[Message, ...]) -> Generate:
-        """The request for one reply. messages: the system prompt included."""
+        """messages: including the system prompt."""
         return Generate(id, messages, self.sampling, self.draft_length, self.max_tokens, self.is_thinking)
 
 
@@ -31,7 +31,7 @@ def per_chat_values(settings: Settings) -> dict[str, Any]:
 
 
 def reply_options(values: Mapping[str, Any]) -> ReplyOptions:
-    """What these settings ask of a reply. values: of `per_chat_values`."""
+    """values: as `per_chat_values` returns them."""
     return ReplyOptions(
         sampling=SamplingOptions(
             temperature=values["temp"],

@@ -1,4 +1,4 @@
-"""How the replies of the open chat are made: what the next request asks for, changed and stored with the chat."""
+"""How the replies of the open chat are made: the options of the next request, changed and stored with the chat."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mlx_engine.protocol.events import DraftSetting
 
 
 class ReplySettings:
-    """Changes apply from the next message; the draft length also to the running reply, which the Dialogue sees to.
+    """Changes apply from the next message. (The Dialogue applies the draft length to the running reply as well.)
 
-    Changing may raise StoreError: the change then lasts as long as the program runs.
+    Changing may raise StoreError: the change then lasts until the program ends.
     """
 
     def __init__(self, settings: Settings, conversation: Conversation) -> None:
@@ -31,7 +31,7 @@ class ReplySettings:
         return self.options.draft_length
 
     def follow_chat(self) -> str:
-        """Use the settings of the chat that is now open; what to tell about it, empty if all is well."""
+        """Use the settings of the chat that is now open. Returns a warning, empty if they are all valid."""
         invalid = self.chat.open(self._conversation.params)
         self._apply()
         if not invalid:
@@ -39,18 +39,18 @@ class ReplySettings:
         return f"This chat's {', '.join(invalid)} cannot be used here; the default applies instead."
 
     def change(self, values: Mapping[str, Any]) -> str:
-        """Set these values in this chat; what has changed, in words."""
+        """Set these values in this chat. Returns a sentence about what has changed."""
         before = self.chat.values
         self.chat.change(values)
         self._apply()
-        self._conversation.keep_params(self.chat.stored)
+        self._conversation.set_params(self.chat.stored)
         return describe_changes(before, self.chat.values)
 
     def set_drafting(self, setting: DraftSetting | Literal["on"]) -> None:
         """Draft this many tokens per round; on: as many as before drafting was turned off."""
         self.chat.switch_drafting(self.draft_length_when_on if setting == "on" else setting)
         self._apply()
-        self._conversation.keep_params(self.chat.stored)
+        self._conversation.set_params(self.chat.stored)
 
     def _apply(self) -> None:
         self.options = reply_options(self.chat.values)

@@ -1,4 +1,4 @@
-"""What a chat or a reply is started with, from the settings in effect."""
+"""What a chat is started with, by the settings in effect."""
 
 from __future__ import annotations
 
@@ -12,20 +12,8 @@ from mlx_engine.protocol.errors import SlipstreamError
 from models import pocket
 
 
-def pair_options_of(settings: Settings) -> PairOptions:
-    """How the pair is loaded."""
-    return PairOptions(
-        drafter=settings.drafter,
-        drafter_bits=settings.drafter_bits,
-        start_length=settings.draft_start,
-        is_compiled=settings.compile,
-        is_wired=settings.wire,
-        is_oversized=settings.oversized,
-    )
-
-
 def chat_options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
-    """What a chat with this pair is started with."""
+    """The options of a chat with this pair."""
     return ChatOptions(
         settings,
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
@@ -35,12 +23,12 @@ def chat_options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
 
 
 def reply_options_of(settings: Settings) -> ReplyOptions:
-    """What the settings ask of a single reply."""
+    """The options of a single reply."""
     return reply_options(per_chat_values(settings))
 
 
 def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairOptions) -> PairChoice | None:
-    """What to load if the model chosen in an earlier chat cannot be loaded."""
+    """The pair to load if the one chosen in an earlier chat cannot be loaded."""
     if pair.is_pocket or effective.sources["model"] != REMEMBERED:
         return None
     try:
@@ -50,10 +38,10 @@ def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairO
 
 
 def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[PairChoice, str]:
-    """The pair to start with, and what to tell about it; may be empty.
+    """The pair to start with, and a notice about it, which may be empty.
 
-    If the model chosen in an earlier chat is gone, the pocket pair takes its place; a model that the person names
-    has to exist. Raises SlipstreamError.
+    If the model chosen in an earlier chat is gone, the pocket pair replaces it. A model that the person names has
+    to exist. Raises SlipstreamError.
     """
     model = effective.settings.model
     try:

@@ -1,4 +1,4 @@
-"""What a person has to know about the store, told once."""
+"""Tells the person about the store: errors when they happen, and its notice once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def storing(tell: Tell) -> Iterator[None]:
 
 
 class StoreNotices:
-    """Tells the store's notice when it changes."""
+    """Tells the store's notice whenever it changes."""
 
     def __init__(self, store: ChatStore, tell: Tell) -> None:
         self._store = store
@@ -28,7 +28,6 @@ class StoreNotices:
         self._last_told: str | None = None
 
     def check(self) -> None:
-        """Tell what is new."""
         self.tell_once(self._store.notice)
 
     def tell_once(self, notice: str | None) -> None:

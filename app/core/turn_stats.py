@@ -1,4 +1,4 @@
-"""The figures of a reply: as the store keeps them, and as the line below the reply shows them."""
+"""The figures of a reply: as they are stored, and as the line below the reply shows them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ENDINGS = {
 }
 
 
-def turn_stats(facts: ReplyFacts, ready: Ready | None, trouble: str = "") -> TurnStats:
-    """What was measured; what the engine never reported is left out. trouble: why the reply failed."""
+def turn_stats(facts: ReplyFacts, ready: Ready | None, error: str = "") -> TurnStats:
+    """The figures that the engine reported. error: why the reply failed."""
     stats, started, finished = facts.stats, facts.started, facts.finished
     lengths = [count for count in stats.drafted_by_position if count]
     return TurnStats(
-        finish_reason=finished.reason if finished else trouble or None,
+        finish_reason=finished.reason if finished else error or None,
         prompt_tokens=started.prompt_tokens if started else 0,
         cached_tokens=started.cached_tokens if started else 0,
         generated_tokens=stats.generated_tokens,
@@ -42,7 +42,7 @@ def turn_stats(facts: ReplyFacts, ready: Ready | None, trouble: str = "") -> Tur
 
 
 def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
-    """The figures under a reply. Only what was measured is named."""
+    """The line under a reply. It names only what was measured."""
     parts = [f"{stats.generated_tokens} tok"]
     ending = _ending(stats, broke_off)
     if not stats.generated_tokens:
@@ -61,7 +61,7 @@ def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
 
 
 def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
-    """The same figures in words that can be read aloud."""
+    """The same figures, for a screen reader."""
     parts = [f"{stats.generated_tokens} tokens"]
     ending = _ending(stats, broke_off)
     if not stats.generated_tokens:
@@ -81,6 +81,6 @@ def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
 
 
 def _ending(stats: TurnStats, broke_off: bool) -> list[str]:
-    """How it ended, if not by itself."""
+    """How the reply ended, unless it is complete."""
     ending = "broke off" if broke_off else _ENDINGS.get(stats.finish_reason or "")
     return [ending] if ending else []

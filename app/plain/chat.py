@@ -1,6 +1,6 @@
 """The chat line by line, for screen readers and terminals that can only print: `slipstream --plain`.
 
-No colour and no cursor movement: lines in, lines out, in order. Everything but the lines is the core's.
+It prints lines in order, without colours or cursor movement. Everything else is in the core.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Fi
 LISTED_CHATS = 10
 
 HELP = f"""\
-Type a message and press enter. End a line with a backslash to go on in the next line.
+Type a message and press enter. To continue it on the next line, end the line with a backslash.
 To attach a text file, write its path after an @, as in @notes.md.
 Control c stops the reply; press it twice to quit. Control d quits too.
 /help: this text
-/draft: turn drafting on or off; /draft auto, on, off, or a draft length from 1 to {MAX_DRAFT_LENGTH}
-/think: turn thinking before an answer on or off; /think on, /think off
+/draft: turn drafting on or off; /draft auto, /draft off, or a draft length: /draft 1 to /draft {MAX_DRAFT_LENGTH}
+/think: turn thinking on or off; /think on, /think off
 /system: show the system prompt; /system and a text sets it, /system off removes it
-/temp and /seed: show how words are drawn; /temp 0.7, /temp default, /seed 7, /seed random
+/temp and /seed: show temperature and seed; set them with /temp 0.7, /temp default, /seed 7, /seed random
 /retry: regenerate the last reply
 /edit: show your last message; /edit and a text sends that instead
 /continue: continue a reply that was stopped
 /new: start a new chat
-/chats: list the latest chats; /search and words: those with these words
+/chats: list the latest chats; /search and words lists those that contain them
 /open: open a chat by its number in that list, as in /open 2
 /rename and a title: rename this chat
 /delete: delete this chat; /undo brings it back
-/export: write this chat to a file; add a name that ends in .md or .json to choose it
+/export: write this chat to a file; add a name that ends in .md or .json to choose its format
 /quit: quit
 To send a message that begins with a slash, put a space or another slash before it."""
 
@@ -65,15 +65,15 @@ _NAMES = (
     "help", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats", "search",
     "rename", "delete", "undo", "export", "quit",
 )  # fmt: skip
-_OPEN = Command("Open a listed chat", "", "list_chats", "open", Argument("NUMBER", "open_listed"))
+_OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
-"""The commands that need no screen."""
+"""The commands that work without a screen."""
 
 Action = Callable[..., Awaitable[None] | None]
 
 
 class NotUtf8Error(SlipstreamError):
-    """A line that is not text."""
+    """A typed line that is not valid UTF-8."""
 
 
 class PlainChat(SilentView):
@@ -89,8 +89,8 @@ class PlainChat(SilentView):
         *,
         is_prompting: bool = True,
     ) -> None:
-        """pair: what the engine loads. streams: typed lines, in UTF-8, and printed ones. is_prompting: whether a
-        person types, who needs to see when."""
+        """pair: the one that the engine is loading. streams: input, in UTF-8, and output. is_prompting: whether to
+        print prompts, for a person at a terminal."""
         self._engine = engine
         self._options = options
         self._store = store
@@ -110,14 +110,14 @@ class PlainChat(SilentView):
         )
         self._chat = CurrentChat(store, self._dialogue, self, self._tell, self._notices)
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        """None: look whether the person wants to leave."""
+        """None only wakes the reader, to check for an interrupt."""
         self._sentences = Sentences()
         self._is_thinking_shown = False
         self._load_error = ""
         self._is_over = False
         self._is_interrupted = False
         self._refused_message = ""
-        """Not sent because of a file in it; typed once more, it is sent without that file."""
+        """The message that failed because of a file; typed again, it is sent without that file."""
         self._listed: list[Chat] = []
         self._actions: dict[str, Action] = self._all_actions()
 
@@ -129,9 +129,9 @@ class PlainChat(SilentView):
             "set_drafting": self._set_drafting,
             "toggle_thinking": lambda: change({"think": not dialogue.settings.options.is_thinking}),
             "set_thinking": lambda is_thinking: change({"think": is_thinking}),
-            "tell_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
+            "show_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
             "set_system": lambda text: change({"system": None if text == "off" else text}),
-            "tell_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
+            "show_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
             "set_temperature": lambda temperature: change({"temp": temperature}),
             "set_seed": lambda seed: change({"seed": seed}),
             "regenerate": dialogue.regenerate,
@@ -206,7 +206,7 @@ class PlainChat(SilentView):
                 self._say("\nPress control c again to quit.")
 
     def _read(self) -> str | None:
-        """A message or command as it was typed; None: nothing more will come."""
+        """The next message or command; None at the end of the input."""
         lines: list[str] = []
         while True:
             if self._is_prompting:
@@ -220,14 +220,14 @@ class PlainChat(SilentView):
             lines.append(line[:-1])
 
     async def _obey(self, text: str) -> None:
-        match slash.read(text, lambda _: (), _TABLE):
-            case slash.Refuse(words):
-                self._say(words)
-            case slash.Run() as run:
-                done = self._actions[run.action](*run.values)
+        match slash.parse(text, lambda _: (), _TABLE):
+            case slash.Refusal(reason):
+                self._say(reason)
+            case slash.ParsedCommand() as parsed:
+                done = self._actions[parsed.action](*parsed.arguments)
                 if done is not None:
                     await done
-            case slash.Say(message) if message.strip():
+            case slash.MessageText(message) if message.strip():
                 await self._send(message.strip(), self._dialogue.ask)
 
     def _quit(self) -> None:
@@ -257,9 +257,9 @@ class PlainChat(SilentView):
             await self._dialogue.hear(event)
 
     def _interrupted(self, signum: int, frame: FrameType | None) -> None:
-        """Control c: stop the reply; if it is being stopped already, leave; otherwise break off what is typed.
+        """Control c: stop the reply; if it is already stopping, quit; without a reply, cancel what is being typed.
 
-        While events are being handled it only schedules: nothing may come between a reply and the disk.
+        During a reply it does not raise, because nothing may keep the reply from being stored.
         """
         if not self._dialogue.phase.is_replying:
             raise KeyboardInterrupt
@@ -274,7 +274,7 @@ class PlainChat(SilentView):
         files: dict[str, Attachment] = {}
         for mention in attachments.mentions(text):
             try:
-                file = attachments.find(mention, Path())
+                file = attachments.read_mention(mention, Path())
             except AttachmentError as error:
                 if not is_insisting:
                     self._refused_message = text
@@ -286,7 +286,7 @@ class PlainChat(SilentView):
                 files[file.mention] = file
         for file in files.values():
             self._say(_attached(file))
-        return attachments.compose(text, [*files.values()])
+        return attachments.compose_message(text, [*files.values()])
 
     async def _edit(self, text: str) -> None:
         if self._dialogue.last_message() is not None:
@@ -327,12 +327,12 @@ class PlainChat(SilentView):
             self._say(f"\n{message} /retry asks again.")
 
     async def show_chat(self, conversation: Conversation) -> None:
-        """See ReplyView. In words, with the last exchange."""
+        """See ReplyView. Prints only the last exchange."""
         chat, last = conversation.chat, conversation.last
         if chat is None:
             self._say("A new chat.")
         else:
-            self._say(f"Continuing {sanitise_line(chat.title)}, {chat.message_count} messages. The last ones:")
+            self._say(f"Continuing {sanitise_line(chat.title)}, {chat.message_count} messages. The last exchange:")
         if last is not None:
             self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
 
@@ -346,8 +346,8 @@ class PlainChat(SilentView):
         self._listed = self._store.list_chats(words, limit=LISTED_CHATS)
         for number, chat in enumerate(self._listed, 1):
             self._say(f"{number}: {sanitise_line(chat.title)}, {chat.message_count} messages")
-        nothing = "No chat contains these words." if words else "There are no chats yet."
-        self._say("To open one, type /open and its number." if self._listed else nothing)
+        none_listed = "No chat contains these words." if words else "There are no chats yet."
+        self._say("To open one, type /open and its number." if self._listed else none_listed)
 
     async def _open_listed(self, number: str) -> None:
         chat = {str(row): chat for row, chat in enumerate(self._listed, 1)}.get(number)
@@ -373,7 +373,7 @@ class PlainChat(SilentView):
 
 
 def _text(data: bytes) -> str:
-    """One line without its end. Raises NotUtf8Error."""
+    """A line without its end. Raises NotUtf8Error."""
     try:
         return data.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -384,13 +384,13 @@ def _text(data: bytes) -> str:
 
 
 def _typed(exchange: Exchange) -> str:
-    """What the person typed, and the names of the files sent with it."""
-    text, files = attachments.split(exchange.prompt.text)
+    """The person's message, and the names of its files."""
+    text, files = attachments.split_message(exchange.prompt.text)
     return "\n".join([f"You: {text}", *map(_attached, files)])
 
 
 def _attached(file: Attachment) -> str:
-    return f"Attached: {file.figures.replace(' · ', ', ')}."
+    return f"Attached: {file.summary.replace(' · ', ', ')}."
 
 
 def _drafting_words(setting: DraftSetting) -> str:

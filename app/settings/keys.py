@@ -12,10 +12,10 @@ NEWLINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One thing that keys do."""
+    """What one or several keys do."""
 
     keys: str
-    """As Textual names them, several joined by commas; the one to mention comes first."""
+    """As Textual names them, several joined by commas; the help mentions the first."""
     action: str
     id: str
     """Its name in the settings file."""
@@ -23,7 +23,7 @@ class Key:
     label: str = ""
     """A word for the key line at the bottom; empty: not shown there."""
     has_priority: bool = False
-    """Whether it comes before what a focused widget would do with the key."""
+    """Whether it comes before what the focused widget would do with the key."""
 
 
 PROMPT_KEYS = (
@@ -91,7 +91,7 @@ APP_KEYS = (
     ),
     Key("ctrl+q", "quit", "quit", "quits", has_priority=True),
 )  # fmt: skip
-"""Those of the app, which work on every screen, except for the palette, whose commands are the chat's."""
+"""They work on every screen, except for the palette, whose commands are the chat's."""
 
 NAMED_KEYS = frozenset(
     (
@@ -99,11 +99,11 @@ NAMED_KEYS = frozenset(
         "pageup", "return", "right", "space", "tab", "up", *(f"f{number}" for number in range(1, 25)),
     )
 )  # fmt: skip
-"""Keys with a name of more than one letter, as Textual spells them; repeated here so that the shell knows them
+"""Keys whose names have more than one letter, as Textual spells them; repeated here so that the shell knows them
 without loading Textual."""
 
 Keymap = Mapping[str, str]
-"""Keys by the id of what they do, several joined by commas; an id that is missing has its default keys."""
+"""Keys by id, several joined by commas; an id that is missing has its default keys."""
 
 _BY_ID = {key.id: key for table in (PROMPT_KEYS, CODE_KEYS, CHAT_KEYS, APP_KEYS) for key in table}
 DEFAULT_KEYS: Mapping[str, tuple[str, ...]] = {id: tuple(key.keys.split(",")) for id, key in _BY_ID.items()}
@@ -111,7 +111,7 @@ DEFAULT_KEYS: Mapping[str, tuple[str, ...]] = {id: tuple(key.keys.split(",")) fo
 
 
 def keymap_of(send_key: SendKey, keys: Keymap) -> Keymap:
-    """A person's own keys, and those that follow from the key that sends."""
+    """A person's own keys, and those that follow from the choice of the key that sends."""
     if send_key == "enter":
         return keys
     send = dict.fromkeys((send_key, "ctrl+s"))
@@ -120,8 +120,18 @@ def keymap_of(send_key: SendKey, keys: Keymap) -> Keymap:
 
 
 def keys_of(id: str, keymap: Keymap) -> tuple[str, ...]:
-    """The keys with this id."""
+    """The keys with this id, as Textual names them."""
     return tuple(_split(keymap[id])) if id in keymap else DEFAULT_KEYS[id]
+
+
+def key_names(id: str, keymap: Keymap) -> tuple[str, ...]:
+    """The keys with this id as sentences name them."""
+    return tuple("esc" if key == "escape" else key for key in keys_of(id, keymap))
+
+
+def key_of_action(action: str, keymap: Keymap) -> str:
+    """The first key that runs this action, as sentences name it."""
+    return next(key_names(key.id, keymap)[0] for key in _BY_ID.values() if key.action == action)
 
 
 def key_table(keymap: Keymap) -> list[tuple[str, str]]:
@@ -136,18 +146,13 @@ def key_table(keymap: Keymap) -> list[tuple[str, str]]:
     ]
 
 
-def changed_keys(keymap: Keymap) -> dict[str, str]:
-    """The keys that differ from the defaults, by the action they run."""
-    return {key.action: keys_of(id, keymap)[0] for id, key in _BY_ID.items() if id in keymap}
-
-
 def is_for_code(id: str) -> bool:
-    """Whether it acts on a code block. Nothing is typed there, so letters can be keys."""
+    """Whether it acts on a code block. Nothing is typed there, so single letters can be keys."""
     return any(key.id == id for key in CODE_KEYS)
 
 
 def may_share(key: str, one: str, other: str) -> bool:
-    """Whether two ids can have the same key: they are never in reach at once, or share it by default (escape)."""
+    """Whether two ids can have the same key: they never work at the same time, or share it by default."""
     prompt, code = ({key.id for key in table} for table in (PROMPT_KEYS, CODE_KEYS))
     if (one in prompt and other in code) or (one in code and other in prompt):
         return True
@@ -159,9 +164,9 @@ def _split(joined: str) -> Iterator[str]:
 
 
 def _help_rows(table: Iterable[Key], keymap: Keymap) -> Iterator[tuple[str, str]]:
-    for each in table:
-        key, *more = keys_of(each.id, keymap)
-        yield key, f"{each.help}{_also(more)}"
+    for row in table:
+        key, *more = key_names(row.id, keymap)
+        yield key, f"{row.help}{_also(more)}"
 
 
 def _also(keys: list[str]) -> str:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.core.models_list import have, own_and_bundled
+from app.core.models_list import own_and_bundled, pulled_state
 from app.shell.models_show import print_json, print_sum, resolve
 from app.shell.pull import pull
 from app.system.console import ask, say, tell, warn
@@ -129,7 +129,7 @@ def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
     used = {
         other.drafter.repo
         for own, other in catalog.entries.items()
-        if own != name and other.drafter is not None and have(other.target, cache) != "-"
+        if own != name and other.drafter is not None and pulled_state(other.target, cache) != "-"
     }
     return [repo for repo in here if repo == entry.target.repo or repo not in used]
 

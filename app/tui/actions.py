@@ -1,6 +1,6 @@
-"""Everything that a key, a slash command or the palette can do in the chat.
+"""The actions that keys, slash commands and the palette run in the chat.
 
-Most actions hand on: to the Dialogue (replies and settings), to CurrentChat (stored chats), or to the widgets.
+Most only call the Dialogue (replies and settings), CurrentChat (stored chats) or a widget.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from textual import on
 from textual.screen import Screen
 
-from app.core.attachments import written
+from app.core.attachments import mention_of
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt_briefly
 from app.core.current_chat import CurrentChat
@@ -40,7 +40,7 @@ from models.machine import read_machine
 
 
 class ChatActions(Screen[None]):
-    """The actions of the chat's screen; ChatScreen makes what they act on."""
+    """The actions of the chat's screen. ChatScreen creates what they use."""
 
     dialogue: Dialogue
     chat: CurrentChat
@@ -51,21 +51,18 @@ class ChatActions(Screen[None]):
     choose: Choose
 
     wants_panel: bool | None
-    """Whether the gauge panel is wanted; None: as the width of the window suggests."""
+    """Whether the person wants the gauge panel; None: by the width of the window."""
 
     @property
     def prompt(self) -> Prompt:
-        """Where the person types."""
         return self.composer.prompt
 
     # Messages and replies
 
     def action_send(self) -> None:
-        """Send what is in the prompt."""
         self.prompt.action_send()
 
     def action_newline(self) -> None:
-        """Break the line in the prompt."""
         self.prompt.action_newline()
 
     def action_stop(self) -> None:
@@ -74,11 +71,9 @@ class ChatActions(Screen[None]):
             self.dialogue.stop()
 
     async def action_regenerate(self) -> None:
-        """Ask for the last reply once more."""
         await self.dialogue.regenerate()
 
     async def action_go_on(self) -> None:
-        """Continue a reply that was stopped."""
         await self.dialogue.go_on()
 
     @on(Prompt.EditRequested)
@@ -94,7 +89,7 @@ class ChatActions(Screen[None]):
 
     def action_attach(self, name: str) -> None:
         """Mention a file in the prompt."""
-        self.prompt.begin(f"{written(name)} ")
+        self.prompt.begin(f"{mention_of(name)} ")
 
     def action_editor(self) -> None:
         """Open the prompt in the person's own editor."""
@@ -112,29 +107,24 @@ class ChatActions(Screen[None]):
             self.view.show_gauges_now()
 
     def action_params(self) -> None:
-        """Show the settings of this chat."""
         settings = self.dialogue.settings.chat
         self.app.push_screen(ParamsScreen(settings.values, settings.defaults), self._change)
 
     def action_toggle_thinking(self) -> None:
-        """Let the model think before it answers, or not."""
         self.action_set_thinking(not self.dialogue.settings.options.is_thinking)
 
     def action_set_thinking(self, is_thinking: bool) -> None:
-        """Let the model think before it answers, or not."""
         self._change({"think": is_thinking})
 
-    def action_tell_system(self) -> None:
-        """Show the system prompt."""
-        words = describe_system_prompt_briefly(self.dialogue.settings.options.system, key_in(self.app, "params"))
-        self.app.notify(words)
+    def action_show_system(self) -> None:
+        system = self.dialogue.settings.options.system
+        self.app.notify(describe_system_prompt_briefly(system, key_in(self.app, "params")))
 
     def action_set_system(self, text: str) -> None:
         """Set the system prompt; off: remove it."""
         self._change({"system": None if text == "off" else text})
 
-    def action_tell_sampling(self) -> None:
-        """Show temperature and seed."""
+    def action_show_sampling(self) -> None:
         self.app.notify(describe_sampling(self.dialogue.settings.options.sampling))
 
     def action_set_temperature(self, temperature: float | None) -> None:
@@ -168,8 +158,8 @@ class ChatActions(Screen[None]):
             await self.chat.open(*chosen)
 
     def action_new_chat(self) -> None:
-        """Start a new chat; the text in the prompt stays, and a message on its way comes back."""
-        # In the order of typing: a message sent after it belongs to the new chat.
+        """Start a new chat. The text in the prompt stays, and a message whose files are being read comes back."""
+        # Through the prompt's queue, in the order of typing: a message sent after it belongs to the new chat.
         self.prompt.call_later(self._begin_chat)
 
     async def _begin_chat(self) -> None:
@@ -181,23 +171,18 @@ class ChatActions(Screen[None]):
         await self.chat.walk(step)
 
     def action_rename(self, title: str) -> None:
-        """Give this chat another title."""
         self.chat.rename(title)
 
     async def action_delete_chat(self) -> None:
-        """Delete this chat, and start a new one."""
         await self.chat.delete()
 
     async def action_undo_delete(self) -> None:
-        """Bring back the chat deleted last."""
         await self.chat.undo_delete()
 
     def action_export(self, name: str | None = None) -> None:
-        """Write this chat to a file."""
         self.chat.export(name)
 
     async def action_import(self, name: str) -> None:
-        """Add the chats of a file, and open the last of them."""
         await self.chat.import_file(name)
 
     # Models
@@ -213,14 +198,13 @@ class ChatActions(Screen[None]):
             return
         pair = self.dialogue.pair
         machine = read_machine(pair.ready.working_set_bytes if pair.ready else None)
-        # The list has asked already whether a model that is too large should be loaded anyway.
+        # Before it returns a model that is too large, the list asks whether to load it anyway.
         self.app.push_screen(
             ModelsScreen(catalog, cache_folder(), machine, pair.choice.title),
             lambda name: self._switch(name, is_oversized=True) if name else None,
         )
 
     def action_switch_model(self, name: str) -> None:
-        """Switch to another model."""
         if self.dialogue.is_free():
             self._switch(name, is_oversized=False)
 
@@ -251,7 +235,6 @@ class ChatActions(Screen[None]):
             self.app.notify("There is no code block in the last answer.")
 
     def action_copy(self, is_code: bool) -> None:
-        """Put the last answer on the clipboard, or its last code block."""
         self.copy_answer(is_code=is_code)
 
     @on(CodeBlock.CopyRequested)
@@ -259,7 +242,7 @@ class ChatActions(Screen[None]):
         self.copy(event.code, "the code block")
 
     def copy(self, text: str, what: str) -> None:
-        """Put a text on the clipboard, and say so."""
+        """Put a text on the clipboard, and tell the person. what: as in "the last answer"."""
         self.app.copy_to_clipboard(text)
         self.app.notify(f"Copied {what} ({len(text):,} character{'s' * (len(text) != 1)}).")
 
@@ -272,7 +255,7 @@ class ChatActions(Screen[None]):
     def action_toggle_tint(self) -> None:
         """Colour the drafted words of the replies, or show the formatted text again."""
         if not self.view.toggle_tint():
-            self.app.notify("Not known for these replies; in new ones, drafted words will be coloured.")
+            self.app.notify("It is not known what was drafted in these replies. New replies will be coloured.")
 
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""
@@ -288,10 +271,8 @@ class ChatActions(Screen[None]):
         self.view.fit(width, height, self.wants_panel)
 
     def action_help(self) -> None:
-        """Explain keys, gauges and commands."""
         self.app.push_screen(help_screen(own_keys(self.app)))
 
     def action_paths(self) -> None:
-        """Show where everything is kept."""
         paths = {name: str(path) for name, path in places.everything().items()}
-        self.app.push_screen(TableScreen([("Where everything is kept", paths.items())]))
+        self.app.push_screen(TableScreen([("Where files are kept", paths.items())]))

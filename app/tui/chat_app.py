@@ -1,4 +1,4 @@
-"""The app around the chat: its screen, themes, the clipboard, the palette, and leaving."""
+"""The app around the chat's screen: theme, palette, interrupt and quit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from textual.theme import Theme
 from textual.widgets._toast import ToastHolder
 
 from app.core.chat_options import ChatOptions
-from app.core.commands import COMMANDS
+from app.core.commands import COMMANDS, hint
 from app.core.pair_choice import Choose, PairChoice
-from app.settings.keys import APP_KEYS, changed_keys, keymap_of
+from app.settings.keys import APP_KEYS, keymap_of
 from app.store.chat_store import ChatStore
 from app.system.exit_codes import INTERRUPTED
 from app.tui.chat_screen import ChatScreen
@@ -29,9 +29,9 @@ from mlx_engine.client import EngineHandle
 QUIT_WINDOW_S = 2.0
 
 WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
-"""Rows from which a window has the class: in a low one everything makes room for the list in it."""
+"""The rows from which a window has each class. In a low one, everything else makes room for an open list."""
 WINDOW_WIDTHS = [(0, "-narrow"), (62, "-broad")]
-"""Columns from which a window has the class: a narrow one has no room beside a notice."""
+"""The columns from which a window has each class. A narrow one has no room beside a notification."""
 
 
 class ChatApp(SafeApp):
@@ -57,11 +57,10 @@ class ChatApp(SafeApp):
         self.chat_screen = ChatScreen(engine, pair, choose, options, store, self.own_keys)
 
     def get_default_screen(self) -> Screen[None]:
-        """The chat, under everything else."""
         return self.chat_screen
 
     def on_mount(self) -> None:
-        """Choose the theme, and remember it when another one is chosen."""
+        """Set the theme, and remember it when the person chooses another one."""
         if not self.ansi_color:
             chosen = self._options.settings.theme
             self.theme = self.fitting_theme(chosen if chosen in self.available_themes else self.theme)
@@ -70,11 +69,10 @@ class ChatApp(SafeApp):
         self.screen_change_signal.subscribe(self, self._screen_changed, immediate=True)
 
     def on_unmount(self) -> None:
-        """The last thing that happens."""
         self.chat_screen.leave()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """The palette is for the chat, not for the screens in front of it."""
+        """The palette has the commands of the chat, so it opens only there."""
         return action != "command_palette" or self.screen is self.chat_screen
 
     def action_interrupt(self) -> None:
@@ -111,7 +109,6 @@ class ChatApp(SafeApp):
             self.chat_screen.copy_answer()
 
     def action_set_theme(self, name: str) -> None:
-        """Other colours."""
         self.theme = name
 
     def action_screenshot_soon(self) -> None:
@@ -119,13 +116,11 @@ class ChatApp(SafeApp):
         self.set_timer(0.1, self._save_screenshot)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Every command by its title."""
-        keys = changed_keys(self.own_keys)
         for command in COMMANDS:
             run: Callable[[], object] = partial(self.chat_screen.run_command, command.action)
             if command.argument and command.argument.is_required:
                 run = partial(self.chat_screen.prompt.begin, f"/{command.slash} ")
-            yield SystemCommand(command.title, keys.get(command.action, command.hint), run)
+            yield SystemCommand(command.title, hint(command, self.own_keys), run)
 
     @on(ChatsScreen.Deleted)
     async def _chat_deleted(self, event: ChatsScreen.Deleted) -> None:
@@ -144,16 +139,16 @@ class ChatApp(SafeApp):
             self.notify(f"Saved {self.save_screenshot()}")
         except OSError as error:
             self.notify(
-                f"The screenshot cannot be written in this folder: {error.strerror}. "
+                f"The screenshot cannot be saved in this folder: {error.strerror}. "
                 "Start Slipstream in another folder.",
                 severity="error",
             )
 
     def _screen_changed(self, screen: Screen[object]) -> None:
-        """A screen that opens is not covered by older notices."""
+        """Clear older notifications when a screen opens, so that they do not cover it."""
         if screen.is_modal:
             self.clear_notifications()
-            # Textual clears those of the screen on top only, and leaves their room on one that comes back.
+            # Textual clears only those of the screen on top, and keeps their space on the others.
             for below in self.screen_stack[:-1]:
                 below.query(ToastHolder).remove()
 

@@ -1,6 +1,6 @@
-"""The screen of the chat: what the person types goes to the dialogue, what the engine reports goes to the screen.
+"""The screen of the chat: passes the person's messages and the engine's events to the dialogue.
 
-What a person can do there is in `ChatActions`.
+The actions of keys and commands are in `ChatActions`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from textual.message import Message
 
 from app.core.chat_options import ChatOptions
 from app.core.commands import Command
-from app.core.conversation import KEEP_S, Conversation
+from app.core.conversation import SAVE_INTERVAL_S, Conversation
 from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
@@ -26,7 +26,7 @@ from app.core.prompt_history import PromptHistory
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import Severity
 from app.core.store_notices import StoreNotices, storing
-from app.settings.keys import CHAT_KEYS, Keymap, keys_of
+from app.settings.keys import CHAT_KEYS, Keymap, key_names, keys_of
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.text.sanitise import cleaned
@@ -49,16 +49,16 @@ WELCOME = """\
 Type a message below; {send} sends it, {stop} stops the reply.
 / for commands, @ for files, {draft} for drafting; {help} explains the rest."""
 
-OF_THE_APP = ("change_theme", "copy_answer", "quit", "screenshot_soon", "set_theme")
-"""Commands that concern more than this screen."""
+APP_ACTIONS = ("change_theme", "copy_answer", "quit", "screenshot_soon", "set_theme")
+"""Actions of commands that are the app's, because they concern more than this screen."""
 
 
 class EngineReported(Message):
-    """There is something in the mailbox."""
+    """The mailbox has events to fetch."""
 
 
 class ChatScreen(ChatActions):
-    """The chat itself; lists and settings open in front of it."""
+    """Lists and settings open in front of it."""
 
     BINDINGS = bindings(CHAT_KEYS)
 
@@ -71,7 +71,7 @@ class ChatScreen(ChatActions):
         store: ChatStore,
         keymap: Keymap,
     ) -> None:
-        """pair: what the engine loads. keymap: the person's own keys."""
+        """pair: the one that the engine is loading. keymap: the person's own keys."""
         super().__init__()
         prefer(self._bindings, keymap)
         self.choose = choose
@@ -90,8 +90,8 @@ class ChatScreen(ChatActions):
             in_thread=partial(self.run_worker, thread=True, exit_on_error=False),
             remember=lambda name: options.remember("model", name, self._tell),
         )
-        self.composer = Composer(PromptHistory(options.history_path), self._offers)
-        keys = {id: keys_of(id, keymap)[0] for id in ("send", "stop", "draft", "help")}
+        self.composer = Composer(PromptHistory(options.history_path), self._names_for)
+        keys = {id: key_names(id, keymap)[0] for id in ("send", "stop", "draft", "help")}
         about = f"\n\n{options.about_model}" if options.about_model else ""
         transcript = Transcript(WELCOME.format(**keys) + about)
         self.view = ChatView(TopLine(pair.title), transcript, self.composer)
@@ -112,15 +112,14 @@ class ChatScreen(ChatActions):
         self.prompt.use_keys(keys_of("send", keymap), keys_of("newline", keymap))
 
     def compose(self) -> ComposeResult:
-        """Everything is in the view."""
         yield self.view
 
     def on_mount(self) -> None:
-        """Land in the prompt, listen to the engine, and go on with the chat that was asked for."""
+        """Focus the prompt, listen to the engine, and open the requested chat."""
         self.prompt.focus()
         self.view.top_line.say(Phase.LOADING.value)
         self._engine.on_event = self._mail.put
-        self.set_interval(KEEP_S, self.chat.save)
+        self.set_interval(SAVE_INTERVAL_S, self.chat.save)
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
@@ -139,23 +138,22 @@ class ChatScreen(ChatActions):
             self.dialogue.conversation.end("interrupted")
 
     def on_resize(self, event: events.Resize) -> None:
-        """Share the window out anew."""
         self.view.fit(*event.size, self.wants_panel)
 
     # The engine
 
     async def on_engine_reported(self) -> None:
-        """Fetch what was reported, and let the rounds that come next wait a little."""
+        """Handle the events so far. After a round, the next ones are collected for a moment."""
         if not self.app.screen_stack:
-            return  # The chat is being left; `leave` stores what a running reply has.
+            return  # the app is ending; `leave` stores what a running reply has
         for event in self._mail.fetch():
-            if isinstance(event, Round) and not self._mail.is_resting:
-                self._mail.is_resting = True
-                self.set_timer(ROUNDS_S, self._end_rest)
+            if isinstance(event, Round) and not self._mail.is_collecting:
+                self._mail.is_collecting = True
+                self.set_timer(ROUNDS_S, self._fetch_collected)
             await self._hear(event)
 
-    async def _end_rest(self) -> None:
-        self._mail.is_resting = False
+    async def _fetch_collected(self) -> None:
+        self._mail.is_collecting = False
         if self._mail.has_events:
             await self.on_engine_reported()
 
@@ -172,36 +170,38 @@ class ChatScreen(ChatActions):
 
     # What the person does
 
-    @on(Composer.Submitted)
-    async def _send(self, event: Composer.Submitted) -> None:
+    @on(Composer.MessageReady)
+    async def _send(self, event: Composer.MessageReady) -> None:
         """Send a message. One that cannot be stored comes back to the prompt."""
-        if not self.composer.take(event.typed):
+        if not self.composer.take(event.submitted):
             return
         try:
-            await (self.dialogue.ask_instead if event.typed.is_edit else self.dialogue.ask)(event.text)
+            await (self.dialogue.ask_instead if event.submitted.is_edit else self.dialogue.ask)(event.text)
         except StoreError as error:
-            self.composer.give_back(event.typed)
+            self.composer.give_back(event.submitted)
             self._tell(str(error), severity="error")
 
-    @on(Composer.Refused)
-    def _refuse(self, event: Composer.Refused) -> None:
-        self._tell(event.words, severity="warning")
+    @on(Prompt.Refused)
+    @on(Composer.AttachmentFailed)
+    def _not_sent(self, event: Prompt.Refused | Composer.AttachmentFailed) -> None:
+        self._tell(event.reason, severity="warning")
 
-    @on(Composer.CountWanted)
-    def _count(self, event: Composer.CountWanted) -> None:
-        # While the engine loads it does not read, and a large text would block this thread.
+    @on(Composer.CountRequested)
+    def _count(self, event: Composer.CountRequested) -> None:
+        # While the engine loads it does not read its pipe, and a large text would block this thread.
         if self.dialogue.pair.ready is not None:
             self._engine.count(event.id, cleaned(event.text))
 
-    @on(Prompt.Commanded)
-    async def _command(self, event: Prompt.Commanded) -> None:
-        values = (*event.run.values, event.mentions) if event.run.action == "edit" else event.run.values
-        await self.run_command(event.run.action, values)
+    @on(Prompt.CommandEntered)
+    async def _command(self, event: Prompt.CommandEntered) -> None:
+        parsed = event.parsed
+        mentions = (event.mentions,) if parsed.action == "edit" else ()
+        await self.run_command(parsed.action, (*parsed.arguments, *mentions))
 
-    async def run_command(self, action: str, values: tuple[object, ...] = ()) -> None:
+    async def run_command(self, action: str, arguments: tuple[object, ...] = ()) -> None:
         """Run the action of a command, here or in the app."""
-        target = self.app if action in OF_THE_APP else self
-        await self.app.run_action(("", action, values) if values else action, target)
+        target = self.app if action in APP_ACTIONS else self
+        await self.app.run_action(("", action, arguments) if arguments else action, target)
 
     @on(Prompt.WalkRequested)
     async def _walk(self, event: Prompt.WalkRequested) -> None:
@@ -215,14 +215,13 @@ class ChatScreen(ChatActions):
         self.prompt.insert(event.typed)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Stop is greyed out while there is nothing to stop."""
+        """Grey out the stop key while there is nothing to stop."""
         if action == "stop" and self.dialogue.phase is Phase.IDLE:
             return None
         return True
 
-    def _offers(self, command: Command) -> Sequence[str]:
-        """What may follow a command on this machine."""
-        match command.argument and command.argument.offers:
+    def _names_for(self, command: Command) -> Sequence[str]:
+        match command.argument and command.argument.completes:
             case "themes":
                 return sorted(self.app.available_themes)
             case "models":

@@ -1,4 +1,4 @@
-"""What the chat looks like: its widgets, and how they share a window of any size."""
+"""The widgets of the chat, and how they share a window of any size."""
 
 from __future__ import annotations
 
@@ -30,19 +30,18 @@ class ChatView(Vertical):
         self.transcript = transcript
         self.composer = composer
         self.has_news = True
-        """Whether the gauges are behind the facts."""
+        """Whether something has happened that the gauges do not show yet."""
         self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
         self._key_line = KeyLine()
 
     def follow(self, dialogue: Dialogue) -> None:
-        """Show what this dialogue does; called once, before anything is mounted."""
+        """Show this dialogue. Called once, before mounting."""
         self._dialogue = dialogue
         self.composer.follow(dialogue)
 
     def compose(self) -> ComposeResult:
-        """From top to bottom."""
         yield self.top_line
         with Horizontal(id="body"):
             with Vertical(id="chat"):
@@ -54,19 +53,14 @@ class ChatView(Vertical):
         yield self._key_line
 
     def on_mount(self) -> None:
-        """The gauges follow the facts from now on."""
         self.set_interval(GAUGES_S, self.show_gauges)
 
     @property
     def has_panel(self) -> bool:
-        """Whether the gauge panel is shown."""
         return self._panel.display
 
     def fit(self, width: int, height: int, wants_panel: bool | None) -> None:
-        """Gauges and frames give way to the transcript on small windows.
-
-        wants_panel: whether the gauge panel is shown if it has room; None: if it has plenty.
-        """
+        """Show the parts that a window of this size has room for. See `layout`."""
         room = layout(width, height, wants_panel)
         self.set_class(room.is_tiny, "-tiny")
         self.set_class(room.is_small, "-small")
@@ -77,12 +71,12 @@ class ChatView(Vertical):
         self.show_gauges_now()
 
     def show_gauges_now(self) -> None:
-        """Something other than a round has moved them."""
+        """Update the gauges after a change that no event reported."""
         self.has_news = True
         self.show_gauges()
 
     def show_gauges(self) -> None:
-        """Bring the gauges up to the facts; nothing while there is no news."""
+        """Update the gauges, if there is news."""
         if not self.has_news:
             return
         self.has_news = False
@@ -94,7 +88,7 @@ class ChatView(Vertical):
             self._panel.show(reading)
 
     def toggle_tint(self) -> bool:
-        """Show what of the replies was drafted, or the Markdown again. See Transcript."""
+        """See Transcript."""
         is_known = self.transcript.toggle_tint()
         self._legend.display = self.transcript.is_tinted
         return is_known

@@ -1,4 +1,4 @@
-"""Bindings made of the table of keys, and the keys as sentences on the screen name them."""
+"""Textual bindings made from the tables of keys, and the keys that work in a running app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from textual.app import App
 from textual.binding import Binding, BindingsMap, BindingType
 
-from app.settings.keys import Key, Keymap, keys_of
+from app.settings.keys import Key, Keymap, key_names, keys_of
 from app.tui.terminal.safe_app import SafeApp
 
 
@@ -38,10 +38,10 @@ def own_keys(app: App[Any]) -> Keymap:
 
 
 def key_in(app: App[Any], id: str) -> str:
-    """The key with this id as a sentence names it: the person's own, if there is one."""
-    return keys_in(app, id)[0]
+    """The first key with this id in a running app, as sentences name it."""
+    return key_names(id, own_keys(app))[0]
 
 
 def keys_in(app: App[Any], id: str) -> tuple[str, ...]:
-    """All keys with this id in a running app."""
+    """All keys with this id in a running app, as Textual names them."""
     return keys_of(id, own_keys(app))

@@ -1,4 +1,4 @@
-"""What has room on a window of some size. Plain numbers."""
+"""Which parts of the chat a window of a given size has room for. Plain numbers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from app.tui.bars.gauge_panel import PANEL_WIDTH
 
 WIDE_COLUMNS = 100
-"""From here on the panel takes the place of the strip by itself."""
-NARROWEST_BESIDE_PANEL = 34
-PANEL_NEEDS_COLUMNS = PANEL_WIDTH + NARROWEST_BESIDE_PANEL
+"""From here on the panel replaces the strip, unless the person has chosen."""
+MIN_CHAT_COLUMNS = 34
+"""Beside the panel."""
+PANEL_NEEDS_COLUMNS = PANEL_WIDTH + MIN_CHAT_COLUMNS
 NARROW_COLUMNS = 80
-"""Below, the footer closes up and leaves the palette out."""
+"""In a narrower window the key line has no room for the palette."""
 SMALL = (60, 15)
-"""Up to here no footer and no frame around the prompt."""
+"""Columns or rows up to which there is no key line, and no frame around the prompt."""
 PANEL_NEEDS_ROWS = SMALL[1] + 1
 TINY = (39, 9)
-"""Up to here nothing but transcript and prompt."""
+"""Columns or rows up to which there is only transcript and prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is shown, and how closely."""
+    """The parts that are shown."""
 
     is_tiny: bool
     is_small: bool
@@ -31,10 +32,13 @@ class Layout:
 
 
 def layout(width: int, height: int, wants_panel: bool | None) -> Layout:
-    """What fits `width` columns and `height` rows. wants_panel: None: where there is room enough."""
+    """The parts that fit `width` columns and `height` rows.
+
+    wants_panel: whether the person wants the gauge panel; None: by the width.
+    """
     is_tiny = width <= TINY[0] or height <= TINY[1]
-    is_wanted = width >= WIDE_COLUMNS if wants_panel is None else wants_panel
-    has_panel = is_wanted and width >= PANEL_NEEDS_COLUMNS and height >= PANEL_NEEDS_ROWS
+    is_panel_wanted = width >= WIDE_COLUMNS if wants_panel is None else wants_panel
+    has_panel = is_panel_wanted and width >= PANEL_NEEDS_COLUMNS and height >= PANEL_NEEDS_ROWS
     return Layout(
         is_tiny=is_tiny,
         is_small=not is_tiny and (width <= SMALL[0] or height <= SMALL[1]),

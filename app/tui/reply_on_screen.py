@@ -1,4 +1,4 @@
-"""The dialogue on the screen: its phase in the top line, its messages and replies in the transcript."""
+"""Shows the dialogue on the screen: its phase in the top line, messages and replies in the transcript."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from app.core.turn_stats import reply_line
 from app.store.records import FinalState, TurnStats
 from app.tui.bars.top_line import NO_DRAFTER
 from app.tui.chat_view import ChatView
-from app.tui.transcript.turn import Reply
+from app.tui.transcript.turn import ReplyWidget
 from mlx_engine.protocol.events import Finished, Round
 
 
 class ReplyOnScreen:
-    """A ReplyView over the widgets of the chat."""
+    """The ReplyView of the Textual chat."""
 
     def __init__(self, view: ChatView, pair: CurrentPair, conversation: Conversation, tell: Tell) -> None:
         self._view = view
@@ -26,15 +26,15 @@ class ReplyOnScreen:
         self._conversation = conversation
         self._tell = tell
         self._phase: Phase | None = None
-        self.reply: Reply | None = None
-        """The running reply."""
+        self.reply: ReplyWidget | None = None
+        """None while no reply is running."""
 
-    def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
-        """See ReplyView. The pair is shown beside it."""
+    def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
+        """See ReplyView. Also shows the pair."""
         line, ready = self._view.top_line, self._pair.ready
         line.model = self._pair.choice.title
         line.drafter = (ready.drafter or NO_DRAFTER) if ready else None
-        line.say(words, is_trouble=is_trouble)
+        line.say(status, is_error=is_error)
         if phase is not self._phase:
             self._phase = phase
             self._view.screen.refresh_bindings()
@@ -81,7 +81,7 @@ class ReplyOnScreen:
         self._view.composer.prompt.offer(text, mentions)
 
     async def show_chat(self, conversation: Conversation) -> None:
-        """See ReplyView. A message of the chat before that is being edited stays as it was; up brings it back."""
+        """See ReplyView. Stops editing a message of the previous chat; up brings the text back."""
         if self._view.composer.prompt.is_editing:
             self._view.composer.prompt.discard()
         self._view.has_news = True
@@ -95,4 +95,4 @@ class ReplyOnScreen:
     def _show_version(self) -> None:
         if turn := self._view.transcript.last_turn:
             with storing(self._tell):
-                turn.say_version(self._conversation.version)
+                turn.show_version(self._conversation.version)

@@ -34,9 +34,9 @@ def drafting_state(reading: GaugeReading) -> str:
         return "draft OFF" if reading.is_refused else "no drafter"
     if reading.draft_length != "auto":
         return f"draft ON {reading.draft_length}" if reading.draft_length else "draft OFF"
-    if reading.usual_length is None:
+    if reading.typical_length is None:
         return "draft AUTO"
-    return f"draft AUTO {reading.usual_length or 'off'}"
+    return f"draft AUTO {reading.typical_length or 'off'}"
 
 
 def strip_line(reading: GaugeReading, width: int) -> Content:

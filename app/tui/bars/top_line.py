@@ -23,19 +23,19 @@ class TopLine(Widget):
     title = reactive("")
     """The chat's title; empty before its first message."""
     state = reactive("")
-    is_trouble = reactive(False)
+    is_error = reactive(False)
     """Whether the state is shown as an error."""
 
     def __init__(self, model: str) -> None:
         super().__init__(id="top-line")
         self.model = model
 
-    def say(self, state: str, *, is_trouble: bool = False) -> None:
-        self.state, self.is_trouble = state, is_trouble
+    def say(self, state: str, *, is_error: bool = False) -> None:
+        self.state, self.is_error = state, is_error
 
     def render(self) -> Content:
         """Shortens the names, never the state."""
-        state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_trouble else MUTED)
+        state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:
             names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)

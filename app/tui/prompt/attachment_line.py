@@ -135,12 +135,12 @@ class AttachmentLine(Widget):
         count = estimate if tokens is None else f"{tokens:,} token{'s' * (tokens != 1)}"
         if self._is_too_long(result):
             problem = f"too long · {result.name} · {count}, context {self._context_tokens:,}"
-            return Content.styled(problem, "$text-error") + Content.styled(f" · {result.sizes}", MUTED)
-        return Content.styled(f"{result.name} · {count} · {result.sizes}", MUTED)
+            return Content.styled(problem, "$text-error") + Content.styled(f" · {result.size_text}", MUTED)
+        return Content.styled(f"{result.name} · {count} · {result.size_text}", MUTED)
 
 
 def _find(mention: str, folder: Path) -> MentionResult:
     try:
-        return attachments.find(mention, folder)
+        return attachments.read_mention(mention, folder)
     except AttachmentError as error:
         return error

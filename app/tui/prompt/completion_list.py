@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from app.core.completion import Candidate, Completing
+from app.core.completion import Candidate, Completions
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise_line
 
@@ -27,10 +27,10 @@ class CompletionList(OptionList, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__(id="completions", markup=False)
-        self._offered: Completing | None = None
+        self._offered: Completions | None = None
 
     @property
-    def offered(self) -> Completing | None:
+    def offered(self) -> Completions | None:
         """The completions shown; None while the list is closed."""
         return self._offered
 
@@ -44,7 +44,7 @@ class CompletionList(OptionList, can_focus=False):
     def top(self) -> Candidate | None:
         return self._offered.candidates[0] if self._offered else None
 
-    def offer(self, offered: Completing | None) -> None:
+    def offer(self, offered: Completions | None) -> None:
         """Show these completions; None closes the list."""
         if offered == self._offered:
             return
@@ -52,7 +52,7 @@ class CompletionList(OptionList, can_focus=False):
         self.clear_options()
         if offered is not None:
             self.add_options([Option(_candidate_row(each)) for each in offered.candidates])
-            self.highlighted = 0 if offered.is_chosen else None
+            self.highlighted = 0 if offered.is_first_selected else None
         self.display = offered is not None
 
     def move(self, step: int) -> None:
@@ -71,4 +71,6 @@ class CompletionList(OptionList, can_focus=False):
 
 def _candidate_row(candidate: Candidate) -> Content:
     name = sanitise_line(candidate.text)
-    return Content.assemble(name.ljust(NAME_COLUMNS) if candidate.note else name, (f"  {candidate.note}", MUTED))
+    if candidate.description:
+        name = name.ljust(NAME_COLUMNS)
+    return Content.assemble(name, (f"  {candidate.description}", MUTED))

@@ -1,4 +1,4 @@
-"""Where a message is made: the prompt, what completes it above, and the files that go with it."""
+"""The prompt with its completions and its files: puts whole messages together."""
 
 from __future__ import annotations
 
@@ -21,104 +21,103 @@ from app.tui.prompt.completion_list import CompletionList
 from app.tui.prompt.prompt import Prompt
 
 READING = "reading"
-"""The worker that reads the files of a message; only one message is on its way at a time."""
+"""The group of the worker that reads the files of a message; only one message is read at a time."""
 
 
 class Composer(Vertical):
-    """Hands on whole messages, their files in them."""
+    """Posts each message when its files have been read."""
 
     @dataclass
-    class Submitted(Message):
-        """A message to send, unless `take` says no; whoever cannot gives back what was typed."""
+    class MessageReady(Message):
+        """A message to send, with its files. Call `take` first, and `give_back` if it cannot be sent."""
 
         text: str
-        typed: Prompt.Submitted
+        submitted: Prompt.Submitted
 
     @dataclass
-    class Refused(Message):
-        """What was typed cannot be sent; it is still there."""
+    class AttachmentFailed(Message):
+        """A message was not sent because of a file; it is in the prompt again."""
 
-        words: str
+        reason: str
 
     @dataclass
-    class CountWanted(Message):
-        """The tokens of a text are asked for; `counted` takes them."""
+    class CountRequested(Message):
+        """The tokens of a text should be counted. Answer with `counted`."""
 
         id: int
         text: str
 
     _dialogue: Dialogue
 
-    def __init__(self, history: PromptHistory, offered: slash.Offered) -> None:
-        """offered: what only the running chat knows about the values of commands."""
+    def __init__(self, history: PromptHistory, names_for: slash.NamesFor) -> None:
         super().__init__(id="composer")
         self._completions = CompletionList()
         self._files = AttachmentLine()
-        self.prompt = Prompt(history, self._completions, self._files, offered)
+        self.prompt = Prompt(history, self._completions, self._files, names_for)
         self._last_id = 0
         self._counting: dict[int, Attachment] = {}
-        self._on_its_way: Prompt.Submitted | None = None
-        """A message that nobody has taken yet: its files are being read."""
-        self._refused: str | None = None
-        """What could not be sent with its files; sent once more, it goes without those."""
+        """The files whose tokens are being counted, by request."""
+        self._being_read: Prompt.Submitted | None = None
+        """The message whose files are being read, until it is taken."""
+        self._failed_text: str | None = None
+        """The message that failed because of a file; if it is sent again, that file is left out."""
 
     def follow(self, dialogue: Dialogue) -> None:
-        """Ask this dialogue whether a message can be sent; called once, before anything is mounted."""
+        """Ask this dialogue whether a message can be sent. Called once, before mounting."""
         self._dialogue = dialogue
         self.prompt.follow(dialogue)
 
     def compose(self) -> ComposeResult:
-        """The prompt last."""
         yield self._completions
         yield self._files
         yield self.prompt
 
     @on(Prompt.Submitted)
-    def submit(self, typed: Prompt.Submitted) -> None:
-        """Send a message that was typed, or as if it had been."""
+    def submit(self, submitted: Prompt.Submitted) -> None:
+        """Read the files of a message, then post it."""
         self._dialogue.begin_message()
-        self._on_its_way = typed
-        self._read_files(typed)
+        self._being_read = submitted
+        self._read_files(submitted)
 
-    def take(self, typed: Prompt.Submitted) -> bool:
-        """Take a message over; False: it was called back meanwhile."""
-        is_there = self._on_its_way is typed
-        if is_there:
-            self._on_its_way = None
-        return is_there
+    def take(self, submitted: Prompt.Submitted) -> bool:
+        """Take over a message that is ready. False if it was called back meanwhile."""
+        is_valid = self._being_read is submitted
+        if is_valid:
+            self._being_read = None
+        return is_valid
 
     def call_back(self, *, leaves_chat: bool = False) -> bool:
-        """Have the message that is on its way in the prompt again; False: there is none.
+        """Put the message whose files are being read back into the prompt. False if there is none.
 
-        leaves_chat: there is no last message any more whose place it could take.
+        leaves_chat: an edited message becomes a new one, since the message it would replace is gone.
         """
-        if (typed := self._on_its_way) is None:
+        if (submitted := self._being_read) is None:
             return False
-        self._on_its_way = None
+        self._being_read = None
         self.workers.cancel_group(self, READING)
-        typed.is_edit = typed.is_edit and not leaves_chat
-        self.give_back(typed)
-        if self.prompt.whole_text.rstrip() != typed.text:
+        submitted.is_edit = submitted.is_edit and not leaves_chat
+        self.give_back(submitted)
+        if self.prompt.whole_text.rstrip() != submitted.text:
             self.app.notify("The message was not sent. Press up to get it back.")
         return True
 
-    def give_back(self, typed: Prompt.Submitted) -> None:
-        """A message could not be sent: have it in the prompt again, if that is empty."""
+    def give_back(self, submitted: Prompt.Submitted) -> None:
+        """Put a message that was not sent back into the prompt, if that is empty."""
         self._dialogue.take_back_message()
-        if typed.is_edit:
-            files = [each for each in typed.shown.values() if isinstance(each, Attachment)]
-            self.prompt.begin_edit(typed.text, typed.mentions, files)
+        if submitted.is_edit:
+            files = [file for file in submitted.known_files.values() if isinstance(file, Attachment)]
+            self.prompt.begin_edit(submitted.text, submitted.mentions, files)
         else:
-            self.prompt.offer(typed.text, typed.mentions)
+            self.prompt.offer(submitted.text, submitted.mentions)
 
-    def edit(self, text: str) -> None:
-        """Have a message that was sent in the prompt, to send it changed, with the files that it had."""
-        typed, files = attachments.split(text)
-        self.prompt.begin_edit(typed, [each.mention for each in files], files)
+    def edit(self, message: str) -> None:
+        """Put a message that was sent into the prompt, with its files, to edit it."""
+        text, files = attachments.split_message(message)
+        self.prompt.begin_edit(text, [file.mention for file in files], files)
 
     @work(exclusive=True)
     async def write_in_editor(self) -> None:
-        """The prompt in the person's own editor. Meanwhile a reply goes on, and is kept."""
+        """Open the prompt in the person's own editor. A running reply continues meanwhile, and is stored."""
         try:
             command = editor_command(os.environ)
             before = self.prompt.whole_text
@@ -133,37 +132,33 @@ class Composer(Vertical):
             self.prompt.rewrite(text)
 
     def recount(self, context_tokens: int) -> None:
-        """Another model counts otherwise, and has another context."""
+        """Count the tokens again, for another model. context_tokens: its context."""
         self._files.recount(context_tokens)
 
     def counted(self, id: int, tokens: int) -> None:
-        """So many tokens has what was asked for."""
+        """The answer to CountRequested."""
         self._files.set_token_count(self._counting.pop(id), tokens)
 
     @work(exclusive=True, group=READING)
-    async def _read_files(self, typed: Prompt.Submitted) -> None:
-        """A disk may be slow: meanwhile keys are heard."""
-        is_insisting, self._refused = self._refused == typed.text, None
+    async def _read_files(self, submitted: Prompt.Submitted) -> None:
+        """In a worker, since a slow disk must not block the keyboard."""
+        is_insisting, self._failed_text = self._failed_text == submitted.text, None
         try:
-            files = await self._files.collect(typed.mentions, typed.shown, is_insisting=is_insisting)
+            files = await self._files.collect(submitted.mentions, submitted.known_files, is_insisting=is_insisting)
         except AttachmentError as error:
-            self._refused = typed.text
-            self._on_its_way = None
-            self.give_back(typed)
-            self.post_message(self.Refused(f"{error} Press enter again to send the message without it."))
+            self._failed_text = submitted.text
+            self._being_read = None
+            self.give_back(submitted)
+            self.post_message(self.AttachmentFailed(f"{error} Press enter again to send the message without it."))
             return
-        self.post_message(self.Submitted(attachments.compose(typed.text, files), typed))
-
-    @on(Prompt.Refused)
-    def _refuse(self, event: Prompt.Refused) -> None:
-        self.post_message(self.Refused(event.words))
+        self.post_message(self.MessageReady(attachments.compose_message(submitted.text, files), submitted))
 
     @on(CompletionList.Clicked)
     def _choose(self, event: CompletionList.Clicked) -> None:
-        self.prompt.take(event.candidate)
+        self.prompt.choose(event.candidate)
 
     @on(AttachmentLine.TokenCountRequested)
     def _count(self, event: AttachmentLine.TokenCountRequested) -> None:
         self._last_id += 1
         self._counting[self._last_id] = event.attachment
-        self.post_message(self.CountWanted(self._last_id, event.attachment.text))
+        self.post_message(self.CountRequested(self._last_id, event.attachment.text))

@@ -18,7 +18,7 @@ from textual.widgets.text_area import Selection
 
 from app.core import slash
 from app.core.attachments import Attachment, mentions
-from app.core.completion import Candidate, Completing, Place, complete, list_files
+from app.core.completion import Candidate, Completions, PartialPath, complete, list_files
 from app.core.dialogue import Dialogue
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
@@ -32,11 +32,11 @@ PLACEHOLDER = "Message · / commands · @ file · "
 
 
 class Prompt(TextArea):
-    """A text area that grows up to ten rows, sends on enter and remembers what was sent.
+    """A text area that grows up to ten rows and remembers what was sent.
 
-    A long text stands as one token, which is edited as if it were one letter, and `whole_text` has it in full.
-    What begins with a slash is a command. The list above it has the keyboard only for enter, tab, escape and the
-    arrows, while it is open.
+    A long text is collapsed to a placeholder such as `[pasted text 1: 9,000 characters, 80 lines]`, which is
+    edited like a single letter; `whole_text` has it in full. While the list of completions above is open, it gets
+    enter, tab, escape, up and down.
     """
 
     BINDINGS = bindings(PROMPT_KEYS)
@@ -45,57 +45,55 @@ class Prompt(TextArea):
 
     @dataclass
     class Submitted(Message):
-        """The person sends `text`; the prompt is empty again and waits."""
+        """The person sends `text`; the prompt is empty again."""
 
         text: str
         mentions: Sequence[str] = ()
-        """Of files, by the person; a long text that was pasted mentions none."""
-        shown: Mapping[str, MentionResult] = field(default_factory=dict)
-        """What they were, as far as that was known."""
+        """Of files, by the person; the text of a file or a paste mentions none."""
+        known_files: Mapping[str, MentionResult] = field(default_factory=dict)
+        """The mentions that have been read already."""
         is_edit: bool = False
-        """It takes the place of the last message."""
+        """Whether it replaces the last message."""
 
     @dataclass
-    class Commanded(Message):
-        """The person asks for a command."""
+    class CommandEntered(Message):
+        """The person runs a command."""
 
-        run: slash.Run
+        parsed: slash.ParsedCommand
         mentions: Sequence[str] = ()
-        """Of files, by the person, as in what is sent."""
+        """Of files, as in Submitted."""
 
     @dataclass
     class Refused(Message):
         """What was typed cannot be sent now; the prompt keeps it."""
 
-        words: str
+        reason: str
 
     class FollowRequested(Message):
-        """End was pressed where it has nothing to do in the prompt."""
+        """End was pressed at the end of a line."""
 
     @dataclass
     class PageRequested(Message):
-        """The transcript is to scroll by so many pages, up when negative."""
-
         pages: int
+        """How far to scroll the transcript; negative: up."""
 
     @dataclass
     class WalkRequested(Message):
-        """Another version of the chat is to be shown; -1: the one before."""
-
         step: int
+        """1: show the next version of the chat; -1: the previous one."""
 
     class EditRequested(Message):
-        """The last message is to be changed."""
+        """The last message should be put into the prompt."""
 
     def __init__(
         self,
         history: PromptHistory,
         completions: CompletionList,
         attachments: AttachmentLine,
-        offered: slash.Offered,
+        names_for: slash.NamesFor,
     ) -> None:
-        """offered: what only the running chat knows about the values of commands."""
-        self._long = LongTexts()  # first: a text area has a selection from its beginning
+        # First, because TextArea's constructor validates a selection already.
+        self._long_texts = LongTexts()
         super().__init__(
             id="prompt",
             placeholder=f"{PLACEHOLDER}ctrl+j: new line",
@@ -107,25 +105,25 @@ class Prompt(TextArea):
         self._history = history
         self._completions = completions
         self._attachments = attachments
-        self._offered = offered
-        self._looked_at: tuple[str, tuple[int, int]] = ("", (0, 0))
-        """The text and the cursor for which the list is right."""
-        self._put = ""
-        """The text that was last put here at once; for what a person has not typed nothing is offered."""
+        self._names_for = names_for
+        self._completed_at: tuple[str, Location] = ("", (0, 0))
+        """The text and the cursor that the list of completions is for."""
+        self._inserted_text = ""
+        """The last text that was not typed: it gets no completions."""
         self._sent = list(history.entries)
-        self._place: int | None = None
-        """Which of the sent prompts is shown; None: what the person is writing."""
-        self._drafts: dict[int | None, str] = {}
-        """What the person has written at each place of the history, until something is sent."""
+        self._history_index: int | None = None
+        """Which of the sent prompts is shown; None: the new one."""
+        self._unsent: dict[int | None, str] = {}
+        """Texts as the person changed them, by index in the history, until something is sent."""
         self._before_edit: str | None = None
-        """What stood here before the last message came to be changed; None: it is not being changed."""
+        """The text before the last message was put here to be edited; None: it is not being edited."""
 
     def follow(self, dialogue: Dialogue) -> None:
-        """Ask this dialogue whether a message can be sent; called once, before anything is mounted."""
+        """Ask this dialogue whether a message can be sent. Called once, before mounting."""
         self._dialogue = dialogue
 
     def use_keys(self, send: tuple[str, ...], newline: tuple[str, ...]) -> None:
-        """Other keys for the two that are seen here before they are bindings."""
+        """Use other keys for the two that are handled here and not by bindings."""
         self._send_keys, self._newline_keys = send, newline
         hint = f"{send[0]}: send" if "enter" in newline else f"{newline[0]}: new line"
         self.placeholder = PLACEHOLDER + hint
@@ -135,65 +133,68 @@ class Prompt(TextArea):
     @property
     def whole_text(self) -> str:
         """The text with every long text in full."""
-        return self._long.whole(self.text)
+        return self._long_texts.whole(self.text)
 
     @property
     def _collapsed(self) -> str:
-        """The text as it may come back: what is long is one token, and mentions what it does now."""
-        return self._long.collapse_own(self.text, self._long.mentions(self.text))
+        """The text for the history: everything long is collapsed, with the mentions that it has now."""
+        return self._long_texts.collapse_own(self.text, self._long_texts.mentions(self.text))
 
     @property
     def is_editing(self) -> bool:
-        """Whether the last message is being changed."""
+        """Whether the last message is being edited."""
         return self._before_edit is not None
 
     def discard(self) -> None:
-        """Empty the prompt, or leave the last message as it is; up brings the text back."""
+        """Empty the prompt, or stop editing the last message; up brings the text back."""
         if self.text.strip() and self._sent[-1:] != [collapsed := self._collapsed]:
             self._sent.append(collapsed)
             self._history.add(self.whole_text.rstrip())
-        self._place = None
-        self._drafts.clear()
+        self._history_index = None
+        self._unsent.clear()
         self._end_edit(self._before_edit or "")
 
     def offer(self, text: str, mentioned: Sequence[str]) -> None:
-        """Put a message into the prompt if that is empty; up brings it in any case if it was sent.
+        """Put a message into the prompt, unless that has a text. A message that was sent is in the history too.
 
         mentioned: the files that the person has mentioned in it.
         """
         if not self.text:
-            self.put(slash.typed(text), mentioned)
+            self.put(slash.typed_as(text), mentioned)
 
     def put(self, text: str, mentioned: Sequence[str] = ()) -> None:
-        """Have `text` in the prompt, ready to go on with. mentioned: as for `offer`."""
+        """Replace the text. mentioned: as for `offer`."""
         self._load("")
-        self._put_in(self._long.collapse_own(text, mentioned))
-        self._put = self.text
+        self._insert(self._long_texts.collapse_own(text, mentioned))
+        self._inserted_text = self.text
 
     def begin(self, text: str) -> None:
-        """Type `text` for the person; what stood here is brought back by up."""
+        """Type `text` for the person; up brings back what was there."""
         if self.is_editing:
-            self.discard()  # which brings back a draft from before
+            self.discard()  # which restores the text from before the edit
         self.discard()
-        self._put_in(text)
+        self._insert(text)
         self.focus()
 
     def rewrite(self, text: str) -> None:
-        """Have `text` in place of what stands here, out of which the person has made it."""
-        mentioned, named = self._long.mentions(self.text), mentions(self.whole_text)
-        mentioned = [each for each in mentions(text) if each in mentioned or each not in named]
+        """Replace the text by one that the person made from it.
+
+        Mentions that were only part of a long text, such as a pasted one, still attach nothing.
+        """
+        mentioned, all_before = self._long_texts.mentions(self.text), mentions(self.whole_text)
+        mentioned = [mention for mention in mentions(text) if mention in mentioned or mention not in all_before]
         self.select_all()
-        self._put_in(self._long.collapse_own(text, mentioned))
+        self._insert(self._long_texts.collapse_own(text, mentioned))
 
     def begin_edit(self, text: str, mentioned: Sequence[str], sent: Sequence[Attachment]) -> None:
-        """Have the last message here to be changed; escape brings back what stood here.
+        """Put the last message here, to be edited; escape brings back what was there.
 
-        mentioned: as for `offer`. sent: those of the files that stay as they were.
+        mentioned: as for `offer`. sent: the files that were sent with it, which are not read again.
         """
         if not self.is_editing:
             self._before_edit = self.text
         self._attachments.restore(sent)
-        self.put(slash.typed(text), mentioned)
+        self.put(slash.typed_as(text), mentioned)
         self.border_title = "Editing your last message · enter resends · esc cancels"
 
     def _end_edit(self, text: str) -> None:
@@ -203,105 +204,103 @@ class Prompt(TextArea):
     def _load(self, text: str) -> None:
         if not self.is_editing:
             self.border_title = None
-        self._put = text
+        self._inserted_text = text
         self.load_text(text)
         self.move_cursor(self.document.end)
 
     # Sending
 
     def action_send(self) -> None:
-        """Send the text or run the command, unless it is empty, refused, or a reply is awaited.
+        """Send the message, or run the command.
 
         The prompt is emptied at once: what is typed next belongs to the next message.
         """
         text = self.whole_text.rstrip()
         if not text:
             return
-        match slash.read(text, self._offered):
-            case slash.Refuse(words):
-                self.post_message(self.Refused(words))
-            case slash.Run() as run:
-                commanded = self.Commanded(run, self._long.mentions(self.text))
+        mentioned = self._long_texts.mentions(self.text)
+        match slash.parse(text, self._names_for):
+            case slash.Refusal(reason):
+                self.post_message(self.Refused(reason))
+            case slash.ParsedCommand() as parsed:
                 self.discard()
-                self.post_message(commanded)
-            case slash.Say() if self._dialogue.phase.is_busy:
+                self.post_message(self.CommandEntered(parsed, mentioned))
+            case slash.MessageText() if self._dialogue.phase.is_busy:
                 self.post_message(self.Refused(f"{self._dialogue.why_busy} Your text stays in the prompt."))
-            case slash.Say(message):
+            case slash.MessageText(message):
                 self._dialogue.begin_message()
-                found = self._long.mentions(self.text), self._attachments.results
-                submitted = self.Submitted(message, *found, self.is_editing)
+                submitted = self.Submitted(message, mentioned, self._attachments.results, self.is_editing)
                 self.discard()
                 self.post_message(submitted)
 
     # Keys
 
     def action_newline(self) -> None:
-        """Break the line at the cursor."""
-        self._put_in("\n")
+        self._insert("\n")
 
     def action_earlier(self) -> None:
-        """Up; in the first row, the prompt sent before."""
-        if self.cursor_at_first_line and self._sent and self._place != 0:
-            self._show(len(self._sent) - 1 if self._place is None else self._place - 1)
+        """Move up; in the first row, show the previous prompt."""
+        if self.cursor_at_first_line and self._sent and self._history_index != 0:
+            self._show_prompt(len(self._sent) - 1 if self._history_index is None else self._history_index - 1)
         else:
             self.action_cursor_up()
 
     def action_later(self) -> None:
-        """Down; in the last row, the prompt sent after, and at the end what was being written."""
-        if self.cursor_at_last_line and self._place is not None:
-            self._show(self._place + 1 if self._place + 1 < len(self._sent) else None)
+        """Move down; in the last row, show the next prompt, and after the last one the new one."""
+        if self.cursor_at_last_line and self._history_index is not None:
+            self._show_prompt(self._history_index + 1 if self._history_index + 1 < len(self._sent) else None)
         else:
             self.action_cursor_down()
 
     def action_cursor_left(self, select: bool = False) -> None:
-        """Left; in an empty prompt, the version of the chat before."""
+        """In an empty prompt, show the previous version of the chat."""
         if self.text:
             super().action_cursor_left(select)
         else:
             self.action_walk(-1)
 
     def action_cursor_right(self, select: bool = False) -> None:
-        """Right; in an empty prompt, the version of the chat after."""
+        """In an empty prompt, show the next version of the chat."""
         if self.text:
             super().action_cursor_right(select)
         else:
             self.action_walk(1)
 
     def action_walk(self, step: int) -> None:
-        """Ask for another version of the chat; -1: the one before."""
+        """Show another version of the chat; -1: the previous one."""
         self.post_message(self.WalkRequested(step))
 
     def action_edit_last(self) -> None:
-        """Ask for the last message, to change it."""
+        """Put the last message here, to edit it."""
         self.post_message(self.EditRequested())
 
     def action_end(self) -> None:
-        """The end of the line; there already: tell whoever listens."""
+        """Go to the end of the line; from there, let the transcript follow the reply."""
         if self.cursor_at_end_of_line:
             self.post_message(self.FollowRequested())
         else:
             self.action_cursor_line_end()
 
     def action_page(self, pages: int) -> None:
-        """Page keys are for the transcript; the prompt is never higher than a page."""
+        """Scroll the transcript: the prompt is never longer than a page."""
         self.post_message(self.PageRequested(pages))
 
     def render_line(self, y: int) -> Strip:
-        """Nothing where there is no column: Textual would divide the placeholder by it."""
+        """Empty if the prompt has no columns: Textual divides by their number."""
         return super().render_line(y) if self.content_size.width else Strip.blank(0)
 
     def get_line(self, line_index: int) -> Text:
-        """The line as it is drawn: what was pasted is kept as it is, and cannot command the terminal."""
+        """The line as it is drawn: control characters stay in the text, but never reach the terminal."""
         line = super().get_line(line_index)
         return Text(sanitise_cells(line.plain), end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
-        """Enter and newline in the order of typing.
+        """Handle enter and newline here, in the order of typing.
 
-        A binding is handled by the app, ahead of characters that still wait for this widget or behind ones
-        typed after it: in a burst the message would go out without its end.
+        Bindings are handled by the app, before characters that this widget has not processed yet or after ones
+        that were typed later: a message typed in a burst would be sent without its end.
         """
-        if self._complete_by(event.key):
+        if self._completions_used(event.key):
             pass
         elif event.key in self._send_keys:
             self.action_send()
@@ -324,72 +323,69 @@ class Prompt(TextArea):
         pasted = text.replace("\r\n", "\n").replace("\r", "\n")
         if min(self.selection) == (0, 0):
             pasted = slash.from_paste(pasted)
-        self._put_in(self._long.collapse_pasted(pasted))
+        self._insert(self._long_texts.collapse_pasted(pasted))
 
     @property
     def selected_text(self) -> str:
-        """The selection with every long text in full: it is to be had elsewhere, where a token means nothing."""
-        return self._long.whole(super().selected_text)
+        """The selection with every long text in full, for use outside the prompt."""
+        return self._long_texts.whole(super().selected_text)
 
     def action_cut(self) -> None:
-        """Cut the selection, else the line; what is to be had elsewhere is as when it is copied."""
+        """Cut the selection, else the line, with every long text in full on the clipboard."""
         super().action_cut()
-        if (whole := self._long.whole(self.app.clipboard)) != self.app.clipboard:
+        if (whole := self._long_texts.whole(self.app.clipboard)) != self.app.clipboard:
             self.app.copy_to_clipboard(whole)
 
     def action_paste(self) -> None:
-        """Paste what was last copied here."""
         self._paste(self.app.clipboard)
 
     def validate_selection(self, selection: Selection) -> Selection:
-        """Neither end within a token, which is passed as if it were one letter."""
-        start, end = selection
-        was = self.cursor_location
-        return Selection(*(self._out_of_token(place, was) for place in (start, end)))
+        """Move both ends out of placeholders: the cursor passes one like a single letter."""
+        cursor = self.cursor_location
+        return Selection(*(self._outside_placeholder(end, cursor) for end in selection))
 
-    def _out_of_token(self, place: Location, was: Location) -> Location:
-        """The other side of the token that `place` is within, seen from where the cursor was; else the nearer."""
-        before, behind = self._beside_token(place)
-        if was in (before, behind):
-            return before if was == behind else behind
-        return min(before, behind, key=lambda side: abs(side[1] - place[1]))
+    def _outside_placeholder(self, location: Location, cursor: Location) -> Location:
+        """The other side of the placeholder than the cursor's; the nearer side if the cursor is at neither."""
+        start, end = self._placeholder_sides(location)
+        if cursor in (start, end):
+            return start if cursor == end else end
+        return min(start, end, key=lambda side: abs(side[1] - location[1]))
 
-    def _put_in(self, text: str) -> None:
+    def _insert(self, text: str) -> None:
         self.replace(text, *self.selection, maintain_selection_offset=False)
 
     def edit(self, edit: Edit) -> EditResult:
-        """Edit the text; a token goes as a whole, and nothing is put into it: its text would go unseen."""
-        # Where Textual deletes the last line, the end is in the row below it.
-        begin, end = edit.top, min(edit.bottom, self.document.end)
-        if begin == end:
-            begin = end = self._beside_token(end)[1]
+        """Edit the text. A placeholder is deleted whole, and nothing is inserted into one."""
+        # When Textual deletes the last line, the end is in the row below it.
+        start, end = edit.top, min(edit.bottom, self.document.end)
+        if start == end:
+            start = end = self._placeholder_sides(end)[1]
         else:
-            begin, end = self._beside_token(begin)[0], self._beside_token(end)[1]
-        return super().edit(Edit(edit.text, begin, end, edit.maintain_selection_offset))
+            start, end = self._placeholder_sides(start)[0], self._placeholder_sides(end)[1]
+        return super().edit(Edit(edit.text, start, end, edit.maintain_selection_offset))
 
-    def _beside_token(self, place: Location) -> tuple[Location, Location]:
-        """Before and behind the token that `place` is within; `place` itself where there is none."""
-        row, column = place
-        for begin, end in self._long.spans(self.document.get_line(row)):
-            if begin < column < end:
-                return (row, begin), (row, end)
-        return place, place
+    def _placeholder_sides(self, location: Location) -> tuple[Location, Location]:
+        """Start and end of the placeholder around a location; twice the location itself if there is none."""
+        row, column = location
+        for start, end in self._long_texts.spans(self.document.get_line(row)):
+            if start < column < end:
+                return (row, start), (row, end)
+        return location, location
 
-    def _show(self, place: int | None) -> None:
-        self._drafts[self._place] = self._collapsed
-        self._place = place
-        text = self._drafts.get(place, "" if place is None else self._sent[place])
-        self.put(text)
+    def _show_prompt(self, index: int | None) -> None:
+        self._unsent[self._history_index] = self._collapsed
+        self._history_index = index
+        self.put(self._unsent.get(index, "" if index is None else self._sent[index]))
 
     # Completion
 
-    def _complete_by(self, key: str) -> bool:
-        """Whether the list above has used a key."""
+    def _completions_used(self, key: str) -> bool:
+        """Whether the list of completions has handled a key."""
         if self._completions.offered is None:
             return False
-        if self._looked_at != (self.text, self.cursor_location):
+        if self._completed_at != (self.text, self.cursor_location):
             self._completions.offer(None)
-            self._look()
+            self._offer_completions()
         offered, chosen = self._completions.offered, self._completions.chosen
         if offered is None:
             return False
@@ -399,53 +395,53 @@ class Prompt(TextArea):
             case "escape":
                 self._completions.offer(None)
             case "enter" if chosen is not None and chosen.text != offered.typed:
-                self.take(chosen)
-            case "tab" if (wanted := chosen or self._completions.top) is not None:
-                self.take(wanted)
+                self.choose(chosen)
+            case "tab" if (candidate := chosen or self._completions.top) is not None:
+                self.choose(candidate)
             case _:
                 return False
         return True
 
-    def take(self, candidate: Candidate) -> None:
-        """Put what was chosen in the list in place of what was typed."""
+    def choose(self, candidate: Candidate) -> None:
+        """Complete what was typed with a candidate from the list."""
         offered = self._completions.offered
         if offered is None:
             return
         row, column = self.cursor_location
-        begin = (row, column - len(offered.typed))
+        start = (row, column - len(offered.typed))
         self._completions.offer(None)
-        self.replace(candidate.text + candidate.ends, begin, (row, column), maintain_selection_offset=False)
+        self.replace(candidate.text + candidate.suffix, start, (row, column), maintain_selection_offset=False)
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
-        self._attachments.show_mentions(self._long.mentions(self.text))
-        if self.text == self._put:
+        self._attachments.show_mentions(self._long_texts.mentions(self.text))
+        if self.text == self._inserted_text:
             self._completions.offer(None)
         else:
-            self._put = ""
-            self._look()
+            self._inserted_text = ""
+            self._offer_completions()
 
     @on(TextArea.SelectionChanged)
     def _cursor_moved(self) -> None:
-        text, place = self._looked_at
-        if self.text == text and self.cursor_location != place:
+        text, cursor = self._completed_at
+        if self.text == text and self.cursor_location != cursor:
             self._completions.offer(None)
 
-    def _look(self) -> None:
-        """Offer what can be completed at the cursor, at the end of a word."""
+    def _offer_completions(self) -> None:
+        """Offer what completes the word before the cursor, if the cursor is at its end."""
         row, column = self.cursor_location
-        self._looked_at = (self.text, self.cursor_location)
+        self._completed_at = (self.text, self.cursor_location)
         line = self.document.get_line(row)
-        is_at_end = not line[column : column + 1].strip()
-        found = complete(line[:column], row == 0, self._offered) if is_at_end else None
-        if isinstance(found, Place):
-            self._look_for(found)
+        is_word_end = not line[column : column + 1].strip()
+        completions = complete(line[:column], row == 0, self._names_for) if is_word_end else None
+        if isinstance(completions, PartialPath):
+            self._offer_files(completions)
         else:
-            self._completions.offer(found)
+            self._completions.offer(completions)
 
     @work(exclusive=True)
-    async def _look_for(self, place: Place) -> None:
-        looked_at = self._looked_at
-        found: Completing | None = await asyncio.to_thread(list_files, place, Path())
-        if self._looked_at == looked_at == (self.text, self.cursor_location):
-            self._completions.offer(found)
+    async def _offer_files(self, partial: PartialPath) -> None:
+        completed_at = self._completed_at
+        completions: Completions | None = await asyncio.to_thread(list_files, partial, Path())
+        if self._completed_at == completed_at == (self.text, self.cursor_location):
+            self._completions.offer(completions)

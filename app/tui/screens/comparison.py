@@ -99,17 +99,17 @@ class ComparisonScreen(ModalScreen[None]):
     def _draw(self) -> None:
         comparison = self.comparison
         is_running = comparison.is_running and not comparison.is_stopping
-        shown = comparison.off.text, comparison.on.text, comparison.result, comparison.trouble, is_running
+        shown = comparison.off.text, comparison.on.text, comparison.result, comparison.error, is_running
         if shown == self._drawn:
             return
         self._drawn = shown
         for side in self._sides:
             side.draw(comparison.difference)
-        if comparison.trouble:
-            result = Content.styled(sanitise(comparison.trouble), "$text-error")
+        if comparison.error:
+            result = Content.styled(sanitise(comparison.error), "$text-error")
         else:
             result = Content.styled(comparison.result, "bold")
-        keys = "escape: stop" if is_running else "c: copy this line · escape: close"
+        keys = "esc: stop" if is_running else "c: copy this line · esc: close"
         how = "" if self.has_class("-narrow") else "One after the other on the same device, with one seed. "
         self._result.update(Content("\n").join([result, Content.styled(how + keys, MUTED)]))
 

@@ -17,41 +17,41 @@ from app.tui.transcript.flow import FlowRow, join_with_blank_rows
 from app.tui.transcript.markdown import as_rows
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.thoughts import Thoughts
-from app.tui.transcript.turn import Turn, prompt_rows, turn_rows
+from app.tui.transcript.turn import Turn, message_rows, turn_rows
 
 LIVE_TURNS = 6
-"""The newest turns stay as they are, each of some ten widgets; older ones share a few."""
+"""The newest turns keep their widgets, about ten each; all older ones share one."""
 LIVE_WIDGETS = 110
-"""Every layout walks every widget: beyond some 260 in all, an append takes more than 20 ms. The running reply
-and the rest of the screen take the other 150."""
+"""A layout visits every widget: with more than about 260, an append takes over 20 ms. The running reply and the
+rest of the screen need the other 150."""
 
 
 class FrozenTurns(TextBlock):
-    """Old turns as one widget."""
+    """The older turns as one widget."""
 
     def __init__(self) -> None:
         super().__init__(classes="frozen")
 
-    def take(self, *turns: Sequence[FlowRow]) -> None:
-        """Show more turns, below the others."""
+    def add(self, *turns: Sequence[FlowRow]) -> None:
+        """Add turns below the others."""
         self.show(join_with_blank_rows((self.rows, *turns)))
 
 
-class NewBelow(Static):
-    """Says how much has been written below while the person reads further up."""
+class NewTokensLine(Static):
+    """How much of the reply is new, while the person reads further up."""
 
     def __init__(self) -> None:
         super().__init__(id="new-below", markup=False)
 
-    def say(self, new_tokens: int) -> None:
-        """Show the number of tokens, constant in width."""
+    def show(self, new_tokens: int) -> None:
+        """Show the number of tokens, at a constant width."""
         key = key_in(self.app, "follow")
-        words = f"▼ {new_tokens:5d} new tokens · {key}: follow" if new_tokens else f"▼ {key}: back to the newest"
-        self.update(words, layout=False)
+        text = f"▼ {new_tokens:5d} new tokens · {key}: follow" if new_tokens else f"▼ {key}: back to the newest"
+        self.update(text, layout=False)
 
 
 class TurnList(VerticalScroll, can_focus=False):
-    """The scrolling part. Follows its end until the person scrolls away from it, and again once back there."""
+    """The scrolling part. It follows its end, except while the person has scrolled away from it."""
 
     is_following = reactive(True)
 
@@ -61,18 +61,18 @@ class TurnList(VerticalScroll, can_focus=False):
         self.is_following = anchor
 
     def release_anchor(self) -> None:
-        """Called before every scroll, also one that leads nowhere or to the end."""
+        """Called before every scroll, even if it does not move anything or goes to the end."""
         super().release_anchor()
         self.call_after_refresh(self._settle)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Back at the end: follow again."""
+        """Follow again once the end is reached."""
         super().watch_scroll_y(old_value, new_value)
         if not self.is_following and new_value >= self.max_scroll_y:
             self.anchor()
 
     def on_resize(self) -> None:
-        """A window that has grown may show the end."""
+        """Follow again if a larger window shows the end."""
         if not self.is_following:
             self.call_after_refresh(self._settle)
 
@@ -84,45 +84,41 @@ class TurnList(VerticalScroll, can_focus=False):
 
 
 class Transcript(Container):
-    """All turns of the conversation on the screen."""
+    """The turns of the conversation that is shown."""
 
     def __init__(self, welcome: str) -> None:
         super().__init__(id="transcript")
         self._welcome = welcome
         self._list = TurnList(id="turns")
         self._stack = Vertical(id="stack")
-        self._new_below = NewBelow()
+        self._new_tokens_line = NewTokensLine()
         self._new_tokens = 0
         self._turns: list[Turn] = []
         self._frozen: FrozenTurns | None = None
         self.is_tinted = False
-        """Whether replies show what of them was drafted."""
+        """Whether replies show which of their words were drafted."""
 
     def compose(self) -> ComposeResult:
-        """The welcome first; it scrolls away with the rest."""
         with self._list, self._stack:
             yield Static(sanitise(self._welcome), id="welcome", markup=False)
-        yield self._new_below
+        yield self._new_tokens_line
 
     def on_mount(self) -> None:
-        """Say when following stops."""
         self.watch(self._list, "is_following", self._following_changed)
 
     @property
     def is_following(self) -> bool:
-        """Whether the end is in view and stays so."""
+        """Whether the end stays in view while the reply grows."""
         return self._list.is_following
 
     @property
     def last_turn(self) -> Turn | None:
-        """The newest turn, None at the start."""
         return self._turns[-1] if self._turns else None
 
     async def add_turn(self, prompt: str) -> Turn:
-        """Show a message of the person; follows the end again."""
+        """Show a message of the person, and follow the end again."""
         if self.last_turn:
-            # Where the arrows begin is further down now.
-            self.last_turn.say_version((1, 1))
+            self.last_turn.show_version((1, 1))  # only the newest turn shows the version
         await self._freeze_old()
         turn = Turn(prompt, is_tinted=self.is_tinted)
         self._turns.append(turn)
@@ -131,50 +127,50 @@ class Transcript(Container):
         return turn
 
     async def drop_turn(self) -> None:
-        """Take the newest turn away: another one comes in its place."""
+        """Remove the newest turn, to replace it."""
         if self._turns:
             await self._turns.pop().remove()
 
     async def add_error(self, text: str) -> None:
-        """Say what went wrong, below everything."""
+        """Show an error below everything else."""
         if self._turns:
             await self._turns[-1].add_error(text)
         else:
             await self._stack.mount(Static(sanitise(text), classes="error", markup=False))
 
     async def show(self, exchanges: Sequence[Exchange]) -> None:
-        """Show a whole conversation in place of what was there, the newest turns live."""
+        """Show another conversation. The newest turns keep their widgets, the older ones are frozen."""
         await self.clear()
         if old := exchanges[:-LIVE_TURNS]:
             self._frozen = FrozenTurns()
-            self._frozen.take(*map(_rows_of, old))
+            self._frozen.add(*map(_rows_of, old))
             await self._stack.mount(self._frozen)
-        for each in exchanges[-LIVE_TURNS:]:
-            turn = await self.add_turn(each.prompt.text)
-            if each.reply:
-                await turn.show_reply(each.text, each.thinking, _line_of(each))
-            if trouble := _trouble_of(each):
-                await turn.add_error(trouble)
+        for exchange in exchanges[-LIVE_TURNS:]:
+            turn = await self.add_turn(exchange.prompt.text)
+            if exchange.reply:
+                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange))
+            if error := _error_of(exchange):
+                await turn.add_error(error)
 
     async def clear(self) -> None:
-        """Empty, as at the start."""
+        """Remove everything but the welcome."""
         self._turns.clear()
         self._frozen = None
         await self._stack.query(".turn, .frozen, .error").remove()
         self.follow()
 
     def count_new(self, tokens: int) -> None:
-        """So many tokens were written; counted while the person reads further up."""
+        """Count new tokens while the person reads further up."""
         if not self.is_following:
             self._new_tokens += tokens
-            self._new_below.say(self._new_tokens)
+            self._new_tokens_line.show(self._new_tokens)
 
     def follow(self) -> None:
         """Go to the end and stay there."""
         self._list.anchor()
 
     def page(self, pages: int) -> None:
-        """Scroll by screens, up when negative."""
+        """Scroll by pages; negative: up."""
         if not self._list.max_scroll_y:
             return
         if pages < 0:
@@ -183,31 +179,31 @@ class Transcript(Container):
             self._list.scroll_page_down(animate=False)
 
     def toggle_thoughts(self) -> bool:
-        """Fold or unfold all thoughts alike; False if there are none."""
-        shown = [each for each in self.query(Thoughts) if each.display]
+        """Fold or unfold the thoughts of all replies alike. False if there are none."""
+        shown = [thoughts for thoughts in self.query(Thoughts) if thoughts.display]
         is_folded = bool(shown) and not shown[-1].is_folded
-        for each in shown:
-            each.is_folded = is_folded
+        for thoughts in shown:
+            thoughts.is_folded = is_folded
         return bool(shown)
 
     def toggle_tint(self) -> bool:
-        """Tint what was drafted of the newest replies and those to come, or stop that.
+        """Tint the drafted words of the newest replies and later ones, or show the Markdown again.
 
-        False if it is on, there are replies, and of none of them is known what was drafted.
+        False if no reply on the screen can be tinted, because it is not known what was drafted.
         """
         self.is_tinted = not self.is_tinted
         for turn in self._turns:
             turn.show_tint(is_on=self.is_tinted)
         replies = [turn.reply for turn in self._turns if turn.reply]
-        return not (self.is_tinted and replies) or any(reply.may_be_tinted for reply in replies)
+        return not (self.is_tinted and replies) or any(reply.can_be_tinted for reply in replies)
 
     def _following_changed(self, is_following: bool) -> None:
         self._new_tokens = 0
-        self._new_below.say(0)
-        self._new_below.display = not is_following
+        self._new_tokens_line.show(0)
+        self._new_tokens_line.display = not is_following
 
     async def _freeze_old(self) -> None:
-        """Keep the newest turns live, as many as the budget allows."""
+        """Freeze the oldest turns, as far as needed for one more turn."""
         counts = [turn.widget_count for turn in self._turns]
         while len(counts) >= LIVE_TURNS or sum(counts) > LIVE_WIDGETS:
             counts.pop(0)
@@ -215,32 +211,32 @@ class Transcript(Container):
             if self._frozen is None:
                 self._frozen = FrozenTurns()
                 await self._stack.mount(self._frozen, before=turn)
-            self._frozen.take(turn.rows())
+            self._frozen.add(turn.rows())
             await turn.remove()
 
 
-def _line_of(exchange: Exchange) -> str:
-    """The figures that were kept with a reply."""
+def _figures_of(exchange: Exchange) -> str:
+    """The figures that were stored with a reply."""
     reply = exchange.reply
     if reply is None or reply.stats is None:
         return ""
-    if _trouble_of(exchange) and not (exchange.text or exchange.thinking):
+    if _error_of(exchange) and not (exchange.text or exchange.thinking):
         return ""
     return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
 
 
-def _trouble_of(exchange: Exchange) -> str:
-    """Why a reply failed, as it was kept; empty if it did not."""
+def _error_of(exchange: Exchange) -> str:
+    """Why a reply failed, as it was stored; empty if it did not fail."""
     reply = exchange.reply
     return (reply.stats.finish_reason or "") if reply and reply.state == "failed" and reply.stats else ""
 
 
 def _rows_of(exchange: Exchange) -> list[FlowRow]:
-    trouble = _trouble_of(exchange)
+    error = _error_of(exchange)
     return turn_rows(
-        prompt_rows(exchange.prompt.text),
+        message_rows(exchange.prompt.text),
         exchange.thinking,
         as_rows(sanitise(exchange.text)),
-        _line_of(exchange),
-        [sanitise(trouble)] if trouble else [],
+        _figures_of(exchange),
+        [sanitise(error)] if error else [],
     )

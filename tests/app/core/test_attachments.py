@@ -9,14 +9,23 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.core.attachments import MOST_BYTES, Attachment, AttachmentError, compose, file_size, find, mentions, split
+from app.core.attachments import (
+    MAX_FILE_BYTES,
+    Attachment,
+    AttachmentError,
+    compose_message,
+    file_size,
+    mentions,
+    read_mention,
+    split_message,
+)
 
 FILES = st.lists(
     st.builds(
         Attachment,
         st.from_regex(r'@("[^"\n]+"|[^\s"]+)', fullmatch=True),
         st.text(min_size=1) | st.text(alphabet="`\n@a (1bytes):", min_size=1),
-        st.integers(0, MOST_BYTES),
+        st.integers(0, MAX_FILE_BYTES),
     ),
     max_size=3,
 )
@@ -26,39 +35,39 @@ FILES = st.lists(
 @given(st.text(), FILES)
 def test_a_message_is_taken_apart_as_it_was_made(text: str, files: list[Attachment]) -> None:
     assume("bytes):" not in text)
-    typed, found = split(compose(text, files))
+    typed, found = split_message(compose_message(text, files))
     assert typed == text
     assert [(each.mention, each.size_bytes) for each in found] == [
         (each.mention, each.size_bytes) for each in files
     ]
     for each, before in zip(found, files):
         assert each.text == before.text + "\n" * (not before.text.endswith("\n"))
-        assert split(compose("", [each])) == ("", (each,))
+        assert split_message(compose_message("", [each])) == ("", (each,))
 
 
 @given(st.text(), st.text(alphabet="`\n@a (1bytes):"))
 def test_any_message_can_be_taken_apart(text: str, more: str) -> None:
     for message in (text, more, text + more, more + text):
-        typed, files = split(message)
+        typed, files = split_message(message)
         assert files or typed == message
-        assert compose(typed, files) == message or files
+        assert compose_message(typed, files) == message or files
 
 
 def test_what_only_looks_like_a_file_is_text() -> None:
     message = "see\n\n@a.py (3 bytes):\n```py\nabc\n```\nand that was it"
-    assert split(message) == (message, ())
-    typed, files = split(compose(message, [Attachment("@b.py", "x\n", 2)]))
+    assert split_message(message) == (message, ())
+    typed, files = split_message(compose_message(message, [Attachment("@b.py", "x\n", 2)]))
     assert (typed, [each.mention for each in files]) == (message, ["@b.py"])
 
 
 def test_what_is_no_size_is_text() -> None:
     for size in (",", ",,,", "1,", ",1", "12,3", "٣", "9" * 5000, "1" + ",000" * 2000):
         message = f"see\n\n@a.py ({size} bytes):\n```\nabc\n```"
-        assert split(message) == (message, ())
+        assert split_message(message) == (message, ())
 
 
 def test_the_fence_is_longer_than_any_in_the_file() -> None:
-    message = compose("Explain @a.md", [Attachment("@a.md", "```\n`````\n", 10)])
+    message = compose_message("Explain @a.md", [Attachment("@a.md", "```\n`````\n", 10)])
     assert message == "Explain @a.md\n\n@a.md (10 bytes):\n``````md\n```\n`````\n\n``````".replace(
         "\n\n``````", "\n``````"
     )
@@ -72,44 +81,44 @@ def test_mentions() -> None:
 @pytest.mark.parametrize("behind", ["", ".", ",", "?)", "'!"])
 def test_what_stands_behind_a_path_is_no_part_of_it(tmp_path: Path, behind: str) -> None:
     (tmp_path / "a.md").write_text("text")
-    assert find(f"@a.md{behind}", tmp_path) == Attachment("@a.md", "text", 4)
+    assert read_mention(f"@a.md{behind}", tmp_path) == Attachment("@a.md", "text", 4)
 
 
 def test_files_are_found_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my file.md").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree")
     monkeypatch.setenv("HOME", str(tmp_path))
     for mention in ('@"my file.md"', '@"~/my file.md"', f'@"{tmp_path}/my file.md"'):
-        assert find(mention, tmp_path) == Attachment(mention, "one\ntwo\nthree", 17)
+        assert read_mention(mention, tmp_path) == Attachment(mention, "one\ntwo\nthree", 17)
     for mention in ("@nobody", "@nobody.", "@~nobody-of-that-name/x", "@a\0b", "@" + "x" * 5000):
-        assert find(mention, tmp_path) is None
+        assert read_mention(mention, tmp_path) is None
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"ELF\0\1")
     (tmp_path / "latin").write_bytes("grün".encode("latin-1"))
     (tmp_path / "empty").touch()
-    (tmp_path / "large").write_bytes(b"x" * (MOST_BYTES + 1))
-    (tmp_path / "most").write_bytes(b"x" * MOST_BYTES)
+    (tmp_path / "large").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
+    (tmp_path / "most").write_bytes(b"x" * MAX_FILE_BYTES)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "locked").touch(mode=0)
     for name, said in {
         "binary": "zero byte",
         "latin": "not UTF-8 text: byte 2",
         "empty": "is empty",
-        "large": "has 1 MB; at most 1 MB",
+        "large": "too large .1 MB; the limit is 1 MB",
         "pipe": "is a pipe",
         ".": "is a folder",
         "/dev/zero": "is a device",
     }.items():
         with pytest.raises(AttachmentError, match=said):
-            find(f"@{name}", tmp_path)
-    assert find("@most", tmp_path) is not None
+            read_mention(f"@{name}", tmp_path)
+    assert read_mention("@most", tmp_path) is not None
     if os.getuid():
         with pytest.raises(AttachmentError, match="cannot be read: Permission denied"):
-            find("@locked", tmp_path)
+            read_mention("@locked", tmp_path)
 
 
 def test_sizes() -> None:
     assert [file_size(n) for n in (1, 999, 3210, 1_048_576)] == ["1 byte", "999 bytes", "3.2 kB", "1 MB"]
-    assert Attachment("@a", "one\ntwo", 7).figures == "@a · 7 bytes · 2 lines"
-    assert Attachment("@a\x1b", "one\n", 4).figures == "@a␛ · 4 bytes · 1 line"
+    assert Attachment("@a", "one\ntwo", 7).summary == "@a · 7 bytes · 2 lines"
+    assert Attachment("@a\x1b", "one\n", 4).summary == "@a␛ · 4 bytes · 1 line"

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import attachments
-from app.core.completion import Completing, Place, complete, list_files
+from app.core.completion import Completions, PartialPath, complete, list_files
 
 
-def names(found: Completing | Place | None) -> list[str]:
-    assert not isinstance(found, Place)
+def names(found: Completions | PartialPath | None) -> list[str]:
+    assert not isinstance(found, PartialPath)
     return [each.text for each in found.candidates] if found else []
 
 
-def at(text: str, *, is_first_line: bool = True) -> Completing | Place | None:
+def at(text: str, *, is_first_line: bool = True) -> Completions | PartialPath | None:
     return complete(text, is_first_line, lambda command: ["dark", "light"])
 
 
@@ -40,8 +40,8 @@ def test_the_values_of_an_argument() -> None:
     assert at("/rename o") is None
     assert at("/nothing o") is None
     draft = at("/draft ")
-    assert isinstance(draft, Completing)
-    assert not draft.is_chosen, "enter runs the command alone"
+    assert isinstance(draft, Completions)
+    assert not draft.is_first_selected, "enter runs the command alone"
 
 
 @pytest.mark.parametrize("text", ["//he", "text /he", "/he/lp", "", "a@b"])
@@ -54,9 +54,9 @@ def test_only_the_first_line_holds_a_command() -> None:
 
 
 def test_a_file_is_looked_for_behind_an_at_sign_or_a_command() -> None:
-    assert at("see @src/ma") == Place("@src/ma", "src/ma", is_mention=True)
-    assert at('see @"my fi') == Place('@"my fi', "my fi", is_mention=True)
-    assert at("/attach src/ma") == Place("src/ma", "src/ma", is_mention=False)
+    assert at("see @src/ma") == PartialPath("@src/ma", "src/ma", is_mention=True)
+    assert at('see @"my fi') == PartialPath('@"my fi', "my fi", is_mention=True)
+    assert at("/attach src/ma") == PartialPath("src/ma", "src/ma", is_mention=False)
     assert at("see @src/main.py and") is None
 
 
@@ -70,9 +70,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def listed(folder: Path, typed: str) -> list[str]:
-    place = at(typed)
-    assert isinstance(place, Place)
-    return names(list_files(place, folder))
+    partial = at(typed)
+    assert isinstance(partial, PartialPath)
+    return names(list_files(partial, folder))
 
 
 def test_files_and_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.conversation import KEEP_S, Conversation
+from app.core.conversation import SAVE_INTERVAL_S, Conversation
 from app.store import steps
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreBusyError, StoreError
@@ -73,7 +73,7 @@ def test_a_reply_is_never_far_ahead_of_the_disk(store: ChatStore, database: Path
     conversation.ask("count")
     conversation.append("one ")
     assert last_chat(database)[1][1] == ""
-    clock.now_s += KEEP_S
+    clock.now_s += SAVE_INTERVAL_S
     conversation.append("two ", "hm")
     assert last_chat(database)[1][1] == "one two "
     conversation.append("three")
@@ -281,10 +281,10 @@ def test_a_locked_database_is_not_tried_again_with_every_word(
         raise StoreBusyError("locked")
 
     monkeypatch.setattr(store, "grow_reply", grow)
-    clock.now_s = KEEP_S
+    clock.now_s = SAVE_INTERVAL_S
     for word in ("one ", "two ", "three "):
         conversation.append(word)
-    assert attempts == [KEEP_S]
+    assert attempts == [SAVE_INTERVAL_S]
     monkeypatch.undo()
     conversation.flush()
     assert last_chat(database)[1][1] == "one two three "

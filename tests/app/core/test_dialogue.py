@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from app.core.conversation import Conversation
+from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.phase import Phase
@@ -29,16 +30,19 @@ class Recorder(SilentView):
     def __init__(self) -> None:
         self.phases: list[tuple[Phase, str]] = []
         self.shown: list[str] = []
-        self.is_trouble = False
+        self.is_error = False
         self.while_laying_out: Callable[[], None] = lambda: None
         """What happens while the screen makes room for a reply."""
+        self.while_showing_message: Callable[[], Awaitable[None] | None] = lambda: None
 
-    def show_phase(self, phase: Phase, words: str, *, is_trouble: bool) -> None:
-        self.phases.append((phase, words))
-        self.is_trouble = is_trouble
+    def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
+        self.phases.append((phase, status))
+        self.is_error = is_error
 
     async def show_message(self, text: str, *, replaces_last: bool) -> None:
         self.shown.append(f"{'edited' if replaces_last else 'message'}: {text}")
+        if (done := self.while_showing_message()) is not None:
+            await done
 
     async def begin_reply(self, text: str, thinking: str) -> None:
         self.shown.append(f"reply: {text}")
@@ -55,6 +59,9 @@ class Recorder(SilentView):
 
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
         self.shown.append(f"back: {text}")
+
+    async def show_chat(self, conversation: Conversation) -> None:
+        self.shown.append(f"chat of {len(conversation.exchanges)}")
 
 
 class Chat:
@@ -194,6 +201,29 @@ async def test_a_reply_is_stopped_or_abandoned_while_its_place_is_being_made() -
         assert chat.phase is Phase.IDLE
 
 
+async def test_another_chat_is_begun_while_a_message_is_being_shown() -> None:
+    async with Chat() as chat:
+        notices = StoreNotices(chat.store, chat.tell)
+        current_chat = CurrentChat(chat.store, chat.dialogue, chat.view, chat.tell, notices)
+        chat.view.while_showing_message = current_chat.begin
+        chat.dialogue.begin_message()
+        await chat.dialogue.ask("Hi")
+        assert chat.phase is Phase.IDLE
+        assert chat.engine.requests == []
+        assert chat.view.shown[-1] == "chat of 0", "the message is not left behind in the new chat"
+        (stored,) = chat.store.list_chats()
+        assert [message.state for message in chat.store.path(stored.id)] == ["complete", "stopped"]
+
+
+async def test_a_reply_is_stopped_while_its_message_is_being_shown() -> None:
+    async with Chat() as chat:
+        chat.view.while_showing_message = chat.dialogue.stop
+        chat.dialogue.begin_message()
+        await chat.dialogue.ask("Hi")
+        assert chat.phase is Phase.STOPPING
+        assert chat.engine.cancels == 2, "the first was sent before there was a request to cancel"
+
+
 async def test_only_one_thing_at_a_time() -> None:
     async with Chat() as chat:
         await chat.dialogue.ask("Hi")
@@ -204,7 +234,7 @@ async def test_only_one_thing_at_a_time() -> None:
         await chat.dialogue.regenerate()
         await chat.dialogue.go_on()
         assert chat.dialogue.last_message() is None
-        assert chat.told == ["A comparison is running. Press escape to end it."] * 3
+        assert chat.told == ["A comparison is running. Press esc to end it."] * 3
         chat.dialogue.end_comparison()
         assert chat.phase is Phase.IDLE
         chat.dialogue.begin_message()
@@ -232,6 +262,18 @@ async def test_a_comparison_leaves_chat_and_gauges_alone() -> None:
         assert (chat.dialogue.gauges.reading(), chat.conversation.to_send(), chat.view.shown) == before
 
 
+async def test_stop_ends_a_comparison() -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        chat.engine.finish()
+        await chat.hear()
+        comparison = chat.dialogue.compare()
+        chat.dialogue.stop()
+        assert comparison is not None
+        assert comparison.is_stopping
+        assert chat.engine.cancels == 1
+
+
 @pytest.mark.parametrize(("begun", "state"), [("", "error"), ("One", "error")])
 async def test_an_engine_that_dies_gives_the_message_back_unless_it_got_a_word(begun: str, state: str) -> None:
     async with Chat() as chat:
@@ -243,13 +285,13 @@ async def test_an_engine_that_dies_gives_the_message_back_unless_it_got_a_word(b
         assert chat.view.shown[-1] == f"{state}: The engine ended."
         assert ("back: Hi" in chat.view.shown) is not bool(begun)
         assert chat.view.phases[-1] == (Phase.IDLE, "engine ended")
-        assert chat.view.is_trouble
+        assert chat.view.is_error
         await chat.dialogue.regenerate()
         chat.engine.say("Here.")
         chat.engine.finish()
         await chat.hear()
         assert chat.view.phases[-1] == (Phase.IDLE, "ready")
-        assert not chat.view.is_trouble
+        assert not chat.view.is_error
 
 
 async def test_a_message_that_cannot_be_stored_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

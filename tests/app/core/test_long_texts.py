@@ -1,21 +1,21 @@
-"""Long texts that stand collapsed in the prompt."""
+"""Long texts that are collapsed in the prompt."""
 
 from __future__ import annotations
 
-from app.core.long_texts import SHOWN_CHARACTERS, LongTexts
+from app.core.long_texts import MAX_SHOWN_CHARACTERS, LongTexts
 
 LOG = "see @main.py\n" * 1000
 ESSAY = "my words about @notes.md " * 400
 
 
-def test_a_long_text_is_one_token_that_has_it_in_full() -> None:
+def test_a_long_text_is_one_placeholder_that_has_it_in_full() -> None:
     long = LongTexts()
-    token = long.collapse_pasted(LOG)
-    assert token == "[pasted text 1: 13,000 characters, 1,000 lines]"
-    assert long.collapse_pasted("x" * SHOWN_CHARACTERS) == "x" * SHOWN_CHARACTERS
+    placeholder = long.collapse_pasted(LOG)
+    assert placeholder == "[pasted text 1: 13,000 characters, 1,000 lines]"
+    assert long.collapse_pasted("x" * MAX_SHOWN_CHARACTERS) == "x" * MAX_SHOWN_CHARACTERS
     assert long.collapse_own("x" * 5000, []) == "[text 2: 5,000 characters, 1 line]"
-    assert long.whole(f"What is {token}?") == f"What is {LOG}?"
-    assert [*long.spans(f"What is {token}?")] == [(8, 8 + len(token))]
+    assert long.whole(f"What is {placeholder}?") == f"What is {LOG}?"
+    assert [*long.spans(f"What is {placeholder}?")] == [(8, 8 + len(placeholder))]
 
 
 def test_the_person_mentions_files_also_in_a_long_text_but_not_in_what_was_pasted() -> None:
@@ -40,6 +40,6 @@ def test_a_long_text_attaches_no_file_that_it_only_names() -> None:
 
 def test_blanks_are_no_end_of_every_text() -> None:
     long = LongTexts()
-    token = long.collapse_pasted(" " * 5000)
+    placeholder = long.collapse_pasted(" " * 5000)
     assert long.collapse_own("words", []) == "words"
-    assert long.whole(token) == " " * 5000
+    assert long.whole(placeholder) == " " * 5000

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core import prompt_history
-from app.core.prompt_history import MOST_ENTRIES, MOST_ENTRY_CHARACTERS, PromptHistory
+from app.core.prompt_history import MAX_ENTRIES, MAX_ENTRY_CHARACTERS, PromptHistory
 from mlx_engine.files.atomic import replace_file
 
 ENTRIES = st.lists(st.text(), max_size=6)
@@ -81,13 +81,13 @@ def test_a_line_that_was_cut_off_swallows_nothing(path: Path) -> None:
 
 def test_it_is_bounded(path: Path) -> None:
     path.parent.mkdir()
-    path.write_text("".join(f"{json.dumps(f'prompt {n}')}\n" for n in range(3 * MOST_ENTRIES)))
-    newest = f"prompt {3 * MOST_ENTRIES - 1}"
+    path.write_text("".join(f"{json.dumps(f'prompt {n}')}\n" for n in range(3 * MAX_ENTRIES)))
+    newest = f"prompt {3 * MAX_ENTRIES - 1}"
     history = PromptHistory(path)
-    assert len(history.entries) == MOST_ENTRIES
+    assert len(history.entries) == MAX_ENTRIES
     assert history.entries[-1] == newest
     again = PromptHistory(path).entries
-    assert len(again) == MOST_ENTRIES // 2, "the file was shortened as well"
+    assert len(again) == MAX_ENTRIES // 2, "the file was shortened as well"
     assert again[-1] == newest
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -97,7 +97,7 @@ def test_what_another_chat_adds_while_the_file_is_shortened_is_kept(
 ) -> None:
     """The other chat either waits for the lock, or has added by then; only then is the file replaced."""
     path.parent.mkdir()
-    path.write_text("".join(f"{json.dumps(f'prompt {n}')}\n" for n in range(MOST_ENTRIES - 1)))
+    path.write_text("".join(f"{json.dumps(f'prompt {n}')}\n" for n in range(MAX_ENTRIES - 1)))
     other = PromptHistory(path)
     other.add("the last that fits")
     has_come = threading.Event()
@@ -123,18 +123,18 @@ def test_what_another_chat_adds_while_the_file_is_shortened_is_kept(
     adding.join()
     kept = PromptHistory(path).entries
     assert kept[-2:] == ["the last that fits", "added meanwhile"]
-    assert len(kept) == MOST_ENTRIES // 2 + 1, "it was shortened"
+    assert len(kept) == MAX_ENTRIES // 2 + 1, "it was shortened"
 
 
 def test_large_entries_are_bounded_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt_history, "MOST_FILE_BYTES", 4000)
+    monkeypatch.setattr(prompt_history, "MAX_FILE_BYTES", 4000)
     history = PromptHistory(path)
     for number in range(100):
         history.add(f"{number} " + "x" * 100)
     assert path.stat().st_size < 4200
     assert PromptHistory(path).entries
     assert path.stat().st_size <= 1200
-    history.add("y" * (MOST_ENTRY_CHARACTERS + 1))
+    history.add("y" * (MAX_ENTRY_CHARACTERS + 1))
     assert history.entries[-1].startswith("y"), "for this run"
     assert not PromptHistory(path).entries[-1].startswith("y")
 

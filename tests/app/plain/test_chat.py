@@ -196,7 +196,7 @@ def test_messages_of_several_lines_and_messages_with_a_slash(store: ChatStore) -
     sent = [request.messages[-1].text for request in engine.requests]
     assert sent == ["one\ntwo", "/etc/hosts?", "/etc/passwd?"]
     for name in ("/nonsense", "/", "/theme"):
-        assert any(f"{name} is no command. " in line for line in said)
+        assert any(f"{name} is not a command. " in line for line in said)
 
 
 def test_a_file_goes_with_the_message_that_mentions_it(
@@ -221,7 +221,7 @@ def test_a_file_that_cannot_be_attached_is_said_and_typed_once_more_the_message_
     engine = AnsweringEngine("a", "b")
     said = talk(store, engine, "See @photo", "Hello", "See @photo", "See @photo")
     assert [request.messages[-1].text for request in engine.requests] == ["Hello", "See @photo"]
-    assert sum("not text: it has a zero byte" in line for line in said) == 2
+    assert sum("not text: it contains a zero byte" in line for line in said) == 2
     assert any("Type it again to send it without the file." in line for line in said)
 
 
@@ -237,7 +237,7 @@ def test_how_replies_are_made_is_changed_and_kept_with_the_chat(store: ChatStore
         "Temperature 0.5 from your next message.",
         "System prompt: Be brief.",
         "Temperature: 0.5. Seed: 7.",
-        "/think takes on or off; not 'perhaps'.",
+        "/think: use on or off, not 'perhaps'.",
     ):
         assert f"You: {words}" in said
 
@@ -263,7 +263,7 @@ def test_a_chat_is_renamed_deleted_brought_back_found_and_exported(
         "Exported to Better-title.md.",
         "Deleted “Better title”. /undo brings it back.",
         "There are no chats yet.",
-        "Continuing Better title, 2 messages. The last ones:",
+        "Continuing Better title, 2 messages. The last exchange:",
         "1: Better title, 2 messages",
         "No chat contains these words.",
     ):
@@ -295,7 +295,7 @@ def test_drafting_is_set_and_said(store: ChatStore) -> None:
     )
     said = talk(store, engine, *lines, options=ChatOptions(Settings(draft=4)))
     assert [request.draft_length for request in engine.requests] == [0, 4, 3, 0]
-    assert any("/draft takes auto, on, off or 1 to 16; not '17'." in line for line in said)
+    assert any("/draft: use auto, on, off or 1 to 16, not '17'." in line for line in said)
     assert any("Drafting is on, 3 tokens per round." in line for line in said)
     alone = talk(store, AnsweringEngine(drafter=None), "/draft")
     assert any("without a drafter" in line for line in alone[2:])

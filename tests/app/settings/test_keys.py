@@ -8,7 +8,7 @@ import pytest
 from textual.keys import Keys
 
 from app.core.chat_options import ChatOptions
-from app.settings.keys import DEFAULT_KEYS, NAMED_KEYS, changed_keys, key_table, keymap_of
+from app.settings.keys import DEFAULT_KEYS, NAMED_KEYS, key_of_action, key_table, keymap_of
 from app.settings.table import SendKey, Settings
 from tests.app.settings.support import holds, refusal
 from tests.app.tui.pilot import Story, chat
@@ -83,7 +83,7 @@ async def test_code_is_copied_and_left_by_other_keys() -> None:
 
 def test_the_help_and_the_palette_know_the_keys() -> None:
     assert ("f9", f"{dict(key_table({}))['ctrl+t']} (f10 too)") in key_table({"draft": "f9,f10"})
-    assert changed_keys({"draft": "f9,f10"}) == {"toggle_drafting": "f9"}
+    assert key_of_action("toggle_drafting", {"draft": "f9,f10"}) == "f9"
 
 
 @pytest.mark.parametrize("key", ["ctrl+x", "ctrl+r"])

@@ -9,8 +9,8 @@ import pytest
 
 from app.cli import main
 from app.core import pair_choice
-from app.core.pair_choice import PairOptions, choose_pair
-from app.core.start import first_pair, pair_options_of, reply_options_of
+from app.core.pair_choice import PairOptions, choose_pair, pair_options_of
+from app.core.start import first_pair, reply_options_of
 from app.settings.effective import read_settings
 from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings

@@ -242,7 +242,7 @@ def _converse(path: Path, acknowledge: Callable[[str], object]) -> None:
     conversation.append("answer changed")
     conversation.end("complete")
     acknowledge("answer changed")
-    conversation.keep_params({"temperature": 0.5})
+    conversation.set_params({"temperature": 0.5})
     conversation.rename("a title")
     assert conversation.chat
     transfer.write_file(path.with_name("chat.json"), transfer.export_json(store, [conversation.chat.id]), False)

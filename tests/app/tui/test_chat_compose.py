@@ -67,7 +67,7 @@ async def command(story: Story, text: str) -> None:
 async def test_a_command_is_found_while_it_is_typed() -> None:
     async with chat() as story:
         await story.pilot.press("/")
-        await story.until_seen("/help Help", "/model Models", "/draft Drafting on or off")
+        await story.until_seen("/help Help", "/model Models", "/draft Turn drafting on or off")
         await story.pilot.press("d", "r")
         await story.until(lambda: completions(story).option_count == 1)
         await story.pilot.press("tab")
@@ -106,7 +106,7 @@ async def test_the_list_takes_no_key_once_it_is_closed() -> None:
 async def test_what_is_no_command_is_refused_and_stays() -> None:
     async with chat() as story:
         await command(story, "/hlep me")
-        await story.until_told("/hlep is no command. Did you mean /help?")
+        await story.until_told("/hlep is not a command. Did you mean /help?")
         assert story.prompt.text == "/hlep me"
         assert not story.engine.requests
         await story.pilot.press("home", "/", "enter")
@@ -247,7 +247,7 @@ async def test_the_rest_of_the_commands(monkeypatch: pytest.MonkeyPatch) -> None
         await story.until_seen("words", "enter: open")
         await story.pilot.press("escape")
         await command(story, "/paths")
-        await story.until_seen("Where everything is kept", "chats.db")
+        await story.until_seen("Where files are kept", "chats.db")
         await story.pilot.press("escape")
         await command(story, "/quit")
         await story.until(lambda: not story.app.is_running)
@@ -297,13 +297,13 @@ async def test_while_the_files_of_a_message_are_read_no_other_reply_begins(
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Files are not read until it is set."""
     is_awake = threading.Event()
-    find = attachments.find
+    read_mention = attachments.read_mention
 
-    def find_slowly(mention: str, folder: Path) -> Attachment | None:
+    def read_slowly(mention: str, folder: Path) -> Attachment | None:
         is_awake.wait(PATIENCE_S)
-        return find(mention, folder)
+        return read_mention(mention, folder)
 
-    monkeypatch.setattr(attachments, "find", find_slowly)
+    monkeypatch.setattr(attachments, "read_mention", read_slowly)
     yield is_awake
     is_awake.set()
 
@@ -361,7 +361,7 @@ async def test_a_message_whose_file_is_still_being_read_does_not_go_to_a_new_cha
 async def test_a_file_that_cannot_be_attached_is_refused_and_the_text_stays() -> None:
     async with chat() as story:
         await story.type("look at @photo.png please")
-        await story.until_seen("photo.png is not text: it has a zero byte")
+        await story.until_seen("photo.png is not text: it contains a zero byte")
         await story.pilot.press("enter")
         await story.until_told("Press enter again to send the message without it")
         assert not story.engine.requests
@@ -435,7 +435,7 @@ async def test_the_chat_goes_on_where_its_folder_is_gone(folder: Path, monkeypat
     gone.rmdir()
     async with chat() as story:
         await command(story, "/screenshot")
-        await story.until_told("The screenshot cannot be written in this folder: No such file or directory.")
+        await story.until_told("The screenshot cannot be saved in this folder: No such file or directory.")
         await story.pilot.press(*"see @main.py", "enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == "see @main.py"

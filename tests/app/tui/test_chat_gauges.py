@@ -73,10 +73,10 @@ def test_slower_is_written_out_in_the_warning_colour() -> None:
         (reading(has_drafter=False), "this model has no drafter"),
         (reading(draft_length=0), "drafting is off · ctrl+t: on"),
         (
-            reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94),
+            reading(draft_length="auto", typical_length=0, speedup=None, drafting_speedup=0.94),
             "auto is off: 0.94× (slower)",
         ),
-        (reading(draft_length="auto", usual_length=0, speedup=None), "auto is off: no gain from drafting"),
+        (reading(draft_length="auto", typical_length=0, speedup=None), "auto is off: no gain from drafting"),
         (reading(speedup=None), "not measured yet"),
         (reading(speedup=0.94), "slower · ctrl+t: drafting off"),
         (READING, "the speed without drafting"),
@@ -88,7 +88,7 @@ def test_the_panel_says_why_there_is_no_speedup(each: GaugeReading, words: str) 
 
 
 def test_the_strip_says_why_auto_is_off() -> None:
-    each = reading(draft_length="auto", usual_length=0, speedup=None, drafting_speedup=0.94)
+    each = reading(draft_length="auto", typical_length=0, speedup=None, drafting_speedup=0.94)
     for width in (40, 80):
         assert strip_line(each, width).plain.startswith("draft AUTO off  0.94× (slower)")
 

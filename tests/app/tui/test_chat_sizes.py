@@ -51,7 +51,7 @@ async def test_a_tiny_window_from_the_start(size: tuple[int, int]) -> None:
         ("f2", "e2b-4bit"),
         ("f4", strftime("%d %b")),
         ("f6", "draft"),
-        ("ctrl+p", "Another"),
+        ("ctrl+p", "Attach a file"),
     ],
 )
 async def test_lists_are_usable_in_the_smallest_window(key: str, seen: str) -> None:

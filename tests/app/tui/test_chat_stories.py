@@ -226,7 +226,7 @@ async def test_how_the_last_reply_ended_is_no_news_in_another_chat() -> None:
         await story.pilot.press("down", "enter")
         await story.until_seen("one two")
         assert story.state == "ready"
-        assert not story.app.query_one(TopLine).is_trouble
+        assert not story.app.query_one(TopLine).is_error
         story.engine.die()
         await story.until(lambda: story.state == "engine ended")
         await story.pilot.press("ctrl+n")
@@ -440,20 +440,20 @@ async def test_every_action_is_in_the_palette() -> None:
     async with chat() as story:
         names = {command.title for command in story.app.get_system_commands(story.app.screen)}
         assert names >= {
-            "Drafting on or off",
+            "Turn drafting on or off",
             "Stop the reply",
             "Regenerate the last reply",
             "New chat",
             "Copy the last answer",
-            "Gauge panel on or off",
+            "Show or hide the gauge panel",
             "Help",
             "Screenshot",
             "Quit",
         }
         await story.pilot.press("ctrl+p")
         await story.until_seen("Search for commands")
-        await story.pilot.press(*"drafting on or")
-        await story.until_seen("Drafting on or off")
+        await story.pilot.press(*"turn drafting")
+        await story.until_seen("Turn drafting on or off")
         await story.pilot.press("enter")
         await story.until(lambda: "draft OFF" in story.strip)
 

@@ -25,7 +25,7 @@ from app.tui.transcript.markdown import CodePiece, GrowingMarkdown, Piece, as_ro
 from app.tui.transcript.reply_body import LONG_CHARACTERS, MarkdownBody
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.transcript import LIVE_TURNS, FrozenTurns, TurnList
-from app.tui.transcript.turn import Reply, Turn, turn_rows
+from app.tui.transcript.turn import ReplyWidget, Turn, turn_rows
 from tests.app.tui.corpus import EVERYTHING
 from tests.app.tui.pilot import Story, chat, layouts_asked_for
 from tests.patience import PATIENCE_S
@@ -47,17 +47,17 @@ def drawn_rows(rows: Sequence[FlowRow]) -> str:
     return "\n".join(line.content.plain for line in wrap_rows(rows, 80))
 
 
-def has_widgets(reply: Reply, more_than: int) -> bool:
+def has_widgets(reply: ReplyWidget, more_than: int) -> bool:
     return len(reply.query("*")) > more_than
 
 
-def shown_reply(turn: Turn | None) -> Reply:
+def shown_reply(turn: Turn | None) -> ReplyWidget:
     assert turn
     assert turn.reply
     return turn.reply
 
 
-def is_shown(reply: Reply) -> bool:
+def is_shown(reply: ReplyWidget) -> bool:
     return any(block.rows for block in reply.query(TextBlock))
 
 
@@ -96,7 +96,7 @@ async def test_what_grows_within_its_line_asks_for_no_layout(monkeypatch: pytest
         await story.send("hello")
         story.engine.say("Some words\n\n1. and a list\n2. of *two")
         await story.until_seen("2. of *two")
-        reply = story.app.query_one(Reply)
+        reply = story.app.query_one(ReplyWidget)
         await story.until(lambda: not reply._is_flush_due)
         await story.pilot.pause()
         layouts = layouts_asked_for(monkeypatch)
@@ -312,7 +312,7 @@ async def test_a_very_long_reply_stays_cheap_and_whole() -> None:
                 await story.pilot.pause(0.1)
         story.engine.finish(text="- the end\n")
         await story.until_seen("• the end", "tok/rd")
-        assert len(story.app.query_one(Reply).query("*")) < 20
+        assert len(story.app.query_one(ReplyWidget).query("*")) < 20
         shown = "\n".join(str(block.render()) for block in story.app.query(".reply-text TextBlock"))
         assert shown.splitlines() == [*(f"• item {number}" for number in range(300)), "• the end"]
 
@@ -403,7 +403,7 @@ async def test_a_megabyte_is_pasted_without_a_stall() -> None:
         assert len(story.prompt.text) < 100
         await story.pilot.press("b", "enter")
         await story.until(lambda: story.engine.requests)
-        await story.until_seen("characters in all")
+        await story.until_seen("characters in total")
         shown = [str(block.render()) for block in story.transcript.query(TextBlock)]
         assert 500 < max(map(len, shown)) < 5_000
         assert story.engine.requests[-1].messages[-1].text == f"a{paste}b"
@@ -502,7 +502,7 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
         oldest = story.transcript._turns[0]
         await story.until(lambda: shown_reply(oldest)._text._finished_source)
         reply = shown_reply(oldest)
-        expected = drawn_rows(turn_rows(oldest._prompt, "", as_rows(reply.source), reply.figures))
+        expected = drawn_rows(turn_rows(oldest._message, "", as_rows(reply.source), reply.figures))
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()
         assert drawn_rows(rows) == expected

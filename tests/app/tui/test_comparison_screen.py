@@ -49,7 +49,7 @@ async def test_a_person_compares(size: tuple[int, int]) -> None:
         story.engine.say("So it is. ", drafted=4, accepted=3, round_s=0.2, drafted_characters=6)
         await story.until_seen("drafting 4 · 20.0 tok/s · 75%", "same so far")
         story.engine.finish()
-        await story.until_seen("2.00×", "same text", "escape: close")
+        await story.until_seen("2.00×", "same text", "esc: close")
         await story.pilot.press("c")
         assert story.app.clipboard == (
             "gemma-4-e2b: off: 10.0 tok/s · draft 4: 20.0 tok/s · 2.00× · 75% acc · same text, 4 tok"
@@ -72,7 +72,7 @@ async def test_a_comparison_is_stopped_and_the_chat_goes_on(reason: FinishReason
         await story.pilot.press("escape")
         assert story.engine.cancels == 1
         story.engine.finish(reason)
-        await story.until_seen("escape: close")
+        await story.until_seen("esc: close")
         assert len(story.engine.requests) == 2, "the other side is not asked any more"
         await story.pilot.press("escape")
         await story.until(lambda: not isinstance(story.app.screen, ComparisonScreen))
@@ -87,7 +87,7 @@ async def test_nothing_else_is_asked_under_a_comparison() -> None:
         await replay(story)
         for action in ("regenerate", "go_on", "send", "ab", "switch_model('other')"):
             await story.run(action)
-        await story.until_told("A comparison is running. Press escape to end it.")
+        await story.until_told("A comparison is running. Press esc to end it.")
         assert len(story.engine.requests) == 2
         assert story.prompt.text == "And how?"
         await story.pilot.press("escape", "escape")

@@ -37,7 +37,7 @@ def test_only_rounds_wait_and_only_during_a_rest() -> None:
     events: list[Event] = [a_round(1), a_round(2), Notice("x"), a_round(3)]
     mail.put(events[0])
     assert len(rings) == 1
-    mail.is_resting = True
+    mail.is_collecting = True
     mail.put(events[1])
     assert len(rings) == 1
     mail.put(events[2])

@@ -17,7 +17,7 @@ from app.settings.table import Settings
 from app.text.sanitise import sanitise
 from app.tui.terminal.contrast import contrast
 from app.tui.transcript.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, TintedText, TintLegend, tinted
-from app.tui.transcript.turn import Reply
+from app.tui.transcript.turn import ReplyWidget
 from tests.app.tui.pilot import Story, chat
 
 PARTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 14)))
@@ -92,14 +92,14 @@ async def test_the_tint_is_switched_on_and_off_during_a_reply() -> None:
         await story.until_seen("One two three four")
         story.engine.finish()
         await story.until(lambda: story.state == "ready")
-        assert story.app.query_one(Reply).source == "One *two* three *four*"
+        assert story.app.query_one(ReplyWidget).source == "One *two* three *four*"
 
 
 async def test_a_reply_without_known_drafts_stays_formatted() -> None:
     async with chat() as story:
         await story.exchange("Hi", "Some *words*.")
         await story.pilot.press("f5")
-        await story.until_told("Not known for these replies")
+        await story.until_told("It is not known what was drafted in these replies.")
         await story.exchange("Again", "More *words*.")
         await story.until_seen("More words.")
         assert not Seen(story).parts
