@@ -177,6 +177,7 @@ class Engine:
             load_s=load_s,
             is_compiled=self._target.is_compiled,
             refusal=self._refusal,
+            can_think=self._format.can_think,
         )
 
     def _warm_up(self, folder: Path) -> None:

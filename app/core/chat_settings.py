@@ -34,6 +34,11 @@ class ChatSettings:
         return self.defaults | self._of_this_run | self._of_this_chat
 
     @property
+    def of_this_run(self) -> Mapping[str, Any]:
+        """Changes until the program ends; see `_of_this_run`."""
+        return self._of_this_run
+
+    @property
     def stored(self) -> dict[str, Any]:
         """What to store with the chat."""
         return self._unknown | self._of_this_chat
@@ -104,11 +109,16 @@ def describe_sampling(sampling: SamplingOptions) -> str:
     return f"Temperature: {temperature}. Seed: {seed}."
 
 
-_LABELS = {"temp": "temperature", "draft": "draft length", "think": "thinking", "max_tokens": "token limit"}
+def describe_own(values: Mapping[str, Any]) -> str:
+    """What people should see all the time, in a few words: thinking, a system prompt, a temperature of one's own."""
+    parts = ("thinking" * bool(values["think"]), "system prompt" * bool(values["system"]))
+    temperature = "" if values["temp"] is None else f"temp {values['temp']:g}"
+    return " · ".join(filter(None, (*parts, temperature)))
 
 
 def _label(name: str) -> str:
-    return _LABELS.get(name, name.replace("_", " "))
+    label = per_chat()[name].label
+    return label[0].lower() + label[1:]
 
 
 def _is_valid(name: str, value: Any) -> bool:

@@ -75,6 +75,11 @@ class CurrentPair:
         return self.ready is None or self.ready.drafter is not None
 
     @property
+    def can_think(self) -> bool:
+        """Whether thinking changes its replies. True until it is loaded, since it may."""
+        return not self.choice.is_pocket and (self.ready is None or self.ready.can_think)
+
+    @property
     def is_drafter_refused(self) -> bool:
         """Whether a drafter was requested that cannot be used."""
         return self.ready is not None and self.ready.refusal is not None

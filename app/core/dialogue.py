@@ -181,6 +181,11 @@ class Dialogue:
         """Set these values in this chat, and tell the person what has changed."""
         with storing(self._tell):
             self._tell(self.settings.change(values))
+        if values.get("think") and not self.pair.can_think:
+            self._tell(
+                f"{self.pair.choice.title} cannot think, so its replies stay the same. Other models can: /model.",
+                severity="warning",
+            )
         self._send_draft_length()
 
     def switch_pair(self, choice: PairChoice, name: str) -> None:

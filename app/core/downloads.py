@@ -1,11 +1,73 @@
-"""The progress of a pull as one line of text."""
+"""Pulls: at most one at a time, which goes on while the person chats, and its progress as text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
 from app.text import figures
-from models.pull import PullProgress
+from models.catalog import Source
+from models.pull import Pull, PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoRevision, Waiting
 
 BAR_CELLS = 20
+REPORT_S = 0.25
+
+Report = Callable[[int, PullEvent], None]
+"""Takes the number of a pull and what it reports, on the pull's own thread."""
+
+
+class Downloads:
+    """The pull that is running. `report` hands each event to the thread that owns this, which calls `hear`."""
+
+    def __init__(self, report: Report, changed: Callable[[], None] = lambda: None) -> None:
+        """changed: called after every change of what is shown here."""
+        self.name = ""
+        """The model that is being pulled; empty: none."""
+        self.line = ""
+        """How far it is, in a line."""
+        self.brief = ""
+        """The same in a few words, for the top line; empty while nothing is pulled."""
+        self._report = report
+        self._changed = changed
+        self._number = 0
+        self._pull: Pull | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._pull is not None
+
+    def start(self, name: str, sources: Iterable[Source | None], cache: Path) -> None:
+        """Pull these sources of the model `name`. Nothing else may be running."""
+        repos = tuple(RepoRevision(source.repo, source.revision) for source in sources if source and source.repo)
+        self._number += 1
+        self._pull = Pull(PullJob(repos, str(cache), report_every_s=REPORT_S), partial(self._report, self._number))
+        self.name, self.line, self.brief = name, "Contacting the hub", f"pulling {name}"
+        self._pull.start()
+        self._changed()
+
+    def hear(self, number: int, event: PullEvent) -> bool:
+        """Handle what a pull reports. False if it was stopped before."""
+        if self._pull is None or number != self._number:
+            return False
+        match event:
+            case PullProgress():
+                share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
+                self.line, self.brief = progress_line(event), f"pulling {self.name} {share:.0%}"
+            case Waiting(why=why, wait_s=wait_s):
+                again = f" Trying again in {time_left(wait_s)}." if wait_s else ""
+                self.line, self.brief = f"Nothing arrives: {why.rstrip('.')}.{again}", f"retrying {self.name}"
+            case PullFinished() | PullFailed():
+                self._pull, self.name, self.line, self.brief = None, "", "", ""
+        self._changed()
+        return True
+
+    def stop(self) -> Callable[[], None]:
+        """Forget the pull. Returns what ends its process, which takes a moment; its files are kept."""
+        pull, self._pull = self._pull, None
+        self.name = self.line = self.brief = ""
+        self._changed()
+        return pull.cancel if pull is not None else lambda: None
 
 
 def progress_line(event: PullProgress) -> str:

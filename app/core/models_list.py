@@ -8,6 +8,7 @@ from typing import Any
 from app.system import places
 from models import hub_cache
 from models.catalog import Catalog, CatalogEntry, Source, load_catalog
+from models.errors import ModelsError
 from models.hub_cache import find_snapshot
 from models.memory_fit import Fit, Machine, fit, size_of_entry
 
@@ -60,3 +61,24 @@ def pulled_state(source: Source, cache: Path) -> str:
     if snapshot is not None and snapshot.is_complete:
         return "yes"
     return "part" if snapshot or hub_cache.size_on_disk(cache, source.repo)[0] else "-"
+
+
+def removable_repos(name: str, catalog: Catalog, cache: Path) -> list[str]:
+    """The repositories of an entry, except a drafter that another model here also uses.
+
+    Raises ModelsError if none of them is here.
+    """
+    entry = catalog.entries[name]
+    here = [
+        repo
+        for source in entry.sources
+        if (repo := source.repo) is not None and hub_cache.repo_folder(cache, repo).is_dir()
+    ]
+    if not here:
+        raise ModelsError(f"{name} is not in {cache}, so there is nothing to remove.")
+    used = {
+        other.drafter.repo
+        for own, other in catalog.entries.items()
+        if own != name and other.drafter is not None and pulled_state(other.target, cache) != "-"
+    }
+    return [repo for repo in here if repo == entry.target.repo or repo not in used]

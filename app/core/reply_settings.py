@@ -8,7 +8,7 @@ from typing import Any, Literal
 from app.core.chat_settings import ChatSettings, describe_changes
 from app.core.conversation import Conversation
 from app.core.reply_options import per_chat_values, reply_options
-from app.settings.table import Settings
+from app.settings.table import Settings, per_chat
 from mlx_engine.protocol.events import DraftSetting
 
 
@@ -36,7 +36,8 @@ class ReplySettings:
         self._apply()
         if not invalid:
             return ""
-        return f"This chat's {', '.join(invalid)} cannot be used here; the default applies instead."
+        names = ", ".join(per_chat()[name].label for name in invalid)
+        return f"These settings of this chat cannot be used here, so the defaults apply: {names}."
 
     def change(self, values: Mapping[str, Any]) -> str:
         """Set these values in this chat. Returns a sentence about what has changed."""

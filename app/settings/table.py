@@ -48,6 +48,10 @@ class SettingInfo:
     help: str
     unset: str = ""
     """What the default means where the default is not to set a value."""
+    label: str = ""
+    """Its name for people; empty: the one in the file."""
+    about: str = ""
+    """What it does, in a short line for people."""
     is_per_chat: bool = False
     """Whether each chat can have its own value."""
     has_flag: bool = True
@@ -114,6 +118,8 @@ class Settings:
             DRAFT,
             "tokens to draft per round; auto picks the length that is fastest right now, and stops drafting when "
             "it does not help",
+            label="Draft length",
+            about="Tokens guessed ahead per round; auto picks what is fastest now.",
             is_per_chat=True,
         ),
     ] = "auto"
@@ -132,6 +138,8 @@ class Settings:
             TEMPERATURE,
             "sampling temperature; 0 is greedy",
             unset=SET_BY_MODEL,
+            label="Temperature",
+            about="Higher is more varied; 0 always picks the likeliest token.",
             is_per_chat=True,
             alias="temperature",
             example="0.7",
@@ -143,6 +151,8 @@ class Settings:
             TOP_K,
             "sample only from the K most likely tokens; 0 keeps all",
             unset=SET_BY_MODEL,
+            label="Top K",
+            about="Choose only among the K likeliest tokens; 0: among all.",
             is_per_chat=True,
             example="64",
         ),
@@ -153,6 +163,8 @@ class Settings:
             Number(1e-6, 1, placeholder="P", range="above 0, up to 1"),
             "sample only from the most likely tokens whose probabilities add up to P; 1 keeps all",
             unset=SET_BY_MODEL,
+            label="Top P",
+            about="Choose only among the likeliest that add up to P; 1: among all.",
             is_per_chat=True,
             example="0.95",
         ),
@@ -162,6 +174,8 @@ class Settings:
         SettingInfo(
             Number(0, 1, placeholder="P"),
             "sample only from tokens at least P times as likely as the most likely one; 0 keeps all",
+            label="Min P",
+            about="Leave out tokens less than P times as likely as the likeliest.",
             is_per_chat=True,
         ),
     ] = 0.0
@@ -170,6 +184,8 @@ class Settings:
         SettingInfo(
             Number(0.01, 100, placeholder="R"),
             "above 1, words already in the reply become less likely; 1 changes nothing",
+            label="Repetition penalty",
+            about="Above 1, words already in the reply become less likely.",
             is_per_chat=True,
         ),
     ] = 1.0
@@ -179,6 +195,8 @@ class Settings:
             one_of("rejection", "coupled"),
             "how drafts are verified; both rules are exact; with coupled, one seed gives the same text with and "
             "without drafting",
+            label="Acceptance rule",
+            about="Both are exact; with coupled, a seed gives one text, drafting or not.",
             is_per_chat=True,
             alias="rule",
         ),
@@ -189,6 +207,8 @@ class Settings:
             SEED,
             "makes sampling repeatable: the same seed gives the same reply",
             unset="a new one every time",
+            label="Seed",
+            about="The same seed gives the same reply; empty: always another one.",
             is_per_chat=True,
             example="7",
         ),
@@ -199,19 +219,30 @@ class Settings:
             MAX_TOKENS,
             "end the reply after N tokens",
             unset="until the context is full",
+            label="Longest reply",
+            about="Ends a reply after so many tokens; empty: only a full context does.",
             is_per_chat=True,
             example="2000",
         ),
     ] = None
-    think: Annotated[bool, SettingInfo(switch(), "let the model think before it replies", is_per_chat=True)] = (
-        False
-    )
+    think: Annotated[
+        bool,
+        SettingInfo(
+            switch(),
+            "let the model think before it replies",
+            label="Thinking",
+            about="Lets the model think before it replies: slower, often better.",
+            is_per_chat=True,
+        ),
+    ] = False
     system: Annotated[
         str | None,
         SettingInfo(
             FreeText(may_be_empty=True),
             "the system prompt: instructions for the whole chat",
             unset="none",
+            label="System prompt",
+            about="Instructions that the model gets with every message of the chat.",
             is_per_chat=True,
             example="Answer in short sentences.",
         ),
@@ -258,6 +289,11 @@ class Setting:
     name: str
     default: Any
     info: SettingInfo
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return self.info.label or self.name
 
     @property
     def flag(self) -> str:

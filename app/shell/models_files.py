@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.core.models_list import own_and_bundled, pulled_state
+from app.core.models_list import own_and_bundled, removable_repos
 from app.shell.models_show import print_json, print_sum, resolve
 from app.shell.pull import pull
 from app.system.console import ask, say, tell, warn
@@ -118,20 +118,7 @@ def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
     name = catalog.name_of(model)
     if name is None:
         return [check_repo(model)]
-    entry = catalog.entries[name]
-    here = [
-        repo
-        for source in entry.sources
-        if (repo := source.repo) is not None and hub_cache.repo_folder(cache, repo).is_dir()
-    ]
-    if not here:
-        raise ModelsError(f"{name} is not in {cache}, so there is nothing to remove.")
-    used = {
-        other.drafter.repo
-        for own, other in catalog.entries.items()
-        if own != name and other.drafter is not None and pulled_state(other.target, cache) != "-"
-    }
-    return [repo for repo in here if repo == entry.target.repo or repo not in used]
+    return removable_repos(name, catalog, cache)
 
 
 def verify_models(options: argparse.Namespace) -> int:

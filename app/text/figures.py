@@ -8,6 +8,8 @@ from datetime import datetime
 UNKNOWN = "—"
 MUTED = "dim"
 """The style for secondary text; `$text-muted` has no effect inside a text."""
+DAYS_WITH_NAMES = 6
+"""An older day has its date: a week ago has the same name as today."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -57,12 +59,17 @@ def local_time(moment_s: float) -> datetime | None:
         return None
 
 
-def day(moment_s: float) -> str:
-    """Twelve characters: `27 Nov 14:05`, or `27 Nov  2025` in another year."""
+def day(moment_s: float, now: datetime | None = None) -> str:
+    """Fifteen characters: `Today     14:05`, `Wednesday 14:05`, `27 Nov    14:05`, `27 Nov     2025`."""
     when = local_time(moment_s)
     if when is None:
-        return UNKNOWN.rjust(12)
-    return when.strftime("%d %b %H:%M" if when.year == datetime.now().year else "%d %b  %Y")
+        return UNKNOWN.rjust(15)
+    now = now or datetime.now()
+    days_ago = (now.date() - when.date()).days
+    if 0 <= days_ago < DAYS_WITH_NAMES:
+        name = ("Today", "Yesterday")[days_ago] if days_ago < 2 else f"{when:%A}"
+        return f"{name:<9} {when:%H:%M}"
+    return f"{when:%d %b}    {when:%H:%M}" if when.year == now.year else f"{when:%d %b}     {when:%Y}"
 
 
 def thousands(count: int | None) -> str:

@@ -16,6 +16,7 @@ from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt_briefly
 from app.core.current_chat import CurrentChat
 from app.core.dialogue import Dialogue
+from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
 from app.core.pair_choice import Choose, absolute
 from app.store.chat_store import ChatStore
@@ -28,7 +29,7 @@ from app.tui.prompt.prompt import Prompt
 from app.tui.screens.chats import ChatsScreen
 from app.tui.screens.comparison import ComparisonScreen
 from app.tui.screens.help import help_screen
-from app.tui.screens.models import ModelsScreen
+from app.tui.screens.models import ModelsScreen, PullReported
 from app.tui.screens.params import ParamsScreen
 from app.tui.screens.table import TableScreen
 from app.tui.transcript.code_block import CodeBlock
@@ -37,6 +38,7 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import DraftSetting
 from models.hub_cache import cache_folder
 from models.machine import read_machine
+from models.pull import PullFailed, PullFinished
 
 
 class ChatActions(Screen[None]):
@@ -46,6 +48,7 @@ class ChatActions(Screen[None]):
     chat: CurrentChat
     view: ChatView
     composer: Composer
+    downloads: Downloads
     options: ChatOptions
     store: ChatStore
     choose: Choose
@@ -108,7 +111,7 @@ class ChatActions(Screen[None]):
 
     def action_params(self) -> None:
         settings = self.dialogue.settings.chat
-        self.app.push_screen(ParamsScreen(settings.values, settings.defaults), self._change)
+        self.app.push_screen(ParamsScreen(settings.values, settings.defaults, settings.of_this_run), self._change)
 
     def action_toggle_thinking(self) -> None:
         self.action_set_thinking(not self.dialogue.settings.options.is_thinking)
@@ -151,7 +154,8 @@ class ChatActions(Screen[None]):
     def action_chats(self, words: str = "") -> None:
         """List the stored chats, or those that contain `words`."""
         if self.dialogue.is_free():
-            self.app.push_screen(ChatsScreen(self.store, words), self._open)
+            chat = self.dialogue.conversation.chat
+            self.app.push_screen(ChatsScreen(self.store, words, chat.id if chat else None), self._open)
 
     async def _open(self, chosen: tuple[int, str] | None) -> None:
         if chosen is not None:
@@ -200,9 +204,24 @@ class ChatActions(Screen[None]):
         machine = read_machine(pair.ready.working_set_bytes if pair.ready else None)
         # Before it returns a model that is too large, the list asks whether to load it anyway.
         self.app.push_screen(
-            ModelsScreen(catalog, cache_folder(), machine, pair.choice.title),
+            ModelsScreen(catalog, cache_folder(), machine, pair.choice.title, self.downloads),
             lambda name: self._switch(name, is_oversized=True) if name else None,
         )
+
+    @on(PullReported)
+    def _pull_reported(self, report: PullReported) -> None:
+        """Show how far a pull is: in the list if it is open, else when the pull has ended."""
+        name, event = self.downloads.name, report.event
+        if not self.downloads.hear(report.number, event):
+            return
+        for screen in self.app.screen_stack:
+            if isinstance(screen, ModelsScreen):
+                screen.pull_changed(event, name)
+                return
+        if isinstance(event, PullFinished):
+            self.app.notify(f"{name} is here. Press {key_in(self.app, 'model')} to switch to it.", timeout=20)
+        elif isinstance(event, PullFailed):
+            self.app.notify(f"{name} was not pulled. {event.message}", severity="error", timeout=20)
 
     def action_switch_model(self, name: str) -> None:
         if self.dialogue.is_free():

@@ -19,6 +19,7 @@ from app.core.conversation import SAVE_INTERVAL_S, Conversation
 from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
+from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
 from app.core.pair_choice import Choose, PairChoice
 from app.core.phase import Phase
@@ -39,6 +40,7 @@ from app.tui.pauses import ROUNDS_S
 from app.tui.prompt.composer import Composer
 from app.tui.prompt.prompt import Prompt
 from app.tui.reply_on_screen import ReplyOnScreen
+from app.tui.screens.models import PullReported
 from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
@@ -109,6 +111,9 @@ class ChatScreen(ChatActions):
         )
         self.chat = CurrentChat(store, self.dialogue, self.reply_view, self._tell, self._notices)
         self.view.follow(self.dialogue)
+        self.downloads = Downloads(
+            lambda number, event: self.post_message(PullReported(number, event)), self._show_pull
+        )
         self.prompt.use_keys(keys_of("send", keymap), keys_of("newline", keymap))
 
     def compose(self) -> ComposeResult:
@@ -132,10 +137,14 @@ class ChatScreen(ChatActions):
     def leave(self) -> None:
         """Stop listening, and store what a running reply has. Called when the app ends, after its screens."""
         self._engine.on_event = None
+        self.downloads.stop()()
         with suppress(StoreError):
             for event in self._mail.fetch():
                 self.dialogue.keep(event)
             self.dialogue.conversation.end("interrupted")
+
+    def _show_pull(self) -> None:
+        self.view.top_line.pull = self.downloads.brief
 
     def on_resize(self, event: events.Resize) -> None:
         self.view.fit(*event.size, self.wants_panel)

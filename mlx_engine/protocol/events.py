@@ -155,6 +155,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """The segments between the attentions are compiled."""
     refusal: str | None = None
     """Why the requested drafter is not used, and what to do."""
+    can_think: bool = True
+    """Whether the chat template has a place for thinking."""
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):

@@ -59,10 +59,14 @@ class ChatFormat:
         self._controls = {token.content: id for id, token in added.items() if token.special}
         self._tokenizer.encode_special_tokens = True
         try:
-            self._template = ChatTemplate(_template_text(folder))
+            template = _template_text(folder)
+            self._template = ChatTemplate(template)
         except TemplateFailedError as error:
             raise ModelFolderError(f"{folder}: its chat template is not valid ({error}).") from None
         self._split = re.compile("|".join(map(re.escape, sorted(self._controls, key=len, reverse=True))) or "(?!)")
+
+        self.can_think = "enable_thinking" in template
+        """Whether the template has a place for thinking."""
 
     @property
     def vocab_size(self) -> int:

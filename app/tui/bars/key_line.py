@@ -1,4 +1,4 @@
-"""The key line at the bottom: what each key does now. A click on a key presses it."""
+"""The key line at the bottom: what each key does now, on the screen that is open. A click on a key presses it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,16 @@ class KeyLine(Widget):
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
+        self.app.screen_change_signal.subscribe(self, self._screen_changed)
+
+    def _screen_changed(self, screen: Screen[object]) -> None:
+        """Show the keys of a list or dialog that has opened over the chat, or of the chat again."""
+        if screen is not self.screen:
+            screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
+        self._bindings_changed(screen)
 
     def _bindings_changed(self, screen: Screen[object]) -> None:
-        if screen is not self.screen:
+        if screen is not self.app.screen:
             return
         keys: dict[str, ShownKey] = {}
         palette = None

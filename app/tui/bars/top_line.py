@@ -22,6 +22,10 @@ class TopLine(Widget):
     """The drafter's name, `NO_DRAFTER`, or None while the model is loading."""
     title = reactive("")
     """The chat's title; empty before its first message."""
+    settings = reactive("")
+    """What this chat does differently, in a few words."""
+    pull = reactive("")
+    """The pull that goes on in the background; empty: none."""
     state = reactive("")
     is_error = reactive(False)
     """Whether the state is shown as an error."""
@@ -35,10 +39,13 @@ class TopLine(Widget):
 
     def render(self) -> Content:
         """Shortens the names, never the state."""
-        state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
+        pull = Content.styled(f"↓ {sanitise_line(self.pull)} · ", "$text-accent") if self.pull else Content()
+        state = pull + Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:
             names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)
+        if self.settings:
+            names += Content.styled(f" · {sanitise_line(self.settings)}", "$text-accent")
         if self.title:
             names += Content.styled(f" · {sanitise_line(self.title)}", MUTED)
         width = self.content_size.width

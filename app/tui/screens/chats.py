@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
-from app.text.figures import MUTED, day
+from app.text.figures import day
 from app.text.sanitise import sanitise, sanitise_line
 
 MOST_SHOWN = 200
@@ -28,6 +28,7 @@ MOST_SHOWN = 200
 SEARCH_DELAY_S = 0.15
 """After the last key, so that a word is searched for once and not once per letter."""
 SEARCH_HINT = "Search titles and messages"
+KEYS = "enter: open · ctrl+r: rename · ctrl+d: delete · ctrl+z: undo · esc: close"
 
 
 class ChatsScreen(ModalScreen[tuple[int, str] | None]):
@@ -65,14 +66,15 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         Binding("ctrl+z", "undo", "Undo", priority=True, tooltip="restores the chat deleted last"),
     ]
 
-    def __init__(self, store: ChatStore, query: str = "") -> None:
-        """query: the search to open with."""
+    def __init__(self, store: ChatStore, query: str = "", open_id: int | None = None) -> None:
+        """query: the search to open with. open_id: the chat to mark as open."""
         super().__init__()
         self._store = store
+        self._open_id = open_id
         self._chats: list[Chat] = []
         self._renaming: Chat | None = None
         self._listed_query = ""
-        """The query that the list currently shows matches of."""
+        """The query that the list currently shows matches of. Renaming uses its input, and gives it back."""
         self._search_timer: Timer | None = None
         self._input = Input(query, SEARCH_HINT, id="chats-search", compact=True)
         self._list = OptionList(id="chats-list", markup=False)
@@ -158,7 +160,7 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
             self._show_hint(str(error))
             return
         self.post_message(self.Deleted(chat.id))
-        self._show_matches()
+        self._show_matches(row=self._list.highlighted or 0)
         self._show_hint(f"Deleted “{chat.title}”. Press ctrl+z to undo.")
 
     def _undo(self) -> None:
@@ -171,7 +173,7 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
             return
         if chat is not None:
             self.post_message(self.Restored(chat.id))
-        self._show_matches()
+        self._show_matches(chat.id if chat else None, self._list.highlighted or 0)
         self._show_hint(f"Restored “{chat.title}”." if chat else "Nothing to undo.")
 
     def _highlighted_chat(self) -> Chat | None:
@@ -188,12 +190,14 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._end_renaming()
 
     def _end_renaming(self) -> None:
-        self._renaming = None
-        self._input.value = ""
+        renamed, self._renaming = self._renaming, None
+        self._input.value = self._listed_query
+        self._input.action_end()
         self._input.placeholder = SEARCH_HINT
-        self._show_matches()
+        self._show_matches(renamed.id if renamed else None, self._list.highlighted or 0)
 
-    def _show_matches(self) -> None:
+    def _show_matches(self, chat_id: int | None = None, row: int = 0) -> None:
+        """List the matches. chat_id: the chat to highlight; row: the row to highlight if it is not among them."""
         query = self._input.value
         try:
             self._chats = self._store.list_chats(query, limit=MOST_SHOWN)
@@ -202,10 +206,11 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
             return
         self._listed_query = query
         self._list.clear_options()
-        self._list.add_options([Option(_chat_row(chat)) for chat in self._chats])
-        self._list.highlighted = 0 if self._chats else None
+        self._list.add_options([Option(_chat_row(chat, chat.id == self._open_id)) for chat in self._chats])
+        rows = {chat.id: number for number, chat in enumerate(self._chats)}
+        self._list.highlighted = rows.get(chat_id or 0, min(row, len(rows) - 1)) if rows else None
         if self._chats:
-            self._show_hint("enter: open · ctrl+r: rename · ctrl+d: delete · ctrl+z: undo")
+            self._show_hint(KEYS)
         else:
             self._show_hint("No chat matches this search." if query.strip() else "No chats yet.")
 
@@ -213,7 +218,9 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._hint.update(sanitise(text))
 
 
-def _chat_row(chat: Chat) -> Content:
+def _chat_row(chat: Chat, is_open: bool) -> Content:
     title = sanitise_line(chat.title or "Untitled")
     count = f"{chat.message_count} message{'s' * (chat.message_count != 1)}"
-    return Content.assemble((day(chat.updated_s), MUTED), "  ", title, (f"  {count}", MUTED))
+    # Without colours and dimming, which could not be read in a selected row.
+    mark, style = ("● ", "bold") if is_open else ("  ", "")
+    return Content.styled(f"{mark}{day(chat.updated_s)}  {title}  {count}", style)

@@ -15,5 +15,6 @@ def help_screen(keymap: Keymap) -> TableScreen:
             ("Keys", key_table(keymap)),
             ("Gauges (over the last 64 rounds)", GAUGE_HELP),
             ("Commands", slash_table(keymap)),
-        ]
+        ],
+        is_searchable=True,
     )

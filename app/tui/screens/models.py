@@ -1,141 +1,292 @@
-"""The list of models: size, memory, and whether each one is here; switch to one, or pull it first."""
+"""The list of models: what each needs, whether it fits and is here; switch to one, pull one, delete one."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from app.core.downloads import progress_line
-from app.core.models_list import model_rows
+from app.core.downloads import Downloads
+from app.core.models_list import model_rows, removable_repos
 from app.text import figures
-from app.text.sanitise import sanitise
+from app.text.sanitise import sanitise, sanitise_line
 from mlx_engine.protocol.errors import SlipstreamError
-from models.catalog import Catalog, Source
-from models.memory_fit import Machine
-from models.pull import Pull, PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoRevision, Waiting
+from models import hub_cache
+from models.catalog import Catalog
+from models.memory_fit import Machine, suggest
+from models.pull import PullEvent, PullFailed, PullFinished
 
-KEYS = "enter: switch to it, or pull it first · esc: close"
-REPORT_S = 0.25
-PULL_HINT = "esc: stop and keep the files pulled so far"
+KEYS = "enter: switch to it, or pull it first · ctrl+d: delete · esc: close"
+PULL_KEYS = "esc: close, the pull goes on · ctrl+x: stop it"
+NARROW_KEYS = "enter: use or pull · ctrl+d: delete"
+NARROW_PULL_KEYS = "esc: pull goes on · ctrl+x: stop it"
+FILTER_HINT = "Type to filter"
+NARROW_COLUMNS = 74
+REASON_ROWS = 16
+"""A lower window shows which model is recommended, but not why."""
+CURRENT, RECOMMENDED = "●", "★"
+
+
+class PullReported(Message):
+    """A pull has news. Sent to the chat, which outlives the list."""
+
+    def __init__(self, number: int, event: PullEvent) -> None:
+        super().__init__()
+        self.number = number
+        self.event = event
 
 
 class ModelsScreen(ModalScreen[str | None]):
     """Returns the name of the model to switch to; None when closed without choosing one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f2", "close", "Close", tooltip="stops the pull, or closes the list")
+        Binding("escape,f2", "dismiss(None)", "Close", tooltip="closes the list; a pull goes on"),
+        Binding("down", "move('down')", show=False),
+        Binding("up", "move('up')", show=False),
+        Binding("pagedown", "move('page_down')", show=False),
+        Binding("pageup", "move('page_up')", show=False),
+        # With priority, because the input uses these keys for editing. Letters typed before one of them may still be
+        # in the input's queue, so the actions wait in that queue too.
+        Binding("ctrl+d", "delete", "Delete", priority=True, tooltip="deletes the model's files"),
+        Binding("ctrl+x", "stop_pull", "Stop", priority=True, tooltip="stops the pull, keeping its files"),
     ]
 
-    def __init__(self, catalog: Catalog, cache: Path, machine: Machine, current: str) -> None:
+    def __init__(
+        self, catalog: Catalog, cache: Path, machine: Machine, current: str, downloads: Downloads
+    ) -> None:
+        """current: the name of the model in use."""
         super().__init__()
         self._catalog, self._cache, self._machine, self._current = catalog, cache, machine, current
+        self._downloads = downloads
+        self._recommended, self._reason = suggest(catalog, machine)
         self._rows: list[dict[str, Any]] = []
+        self._shown: list[dict[str, Any]] = []
+        """The rows that match the filter."""
         self._confirmed = ""
-        self._download: Pull | None = None
+        """What a second press of the same key confirms: the key and the name of a model."""
+        self._is_switch_due = False
+        """Whether to switch to the model that is being pulled: it was chosen in this list."""
+        self._message = "Checking which models are here"
+        self._explained = ""
+        """The model that the message and the question are about."""
+        self._filter = Input("", FILTER_HINT, id="models-search", compact=True)
+        self._titles = Static(id="models-titles", markup=False)
         self._list = _ModelList(id="models-list", markup=False)
-        self._hint = Static("Checking which models are here", id="models-hint", markup=False)
+        self._hint = Static(id="models-hint", markup=False)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="models"):
+            yield self._filter
+            yield self._titles
             yield self._list
             yield self._hint
 
     def on_mount(self) -> None:
-        self._list.focus()
-        self._read_rows()
+        """Focus the filter and read which models are here."""
+        self._list.can_focus = False
+        self._filter.focus()
+        self._show_hint()
+        self._read_rows("")
 
-    def on_unmount(self) -> None:
-        """Stop the download: no screen would show it any more. Its files are kept."""
-        self._stop_pull()
+    def on_resize(self) -> None:
+        """Show the columns that the window has room for."""
+        if self._rows:
+            self.call_after_refresh(self._show_rows)
 
-    def action_close(self) -> None:
-        """Stop the download; without one, close."""
-        if self._download is not None:
-            self._stop_pull()
-            self._show_hint("Stopped. Press enter to resume; the files pulled so far are kept.")
+    # What the person does
+
+    @on(Input.Changed)
+    def _filter_changed(self) -> None:
+        self._confirmed = self._message = ""
+        self._show_rows()
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        if (row := self._highlighted_row()) is not None:
+            self._choose(row)
+
+    @on(OptionList.OptionSelected)
+    def _clicked(self, event: OptionList.OptionSelected) -> None:
+        self._choose(self._shown[event.option_index])
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self) -> None:
+        row = self._highlighted_row()
+        if row is not None and row["name"] != self._explained:
+            self._explained, self._confirmed, self._message = row["name"], "", ""
+        self._show_hint()
+
+    def action_move(self, direction: str) -> None:
+        """Move the highlight; the filter keeps the focus."""
+        moves: dict[str, Callable[[], None]] = {
+            "down": self._list.action_cursor_down,
+            "up": self._list.action_cursor_up,
+            "page_down": self._list.action_page_down,
+            "page_up": self._list.action_page_up,
+        }
+        moves[direction]()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer to stop a pull only while there is one."""
+        return action != "stop_pull" or self._downloads.is_running
+
+    def action_delete(self) -> None:
+        self._filter.call_later(self._delete)
+
+    def action_stop_pull(self) -> None:
+        """Stop the pull; its files are kept."""
+        if self._downloads.is_running:
+            name = self._downloads.name
+            # In a thread, because the process takes a moment to end.
+            self.app.run_worker(self._downloads.stop(), thread=True, exit_on_error=False)
+            self._is_switch_due = False
+            self.refresh_bindings()
+            self._read_rows(f"Stopped. Enter on {name} resumes; what has arrived is kept.")
+
+    def _choose(self, row: dict[str, Any]) -> None:
+        """Switch or pull; where `_question` has a question, only after a second enter."""
+        name, question = row["name"], _question(row)
+        if row["here"] != "yes" and self._downloads.is_running:
+            self._tell(f"{self._downloads.name} is being pulled; one pull runs at a time.")
+        elif question and self._confirmed != f"enter {name}":
+            self._confirmed = f"enter {name}"
+            self._tell(question)
+        elif row["here"] == "yes":
+            self.dismiss(name)
         else:
-            self.dismiss(None)
+            self._is_switch_due, self._confirmed, self._message = True, "", ""
+            self._downloads.start(name, (row["target"], row["drafter"]), self._cache)
+            self.refresh_bindings()
+            self._show_hint()
+
+    def _delete(self) -> None:
+        """Delete the files of the highlighted model after a second press."""
+        row = self._highlighted_row()
+        if row is None:
+            return
+        name = row["name"]
+        try:
+            repos = removable_repos(name, self._catalog, self._cache)
+        except SlipstreamError as error:
+            self._tell(str(error))
+            return
+        if name == self._current:
+            self._tell(f"{name} is in use. Switch to another model first.")
+        elif name == self._downloads.name:
+            self._tell(f"{name} is being pulled. Press ctrl+x to stop that first.")
+        elif self._confirmed != f"delete {name}":
+            self._confirmed = f"delete {name}"
+            size = sum(hub_cache.size_on_disk(self._cache, repo)[0] for repo in repos)
+            self._tell(f"Delete {name} from this machine ({figures.size(size).strip()})? Press ctrl+d again.")
+        else:
+            self._confirmed = ""
+            self._tell(f"Deleting {name}")
+            self._remove(name, repos)
+
+    # What happens meanwhile
+
+    def pull_changed(self, event: PullEvent, name: str) -> None:
+        """The chat reports what the pull of `name` has done."""
+        self.refresh_bindings()
+        match event:
+            case PullFinished() if self._is_switch_due:
+                self.dismiss(name)
+            case PullFinished():
+                self._read_rows(f"{name} is here. Press enter on it to switch to it.")
+            case PullFailed(message=message):
+                self._read_rows(message)
+            case _:
+                self._show_hint()
 
     @work(thread=True, exclusive=True)
-    def _read_rows(self) -> None:
+    def _read_rows(self, message: str) -> None:
         # In a thread, because the disk may be slow.
         try:
             rows = model_rows(self._catalog, self._cache, self._machine)
         except SlipstreamError as error:
-            self.app.call_from_thread(self._show_hint, str(error))
+            self.app.call_from_thread(self._tell, str(error))
         else:
-            self.app.call_from_thread(self._show_rows, rows)
+            self.app.call_from_thread(self._rows_read, rows, message)
 
-    def _show_rows(self, rows: list[dict[str, Any]]) -> None:
-        highlighted = self._list.highlighted
-        self._rows = rows
-        self._list.clear_options()
-        self._list.add_options([Option(_model_row(row, self._current)) for row in rows])
-        names = [row["name"] for row in rows]
-        self._list.highlighted = (
-            highlighted if highlighted is not None else names.index(self._current) if self._current in names else 0
-        )
-        self._show_hint(KEYS)
+    @work(thread=True, group="remove")
+    def _remove(self, name: str, repos: Sequence[str]) -> None:
+        try:
+            freed = sum(hub_cache.remove(self._cache, repo) for repo in repos)
+        except SlipstreamError as error:
+            self.app.call_from_thread(self._tell, str(error))
+        else:
+            message = f"Deleted {name}; {figures.size(freed).strip()} freed."
+            self.app.call_from_thread(self._read_rows, message)
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Show how much memory the model needs."""
-        self._confirmed = ""
-        if self._download is None and event.option_index < len(self._rows):
-            self._show_hint(f"{_memory_line(self._rows[event.option_index], self._machine)}\n{KEYS}")
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Switch or pull; where `_confirmation` has a question, only after a second enter."""
-        row = self._rows[event.option_index]
-        if self._download is not None:
+    def _rows_read(self, rows: list[dict[str, Any]], message: str) -> None:
+        if not self.is_attached:
             return
-        question = _confirmation(row)
-        if question and self._confirmed != row["name"]:
-            self._confirmed = row["name"]
-            self._show_hint(f"{_memory_line(row, self._machine)}\n{question}")
-        elif row["here"] == "yes":
-            self.dismiss(row["name"])
+        self._rows = rows
+        self._show_rows()
+        row = self._highlighted_row()
+        self._explained, self._message = row["name"] if row else "", message
+        self._show_hint()
+
+    # The screen
+
+    def _highlighted_row(self) -> dict[str, Any] | None:
+        row = self._list.highlighted
+        return self._shown[row] if row is not None and row < len(self._shown) else None
+
+    def _show_rows(self) -> None:
+        """List the rows that match the filter; the highlight stays on its model."""
+        before = self._highlighted_row()
+        wanted = self._filter.value.lower().split()
+        self._shown = [row for row in self._rows if all(word in _searched(row) for word in wanted)]
+        columns = fitting_columns(max(1, self._list.content_region.width - 1))  # the scrollbar
+        self._titles.update(_titles(columns))
+        self._list.clear_options()
+        self._list.add_options([Option(self._line(row, columns)) for row in self._shown])
+        names = [row["name"] for row in self._shown]
+        name = before["name"] if before else self._current
+        if names:
+            self._list.highlighted = names.index(name) if name in names else 0
         else:
-            self._pull(row)
+            self._show_hint()
 
-    def _pull(self, row: dict[str, Any]) -> None:
-        sources: list[Source] = [source for source in (row["target"], row["drafter"]) if source and source.repo]
-        repos = tuple(RepoRevision(str(source.repo), source.revision) for source in sources)
-        job = PullJob(repos, str(self._cache), report_every_s=REPORT_S)
-        self._download = Pull(job, partial(self.app.call_from_thread, self._download_reported, row["name"]))
-        self._show_hint("Contacting the hub")
-        self._download.start()
+    def _line(self, row: dict[str, Any], columns: Sequence[Column]) -> Content:
+        is_current = row["name"] == self._current
+        mark = CURRENT if is_current else RECOMMENDED if row["name"] == self._recommended else " "
+        return Content.styled(mark + _cells(columns, row), "bold" if is_current else "")
 
-    def _download_reported(self, name: str, event: PullEvent) -> None:
-        match event:
-            case PullProgress():
-                self._show_hint(f"{progress_line(event)}\n{PULL_HINT}")
-            case Waiting(why=why):
-                self._show_hint(f"{why}\n{PULL_HINT}")
-            case PullFailed(message=message):
-                self._download = None
-                self._show_hint(message)
-            case PullFinished():
-                self._download = None
-                self.dismiss(name)
+    def _tell(self, message: str) -> None:
+        self._message = message
+        self._show_hint()
 
-    def _stop_pull(self) -> None:
-        download, self._download = self._download, None
-        if download is not None:
-            # In a thread: the download's own thread may be waiting for this one to take its report.
-            self.app.run_worker(download.cancel, thread=True, exit_on_error=False)
-
-    def _show_hint(self, text: str) -> None:
-        self._hint.update(sanitise(text))
+    def _show_hint(self) -> None:
+        """What is asked or reported, the pull, the highlighted model, and the keys."""
+        row, is_narrow = self._highlighted_row(), self.app.size.width < NARROW_COLUMNS
+        lines = [self._message]
+        if self._downloads.is_running:
+            lines.append(f"{self._downloads.name}: {self._downloads.line}")
+        if row is not None:
+            lines.append(_memory_line(row, self._machine))
+            has_room = self.app.size.height >= REASON_ROWS and not self._downloads.is_running
+            if row["name"] == self._recommended and has_room:
+                lines.append(f"{RECOMMENDED} recommended: {self._reason}")
+        elif self._rows:
+            lines.append("No model matches.")
+        if self._downloads.is_running:
+            lines.append(NARROW_PULL_KEYS if is_narrow else PULL_KEYS)
+        else:
+            lines.append(NARROW_KEYS if is_narrow else KEYS)
+        self._hint.update(sanitise("\n".join(filter(None, lines))))
 
 
 class _ModelList(OptionList):
@@ -145,26 +296,89 @@ class _ModelList(OptionList):
         self.scroll_to_highlight()
 
 
-def _model_row(row: dict[str, Any], current: str) -> Content:
-    marker = "●" if row["name"] == current else " "
-    here = {"yes": "here", "part": "partly here", "no drafter": "no drafter", "-": ""}[row["here"]]
-    style = "bold" if row["name"] == current else "" if row["here"] == "yes" else figures.MUTED
-    weights, verdict = figures.size(row["weights_bytes"]), row["fit"] or "unknown"
-    text = f"{marker} {row['name']:<14} {weights:>8}  {verdict:<13} {here:<11}"
-    return Content.styled(sanitise(text), style) + Content.styled(
-        sanitise(row["title"].removeprefix("Gemma 4 ")), figures.MUTED
-    )
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the list."""
+
+    title: str
+    width: int
+    text: Callable[[dict[str, Any]], str]
+    is_right: bool = False
+
+    def cell(self, text: str) -> str:
+        """A text at the width of the column."""
+        text = text if len(text) <= self.width else f"{text[: self.width - 1]}…"
+        return text.rjust(self.width) if self.is_right else text.ljust(self.width)
+
+
+def _here(row: dict[str, Any]) -> str:
+    return {"yes": "yes", "part": "partly", "no drafter": "partly"}.get(row["here"], "no")
+
+
+def _fits(row: dict[str, Any]) -> str:
+    return {"fits": "yes", "tight": "tight", "does not fit": "no"}.get(row["fit"] or "", "?")
+
+
+MODEL = Column("Model", 12, lambda row: sanitise_line(row["name"]))
+DOWNLOAD = Column("Download", 8, lambda row: _size(row["weights_bytes"]), is_right=True)
+MEMORY = Column("Memory", 7, lambda row: _size(row["needed_bytes"]), is_right=True)
+FITS = Column("Fits", 5, _fits)
+HERE = Column("Here", 6, _here)
+ABOUT = Column("Size and precision", 18, lambda row: sanitise_line(row["title"].removeprefix("Gemma 4 ")))
+COLUMN_CHOICES = (
+    (MODEL, DOWNLOAD, MEMORY, FITS, HERE, ABOUT),
+    (MODEL, DOWNLOAD, MEMORY, FITS, HERE),
+    (MODEL, MEMORY, FITS, HERE),
+    (MODEL, FITS, HERE),
+    (MODEL,),
+)
+"""The first of these that fits is shown."""
+
+
+def fitting_columns(width: int) -> Sequence[Column]:
+    """The columns for a list of `width` cells."""
+    return next((columns for columns in COLUMN_CHOICES if _width(columns) <= width), COLUMN_CHOICES[-1])
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return 2 + sum(column.width for column in columns) + sum(map(_gap, columns[1:]))
+
+
+def _gap(column: Column) -> int:
+    return 1 if column in (DOWNLOAD, MEMORY) else 2
+
+
+def _cells(columns: Sequence[Column], row: dict[str, Any]) -> str:
+    return _joined(columns, [column.cell(column.text(row)) for column in columns])
+
+
+def _titles(columns: Sequence[Column]) -> str:
+    return " " + _joined(columns, [column.cell(column.title) for column in columns])
+
+
+def _joined(columns: Sequence[Column], cells: Sequence[str]) -> str:
+    gaps = [1, *map(_gap, columns[1:])]
+    return "".join(" " * gap + cell for gap, cell in zip(gaps, cells)).rstrip()
+
+
+def _size(size: int | None) -> str:
+    return "?" if size is None else figures.size(size).strip()
+
+
+def _searched(row: dict[str, Any]) -> str:
+    """What the filter looks at."""
+    return " ".join((row["name"], row["title"], *row["aliases"], "here" * (row["here"] == "yes"))).lower()
 
 
 def _memory_line(row: dict[str, Any], machine: Machine) -> str:
+    drafter = "; its drafter is not here yet" if row["here"] == "no drafter" else ""
     if row["needed_bytes"] is None:
-        return f"{row['title']}: memory unknown until it is pulled"
-    needed = figures.size(row["needed_bytes"]).strip()
-    available = figures.size(machine.working_set_bytes).strip()
-    return f"{row['title']}: needs {needed} of {available}, {row['fit']}"
+        return f"{row['title']}: memory unknown until it is pulled{drafter}"
+    needed, available = (figures.size(count).strip() for count in (row["needed_bytes"], machine.working_set_bytes))
+    return f"{row['title']}: needs {needed} of {available}, {row['fit']}{drafter}"
 
 
-def _confirmation(row: dict[str, Any]) -> str:
+def _question(row: dict[str, Any]) -> str:
     """What to confirm with a second enter; empty when the model can be loaded right away."""
     if row["here"] != "yes":
         size = row["weights_bytes"]

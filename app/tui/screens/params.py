@@ -19,10 +19,10 @@ from textual.widgets import Input, Static, TextArea
 from app.settings.keys import NEWLINE_KEYS
 from app.settings.kinds import Choice
 from app.settings.table import Setting, per_chat
-from app.text.figures import MUTED
 from app.text.sanitise import sanitise_line
 
-KEYS = "enter or ctrl+s: apply · ctrl+r: defaults · esc: cancel"
+KEYS = "enter or ctrl+s: apply · ctrl+r: as in all chats · esc: cancel"
+SCOPE = "Changes here hold for this chat only. For all: `slipstream settings`."
 MAX_ARROW_CHOICES = 8
 """A setting with more values than this is typed instead of chosen with the arrows."""
 
@@ -68,21 +68,26 @@ class MultilineInput(TextArea):
             event.prevent_default()
 
 
-class SettingInput(Horizontal):
-    """One setting: its name, an input for its value, and a note on whether it differs from the default."""
+class SettingInput(Vertical):
+    """One setting: its name, an input for its value, a note on where it holds, and what it does."""
 
-    def __init__(self, setting: Setting, default: Any) -> None:
+    def __init__(self, setting: Setting, default: Any, of_this_run: Any = None) -> None:
+        """default: the value in all chats. of_this_run: the one in all chats until the program ends, if any."""
         super().__init__(classes="param")
         self.setting = setting
         self._default = default
-        self._label = Static(setting.name, classes="param-name", markup=False)
+        self._of_this_run = of_this_run
+        self._label = Static(setting.label, classes="param-name", markup=False)
+        self._about = Static(setting.info.about, classes="param-about", markup=False)
         self._note = Static(classes="param-note", markup=False)
         self._input = _input_for(setting)
 
     def compose(self) -> ComposeResult:
-        yield self._label
-        yield self._input
-        yield self._note
+        with Horizontal(classes="param-line"):
+            yield self._label
+            yield self._input
+            yield self._note
+        yield self._about
 
     @property
     def text(self) -> str:
@@ -124,16 +129,18 @@ class SettingInput(Horizontal):
     @on(TextArea.Changed)
     @on(ChoiceInput.Changed)
     def mark(self) -> None:
-        """Show whether the value is valid, and whether it differs from the default."""
+        """Show whether the value is valid, and whether it holds for this chat or for all."""
         is_changed = self.is_valid and self.value != self._default
-        note = Content("")
+        note = Content("all chats")
         if not self.is_valid:
             note = Content.styled("! not valid", "$text-error")
         elif is_changed:
             is_empty = self._default in (None, "")
             default = "empty" if is_empty else sanitise_line(self.setting.display_text(self._default))
-            note = Content.styled(f"default: {default}", "$text-accent")
-        label = Content.styled(f"{'•' if is_changed else ' '} {self.setting.name}", "bold" * is_changed)
+            is_of_run = self._of_this_run is not None and self.value == self._of_this_run
+            scope = "until you quit" if is_of_run else "this chat"
+            note = Content.styled(f"{scope} · all: {default}", "$text-accent")
+        label = Content.styled(f"{'•' if is_changed else ' '} {self.setting.label}", "bold" * is_changed)
         # The widths of both are fixed, so no layout is needed.
         self._note.update(note, layout=False)
         self._label.update(label, layout=False)
@@ -145,7 +152,7 @@ class SettingInput(Horizontal):
         allowed = f"Use {info.kind.allowed}" + (f"; empty: {info.unset}." if info.unset else ".")
         if not self.is_valid:
             return Content.styled(f"! {allowed}", "$text-error")
-        return Content.assemble(f"{info.help}. ", (allowed, MUTED))
+        return Content(f"{info.help}. {allowed}")
 
 
 def _input_for(setting: Setting) -> Input | TextArea | ChoiceInput:
@@ -176,16 +183,21 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
         Binding("up", "app.focus_previous", show=False),
     ]
 
-    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-        """values: the chat's current values; defaults: those of a chat without settings of its own."""
+    def __init__(
+        self, values: Mapping[str, Any], defaults: Mapping[str, Any], of_this_run: Mapping[str, Any] | None = None
+    ) -> None:
+        """values: the chat's current values; defaults: those of a chat without settings of its own; of_this_run:
+        changes that hold in all chats until the program ends."""
         super().__init__()
         self._values, self._defaults = values, defaults
-        self._inputs = [SettingInput(setting, defaults[name]) for name, setting in per_chat().items()]
+        run = of_this_run or {}
+        self._inputs = [SettingInput(each, defaults[name], run.get(name)) for name, each in per_chat().items()]
         self._meaning = Static(id="params-meaning", markup=False)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="params") as box:
             box.border_title = "Settings of this chat"
+            yield Static(SCOPE, id="params-scope", markup=False)
             # Not a VerticalScroll, whose own bindings would take up and down.
             with Vertical(id="params-fields"):
                 yield from self._inputs

@@ -12,7 +12,15 @@ MIN_CONTRAST = 4.5
 MIN_CONTRAST_256 = 3.5
 """The same in a terminal with 256 colours, where text and background are both rounded to the nearest one."""
 BACKGROUNDS = ("background", "surface", "panel")
-TEXTS = ("text-primary", "text-secondary", "text-warning", "text-error", "text-success", "text-accent")
+TEXTS = (
+    "foreground",
+    "text-primary",
+    "text-secondary",
+    "text-warning",
+    "text-error",
+    "text-success",
+    "text-accent",
+)
 STEPS = 20
 
 

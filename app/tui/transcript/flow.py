@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from typing import Literal
 
 from textual.content import Content
@@ -46,6 +47,14 @@ class FlowRow:
             self._width, self._lines = width, self._wrap(width)
         return self._lines
 
+    def position_at(self, width: int, line: int) -> float:
+        """Where a line is in this row: comparable between widths, and 0 for the first line."""
+        return line / len(self.wrap(width))
+
+    def line_at(self, width: int, position: float) -> int:
+        """The line at this position."""
+        return min(round(position * len(self.wrap(width))), len(self.wrap(width)) - 1)
+
     def _wrap(self, width: int) -> list[RenderedLine]:
         raise NotImplementedError
 
@@ -63,6 +72,26 @@ class TextRow(FlowRow):
         self.text = text
         self.first_prefix = first_prefix or Content()
         self.rest_prefix = self.first_prefix if rest_prefix is None else rest_prefix
+
+    def position_at(self, width: int, line: int) -> float:
+        """In characters."""
+        return self._line_starts(width)[line]
+
+    def line_at(self, width: int, position: float) -> int:
+        """The line with the character at this position."""
+        return bisect_right(self._line_starts(width), position) - 1
+
+    def _line_starts(self, width: int) -> list[int]:
+        lines = self.wrap(width)
+        return list(
+            accumulate(
+                (
+                    len(line.content) - line.prefix_length + len(following.joiner or "")
+                    for line, following in pairwise(lines)
+                ),
+                initial=0,
+            )
+        )
 
     def _wrap(self, width: int) -> list[RenderedLine]:
         room = max(MIN_TEXT_CELLS, width - max(self.first_prefix.cell_length, self.rest_prefix.cell_length))
@@ -121,7 +150,8 @@ class WholeTable(FlowRow):
     def _wrap(self, width: int) -> list[RenderedLine]:
         columns = [TableColumn(align) for align in self.aligns]
         for number, column in enumerate(columns):
-            column.width = max(1, *(cells[number].cell_length for cells in self.cells if number < len(cells)))
+            cells_of_column = [cells[number] for cells in self.cells if number < len(cells)]
+            column.width = max(1, *(line.cell_length for cell in cells_of_column for line in _lines_of(cell)))
         room = width - self.prefix.cell_length - len(COLUMN_SEPARATOR) * (len(columns) - 1)
         _shrink(columns, room)
         if sum(column.width for column in columns) > room:
@@ -138,10 +168,14 @@ class WholeTable(FlowRow):
     def _as_text(self, width: int) -> list[RenderedLine]:
         """The cells of each row one after another, wrapped like ordinary text."""
         separator = Content.styled(COLUMN_SEPARATOR, MUTED)
-        return wrap_rows([TextRow(separator.join(cells), self.prefix) for cells in self.cells], width)
+        texts = [separator.join(cells) for cells in self.cells]
+        return wrap_rows([TextRow(line, self.prefix) for text in texts for line in _lines_of(text)], width)
 
     def _side_by_side(self, columns: list[TableColumn], cells: Sequence[Content]) -> list[RenderedLine]:
-        wrapped = [cell.wrap(column.width) for column, cell in zip(columns, cells)]
+        wrapped = [
+            [part for line in _lines_of(cell) for part in line.wrap(column.width)]
+            for column, cell in zip(columns, cells)
+        ]
         wrapped += [[] for _ in columns[len(wrapped) :]]
         separator = Content.styled(COLUMN_SEPARATOR, MUTED)
         lines = [
@@ -149,6 +183,10 @@ class WholeTable(FlowRow):
             for parts in zip_longest(*wrapped, fillvalue=Content())
         ]
         return [RenderedLine((self.prefix + line).rstrip(), len(self.prefix)) for line in lines]
+
+
+def _lines_of(text: Content) -> list[Content]:
+    return text.split("\n", allow_blank=True)
 
 
 def _shrink(columns: list[TableColumn], room: int) -> None:

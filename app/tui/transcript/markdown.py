@@ -17,6 +17,7 @@ from textual.style import Style
 
 from app.text.figures import MUTED
 from app.tui.transcript.flow import Align, FlowRow, RuleRow, TextRow, WholeTable, join_with_blank_rows
+from app.tui.transcript.mathematics import keep_formulas
 
 MERGED_CHARACTERS = 1500
 """Text pieces are merged up to this length, which draws in a few milliseconds."""
@@ -27,6 +28,7 @@ CODE_INDENT = "  "
 TAB_CELLS = 4
 MAX_NESTING = 60
 """Levels of nested lists and quotes; a list counts twice. The parser drops anything deeper."""
+LINE_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
 MAX_STYLED_CHARACTERS = 10_000
 """Of one paragraph. The parser's time grows with the square of the number of markers that are never closed."""
 
@@ -36,6 +38,7 @@ def _parser() -> MarkdownIt:
     """GitHub's dialect, with HTML shown as text, so that nothing a model writes disappears."""
     parser = MarkdownIt("gfm-like", {"html": False, "maxNesting": MAX_NESTING})
     parser.core.ruler.at("inline", _read_inline)
+    keep_formulas(parser)
     return parser
 
 
@@ -245,7 +248,7 @@ class _PieceBuilder:
             case "th_open":
                 self._aligns.append(_align(str(token.attrs.get("style", ""))))
             case "inline" if self._is_in_table:
-                self._cells[-1].append(inline(token))
+                self._cells[-1].append(inline(token, is_cell=True))
             case "table_close":
                 self._add_row(WholeTable(self._next_prefix(), self._aligns, self._cells))
                 self._is_in_table, self._needs_blank_row = False, True
@@ -304,12 +307,16 @@ def _align(style: str) -> Align:
     return "left"
 
 
-def inline(token: Token) -> Content:
-    """The content of an inline token, styled, with links that can be clicked."""
+def inline(token: Token, *, is_cell: bool = False) -> Content:
+    """The content of an inline token, styled, with links that can be clicked.
+
+    is_cell: it is a cell of a table, where `<br>` is the only way to begin a new line.
+    """
+    children = token.children or []
     parts: list[Content] = []
     styles: list[str] = []
     links: list[Style] = []
-    for child in token.children or []:
+    for number, child in enumerate(children):
         kind, _, edge = child.type.rpartition("_")
         if kind in INLINE_STYLES and edge == "open":
             styles.append(INLINE_STYLES[kind])
@@ -319,6 +326,12 @@ def inline(token: Token) -> Content:
             links.append(_link_style(str(child.attrs.get("href", ""))))
         elif child.type == "link_close":
             links.pop()
+        elif child.type == "softbreak" and any(map(_is_displayed, children[max(0, number - 1) : number + 2])):
+            parts.append(Content("\n"))
+        elif child.type == "text" and is_cell:
+            lines = [_leaf(child, " ".join(styles), line) for line in LINE_BREAK.split(child.content)]
+            text = Content("\n").join(lines)
+            parts.append(text.stylize(links[-1]) if links else text)
         else:
             text = _leaf(child, " ".join(styles))
             if child.type == "image":
@@ -327,7 +340,13 @@ def inline(token: Token) -> Content:
     return Content().join(parts)
 
 
-def _leaf(token: Token, styles: str) -> Content:
+def _is_displayed(token: Token) -> bool:
+    """Whether it is a formula on lines of its own."""
+    return token.type == "formula" and token.markup == "displayed"
+
+
+def _leaf(token: Token, styles: str, text: str | None = None) -> Content:
+    """text: a part of a text token's content."""
     match token.type:
         case "softbreak":
             return Content(" ")
@@ -337,7 +356,9 @@ def _leaf(token: Token, styles: str) -> Content:
             return Content.styled(token.content, f"{styles} $text-accent".strip())
         case "image":
             return Content.styled(f"🖼 {token.content}", styles)
-    return Content.styled(re.sub(r"\s+", " ", token.content), styles)
+        case "formula":
+            return Content.styled(token.content, styles)
+    return Content.styled(re.sub(r"\s+", " ", token.content if text is None else text), styles)
 
 
 def _link_style(address: str) -> Style:

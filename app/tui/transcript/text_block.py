@@ -63,6 +63,22 @@ class TextBlock(Scrollbarless):
             self._wrapped = width, wrap_rows(self.rows, width)
         return self._wrapped[1]
 
+    def position_at(self, line: int) -> tuple[int, float]:
+        """The row of a line, and its position in the row, which stays the same at another width."""
+        for number, row in enumerate(self.rows):
+            count = len(row.wrap(self.content_size.width))
+            if line < count:
+                return number, row.position_at(self.content_size.width, line)
+            line -= count
+        return len(self.rows), 0
+
+    def line_at(self, position: tuple[int, float]) -> int:
+        """The line with this position, at the present width."""
+        number, offset = position
+        width = self.content_size.width
+        above = sum(len(row.wrap(width)) for row in self.rows[:number])
+        return above + (self.rows[number].line_at(width, offset) if number < len(self.rows) else 0)
+
     def render(self) -> Content:
         return Content("\n").join(line.content for line in self._lines)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
+from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widgets import Static
 
@@ -15,6 +16,7 @@ from app.text.sanitise import sanitise
 from app.tui.keys import key_in
 from app.tui.transcript.flow import FlowRow, join_with_blank_rows
 from app.tui.transcript.markdown import as_rows
+from app.tui.transcript.place import Place, place_at_top
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.thoughts import Thoughts
 from app.tui.transcript.turn import Turn, message_rows, turn_rows
@@ -55,10 +57,20 @@ class TurnList(VerticalScroll, can_focus=False):
 
     is_following = reactive(True)
 
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._place: Place | None = None
+        """What the person reads, at the top; kept when a larger window shows the end, until it is followed."""
+        self._placed_y = -1.0
+        """Where `_place` put the window. Anywhere else, the person has scrolled."""
+        self._placed_size = Size(0, 0)
+        self._is_note_due = False
+
     def anchor(self, anchor: bool = True) -> None:
         """Go to the end and stay there."""
         super().anchor(anchor)
         self.is_following = anchor
+        self.forget_place()
 
     def release_anchor(self) -> None:
         """Called before every scroll, even if it does not move anything or goes to the end."""
@@ -66,21 +78,62 @@ class TurnList(VerticalScroll, can_focus=False):
         self.call_after_refresh(self._settle)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow again once the end is reached."""
+        """Follow again once the end is reached. A new size moves it too, but nobody scrolled then."""
         super().watch_scroll_y(old_value, new_value)
-        if not self.is_following and new_value >= self.max_scroll_y:
+        if self.is_following or self.size != self._placed_size:
+            return
+        if new_value >= self.max_scroll_y:
             self.anchor()
+        elif not self._is_note_due:
+            self._is_note_due = True
+            self.call_after_refresh(self._note_place)
 
-    def on_resize(self) -> None:
-        """Follow again if a larger window shows the end."""
-        if not self.is_following:
-            self.call_after_refresh(self._settle)
+    def _size_updated(self, size: Size, virtual_size: Size, container_size: Size, layout: bool = True) -> bool:
+        """Keep the line at the top. Follow again if a larger window shows the end.
+
+        Textual sends no Resize if something asked for a widget's region between a change and its layout.
+        """
+        is_changed = super()._size_updated(size, virtual_size, container_size, layout)
+        if size != self._placed_size:
+            self.call_later(self._restore_place)
+        return is_changed
+
+    def forget_place(self) -> None:
+        """The end is followed from here on."""
+        self._place, self._placed_y = None, -1.0
+
+    def note_place(self) -> None:
+        """What is above the line at the top has changed: remember the line that is there now."""
+        self._placed_y = -1.0
+        self.call_after_refresh(self._note_place)
+
+    def _note_place(self) -> None:
+        self._is_note_due = False
+        if not self.is_following and self.size == self._placed_size and self.scroll_y != self._placed_y:
+            self._place, self._placed_y = place_at_top(self), self.scroll_y
+
+    def _restore_place(self) -> None:
+        self._placed_size = self.size
+        place = self._place
+        line = place.line_in(self.children[0]) if place else None
+        if place is None or line is None:
+            if not self.is_following:
+                self._settle()
+            return
+        if line >= self.max_scroll_y:
+            self.anchor()
+            self._place = place
+        else:
+            super().release_anchor()
+            self.is_following = False
+            self.scroll_target_y = self.scroll_y = self._placed_y = max(0, line)
 
     def _settle(self) -> None:
         if self.scroll_target_y >= self.max_scroll_y:
             self.anchor()
         else:
             self.is_following = False
+            self._note_place()
 
 
 class Transcript(Container):
@@ -161,7 +214,9 @@ class Transcript(Container):
 
     def count_new(self, tokens: int) -> None:
         """Count new tokens while the person reads further up."""
-        if not self.is_following:
+        if self.is_following:
+            self._list.forget_place()
+        else:
             self._new_tokens += tokens
             self._new_tokens_line.show(self._new_tokens)
 
@@ -184,6 +239,7 @@ class Transcript(Container):
         is_folded = bool(shown) and not shown[-1].is_folded
         for thoughts in shown:
             thoughts.is_folded = is_folded
+        self._list.note_place()
         return bool(shown)
 
     def toggle_tint(self) -> bool:
@@ -194,6 +250,7 @@ class Transcript(Container):
         self.is_tinted = not self.is_tinted
         for turn in self._turns:
             turn.show_tint(is_on=self.is_tinted)
+        self._list.note_place()
         replies = [turn.reply for turn in self._turns if turn.reply]
         return not (self.is_tinted and replies) or any(reply.can_be_tinted for reply in replies)
 

@@ -400,7 +400,7 @@ def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
     options = ChatOptions(Settings(draft=4), chat_id=made.id, notices=("Something to know.",))
     said = talk(store, engine, "Go on", "/draft 2", "Go on", "/new", "Hello", options=options)
     assert "Something to know." in said
-    assert "This chat's top_k cannot be used here; the default applies instead." in said
+    assert "These settings of this chat cannot be used here, so the defaults apply: Top K." in said
     assert [each.sampling.temperature for each in engine.requests] == [1.5, 1.5, None]
     assert [each.draft_length for each in engine.requests] == [0, 2, 4]
     assert [each.messages[0].role for each in engine.requests] == ["system", "system", "user"]

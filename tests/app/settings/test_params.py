@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from textual import events
 from textual.widgets import Input
 
@@ -43,7 +44,7 @@ def field(story: Story, name: str) -> SettingInput:
 async def open_params(story: Story) -> None:
     await story.pilot.press("f6")
     await story.until(lambda: isinstance(story.app.screen, ParamsScreen))
-    await story.until_seen("repetition_penalty")
+    await story.until_seen("Repetition penalty")
 
 
 async def fill(story: Story, name: str, text: str) -> None:
@@ -83,10 +84,10 @@ async def test_what_is_set_in_a_chat_goes_with_the_next_request_and_is_there_aga
         )
         assert story.engine.requests[-1].draft_length == 4
         assert own(database, 2) == {}
-    async with chat(ChatOptions(chat_id=1), database=database) as story:
+    async with chat(ChatOptions(chat_id=1), database=database, size=(90, 44)) as story:
         await story.until_seen("Hello", "draft OFF")
         await open_params(story)
-        await story.until_seen("• temp", "default: empty", "• max_tokens", "think ‹ off ›")
+        await story.until_seen("• Temperature", "all: empty", "• Longest reply", "Thinking ‹ off › all chats")
         await story.pilot.press("escape")
         await story.send("Again")
         assert story.engine.requests[-1].sampling == asked.sampling
@@ -116,9 +117,9 @@ async def test_back_to_the_defaults(database: Path) -> None:
         await set_in_chat(story, temp="1.2", min_p="0.1")
         assert own(database) == {"temp": 1.2, "min_p": 0.1}
         await open_params(story)
-        await story.until_seen("default: 0.7", "default: 0")
+        await story.until_seen("this chat · all: 0.7", "this chat · all: 0")
         await story.pilot.press("ctrl+r")
-        await story.until(lambda: "default: 0.7" not in story.screen())
+        await story.until(lambda: "all: 0.7" not in story.screen())
         await story.pilot.press("enter")
         await story.until(lambda: len(story.app.screen_stack) == 1)
         assert own(database) == {}
@@ -169,7 +170,7 @@ async def test_the_defaults_hold_again_after_drafting_was_switched_in_passing(da
         await story.pilot.press("ctrl+t")
         await story.until_seen("draft OFF")
         await open_params(story)
-        await story.until_seen("• draft", "default: 4")
+        await story.until_seen("• Draft length", "until you quit · all: 4")
         await story.pilot.press("escape")
         await set_in_chat(story, temp="1.5")
         assert own(database) == {"temp": 1.5}, "what was switched in passing is still no setting of the chat"
@@ -198,7 +199,7 @@ async def test_a_system_text_of_several_lines_and_what_is_picked() -> None:
         await open_params(story)
         field(story, "system").query_one(".param-field").focus()
         await story.pilot.press("ctrl+a", "ctrl+k", *"One", "ctrl+j", *"Two")
-        await story.until_seen("default: Be long.")
+        await story.until_seen("all: Be long.")
         field(story, "sampling").query_one(".param-field").focus()
         await story.pilot.press("right")
         field(story, "think").query_one(".param-field").focus()
@@ -250,7 +251,10 @@ async def test_own_settings_that_make_no_sense_are_told_and_kept(database: Path)
     store.ask(made.id, None, "Hello")
     store.close()
     async with chat(ChatOptions(chat_id=made.id), database=database) as story:
-        await story.until_told("This chat's temp, draft, min_p, repetition_penalty, max_tokens cannot be used")
+        await story.until_told(
+            "cannot be used here, so the defaults apply: Temperature, Draft length, Min P, Repetition penalty, "
+            "Longest reply."
+        )
         await story.send("Again")
         assert story.engine.requests[-1].sampling == SamplingOptions(top_k=40)
         assert story.engine.requests[-1].max_tokens is None
@@ -264,6 +268,54 @@ async def test_a_store_that_cannot_be_written_still_lets_settings_hold(tmp_path:
         await set_in_chat(story, temp="1.5")
         await story.send("Hello")
         assert story.engine.requests[-1].sampling.temperature == 1.5
+
+
+async def test_every_setting_has_a_name_for_people_a_line_and_a_scope() -> None:
+    async with chat(ChatOptions(Settings(draft=4)), size=(90, 44)) as story:
+        await open_params(story)
+        for setting in per_chat().values():
+            assert setting.label != setting.name
+            assert len(setting.info.about) < 74
+            await story.until_seen(setting.label, setting.info.about)
+        await story.until_seen("Changes here hold for this chat only.")
+        assert story.screen().count(" all chats  ") == len(per_chat())
+        await fill(story, "temp", "0.3")
+        await story.until_seen("• Temperature", "this chat · all: empty")
+
+
+async def test_what_a_chat_does_differently_is_on_the_screen(database: Path) -> None:
+    async with chat(database=database, size=(120, 30)) as story:
+        await story.exchange("Hello", "Hi.")
+        line = story.screen().splitlines()[0]
+        assert not any(word in line for word in ("temp", "system", "thinking"))
+        for command in ("/think on", "/system Be brief.", "/temp 0.3"):
+            await story.type(command)
+            await story.pilot.press("enter")
+        await story.until_seen("fake-assistant · thinking · system prompt · temp 0.3 · Hello")
+        await story.pilot.press("ctrl+n")
+        await story.until(lambda: "temp 0.3" not in story.screen().splitlines()[0])
+
+
+@pytest.mark.parametrize("by", ["pocket", "template"])
+async def test_thinking_with_a_model_that_cannot_think_is_told(by: str) -> None:
+    async with chat() as story:
+        pair = story.dialogue.pair
+        if by == "pocket":
+            pair.choice = replace(pair.choice, is_pocket=True)
+        else:
+            story.engine.emit(structs.replace(story.engine.ready(), can_think=False))
+            await story.until(lambda: pair.ready and not pair.ready.can_think)
+        await story.type("/think on")
+        await story.pilot.press("enter")
+        await story.until_told("gemma-4-e2b cannot think, so its replies stay the same. Other models can: /model.")
+
+
+async def test_thinking_with_a_model_that_can_is_not_doubted() -> None:
+    async with chat() as story:
+        await story.type("/think on")
+        await story.pilot.press("enter")
+        await story.until_told("Thinking on from your next message.")
+        assert not any("cannot think" in each.message for each in story.app._notifications)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (40, 10), (1, 1)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from app.text import figures
@@ -44,3 +46,28 @@ def test_bars() -> None:
     assert figures.bar(0.5, 4) == "━━──"
     assert figures.bar(0.0, 4) == "────"
     assert figures.bar(1.5, 4) == "━━━━"
+
+
+def test_days_are_named_as_people_name_them() -> None:
+    now = datetime(2026, 11, 28, 12, 0)
+    shown = {
+        figures.day(moment.timestamp(), now)
+        for moment in (
+            datetime(2026, 11, 28, 0, 5),
+            datetime(2026, 11, 27, 23, 59),
+            datetime(2026, 11, 25, 9, 0),
+            datetime(2026, 11, 20, 9, 0),
+            datetime(2025, 11, 28, 9, 0),
+            datetime(2026, 11, 29, 9, 0),
+        )
+    }
+    assert shown == {
+        "Today     00:05",
+        "Yesterday 23:59",
+        "Wednesday 09:00",
+        "20 Nov    09:00",
+        "28 Nov     2025",
+        "29 Nov    09:00",
+    }
+    assert {len(day) for day in shown} == {15}
+    assert len(figures.day(1e300)) == 15

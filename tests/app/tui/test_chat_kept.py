@@ -142,6 +142,7 @@ async def test_what_is_typed_fast_is_searched_for_before_a_chat_is_deleted_or_re
         await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
         await in_one_burst(story, *"pears", "ctrl+r", *"!", "enter")
         await story.until(lambda: titles(database) == ["bread", "apples!"])
+        await story.pilot.press("ctrl+u")
         await in_one_burst(story, *"pears", "ctrl+d")
         await story.until(lambda: titles(database) == ["bread"])
         await in_one_burst(story, "escape")
@@ -219,6 +220,59 @@ async def test_a_chat_is_renamed(database: Path) -> None:
         await story.pilot.press("escape")
         await story.until_seen("fake-assistant · About guesses")
     assert titles(database) == ["About guesses"]
+
+
+async def three_fruits(story: Story) -> None:
+    """Three stored chats, newest first: fig, date, cherry; and the list, searched for `fruit`."""
+    for name in ("cherry", "date", "fig"):
+        await story.exchange(f"{name} fruit", "yes")
+        if name != "fig":
+            await story.pilot.press("ctrl+n")
+    await open_list(story)
+    await in_one_burst(story, *"fruit")
+    await story.until(lambda: story.app.screen._listed_query == "fruit")  # type: ignore[attr-defined]
+
+
+def highlighted(story: Story) -> str:
+    """The title of the highlighted chat."""
+    screen = story.app.screen
+    assert isinstance(screen, ChatsScreen)
+    chat = screen._highlighted_chat()
+    return chat.title if chat else ""
+
+
+async def test_after_a_deletion_the_selection_stays_in_its_row_and_the_search_too(database: Path) -> None:
+    async with chat(database=database) as story:
+        await three_fruits(story)
+        await story.pilot.press("down", "ctrl+d")
+        await story.until(lambda: titles(database) == ["fig fruit", "cherry fruit"])
+        assert highlighted(story) == "cherry fruit", "not the open chat, which the next ctrl+d would delete"
+        assert story.app.screen.query_one(Input).value == "fruit"
+        await story.pilot.press("ctrl+d")
+        await story.until(lambda: titles(database) == ["fig fruit"])
+        await story.pilot.press("ctrl+z")
+        await story.until(lambda: len(titles(database)) == 2)
+        assert highlighted(story) == "cherry fruit", "the restored chat is selected"
+
+
+async def test_after_a_renaming_the_selection_stays_on_the_chat_and_the_search_too(database: Path) -> None:
+    async with chat(database=database) as story:
+        await three_fruits(story)
+        await story.pilot.press("down", "ctrl+r", "ctrl+u", *"sweet fruit", "enter")
+        await story.until(lambda: "sweet fruit" in titles(database))
+        assert highlighted(story) == "sweet fruit"
+        assert story.app.screen.query_one(Input).value == "fruit"
+        await story.pilot.press("down", "ctrl+r", "escape")
+        assert highlighted(story) == "cherry fruit"
+        assert story.app.screen.query_one(Input).value == "fruit"
+
+
+async def test_the_list_marks_the_open_chat_and_names_days(database: Path) -> None:
+    async with chat(database=database) as story:
+        await list_two(story, ("apples", "and pears"), ("bread", "and butter"))
+        lines = [line for line in story.screen().splitlines() if "2 messages" in line]
+        assert ["●" in line for line in lines] == [True, False]
+        assert all("Today" in line or "Yesterday" in line for line in lines)
 
 
 async def test_a_deleted_chat_comes_back(database: Path) -> None:

@@ -8,10 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.widgets import OptionList
 
-from app.tui.screens import models as models_screen
+from app.core import downloads
+from app.core.models_list import own_and_bundled
+from app.tui.screens.models import MODEL, ModelsScreen, fitting_columns
 from mlx_engine.protocol.events import Failed, Loading, Message
-from models.pull import PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoPulled
+from models.hub_cache import cache_folder, repo_folder
+from models.memory_fit import Machine
+from models.pull import PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoPulled, Waiting
 from tests.app.tui.pilot import Story, chat
 
 
@@ -42,19 +47,18 @@ class FakePull:
 @pytest.fixture
 def pull(monkeypatch: pytest.MonkeyPatch) -> type[FakePull]:
     FakePull.jobs = []
-    monkeypatch.setattr(models_screen, "Pull", FakePull)
-    monkeypatch.setattr(models_screen, "partial", lambda call, hear, name: lambda event: hear(name, event))
+    monkeypatch.setattr(downloads, "Pull", FakePull)
     return FakePull
 
 
 async def open_list(story: Story) -> None:
     await story.pilot.press("f2")
-    await story.until_seen("enter: switch to it, or pull")
+    await story.until(lambda: isinstance(story.app.screen, ModelsScreen) and story.app.screen._rows)
 
 
 async def choose(story: Story, name: str) -> None:
     screen = story.app.screen
-    names = [row["name"] for row in screen._rows]  # type: ignore[attr-defined]
+    names = [row["name"] for row in screen._shown]  # type: ignore[attr-defined]
     screen.query_one("#models-list").highlighted = names.index(name)  # type: ignore[attr-defined]
     await story.pilot.pause()
     await story.pilot.press("enter")
@@ -63,7 +67,8 @@ async def choose(story: Story, name: str) -> None:
 async def test_the_list_shows_the_memory_of_each_model_and_which_are_here() -> None:
     async with chat(size=(100, 50)) as story:
         await open_list(story)
-        await story.until_seen("e2b-4bit", "12b-8bit", "31b-bf16", "fits", "does not fit", "here", "E4B 4-bit QAT")
+        await story.until_seen("Model", "Download", "Memory", "Fits", "Here")
+        await story.until_seen("e2b-4bit", "12b-8bit", "31b-bf16", "yes", "no", "E4B 4-bit QAT")
         await story.until_seen("of 38.0 GB")
 
 
@@ -201,7 +206,7 @@ async def test_a_model_that_is_not_here_is_pulled_after_a_confirmation(pull: typ
         await story.until(lambda: pull.jobs)
         assert [wanted.repo for wanted in pull.jobs[0].repos][1:] == ["google/gemma-4-E2B-it-assistant"]
         pull.running.tell(PullProgress("r", "model.safetensors", 5, 10, 50, 100, 1e6, 30.0, is_checking=False))
-        await story.until_seen("50%", "1 MB/s", "30 s", "esc: stop and keep")
+        await story.until_seen("50%", "1 MB/s", "30 s", "esc: close, the pull goes on")
         pull.running.tell(RepoPulled("r", "c", "/f"))
         pull.running.tell(PullFinished())
         await story.until(lambda: story.engine.loads)
@@ -211,11 +216,130 @@ async def test_a_model_that_is_not_here_is_pulled_after_a_confirmation(pull: typ
 async def test_a_pull_is_stopped_and_the_list_stays(pull: type[FakePull]) -> None:
     async with chat() as story:
         await begin_pull(story, pull)
-        await story.pilot.press("escape")
-        await story.until_seen("Press enter to resume; the files pulled so far are kept.")
+        await story.pilot.press("ctrl+x")
+        await story.until_seen("Stopped. Enter on e2b-4bit resumes; what has arrived is kept.")
         await story.until(lambda: pull.running.is_cancelled)
         await story.pilot.press("escape")
         await story.until(lambda: len(story.app.screen_stack) == 1)
+        assert "pulling" not in story.screen()
+
+
+async def test_a_pull_goes_on_while_one_chats(pull: type[FakePull]) -> None:
+    async with chat() as story:
+        await begin_pull(story, pull)
+        await story.pilot.press("escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+        pull.running.tell(PullProgress("r", "model.safetensors", 5, 10, 40, 100, 1e6, 30.0, is_checking=False))
+        await story.until_seen("pulling e2b-4bit 40%")
+        await story.exchange("Hello", "Hi there.")
+        pull.running.tell(Waiting("r", "model.safetensors", "the connection was lost", 4.0))
+        await story.until_seen("retrying e2b-4bit")
+        await open_list(story)
+        await story.until_seen("Nothing arrives: the connection was lost. Trying again in 4 s.")
+        await story.pilot.press("escape")
+        pull.running.tell(PullProgress("r", "model.safetensors", 6, 10, 60, 100, 1e6, 30.0, is_checking=False))
+        await story.until_seen("pulling e2b-4bit 60%")
+        pull.running.tell(PullFinished())
+        await story.until_told("e2b-4bit is here. Press f2 to switch to it.")
+        assert "pulling" not in story.screen()
+        assert not story.engine.loads, "nobody asked for the switch any more"
+
+
+async def test_a_pull_that_fails_in_the_background_says_why(pull: type[FakePull]) -> None:
+    async with chat() as story:
+        await begin_pull(story, pull)
+        await story.pilot.press("escape")
+        pull.running.tell(PullFailed("network", "The hub cannot be reached."))
+        await story.until_told("e2b-4bit was not pulled. The hub cannot be reached.")
+
+
+async def test_one_pull_at_a_time(pull: type[FakePull]) -> None:
+    async with chat() as story:
+        await begin_pull(story, pull)
+        await choose(story, "e4b-4bit")
+        await story.until_seen("e2b-4bit is being pulled; one pull runs at a time.")
+        assert len(pull.jobs) == 1
+
+
+async def test_typing_filters_the_models() -> None:
+    async with chat() as story:
+        await open_list(story)
+        await story.pilot.press(*"e4b 8")
+        await story.until(lambda: shown_names(story) == ["e4b-8bit"])
+        await story.pilot.press("enter")
+        await story.until_seen("Press enter again to pull it")
+        await story.pilot.press(*"zzz")
+        await story.until_seen("No model matches.")
+        await story.pilot.press("enter", "ctrl+d", "escape")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+def shown_names(story: Story) -> list[str]:
+    screen = story.app.screen
+    assert isinstance(screen, ModelsScreen)
+    return [row["name"] for row in screen._shown]
+
+
+async def test_one_model_is_recommended_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = Machine("Apple M2 Max", 64 << 30, 48 << 30, is_measured=True, free_bytes=60 << 30)
+    monkeypatch.setattr("app.tui.actions.read_machine", lambda working_set_bytes: mac)
+    async with chat(size=(100, 50)) as story:
+        await open_list(story)
+        await story.until_seen("★ 31b-4bit")
+        story.app.screen.query_one("#models-list").highlighted = shown_names(story).index("31b-4bit")  # type: ignore[attr-defined]
+        await story.until_seen("★ recommended: Gemma 4 31B, 4-bit is the largest variant that runs well")
+
+
+async def test_a_model_is_deleted_after_a_confirmation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat() as story:
+        entry = own_and_bundled().entries["e2b-4bit"]
+        assert entry.target.repo
+        folder = repo_folder(cache_folder(), entry.target.repo)
+        (folder / "blobs").mkdir(parents=True)
+        (folder / "blobs" / "a").write_bytes(b"x" * 1000)
+        await open_list(story)
+        await story.pilot.press(*"e2b-4bit")
+        await story.until(lambda: shown_names(story) == ["e2b-4bit"])
+        await story.pilot.press("ctrl+d")
+        await story.until_seen("Delete e2b-4bit from this machine", "Press ctrl+d again.")
+        assert folder.exists()
+        await story.pilot.press("ctrl+d")
+        await story.until_seen("Deleted e2b-4bit;")
+        assert not folder.exists()
+        await story.pilot.press("ctrl+d")
+        await story.until_seen("there is nothing to remove")
+
+
+async def test_the_model_in_use_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chat() as story:
+        story.dialogue.pair.choice = replace(story.dialogue.pair.choice, title="e2b-4bit")
+        repo = own_and_bundled().entries["e2b-4bit"].target.repo
+        assert repo
+        repo_folder(cache_folder(), repo).mkdir(parents=True)
+        await open_list(story)
+        await story.pilot.press("ctrl+d", "ctrl+d")
+        await story.until_seen("e2b-4bit is in use. Switch to another model first.")
+        assert repo_folder(cache_folder(), repo).exists()
+
+
+@pytest.mark.parametrize("size", [(44, 12), (44, 30), (62, 20), (80, 24), (120, 36)])
+async def test_each_model_is_one_line_with_its_whole_name(size: tuple[int, int]) -> None:
+    async with chat(size=size) as story:
+        await open_list(story)
+        await story.pilot.pause()
+        models = story.app.screen.query_one("#models-list", OptionList)
+        names = shown_names(story)
+        assert models.virtual_size.height == len(names)
+        lines = [str(option.prompt) for option in models.options]
+        assert all(name in line for name, line in zip(names, lines, strict=True))
+        assert max(map(len, lines)) <= models.scrollable_content_region.width
+
+
+@pytest.mark.parametrize("width", range(1, 90))
+def test_columns_never_need_more_than_there_is(width: int) -> None:
+    columns = fitting_columns(width)
+    assert columns[0] is MODEL
+    assert width < 14 or 2 + sum(column.width + 1 for column in columns) - 1 <= width
 
 
 async def test_a_pull_ends_with_the_chat(pull: type[FakePull]) -> None:
@@ -260,7 +384,7 @@ async def test_an_unknown_size_is_written_out() -> None:
         await open_list(story)
         await choose(story, "e2b-qat")
         await story.until_seen("memory unknown until it is pulled", "Press enter again to pull it")
-        assert "— GB" not in story.screen().splitlines()[-8:]
+        assert "— GB" not in story.screen()
 
 
 @pytest.mark.parametrize("size", [(80, 24), (44, 12), (100, 30)])

@@ -410,6 +410,37 @@ async def test_help_opens_and_closes() -> None:
         assert story.prompt.has_focus
 
 
+@pytest.mark.parametrize(("size", "is_beside"), [((120, 36), True), ((80, 24), False), ((44, 12), False)])
+async def test_the_help_uses_the_room_is_searched_and_says_how_to_close_it(
+    size: tuple[int, int], *, is_beside: bool
+) -> None:
+    async with chat(size=size) as story:
+        await story.pilot.press("f1")
+        await story.until_seen("Keys", "esc closes this")
+        lines = story.screen().splitlines()
+        assert any("Keys" in line and "Gauges" in line for line in lines) == is_beside
+        await story.pilot.press(*"temperature")
+        await story.until_seen("/temp")
+        assert "/rename" not in story.screen()
+        await story.until_seen("esc closes this")
+        await story.pilot.press(*"xyz")
+        await story.until_seen("Nothing matches.")
+        await story.pilot.press("f1")
+        await story.until(lambda: len(story.app.screen_stack) == 1)
+
+
+async def test_the_help_is_scrolled_while_it_is_searched() -> None:
+    async with chat(size=(80, 24)) as story:
+        await story.pilot.press("f1")
+        await story.until_seen("sends the message")
+        await story.pilot.press("pagedown")
+        await story.until(lambda: not story.shows("sends the message"))
+        await story.pilot.press("pageup", "down", "down", "down", "down")
+        await story.until(lambda: not story.shows("sends the message"))
+        await story.pilot.press("up", "up", "up", "up")
+        await story.until_seen("sends the message", "esc closes this")
+
+
 async def test_escape_closes_the_help_before_it_stops() -> None:
     async with chat() as story:
         await story.send("hello")

@@ -506,3 +506,58 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()
         assert drawn_rows(rows) == expected
+
+
+# The place in the text
+
+
+def unique_text(paragraphs: int = 40) -> str:
+    """Long paragraphs in which no two words are the same."""
+    return "\n\n".join(" ".join(f"w{number}x{word}" for word in range(40)) for number in range(paragraphs))
+
+
+def top_line(story: Story) -> str:
+    return story.screen().splitlines()[1][:60].split("│")[0].strip()
+
+
+async def scrolled_up(story: Story, *, lines: int) -> str:
+    """Scroll up so many lines, on to a line with text. Returns its first word."""
+    turns = story.app.query_one(TurnList)
+    turns.scroll_relative(y=-lines, animate=False)
+    await story.until(lambda: not story.transcript.is_following)
+    while not top_line(story).startswith("w"):
+        turns.scroll_relative(y=-1, animate=False)
+        await story.pilot.pause()
+    await story.pilot.pause()
+    return top_line(story).split()[0]
+
+
+@pytest.mark.parametrize("lines", [6, 40, 150])
+async def test_a_resize_and_the_gauge_panel_keep_the_line_at_the_top(lines: int) -> None:
+    async with chat(size=(120, 36)) as story:
+        await story.exchange("hello", unique_text())
+        await story.until_seen("w39x39")
+        word = await scrolled_up(story, lines=lines)
+        first = top_line(story)
+        for change in ("f3", "f3", (70, 30), (150, 40), (120, 36), (120, 20), (120, 36), (200, 60), (120, 36)):
+            if isinstance(change, str):
+                await story.pilot.press(change)
+            else:
+                await story.pilot.resize_terminal(*change)
+            await story.pilot.pause(0.1)
+            await story.until(lambda: story.transcript.is_following or word in story.screen().splitlines()[1])
+        await story.until(lambda: top_line(story) == first and not story.transcript.is_following)
+
+
+async def test_a_place_that_was_left_is_not_gone_back_to() -> None:
+    async with chat(size=(120, 36)) as story:
+        await story.exchange("hello", unique_text())
+        await story.until_seen("w39x39")
+        await scrolled_up(story, lines=5)
+        await story.pilot.resize_terminal(200, 60)
+        await story.until(lambda: story.transcript.is_following)
+        await story.pilot.press("end")
+        await story.pilot.resize_terminal(120, 36)
+        await story.pilot.pause(0.1)
+        assert story.transcript.is_following
+        await story.until_seen("w39x39")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.color import Color as RichColor
 from textual.color import Color
@@ -96,3 +98,35 @@ async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TERM", term)
     async with chat(ChatOptions(Settings(theme="nord"))) as story:
         assert story.app.theme == "nord"
+
+
+def contrasts(story: Story) -> dict[str, float]:
+    """Each text of an open list, with the contrast to its background."""
+    found = {}
+    for strip in story.strips()[2:-2]:
+        for segment in strip:
+            text = segment.text.strip(" │╭╮╰╯─▁▔")
+            if text and segment.style and segment.style.color and segment.style.bgcolor:
+                fore, back = (
+                    Color(*colour.get_truecolor()) for colour in (segment.style.color, segment.style.bgcolor)
+                )
+                found[text] = contrast(fore, back)
+    return found
+
+
+@pytest.mark.parametrize("key", ["f2", "f4", "f6", "f1", "ctrl+p"])
+async def test_lists_can_be_read_in_every_theme(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    async with chat(ChatOptions(Settings(draft=4, theme="nord")), size=(79, 24)) as story:
+        await story.exchange("Hello", "Hi there.")
+        await story.pilot.press(key)
+        await story.until(lambda: len(story.app.screen_stack) == 2)
+        await story.pilot.pause(0.2)
+        for theme in (name for name in THEMES if name not in OF_THE_TERMINAL):
+            story.app.theme = theme
+            await story.pilot.pause()
+            box = {text: ratio for text, ratio in contrasts(story).items() if "Hi there" not in text}
+            assert len(box) > 3
+            low = {text: round(ratio, 2) for text, ratio in box.items() if ratio < MIN_CONTRAST - 0.05}
+            assert not low, f"{theme}: {low}"

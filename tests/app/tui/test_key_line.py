@@ -79,3 +79,22 @@ async def test_it_is_redrawn_only_when_its_keys_change(monkeypatch: pytest.Monke
         await story.send("Hi")
         await story.until(lambda: refreshes, "nothing was drawn")
         assert not any(options.get("layout") for options in refreshes)
+
+
+@pytest.mark.parametrize(
+    ("key", "labels"),
+    [
+        ("f4", ("Close", "Rename", "Delete", "Undo")),
+        ("f2", ("Close", "Delete")),
+        ("f6", ("Apply", "Defaults", "Cancel")),
+        ("f1", ("Close",)),
+    ],
+)
+async def test_it_names_the_keys_of_the_screen_that_is_open(key: str, labels: tuple[str, ...]) -> None:
+    async with chat(size=(120, 50)) as story:
+        await story.until_seen("⏎ Send")
+        await story.pilot.press(key)
+        await story.until(lambda: all(label in drawn(story).text for label in labels), drawn(story).text)
+        assert "Drafting" not in drawn(story).text
+        await story.pilot.press("escape")
+        await story.until(lambda: "Drafting" in drawn(story).text)
