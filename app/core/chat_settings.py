@@ -110,7 +110,7 @@ def describe_sampling(sampling: SamplingOptions) -> str:
 
 
 def describe_own(values: Mapping[str, Any]) -> str:
-    """What people should see all the time, in a few words: thinking, a system prompt, a temperature of one's own."""
+    """What people should always see, in a few words: thinking, a system prompt, a temperature of their own."""
     parts = ("thinking" * bool(values["think"]), "system prompt" * bool(values["system"]))
     temperature = "" if values["temp"] is None else f"temp {values['temp']:g}"
     return " · ".join(filter(None, (*parts, temperature)))

@@ -46,6 +46,7 @@ from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Counted, Event, Round
+from models.pull import PullEvent
 
 WELCOME = """\
 Type a message below; {send} sends it, {stop} stops the reply.
@@ -111,9 +112,7 @@ class ChatScreen(ChatActions):
         )
         self.chat = CurrentChat(store, self.dialogue, self.reply_view, self._tell, self._notices)
         self.view.follow(self.dialogue)
-        self.downloads = Downloads(
-            lambda number, event: self.post_message(PullReported(number, event)), self._show_pull
-        )
+        self.downloads = Downloads(self._report_pull, self._show_pull)
         self.prompt.use_keys(keys_of("send", keymap), keys_of("newline", keymap))
 
     def compose(self) -> ComposeResult:
@@ -142,6 +141,10 @@ class ChatScreen(ChatActions):
             for event in self._mail.fetch():
                 self.dialogue.keep(event)
             self.dialogue.conversation.end("interrupted")
+
+    def _report_pull(self, number: int, event: PullEvent) -> None:
+        """Called on the pull's thread."""
+        self.post_message(PullReported(number, event))
 
     def _show_pull(self) -> None:
         self.view.top_line.pull = self.downloads.brief

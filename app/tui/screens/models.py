@@ -56,8 +56,8 @@ class ModelsScreen(ModalScreen[str | None]):
         Binding("up", "move('up')", show=False),
         Binding("pagedown", "move('page_down')", show=False),
         Binding("pageup", "move('page_up')", show=False),
-        # With priority, because the input uses these keys for editing. Letters typed before one of them may still be
-        # in the input's queue, so the actions wait in that queue too.
+        # With priority, because the input uses these keys for editing. Letters typed before one of them may still
+        # be in the input's queue, so the actions wait in that queue too.
         Binding("ctrl+d", "delete", "Delete", priority=True, tooltip="deletes the model's files"),
         Binding("ctrl+x", "stop_pull", "Stop", priority=True, tooltip="stops the pull, keeping its files"),
     ]

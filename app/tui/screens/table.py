@@ -20,6 +20,8 @@ SIDE_BY_SIDE_COLUMNS = 50
 """From this window width on, a meaning is shown beside its name; in narrower windows, below it."""
 TWO_TABLES_COLUMNS = 110
 """From this window width on, the first table is shown beside the others."""
+LOW_ROWS = 8
+"""A lower window has no room for the search, and says in its frame how to close it."""
 CLOSE = "esc closes this"
 SEARCH_KEYS = f"{CLOSE} · type to search · up and down scroll"
 NARROW_SEARCH_KEYS = f"{CLOSE} · type to search"
@@ -51,11 +53,12 @@ class TableScreen(ModalScreen[None]):
         self._close = Static(CLOSE, id="help-close", markup=False)
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="help"):
+        with Vertical(id="help") as box:
             if self._is_searchable:
                 yield self._search
             yield self._scroll
             yield self._close
+        self._box = box
 
     def on_mount(self) -> None:
         """Focus the search."""
@@ -80,10 +83,11 @@ class TableScreen(ModalScreen[None]):
 
     def _show(self) -> None:
         width, height = self.app.size
-        # The frame, the search, the line that closes it, and the key line below.
-        room = max(1, height - 4 - 2 * self._is_searchable)
+        # Beside the tables: the frame, the search, the line that says how to close it, and the key line below.
+        room = max(1, height - 2) if height < LOW_ROWS else height - 4 - 2 * self._is_searchable
         self._scroll.styles.max_height = room
         self._scroll.styles.height = room if self._is_searchable else "auto"
+        self._box.border_subtitle = CLOSE if height < LOW_ROWS else ""
         has_two = width >= TWO_TABLES_COLUMNS and len(self._tables) > 1
         self.set_class(has_two, "-two")
         words = self._search.value.lower().split()

@@ -1,7 +1,7 @@
 r"""Mathematics in Markdown, kept as its source: `\(x\)`, `\[x\]`, `$x$`, `$$x$$`.
 
-To Markdown a formula is ordinary text, so it would lose backslashes, underscores and asterisks, and become lists and
-table cells. The rules here make a token of each formula before any other rule sees it.
+To Markdown a formula is ordinary text, so it would lose backslashes, underscores and asterisks, and become lists
+and table cells. The rules here make a token of each formula before any other rule sees it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONTENT = r"(?:\\.|[^\\$`])+?"
 _SINGLE_DOLLARS = re.compile(rf"\$(?![\s$])({_CONTENT})(?<!\s)\$(?![\d$])", re.DOTALL)
 """As in Pandoc: no space inside the dollars, and no digit after them, so that `$5 and $10` is money."""
 _FORMULA_IN_LINE = re.compile(
-    rf"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$|(?<![\w\\$])\$(?![\s$])(?:\\.|[^\\$`\n])+?(?<!\s)\$(?![\w$])"
+    r"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$|(?<![\w\\$])\$(?![\s$])(?:\\.|[^\\$`\n])+?(?<!\s)\$(?![\w$])"
 )
 _SETEXT_LINE = re.compile(r" {0,3}(=+|-+)\s*$")
 _OPENING = re.compile(r"\\\\|\\\[|\$\$|`+")

@@ -419,8 +419,8 @@ async def test_the_help_uses_the_room_is_searched_and_says_how_to_close_it(
         await story.until_seen("Keys", "esc closes this")
         lines = story.screen().splitlines()
         assert any("Keys" in line and "Gauges" in line for line in lines) == is_beside
-        await story.pilot.press(*"temperature")
-        await story.until_seen("/temp")
+        await story.pilot.press(*"/temp")
+        await story.until_seen("/temp T|default")
         assert "/rename" not in story.screen()
         await story.until_seen("esc closes this")
         await story.pilot.press(*"xyz")
