@@ -87,7 +87,9 @@ class TableScreen(ModalScreen[None]):
         room = max(1, height - 2) if height < LOW_ROWS else height - 4 - 2 * self._is_searchable
         self._scroll.styles.max_height = room
         self._scroll.styles.height = room if self._is_searchable else "auto"
-        self._box.border_subtitle = CLOSE if height < LOW_ROWS else ""
+        self._box.border_subtitle = ""
+        if height < LOW_ROWS:
+            self._box.border_subtitle = "esc closes this"
         has_two = width >= TWO_TABLES_COLUMNS and len(self._tables) > 1
         self.set_class(has_two, "-two")
         words = self._search.value.lower().split()

@@ -17,7 +17,7 @@ from textual.style import Style
 
 from app.text.figures import MUTED
 from app.tui.transcript.flow import Align, FlowRow, RuleRow, TextRow, WholeTable, join_with_blank_rows
-from app.tui.transcript.mathematics import keep_formulas
+from app.tui.transcript.mathematics import DISPLAYED_FORMULA, keep_formulas
 
 MERGED_CHARACTERS = 1500
 """Text pieces are merged up to this length, which draws in a few milliseconds."""
@@ -342,7 +342,7 @@ def inline(token: Token, *, is_cell: bool = False) -> Content:
 
 def _is_displayed(token: Token) -> bool:
     """Whether it is a formula on lines of its own."""
-    return token.type == "formula" and token.markup == "displayed"
+    return token.type == "formula" and token.info == DISPLAYED_FORMULA
 
 
 def _leaf(token: Token, styles: str, text: str | None = None) -> Content:

@@ -16,6 +16,8 @@ from markdown_it.rules_inline import StateInline
 CLOSING = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
 DISPLAYED = (r"\[", "$$")
 """These formulas may have several lines, and their line breaks are kept."""
+DISPLAYED_FORMULA = "displayed"
+"""The info of their tokens."""
 MOST_CHARACTERS = 4000
 """Of one formula. A later closing delimiter belongs to something else."""
 
@@ -68,7 +70,7 @@ def _formula(state: StateInline, silent: bool) -> bool:
     if not silent:
         token = state.push("formula", "", 0)
         token.content = state.src[state.pos : end]
-        token.markup = "displayed" if opening in DISPLAYED else ""
+        token.info = DISPLAYED_FORMULA if opening in DISPLAYED else ""
     state.pos = end
     return True
 
