@@ -82,7 +82,7 @@ SCREENS = {
     "help": ("\x1bOP", "sends the message"),
     "models": (F2, "pocket"),
     "chats": (F4, "Hi"),
-    "settings": (F6, "system"),
+    "settings": (F6, "Temperature"),
     "palette": ("\x10", "Search"),
     "comparison": ("/ab\r", "Yes."),
 }
