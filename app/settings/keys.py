@@ -1,4 +1,4 @@
-"""The keys of the chat as plain data: settings files change them, the help lists them, the screen binds them."""
+"""The keys of the chat as plain data. Settings files change them, the help lists them, the screen binds them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PROMPT_KEYS = (
 )
 CODE_KEYS = (
     Key("c,y,enter", "copy_code", "copy_code", "copies the code block", "Copy"),
-    Key("escape", "leave", "leave_code", "back to the prompt", "Prompt"),
+    Key("escape", "leave", "leave_code", "goes back to the prompt", "Prompt"),
 )
 CHAT_KEYS = (
     Key("escape", "stop", "stop", "stops the reply, keeping its text, or stops loading", "Stop"),
@@ -61,7 +61,7 @@ CHAT_KEYS = (
     Key("ctrl+g", "editor", "editor", "opens the prompt in $VISUAL or $EDITOR"),
     # With priority, so that it is handled in the order of typing.
     Key("ctrl+n", "new_chat", "new", "starts a new chat", has_priority=True),
-    Key("f2", "models", "model", "models: switch to one, or pull one", "Model"),
+    Key("f2", "models", "model", "models: switch to one or pull one", "Model"),
     Key("f4", "chats", "chats", "chats: open, search, rename, delete", "Chats"),
     Key("f3", "toggle_panel", "gauges", "shows or hides the gauge panel", "Gauges"),
     Key("f5", "toggle_tint", "tint", "colours the drafted words in the replies, or stops doing so"),
