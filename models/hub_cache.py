@@ -90,6 +90,12 @@ def cache_folder() -> Path:
     return (expanded(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
 
 
+def offline_variable(environment: Mapping[str, str]) -> str | None:
+    """The variable that turns offline mode on, by huggingface_hub's own rule, or None."""
+    name = "HF_HUB_OFFLINE" if environment.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
+    return name if environment.get(name, "").upper() in ("1", "TRUE", "YES", "ON") else None
+
+
 def repo_folder(cache: Path, repo: str) -> Path:
     """Where the cache keeps a repository. Raises PullError if `repo` is not a hub id."""
     return cache / ("models--" + check_repo(repo).replace("/", "--"))

@@ -32,7 +32,7 @@ def answer(job: PullJob, emit: Emit) -> None:
         for source in job.repos:
             check_repo(source.repo)
             check_revision(source.revision or "main")
-        if job.is_offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        if job.is_offline or hub_cache.offline_variable(os.environ):
             _answer_offline(job, emit)
             return
         # Imported late: offline mode does not even load the network code.
@@ -52,10 +52,15 @@ def _answer_offline(job: PullJob, emit: Emit) -> None:
         if snapshot is None or not snapshot.is_complete:
             raise PullError(
                 "offline", f"{source.repo} is not complete on this machine, and offline mode is on. "
-                "To pull it, unset HF_HUB_OFFLINE or leave out --offline."
+                f"To pull it, {_way_online()}."
             )  # fmt: skip
         emit(RepoPulled(source.repo, snapshot.commit, str(snapshot.folder)))
     emit(PullFinished())
+
+
+def _way_online() -> str:
+    variable = hub_cache.offline_variable(os.environ)
+    return f"unset {variable}" if variable else "leave out --offline"
 
 
 def _disk_message(error: OSError, cache: str) -> str:

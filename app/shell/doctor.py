@@ -184,10 +184,8 @@ def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
         yield from _models(topic, cache)
     except SlipstreamError as error:
         yield Check(topic, "Gemma 4 models", "not known", str(error))
-    if environment.get("HF_HUB_OFFLINE"):
-        yield Check(
-            topic, "HF_HUB_OFFLINE", environment["HF_HUB_OFFLINE"], "Models cannot be pulled while it is set."
-        )
+    if name := hub_cache.offline_variable(environment):
+        yield Check(topic, name, environment[name], "Models cannot be pulled while it is set.")
 
 
 def _models(topic: str, cache: Path) -> Iterator[Check]:

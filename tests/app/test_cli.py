@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.folders import write_pair
 from tests.paths import ROOT
+from tests.patience import PATIENCE_S, PROGRAM_PATIENCE_S
 
 QUESTION = "How do I turn drafting off?"
 
@@ -37,7 +38,7 @@ def slipstream(
     if open_files is not None:
         command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     pipe = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False, **pipe)  # type: ignore
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_PATIENCE_S, check=False, **pipe)  # type: ignore
 
 
 def as_json(*arguments: str) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def test_an_interrupt_keeps_what_was_said_and_exits_130(tmp_path: Path) -> None:
         assert run.stdout
         assert run.stdout.read(1)
         run.send_signal(signal.SIGINT)
-        rest, errors = run.communicate(timeout=60)
+        rest, errors = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130
     assert errors == b""
     assert rest.endswith(b"\n")

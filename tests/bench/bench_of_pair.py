@@ -150,7 +150,7 @@ class PairBench:
 
         def run() -> float:
             total = self.replies(*arguments, **settings)
-            return total["tokens"] / total[self.clock.decoding]
+            return float(total["tokens"] / total[self.clock.decoding])
 
         return run
 

@@ -14,7 +14,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,8 @@ from app.tui.screens.chats import ChatsScreen
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.events import Message, SamplingOptions
 from tests.app.tui.pilot import chat
-from tests.app.tui.terminal import ROOT, Terminal
+from tests.app.tui.terminal import Terminal
+from tests.paths import ROOT
 
 QUESTION = "What is speculative decoding?"
 
@@ -74,7 +75,7 @@ FENCE = "```python\n" + "for token in draft:\n    accept(token)\n" * 6 + "```\n\
 def replies(home: Path) -> list[tuple[int, float]]:
     """Tokens and seconds of decoding of every reply that the chat has kept."""
     database = next(home.rglob("chats.db"))
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT generated_tokens, decode_s FROM turn_stats").fetchall()
 
 
@@ -190,7 +191,7 @@ async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
             story.conversation.ask(f"question {number}")
             story.conversation.append(PROSE * 3 + FENCE)
             story.conversation.end("complete")
-        await story.app._open_chat.show()
+        await story.app.chat_screen.reply_view.show_chat(story.conversation)
         await story.send("one more")
         story.engine.begin()
         appends, gauges = [], []
@@ -198,7 +199,7 @@ async def in_a_long_chat(messages: int) -> tuple[list[float], list[float]]:
             story.engine.say(text)
             await asyncio.sleep(0.01)
             for event in story.app.chat_screen._mail.fetch():
-                await story.app._hear(event)
+                await story.app.chat_screen._hear(event)
             reply = story.app.chat_screen.reply_view.reply
             assert reply is not None
             begun_s = process_time()
@@ -233,7 +234,7 @@ async def list_of(chats: int) -> float:
             await asyncio.sleep(0.5)
             await drawn(story.app)
             begun_s = perf_counter()
-            story.app.action_chats()
+            story.app.chat_screen.action_chats()
             while not isinstance(story.app.screen, ChatsScreen) or not story.app.screen._chats:
                 await asyncio.sleep(0)
             await drawn(story.app)

@@ -146,7 +146,7 @@ class Peer:
         """Draft as ever, at full cost, and put the script's tokens in place of what was drafted."""
 
         def draft_block(*arguments: Any, **settings: Any) -> mx.array:
-            drafted = self._draft_block(*arguments, **settings)
+            drafted: mx.array = self._draft_block(*arguments, **settings)
             at = 1 + sum(accepted + 1 for accepted in self._drafter.accept_lens)
             return drafted * 0 + mx.array([script[at : at + drafted.shape[1]]], dtype=drafted.dtype)
 

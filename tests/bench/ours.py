@@ -44,7 +44,7 @@ class ScriptedDrafter:
         """See Drafter."""
         drafted = self._drafter.propose(committed, frontier, cache, length, sampler)
         at = len(committed) - self._prompt_tokens
-        said = mx.array(self._script[at : at + length], dtype=mx.int32)
+        said = mx.array([*self._script[at : at + length]], dtype=mx.int32)
         return Distribution(drafted.tokens * 0 + said, None)
 
 

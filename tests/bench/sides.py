@@ -37,7 +37,7 @@ class Side:
             line = ""
         if not line:
             raise SideError(f"{self.name} ended with exit status {self._process.wait()}")
-        answer = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise SideError(f"{self.name}: {answer['error']}")
         return answer

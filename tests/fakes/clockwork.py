@@ -10,6 +10,7 @@ from mlx_engine.protocol.events import (
     Event,
     Failed,
     Finished,
+    FinishReason,
     Generate,
     Load,
     Prefilled,
@@ -107,6 +108,9 @@ class ClockworkEngine:
     def set_draft_length(self, draft_length: DraftSetting) -> None:
         """Nobody asks for it."""
 
+    def count(self, id: int, text: str) -> None:
+        """Nobody asks for it."""
+
     def switch(self, load: Load) -> None:
         """Remember it."""
         self.loads.append(load)
@@ -149,7 +153,7 @@ class ClockworkEngine:
                     elapsed_s=self.clock.time_s - submitted_at_s,
                 )
             )
-        reason = "cancelled" if self.is_cancelled else "length"
+        reason: FinishReason = "cancelled" if self.is_cancelled else "length"
         self._emit(Finished(request.id, reason, "", "", passes, passes, 5_000_000))
 
     def _pass(self, seconds: float) -> float:

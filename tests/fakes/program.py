@@ -30,10 +30,9 @@ def take_away(fault: str) -> None:
 
             safe_app.SafeApp.get_driver_class = lambda self: LinuxDriver  # type: ignore[method-assign]
         case "eager":
-            turn.DRAW_S = turn.FIRST_DRAW_S = 0.0
-            turn.COST_FACTOR = 0
+            vars(turn).update(DRAW_S=0.0, FIRST_DRAW_S=0.0, COST_FACTOR=0)
         case "crash":
-            chat_app.ChatApp.on_prompt_page_requested = lambda self, event: {}["SECRET" + "-KEY"]  # type: ignore[attr-defined]
+            chat_app.ChatApp.on_prompt_page_requested = lambda self, event: dict[str, str]()["SECRET" + "-KEY"]  # type: ignore[attr-defined]
 
 
 def run() -> int:

@@ -5,8 +5,8 @@ Every layout becomes `<layout>/target` and `<layout>/assistant` in the published
 `from_pretrained`, so the goldens belong to the files on disk. 12b-unified uses transformers' own
 `gemma4_unified` classes. The script knows nothing of MLX and nothing of Slipstream.
 
-Run with torch 2.13.0 (CPU) and transformers 5.12.1: `python make_goldens.py`. Checkpoints come out the same
-to the byte and tokens the same; the other goldens differ between runs by float32 rounding.
+Run with torch 2.13.0 (CPU) and transformers 5.12.1: `python -m tests.golden.make_goldens`. Checkpoints come out
+the same to the byte and tokens the same; the other goldens differ between runs by float32 rounding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from typing import Any
 
 import torch
 import transformers
-from layouts import (
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+from transformers.models.gemma4.modeling_gemma4 import Gemma4ForConditionalGeneration
+from transformers.models.gemma4_assistant.modeling_gemma4_assistant import Gemma4AssistantForCausalLM
+from transformers.models.gemma4_unified.modeling_gemma4_unified import Gemma4UnifiedForConditionalGeneration
+from transformers.models.gemma4_unified_assistant.modeling_gemma4_unified_assistant import (
+    Gemma4UnifiedAssistantForCausalLM,
+)
+
+from tests.golden.layouts import (
     BOS,
     FULL,
     GLOBAL_HEAD_DIM,
@@ -35,14 +44,6 @@ from layouts import (
     assistant_config,
     generation_config,
     target_config,
-)
-from safetensors.torch import save_file
-from transformers import PreTrainedModel
-from transformers.models.gemma4.modeling_gemma4 import Gemma4ForConditionalGeneration
-from transformers.models.gemma4_assistant.modeling_gemma4_assistant import Gemma4AssistantForCausalLM
-from transformers.models.gemma4_unified.modeling_gemma4_unified import Gemma4UnifiedForConditionalGeneration
-from transformers.models.gemma4_unified_assistant.modeling_gemma4_unified_assistant import (
-    Gemma4UnifiedAssistantForCausalLM,
 )
 
 Tensors = dict[str, torch.Tensor]
@@ -133,6 +134,7 @@ def assistant_class(layout: Layout) -> type[PreTrainedModel]:
 
 
 def skeleton(model_class: type[PreTrainedModel], config: dict[str, Any]) -> PreTrainedModel:
+    assert model_class.config_class is not None
     return model_class(model_class.config_class(**config))
 
 
@@ -215,7 +217,7 @@ def generate_greedily(target: PreTrainedModel, tokens: list[int], count: int) ->
         top_k=None,
         top_p=None,
     )
-    return output[0, len(tokens) :].tolist()
+    return [int(token) for token in output[0, len(tokens) :]]
 
 
 def draft(pair: Pair, state: State, position: int) -> Drafts:

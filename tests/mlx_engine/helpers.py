@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network.kv_cache import TargetCache
@@ -30,6 +32,18 @@ class ScriptedControl:
 
     def next_length(self) -> int:
         return self.lengths[min(self.rounds, len(self.lengths) - 1)]
+
+
+def load_tensors(path: Path) -> dict[str, mx.array]:
+    """The tensors of a safetensors file."""
+    tensors = mx.load(str(path))
+    assert isinstance(tensors, dict)
+    return tensors
+
+
+def token_list(tokens: mx.array) -> list[int]:
+    """Token ids on the host."""
+    return [int(token) for token in np.array(tokens)]
 
 
 def session_for(target: Target, drafter: Drafter | None, prompt: Sequence[int]) -> Session:

@@ -20,9 +20,9 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Load, Message
 from tests.cases import cases
 from tests.fakes.folders import write_pair
+from tests.patience import PATIENCE_S
 
 HELLO = (Message("user", "Hello there, how are you?"),)
-PATIENCE_S = 60
 
 
 class ClientRig:
@@ -210,7 +210,7 @@ def test_a_child_that_does_not_end_within_the_timeout_is_killed(
     popen = subprocess.Popen
     monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", 0.05)
     monkeypatch.setattr(
-        client.subprocess, "Popen", lambda command, **pipes: popen([sys.executable, "-c", READY_AND_DEAF], **pipes)
+        subprocess, "Popen", lambda command, **pipes: popen([sys.executable, "-c", READY_AND_DEAF], **pipes)
     )
     rig = ClientRig(Load("nowhere", None), tmp_path / "engine.log")
     rig.client.start()

@@ -146,7 +146,8 @@ def test_cancel_during_prefill_ends_before_any_token(monkeypatch: pytest.MonkeyP
 
 def test_prefill_reads_in_chunks_and_stops_one_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix, "PREFILL_CHUNK_TOKENS", 4)
-    target, seen = chain(*RUN), []
+    target = chain(*RUN)
+    seen: list[int] = []
     session = session_for(target, None, [3] * 9 + [4])
     list(generate(session, DecodeOptions(GREEDY, STOP, 1, ScriptedControl([0])), seen.append))
     assert target.forwards == [(0, 4), (4, 4), (8, 1), (9, 1)]

@@ -20,7 +20,7 @@ from mlx_engine.speculation.model_drafter import ModelDrafter
 from mlx_engine.speculation.sampling import Sampler
 from tests.cases import cases
 from tests.fakes import tiny
-from tests.mlx_engine.helpers import OracleDrafter, ScriptedControl, rounds, session_for, tokens
+from tests.mlx_engine.helpers import OracleDrafter, ScriptedControl, rounds, session_for, token_list, tokens
 
 PROMPT = [2, *random.Random(7).choices(range(3, tiny.VOCAB), k=23)]
 TOKENS = 300
@@ -183,7 +183,8 @@ def test_what_is_suppressed_is_not_drafted(layout: str, temperature: float) -> N
     def drafted(*suppressed: int) -> set[int]:
         sampler = Sampler(temperature, suppressed=suppressed)
         asked = session.prefix.tokens, frontier, session.prefix.cache, 4, sampler
-        return set(session.drafter.propose(*asked).tokens.tolist())
+        assert session.drafter
+        return set(token_list(session.drafter.propose(*asked).tokens))
 
     usual = drafted()
     assert usual.isdisjoint(drafted(*usual))

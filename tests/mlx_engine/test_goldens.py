@@ -12,7 +12,7 @@ from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.speculation import assistant_drafter
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
 from mlx_engine.speculation.drafter import Frontier
-from tests.mlx_engine.helpers import GREEDY, rounds, tokens
+from tests.mlx_engine.helpers import GREEDY, load_tensors, rounds, token_list, tokens
 from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -30,10 +30,10 @@ class Golden:
         self.target = load_target(GOLDEN / layout / "target")
         self.assistant = load_assistant(GOLDEN / layout / "assistant")
         self.drafter = AssistantDrafter(self.assistant, self.target)
-        self.expected = mx.load(str(GOLDEN / layout / "golden.safetensors"))
+        self.expected = load_tensors(GOLDEN / layout / "golden.safetensors")
 
     def ids(self, name: str) -> list[int]:
-        return self.expected[name].tolist()  # type: ignore[no-any-return, union-attr]
+        return token_list(self.expected[name])
 
     def read(self, name: str) -> tuple[TargetCache, mx.array]:
         """A cache holding the tokens called `name`, and the hidden states."""

@@ -16,6 +16,7 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError
 from mlx_engine.protocol.events import Generate, Message, RoundFacts
 from mlx_engine.speculation.drafter import Frontier
+from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
 from tests.fakes.folders import write_pair
 from tests.fakes.markov import (
@@ -107,6 +108,7 @@ def test_the_turn_after_broken_numbers_is_a_clean_one(
     def failing(*arguments: object) -> Distribution:
         raise ValueError("[rope] no such position")
 
+    assert isinstance(rig.engine._drafter, GuardedDrafter)
     monkeypatch.setattr(rig.engine._drafter._drafter, "propose", failing)
     told = rig.ask(Generate(4, HELLO, max_tokens=8, draft_length=3))
     (notice,) = only(events.Notice, told)

@@ -64,12 +64,15 @@ def test_a_config_of_another_kind(changes: dict[str, Any], words: str) -> None:
     assert words in refusal(lambda: parse_config(CONFIG | changes, Path("here/config.json")))
 
 
+OUT_OF_BOUNDS: tuple[Any, ...] = (0, -1, "6", 1.5, True, 10**12, [], float("nan"))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         (key, value)
         for key in ("num_hidden_layers", "hidden_size", "sliding_window", "num_key_value_heads", "global_head_dim")
-        for value in (0, -1, "6", 1.5, True, 10**12, [], float("nan"))
+        for value in OUT_OF_BOUNDS
     ]
     + [("num_hidden_layers", 1_000_000), ("num_hidden_layers", None), ("num_kv_shared_layers", 6)]
     + [("layer_types", None), ("layer_types", ["x"] * 6), ("layer_types", [[]] * 6), ("layer_types", "full")],

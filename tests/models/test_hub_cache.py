@@ -38,6 +38,21 @@ def test_the_cache_is_where_the_library_has_it(
     assert hub_cache.cache_folder() == Path(folder)
 
 
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, None),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
+        ({"HF_HUB_OFFLINE": "yes", "TRANSFORMERS_OFFLINE": "0"}, "HF_HUB_OFFLINE"),
+        ({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}, None),
+        ({"HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "true"}, "TRANSFORMERS_OFFLINE"),
+        ({"TRANSFORMERS_OFFLINE": "2"}, None),
+    ],
+)
+def test_offline_mode_is_what_the_library_takes_for_it(environment: dict[str, str], name: str | None) -> None:
+    assert hub_cache.offline_variable(environment) == name
+
+
 def test_a_snapshot_is_found_by_branch_commit_and_repository(tmp_path: Path) -> None:
     assert hub_cache.find_snapshot(tmp_path, REPO) is None
     folder = put(tmp_path, REPO, SOURCE)

@@ -20,7 +20,7 @@ from typing import Any
 import huggingface_hub
 import msgspec
 import pytest
-from huggingface_hub.utils import close_session
+from huggingface_hub import close_session
 
 from models import hub_cache
 from models.hub import MAX_RETRY_AFTER_S, Hub
@@ -41,6 +41,7 @@ from models.pull_worker import answer
 from tests.cases import cases
 from tests.fakes.hub import COMMIT, Cut, FakeHub, Gzipped, NoRange, OtherRange, Stall, Status, Wrong, serve
 from tests.paths import GOLDEN
+from tests.patience import PATIENCE_S
 
 TARGET = GOLDEN / "e2b" / "target"
 REPO = "someone/gemma-4-tiny"
@@ -94,7 +95,12 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 def job(cache: Path, *repos: str, **changes: Any) -> PullJob:
     wanted = tuple(RepoRevision(repo) for repo in repos or (REPO,))
-    defaults = {"timeout_s": 5.0, "retry_waits_s": (0.0, 0.0), "reserve_bytes": 0, "report_every_s": 0.0}
+    defaults: dict[str, Any] = {
+        "timeout_s": PATIENCE_S,
+        "retry_waits_s": (0.0, 0.0),
+        "reserve_bytes": 0,
+        "report_every_s": 0.0,
+    }
     return PullJob(wanted, str(cache), **(defaults | changes))
 
 
@@ -541,7 +547,7 @@ def test_a_cache_that_cannot_be_written(hub: FakeHub, tmp_path: Path) -> None:
     assert failure(pull(tmp_path / "cache")).reason == "disk"
 
 
-@pytest.mark.parametrize("by", ["option", "variable"])
+@pytest.mark.parametrize("by", ["option", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 def test_offline_opens_no_socket(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     pull(tmp_path)
 
@@ -550,11 +556,13 @@ def test_offline_opens_no_socket(hub: FakeHub, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(socket.socket, "__init__", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    if by == "variable":
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if by != "option":
+        monkeypatch.setenv(by, "1")
     events = pull(tmp_path, is_offline=by == "option")
     assert [type(event) for event in events] == [RepoPulled, PullFinished]
-    assert failure(pull(tmp_path, "someone/else", is_offline=by == "option")).reason == "offline"
+    failed = failure(pull(tmp_path, "someone/else", is_offline=by == "option"))
+    assert failed.reason == "offline"
+    assert (by if by != "option" else "--offline") in failed.message
 
 
 def test_the_pace_is_that_of_the_last_seconds() -> None:
@@ -581,7 +589,7 @@ class Watched:
     def until(self, kind: type, **facts: Any) -> Any:
         """The next event of a kind with these attributes; fails if the pull ends before."""
         while True:
-            event = self.events.get(timeout=60)
+            event = self.events.get(timeout=PATIENCE_S)
             if isinstance(event, kind) and all(getattr(event, name) == value for name, value in facts.items()):
                 return event
             assert not isinstance(event, PullFinished | PullFailed), event
@@ -683,7 +691,7 @@ def test_the_pull_ends_with_its_parent(hub: FakeHub, tmp_path: Path) -> None:
         assert child.stdout is not None
         assert any(b'"model.safetensors","file_done' in line for line in child.stdout)
         child.stdin.close()
-        assert child.wait(timeout=60) == 1
+        assert child.wait(timeout=PATIENCE_S) == 1
     stall.gate.set()
 
 

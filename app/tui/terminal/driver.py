@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 from codecs import getincrementaldecoder
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from io import TextIOBase
@@ -108,6 +109,20 @@ class TerminalDriver(LinuxDriver):
         super().resume_application_mode()
         # The screen is empty now, and Textual draws nothing when the window's size is unchanged.
         self._app.call_later(self._app.refresh, layout=True)
+
+    def _sigtstp_application(self, *signal_arguments: object) -> None:
+        self._outside_of_writes(super()._sigtstp_application)
+
+    def _sigcont_application(self, *signal_arguments: object) -> None:
+        self._outside_of_writes(super()._sigcont_application)
+
+    def _outside_of_writes(self, change_mode: Callable[[], None]) -> None:
+        # A signal may arrive inside a write to the output queue; a write of its handler would then wait forever.
+        # While an editor has the terminal (no automatic restart) nothing is written, and nothing may be put off.
+        if self._loop.is_closed() or not self._auto_restart:
+            change_mode()
+        else:
+            self._loop.call_soon_threadsafe(change_mode)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._loop.is_closed():

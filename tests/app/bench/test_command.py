@@ -19,6 +19,7 @@ from app import cli
 from app.bench import comparison, measuring, outputs, picture, report, spreadsheet, table
 from app.bench.advice import advise
 from app.bench.history import encode, read_results
+from app.bench.live import LiveTable
 from app.bench.measuring import BenchJob, load_of, measure
 from app.bench.outputs import WRITERS, Outputs
 from app.bench.results import Results
@@ -30,6 +31,7 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP
 from tests.app.bench.support import Bench, plan
 from tests.paths import ROOT
+from tests.patience import PROGRAM_PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -203,7 +205,12 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
 
 def planned(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> BenchJob:
     jobs: list[BenchJob] = []
-    monkeypatch.setattr(measuring, "measure", lambda job, engine: jobs.append(job) or 0)
+
+    def record(job: BenchJob, engine: object) -> int:
+        jobs.append(job)
+        return 0
+
+    monkeypatch.setattr(measuring, "measure", record)
     assert cli.main(["bench", *arguments]) == 0
     return jobs[0]
 
@@ -307,7 +314,7 @@ def test_noise_is_no_change_and_few_blocks_are_too_little(results: Results) -> N
 
 def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
     screen = io.StringIO()
-    live = measuring.LiveTable(screen, results.method.settings)
+    live = LiveTable(screen, results.method.settings)
     bench = Bench(plan(passes=1))
     measured = bench.run()
     for done in (1, 2):
@@ -317,7 +324,7 @@ def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.Captu
     assert "pass 1, block 2 of 3, at most 20 s left" in drawn
     assert drawn.count("\x1b[J") == 3
     assert "\x1b[14A" in drawn
-    quiet = measuring.LiveTable(None, results.method.settings)
+    quiet = LiveTable(None, results.method.settings)
     quiet.draw(BenchProgress("", 0, 0, 3, 0.0, 1.0), measured)
     assert table.bar(0.5, 4) == "██  "
 
@@ -326,7 +333,7 @@ def test_the_live_table_draws_over_itself(results: Results, capsys: pytest.Captu
 def test_quick_on_the_pocket_pair(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "app.cli", "bench", "--quick", "--settings", "4", "--kinds", "json", "--json"]
     command += ["--max-tokens", "8", "--minutes", "0.5"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_PATIENCE_S, check=False)
     assert run.returncode == 0, run.stderr.decode()
     found: dict[str, Any] = json.loads(run.stdout)
     assert found["pair"]["is_pocket"]

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from app.bench.plan import block_order, make_cases
+from app.bench.results import ResultRow
 from app.bench.rows import find_row, first_token_times, make_rows
 from app.bench.runner import WARM_UP, Measured
 from mlx_engine.protocol.events import Generate, SamplingOptions
@@ -49,7 +50,7 @@ def test_the_arithmetic_on_a_steady_machine() -> None:
     assert measured.ended == "tight"
 
 
-def bench_rows(bench: Bench, measured: Measured) -> list:
+def bench_rows(bench: Bench, measured: Measured) -> list[ResultRow]:
     return [row for row in make_rows(measured.replies, bench.plan.settings) if row.kind == "all"]
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from app.core import prompt_history
 from app.core.prompt_history import MAX_ENTRIES, MAX_ENTRY_CHARACTERS, PromptHistory
+from mlx_engine.files.atomic import replace_file
 
 ENTRIES = st.lists(st.text(), max_size=6)
 
@@ -114,7 +115,7 @@ def test_what_another_chat_adds_while_the_file_is_shortened_is_kept(
         has_come.wait()
         real_replace(*shortened)
 
-    real_sleep, real_replace, adding = time.sleep, prompt_history.replace_file, threading.Thread(target=add)
+    real_sleep, real_replace, adding = time.sleep, replace_file, threading.Thread(target=add)
     monkeypatch.setattr(time, "sleep", wait_for_the_lock)
     monkeypatch.setattr(prompt_history, "replace_file", replace)
     monkeypatch.setattr(prompt_history, "_LOCK_S", 60.0)

@@ -25,9 +25,10 @@ from app.text.sentences import Sentences
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Failed, Generate
 from tests.app.tui.pilot import PAIR
-from tests.app.tui.terminal import ROOT, Terminal, slipstream
+from tests.app.tui.terminal import Terminal, slipstream
 from tests.fakes.engine import FakeEngine
 from tests.fakes.scripted_engine import Script
+from tests.paths import ROOT
 
 Answer = Callable[[FakeEngine], None]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from textual.theme import BUILTIN_THEMES
 
 from app.settings.effective import DEFAULT, REMEMBERED, read_settings
-from app.settings.kinds import Choice, FreeText, Number
+from app.settings.kinds import Choice, FreeText, Kind, Number
 from app.settings.table import THEMES, Setting, Settings, per_chat, table
 from app.shell.settings import example
 from mlx_engine.protocol.events import SamplingOptions
@@ -23,8 +23,13 @@ from tests.app.settings.support import holds, refusal
 TYPED = [setting for setting in table().values() if setting.info.kind]
 
 
+def kind_of(setting: Setting) -> Kind:
+    assert setting.info.kind
+    return setting.info.kind
+
+
 def values_of(setting: Setting) -> st.SearchStrategy[Any]:
-    kind = setting.info.kind
+    kind = kind_of(setting)
     if isinstance(kind, Number):
         if kind.is_whole:
             return st.integers(int(kind.least), int(kind.most))
@@ -55,11 +60,10 @@ def test_the_last_layer_that_names_a_setting_is_the_one_that_holds(data: st.Data
     remembered, in_file, in_environment, typed = layers
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
-        lines = [(name, table()[name].info.kind.to_text(value)) for name, value in in_file.items()]
+        lines = [(name, kind_of(table()[name]).to_text(value)) for name, value in in_file.items()]
         path.write_text("".join(f"{name}: {quoted(text)}\n" for name, text in lines), encoding="utf-8")
         environment = {
-            table()[name].variable: table()[name].info.kind.to_text(value)
-            for name, value in in_environment.items()
+            table()[name].variable: kind_of(table()[name]).to_text(value) for name, value in in_environment.items()
         }
         found = read_settings(typed, remembered, environment, path)
     assert {name: asdict(found.settings)[name] for name in expected} == expected
@@ -70,7 +74,7 @@ def test_the_last_layer_that_names_a_setting_is_the_one_that_holds(data: st.Data
 def test_what_is_written_is_read_back(data: st.DataObject) -> None:
     setting = data.draw(st.sampled_from(TYPED))
     value = data.draw(values_of(setting))
-    kind = setting.info.kind
+    kind = kind_of(setting)
     again = kind.parse(kind.to_text(value))
     assert again == value
     assert isinstance(again, bool) == isinstance(value, bool)
@@ -78,7 +82,7 @@ def test_what_is_written_is_read_back(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("setting", TYPED, ids=lambda setting: setting.name)
 def test_every_setting_is_described(setting: Setting) -> None:
-    kind = setting.info.kind
+    kind = kind_of(setting)
     assert setting.info.help
     assert kind.allowed
     assert setting.default is not None or setting.info.unset

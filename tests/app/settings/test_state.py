@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from app.settings import remembered as app_state
 from app.settings.remembered import Choices, RememberedChoices
+from app.system.files import opening_alone
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_what_cannot_be_written_holds_for_this_chat(tmp_path: Path) -> None:
 def test_a_lock_that_is_not_given_back_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_state, "LOCK_WAIT_S", -1.0)
     RememberedChoices.read(path).remember(theme="nord")
-    with app_state.opening_alone(path):
+    with opening_alone(path):
         state = RememberedChoices.read(path)
         state.remember(theme="dracula")
         assert state.notice is not None
@@ -124,7 +125,7 @@ def _remember_often(path: Path, name: str, values: list[object]) -> None:
 
 def test_processes_that_write_at_once(path: Path) -> None:
     RememberedChoices.read(path).remember(theme="first")
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     jobs: list[tuple[Callable[..., None], tuple[object, ...]]] = [
         (_remember_often, (path, "theme", [f"theme {n}" for n in range(20)])),
         (_remember_often, (path, "model", [f"model {n}" for n in range(20)])),

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from app.core.conversation import Conversation
-from app.store import aside, database, opening, transfer
+from app.store import aside, chat_store, database, opening, transfer
 from app.store.chat_store import ChatStore
 from app.store.schema import MIGRATIONS, migrate
+from mlx_engine.files.atomic import replace_file
 from tests.app.store.support import Clock, chat_of_turns, damaged
+from tests.patience import PATIENCE_S
 
 NEXT_VERSION = (*MIGRATIONS, ("ALTER TABLE chat ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey'",
                               "UPDATE chat SET colour = 'red' WHERE title = 'first'"))  # fmt: skip
@@ -44,6 +46,7 @@ def write_turns(path: Path, seed: int) -> None:
 
 def write_some_turns(path: Path, seed: int, count: int) -> None:
     """This many turns, in chats that other processes are writing too."""
+    vars(chat_store)["FLUSH_TIMEOUT_S"] = PATIENCE_S  # the chat would try again later
     random_ = random.Random(seed)
     store = ChatStore.open(path)
     chat_id = store.create_chat(f"writer {seed}").id
@@ -172,7 +175,7 @@ def _watch_the_store(passed: Passed) -> None:
     for name, call in vars(ChatStore).items():
         if callable(call) and not name.startswith("_"):
             setattr(ChatStore, name, _watched(call, name, passed))
-    transfer.replace_file = _watched(transfer.replace_file, "replace_file", passed)
+    vars(transfer)["replace_file"] = _watched(replace_file, "replace_file", passed)
 
 
 def _watch_the_disk(passed: Passed) -> None:
@@ -181,7 +184,7 @@ def _watch_the_disk(passed: Passed) -> None:
     connect = sqlite3.connect
 
     def connect_watched(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_trace_callback(lambda statement: passed(f"before {' '.join(statement.split()[:2])}"))
         return connection
 
@@ -283,7 +286,7 @@ def _die_after(steps: int) -> None:
         return 0
 
     def connect_counted(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_progress_handler(count, 1)
         return connection
 

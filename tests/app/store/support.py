@@ -22,7 +22,7 @@ IN_MEMORY = Path("/dev/shm")
 def quick_folder() -> Iterator[Path]:
     """A folder that is deleted afterwards."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None) as folder:
-        yield Path(folder)
+        yield Path(folder).resolve()
 
 
 @dataclass

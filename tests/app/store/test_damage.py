@@ -6,6 +6,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -307,14 +308,14 @@ def test_a_constraint_that_breaks_in_a_large_damaged_file_is_damage(
     monkeypatch.setattr(opening, "CHECKED_BYTES", 1000)
     store = ChatStore.open(put(path, whole), Clock())
     chat_id = store.create_chat("new").id
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         # The newest activity is unreadable, so the next number may be invalid.
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
             "UPDATE sqlite_master SET sql = replace(sql, 'activity INTEGER NOT NULL', 'activity INTEGER')"
             " WHERE name = 'chat'"
         )
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE chat SET activity = NULL")
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(

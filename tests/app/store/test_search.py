@@ -21,13 +21,17 @@ def found(store: ChatStore, words: str) -> list[str]:
 
 
 @pytest.fixture(params=["with the index", "without FTS5"])
-def store(request: pytest.FixtureRequest, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> ChatStore:
+def store(
+    request: pytest.FixtureRequest, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ChatStore]:
     if request.param == "without FTS5":
         monkeypatch.setattr(search, "has_index", lambda connection: False)
         monkeypatch.setattr(
             search, "_INDEX", "CREATE VIRTUAL TABLE message_index USING fts5_of_another_build(text)"
         )
-    return ChatStore.open(path, clock)
+    store = ChatStore.open(path, clock)
+    yield store
+    store.close()
 
 
 def test_messages_are_found_by_parts_of_words_in_any_case_newest_first(store: ChatStore) -> None:
@@ -119,6 +123,7 @@ def test_the_index_is_asked(path: Path, clock: Clock) -> None:
     # An empty index finds nothing, so it was the index that proposed the message.
     store._database._opened.connection.execute("DELETE FROM message_index")
     assert found(store, "hello") == []
+    store.close()
 
 
 WORDS = st.text(

@@ -24,8 +24,6 @@ from app.core.gauges import Gauges
 from app.core.pair_choice import PairChoice
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
-from app.tui.bars.gauge_strip import GaugeStrip
-from app.tui.bars.top_line import TopLine
 from app.tui.chat_app import ChatApp
 from app.tui.chat_view import ChatView
 from app.tui.prompt.prompt import Prompt
@@ -33,8 +31,7 @@ from app.tui.transcript.transcript import Transcript
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load
 from tests.fakes.engine import FakeEngine
-
-PATIENCE_S = 10.0
+from tests.patience import PATIENCE_S
 
 
 async def wait_until(pilot: Pilot[None], is_true: Callable[[], object], what: str = "") -> None:
@@ -55,7 +52,7 @@ class Story:
 
     @property
     def prompt(self) -> Prompt:
-        return self.app.screen_stack[0].query_one(Prompt)
+        return self.app.chat_screen.prompt
 
     @property
     def dialogue(self) -> Dialogue:
@@ -79,15 +76,15 @@ class Story:
 
     @property
     def transcript(self) -> Transcript:
-        return self.app.screen_stack[0].query_one(Transcript)
+        return self.view.transcript
 
     @property
     def state(self) -> str:
-        return self.app.screen_stack[0].query_one(TopLine).state
+        return self.view.top_line.state
 
     @property
     def strip(self) -> str:
-        return self.app.screen_stack[0].query_one(GaugeStrip).render().plain
+        return self.view._strip.render().plain
 
     def screen(self) -> str:
         """What is drawn, row by row."""

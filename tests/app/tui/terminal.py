@@ -16,15 +16,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import msgspec
 
 from tests.fakes.scripted_engine import Script
 from tests.paths import ROOT
+from tests.patience import PATIENCE_S
 
 PROGRAM = ROOT / "tests" / "fakes" / "program.py"
-PATIENCE_S = 60.0
 SEQUENCES = re.compile(rb"\x1b\[[^a-zA-Z]*[a-zA-Z]")
+
+
+def _begin_session() -> None:
+    """In the child, as a terminal does it: what nohup or a shell in the background ignores is not ignored here."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _attributes(terminal: int) -> list[Any]:
+    """Those that programs set. macOS sets PENDIN by itself where a program gives back the line mode."""
+    flags = termios.tcgetattr(terminal)
+    flags[3] &= ~termios.PENDIN
+    return flags
 
 
 class Terminal:
@@ -34,7 +49,7 @@ class Terminal:
         self._parent, self._child = pty.openpty()
         self.written = bytearray()
         self.resize(*size)
-        self.attributes = termios.tcgetattr(self._child)
+        self.attributes = _attributes(self._child)
         """Before the program."""
         self.process = subprocess.Popen(
             command,
@@ -43,7 +58,7 @@ class Terminal:
             stderr=self._child,
             env=environment,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            preexec_fn=_begin_session,  # noqa: PLW1509
         )
 
     def until(self, is_true: Callable[[], object] | str) -> None:
@@ -111,7 +126,7 @@ class Terminal:
     @property
     def is_as_before(self) -> bool:
         """Whether the terminal's attributes are those from before the program."""
-        return termios.tcgetattr(self._child) == self.attributes
+        return _attributes(self._child) == self.attributes
 
     def close(self) -> None:
         """End the program, if it still runs."""

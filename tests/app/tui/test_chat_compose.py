@@ -24,7 +24,8 @@ from app.settings.table import Settings
 from app.tui.prompt.attachment_line import AttachmentLine
 from app.tui.prompt.completion_list import CompletionList
 from mlx_engine.protocol.events import Counted
-from tests.app.tui.pilot import PATIENCE_S, Story, chat
+from tests.app.tui.pilot import Story, chat
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +233,8 @@ async def test_a_chat_goes_to_a_file_and_comes_back(folder: Path) -> None:
         await story.until_told("not a chat exported by Slipstream")
 
 
-async def test_the_rest_of_the_commands() -> None:
+async def test_the_rest_of_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPSTREAM_HOME", "/short")
     async with chat() as story:
         await story.exchange("words", "an answer\n\n```py\ncode\n```")
         await command(story, "/copy code")

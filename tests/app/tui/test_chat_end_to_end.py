@@ -8,14 +8,15 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic, sleep
 
 import pytest
 
 from tests.paths import ROOT
-
-PATIENCE_S = 120.0
+from tests.patience import PROGRAM_PATIENCE_S
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +29,9 @@ class Tmux:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._socket = home / "tmux"
+        # Not in the test's own folder, whose path may be too long for a socket (104 bytes on macOS).
+        self._folder = TemporaryDirectory(dir="/tmp")
+        self._socket = Path(self._folder.name, "tmux")
         self._run("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "sh")
         self._run("set-option", "-g", "remain-on-exit", "on")
 
@@ -62,7 +65,7 @@ class Tmux:
 
     def until(self, is_true: Callable[[], object], what: str) -> None:
         """Wait; fails with the screen."""
-        give_up_s = monotonic() + PATIENCE_S
+        give_up_s = monotonic() + PROGRAM_PATIENCE_S
         while not is_true():
             assert monotonic() < give_up_s, f"never came: {what}\n{self.screen()}"
             sleep(0.05)
@@ -74,10 +77,15 @@ class Tmux:
     def close(self) -> None:
         """End everything."""
         self._run("kill-server")
+        self._folder.cleanup()
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(
-            ["tmux", "-S", str(self._socket), *words], check=False, capture_output=True, text=True, timeout=30
+            ["tmux", "-S", str(self._socket), *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PROGRAM_PATIENCE_S,
         )
         return done.stdout
 
@@ -91,7 +99,8 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
 
 def kept(home: Path) -> list[tuple[str, str, str]]:
     """Role, state and text of every message on the disk."""
-    with sqlite3.connect(f"file:{next(home.rglob('chats.db'))}?mode=ro", uri=True) as connection:
+    database = next(home.rglob("chats.db"))
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute("SELECT role, state, text FROM message ORDER BY id").fetchall()
 
 

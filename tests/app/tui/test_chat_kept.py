@@ -173,7 +173,12 @@ async def test_a_word_is_searched_for_once(database: Path, monkeypatch: pytest.M
         return timers[-1]
 
     monkeypatch.setattr(ChatsScreen, "set_timer", setting)
-    monkeypatch.setattr(Timer, "stop", lambda self: (stopped.append(self), stop(self)))
+
+    def stopping(self: Timer) -> None:
+        stopped.append(self)
+        stop(self)
+
+    monkeypatch.setattr(Timer, "stop", stopping)
     async with chat(database=database) as story:
         await story.exchange("apples", "and pears")
         await open_list(story)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 
 from app.tui.screens import models as models_screen
 from mlx_engine.protocol.events import Failed, Loading, Message
-from models import pull as pull_module
 from models.pull import PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoPulled
 from tests.app.tui.pilot import Story, chat
 
@@ -238,7 +238,7 @@ async def test_a_pull_whose_process_cannot_start_says_why(monkeypatch: pytest.Mo
 
     async with chat() as story:
         await open_list(story)
-        monkeypatch.setattr(pull_module.subprocess, "Popen", no_process)
+        monkeypatch.setattr(subprocess, "Popen", no_process)
         await choose(story, "e2b-4bit")
         await story.pilot.press("enter")
         await story.until_seen("process could not be started: Resource")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import strftime
 
 import pytest
 
 from app.settings.table import per_chat
-from tests.app.tui.pilot import chat
+from tests.app.tui.pilot import Story, chat
 
 SIZES = ((20, 5), (1, 1), (200, 1), (2, 30), (120, 36), (80, 24))
 TEXT = "word\n\n```\nx = 1\n```\n\n"
+
+
+def shows_all(story: Story, words: list[str]) -> bool:
+    return all(word in story.screen() for word in words)
 
 
 @pytest.mark.parametrize("key", ["f1", "f5"])
@@ -71,5 +76,5 @@ async def test_the_meaning_of_a_setting_is_whole_at_any_width(size: tuple[int, i
         for setting in per_chat().values():
             assert setting.info.kind is not None
             words = f"{setting.info.help} {setting.info.kind.allowed}".split()
-            await story.until(lambda words=words: all(word in story.screen() for word in words))
+            await story.until(partial(shows_all, story, words))
             await story.pilot.press("tab" if setting.name == "system" else "down")

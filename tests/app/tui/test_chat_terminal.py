@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.tui.terminal import ROOT, Terminal
+from tests.app.tui.terminal import Terminal
+from tests.paths import ROOT
+from tests.patience import PATIENCE_S
 
 CHILD = """
 import sys
@@ -108,7 +110,7 @@ def test_a_log_on_a_full_disk_holds_nobody_up(tmp_path: Path) -> None:
         "print(write_crash(KeyError('what was typed'), path))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "log")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
     assert (tmp_path / "log").stat().st_size == 100_000
     assert "crashed (KeyError), and the log could not be written" in said
     assert "what was typed" not in said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event, current_thread, main_thread
@@ -28,6 +28,7 @@ from app.tui.transcript.transcript import LIVE_TURNS, FrozenTurns, TurnList
 from app.tui.transcript.turn import ReplyWidget, Turn, turn_rows
 from tests.app.tui.corpus import EVERYTHING
 from tests.app.tui.pilot import Story, chat, layouts_asked_for
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,12 @@ def drawn_rows(rows: Sequence[FlowRow]) -> str:
 
 def has_widgets(reply: ReplyWidget, more_than: int) -> bool:
     return len(reply.query("*")) > more_than
+
+
+def shown_reply(turn: Turn | None) -> ReplyWidget:
+    assert turn
+    assert turn.reply
+    return turn.reply
 
 
 def is_shown(reply: ReplyWidget) -> bool:
@@ -433,7 +440,7 @@ async def test_small_windows(size: tuple[int, int], shown: list[str], hidden: li
 async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     readers: list[bool] = []
 
-    def watched(read: Any) -> Any:
+    def watched(read: Callable[[GrowingMarkdown, str], list[Piece]]) -> Any:
         def reading(self: GrowingMarkdown, text: str) -> list[Piece]:
             readers.append(current_thread() is main_thread())
             return read(self, text)
@@ -457,7 +464,7 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         story.engine.say("- the last one")
         story.engine.finish()
         await story.until_seen("• the last one")
-        await story.until(lambda: story.transcript.last_turn.reply._text._finished_source)
+        await story.until(lambda: shown_reply(story.transcript.last_turn)._text._finished_source)
         assert not any(readers)
 
 
@@ -467,7 +474,7 @@ async def test_a_chat_can_be_left_while_a_long_text_is_read(monkeypatch: pytest.
 
     def held_up(self: GrowingMarkdown, source: str) -> list[Piece]:
         begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_S)
         return whole(self, source)
 
     monkeypatch.setattr(GrowingMarkdown, "parse_whole", held_up)
@@ -493,8 +500,9 @@ async def test_a_turn_is_not_read_again_when_it_gets_old(monkeypatch: pytest.Mon
             await story.exchange("q", f"{EVERYTHING}\n\nanswer {number}")
             await story.until_seen(f"answer {number}")
         oldest = story.transcript._turns[0]
-        await story.until(lambda: oldest.reply._text._finished_source)
-        expected = drawn_rows(turn_rows(oldest._message, "", as_rows(oldest.reply.source), oldest.reply.figures))
+        await story.until(lambda: shown_reply(oldest)._text._finished_source)
+        reply = shown_reply(oldest)
+        expected = drawn_rows(turn_rows(oldest._message, "", as_rows(reply.source), reply.figures))
         monkeypatch.setattr(markdown_text, "blocks", lambda *_: pytest.fail("read again"))
         rows = oldest.rows()
         assert drawn_rows(rows) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from textual.strip import Strip
 
@@ -59,11 +61,17 @@ async def test_keys_without_room_are_left_out_as_a_whole_and_help_stays(width: i
         assert line_of(story).has_palette == ("palette" in drawn(story).text)
 
 
-async def test_it_is_redrawn_only_when_its_keys_change() -> None:
+async def test_it_is_redrawn_only_when_its_keys_change(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chat() as story:
         await story.until_seen("esc Stop")
-        line, refreshes = line_of(story), []
-        line.refresh = lambda *regions, **options: refreshes.append(options) or line  # type: ignore[method-assign]
+        line = line_of(story)
+        refreshes: list[dict[str, Any]] = []
+
+        def record(*regions: Any, **options: Any) -> KeyLine:
+            refreshes.append(options)
+            return line
+
+        monkeypatch.setattr(line, "refresh", record)
         for _ in range(3):
             story.app.refresh_bindings()
             await story.pilot.pause()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import webbrowser
 from typing import Any
 
 import pytest
 
-from app.tui.screens import link as links
 from app.tui.screens.link import LinkScreen, WebLink, open_in_browser, parse_web_link
 from app.tui.terminal import safe_app
 from app.tui.transcript.text_block import TextBlock
@@ -112,13 +113,13 @@ async def test_a_refused_link_is_reported_and_not_opened(opened: list[str]) -> N
 
 def test_the_browser_gets_the_address_as_one_argument_and_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[list[str], dict[str, Any]]] = []
-    monkeypatch.setattr(links.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(links.subprocess, "Popen", lambda words, **how: started.append((words, how)))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **how: started.append((words, how)))
     link = parse_web_link(ADDRESS)
     assert link is not None
     assert open_in_browser(link)
     [(words, how)] = started
     assert words == ["/usr/bin/open", ADDRESS]
-    assert how["stdin"] == how["stdout"] == how["stderr"] == links.subprocess.DEVNULL
-    monkeypatch.setattr(links.shutil, "which", lambda name: None)
+    assert how["stdin"] == how["stdout"] == how["stderr"] == subprocess.DEVNULL
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert not open_in_browser(link)

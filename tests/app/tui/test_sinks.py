@@ -13,7 +13,7 @@ from tests.paths import ROOT
 APP = ROOT / "app"
 SHELL = {"console.py"}
 """The only module that may write to the shell."""
-DRIVERS = {"terminal_driver.py", "safe_app.py"}
+DRIVERS = {"driver.py", "safe_app.py"}
 """The only modules that may speak to the terminal's driver or open addresses."""
 WIDGETS = {"Digits", "Input", "OptionList", "Static", "TextArea"}
 """Those of Textual's that are known to be safe here; Digits, Input and TextArea know no markup."""
@@ -24,7 +24,9 @@ MARKUP_MAKERS = {"from_markup", "from_rich_text", "render_markup", "markup"}
 def findings(source: str, module: str) -> list[str]:
     """What a module does that only some modules may."""
     tree = ast.parse(source)
-    return [f"{module}:{node.lineno}: {what}" for node in ast.walk(tree) for what in _of(node, module)]
+    return [
+        f"{module}:{getattr(node, 'lineno', 0)}: {what}" for node in ast.walk(tree) for what in _of(node, module)
+    ]
 
 
 def _of(node: ast.AST, module: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
 from app.tui.terminal.driver import TerminalOutput
+from tests.patience import PATIENCE_S
 
 
 class GoneTerminal:
@@ -39,6 +40,6 @@ def test_output_is_dropped_and_nothing_waits() -> None:
 
     drawing = Thread(target=draw, daemon=True)
     drawing.start()
-    drawing.join(10)
+    drawing.join(PATIENCE_S)
     assert not drawing.is_alive()
     assert terminal.tries == MAX_QUEUED_WRITES * 3

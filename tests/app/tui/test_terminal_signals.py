@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from itertools import product
 from pathlib import Path
 
 import pytest
+from textual.drivers.linux_driver import LinuxDriver
 
+from app.tui.terminal.driver import TerminalDriver
 from tests.app.store.support import last_chat
 from tests.app.tui import vt
 from tests.app.tui.terminal import Terminal, slipstream
@@ -119,3 +122,21 @@ def test_a_crash_restores_the_terminal_and_prints_no_typed_text(tmp_path: Path) 
     logged = "".join(each.read_text() for each in tmp_path.rglob("*.log"))
     assert "crash of the chat" in logged
     assert "SECRET-" not in logged
+
+
+@pytest.mark.parametrize("name", ["_sigtstp_application", "_sigcont_application"])
+def test_a_signal_inside_a_write_does_not_write(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer's queue would wait for itself."""
+    done: list[str] = []
+    monkeypatch.setattr(LinuxDriver, name, lambda driver, *arguments: done.append(name))
+    loop = asyncio.new_event_loop()
+    driver = object.__new__(TerminalDriver)
+    driver._loop, driver._auto_restart = loop, True
+    getattr(driver, name)(signal.SIGTSTP, None)
+    assert not done
+    loop.run_until_complete(asyncio.sleep(0))
+    assert done == [name]
+    driver._auto_restart = False
+    getattr(driver, name)(signal.SIGTSTP, None)
+    assert done == [name, name], "at once while an editor has the terminal"
+    loop.close()

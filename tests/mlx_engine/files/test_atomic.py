@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,12 @@ def test_the_content_is_on_the_disk_before_it_has_the_name(path: Path, monkeypat
     calls: list[str] = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (calls.append(name), real(*a)))
+
+        def record(*a: Any, real: Callable[..., None] = real, name: str = name) -> None:
+            calls.append(name)
+            real(*a)
+
+        monkeypatch.setattr(os, name, record)
     replace_file(path, "one")
     replace_file(path, "two", is_synced=False)
     assert calls == ["fsync", "replace", "replace"]

@@ -28,6 +28,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load
 from models.pocket import TARGET_FOLDER
 from tests.cases import cases
+from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
 E2B = GOLDEN / "e2b"
@@ -151,7 +152,7 @@ def test_a_file_that_is_exchanged_after_the_check_is_not_loaded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "model.safetensors"
-    expected = mx.load(str(path))
+    expected = load_tensors(path)
 
     def exchanging(path: Path, file: Any) -> dict[str, Tensor]:
         tensors = read_header(path, file)
@@ -205,7 +206,7 @@ def mutated(header: bytes, data: bytes, draw: random.Random) -> bytes:
         entries = json.loads(header)
         name = draw.choice(list(entries))
         key = draw.choice(["shape", "data_offsets", "dtype", "other"])
-        value = draw.choice([-1, 0, 1, 2**31, 2**32, 2**62, 2**64, 1.5, True, None, "8", [], {}, 10**400])
+        value: Any = draw.choice([-1, 0, 1, 2**31, 2**32, 2**62, 2**64, 1.5, True, None, "8", [], {}, 10**400])
         if kind == 1 and isinstance(entries[name].get(key), list) and entries[name][key]:
             entries[name][key][draw.randrange(len(entries[name][key]))] = value
         elif draw.random() < 0.5:
@@ -230,7 +231,7 @@ def test_a_file_cut_anywhere_is_refused(folder: Path) -> None:
 
 
 HOSTILE_NUMBERS = (-1, 0, 1, 3, 7, 1_000_000, 2**31, 2**63, 10**12, 10**400, 0.5, -0.0, math.nan, math.inf, 1e308)
-HOSTILE_VALUES = (*HOSTILE_NUMBERS, True, None, "8", "", "a" * 5000, [], [1], {}, {"a": []}, [[]] * 9)
+HOSTILE_VALUES: list[Any] = [*HOSTILE_NUMBERS, True, None, "8", "", "a" * 5000, [], [1], {}, {"a": []}, [[]] * 9]
 
 
 def test_generated_configs_are_refused_or_harmless(folder: Path, assistant: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from mlx_engine.files.weight_files import read_tensors
@@ -38,7 +39,7 @@ def test_a_target_is_smaller_and_says_nearly_the_same(pair: tuple[Path, Path], t
     tokens = mx.array([list(range(5, 45))])
     scores = [target.logits(target.forward(tokens, target.new_cache())) for target in (exact, copy)]
     # A loud random network of 2048 tokens; by chance they would agree once in 2048.
-    assert mx.mean(mx.argmax(scores[0], -1) == mx.argmax(scores[1], -1)).item() > 0.4
+    assert np.mean(np.array(mx.argmax(scores[0], -1) == mx.argmax(scores[1], -1))) > 0.4
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (tmp_path / "copy" / name).read_bytes() == (pair[0] / name).read_bytes()
 

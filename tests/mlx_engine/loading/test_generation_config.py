@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,9 @@ def test_suppressed_tokens_are_never_said(pair: tuple[Path, Path], tmp_path: Pat
 @pytest.mark.parametrize(
     "settings", [{"temperature": "hot"}, {"eos_token_id": "end"}, {"suppress_tokens": 3}, {"top_k": None}]
 )
-def test_a_generation_config_of_another_form(pair: tuple[Path, Path], tmp_path: Path, settings: dict) -> None:
+def test_a_generation_config_of_another_form(
+    pair: tuple[Path, Path], tmp_path: Path, settings: dict[str, Any]
+) -> None:
     folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
     (folder / "generation_config.json").write_text(json.dumps(settings))
     if settings == {"top_k": None}:

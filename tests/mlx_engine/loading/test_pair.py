@@ -54,10 +54,11 @@ def test_the_folder_says_which_kind_it_is(pair: tuple[Path, Path], other: Path) 
 
 @pytest.mark.parametrize("kind", ["assistant", "model", "itself", "lookup"])
 def test_every_kind_leaves_the_words_alone(pair: tuple[Path, Path], other: Path, kind: str) -> None:
-    drafter = {"assistant": pair[1], "model": other, "itself": pair[0], "lookup": LOOKUP}[kind]
+    drafters: dict[str, Path | str] = {"assistant": pair[1], "model": other, "itself": pair[0], "lookup": LOOKUP}
+    drafter = drafters[kind]
     rig = Rig(pair[0], drafter)
     (ready,) = only(Ready, rig.emitted)
-    assert ready.drafter == (LOOKUP if kind == "lookup" else drafter.name)  # type: ignore[union-attr]
+    assert ready.drafter == Path(drafter).name
     replies = {
         tuple(token_ids(rig.ask(Generate(1, HELLO, draft_length=k, max_tokens=60)))) for k in (0, 3, "auto")
     }
@@ -114,7 +115,7 @@ def not_a_number(name: str, array: mx.array) -> mx.array:
     return array * mx.nan if name.endswith("norm.weight") else array
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no such folder": (shutil.rmtree, "not a folder"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "safetensors"),
     "cut": (lambda folder: os.truncate(folder / "model.safetensors", 999), "model.safetensors"),

@@ -21,6 +21,7 @@ from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from mlx_engine.speculation.assistant_drafter import check_pair
 from tests.fakes import tiny
+from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
 
@@ -111,7 +112,7 @@ def test_a_truncated_file(target: Path, bytes_left: int) -> None:
         tensor([4294967300], [0, 16]),
         tensor([-1], [0, 4]),
         tensor([1.0], [0, 4]),  # type: ignore[list-item]
-        tensor([True], [0, 4]),  # type: ignore[list-item]
+        tensor([True], [0, 4]),
         tensor([1], [4, 8]),
         tensor([1], [0, 4], "F99"),
         tensor([1] * 9, [0, 4]),
@@ -172,7 +173,7 @@ def test_a_config_that_does_not_fit_the_weights(target: Path, change: Callable[[
 
 
 def test_a_wrong_shape_is_named_with_both(target: Path) -> None:
-    weights = dict(mx.load(str(target / "model.safetensors")))
+    weights = load_tensors(target / "model.safetensors")
     name = next(n for n in weights if n.endswith("layers.0.mlp.up_proj.weight"))
     weights[name] = weights[name][:-1]
     mx.save_safetensors(str(target / "model.safetensors"), weights)
@@ -181,7 +182,7 @@ def test_a_wrong_shape_is_named_with_both(target: Path) -> None:
 
 
 def split(folder: Path) -> dict[str, str]:
-    weights = dict(mx.load(str(folder / "model.safetensors")))
+    weights = load_tensors(folder / "model.safetensors")
     names = sorted(weights)
     shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
     for shard, own in shards.items():
@@ -262,7 +263,7 @@ def test_a_quantized_assistant_scores_what_its_table_holds() -> None:
 
 
 def test_a_foreign_quantization_is_refused_in_words(target: Path) -> None:
-    weights = dict(mx.load(str(target / "model.safetensors")))
+    weights = load_tensors(target / "model.safetensors")
     weights["model.language_model.layers.0.mlp.up_proj.scales"] = mx.zeros((1,))
     mx.save_safetensors(str(target / "model.safetensors"), weights)
     with pytest.raises(ModelFolderError, match="Use an MLX conversion"):

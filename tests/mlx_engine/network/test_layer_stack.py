@@ -20,6 +20,7 @@ from mlx_engine.speculation.assistant_drafter import AssistantDrafter
 from mlx_engine.speculation.sampling import Sampler
 from models import pocket
 from tests.fakes import tiny
+from tests.mlx_engine.helpers import token_list
 from tests.mlx_engine.rig import Rig, only
 
 READ = [20, 1, 5, 1, 3]
@@ -108,7 +109,7 @@ def test_compiled_a_reply_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch
 def reply(target: Gemma4Target, network: Assistant) -> list[int]:
     """Forty sampled tokens, two drafts a round."""
     prefix = PrefixCache(target)
-    prefix.resume(tokens(0, 12)[0].tolist())
+    prefix.resume(token_list(tokens(0, 12)[0]))
     options = DecodeOptions(Sampler(temperature=0.8, seed=5), frozenset(), 40, Fixed(2))
     rounds = generate(Session(target, AssistantDrafter(network, target), prefix), options)
     return [id for done in rounds for id in done.token_ids]
@@ -127,7 +128,12 @@ def test_both_networks_of_a_pair_are_compiled_if_wanted(
     is_compiled: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
-    monkeypatch.setattr(mx, "compile", lambda segment: made.append(segment) or segment)
+
+    def record(segment: object) -> object:
+        made.append(segment)
+        return segment
+
+    monkeypatch.setattr(mx, "compile", record)
     rig = Rig(pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER, is_compiled=is_compiled)
     holds = mx.metal.is_available() if is_compiled is None else is_compiled
     assert only(Ready, rig.emitted)[0].is_compiled == holds

@@ -75,7 +75,7 @@ class Chat:
         ]
         for each in (self.prefix, cold):
             each.cache.rollback(1)
-        np.testing.assert_allclose(*scores, atol=TOLERANCE)
+        np.testing.assert_allclose(scores[0], scores[1], atol=TOLERANCE)
 
 
 @pytest.fixture(params=tiny.LAYOUTS)

@@ -9,6 +9,7 @@ import pytest
 
 from mlx_engine.network import kv_cache
 from mlx_engine.network.kv_cache import FullCache, SlidingCache
+from mlx_engine.network.mlx_lm_gemma4 import create_causal_mask
 from mlx_engine.network.target import Gemma4Target
 from tests.fakes import tiny
 
@@ -26,11 +27,12 @@ def count_masks(target: Gemma4Target, monkeypatch: pytest.MonkeyPatch, tokens: i
             return make_mask(self, rows)
 
         monkeypatch.setattr(kind, "make_mask", counted)
-    create = kv_cache.create_causal_mask
+    create = create_causal_mask
 
     def created(*arguments: Any, **settings: Any) -> mx.array:
         built.append("array")
-        return create(*arguments, **settings)
+        mask: mx.array = create(*arguments, **settings)
+        return mask
 
     monkeypatch.setattr(kv_cache, "create_causal_mask", created)
     getattr(target, method)(mx.ones((1, tokens), mx.int32), cache)

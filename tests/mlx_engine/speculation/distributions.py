@@ -26,7 +26,8 @@ def exact(logits: np.ndarray, sampler: Sampler) -> np.ndarray:
     is_kept = np.zeros(p.shape, bool)
     np.put_along_axis(is_kept, order, mass_above < sampler.top_p, -1)
     p = np.where(is_kept & (p >= sampler.min_p * p.max(-1, keepdims=True)), p, 0)
-    return p / p.sum(-1, keepdims=True)
+    kept: np.ndarray = p / p.sum(-1, keepdims=True)
+    return kept
 
 
 def pvalue(observed: np.ndarray, expected: np.ndarray) -> float:

@@ -57,16 +57,19 @@ def test_the_rule_commits_what_the_target_would(drafter: str, length: int) -> No
 
 def _no_residual(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     right = accept(draft, target, keys)
+    assert target.probs is not None
     return Verdict(right.accepted, draw(mx.take(target.probs, right.accepted[None], axis=0), keys[1]))
 
 
 def _bonus_from_the_wrong_row(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
     right = accept(draft, target, keys)
+    assert target.probs is not None
     wrong = draw(target.probs[-2:-1], keys[1])
     return Verdict(right.accepted, mx.where(right.accepted == len(draft.tokens), wrong, right.token))
 
 
 def _q_of_other_logits(draft: Distribution, target: Distribution, keys: Keys) -> Verdict:
+    assert draft.probs is not None
     declared = mx.softmax(mx.log(draft.probs) * 2, axis=-1)
     return accept(Distribution(draft.tokens, declared), target, keys)
 
@@ -82,7 +85,8 @@ def test_declaring_a_certain_draft_as_drawn_is_found_out() -> None:
     likeliest = mx.argmax(q, axis=-1).astype(mx.int32)
 
     def one(key: mx.array) -> mx.array:
-        verdict = accept(Distribution(likeliest, q), Distribution(p, p), tuple(mx.random.split(key)))
+        keys = mx.random.split(key)
+        verdict = accept(Distribution(likeliest, q), Distribution(p, p), (keys[0], keys[1]))
         return mx.where(verdict.accepted > 0, likeliest, verdict.token)
 
     drawn = np.array(mx.vmap(one)(mx.random.split(mx.random.key(0), ROUNDS)))[:, 0]

@@ -11,6 +11,7 @@ from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.speculation.drafter import Frontier
 from mlx_engine.speculation.lookup import LookupDrafter
 from mlx_engine.speculation.sampling import Sampler
+from tests.mlx_engine.helpers import token_list
 
 
 def draft(drafter: LookupDrafter, text: Sequence[int], length: int) -> list[int]:
@@ -18,10 +19,10 @@ def draft(drafter: LookupDrafter, text: Sequence[int], length: int) -> list[int]
     announced = drafter.available_tokens(text, length)
     if announced == 0:
         return []
-    frontier = Frontier(mx.array(text[-1:]), mx.zeros((1, 1, 1)), None)
+    frontier = Frontier(mx.array([text[-1]]), mx.zeros((1, 1, 1)), None)
     proposal = drafter.propose(text, frontier, TargetCache([], {}), announced, Sampler(temperature=1))
     assert proposal.probs is None, "certain of every token"
-    tokens: list[int] = proposal.tokens.tolist()  # type: ignore[assignment]
+    tokens = token_list(proposal.tokens)
     assert len(tokens) == announced
     return tokens
 

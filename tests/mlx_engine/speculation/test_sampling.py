@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise, product
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -77,7 +78,7 @@ def test_suppressed_tokens_have_no_probability_and_are_never_best() -> None:
         {"repetition_penalty": 101},
     ],
 )
-def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="out of range"):
         Sampler(**wrong)
 
@@ -197,7 +198,7 @@ def test_history_grows_row_by_row() -> None:
     seen = mx.array([[True, False, False, False]])
     rows = history_rows(seen, mx.array([2, 0, 3]))
     assert rows is not None
-    assert [[i for i, is_seen in enumerate(row) if is_seen] for row in rows.tolist()] == [
+    assert [[i for i, is_seen in enumerate(row) if is_seen] for row in np.array(rows)] == [
         [0],
         [0, 2],
         [0, 2],

@@ -162,8 +162,13 @@ def test_a_long_conversation_may_take_longer() -> None:
 
 def test_asking_a_namespace_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemma's template asks one for each message of all before it."""
-    asked = []
-    monkeypatch.setattr(_Sandbox, "is_safe_attribute", lambda self, obj, attr, value: not asked.append(attr))
+    asked: list[str] = []
+
+    def record(self: _Sandbox, obj: object, attr: str, value: object) -> bool:
+        asked.append(attr)
+        return True
+
+    monkeypatch.setattr(_Sandbox, "is_safe_attribute", record)
     source = "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}"
     assert ChatTemplate(source).render(MESSAGES * 9) == "9"
     assert asked == []

@@ -192,7 +192,7 @@ CONVERSATION = [user("Hi"), Message("assistant", "Hello there."), user("And?")]
 
 
 def text_of(ids: list[int]) -> str:
-    return "".join(CHAT._tokenizer.id_to_token(id) for id in ids)
+    return "".join(CHAT._tokenizer.id_to_token(id) or "" for id in ids)
 
 
 def test_the_marks_are_where_the_message_and_the_models_turn_begin() -> None:
