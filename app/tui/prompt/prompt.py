@@ -187,7 +187,7 @@ class Prompt(TextArea):
         self._insert(self._long_texts.collapse_own(text, mentioned))
 
     def begin_edit(self, text: str, mentioned: Sequence[str], sent: Sequence[Attachment]) -> None:
-        """Put the last message here, to be edited; escape brings back what was there.
+        """Put the last message here, to be edited; esc brings back what was there.
 
         mentioned: as for `offer`. sent: the files that were sent with it, which are not read again.
         """
@@ -195,7 +195,7 @@ class Prompt(TextArea):
             self._before_edit = self.text
         self._attachments.restore(sent)
         self.put(slash.typed_as(text), mentioned)
-        self.border_title = "Editing your last message · enter resends · esc cancels"
+        self.border_title = f"Editing your last message · {self._send_keys[0]} resends · esc cancels"
 
     def _end_edit(self, text: str) -> None:
         self._before_edit = None

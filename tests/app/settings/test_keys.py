@@ -145,6 +145,11 @@ async def test_enter_can_be_left_to_the_input_method(send_key: SendKey) -> None:
         await story.type("二")
         assert await sends(story, send_key)
         assert story.engine.requests[-1].messages[-1].text == "変換\n二"
+        story.engine.begin()
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.press("ctrl+up")
+        await story.until_seen(f"{send_key} resends")
 
 
 async def test_every_terminal_can_send() -> None:
