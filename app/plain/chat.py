@@ -116,6 +116,7 @@ class PlainChat(SilentView):
         self._load_error = ""
         self._is_over = False
         self._is_interrupted = False
+        self._is_stop_requested = False
         self._refused_message = ""
         """The message that failed because of a file; typed again, it is sent without that file."""
         self._listed: list[Chat] = []
@@ -253,6 +254,9 @@ class PlainChat(SilentView):
         event = self._inbox.get()
         if self._is_interrupted:
             raise KeyboardInterrupt
+        if self._is_stop_requested:
+            self._is_stop_requested = False
+            self._dialogue.stop()
         if event is not None:
             await self._dialogue.hear(event)
 
@@ -265,6 +269,8 @@ class PlainChat(SilentView):
             raise KeyboardInterrupt
         if self._dialogue.phase is Phase.STOPPING:
             self._is_interrupted = True
+        elif self._dialogue.pair.is_loading:
+            self._is_stop_requested = True  # it ends the reply at once, so not in the middle of an event
         else:
             self._dialogue.stop()
         self._inbox.put(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from app.store.errors import StoreError
 from app.store.records import Chat
 from app.text.sentences import Sentences
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Failed, Generate
+from mlx_engine.protocol.events import Event, Failed, Generate, Loading
 from tests.app.tui.pilot import PAIR
 from tests.app.tui.terminal import Terminal, slipstream
 from tests.fakes.engine import FakeEngine
@@ -405,3 +406,30 @@ def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
     assert [each.draft_length for each in engine.requests] == [0, 2, 4]
     assert [each.messages[0].role for each in engine.requests] == ["system", "system", "user"]
     assert store.chat(made.id).params == {"temp": 1.5, "draft": 2, "system": "Be brief."}
+
+
+class InterruptedWhenEmpty(queue.SimpleQueue[Event | None]):
+    """Control c, once, when the chat has nothing more to hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_interrupted = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Event | None:
+        if self.empty() and not self.is_interrupted:
+            self.is_interrupted = True
+            signal.raise_signal(signal.SIGINT)
+        return super().get(block, timeout)
+
+
+def test_control_c_ends_the_wait_for_an_engine_that_loads_again(store: ChatStore) -> None:
+    def loads_again(engine: FakeEngine) -> None:
+        engine.emit(Loading("weights"))
+
+    engine, out = AnsweringEngine(lambda it: it.die("The engine ended."), loads_again), StringIO()
+    engine.start()
+    chat = PlainChat(engine, PAIR, ChatOptions(), store, (BytesIO(b"Hi\n/retry\n/quit\n"), out))
+    chat._inbox = InterruptedWhenEmpty()
+    chat.run()
+    assert out.getvalue().endswith("You: Goodbye.\n")
+    assert store.path(store.list_chats()[0].id)[-1].state == "stopped"
