@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.text import Text
 from textual import events, on, work
+from textual.content import Content
 from textual.document._document import EditResult, Location
 from textual.document._edit import Edit
 from textual.message import Message
@@ -195,7 +196,7 @@ class Prompt(TextArea):
             self._before_edit = self.text
         self._attachments.restore(sent)
         self.put(slash.typed_as(text), mentioned)
-        self.border_title = f"Editing your last message · {self._send_keys[0]} resends · esc cancels"
+        self.border_title = Content(f"Editing your last message · {self._send_keys[0]} resends · esc cancels")
 
     def _end_edit(self, text: str) -> None:
         self._before_edit = None
