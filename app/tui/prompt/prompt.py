@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on, work
-from textual.binding import Binding, BindingType
+from textual.binding import Binding, BindingsMap, BindingType
 from textual.document._document import EditResult, Location
 from textual.document._edit import Edit
 from textual.message import Message
@@ -312,11 +313,15 @@ class Prompt(TextArea):
         event.stop()
         event.prevent_default()
 
-    async def _has_run_binding(self, key: str) -> bool:
-        """Run what a key does in the text. False if it does nothing there."""
+    @cached_property
+    def _text_keys(self) -> BindingsMap:
         bound = self._bindings.copy()
         bound.apply_keymap(own_keys(self.app))
-        for binding in bound.key_to_bindings.get(key, ()):
+        return bound
+
+    async def _has_run_binding(self, key: str) -> bool:
+        """Run what a key does in the text. False if it does nothing there."""
+        for binding in self._text_keys.key_to_bindings.get(key, ()):
             if not binding.priority and await self.app.run_action(binding.action, self):
                 self._restart_blink()
                 return True

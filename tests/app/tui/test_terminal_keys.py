@@ -51,6 +51,10 @@ def test_escape_and_a_character_types_nothing(tmp_path: Path, typed: str, text: 
     assert sent(tmp_path, typed) == text
 
 
+def test_keys_of_the_text_work_in_the_order_of_typing(tmp_path: Path) -> None:
+    assert sent(tmp_path, "one twox\x7f\x1b[D\x1b[D\x17three \x05!\x1b[H- ") == "- one three wo!"
+
+
 def finished(terminal: Terminal, home: Path, replies: int) -> None:
     terminal.until(
         lambda: [state for role, _, state in kept(home) if role == "assistant"] == ["complete"] * replies
