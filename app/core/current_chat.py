@@ -16,6 +16,9 @@ from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
 
+TOLD_S = 2.0
+"""How long the number of a version is shown: not much longer than until the next one."""
+
 
 class CurrentChat:
     """Moves the conversation, the settings and the view from one chat to another."""
@@ -57,9 +60,17 @@ class CurrentChat:
             if not self.has_versions:
                 self._tell("This chat has only one version. /retry regenerates the last reply.")
                 return
+            before = self._conversation.version
             self._conversation.walk(step)
+            number, count = self._conversation.version
+            if (number, count) == before:
+                self._tell(
+                    f"Version {number} of {count}, the {'first' if step < 0 else 'last'} one.", timeout=TOLD_S
+                )
+                return
             self._dialogue.leave()
             await self._view.show_chat(self._conversation)
+            self._tell(f"Version {number} of {count} of this chat.", timeout=TOLD_S)
 
     @property
     def has_versions(self) -> bool:

@@ -35,10 +35,11 @@ PROMPT_KEYS = (
         "alt+left",
         "walk(-1)",
         "version_before",
-        "previous version: an earlier reply, or your message before you edited it (left in an empty prompt too)",
+        "in an empty prompt: previous version, which is an earlier reply, or your message before you edited it",
     ),
-    Key("alt+right", "walk(1)", "version_after", "next version (right in an empty prompt too)"),
-    Key("ctrl+up,alt+up", "edit_last", "edit", "edits your last message and sends it again"),
+    Key("alt+right", "walk(1)", "version_after", "in an empty prompt: next version"),
+    # ctrl+l first: macOS keeps ctrl+up for itself, and its terminals do not pass alt+up on.
+    Key("ctrl+l,ctrl+up,alt+up", "edit_last", "edit", "edits your last message and sends it again"),
     Key("pageup", "page(-1)", "page_up", "scrolls the transcript up"),
     Key("pagedown", "page(1)", "page_down", "scrolls the transcript down"),
     Key("end", "end", "follow", "at the end of the line: follows the reply again"),
@@ -139,6 +140,7 @@ def key_table(keymap: Keymap) -> list[tuple[str, str]]:
     code = [(f"{key} on code", meaning) for key, meaning in _help_rows(CODE_KEYS, keymap)]
     return [
         *_help_rows(PROMPT_KEYS, keymap),
+        ("alt+left, alt+right", "in a text: to the word before or after; alt+d deletes the next word"),
         ("shift+tab", "goes to the code blocks above, newest first; tab goes back"),
         *code,
         *_help_rows(CHAT_KEYS, keymap),

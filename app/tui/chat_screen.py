@@ -116,7 +116,7 @@ class ChatScreen(ChatActions):
 
     def on_mount(self) -> None:
         """Focus the prompt, listen to the engine, and open the requested chat."""
-        self.prompt.focus()
+        self.set_focus(self.prompt)  # at once, because what was typed before the first frame comes with it
         self.view.top_line.say(Phase.LOADING.value)
         self._engine.on_event = self._mail.put
         self.set_interval(SAVE_INTERVAL_S, self.chat.save)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on, work
+from textual.binding import Binding, BindingsMap, BindingType
 from textual.content import Content
 from textual.document._document import EditResult, Location
 from textual.document._edit import Edit
@@ -25,7 +28,7 @@ from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
-from app.tui.keys import bindings
+from app.tui.keys import bindings, own_keys
 from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
 
@@ -40,7 +43,13 @@ class Prompt(TextArea):
     enter, tab, escape, up and down.
     """
 
-    BINDINGS = bindings(PROMPT_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(PROMPT_KEYS),
+        # After those of the table, which have alt and an arrow while the prompt is empty.
+        Binding("alt+left,alt+b", "cursor_word_left", show=False),
+        Binding("alt+right,alt+f", "cursor_word_right", show=False),
+        Binding("alt+d,ctrl+delete", "delete_word_right", show=False),
+    ]
 
     _dialogue: Dialogue
 
@@ -253,19 +262,9 @@ class Prompt(TextArea):
         else:
             self.action_cursor_down()
 
-    def action_cursor_left(self, select: bool = False) -> None:
-        """In an empty prompt, show the previous version of the chat."""
-        if self.text:
-            super().action_cursor_left(select)
-        else:
-            self.action_walk(-1)
-
-    def action_cursor_right(self, select: bool = False) -> None:
-        """In an empty prompt, show the next version of the chat."""
-        if self.text:
-            super().action_cursor_right(select)
-        else:
-            self.action_walk(1)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys that walk the versions to the text while there is one."""
+        return not (action == "walk" and self.text)
 
     def action_walk(self, step: int) -> None:
         """Show another version of the chat; -1: the previous one."""
@@ -296,7 +295,7 @@ class Prompt(TextArea):
         return Text(sanitise_cells(line.plain), end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
-        """Handle enter and newline here, in the order of typing.
+        """Handle enter, newline and the keys of the text here, in the order of typing.
 
         Bindings are handled by the app, before characters that this widget has not processed yet or after ones
         that were typed later: a message typed in a burst would be sent without its end.
@@ -309,11 +308,25 @@ class Prompt(TextArea):
             self.action_newline()
         elif event.key == "escape" and self._before_edit is not None:
             self._end_edit(self._before_edit)
-        else:
+        elif not await self._has_run_binding(event.key):
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
+
+    @cached_property
+    def _text_keys(self) -> BindingsMap:
+        bound = self._bindings.copy()
+        bound.apply_keymap(own_keys(self.app))
+        return bound
+
+    async def _has_run_binding(self, key: str) -> bool:
+        """Run what a key does in the text. False if it does nothing there."""
+        for binding in self._text_keys.key_to_bindings.get(key, ()):
+            if not binding.priority and await self.app.run_action(binding.action, self):
+                self._restart_blink()
+                return True
+        return False
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()

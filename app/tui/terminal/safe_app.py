@@ -62,6 +62,11 @@ class SafeApp(App[None]):
     def get_driver_class(self) -> type[Driver]:
         return TerminalDriver
 
+    def post_display_hook(self) -> None:
+        """Take input from the first frame on; while widgets are being mounted, Textual draws nothing yet."""
+        if isinstance(self._driver, TerminalDriver) and not self._batch_count:
+            self._driver.release_input()
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and the barrier after them."""
         return (*super().get_line_filters(), self._barrier)

@@ -329,11 +329,11 @@ async def test_replies_to_a_message_and_what_it_was_before_are_all_walked(databa
         for number, (asked, reply) in enumerate(
             [("Name a fruit!", "A plum."), ("Name a fruit", "A pear."), ("Name a fruit", "An apple.")]
         ):
-            await story.pilot.press("left")
+            await story.pilot.press("alt+left")
             await story.until_seen(f"❯ {asked}", reply, f"‹ {3 - number}/4 ›")
-        await story.pilot.press("left")
+        await story.pilot.press("alt+left")
         await story.until_seen("An apple.", "‹ 1/4 ›")
-        await story.pilot.press("right", "right", "right")
+        await story.pilot.press("alt+right", "alt+right", "alt+right")
         await story.until_seen("❯ Name a fruit!", "A cherry.", "‹ 4/4 ›")
 
 
@@ -347,12 +347,44 @@ async def test_another_reply_is_reached_from_further_down_too(database: Path) ->
         story.engine.say("Any time.")
         story.engine.finish()
         await story.until_seen("Any time.", "‹ 2/2 ›")
-        assert story.screen().count("‹") == 1, "the mark stands where the arrows begin"
-        await story.pilot.press("left")
+        assert story.screen().count("‹") == 1
+        rows = story.screen().split("❯ ")
+        assert "‹ 2/2 ›" in rows[1], "the mark is at the reply that has siblings"
+        await story.pilot.press("alt+left")
         await story.until_seen("An apple.", "‹ 1/2 ›")
         assert "Thanks" not in story.screen()
-        await story.pilot.press("right")
+        await story.pilot.press("alt+right")
         await story.until_seen("A pear.", "Any time.", "‹ 2/2 ›")
+
+
+async def test_an_edited_message_is_marked_itself(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+l ! enter", "A plum.")
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.")
+        await story.send("Thanks")
+        assert "‹" not in story.screen()
+        story.engine.say("Any time.")
+        story.engine.finish()
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.")
+        assert story.screen().count("‹") == 1
+
+
+async def test_a_message_with_siblings_is_marked_among_old_turns_too(database: Path) -> None:
+    async with chat(database=database, size=(80, 70)) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+l ! enter", "A plum.")
+        for number in range(LIVE_TURNS + 1):
+            await story.exchange(f"question {number}", "answer")
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.")
+        await story.pilot.press("alt+left")
+        await story.until_seen("❯ Name a fruit ‹ 1/2 › An apple.")
+        await story.pilot.press("alt+right")
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.", f"question {LIVE_TURNS}")
+        assert story.screen().count("‹") == 1
+        await again(story, "ctrl+r", "Another.")
+        await story.until_seen("‹ 3/3 ›")
+        assert story.screen().count("‹") == 1
 
 
 async def test_only_one_reply_cannot_be_walked(database: Path) -> None:
