@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.conversation import Exchange
-from app.core.turn_stats import reply_line
+from app.core.turn_stats import stored_reply_line
 from app.text.sanitise import sanitise
 from app.tui.keys import key_in
 from app.tui.transcript.flow import FlowRow, join_with_blank_rows
@@ -119,6 +119,7 @@ class Transcript(Container):
         """Show a message of the person, and follow the end again."""
         if self.last_turn:
             self.last_turn.show_version((1, 1))  # only the newest turn shows the version
+            self.last_turn.allow_going_on(is_allowed=False)  # and only its reply can be continued
         await self._freeze_old()
         turn = Turn(prompt, is_tinted=self.is_tinted)
         self._turns.append(turn)
@@ -147,8 +148,9 @@ class Transcript(Container):
             await self._stack.mount(self._frozen)
         for exchange in exchanges[-LIVE_TURNS:]:
             turn = await self.add_turn(exchange.prompt.text)
-            if exchange.reply:
-                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange))
+            if reply := exchange.reply:
+                can_go_on = reply.state in ("stopped", "interrupted")
+                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange), can_go_on=can_go_on)
             if error := _error_of(exchange):
                 await turn.add_error(error)
 
@@ -218,11 +220,11 @@ class Transcript(Container):
 def _figures_of(exchange: Exchange) -> str:
     """The figures that were stored with a reply."""
     reply = exchange.reply
-    if reply is None or reply.stats is None:
+    if reply is None:
         return ""
     if _error_of(exchange) and not (exchange.text or exchange.thinking):
         return ""
-    return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
+    return stored_reply_line(reply)
 
 
 def _error_of(exchange: Exchange) -> str:

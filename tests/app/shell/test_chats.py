@@ -150,6 +150,10 @@ def test_what_is_exported_can_be_imported(
     assert [chat["title"] for chat in imported] == ["Trip to Kyoto", "Trip home", "Rust"]
     assert said(capsys, "export", *kind) == everything
     monkeypatch.setattr(sys, "stdin", argparse.Namespace(buffer=io.BytesIO(everything.encode())))
+    assert said(capsys, "import", "-") == "", "they are here already"
+    run("rm", "1", "2", "3")
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", argparse.Namespace(buffer=io.BytesIO(everything.encode())))
     assert [line.split()[0] for line in said(capsys, "import", "-").splitlines()] == ["4", "5", "6"]
 
 
