@@ -163,7 +163,8 @@ def _read_json(text: str, name: str) -> Sequence[NewChat]:
     if not (isinstance(content, dict) and content.keys() & {"format", "chats"}):
         return _chats_of(kinds.read_json(content, name))
     _check_head(_decoded(text, _ExportHeader, name), name)
-    return _decoded(text, _ChatFile, name).chats
+    file: _ChatFile = _decoded(text, _ChatFile, name)
+    return file.chats
 
 
 def _json_values(text: str, name: str) -> Any:

@@ -53,5 +53,5 @@ def _speaker(row: Mapping[str, Any]) -> Any:
 
 def _body(row: Mapping[str, Any]) -> list[Any]:
     """The content of a message, in parts; empty if there is none."""
-    content = next((row[key] for key in ("content", "value", "text") if key in row), [])
+    content: Any = next((row[key] for key in ("content", "value", "text") if key in row), [])
     return content if isinstance(content, list) else [content]

@@ -34,7 +34,22 @@ def node(id: str, parent: str | None, role: str, content: Any, **message: Any) -
 
 HIDDEN = {"is_visually_hidden_from_conversation": True}
 THOUGHTS = {"content_type": "thoughts", "thoughts": [{"summary": "Place", "content": "A temple."}]}
-CHATGPT = [
+TRIP: list[dict[str, Any]] = [
+    {"id": "root", "message": None, "parent": None, "children": []},
+    node("system", "root", "system", "Be brief."),
+    node("hidden", "system", "user", "memory", metadata=HIDDEN),
+    node("ask", "hidden", "user", {
+        "content_type": "multimodal_text",
+        "parts": ["Where is this?", {"content_type": "image_asset_pointer"}],
+    }),
+    node("think", "ask", "assistant", THOUGHTS),
+    node("call", "think", "assistant", {"content_type": "code", "text": "search()"}, recipient="web"),
+    node("found", "call", "tool", "results"),
+    node("part", "found", "assistant", "It is Kyoto.", metadata={"model_slug": "gpt-5"}),
+    node("reply", "part", "assistant", "In Japan."),
+    node("other", "ask", "assistant", "I do not know."),
+]  # fmt: skip
+CHATGPT: list[dict[str, Any]] = [
     {
         "title": "Newer",
         "create_time": 1_700_000_200.0,
@@ -51,28 +66,11 @@ CHATGPT = [
         "create_time": 1_700_000_000.0,
         "update_time": 1_700_000_100.0,
         "current_node": "reply",
-        "mapping": {
-            each["id"]: each
-            for each in (
-                {"id": "root", "message": None, "parent": None, "children": []},
-                node("system", "root", "system", "Be brief."),
-                node("hidden", "system", "user", "memory", metadata=HIDDEN),
-                node("ask", "hidden", "user", {
-                    "content_type": "multimodal_text",
-                    "parts": ["Where is this?", {"content_type": "image_asset_pointer"}],
-                }),
-                node("think", "ask", "assistant", THOUGHTS),
-                node("call", "think", "assistant", {"content_type": "code", "text": "search()"}, recipient="web"),
-                node("found", "call", "tool", "results"),
-                node("part", "found", "assistant", "It is Kyoto.", metadata={"model_slug": "gpt-5"}),
-                node("reply", "part", "assistant", "In Japan."),
-                node("other", "ask", "assistant", "I do not know."),
-            )
-        },
+        "mapping": {each["id"]: each for each in TRIP},
     },
 ]  # fmt: skip
 
-CLAUDE = [
+CLAUDE: list[dict[str, Any]] = [
     {
         "uuid": "1",
         "name": "Words",

@@ -90,6 +90,12 @@ class Terminal:
         while self._read(quiet_s):
             assert monotonic() < give_up_s, bytes(self.written[-3000:])
 
+    def settle_for(self, time_s: float) -> None:
+        """Read on for this time."""
+        end_s = monotonic() + time_s
+        while (left_s := end_s - monotonic()) > 0:
+            self._read(left_s)
+
     def type(self, keys: bytes | str) -> None:
         """As from the keyboard, however much it is."""
         data = keys.encode() if isinstance(keys, str) else keys

@@ -103,12 +103,14 @@ def test_after_escape_it_says_the_same(tmp_path: Path) -> None:
 def test_a_window_closed_in_the_moment_of_enter(tmp_path: Path, delay_s: float) -> None:
     with slipstream(tmp_path, Script(pieces=["word "] * 1000, pause_s=0.01)) as terminal:
         terminal.until("ready")
-        terminal.type("A question\r")
-        terminal.settle(delay_s)
+        terminal.type("A question")
+        terminal.until("A question")
+        terminal.type("\r")
+        terminal.settle_for(delay_s)
         terminal.hang_up()
         assert terminal.wait() == 129
     assert not [path for path in tmp_path.rglob("*.log") if "crash" in path.read_text()]
-    [history] = tmp_path.rglob("prompt_history*")
+    [history] = tmp_path.rglob("prompt_history.jsonl")
     assert "A question" in history.read_text()
     if messages := kept_or_none(tmp_path):
         assert messages[0] == ("user", "A question", "complete")
