@@ -124,7 +124,7 @@ LLM = [
     {"id": "3", "conversation_id": None, "model": "small", "prompt": "Hi", "response": "Hello.", "system": None},
 ]
 
-MESSAGES = [
+MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": [{"type": "text", "text": "Hello."}, {"type": "image_url"}]},

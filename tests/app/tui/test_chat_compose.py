@@ -439,6 +439,8 @@ async def test_the_chat_goes_on_where_its_folder_is_gone(folder: Path, monkeypat
         await command(story, "/screenshot")
         await story.until_told("The screenshot cannot be saved in this folder: No such file or directory.")
         await story.pilot.press(*"see @main.py", "enter")
+        await story.until_told("There is no file main.py.")
+        await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == "see @main.py"
 
