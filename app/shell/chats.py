@@ -19,6 +19,7 @@ from app.system import places
 from app.system.console import say, say_json, warn
 from app.system.exit_codes import OK, WRONG_USAGE
 from app.text.figures import local_time
+from app.text.folding import folded
 from app.text.sanitise import sanitise_line
 
 NO_LIMIT = -1
@@ -200,11 +201,11 @@ def _refuse_unsaved(store: ChatStore) -> None:
 def _find(store: ChatStore, name: str) -> Chat:
     """The chat with this number or title, or the only one whose title contains `name`. Raises NotStoredError."""
     chats = store.list_chats(limit=NO_LIMIT)
-    query = name.casefold().strip()
+    query = folded(name).strip()
     for matches in (
         [chat for chat in chats if str(chat.id) == query],
-        [chat for chat in chats if chat.title.casefold() == query],
-        [chat for chat in chats if query and query in chat.title.casefold()],
+        [chat for chat in chats if folded(chat.title) == query],
+        [chat for chat in chats if query and query in folded(chat.title)],
     ):
         if len(matches) == 1:
             return matches[0]
