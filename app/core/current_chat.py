@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.core.chat_files import export_chat, import_chats
+from app.core.chat_files import export_chat, import_chats, imported_line
 from app.core.dialogue import Dialogue
 from app.core.reply_view import ReplyView, Tell
 from app.core.store_notices import StoreNotices, storing
@@ -132,13 +132,14 @@ class CurrentChat:
                 self._tell(f"Exported to {export_chat(self._store, chat, name)}.")
 
     async def import_file(self, name: str) -> None:
-        """Add the chats of an export, and open the last of them."""
+        """Add the chats of an export that are not there yet, and open the last of them."""
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            if added := import_chats(self._store, name):
-                await self.open(added[-1].id)
-                self._tell(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
+            added, known = import_chats(self._store, name)
+            if added or known:
+                await self.open((added or known)[-1].id)
+            self._tell(imported_line(len(added), len(known)))
 
     def save(self) -> None:
         """Store what the running reply has so far."""

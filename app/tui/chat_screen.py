@@ -130,8 +130,12 @@ class ChatScreen(ChatActions):
             await self.chat.open(self.options.chat_id)
 
     def leave(self) -> None:
-        """Stop listening, and store what a running reply has. Called when the app ends, after its screens."""
+        """Stop listening, and store the draft and what a running reply has.
+
+        Called when the app ends, after its screens.
+        """
         self._engine.on_event = None
+        self.prompt.keep_draft()
         with suppress(StoreError):
             for event in self._mail.fetch():
                 self.dialogue.keep(event)

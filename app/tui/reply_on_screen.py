@@ -69,7 +69,8 @@ class ReplyOnScreen:
     def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:
         """See ReplyView."""
         if self.reply is not None:
-            self.reply.finish("" if is_empty else reply_line(stats, broke_off=state == "failed"))
+            figures = "" if is_empty else reply_line(stats, broke_off=state == "failed")
+            self.reply.finish(figures, can_go_on=state == "stopped")
             self._show_version()
         self.reply = None
 

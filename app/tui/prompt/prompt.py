@@ -21,9 +21,10 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Selection
 
 from app.core import slash
-from app.core.attachments import Attachment, mentions
+from app.core.attachments import Attachment, mention_of, mentions
 from app.core.completion import Candidate, Completions, PartialPath, complete, list_files
 from app.core.dialogue import Dialogue
+from app.core.dropped_paths import dropped_paths
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
@@ -163,6 +164,13 @@ class Prompt(TextArea):
         self._history_index = None
         self._unsent.clear()
         self._end_edit(self._before_edit or "")
+
+    def keep_draft(self) -> None:
+        """Put what was typed and not sent into the history, from where up brings it back in the next run."""
+        is_draft = self._history_index is None or self.text != self._sent[self._history_index]
+        for text in (self._before_edit, self._unsent.get(None), self.text if is_draft else ""):
+            if text and text.strip():
+                self._history.add(self._long_texts.whole(text).rstrip(), is_draft=True)
 
     def offer(self, text: str, mentioned: Sequence[str]) -> None:
         """Put a message into the prompt, unless that has a text. A message that was sent is in the history too.
@@ -335,9 +343,23 @@ class Prompt(TextArea):
 
     def _paste(self, text: str) -> None:
         pasted = text.replace("\r\n", "\n").replace("\r", "\n")
+        if paths := dropped_paths(pasted):
+            self._insert(self._dropped(paths))
+            return
         if min(self.selection) == (0, 0):
             pasted = slash.from_paste(pasted)
         self._insert(self._long_texts.collapse_pasted(pasted))
+
+    def _dropped(self, paths: Sequence[str]) -> str:
+        """What to insert for files that were dropped on the window: mentions, or in a command the paths."""
+        row, column = min(self.selection)
+        before = self.document.get_line(row)[:column]
+        if row == 0 and before.startswith("/") and not before.startswith("//"):
+            return " ".join(paths)
+        text = " ".join(map(mention_of, paths)) + " "
+        if before.endswith("@"):
+            return text[1:]
+        return f" {text}" if before and not before[-1].isspace() else text
 
     @property
     def selected_text(self) -> str:

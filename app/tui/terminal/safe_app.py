@@ -111,6 +111,10 @@ class SafeApp(App[None]):
         )
 
     def _handle_exception(self, error: Exception) -> None:
+        if self._exit:
+            # The widgets disappear under what still runs: a consequence of ending, and no crash.
+            self._close_messages_no_wait()
+            return
         if not self._exit_renderables:
             self._exit_renderables.append(Text(sanitise(write_crash(error, self._log_path))))
         super()._handle_exception(error)

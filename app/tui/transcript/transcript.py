@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.conversation import Exchange
-from app.core.turn_stats import reply_line
+from app.core.turn_stats import stored_reply_line
 from app.store.records import Role
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
@@ -138,6 +138,8 @@ class Transcript(Container):
     async def add_turn(self, prompt: str) -> Turn:
         """Show a message of the person, and follow the end again."""
         self.show_version((1, 1), None)  # while a reply runs, no version can be walked to
+        if self.last_turn:
+            self.last_turn.allow_going_on(is_allowed=False)  # only the newest reply can be continued
         await self._freeze_old()
         turn = Turn(prompt, is_tinted=self.is_tinted)
         self._turns.append(turn)
@@ -178,8 +180,9 @@ class Transcript(Container):
             await self._stack.mount(self._frozen)
         for exchange in exchanges[-LIVE_TURNS:]:
             turn = await self.add_turn(exchange.prompt.text)
-            if exchange.reply:
-                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange))
+            if reply := exchange.reply:
+                can_go_on = reply.state in ("stopped", "interrupted")
+                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange), can_go_on=can_go_on)
             if error := _error_of(exchange):
                 await turn.add_error(error)
 
@@ -249,11 +252,11 @@ class Transcript(Container):
 def _figures_of(exchange: Exchange) -> str:
     """The figures that were stored with a reply."""
     reply = exchange.reply
-    if reply is None or reply.stats is None:
+    if reply is None:
         return ""
     if _error_of(exchange) and not (exchange.text or exchange.thinking):
         return ""
-    return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
+    return stored_reply_line(reply)
 
 
 def _error_of(exchange: Exchange) -> str:

@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from app.core.attachments import split_message
 from app.core.drafted_runs import DraftedRuns
+from app.core.turn_stats import CAN_GO_ON
 from app.store.records import Role
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
@@ -81,6 +82,7 @@ class ReplyWidget(Scrollbarless, Vertical):
         """The text so far, sanitised."""
         self.figures = ""
         self._version = ""
+        self._can_go_on = False
         self._undrawn = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
@@ -116,9 +118,10 @@ class ReplyWidget(Scrollbarless, Vertical):
             self._is_flush_due = True
             self.set_timer(self._pause_s, self._flush)
 
-    def finish(self, figures: str) -> None:
-        """Draw the whole reply again, with `figures` below it."""
+    def finish(self, figures: str, *, can_go_on: bool = False) -> None:
+        """Draw the whole reply again, with `figures` below it. can_go_on: name the command that continues it."""
         self.figures = figures
+        self._can_go_on = can_go_on
         self._is_finished = True
         self.thoughts.finish()
         self.call_next(self._finish)
@@ -175,8 +178,15 @@ class ReplyWidget(Scrollbarless, Vertical):
             self._version = mark
             self._show_line()
 
+    def allow_going_on(self, *, is_allowed: bool) -> None:
+        """Whether the line below names the command that continues the reply."""
+        if is_allowed != self._can_go_on:
+            self._can_go_on = is_allowed
+            self._show_line()
+
     def _show_line(self) -> None:
-        line = " ".join(part for part in (self._version, self.figures) if part)
+        figures = f"{self.figures} · {CAN_GO_ON}" if self.figures and self._can_go_on else self.figures
+        line = " ".join(part for part in (self._version, figures) if part)
         self._line.update(line)
         self._line.display = bool(line)
 
@@ -196,12 +206,12 @@ class Turn(Scrollbarless, Vertical):
         """Only the message; the rest is mounted as it happens."""
         yield self._message_block
 
-    async def show_reply(self, text: str, thinking: str, figures: str) -> None:
+    async def show_reply(self, text: str, thinking: str, figures: str, *, can_go_on: bool = False) -> None:
         """Show a reply that has ended."""
         reply = await self.begin_reply()
         reply.think(thinking)
         reply.write(text)
-        reply.finish(figures)
+        reply.finish(figures, can_go_on=can_go_on)
 
     def show_version(self, version: tuple[int, int], role: Role) -> None:
         """Mark the message, or the reply to it, with the version; see ReplyWidget."""
@@ -212,6 +222,11 @@ class Turn(Scrollbarless, Vertical):
             self._message_block.show(marked)
         if self.reply is not None:
             self.reply.show_version(version if role == "assistant" else (1, 1))
+
+    def allow_going_on(self, *, is_allowed: bool) -> None:
+        """See ReplyWidget."""
+        if self.reply is not None:
+            self.reply.allow_going_on(is_allowed=is_allowed)
 
     async def begin_reply(self) -> ReplyWidget:
         """Mount an empty reply, replacing an earlier one and its errors."""

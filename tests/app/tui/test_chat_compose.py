@@ -415,6 +415,8 @@ async def test_attach_is_a_mention_and_a_word_that_names_no_file_is_a_word() -> 
         await command(story, "/attach main.py")
         await story.until(lambda: story.prompt.text == "@main.py ")
         await story.pilot.press(*"by @nobody", "escape", "enter")
+        await story.until_told("There is no file nobody. Press enter again to send the message without it.")
+        await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == (
             "@main.py by @nobody\n\n@main.py (8 bytes):\n```py\nprint()\n```"
@@ -437,6 +439,8 @@ async def test_the_chat_goes_on_where_its_folder_is_gone(folder: Path, monkeypat
         await command(story, "/screenshot")
         await story.until_told("The screenshot cannot be saved in this folder: No such file or directory.")
         await story.pilot.press(*"see @main.py", "enter")
+        await story.until_told("There is no file main.py.")
+        await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == "see @main.py"
 
