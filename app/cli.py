@@ -6,12 +6,15 @@ import argparse
 import gc
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
+from pathlib import Path
 
 from app import __version__
+from app.core.attachments import AttachmentError, compose_message, read_mentions
 from app.core.chat_options import ChatOptions
 from app.core.pair_choice import PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
@@ -31,6 +34,8 @@ from app.text.sanitise import cleaned
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
 
+PIPE_HINT_S = 5.0
+"""How long a pipe may be silent before the person learns that it is read."""
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
 LISTING_COMMANDS = ("chats", "models")
 """Commands that run `list` when they are given alone."""
@@ -38,14 +43,15 @@ LISTING_COMMANDS = ("chats", "models")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    console.reserve_standard_streams()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv.insert(0, "chat")
     if len(argv) == 1 and argv[0] in LISTING_COMMANDS:
         argv.append("list")
-    options = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
+        options = _parser().parse_args(argv)
+        command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except SlipstreamError as error:
         console.warn(str(error))
@@ -53,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has closed the pipe; what is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.discard(sys.stdout)
         return FAILED
 
 
@@ -62,7 +67,7 @@ def _chat(options: argparse.Namespace) -> int:
     effective, state = _settings_and_state(options)
     is_dumb = os.environ.get("TERM", "") in ("", "dumb")
     wants_plain = options.plain or effective.settings.plain
-    if not (wants_plain or (sys.stdin.isatty() and sys.stdout.isatty())):
+    if not (wants_plain or (console.is_terminal(sys.stdin) and console.is_terminal(sys.stdout))):
         console.warn(
             "the chat needs a terminal. Use `slipstream run` in a pipe, or `slipstream --plain` to chat line "
             "by line."
@@ -114,8 +119,14 @@ def _chat_plainly(
         console.say(f"This terminal cannot position text ({reason}), so the chat runs line by line.")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    if sys.stdin is None or sys.stdout is None:
+        raise SlipstreamError("Standard input or output is closed, so there is no way to chat.")
     streams = (sys.stdin.buffer, sys.stdout)
-    PlainChat(engine, pair, options, store, streams, is_prompting=sys.stdin.isatty()).run()
+    is_prompting = console.is_terminal(sys.stdin)
+    max_line_bytes = console.MAX_TYPED_BYTES if is_prompting else None
+    PlainChat(
+        engine, pair, options, store, streams, is_prompting=is_prompting, max_line_bytes=max_line_bytes
+    ).run()
     return OK
 
 
@@ -137,12 +148,10 @@ def _settings_and_state(options: argparse.Namespace) -> tuple[EffectiveSettings,
 def _run(options: argparse.Namespace) -> int:
     from app.shell.run import run_once
 
-    prompt = options.prompt
-    if prompt is None and sys.stdin.isatty():
+    if options.prompt is None and console.is_terminal(sys.stdin):
         console.warn('the prompt is missing. For example: slipstream run "How do I start?"')
         return WRONG_USAGE
-    if prompt in (None, "-"):
-        prompt = _read_standard_input()
+    prompt = _prompt_to_run(options.prompt)
     effective, state = _settings_and_state(options)
     pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
@@ -173,7 +182,28 @@ def _paths(options: argparse.Namespace) -> int:
     return OK
 
 
+def _prompt_to_run(typed: str | None) -> str:
+    """The prompt with the files that it mentions, and what a pipe or a redirected file adds to it.
+
+    Text from a pipe mentions no files. Raises SlipstreamError.
+    """
+    if typed in (None, "-"):
+        return _read_standard_input()
+    try:
+        files = read_mentions(typed, Path())
+    except AttachmentError as error:
+        raise SlipstreamError(f"{error} Nothing was sent. An @ in piped text attaches no file.") from None
+    piped = ""
+    if console.has_piped_input():
+        if not select.select([sys.stdin], [], [], PIPE_HINT_S)[0]:
+            console.warn("reading standard input until it ends. Add </dev/null to the command to leave it out.")
+        piped = _read_standard_input().strip("\n")
+    return compose_message(f"{typed}\n\n{piped}" if piped.strip() else typed, files)
+
+
 def _read_standard_input() -> str:
+    if sys.stdin is None:
+        raise SlipstreamError("Standard input is closed. Type the prompt as an argument, or use a pipe.")
     data = sys.stdin.buffer.read()
     try:
         return data.decode("utf-8")
@@ -201,7 +231,12 @@ def _parser() -> argparse.ArgumentParser:
         help="chat line by line, without colours: for screen readers and simple terminals",
     )
     run = commands.add_parser("run", help="print one reply to a prompt from an argument or a pipe")
-    run.add_argument("prompt", nargs="?", metavar="PROMPT", help="the prompt; - or nothing reads standard input")
+    run.add_argument(
+        "prompt",
+        nargs="?",
+        metavar="PROMPT",
+        help="the prompt, with @FILE to attach a text file; piped text is added; - or nothing reads only the pipe",
+    )
     run.add_argument(
         "--json", action="store_true", help="print one JSON object with the text, tokens and statistics"
     )

@@ -26,7 +26,7 @@ from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import BenchProgress, Measured, Runner
 from app.core.pair_choice import PairChoice
-from app.system.console import say, warn
+from app.system.console import is_terminal, say, warn
 from app.system.exit_codes import FAILED, INTERRUPTED, OK
 from app.text.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
@@ -77,7 +77,7 @@ class _RunInProgress:
         self._started_at_s = clock.now_s()
         self._results = _empty(job, ready)
         self._file = ResultsFile.create(job.folder, self._results)
-        wants_live = sys.stdout.isatty() and not job.outputs.takes_standard_output
+        wants_live = is_terminal(sys.stdout) and not job.outputs.takes_standard_output
         self._live = LiveTable(sys.stdout if wants_live else None, job.plan.settings)
 
     def measure(self, runner: Runner) -> None:

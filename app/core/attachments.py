@@ -12,9 +12,14 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path, PurePath
+from unicodedata import normalize
 
 from app.text.figures import size
+from app.text.folding import folded
 from app.text.sanitise import sanitise_line
 from mlx_engine.protocol.errors import SlipstreamError
 from models.errors import PathError
@@ -23,14 +28,26 @@ from models.paths import expanded
 MAX_FILE_BYTES = 1 << 20
 """Some 300,000 tokens, which is more than the context of any model."""
 
+MAX_SHOWN_CHARACTERS = 80
+"""Of the name of a missing file."""
+MAX_SUGGESTIONS = 3
+MAX_FOLDER_ENTRIES = 5000
+"""More entries of a folder are not compared with the name of a missing file."""
+
 _MENTION = re.compile(r"""(?:\A|(?<=\s))@(?:"([^"\n]+)"|([^\s"]+))""")
 _PUNCTUATION = ".,;:!?)]}'"
 """Not part of a path at the end of a mention, unless a file has that name."""
+_PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
+"""Part of a shell pattern, which is not expanded here."""
 _HEADING = re.compile(r"^(@[^\n]+) \(([0-9]{1,3}(?:,[0-9]{3}){0,3}) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
 
 
 class AttachmentError(SlipstreamError):
     """A file cannot be attached."""
+
+
+class MissingFileError(AttachmentError):
+    """A mention names no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +84,9 @@ def file_size(count_bytes: int) -> str:
 
 
 def mentions(text: str) -> list[str]:
-    """Every different `@path` in a text, in order, as it is typed."""
-    return list(dict.fromkeys(match[0] for match in _MENTION.finditer(text)))
+    """Every different `@path` in a text, in order, as it is typed. An @ before punctuation alone is none."""
+    found = (match[0] for match in _MENTION.finditer(text))
+    return list(dict.fromkeys(each for each in found if each.endswith('"') or re.search(r"[\w/~]", each)))
 
 
 def mention_of(path: str) -> str:
@@ -76,19 +94,87 @@ def mention_of(path: str) -> str:
     return f'@"{path}"' if re.search(r"\s", path) or path.endswith(tuple(_PUNCTUATION)) else f"@{path}"
 
 
-def read_mention(mention: str, folder: Path) -> Attachment | None:
-    """Read the file that a mention names; None if no such file exists. Raises AttachmentError.
+def read_mention(mention: str, folder: Path) -> Attachment:
+    """Read the file that a mention names. Raises AttachmentError, which suggests names if there is no such file.
 
     folder: what a relative path starts from.
     """
     for spelling in _spellings(mention):
         path = _path_of(spelling, folder)
         try:
-            if path is not None and path.exists():
-                return _read_file(path, spelling)
+            found = path and _on_disk(path)
         except (OSError, ValueError):
             continue
-    return None
+        if found:
+            return _read_file(found, spelling)
+    raise MissingFileError(_why_missing(mention, folder))
+
+
+def read_mentions(text: str, folder: Path) -> list[Attachment]:
+    """Read every file that a text mentions, in order. Raises AttachmentError if one cannot be attached."""
+    files = [read_mention(mention, folder) for mention in mentions(text)]
+    return list({file.mention: file for file in files}.values())
+
+
+def _on_disk(path: Path) -> Path | None:
+    """The path if it exists, or that of the same name in the other Unicode form."""
+    if os.path.lexists(path):
+        return path
+    name = normalize("NFC", path.name)
+    if name.isascii() or not path.parent.is_dir():
+        return None
+    return next((path.parent / each for each in _names_in(path.parent) if normalize("NFC", each) == name), None)
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names in a folder, those of folders with a slash; hidden ones last. Empty if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name + "/" * entry.is_dir() for entry in islice(entries, MAX_FOLDER_ENTRIES)]
+    except OSError:
+        return []
+    return sorted((name for name in names if name.isprintable() and '"' not in name), key=_hidden_last)
+
+
+def _hidden_last(name: str) -> tuple[bool, str]:
+    return name.startswith("."), folded(name)
+
+
+def _why_missing(mention: str, folder: Path) -> str:
+    """Why a mention names no file, and which ones may have been meant."""
+    *_, spelling = _spellings(mention)
+    path = _path_of(spelling, folder)
+    typed = spelling[1:].strip('"')
+    there_is_none = f"There is no file {_shown(typed)}."
+    if path is None or not typed:
+        return there_is_none
+    typed_folder = typed[: typed.rfind("/") + 1]
+    if _PATTERN.search(path.name):
+        matching = _listed(typed_folder, [each for each in _names_in(path.parent) if fnmatch(each, path.name)])
+        example = f", such as {matching}" if matching else ""
+        return f"{there_is_none} Patterns are not expanded: attach each file by its name{example}."
+    near = _listed(typed_folder, nearest_names(path.name, path.parent))
+    return f"{there_is_none} Did you mean {near}?" if near else there_is_none
+
+
+def nearest_names(name: str, folder: Path) -> list[str]:
+    """The names in a folder that are most like `name`, best first; those of folders end in a slash."""
+    names = {folded(each.rstrip("/")): each for each in reversed(_names_in(folder))}
+    name = folded(name)
+    near = get_close_matches(name, names, n=MAX_SUGGESTIONS)
+    containing = [each for each in reversed(names) if name in each]
+    return [names[each] for each in dict.fromkeys((*near, *containing))][:MAX_SUGGESTIONS]
+
+
+def _listed(folder: str, names: Sequence[str]) -> str:
+    """`@a, @b or @c`; empty without names. folder: as it was typed, with its slash."""
+    *others, last = [sanitise_line(mention_of(folder + name)) for name in names[:MAX_SUGGESTIONS]] or [""]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _shown(name: str) -> str:
+    line = sanitise_line(name)
+    return line if len(line) <= MAX_SHOWN_CHARACTERS else f"{line[:MAX_SHOWN_CHARACTERS]}…"
 
 
 def _spellings(mention: str) -> Iterator[str]:
@@ -114,13 +200,16 @@ def _read_file(path: Path, mention: str) -> Attachment:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             kind = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(kind):
+                raise AttachmentError(_why_not_folder(path, name, mention))
             if not stat.S_ISREG(kind):
-                raise AttachmentError(f"{name} is {_kind(kind)}. Only text files can be attached.")
+                what = "a pipe" if stat.S_ISFIFO(kind) else "a device"
+                raise AttachmentError(f"{name} is {what}. Only text files can be attached.")
             data = file.read(MAX_FILE_BYTES + 1)
             count_bytes = max(len(data), os.fstat(descriptor).st_size)
     except OSError as error:
         if error.errno == errno.EISDIR:
-            raise AttachmentError(f"{name} is a folder. Only text files can be attached.") from None
+            raise AttachmentError(_why_not_folder(path, name, mention)) from None
         raise AttachmentError(f"{name} cannot be read: {error.strerror}.") from None
     if len(data) > MAX_FILE_BYTES:
         raise AttachmentError(
@@ -144,10 +233,11 @@ def _text(data: bytes, name: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device"
+def _why_not_folder(path: Path, name: str, mention: str) -> str:
+    files = [each for each in _names_in(path) if not each.endswith("/")]
+    typed_folder = f"{mention[1:].strip(chr(34)).rstrip('/')}/"
+    example = f" Attach its files one by one, such as {_listed(typed_folder, files)}." if files else ""
+    return f"{name} is a folder. Only text files can be attached.{example}"
 
 
 def compose_message(text: str, attachments: Sequence[Attachment]) -> str:

@@ -26,9 +26,21 @@ def export_chat(store: ChatStore, chat: Chat, name: str | None) -> Path:
     return path
 
 
-def import_chats(store: ChatStore, name: str) -> list[Chat]:
-    """Add the chats of an exported file. Raises StoreError."""
-    return store.import_chats(transfer.read_file(_path(name)))
+def import_chats(store: ChatStore, name: str) -> tuple[list[Chat], list[Chat]]:
+    """Add the chats of an exported file. Returns the added ones, and those that were there. Raises StoreError."""
+    return store.import_new(transfer.read_file(_path(name)))
+
+
+def imported_line(added: int, known: int) -> str:
+    """What an import did, as a sentence."""
+    if not known:
+        return f"Imported {added} chat{'s' * (added != 1)}."
+    there = "1 chat was" if known == 1 else f"{known} chats were"
+    return (
+        f"Imported {added} chat{'s' * (added != 1)}; {there} already here."
+        if added
+        else (f"Nothing new to import: {there} already here.")
+    )
 
 
 def _path(name: str) -> Path:

@@ -90,7 +90,7 @@ _COMPARED_LENGTH = Argument(
 _TITLE = Argument("TITLE", "rename", "a title", is_required=True)
 _SEARCH = Argument("WORDS", "chats")
 _EXPORT = Argument("FILE", "export", completes="files")
-_IMPORT = Argument("FILE", "import", "a file that /export wrote", completes="files", is_required=True)
+_IMPORT = Argument("FILE", "import", "an exported file", completes="files", is_required=True)
 _ATTACH = Argument("FILE", "attach", "a text file", completes="files", is_required=True)
 _MESSAGE = Argument("TEXT", "edit")
 _COPY = Argument("answer|code", "copy", "answer, or code for its last code block", _is_code, ("answer", "code"))

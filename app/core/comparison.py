@@ -103,7 +103,7 @@ class Comparison:
             case Died(message=message):
                 self.error = message
             case Round() | Finished():
-                reply = next((each for each in (self.off, self.on) if each.request.id == event.id), None)
+                reply = next((side for side in (self.off, self.on) if side.request.id == event.id), None)
                 if reply is not None:
                     reply.add(event)
                     self._request_next()
@@ -123,9 +123,9 @@ class Comparison:
     def _next_request(self) -> Generate | None:
         """The request to send now, or the one being answered; None if no request is left."""
         replies = (self.off, self.on)
-        if any(each.finished and each.finished.reason == "cancelled" for each in replies):
+        if any(reply.finished and reply.finished.reason == "cancelled" for reply in replies):
             return None
-        return next((each.request for each in replies if each.finished is None), None)
+        return next((reply.request for reply in replies if reply.finished is None), None)
 
     def _request_next(self) -> None:
         request = self._next_request

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.core.commands import SLASH, Command
 from app.core.slash import NamesFor
+from app.text.folding import folded
 from models.errors import PathError
 from models.paths import expanded
 
@@ -97,7 +98,10 @@ def _completions(typed: str, candidates: Iterable[Candidate], *, is_first_select
 
 
 def list_files(partial: PartialPath, folder: Path) -> Completions | None:
-    """The files and folders that complete a path; a relative one starts from `folder`."""
+    """The files and folders that complete a path; a relative one starts from `folder`.
+
+    Case and accents may be left out, and names on the disk may be in either Unicode form.
+    """
     if partial.path == "~":
         return _completions(partial.typed, [_file("~/", partial.is_mention)], is_first_selected=True)
     parent, _, beginning = partial.path.rpartition("/")
@@ -108,9 +112,9 @@ def list_files(partial: PartialPath, folder: Path) -> Completions | None:
     except (OSError, PathError):
         return None
     names = sorted(
-        (not name.startswith(beginning), name.lower(), name + "/" * is_folder)
+        (not name.startswith(beginning), folded(name), name + "/" * is_folder)
         for name, is_folder in read
-        if name.lower().startswith(beginning.lower())
+        if folded(name).startswith(folded(beginning))
         and name.isprintable()
         and '"' not in name
         and (beginning.startswith(".") or not name.startswith("."))

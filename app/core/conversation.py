@@ -15,7 +15,7 @@ from typing import Any
 
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreBusyError, StoreError
-from app.store.records import Chat, FinalState, StoredMessage, TurnStats
+from app.store.records import Chat, FinalState, Role, StoredMessage, TurnStats
 from app.text.sanitise import cleaned
 from mlx_engine.protocol.events import Message
 
@@ -160,6 +160,19 @@ class Conversation:
     def version(self) -> tuple[int, int]:
         """The number of the version that is shown, from 1, and the number of versions. May raise StoreError."""
         return self._store.version(self.chat.id) if self.chat else (1, 1)
+
+    @property
+    def last_branch(self) -> tuple[int, Role] | None:
+        """The last message shown that has siblings: how many exchanges before the last it is, and whose.
+
+        If there are several versions, there is one.
+        """
+        for before_last, exchange in enumerate(reversed(self.exchanges)):
+            if exchange.reply and exchange.reply.siblings > 1:
+                return before_last, "assistant"
+            if exchange.prompt.siblings > 1:
+                return before_last, "user"
+        return None
 
     def walk(self, step: int) -> None:
         """Show the version `step` positions further on, or the last one."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.core.chat_files import export_chat, import_chats
+from app.core.chat_files import export_chat, import_chats, imported_line
 from app.core.dialogue import Dialogue
 from app.core.reply_view import ReplyView, Tell
 from app.core.store_notices import StoreNotices, storing
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
+
+TOLD_S = 2.0
+"""How long the number of a version is shown: not much longer than until the next one."""
 
 
 class CurrentChat:
@@ -57,9 +60,17 @@ class CurrentChat:
             if not self.has_versions:
                 self._tell("This chat has only one version. /retry regenerates the last reply.")
                 return
+            before = self._conversation.version
             self._conversation.walk(step)
+            number, count = self._conversation.version
+            if (number, count) == before:
+                self._tell(
+                    f"Version {number} of {count}, the {'first' if step < 0 else 'last'} one.", timeout=TOLD_S
+                )
+                return
             self._dialogue.leave()
             await self._view.show_chat(self._conversation)
+            self._tell(f"Version {number} of {count} of this chat.", timeout=TOLD_S)
 
     @property
     def has_versions(self) -> bool:
@@ -121,13 +132,14 @@ class CurrentChat:
                 self._tell(f"Exported to {export_chat(self._store, chat, name)}.")
 
     async def import_file(self, name: str) -> None:
-        """Add the chats of an export, and open the last of them."""
+        """Add the chats of an export that are not there yet, and open the last of them."""
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            if added := import_chats(self._store, name):
-                await self.open(added[-1].id)
-                self._tell(f"Imported {len(added)} chat{'s' * (len(added) > 1)}.")
+            added, known = import_chats(self._store, name)
+            if added or known:
+                await self.open((added or known)[-1].id)
+            self._tell(imported_line(len(added), len(known)))
 
     def save(self) -> None:
         """Store what the running reply has so far."""

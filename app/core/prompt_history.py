@@ -33,12 +33,16 @@ class PromptHistory:
         if path and (_size(path) > MAX_FILE_BYTES // 2 or len(self.entries) >= MAX_ENTRIES):
             self._shorten(path)
 
-    def add(self, entry: str) -> None:
-        """Add an entry, unless it is empty or equal to the newest one."""
+    def add(self, entry: str, *, is_draft: bool = False) -> None:
+        """Add an entry, unless it is empty or equal to the newest one.
+
+        is_draft: it was not sent and is stored nowhere else, so it may be as long as the file.
+        """
         if not entry.strip() or self.entries[-1:] == [entry]:
             return
         self.entries = [*self.entries, entry][-MAX_ENTRIES:]
-        if self._path and len(entry) <= MAX_ENTRY_CHARACTERS:
+        is_short = len(entry) <= MAX_ENTRY_CHARACTERS
+        if self._path and (is_short or (is_draft and len(_line(entry)) <= MAX_FILE_BYTES)):
             with suppress(OSError), opening_alone(self._path, _LOCK_S):
                 _append(self._path, entry)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from app import __version__
 from app.core.reply_facts import ReplyFacts
-from app.store.records import TurnStats
+from app.store.records import StoredMessage, TurnStats
 from app.text.figures import is_slower, per_round, percent, speed, times
 from mlx_engine.protocol.events import Ready
 
+STOPPED = "stopped"
 _ENDINGS = {
     "length": "reached the token limit",
-    "cancelled": "stopped",
+    "cancelled": STOPPED,
 }
 
 
@@ -39,6 +40,17 @@ def turn_stats(facts: ReplyFacts, ready: Ready | None, error: str = "") -> TurnS
         drafter=ready.drafter if ready else None,
         app_version=__version__,
     )
+
+
+CAN_GO_ON = "/continue"
+"""Follows the figures of a reply that can be continued."""
+
+
+def stored_reply_line(reply: StoredMessage) -> str:
+    """The line under a stored reply. One that was cut off when the program ended has no figures."""
+    if reply.state == "interrupted":
+        return STOPPED
+    return reply_line(reply.stats, broke_off=reply.state == "failed") if reply.stats else ""
 
 
 def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:

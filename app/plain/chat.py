@@ -15,7 +15,7 @@ from types import FrameType
 from typing import BinaryIO, Literal, TextIO
 
 from app.core import attachments, slash
-from app.core.attachments import Attachment, AttachmentError
+from app.core.attachments import Attachment, AttachmentError, mention_of
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt
 from app.core.commands import SLASH, Argument, Command
@@ -23,6 +23,7 @@ from app.core.conversation import Conversation, Exchange
 from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
+from app.core.dropped_paths import dropped_paths
 from app.core.pair_choice import PairChoice
 from app.core.phase import Phase
 from app.core.reply_settings import ReplySettings
@@ -32,6 +33,7 @@ from app.core.turn_stats import spoken_line
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState, TurnStats
+from app.system.console import fail
 from app.text.sanitise import sanitise, sanitise_line
 from app.text.sentences import Sentences
 from mlx_engine.client import EngineHandle
@@ -39,6 +41,8 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Round
 
 LISTED_CHATS = 10
+TAKEN_BYTES = 3
+"""Terminals differ by so much in how many bytes of their limit a line can have."""
 
 HELP = f"""\
 Type a message and press enter. To continue it on the next line, end the line with a backslash.
@@ -76,6 +80,10 @@ class NotUtf8Error(SlipstreamError):
     """A typed line that is not valid UTF-8."""
 
 
+class LineCutError(SlipstreamError):
+    """A typed line that is too long for the terminal, which has dropped its end."""
+
+
 class PlainChat(SilentView):
     """One conversation over two streams. The caller starts the engine before and closes it afterwards."""
 
@@ -88,14 +96,16 @@ class PlainChat(SilentView):
         streams: tuple[BinaryIO, TextIO],
         *,
         is_prompting: bool = True,
+        max_line_bytes: int | None = None,
     ) -> None:
         """pair: the one that the engine is loading. streams: input, in UTF-8, and output. is_prompting: whether to
-        print prompts, for a person at a terminal."""
+        print prompts, for a person at a terminal. max_line_bytes: what the terminal takes in a line."""
         self._engine = engine
         self._options = options
         self._store = store
         self._typed, self._out = streams
         self._is_prompting = is_prompting
+        self._max_line_bytes = max_line_bytes
         conversation = Conversation(store)
         self._notices = StoreNotices(store, self._tell)
         self._dialogue = Dialogue(
@@ -116,6 +126,7 @@ class PlainChat(SilentView):
         self._load_error = ""
         self._is_over = False
         self._is_interrupted = False
+        self._is_stop_requested = False
         self._refused_message = ""
         """The message that failed because of a file; typed again, it is sent without that file."""
         self._listed: list[Chat] = []
@@ -197,7 +208,7 @@ class PlainChat(SilentView):
                 else:
                     await self._obey(text)
                     await self._finish_reply()
-            except (NotUtf8Error, AttachmentError, StoreError) as error:
+            except (NotUtf8Error, LineCutError, AttachmentError, StoreError) as error:
                 self._say(str(error))
             except KeyboardInterrupt:
                 if is_leaving or self._dialogue.phase.is_replying:
@@ -214,12 +225,19 @@ class PlainChat(SilentView):
             data = self._typed.readline()
             if not data:
                 return "\n".join(lines) or None
+            if self._max_line_bytes is not None and len(data) >= self._max_line_bytes - TAKEN_BYTES:
+                raise LineCutError(
+                    f"That line was not sent: this terminal cuts lines of {self._max_line_bytes:,} bytes. Put the "
+                    "text in a file and attach it with @ and its path, or end shorter lines with a backslash."
+                )
             line = _text(data)
             if not line.endswith("\\"):
                 return "\n".join([*lines, line])
             lines.append(line[:-1])
 
     async def _obey(self, text: str) -> None:
+        if paths := dropped_paths(text):
+            text = " ".join(map(mention_of, paths))
         match slash.parse(text, lambda _: (), _TABLE):
             case slash.Refusal(reason):
                 self._say(reason)
@@ -253,6 +271,9 @@ class PlainChat(SilentView):
         event = self._inbox.get()
         if self._is_interrupted:
             raise KeyboardInterrupt
+        if self._is_stop_requested:
+            self._is_stop_requested = False
+            self._dialogue.stop()
         if event is not None:
             await self._dialogue.hear(event)
 
@@ -265,6 +286,8 @@ class PlainChat(SilentView):
             raise KeyboardInterrupt
         if self._dialogue.phase is Phase.STOPPING:
             self._is_interrupted = True
+        elif self._dialogue.pair.is_loading:
+            self._is_stop_requested = True  # it ends the reply at once, so not in the middle of an event
         else:
             self._dialogue.stop()
         self._inbox.put(None)
@@ -282,8 +305,7 @@ class PlainChat(SilentView):
                         f"{error} The message was not sent. Type it again to send it without the file."
                     ) from None
                 continue
-            if file is not None:
-                files[file.mention] = file
+            files[file.mention] = file
         for file in files.values():
             self._say(_attached(file))
         return attachments.compose_message(text, [*files.values()])
@@ -335,6 +357,8 @@ class PlainChat(SilentView):
             self._say(f"Continuing {sanitise_line(chat.title)}, {chat.message_count} messages. The last exchange:")
         if last is not None:
             self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
+            if last.reply and last.reply.state in ("stopped", "interrupted"):
+                self._say("This reply was stopped. /continue continues it.\n")
 
     # Settings and chats
 
@@ -367,9 +391,13 @@ class PlainChat(SilentView):
         self._write(f"{line}\n")
 
     def _write(self, text: str) -> None:
-        if text:
+        if not text:
+            return
+        try:
             self._out.write(sanitise(text))
             self._out.flush()
+        except OSError as error:
+            fail(self._out, error)
 
 
 def _text(data: bytes) -> str:

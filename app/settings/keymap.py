@@ -46,7 +46,8 @@ def _keys_of(action: str, entry: YamlValue, problems: Problems) -> Iterator[str]
     if not texts:
         problems.add(entry.line, f"{action} has no key. Use {KEY_EXAMPLES}, or a list of keys.")
     for text in texts:
-        key = "+".join(part.strip() for part in text.lower().split("+"))
+        parts = (part.strip() for part in text.lower().split("+"))
+        key = "+".join("escape" if part == "esc" else part for part in parts)
         if key in SAME_BYTES:
             problems.add(entry.line, f"A terminal cannot tell {key} from {SAME_BYTES[key]}. Use {KEY_EXAMPLES}.")
         elif not (_is_key(key) or (len(key) == 1 and is_for_code(action))):

@@ -1,4 +1,4 @@
-"""The keys of the chat as plain data: settings files change them, the help lists them, the screen binds them."""
+"""The keys of the chat as plain data. Settings files change them, the help lists them, the screen binds them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ PROMPT_KEYS = (
         "alt+left",
         "walk(-1)",
         "version_before",
-        "previous version: an earlier reply, or your message before you edited it (left in an empty prompt too)",
+        "in an empty prompt: previous version, which is an earlier reply, or your message before you edited it",
     ),
-    Key("alt+right", "walk(1)", "version_after", "next version (right in an empty prompt too)"),
-    Key("ctrl+up,alt+up", "edit_last", "edit", "edits your last message and sends it again"),
+    Key("alt+right", "walk(1)", "version_after", "in an empty prompt: next version"),
+    # ctrl+l first: macOS keeps ctrl+up for itself, and its terminals do not pass alt+up on.
+    Key("ctrl+l,ctrl+up,alt+up", "edit_last", "edit", "edits your last message and sends it again"),
     Key("pageup", "page(-1)", "page_up", "scrolls the transcript up"),
     Key("pagedown", "page(1)", "page_down", "scrolls the transcript down"),
     Key("end", "end", "follow", "at the end of the line: follows the reply again"),
 )
 CODE_KEYS = (
     Key("c,y,enter", "copy_code", "copy_code", "copies the code block", "Copy"),
-    Key("escape", "leave", "leave_code", "back to the prompt", "Prompt"),
+    Key("escape", "leave", "leave_code", "goes back to the prompt", "Prompt"),
 )
 CHAT_KEYS = (
     Key("escape", "stop", "stop", "stops the reply, keeping its text, or stops loading", "Stop"),
@@ -61,7 +62,7 @@ CHAT_KEYS = (
     Key("ctrl+g", "editor", "editor", "opens the prompt in $VISUAL or $EDITOR"),
     # With priority, so that it is handled in the order of typing.
     Key("ctrl+n", "new_chat", "new", "starts a new chat", has_priority=True),
-    Key("f2", "models", "model", "models: switch to one, or pull one", "Model"),
+    Key("f2", "models", "model", "models: switch to one or pull one", "Model"),
     Key("f4", "chats", "chats", "chats: open, search, rename, delete", "Chats"),
     Key("f3", "toggle_panel", "gauges", "shows or hides the gauge panel", "Gauges"),
     Key("f5", "toggle_tint", "tint", "colours the drafted words in the replies, or stops doing so"),
@@ -139,6 +140,7 @@ def key_table(keymap: Keymap) -> list[tuple[str, str]]:
     code = [(f"{key} on code", meaning) for key, meaning in _help_rows(CODE_KEYS, keymap)]
     return [
         *_help_rows(PROMPT_KEYS, keymap),
+        ("alt+left, alt+right", "in a text: to the word before or after; alt+d deletes the next word"),
         ("shift+tab", "goes to the code blocks above, newest first; tab goes back"),
         *code,
         *_help_rows(CHAT_KEYS, keymap),

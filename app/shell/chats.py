@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from app.core.chat_files import imported_line
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import NotStoredError, StoreError
@@ -18,6 +19,7 @@ from app.system import places
 from app.system.console import say, say_json, warn
 from app.system.exit_codes import OK, WRONG_USAGE
 from app.text.figures import local_time
+from app.text.folding import folded
 from app.text.sanitise import sanitise_line
 
 NO_LIMIT = -1
@@ -54,7 +56,9 @@ def add_parser(subparsers: Any) -> None:
     export.add_argument(
         "--shown", action="store_true", help="export only the version of each chat that was shown last"
     )
-    importing = _add(commands, "import", _import, "import chats from exported Markdown or JSON files")
+    importing = _add(
+        commands, "import", _import, "import chats from exports of Slipstream, ChatGPT, Claude, llm and oterm"
+    )
     importing.add_argument("files", nargs="+", metavar="FILE", help="an exported file; - reads standard input")
     remove = _add(commands, "rm", _remove, "delete chats; --undo restores them for 30 days")
     remove.add_argument("chats", nargs="*", metavar="CHAT", help="number or title of a chat")
@@ -147,10 +151,12 @@ def _import(store: ChatStore, options: argparse.Namespace) -> int:
     # Read all files before storing anything, so that a bad file leaves the store as it was.
     new = [chat for name in options.files for chat in _read(name)]
     _refuse_unsaved(store)
-    chats = store.import_chats(new)
+    chats, known = store.import_new(new)
     _refuse_unsaved(store)
     if options.json:
-        _say_json({"imported": chats})
+        _say_json({"imported": chats, "already_here": known})
+    elif known:
+        warn(imported_line(len(chats), len(known)))
     for chat in chats if not options.json else ():
         say(f"{chat.id:>5}  {chat.message_count:>4} messages  {_title(chat)}")
     return OK
@@ -158,6 +164,8 @@ def _import(store: ChatStore, options: argparse.Namespace) -> int:
 
 def _read(name: str) -> Sequence[NewChat]:
     if name == "-":
+        if sys.stdin is None:
+            raise StoreError("Standard input is closed. Name a file to import.")
         return transfer.read_bytes(sys.stdin.buffer.read(), "standard input")
     return transfer.read_file(Path(name))
 
@@ -193,11 +201,11 @@ def _refuse_unsaved(store: ChatStore) -> None:
 def _find(store: ChatStore, name: str) -> Chat:
     """The chat with this number or title, or the only one whose title contains `name`. Raises NotStoredError."""
     chats = store.list_chats(limit=NO_LIMIT)
-    query = name.casefold().strip()
+    query = folded(name).strip()
     for matches in (
         [chat for chat in chats if str(chat.id) == query],
-        [chat for chat in chats if chat.title.casefold() == query],
-        [chat for chat in chats if query and query in chat.title.casefold()],
+        [chat for chat in chats if folded(chat.title) == query],
+        [chat for chat in chats if query and query in folded(chat.title)],
     ):
         if len(matches) == 1:
             return matches[0]

@@ -23,7 +23,7 @@ import msgspec
 from app.settings.effective import read_settings
 from app.settings.errors import SettingsError
 from app.system import places
-from app.system.console import say, say_json
+from app.system.console import is_terminal, say, say_json
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
 from app.text import figures
@@ -84,7 +84,7 @@ def examine(device: Mapping[str, Any] | None, environment: Mapping[str, str]) ->
     """All checks, grouped by topic."""
     yield from _machine(machine_now(device), device)
     yield from _versions()
-    yield from _terminal(environment, shutil.get_terminal_size((0, 0)), sys.stdout.isatty())
+    yield from _terminal(environment, shutil.get_terminal_size((0, 0)), is_terminal(sys.stdout))
     yield from _disk(hub_cache.cache_folder(), environment)
     yield from _settings()
     yield from _places()

@@ -12,7 +12,7 @@ from typing import Any
 from app.core.models_list import own_and_bundled, removable_repos
 from app.shell.models_show import print_json, print_sum, resolve
 from app.shell.pull import pull
-from app.system.console import ask, say, tell, warn
+from app.system.console import ask, is_terminal, say, tell, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import FAILED, OK
 from app.text import figures
@@ -90,7 +90,7 @@ def _may_pull(found: Fit) -> bool:
 
 
 def _confirm(question: str) -> bool:
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         warn(f"{question} Standard input is not a terminal, so nobody can answer. Use --yes to confirm.")
         return False
     return ask(question)
@@ -186,7 +186,7 @@ def _report(what: str, folder: Path, entry: CatalogEntry | None, catalog: Catalo
 
 
 def _say_file(name: str) -> None:
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         tell(f"reading {name}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.store import rows, steps
 from app.store.database import FLUSH_TIMEOUT_S, Database
+from app.store.duplicates import find_stored
 from app.store.errors import StoreBusyError, StoreError
 from app.store.records import Chat, FinalState, Hit, NewChat, StoredMessage, TurnStats
 from app.store.search import find_chats, find_messages, index_pending, terms_of
@@ -208,6 +209,16 @@ class ChatStore:
     def import_chats(self, chats: Sequence[NewChat]) -> list[Chat]:
         """Add chats with all their messages, or nothing. The last one becomes the most recently used."""
         return self._database.write(lambda connection: [steps.import_chat(connection, chat) for chat in chats])
+
+    def import_new(self, chats: Sequence[NewChat]) -> tuple[list[Chat], list[Chat]]:
+        """Add those chats that are not stored yet. Returns the added ones, and those that were there."""
+
+        def add_new(connection: sqlite3.Connection) -> tuple[list[Chat], list[Chat]]:
+            stored = find_stored(connection, chats)
+            added = [steps.import_chat(connection, chat) for chat, id in zip(chats, stored) if id is None]
+            return added, [steps.chat_of(connection, id) for id in dict.fromkeys(stored) if id is not None]
+
+        return self._database.write(add_new)
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
         steps.interrupt_running(connection)

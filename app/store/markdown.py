@@ -20,10 +20,10 @@ from app.text.sanitise import sanitise, sanitise_json, sanitise_line
 T = TypeVar("T")
 
 VERSION = 1
-_OPENING = "<!-- slipstream-"
+OPENING = "<!-- slipstream-"
 _MARK = re.compile(r"<!-- slipstream-(chat|message|thoughts|answer)(?: (\{.*\}))? -->")
 _MARKS_WITH_FACTS = ("chat", "message")
-_ESCAPED = re.compile(r"\\+" + _OPENING)
+_ESCAPED = re.compile(r"\\+" + OPENING)
 _SPEAKERS: dict[Role, str] = {"user": "You", "assistant": "Reply"}
 
 
@@ -91,26 +91,26 @@ def _write_message(message: NewMessage) -> str:
     head = f"{_mark('message', facts)}\n\n## {_SPEAKERS[message.role]}\n\n"
     if not thinking:
         return f"{head}{_escaped(text)}\n\n"
-    thoughts = f"{_OPENING}thoughts -->\n\n{_escaped(thinking)}\n\n"
-    return f"{head}{thoughts}{_OPENING}answer -->\n\n{_escaped(text)}\n\n"
+    thoughts = f"{OPENING}thoughts -->\n\n{_escaped(thinking)}\n\n"
+    return f"{head}{thoughts}{OPENING}answer -->\n\n{_escaped(text)}\n\n"
 
 
 def _mark(kind: str, facts: msgspec.Struct) -> str:
     # A ">" could end the comment.
     json = sanitise_json(msgspec.json.encode(facts).decode()).replace(">", "\\u003e")
-    return f"{_OPENING}{kind} {json} -->"
+    return f"{OPENING}{kind} {json} -->"
 
 
 def _escaped(text: str) -> str:
     return "\n".join(
-        "\\" + line if line.startswith(_OPENING) or _ESCAPED.match(line) else line for line in text.split("\n")
+        "\\" + line if line.startswith(OPENING) or _ESCAPED.match(line) else line for line in text.split("\n")
     )
 
 
 def _sections(text: str, name: str) -> Iterator[_Section]:
     section: _Section | None = None
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        if not line.startswith(_OPENING):
+        if not line.startswith(OPENING):
             if section is not None:
                 section.lines.append(line[1:] if _ESCAPED.match(line) else line)
             elif line.strip():

@@ -64,6 +64,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             app_version TEXT NOT NULL DEFAULT ''
         )""",
     ),
+    # The search index now has folded texts.
+    ("UPDATE message SET is_indexed = 0",),
 )
 """Statements by version. Every column that must not be NULL has a default, which rescued rows use if their own
 value is lost. A published version is never edited; its fixture in the tests must keep loading."""

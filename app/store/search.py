@@ -1,7 +1,8 @@
 """Search in all messages. The index only makes it faster and never changes what it finds.
 
-A message matches if it contains every search word, in upper or lower case, also inside longer words. FTS5's
-trigram index proposes messages and `contains` decides; without FTS5, `contains` looks at all messages.
+A message matches if it contains every search word, in upper or lower case, with or without accents, also inside
+longer words. FTS5's trigram index of the folded texts proposes messages and `contains` decides; without FTS5,
+`contains` looks at all messages.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from app.store.connection import DamagedFileError
 from app.store.records import Chat, Hit
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, chat_from, message_from
+from app.text.folding import folded, unfolded_position
 from app.text.sanitise import cleaned
 
 INDEXED_AT_ONCE = 100
@@ -25,10 +27,6 @@ _LEAD_CHARACTERS = 30
 _INDEX = "CREATE VIRTUAL TABLE message_index USING fts5(text, tokenize='trigram', detail='none')"
 _CONTAINS = "message.state <> 'generating' AND contains(CAST(message.text AS BLOB), ?)"
 _PENDING = "is_indexed = 0 AND state <> 'generating'"
-_LAST_OF_OLD_CASES = 0x0520
-"""Up to here (Latin, Greek, Cyrillic) SQLite and Python agree on upper and lower case, except for `_UNEQUAL`."""
-_UNEQUAL = "\0\u0307"
-"""SQLite ends a query at NUL. Python lowers a dotted capital I to two characters, of which this dot is one."""
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:
@@ -49,7 +47,7 @@ def index_pending(connection: sqlite3.Connection) -> bool:
         f"SELECT id, text FROM message WHERE {_PENDING} LIMIT ?", (INDEXED_AT_ONCE,)
     ).fetchall()
     # FTS5 ignores text after a NUL.
-    texts = [(id, str(text).replace("\0", " ")) for id, text in pending]
+    texts = [(id, folded(str(text)).replace("\0", " ")) for id, text in pending]
     with _damage_named():
         connection.executemany("INSERT OR REPLACE INTO message_index (rowid, text) VALUES (?, ?)", texts)
         # A savepoint makes FTS5 write now; otherwise it would fail in the commit, with no way to tell why.
@@ -139,12 +137,6 @@ def terms_of(text: str) -> list[str]:
     return folded(cleaned(text)).split()
 
 
-def folded(text: str) -> str:
-    """The text in the form that is compared."""
-    # Python lowers sigma to one of two letters, depending on its position in the word.
-    return text.lower().replace("ς", "σ")
-
-
 def contains(text: bytes | None, terms: str) -> bool:
     """Whether `text` contains all terms, which are separated by spaces."""
     # Bytes, because texts in a damaged file are not always UTF-8.
@@ -157,9 +149,9 @@ def trigrams(terms: Sequence[str]) -> str | None:
     groups = dict.fromkeys(
         letters
         for term in terms
-        if not any(letter in term for letter in _UNEQUAL)
+        # SQLite ends a query at NUL.
+        if "\0" not in term
         for letters in (term[at : at + 3] for at in range(len(term) - 2))
-        if all(letter.lower() == letter.upper() or ord(letter) < _LAST_OF_OLD_CASES for letter in letters)
     )
     quoted = ['"' + group.replace('"', '""') + '"' for group in list(groups)[:MOST_TRIGRAMS]]
     return " AND ".join(quoted) or None
@@ -169,6 +161,6 @@ def excerpt(text: str, terms: Sequence[str]) -> str:
     """One line of text around the first match."""
     lowered = folded(text)
     positions = [position for term in terms if (position := lowered.find(term)) >= 0]
-    start = max(0, min(positions, default=0) - _LEAD_CHARACTERS)
+    start = max(0, unfolded_position(text, min(positions, default=0)) - _LEAD_CHARACTERS)
     line = " ".join(text[start : start + EXCERPT_CHARACTERS].split())
     return f"{'…' if start else ''}{line}{'…' if start + EXCERPT_CHARACTERS < len(text) else ''}"

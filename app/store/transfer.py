@@ -1,4 +1,6 @@
-"""Export and import of chats. An import restores branches and figures exactly; other files are refused.
+"""Export and import of chats. An import restores branches and figures exactly.
+
+Exports of other programs are read as well; any other file is refused.
 
 Exports contain no characters that could steer the terminal of a person who prints them.
 
@@ -8,24 +10,31 @@ Messages have no id in a file: `parent` is the position of an earlier message of
 from __future__ import annotations
 
 import os
+import re
+import time
+import zlib
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import msgspec
 
 from app.store import markdown
 from app.store.chat_store import ChatStore
 from app.store.errors import ImportRefusedError, StoreError
+from app.store.foreign import kinds, oterm
+from app.store.foreign.conversation import Conversation, as_chat
 from app.store.records import NewChat, NewMessage, StoredMessage
 from app.text.sanitise import sanitise_json
 from mlx_engine.files.atomic import replace_file
 
-T = TypeVar("T")
-
 FORMAT = "slipstream-chats"
 VERSION = 1
 MOST_BYTES = 1 << 30
+_ZIP_HEADER = b"PK\3\4"
+_CONVERSATIONS = re.compile(r"(?:\A|/)conversations(?:-\d+)?\.json\Z")
 
 
 class _ExportHeader(msgspec.Struct):
@@ -69,12 +78,26 @@ def read_file(path: Path) -> Sequence[NewChat]:
 
 
 def read_bytes(data: bytes, name: str) -> Sequence[NewChat]:
-    """Read the chats in `data`. name: its source, for errors. Raises ImportRefusedError."""
+    """Read the chats in `data`, of this program or another. name: its source, for errors.
+
+    Raises ImportRefusedError.
+    """
+    if data.startswith(oterm.SQLITE_HEADER):
+        return _chats_of(oterm.read_oterm_database(data, name))
+    if data.startswith(_ZIP_HEADER):
+        return [chat for part in _unzipped(data, name) for chat in read_bytes(part, name)]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ImportRefusedError(f"{name} is not valid UTF-8 (byte {error.start}). Export it again.") from error
-    chats = _read_json(text, name) if text.lstrip().startswith(("{", "[")) else markdown.read_chats(text, name)
+    if text.lstrip().startswith(("{", "[")):
+        chats = _read_json(text, name)
+    elif oterm.is_oterm_text(text):
+        chats = _chats_of([oterm.read_oterm_text(text)])
+    elif markdown.OPENING in text:
+        chats = markdown.read_chats(text, name)
+    else:
+        raise ImportRefusedError(f"{name}, line 1: this is not a chat exported by Slipstream. {kinds.READABLE}")
     for number, chat in enumerate(chats):
         _check(chat, f"{name}, chat {number + 1}")
     return chats
@@ -111,9 +134,48 @@ def _positioned(messages: Sequence[StoredMessage]) -> Iterable[NewMessage]:
         )
 
 
+def _chats_of(conversations: Iterable[Conversation]) -> Sequence[NewChat]:
+    """The conversations of another program that have messages, the one used last at the end."""
+    chats = [as_chat(conversation, time.time()) for conversation in conversations]
+    return sorted((chat for chat in chats if chat.messages), key=lambda chat: chat.updated_s)
+
+
+def _unzipped(data: bytes, name: str) -> Iterable[bytes]:
+    """The files of conversations in an archive, as ChatGPT and Claude send it. Raises ImportRefusedError."""
+    try:
+        with ZipFile(BytesIO(data)) as archive:
+            files = [file for file in archive.infolist() if _CONVERSATIONS.search(file.filename)]
+            if not files:
+                raise ImportRefusedError(
+                    f"{name}: there is no conversations.json in this archive. {kinds.READABLE}"
+                )
+            if sum(file.file_size for file in files) > MOST_BYTES:
+                raise ImportRefusedError(
+                    f"{name}: the conversations in it are larger than {MOST_BYTES >> 20} MiB."
+                )
+            return [archive.read(file) for file in files]
+    except (BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise ImportRefusedError(f"{name}: this archive cannot be read: {error}. Download it again.") from error
+
+
 def _read_json(text: str, name: str) -> Sequence[NewChat]:
+    content = _json_values(text, name)
+    if not (isinstance(content, dict) and content.keys() & {"format", "chats"}):
+        return _chats_of(kinds.read_json(content, name))
     _check_head(_decoded(text, _ExportHeader, name), name)
-    return _decoded(text, _ChatFile, name).chats
+    file: _ChatFile = _decoded(text, _ChatFile, name)
+    return file.chats
+
+
+def _json_values(text: str, name: str) -> Any:
+    """The decoded JSON; several values, one on each line, as a list."""
+    try:
+        return _decoded(text, Any, name)
+    except ImportRefusedError:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(lines) < 2 or not lines[0].rstrip().endswith("}"):
+            raise
+        return [_decoded(line, Any, f"{name}, line {number}") for number, line in enumerate(lines, 1)]
 
 
 def _check_head(head: _ExportHeader, name: str) -> None:
@@ -126,7 +188,7 @@ def _check_head(head: _ExportHeader, name: str) -> None:
         )
 
 
-def _decoded(text: str, kind: type[T], name: str) -> T:
+def _decoded(text: str, kind: Any, name: str) -> Any:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeError) as error:

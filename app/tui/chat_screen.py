@@ -120,7 +120,7 @@ class ChatScreen(ChatActions):
 
     def on_mount(self) -> None:
         """Focus the prompt, listen to the engine, and open the requested chat."""
-        self.prompt.focus()
+        self.set_focus(self.prompt)  # at once, because what was typed before the first frame comes with it
         self.view.top_line.say(Phase.LOADING.value)
         self._engine.on_event = self._mail.put
         self.set_interval(SAVE_INTERVAL_S, self.chat.save)
@@ -134,8 +134,12 @@ class ChatScreen(ChatActions):
             await self.chat.open(self.options.chat_id)
 
     def leave(self) -> None:
-        """Stop listening, and store what a running reply has. Called when the app ends, after its screens."""
+        """Stop listening, and store the draft and what a running reply has.
+
+        Called when the app ends, after its screens.
+        """
         self._engine.on_event = None
+        self.prompt.keep_draft()
         self.downloads.stop()()
         with suppress(StoreError):
             for event in self._mail.fetch():

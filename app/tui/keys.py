@@ -28,7 +28,7 @@ def prefer(bound: BindingsMap, keymap: Keymap) -> None:
     """Give the keys that a person has chosen priority over what a text area does with them."""
     for key, bindings_of_key in bound.key_to_bindings.items():
         bound.key_to_bindings[key] = [
-            replace(each, priority=True) if each.id in keymap else each for each in bindings_of_key
+            replace(binding, priority=True) if binding.id in keymap else binding for binding in bindings_of_key
         ]
 
 

@@ -49,6 +49,7 @@ class ReplyOnScreen:
         """See ReplyView."""
         turn = self._view.transcript.last_turn
         assert turn is not None
+        self._view.transcript.show_version((1, 1), None)
         self._view.transcript.follow()
         self.reply = await turn.begin_reply()
         self.reply.think(thinking)
@@ -68,7 +69,8 @@ class ReplyOnScreen:
     def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:
         """See ReplyView."""
         if self.reply is not None:
-            self.reply.finish("" if is_empty else reply_line(stats, broke_off=state == "failed"))
+            figures = "" if is_empty else reply_line(stats, broke_off=state == "failed")
+            self.reply.finish(figures, can_go_on=state == "stopped")
             self._show_version()
         self.reply = None
 
@@ -93,6 +95,5 @@ class ReplyOnScreen:
         self._view.top_line.title = title
 
     def _show_version(self) -> None:
-        if turn := self._view.transcript.last_turn:
-            with storing(self._tell):
-                turn.show_version(self._conversation.version)
+        with storing(self._tell):
+            self._view.transcript.show_version(self._conversation.version, self._conversation.last_branch)

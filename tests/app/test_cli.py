@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import cli
 from tests.fakes.folders import write_pair
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S, PROGRAM_PATIENCE_S
@@ -135,6 +138,93 @@ def test_a_pipe_in_and_a_pipe_out_without_escape_codes() -> None:
         assert b"ctrl+t" in run.stdout
         assert b"\x1b" not in run.stdout
         assert run.stdout.endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"], ["run", "--help"], ["--version"], ["paths"], ["paths", "--json"], ["settings"],
+        ["settings", "--example"], ["chats", "list", "--json"], ["models", "list", "--json"], ["models", "list"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sink", [">/dev/full", ">&-", "2>&- >&-", ">/dev/full 2>/dev/full"])
+def test_output_that_cannot_be_written_ends_in_one_sentence(arguments: list[str], sink: str) -> None:
+    command = ["sh", "-c", f'exec "$@" {sink}', "sh", sys.executable, "-m", "app.cli", *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    assert run.returncode == 1
+    said = run.stderr.decode()
+    assert said.count("\n") == ("2>" not in sink)
+    if "2>" not in sink:
+        assert said.startswith("slipstream: Standard output ")
+
+
+@pytest.mark.parametrize("arguments", [["run", "Hi"], ["--plain"], ["chat"], ["chats", "import", "-"], ["run"]])
+def test_closed_standard_input_is_no_crash(arguments: list[str]) -> None:
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" <&-',
+        "sh",
+        sys.executable,
+        "-m",
+        "app.cli",
+        *arguments,
+        "--model",
+        "/nowhere",
+    ]
+    run = subprocess.run(
+        command[: None if arguments[0] != "chats" else -2], cwd=ROOT, capture_output=True, check=False
+    )
+    assert run.returncode in (1, 2)
+    assert b"Traceback" not in run.stderr
+    assert run.stderr.startswith((b"slipstream: ", b"usage: "))
+
+
+def test_help_has_no_colours() -> None:
+    """From Python 3.14 on, argparse adds escape codes, which would be shown as text."""
+    parsers = [cli._parser()]
+    for parser in parsers:
+        assert getattr(parser, "color", True) is False
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+    assert len(parsers) > 10
+
+
+def test_files_that_a_prompt_mentions_are_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Some notes.\n")
+    path = tmp_path / "notes.txt"
+    assert cli._prompt_to_run(f"Summarise @{path}") == (
+        f"Summarise @{path}\n\n@{path} (12 bytes):\n```txt\nSome notes.\n```"
+    )
+    words = refused(slipstream("run", f"@{tmp_path}/nots.txt"), 1)
+    assert f"Did you mean @{path}? Nothing was sent." in words
+    assert "is a folder" in refused(slipstream("run", f"@{tmp_path}"), 1)
+    assert "Patterns are not expanded" in refused(slipstream("run", "@*.toml"), 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "piped", "asked"),
+    [
+        ("Summarise", b"One.\nTwo.\n", "Summarise\n\nOne.\nTwo."),
+        ("Summarise", b" \n", "Summarise"),
+        ("Who?", b"by @nobody", "Who?\n\nby @nobody"),
+        (None, b"One.\n", "One.\n"),
+        ("-", b"One.\n", "One.\n"),
+    ],
+)
+def test_a_pipe_is_joined_to_the_prompt(typed: str | None, piped: bytes, asked: str) -> None:
+    code = "import sys; from app import cli; sys.stdout.write(cli._prompt_to_run(*sys.argv[1:] or [None]))"
+    command = [sys.executable, "-c", code, *([typed] if typed is not None else [])]
+    for stdin in ("pipe", "file"):
+        if stdin == "pipe":
+            run = subprocess.run(command, cwd=ROOT, input=piped, capture_output=True, check=True)
+        else:
+            with tempfile.TemporaryFile() as file:
+                file.write(piped)
+                file.seek(0)
+                run = subprocess.run(command, cwd=ROOT, stdin=file, capture_output=True, check=True)
+        assert run.stdout.decode() == asked
 
 
 @pytest.mark.slow

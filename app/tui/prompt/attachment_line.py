@@ -14,12 +14,11 @@ from textual.message import Message
 from textual.widget import Widget
 
 from app.core import attachments
-from app.core.attachments import Attachment, AttachmentError
+from app.core.attachments import Attachment, AttachmentError, MissingFileError
 from app.text.figures import MUTED
 
-MentionResult = Attachment | AttachmentError | None
-"""The file of an `@path` mention, the reason why it cannot be attached, or None: the mention names no file."""
-
+MentionResult = Attachment | AttachmentError
+"""The file of an `@path` mention, or the reason why it cannot be attached."""
 
 ESTIMATED_CHARACTERS_PER_TOKEN = 4
 """Until the engine has counted."""
@@ -81,7 +80,11 @@ class AttachmentLine(Widget):
 
         Raises AttachmentError if one cannot be attached. is_insisting: leave it out instead.
         """
-        results = {each: shown[each] if each in shown else await self._read(each) for each in mentions}
+        results = {
+            # A file that was missing may be there now.
+            each: await self._read(each) if isinstance(shown.get(each), MissingFileError | None) else shown[each]
+            for each in mentions
+        }
         if not is_insisting:
             for each in results.values():
                 if isinstance(each, AttachmentError):
@@ -102,8 +105,12 @@ class AttachmentLine(Widget):
         return await asyncio.to_thread(_find, mention, self._folder)
 
     def _show(self) -> None:
-        # A mention that ends in a slash names a folder while its path is still being typed: not an error yet.
-        shown = [each for mention, each in self._results.items() if each is not None and not mention.endswith("/")]
+        # While a path is being typed, it names no file yet, or a folder if it ends in a slash: no errors yet.
+        shown = [
+            each
+            for mention, each in self._results.items()
+            if not isinstance(each, MissingFileError) and not mention.endswith("/")
+        ]
         self._shown = sorted(dict.fromkeys(shown), key=lambda each: not self._is_problem(each))
         self.display = bool(shown)
         self.refresh(layout=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events, on, work
+from textual.binding import Binding, BindingsMap, BindingType
+from textual.content import Content
 from textual.document._document import EditResult, Location
 from textual.document._edit import Edit
 from textual.message import Message
@@ -17,14 +21,15 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Selection
 
 from app.core import slash
-from app.core.attachments import Attachment, mentions
+from app.core.attachments import Attachment, mention_of, mentions
 from app.core.completion import Candidate, Completions, PartialPath, complete, list_files
 from app.core.dialogue import Dialogue
+from app.core.dropped_paths import dropped_paths
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
-from app.tui.keys import bindings
+from app.tui.keys import bindings, own_keys
 from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
 
@@ -39,7 +44,13 @@ class Prompt(TextArea):
     enter, tab, escape, up and down.
     """
 
-    BINDINGS = bindings(PROMPT_KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(PROMPT_KEYS),
+        # After those of the table, which have alt and an arrow while the prompt is empty.
+        Binding("alt+left,alt+b", "cursor_word_left", show=False),
+        Binding("alt+right,alt+f", "cursor_word_right", show=False),
+        Binding("alt+d,ctrl+delete", "delete_word_right", show=False),
+    ]
 
     _dialogue: Dialogue
 
@@ -154,6 +165,13 @@ class Prompt(TextArea):
         self._unsent.clear()
         self._end_edit(self._before_edit or "")
 
+    def keep_draft(self) -> None:
+        """Put what was typed and not sent into the history, from where up brings it back in the next run."""
+        is_draft = self._history_index is None or self.text != self._sent[self._history_index]
+        for text in (self._before_edit, self._unsent.get(None), self.text if is_draft else ""):
+            if text and text.strip():
+                self._history.add(self._long_texts.whole(text).rstrip(), is_draft=True)
+
     def offer(self, text: str, mentioned: Sequence[str]) -> None:
         """Put a message into the prompt, unless that has a text. A message that was sent is in the history too.
 
@@ -187,7 +205,7 @@ class Prompt(TextArea):
         self._insert(self._long_texts.collapse_own(text, mentioned))
 
     def begin_edit(self, text: str, mentioned: Sequence[str], sent: Sequence[Attachment]) -> None:
-        """Put the last message here, to be edited; escape brings back what was there.
+        """Put the last message here, to be edited; esc brings back what was there.
 
         mentioned: as for `offer`. sent: the files that were sent with it, which are not read again.
         """
@@ -195,7 +213,7 @@ class Prompt(TextArea):
             self._before_edit = self.text
         self._attachments.restore(sent)
         self.put(slash.typed_as(text), mentioned)
-        self.border_title = "Editing your last message · enter resends · esc cancels"
+        self.border_title = Content(f"Editing your last message · {self._send_keys[0]} resends · esc cancels")
 
     def _end_edit(self, text: str) -> None:
         self._before_edit = None
@@ -252,19 +270,9 @@ class Prompt(TextArea):
         else:
             self.action_cursor_down()
 
-    def action_cursor_left(self, select: bool = False) -> None:
-        """In an empty prompt, show the previous version of the chat."""
-        if self.text:
-            super().action_cursor_left(select)
-        else:
-            self.action_walk(-1)
-
-    def action_cursor_right(self, select: bool = False) -> None:
-        """In an empty prompt, show the next version of the chat."""
-        if self.text:
-            super().action_cursor_right(select)
-        else:
-            self.action_walk(1)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys that walk the versions to the text while there is one."""
+        return not (action == "walk" and self.text)
 
     def action_walk(self, step: int) -> None:
         """Show another version of the chat; -1: the previous one."""
@@ -295,7 +303,7 @@ class Prompt(TextArea):
         return Text(sanitise_cells(line.plain), end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
-        """Handle enter and newline here, in the order of typing.
+        """Handle enter, newline and the keys of the text here, in the order of typing.
 
         Bindings are handled by the app, before characters that this widget has not processed yet or after ones
         that were typed later: a message typed in a burst would be sent without its end.
@@ -308,11 +316,25 @@ class Prompt(TextArea):
             self.action_newline()
         elif event.key == "escape" and self._before_edit is not None:
             self._end_edit(self._before_edit)
-        else:
+        elif not await self._has_run_binding(event.key):
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
+
+    @cached_property
+    def _text_keys(self) -> BindingsMap:
+        bound = self._bindings.copy()
+        bound.apply_keymap(own_keys(self.app))
+        return bound
+
+    async def _has_run_binding(self, key: str) -> bool:
+        """Run what a key does in the text. False if it does nothing there."""
+        for binding in self._text_keys.key_to_bindings.get(key, ()):
+            if not binding.priority and await self.app.run_action(binding.action, self):
+                self._restart_blink()
+                return True
+        return False
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
@@ -321,9 +343,23 @@ class Prompt(TextArea):
 
     def _paste(self, text: str) -> None:
         pasted = text.replace("\r\n", "\n").replace("\r", "\n")
+        if paths := dropped_paths(pasted):
+            self._insert(self._dropped(paths))
+            return
         if min(self.selection) == (0, 0):
             pasted = slash.from_paste(pasted)
         self._insert(self._long_texts.collapse_pasted(pasted))
+
+    def _dropped(self, paths: Sequence[str]) -> str:
+        """What to insert for files that were dropped on the window: mentions, or in a command the paths."""
+        row, column = min(self.selection)
+        before = self.document.get_line(row)[:column]
+        if row == 0 and before.startswith("/") and not before.startswith("//"):
+            return " ".join(paths)
+        text = " ".join(map(mention_of, paths)) + " "
+        if before.endswith("@"):
+            return text[1:]
+        return f" {text}" if before and not before[-1].isspace() else text
 
     @property
     def selected_text(self) -> str:

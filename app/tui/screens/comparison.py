@@ -1,4 +1,4 @@
-"""`/ab`: the last message without and with drafting, side by side while the replies are written."""
+"""`/ab`: two replies to the last message, without and with drafting, side by side."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NARROW_COLUMNS = 70
 
 
 class ComparedReplyView(Vertical):
-    """One of the two replies: its figures, and its text, scrolled to the end."""
+    """One of the two replies: its figures and its text, which follows its end."""
 
     def __init__(self, reply: ComparedReply) -> None:
         super().__init__(classes="ab-side")
@@ -34,24 +34,22 @@ class ComparedReplyView(Vertical):
         self._scroll = VerticalScroll()
 
     def compose(self) -> ComposeResult:
-        """The figures above the text."""
         yield self._title
         with self._scroll:
             yield self._text
 
     def on_mount(self) -> None:
-        """Follow."""
         self._scroll.anchor()
 
     def draw(self, difference: int | None) -> None:
-        """Show what has come, and where it differs."""
+        """difference: where the two texts differ first, in characters; None if they do not."""
         self._title.update(self._reply.title, layout=False)
         text = tinted(self._reply.runs, tint_style(self.app))
         self._text.update(marked(text, self._reply.text, difference))
 
 
 class ComparisonScreen(ModalScreen[None]):
-    """Shows a comparison while it runs."""
+    """Shows a comparison while it runs and afterwards."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Close", tooltip="stops the comparison, or closes it"),
@@ -59,32 +57,30 @@ class ComparisonScreen(ModalScreen[None]):
     ]
 
     def __init__(self, comparison: Comparison, pair: str) -> None:
-        """pair: its name, for readers of the copied line."""
+        """pair: its name, for the copied line."""
         super().__init__()
         self.comparison = comparison
         self._pair = pair
         self._drawn: tuple[object, ...] = ()
-        """What the last drawing showed."""
+        """What was drawn last."""
         self._sides = (ComparedReplyView(comparison.off), ComparedReplyView(comparison.on))
         self._result = Static(id="ab-result", markup=False)
 
     def compose(self) -> ComposeResult:
-        """The two replies, and the result below."""
         with Vertical(id="ab"):
             yield Container(*self._sides, id="ab-sides")
             yield self._result
 
     def on_mount(self) -> None:
-        """Draw what has come, now and then."""
         self.set_interval(DRAW_S, self._draw)
 
     def on_resize(self, event: Resize) -> None:
-        """Side by side where there is room."""
+        """Side by side if there is room."""
         self.set_class(event.size.width < NARROW_COLUMNS, "-narrow")
         self._drawn = ()
 
     def action_stop(self) -> None:
-        """Stop the comparison; if it has ended, close."""
+        """Stop the comparison, or close the screen if it has ended or is stopping."""
         if self.comparison.is_running and not self.comparison.is_stopping:
             self.comparison.stop()
         else:
@@ -110,8 +106,8 @@ class ComparisonScreen(ModalScreen[None]):
         else:
             result = Content.styled(comparison.result, "bold")
         keys = "esc: stop" if is_running else "c: copy this line · esc: close"
-        how = "" if self.has_class("-narrow") else "One after the other on the same device, with one seed. "
-        self._result.update(Content("\n").join([result, Content.styled(how + keys, MUTED)]))
+        method = "" if self.has_class("-narrow") else "One after the other on the same device, with one seed. "
+        self._result.update(Content("\n").join([result, Content.styled(method + keys, MUTED)]))
 
 
 def marked(content: Content, text: str, difference: int | None) -> Content:

@@ -10,19 +10,36 @@ import os
 import selectors
 import signal
 from codecs import getincrementaldecoder
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from io import TextIOBase
+from threading import Lock
 from types import FrameType
+from typing import Any
 
-from textual._xterm_parser import XTermParser
+from textual import events
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
+from textual.message import Message
+
+from app.tui.terminal.input_parser import PASTE_BEGINS, PASTE_ENDS, InputParser
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 READ_BYTES = 4096
 POLL_S = 0.1
 """The longest wait for the input thread on quitting, and for the bytes that may follow a lone escape."""
+
+_TEXTUALS_FLAGS = (
+    linux_driver.KITTY_DISAMBIGUATE_ESCAPE_CODES
+    | linux_driver.KITTY_REPORT_ALL_KEYS
+    | linux_driver.KITTY_REPORT_ASSOCIATED_TEXT
+)
+TEXTUALS_KEYBOARD = f"\x1b[>{_TEXTUALS_FLAGS}u"
+KEYBOARD = f"\x1b[>{_TEXTUALS_FLAGS | linux_driver.KITTY_REPORT_ALTERNATE_KEYS}u"
+"""Asks for the kitty protocol, with each key's place in the US layout: ctrl keys work with any alphabet."""
+KEYBOARD_AS_BEFORE = "\x1b[<u"
+NEWLINES, QUITS = ("enter", "ctrl+j"), ("ctrl+c", "ctrl+q")
 
 
 class TerminalOutput:
@@ -42,9 +59,6 @@ class TerminalOutput:
     def flush(self) -> None:
         with suppress(OSError):
             self._file.flush()
-
-
-PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 
 
 class PasteGuard:
@@ -81,10 +95,72 @@ def _partial_match(marker: str, text: str) -> str:
     return next((marker[:size] for size in range(len(marker) - 1, 0, -1) if text.endswith(marker[:size])), "")
 
 
+def loses_composed_keys(environment: Mapping[str, str]) -> bool:
+    """Whether dead keys and input methods fail with the kitty protocol: in iTerm2, but not in tmux inside it."""
+    is_iterm = environment.get("LC_TERMINAL") == "iTerm2" or environment.get("TERM_PROGRAM") == "iTerm.app"
+    return is_iterm and not environment.get("TMUX")
+
+
+def as_typed(early: Iterable[events.Key | events.Paste]) -> Iterator[events.Key | events.Paste]:
+    """Keys and pastes from before the first frame as text: enter sends nothing that its writer has not seen.
+
+    Keys that type nothing are left out, except those that quit, and so are line ends at the end.
+    """
+    newlines = 0
+    for event in early:
+        key = "" if isinstance(event, events.Paste) else event.key
+        if key in NEWLINES:
+            newlines += 1
+        elif key in QUITS:
+            yield event
+        elif isinstance(event, events.Paste) or event.is_printable or key in ("backspace", "tab"):
+            if newlines:
+                yield events.Paste("\n" * newlines)
+            newlines = 0
+            yield events.Paste("\t") if key == "tab" else event
+
+
 class TerminalDriver(LinuxDriver):
-    """Shows bytes that are not UTF-8 as U+FFFD. SIGINT, SIGTERM, SIGHUP or a lost terminal end the app cleanly."""
+    """Shows bytes that are not UTF-8 as U+FFFD. SIGINT, SIGTERM, SIGHUP or a lost terminal end the app cleanly.
+
+    What is typed or pasted before `release_input` waits for it.
+    """
 
     _is_suspended = False
+    _has_changed_keyboard = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._early: list[events.Key | events.Paste] | None = []
+        """None: the app takes input."""
+        self._early_lock = Lock()
+
+    def release_input(self) -> None:
+        """Hand over what was typed or pasted so far. Called when the first frame is drawn; does nothing later."""
+        if self._early is None:
+            return
+        with self._early_lock:
+            early, self._early = self._early, None
+            for event in as_typed(early):
+                super().process_message(event)
+
+    def process_message(self, message: Message) -> None:
+        """Called by the input thread for each event."""
+        if isinstance(message, events.Key | events.Paste):
+            with self._early_lock:
+                if self._early is not None:
+                    self._early.append(message)
+                    return
+        super().process_message(message)
+
+    def write(self, data: str) -> None:
+        """Textual's output, with another choice of the keyboard's protocol."""
+        if data == TEXTUALS_KEYBOARD:
+            self._has_changed_keyboard = not loses_composed_keys(os.environ)
+            data = KEYBOARD if self._has_changed_keyboard else ""
+        elif data == KEYBOARD_AS_BEFORE and not self._has_changed_keyboard:
+            return
+        super().write(data)
 
     def start_application_mode(self) -> None:
         """Handle signals before the terminal's mode changes, so that none leaves it changed."""
@@ -131,7 +207,7 @@ class TerminalDriver(LinuxDriver):
 
     def run_input_thread(self) -> None:
         """Read, decode and post input until the app or the terminal ends."""
-        parser = XTermParser(self._debug)
+        parser = InputParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         guard = PasteGuard()
         with selectors.SelectSelector() as selector:

@@ -62,6 +62,11 @@ class SafeApp(App[None]):
     def get_driver_class(self) -> type[Driver]:
         return TerminalDriver
 
+    def post_display_hook(self) -> None:
+        """Take input from the first frame on; while widgets are being mounted, Textual draws nothing yet."""
+        if isinstance(self._driver, TerminalDriver) and not self._batch_count:
+            self._driver.release_input()
+
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and the barrier after them."""
         return (*super().get_line_filters(), self._barrier)
@@ -106,6 +111,10 @@ class SafeApp(App[None]):
         )
 
     def _handle_exception(self, error: Exception) -> None:
+        if self._exit:
+            # The widgets disappear under what still runs: a consequence of ending, and no crash.
+            self._close_messages_no_wait()
+            return
         if not self._exit_renderables:
             self._exit_renderables.append(Text(sanitise(write_crash(error, self._log_path))))
         super()._handle_exception(error)

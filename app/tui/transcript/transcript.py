@@ -6,20 +6,23 @@ from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
 from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.conversation import Exchange
-from app.core.turn_stats import reply_line
+from app.core.turn_stats import stored_reply_line
+from app.store.records import Role
+from app.text.figures import MUTED
 from app.text.sanitise import sanitise
 from app.tui.keys import key_in
-from app.tui.transcript.flow import FlowRow, join_with_blank_rows
+from app.tui.transcript.flow import FlowRow, TextRow, join_with_blank_rows
 from app.tui.transcript.markdown import as_rows
 from app.tui.transcript.place import Place, place_at_top
 from app.tui.transcript.text_block import TextBlock
 from app.tui.transcript.thoughts import Thoughts
-from app.tui.transcript.turn import Turn, message_rows, turn_rows
+from app.tui.transcript.turn import Turn, TurnRows, message_rows, turn_rows, version_mark
 
 LIVE_TURNS = 6
 """The newest turns keep their widgets, about ten each; all older ones share one."""
@@ -33,10 +36,27 @@ class FrozenTurns(TextBlock):
 
     def __init__(self) -> None:
         super().__init__(classes="frozen")
+        self._turns: list[TurnRows] = []
+        self._marked: FlowRow | None = None
 
-    def add(self, *turns: Sequence[FlowRow]) -> None:
+    def add(self, *turns: TurnRows) -> None:
         """Add turns below the others."""
-        self.show(join_with_blank_rows((self.rows, *turns)))
+        self._turns += turns
+        self.show(join_with_blank_rows((self.rows, *(turn.rows for turn in turns))))
+
+    def show_version(self, version: tuple[int, int], turns_before_last: int, role: Role) -> None:
+        """Mark a message with the version; a negative number of turns: none of these."""
+        mark = version_mark(version) if 0 <= turns_before_last < len(self._turns) else ""
+        if not mark and self._marked is None:
+            return
+        rows = [row for row in self.rows if row is not self._marked]
+        self._marked = None
+        if mark:
+            turn = self._turns[-1 - turns_before_last]
+            last = turn.rows[turn.message_rows - 1 if role == "user" else -1]
+            self._marked = TextRow(Content.styled(mark, MUTED), Content("  " * (role == "user")))
+            rows.insert(1 + next(at for at, row in enumerate(rows) if row is last), self._marked)
+        self.show(rows)
 
 
 class NewTokensLine(Static):
@@ -170,14 +190,27 @@ class Transcript(Container):
 
     async def add_turn(self, prompt: str) -> Turn:
         """Show a message of the person, and follow the end again."""
+        self.show_version((1, 1), None)  # while a reply runs, no version can be walked to
         if self.last_turn:
-            self.last_turn.show_version((1, 1))  # only the newest turn shows the version
+            self.last_turn.allow_going_on(is_allowed=False)  # only the newest reply can be continued
         await self._freeze_old()
         turn = Turn(prompt, is_tinted=self.is_tinted)
         self._turns.append(turn)
         await self._stack.mount(turn)
         self.follow()
         return turn
+
+    def show_version(self, version: tuple[int, int], branch: tuple[int, Role] | None) -> None:
+        """Mark the message that has siblings with the chat's version and the number of versions: `‹ 2/3 ›`.
+
+        branch: how many turns before the last it is, and whose; None: no message is marked.
+        """
+        turns_before_last, role = branch or (0, "user")
+        for number, turn in enumerate(reversed(self._turns)):
+            is_marked = branch is not None and number == turns_before_last
+            turn.show_version(version if is_marked else (1, 1), role)
+        if self._frozen:
+            self._frozen.show_version(version, turns_before_last - len(self._turns), role)
 
     async def drop_turn(self) -> None:
         """Remove the newest turn, to replace it."""
@@ -200,8 +233,9 @@ class Transcript(Container):
             await self._stack.mount(self._frozen)
         for exchange in exchanges[-LIVE_TURNS:]:
             turn = await self.add_turn(exchange.prompt.text)
-            if exchange.reply:
-                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange))
+            if reply := exchange.reply:
+                can_go_on = reply.state in ("stopped", "interrupted")
+                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange), can_go_on=can_go_on)
             if error := _error_of(exchange):
                 await turn.add_error(error)
 
@@ -268,18 +302,18 @@ class Transcript(Container):
             if self._frozen is None:
                 self._frozen = FrozenTurns()
                 await self._stack.mount(self._frozen, before=turn)
-            self._frozen.add(turn.rows())
+            self._frozen.add(turn.frozen())
             await turn.remove()
 
 
 def _figures_of(exchange: Exchange) -> str:
     """The figures that were stored with a reply."""
     reply = exchange.reply
-    if reply is None or reply.stats is None:
+    if reply is None:
         return ""
     if _error_of(exchange) and not (exchange.text or exchange.thinking):
         return ""
-    return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
+    return stored_reply_line(reply)
 
 
 def _error_of(exchange: Exchange) -> str:
@@ -288,12 +322,14 @@ def _error_of(exchange: Exchange) -> str:
     return (reply.stats.finish_reason or "") if reply and reply.state == "failed" and reply.stats else ""
 
 
-def _rows_of(exchange: Exchange) -> list[FlowRow]:
+def _rows_of(exchange: Exchange) -> TurnRows:
     error = _error_of(exchange)
-    return turn_rows(
-        message_rows(exchange.prompt.text),
+    message = message_rows(exchange.prompt.text)
+    rows = turn_rows(
+        message,
         exchange.thinking,
         as_rows(sanitise(exchange.text)),
         _figures_of(exchange),
         [sanitise(error)] if error else [],
     )
+    return TurnRows(rows, len(message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 from textual.app import ComposeResult
@@ -12,6 +13,8 @@ from textual.widgets import Static
 
 from app.core.attachments import split_message
 from app.core.drafted_runs import DraftedRuns
+from app.core.turn_stats import CAN_GO_ON
+from app.store.records import Role
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
 from app.tui.pauses import DRAW_S, FIRST_DRAW_S
@@ -28,6 +31,20 @@ more than about a fifth of one core."""
 MAX_SHOWN_CHARACTERS = 4000
 MAX_SHOWN_LINES = 60
 """No more of a message is drawn: wrapping a megabyte takes seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRows:
+    """All rows of a turn."""
+
+    rows: Sequence[FlowRow]
+    message_rows: int
+    """How many of them, at the beginning, are the person's message."""
+
+
+def version_mark(version: tuple[int, int]) -> str:
+    """`‹ 2/3 ›` for the second of three versions; empty if there is only one."""
+    return "‹ {}/{} ›".format(*version) if version[1] > 1 else ""
 
 
 def message_rows(text: str) -> list[FlowRow]:
@@ -65,6 +82,7 @@ class ReplyWidget(Scrollbarless, Vertical):
         """The text so far, sanitised."""
         self.figures = ""
         self._version = ""
+        self._can_go_on = False
         self._undrawn = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
@@ -100,9 +118,10 @@ class ReplyWidget(Scrollbarless, Vertical):
             self._is_flush_due = True
             self.set_timer(self._pause_s, self._flush)
 
-    def finish(self, figures: str) -> None:
-        """Draw the whole reply again, with `figures` below it."""
+    def finish(self, figures: str, *, can_go_on: bool = False) -> None:
+        """Draw the whole reply again, with `figures` below it. can_go_on: name the command that continues it."""
         self.figures = figures
+        self._can_go_on = can_go_on
         self._is_finished = True
         self.thoughts.finish()
         self.call_next(self._finish)
@@ -155,11 +174,19 @@ class ReplyWidget(Scrollbarless, Vertical):
 
     def show_version(self, version: tuple[int, int]) -> None:
         """Show the number of the chat's version and of all versions, if there are several: `‹ 2/3 ›`."""
-        self._version = "‹ {}/{} ›".format(*version) if version[1] > 1 else ""
-        self._show_line()
+        if (mark := version_mark(version)) != self._version:
+            self._version = mark
+            self._show_line()
+
+    def allow_going_on(self, *, is_allowed: bool) -> None:
+        """Whether the line below names the command that continues the reply."""
+        if is_allowed != self._can_go_on:
+            self._can_go_on = is_allowed
+            self._show_line()
 
     def _show_line(self) -> None:
-        line = " ".join(part for part in (self._version, self.figures) if part)
+        figures = f"{self.figures} · {CAN_GO_ON}" if self.figures and self._can_go_on else self.figures
+        line = " ".join(part for part in (self._version, figures) if part)
         self._line.update(line)
         self._line.display = bool(line)
 
@@ -170,25 +197,36 @@ class Turn(Scrollbarless, Vertical):
     def __init__(self, message: str, *, is_tinted: bool = False) -> None:
         super().__init__(classes="turn")
         self._message = message_rows(message)
+        self._message_block = TextBlock(self._message, classes="prompt")
         self.reply: ReplyWidget | None = None
         self._errors: list[str] = []
         self._is_tinted = is_tinted
 
     def compose(self) -> ComposeResult:
         """Only the message; the rest is mounted as it happens."""
-        yield TextBlock(self._message, classes="prompt")
+        yield self._message_block
 
-    async def show_reply(self, text: str, thinking: str, figures: str) -> None:
+    async def show_reply(self, text: str, thinking: str, figures: str, *, can_go_on: bool = False) -> None:
         """Show a reply that has ended."""
         reply = await self.begin_reply()
         reply.think(thinking)
         reply.write(text)
-        reply.finish(figures)
+        reply.finish(figures, can_go_on=can_go_on)
 
-    def show_version(self, version: tuple[int, int]) -> None:
+    def show_version(self, version: tuple[int, int], role: Role) -> None:
+        """Mark the message, or the reply to it, with the version; see ReplyWidget."""
+        mark = version_mark(version) if role == "user" else ""
+        margin = Content("  ")
+        marked = [*self._message, TextRow(Content.styled(mark, MUTED), margin)] if mark else self._message
+        if len(marked) != len(self._message_block.rows) or mark:
+            self._message_block.show(marked)
+        if self.reply is not None:
+            self.reply.show_version(version if role == "assistant" else (1, 1))
+
+    def allow_going_on(self, *, is_allowed: bool) -> None:
         """See ReplyWidget."""
         if self.reply is not None:
-            self.reply.show_version(version)
+            self.reply.allow_going_on(is_allowed=is_allowed)
 
     async def begin_reply(self) -> ReplyWidget:
         """Mount an empty reply, replacing an earlier one and its errors."""
@@ -218,3 +256,7 @@ class Turn(Scrollbarless, Vertical):
         reply = self.reply
         parts = (reply.thoughts.source, reply.rows(), reply.figures) if reply else ("", [], "")
         return turn_rows(self._message, *parts, self._errors)
+
+    def frozen(self) -> TurnRows:
+        """All rows, for the time when it has no widgets any more."""
+        return TurnRows(self.rows(), len(self._message))

@@ -38,7 +38,7 @@ REPORT = Path(pocket.__file__).with_name("report.md")
 
 
 @dataclass(frozen=True)
-class MeasuredReply:
+class PocketReply:
     """One answer and its figures."""
 
     text: str
@@ -55,7 +55,7 @@ class PocketRunner:
             events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), self._heard.append
         )
 
-    def ask(self, question: str, draft_length: int) -> MeasuredReply:
+    def ask(self, question: str, draft_length: int) -> PocketReply:
         """The greedy reply, with one draft length in every round."""
         self._heard.clear()
         request = events.Generate(
@@ -72,7 +72,7 @@ class PocketRunner:
         for done in rounds:
             stats.add(done)
         ids = tuple(id for done in rounds for id in done.token_ids)
-        return MeasuredReply("".join(done.text for done in rounds), ids, stats)
+        return PocketReply("".join(done.text for done in rounds), ids, stats)
 
 
 def measure_answers(runner: PocketRunner) -> dict[str, Any]:

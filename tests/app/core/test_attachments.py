@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 from hypothesis import assume, given, settings
@@ -13,10 +15,12 @@ from app.core.attachments import (
     MAX_FILE_BYTES,
     Attachment,
     AttachmentError,
+    MissingFileError,
     compose_message,
     file_size,
     mentions,
     read_mention,
+    read_mentions,
     split_message,
 )
 
@@ -89,8 +93,59 @@ def test_files_are_found_where_they_are(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(tmp_path))
     for mention in ('@"my file.md"', '@"~/my file.md"', f'@"{tmp_path}/my file.md"'):
         assert read_mention(mention, tmp_path) == Attachment(mention, "one\ntwo\nthree", 17)
-    for mention in ("@nobody", "@nobody.", "@~nobody-of-that-name/x", "@a\0b", "@" + "x" * 5000):
-        assert read_mention(mention, tmp_path) is None
+    for mention in ("@nobody", "@nobody.", "@~nobody-of-that-name/x", "@a\0b", "@" + "x" * 5000, "@no/folder/x"):
+        with pytest.raises(MissingFileError, match="There is no file") as missing:
+            read_mention(mention, tmp_path)
+        assert len(str(missing.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("mention", "said"),
+    [
+        ("@nots.md", "There is no file nots.md. Did you mean @notes.md?"),
+        ("@NOTES", "There is no file NOTES. Did you mean @notes.md?"),
+        ("@notes.markdown,", "There is no file notes.markdown. Did you mean @notes.md?"),
+        ("@cafe.txt", "There is no file cafe.txt. Did you mean @café.txt?"),
+        ("@src/mian.py", "There is no file src/mian.py. Did you mean @src/main.py?"),
+        ("@scr", "There is no file scr. Did you mean @src/?"),
+        ('@"my flie.md"', 'There is no file my flie.md. Did you mean @"my file.md"?'),
+        ("@zebra", "There is no file zebra."),
+        ("@*.md", 'There is no file *.md. Patterns are not expanded: attach each file by its name, such as '
+                  '@"my file.md" or @notes.md.'),
+        ("@*.zip", "There is no file *.zip. Patterns are not expanded: attach each file by its name."),
+        ("@src", "src is a folder. Only text files can be attached. "
+                 "Attach its files one by one, such as @src/main.py."),
+        ("@src/", "src/ is a folder. Only text files can be attached. "
+                  "Attach its files one by one, such as @src/main.py."),
+    ],
+)  # fmt: skip
+def test_what_names_no_file_is_refused_with_the_nearest_names(tmp_path: Path, mention: str, said: str) -> None:
+    (tmp_path / "src").mkdir()
+    for name in ("notes.md", "café.txt", "my file.md", ".hidden", "src/main.py"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(AttachmentError) as refused:
+        read_mention(mention, tmp_path)
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_is_found_in_the_other_unicode_form(
+    tmp_path: Path, stored: Literal["NFC", "NFD"], typed: Literal["NFC", "NFD"]
+) -> None:
+    (tmp_path / normalize(stored, "café.md")).write_text("text")
+    mention = "@" + normalize(typed, "café.md")
+    assert read_mention(mention, tmp_path) == Attachment(mention, "text", 4)
+
+
+def test_an_at_sign_before_punctuation_is_no_mention() -> None:
+    assert mentions("@ @, @!? @- @@ and @a") == ["@a"]
+
+
+def test_every_file_of_a_text_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    assert [each.mention for each in read_mentions("@a, @a and @a.", tmp_path)] == ["@a"]
+    with pytest.raises(MissingFileError):
+        read_mentions("@a and @b", tmp_path)
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -86,6 +88,16 @@ def test_files_and_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HOME", str(folder))
     assert listed(folder, "@~") == ["@~/"]
     assert listed(folder, "@~/ne") == ["@~/news.txt"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_completed_in_either_unicode_form_and_without_accents(
+    folder: Path, form: Literal["NFC", "NFD"]
+) -> None:
+    name = normalize(form, "café.md")
+    (folder / name).write_text("x")
+    for typed in ("@café", "@cafe\u0301", "@cafe", "@CAF"):
+        assert listed(folder, typed) == [f"@{name}"]
 
 
 @pytest.mark.parametrize("typed", ["@nowhere/x", "@~nobody-of-that-name/x", "@\0/x", "@news.txt"])

@@ -92,6 +92,14 @@ def test_it_is_bounded(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_draft_is_kept_however_long(path: Path) -> None:
+    draft = "ü" * (4 * MAX_ENTRY_CHARACTERS)
+    PromptHistory(path).add(draft)
+    assert PromptHistory(path).entries == []
+    PromptHistory(path).add(draft, is_draft=True)
+    assert PromptHistory(path).entries == [draft]
+
+
 def test_what_another_chat_adds_while_the_file_is_shortened_is_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -23,9 +24,10 @@ from app.store.errors import StoreError
 from app.store.records import Chat
 from app.text.sentences import Sentences
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Failed, Generate
+from mlx_engine.protocol.events import Event, Failed, Generate, Loading
 from tests.app.tui.pilot import PAIR
 from tests.app.tui.terminal import Terminal, slipstream
+from tests.app.tui.test_terminal_signals import kept
 from tests.fakes.engine import FakeEngine
 from tests.fakes.scripted_engine import Script
 from tests.paths import ROOT
@@ -205,7 +207,8 @@ def test_a_file_goes_with_the_message_that_mentions_it(
     (tmp_path / "notes.md").write_text("# Notes\n")
     monkeypatch.chdir(tmp_path)
     engine = AnsweringEngine("Good notes.")
-    said = talk(store, engine, "What of @notes.md, @nobody?", "/edit")
+    said = talk(store, engine, *["What of @notes.md, @nobody?"] * 2, "/edit")
+    assert any("There is no file nobody. The message was not sent." in line for line in said)
     sent = "What of @notes.md, @nobody?\n\n@notes.md (8 bytes):\n```md\n# Notes\n```"
     assert [request.messages[-1].text for request in engine.requests] == [sent]
     assert said.count("You: Attached: @notes.md, 8 bytes, 1 line.") == 1
@@ -223,6 +226,43 @@ def test_a_file_that_cannot_be_attached_is_said_and_typed_once_more_the_message_
     assert [request.messages[-1].text for request in engine.requests] == ["Hello", "See @photo"]
     assert sum("not text: it contains a zero byte" in line for line in said) == 2
     assert any("Type it again to send it without the file." in line for line in said)
+
+
+def test_a_file_that_is_dropped_on_the_window_is_attached(store: ChatStore, tmp_path: Path) -> None:
+    (tmp_path / "my notes.md").write_text("Notes\n")
+    engine = AnsweringEngine("Good notes.")
+    path = str(tmp_path / "my notes.md")
+    talk(store, engine, path.replace(" ", "\\ ") + " ")
+    assert engine.requests[0].messages[0].text == f'@"{path}"\n\n@"{path}" (6 bytes):\n```md\nNotes\n```'
+
+
+def test_a_stopped_reply_is_said_to_be_one_when_it_is_opened(store: ChatStore) -> None:
+    chat = store.create_chat()
+    _, _, reply = store.ask(chat.id, None, "Count")
+    store.finish_reply(reply.id, "interrupted", text="One two")
+    engine = AnsweringEngine(" three.")
+    said = talk(store, engine, "/continue", options=ChatOptions(chat_id=chat.id))
+    assert "This reply was stopped. /continue continues it." in said
+    assert engine.requests[0].messages[-1].text == "One two"
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_a_line_that_the_terminal_cuts_is_not_sent(tmp_path: Path, letter: str) -> None:
+    with slipstream(tmp_path, Script(pieces=["An answer."]), "--plain") as terminal:
+        terminal.until("You: ")
+        terminal.type(letter * 6000 + "\n")
+        terminal.until("That line was not sent")
+        terminal.type("Short\n")
+        terminal.until("An answer.")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    assert [message[1] for message in kept(tmp_path)] == ["Short", "An answer."]
+
+
+def test_a_pipe_has_lines_of_any_length(store: ChatStore) -> None:
+    engine = AnsweringEngine("Fine.")
+    talk(store, engine, "a" * 100_000)
+    assert engine.requests[0].messages[0].text == "a" * 100_000
 
 
 def test_how_replies_are_made_is_changed_and_kept_with_the_chat(store: ChatStore) -> None:
@@ -405,3 +445,30 @@ def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:
     assert [each.draft_length for each in engine.requests] == [0, 2, 4]
     assert [each.messages[0].role for each in engine.requests] == ["system", "system", "user"]
     assert store.chat(made.id).params == {"temp": 1.5, "draft": 2, "system": "Be brief."}
+
+
+class InterruptedWhenEmpty(queue.SimpleQueue[Event | None]):
+    """Control c, once, when the chat has nothing more to hear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_interrupted = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Event | None:
+        if self.empty() and not self.is_interrupted:
+            self.is_interrupted = True
+            signal.raise_signal(signal.SIGINT)
+        return super().get(block, timeout)
+
+
+def test_control_c_ends_the_wait_for_an_engine_that_loads_again(store: ChatStore) -> None:
+    def loads_again(engine: FakeEngine) -> None:
+        engine.emit(Loading("weights"))
+
+    engine, out = AnsweringEngine(lambda it: it.die("The engine ended."), loads_again), StringIO()
+    engine.start()
+    chat = PlainChat(engine, PAIR, ChatOptions(), store, (BytesIO(b"Hi\n/retry\n/quit\n"), out))
+    chat._inbox = InterruptedWhenEmpty()
+    chat.run()
+    assert out.getvalue().endswith("You: Goodbye.\n")
+    assert store.path(store.list_chats()[0].id)[-1].state == "stopped"

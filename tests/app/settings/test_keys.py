@@ -55,7 +55,7 @@ def test_keys_can_be_exchanged_and_written_in_any_way(file: Path) -> None:
 
 
 def test_a_letter_and_a_key_of_the_prompt_can_be_had_on_code(file: Path) -> None:
-    found = holds(file, "keys:\n  copy_code: [X, f9]\n  leave_code: escape, up\n  send: f9\n").settings
+    found = holds(file, "keys:\n  copy_code: [X, f9]\n  leave_code: Esc, up\n  send: f9\n").settings
     assert found.keys == {"copy_code": "x,f9", "leave_code": "escape,up", "send": "f9"}
 
 
@@ -84,6 +84,7 @@ async def test_code_is_copied_and_left_by_other_keys() -> None:
 def test_the_help_and_the_palette_know_the_keys() -> None:
     assert ("f9", f"{dict(key_table({}))['ctrl+t']} (f10 too)") in key_table({"draft": "f9,f10"})
     assert key_of_action("toggle_drafting", {"draft": "f9,f10"}) == "f9"
+    assert dict(key_table({}))["esc"].startswith("stops the reply"), "as the key line names it"
 
 
 @pytest.mark.parametrize("key", ["ctrl+x", "ctrl+r"])
@@ -144,6 +145,11 @@ async def test_enter_can_be_left_to_the_input_method(send_key: SendKey) -> None:
         await story.type("二")
         assert await sends(story, send_key)
         assert story.engine.requests[-1].messages[-1].text == "変換\n二"
+        story.engine.begin()
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await story.pilot.press("ctrl+up")
+        await story.until_seen(f"{send_key} resends")
 
 
 async def test_every_terminal_can_send() -> None:

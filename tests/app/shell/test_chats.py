@@ -108,6 +108,16 @@ def test_a_chat_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert [message["text"] for message in shown["messages"]] == ["When do cherries blossom?", "In April."]
 
 
+@pytest.mark.parametrize("name", ["café", "cafe\u0301", "CAFE"])
+def test_a_title_is_found_in_either_unicode_form_and_without_accents(
+    capsys: pytest.CaptureFixture[str], clock: Clock, name: str
+) -> None:
+    store = ChatStore.open(places.chats_database(), clock)
+    say(store, store.create_chat("Café du Nord").id, "Une table?")
+    store.close()
+    assert "Une table?" in said(capsys, "show", name)
+
+
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("command", ["show", "export", "rm"])
 def test_a_chat_that_is_not_clear_is_asked_back(command: str) -> None:
@@ -149,6 +159,10 @@ def test_what_is_exported_can_be_imported(
     imported = as_json(capsys, "import", str(file))["imported"]
     assert [chat["title"] for chat in imported] == ["Trip to Kyoto", "Trip home", "Rust"]
     assert said(capsys, "export", *kind) == everything
+    monkeypatch.setattr(sys, "stdin", argparse.Namespace(buffer=io.BytesIO(everything.encode())))
+    assert said(capsys, "import", "-") == "", "they are here already"
+    run("rm", "1", "2", "3")
+    capsys.readouterr()
     monkeypatch.setattr(sys, "stdin", argparse.Namespace(buffer=io.BytesIO(everything.encode())))
     assert [line.split()[0] for line in said(capsys, "import", "-").splitlines()] == ["4", "5", "6"]
 

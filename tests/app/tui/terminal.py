@@ -45,7 +45,13 @@ def _attributes(terminal: int) -> list[Any]:
 class Terminal:
     """A pseudo terminal with a child on it, which has it as its controlling terminal."""
 
-    def __init__(self, command: Sequence[str], size: tuple[int, int], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        size: tuple[int, int],
+        environment: dict[str, str],
+        folder: Path | None = None,
+    ) -> None:
         self._parent, self._child = pty.openpty()
         self.written = bytearray()
         self.resize(*size)
@@ -57,6 +63,7 @@ class Terminal:
             stdout=self._child,
             stderr=self._child,
             env=environment,
+            cwd=folder,
             start_new_session=True,
             preexec_fn=_begin_session,  # noqa: PLW1509
         )
@@ -82,6 +89,12 @@ class Terminal:
         give_up_s = monotonic() + PATIENCE_S
         while self._read(quiet_s):
             assert monotonic() < give_up_s, bytes(self.written[-3000:])
+
+    def settle_for(self, time_s: float) -> None:
+        """Read on for this time."""
+        end_s = monotonic() + time_s
+        while (left_s := end_s - monotonic()) > 0:
+            self._read(left_s)
 
     def type(self, keys: bytes | str) -> None:
         """As from the keyboard, however much it is."""
@@ -151,8 +164,12 @@ def slipstream(
     size: tuple[int, int] = (80, 24),
     faults: str = "",
     environment: dict[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Terminal]:
-    """The program as it is installed, its engine scripted. `faults`: see tests/fakes/program.py."""
+    """The program as it is installed, its engine scripted. `faults`: see tests/fakes/program.py.
+
+    folder: where it is started; None: here.
+    """
     home.mkdir(parents=True, exist_ok=True)
     (home / "script.json").write_bytes(msgspec.json.encode(script))
     own = {
@@ -165,7 +182,7 @@ def slipstream(
         "HOME": str(home),
     }
     command = [sys.executable, "-P", str(PROGRAM), str(home / "script.json"), faults, *words]
-    terminal = Terminal(command, size, own | (environment or {}))
+    terminal = Terminal(command, size, own | (environment or {}), folder)
     try:
         yield terminal
     finally:

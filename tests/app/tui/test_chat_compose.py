@@ -415,6 +415,8 @@ async def test_attach_is_a_mention_and_a_word_that_names_no_file_is_a_word() -> 
         await command(story, "/attach main.py")
         await story.until(lambda: story.prompt.text == "@main.py ")
         await story.pilot.press(*"by @nobody", "escape", "enter")
+        await story.until_told("There is no file nobody. Press enter again to send the message without it.")
+        await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == (
             "@main.py by @nobody\n\n@main.py (8 bytes):\n```py\nprint()\n```"
@@ -437,6 +439,8 @@ async def test_the_chat_goes_on_where_its_folder_is_gone(folder: Path, monkeypat
         await command(story, "/screenshot")
         await story.until_told("The screenshot cannot be saved in this folder: No such file or directory.")
         await story.pilot.press(*"see @main.py", "enter")
+        await story.until_told("There is no file main.py.")
+        await story.pilot.press("enter")
         await story.until(lambda: story.engine.requests)
         assert story.engine.requests[-1].messages[-1].text == "see @main.py"
 
@@ -684,15 +688,13 @@ async def test_the_last_message_is_changed_and_sent_again() -> None:
         story.engine.finish()
         await story.until_seen("another answer", "‹ 2/2 ›")
         assert "an answer" not in story.screen().replace("another answer", "")
-        await story.pilot.press("ctrl+c", "left")
-        await story.until_seen("an answer", "‹ 1/2 ›")
-        await story.pilot.press("right")
-        await story.until_seen("another answer", "‹ 2/2 ›")
-        await story.pilot.press(*"words", "alt+left")
+        await story.pilot.press("ctrl+c", "alt+left")
         await story.until_seen("an answer", "‹ 1/2 ›")
         await story.pilot.press("alt+right")
         await story.until_seen("another answer", "‹ 2/2 ›")
-        assert story.prompt.text == "words"
+        await story.pilot.press(*"two words", "alt+left", "!", "alt+right", "?")
+        assert story.prompt.text == "two !words?", "in a text they move by words"
+        assert story.shows("‹ 2/2 ›")
 
 
 async def test_a_change_stays_with_the_message_that_is_changed(tmp_path: Path) -> None:
@@ -728,7 +730,7 @@ async def test_a_change_does_not_go_to_another_message(tmp_path: Path, way: str)
             await story.until_seen("enter: open")
             await story.pilot.press("down", "enter")
         else:
-            await story.pilot.press("alt+left")
+            await story.run("walk(-1)")
         await story.until(lambda: not story.prompt.is_editing)
         await story.type("three")
         await story.pilot.press("enter")
@@ -755,11 +757,41 @@ async def test_edit_takes_the_words_at_once() -> None:
         assert [each.text for each in story.engine.requests[-1].messages] == ["better words"]
 
 
-async def test_left_and_right_in_an_empty_prompt_say_nothing_where_there_is_nothing_to_walk() -> None:
+async def test_arrows_in_an_empty_prompt_say_nothing_where_there_is_nothing_to_walk() -> None:
     async with chat() as story:
         await story.exchange("words", "an answer")
-        await story.pilot.press("left", "right")
+        await story.pilot.press("left", "right", "alt+left", "alt+right")
         assert not story.app._notifications
+
+
+async def test_a_bare_arrow_in_an_empty_prompt_leaves_the_chat_as_it_is() -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await story.pilot.press("ctrl+r")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        story.engine.begin()
+        story.engine.finish(text="another answer")
+        await story.until_seen("another answer", "‹ 2/2 ›")
+        await story.pilot.press("left", "right", "left")
+        assert story.shows("‹ 2/2 ›")
+
+
+async def test_it_is_told_which_version_is_shown(tmp_path: Path) -> None:
+    async with chat() as story:
+        await story.exchange("words", "an answer")
+        await story.pilot.press("ctrl+r")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        story.engine.begin()
+        story.engine.finish(text="another answer")
+        await story.until_seen("another answer", "‹ 2/2 ›")
+        await story.pilot.press("alt+left")
+        await story.until_told("Version 1 of 2 of this chat.")
+        await story.pilot.press("alt+left")
+        await story.until_told("Version 1 of 2, the first one.")
+        await story.pilot.press("alt+right")
+        await story.until_told("Version 2 of 2 of this chat.")
+        await story.pilot.press("alt+right")
+        await story.until_told("Version 2 of 2, the last one.")
 
 
 # The editor

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from textual import events
 from textual.timer import Timer
+from textual.widget import MountError
 from textual.widgets import Input
 
 from app.core.chat_options import ChatOptions
@@ -15,10 +17,12 @@ from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, NewChat
 from app.tui.screens.chats import ChatsScreen
-from app.tui.transcript.transcript import LIVE_TURNS
+from app.tui.transcript.transcript import LIVE_TURNS, Transcript
+from app.tui.transcript.turn import Turn
 from mlx_engine.protocol.events import Message
 from tests.app.store.support import last_chat, locked, rows
 from tests.app.tui.pilot import Story, chat
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -383,11 +387,11 @@ async def test_replies_to_a_message_and_what_it_was_before_are_all_walked(databa
         for number, (asked, reply) in enumerate(
             [("Name a fruit!", "A plum."), ("Name a fruit", "A pear."), ("Name a fruit", "An apple.")]
         ):
-            await story.pilot.press("left")
+            await story.pilot.press("alt+left")
             await story.until_seen(f"❯ {asked}", reply, f"‹ {3 - number}/4 ›")
-        await story.pilot.press("left")
+        await story.pilot.press("alt+left")
         await story.until_seen("An apple.", "‹ 1/4 ›")
-        await story.pilot.press("right", "right", "right")
+        await story.pilot.press("alt+right", "alt+right", "alt+right")
         await story.until_seen("❯ Name a fruit!", "A cherry.", "‹ 4/4 ›")
 
 
@@ -401,12 +405,44 @@ async def test_another_reply_is_reached_from_further_down_too(database: Path) ->
         story.engine.say("Any time.")
         story.engine.finish()
         await story.until_seen("Any time.", "‹ 2/2 ›")
-        assert story.screen().count("‹") == 1, "the mark stands where the arrows begin"
-        await story.pilot.press("left")
+        assert story.screen().count("‹") == 1
+        rows = story.screen().split("❯ ")
+        assert "‹ 2/2 ›" in rows[1], "the mark is at the reply that has siblings"
+        await story.pilot.press("alt+left")
         await story.until_seen("An apple.", "‹ 1/2 ›")
         assert "Thanks" not in story.screen()
-        await story.pilot.press("right")
+        await story.pilot.press("alt+right")
         await story.until_seen("A pear.", "Any time.", "‹ 2/2 ›")
+
+
+async def test_an_edited_message_is_marked_itself(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+l ! enter", "A plum.")
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.")
+        await story.send("Thanks")
+        assert "‹" not in story.screen()
+        story.engine.say("Any time.")
+        story.engine.finish()
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.")
+        assert story.screen().count("‹") == 1
+
+
+async def test_a_message_with_siblings_is_marked_among_old_turns_too(database: Path) -> None:
+    async with chat(database=database, size=(80, 70)) as story:
+        await story.exchange("Name a fruit", "An apple.")
+        await again(story, "ctrl+l ! enter", "A plum.")
+        for number in range(LIVE_TURNS + 1):
+            await story.exchange(f"question {number}", "answer")
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.")
+        await story.pilot.press("alt+left")
+        await story.until_seen("❯ Name a fruit ‹ 1/2 › An apple.")
+        await story.pilot.press("alt+right")
+        await story.until_seen("❯ Name a fruit! ‹ 2/2 › A plum.", f"question {LIVE_TURNS}")
+        assert story.screen().count("‹") == 1
+        await again(story, "ctrl+r", "Another.")
+        await story.until_seen("‹ 3/3 ›")
+        assert story.screen().count("‹") == 1
 
 
 async def test_only_one_reply_cannot_be_walked(database: Path) -> None:
@@ -562,3 +598,52 @@ async def test_a_long_chat_is_opened_with_its_old_turns_cheap(database: Path) ->
         assert len(story.transcript.query("*")) < 160
         await story.send("And?")
         assert len(story.engine.requests[-1].messages) == 121
+
+
+async def test_what_fails_because_the_window_is_gone_is_no_crash(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hang-up while the message is being shown: its widgets cannot be mounted any more."""
+    async with chat(database=database) as story:
+
+        async def hang_up(transcript: Transcript, prompt: str) -> Turn:
+            transcript.app.exit(return_code=129)
+            raise MountError("the screen has gone")
+
+        monkeypatch.setattr(Transcript, "add_turn", hang_up)
+        await story.type("A question")
+        story.app.post_message(events.Key("enter", None))
+        async with asyncio.timeout(PATIENCE_S):
+            while story.app.is_running:
+                await asyncio.sleep(0.01)
+    assert story.app.return_code == 129
+    assert last_chat(database) == [("user", "A question", "complete"), ("assistant", "", "interrupted")]
+
+
+async def test_a_draft_is_kept_for_the_next_run(database: Path, tmp_path: Path) -> None:
+    options = ChatOptions(history_path=tmp_path / "history.jsonl")
+    async with chat(options, database=database) as story:
+        await story.exchange("Sent", "Received.")
+        await story.type("my draft")
+        await story.pilot.press("ctrl+q")
+    async with chat(options, database=database) as story:
+        await story.pilot.press("up")
+        assert story.prompt.text == "my draft"
+        await story.pilot.press("up")
+        assert story.prompt.text == "Sent"
+        await story.pilot.press("ctrl+q")
+    async with chat(options, database=database) as story:
+        await story.pilot.press("up")
+        assert story.prompt.text == "my draft", "what was only looked at is not kept again"
+
+
+async def test_only_the_last_reply_offers_to_be_continued(database: Path) -> None:
+    async with chat(database=database) as story:
+        await story.send("Count")
+        story.engine.begin()
+        story.engine.say("one two")
+        story.engine.finish("cancelled")
+        await story.until_seen("stopped · /continue")
+        await story.exchange("Never mind", "Fine.")
+        assert "/continue" not in story.screen()
+        assert story.shows("· stopped")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.tui.terminal.driver import PASTE_BEGINS, PASTE_ENDS, PasteGuard
+from app.tui.terminal.driver import PasteGuard
+from app.tui.terminal.input_parser import PASTE_BEGINS, PASTE_ENDS
 from tests.app.tui import vt
 from tests.app.tui.terminal import slipstream
 from tests.app.tui.test_terminal_signals import kept

@@ -17,7 +17,7 @@ def test_what_textual_never_writes_is_an_intruder(text: str) -> None:
 
 
 def test_what_it_does_is_noted() -> None:
-    data = "\x1b[?1049h\x1b[?25l\x1b[>25u\x1b[1;1H\x1b[1;38;2;1;2;3mGrüße\x1b[0m\n\x1b]52;c;SGk=\x07"
+    data = "\x1b[?1049h\x1b[?25l\x1b[>29u\x1b[1;1H\x1b[1;38;2;1;2;3mGrüße\x1b[0m\n\x1b]52;c;SGk=\x07"
     written = vt.read(data.encode())
     assert written.text == "Grüße"
     assert written.copied == ["Hi"]

@@ -17,7 +17,7 @@ KNOWN = (
     ("cursor", re.compile(r"\x1b\[\d{1,4};\d{1,4}H")),
     ("mode", re.compile(r"\x1b\[\?(\d{1,4})([hl])")),
     ("question about a mode", re.compile(r"\x1b\[\?(?:2026|2048)\$p")),
-    ("keyboard", re.compile(r"\x1b\[(?:>25|<)u")),
+    ("keyboard", re.compile(r"\x1b\[(?:>29|<)u")),
     ("pointer shape", re.compile(r"\x1b\]22;[a-z-]{1,20}\x07")),
     ("clipboard", re.compile(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07")),
     ("line", re.compile(r"\r?\n")),
