@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from app.system.exit_codes import INTERRUPTED
 from app.tui.chat_screen import ChatScreen
 from app.tui.keys import bindings, key_in, prefer
 from app.tui.screens.chats import ChatsScreen
+from app.tui.terminal.driver import TerminalDriver
 from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.code_block import CodeBlock
 from mlx_engine.client import EngineHandle
@@ -64,6 +66,8 @@ class ChatApp(SafeApp):
         if not self.ansi_color:
             chosen = self._options.settings.theme
             self.theme = self.fitting_theme(chosen if chosen in self.available_themes else self.theme)
+            if chosen is None and isinstance(self._driver, TerminalDriver) and os.environ.get("TERM") != "linux":
+                self._driver.ask_background(self._background_known)
         self._shown_theme = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self.screen_change_signal.subscribe(self, self._screen_changed, immediate=True)
@@ -151,6 +155,12 @@ class ChatApp(SafeApp):
             # Textual clears only those of the screen on top, and keeps their space on the others.
             for below in self.screen_stack[:-1]:
                 below.query(ToastHolder).remove()
+
+    def _background_known(self, is_light: bool) -> None:
+        """Use the light theme in a light terminal, unless the person has chosen one meanwhile."""
+        if is_light and self.theme == self._shown_theme == self.fitting_theme("textual-dark"):
+            self._shown_theme = self.fitting_theme("textual-light")
+            self.theme = self._shown_theme
 
     def _theme_chosen(self, theme: Theme) -> None:
         if theme.name != self._shown_theme:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.conversation import Exchange
-from app.core.turn_stats import reply_line
+from app.core.turn_stats import reply_line, short_line
 from app.text.sanitise import sanitise
 from app.tui.keys import key_in
 from app.tui.transcript.flow import FlowRow, join_with_blank_rows
@@ -97,10 +98,13 @@ class Transcript(Container):
         self._frozen: FrozenTurns | None = None
         self.is_tinted = False
         """Whether replies show which of their words were drafted."""
+        self.has_all_figures = False
+        """Whether replies show all their figures, not only the most important."""
 
     def compose(self) -> ComposeResult:
         with self._list, self._stack:
-            yield Static(sanitise(self._welcome), id="welcome", markup=False)
+            name, _, rest = sanitise(self._welcome).partition("\n")
+            yield Static(Content.assemble((name, "bold $text-primary"), f"\n{rest}"), id="welcome")
         yield self._new_tokens_line
 
     def on_mount(self) -> None:
@@ -120,7 +124,7 @@ class Transcript(Container):
         if self.last_turn:
             self.last_turn.show_version((1, 1))  # only the newest turn shows the version
         await self._freeze_old()
-        turn = Turn(prompt, is_tinted=self.is_tinted)
+        turn = Turn(prompt, is_tinted=self.is_tinted, has_all_figures=self.has_all_figures)
         self._turns.append(turn)
         await self._stack.mount(turn)
         self.follow()
@@ -148,7 +152,7 @@ class Transcript(Container):
         for exchange in exchanges[-LIVE_TURNS:]:
             turn = await self.add_turn(exchange.prompt.text)
             if exchange.reply:
-                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange))
+                await turn.show_reply(exchange.text, exchange.thinking, *_figures_of(exchange))
             if error := _error_of(exchange):
                 await turn.add_error(error)
 
@@ -197,6 +201,12 @@ class Transcript(Container):
         replies = [turn.reply for turn in self._turns if turn.reply]
         return not (self.is_tinted and replies) or any(reply.can_be_tinted for reply in replies)
 
+    def toggle_figures(self) -> None:
+        """Show all figures below the newest replies and later ones, or only the most important."""
+        self.has_all_figures = not self.has_all_figures
+        for turn in self._turns:
+            turn.show_all_figures(is_on=self.has_all_figures)
+
     def _following_changed(self, is_following: bool) -> None:
         self._new_tokens = 0
         self._new_tokens_line.show(0)
@@ -215,14 +225,13 @@ class Transcript(Container):
             await turn.remove()
 
 
-def _figures_of(exchange: Exchange) -> str:
-    """The figures that were stored with a reply."""
+def _figures_of(exchange: Exchange) -> tuple[str, str]:
+    """The figures that were stored with a reply: the most important ones, and all."""
     reply = exchange.reply
-    if reply is None or reply.stats is None:
-        return ""
-    if _error_of(exchange) and not (exchange.text or exchange.thinking):
-        return ""
-    return reply_line(reply.stats, broke_off=reply.state in ("failed", "interrupted"))
+    if reply is None or reply.stats is None or (_error_of(exchange) and not (exchange.text or exchange.thinking)):
+        return "", ""
+    broke_off = reply.state in ("failed", "interrupted")
+    return short_line(reply.stats, broke_off=broke_off), reply_line(reply.stats, broke_off=broke_off)
 
 
 def _error_of(exchange: Exchange) -> str:
@@ -237,6 +246,6 @@ def _rows_of(exchange: Exchange) -> list[FlowRow]:
         message_rows(exchange.prompt.text),
         exchange.thinking,
         as_rows(sanitise(exchange.text)),
-        _figures_of(exchange),
+        _figures_of(exchange)[0],
         [sanitise(error)] if error else [],
     )

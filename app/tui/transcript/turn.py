@@ -8,6 +8,7 @@ from time import perf_counter
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.attachments import split_message
@@ -52,6 +53,39 @@ def turn_rows(
     return join_with_blank_rows(parts)
 
 
+class FiguresLine(Static):
+    """The line below a reply: short until the person clicks it or asks for all figures."""
+
+    is_full = reactive(False)
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        super().__init__(classes="figures", markup=False)
+        self.version = ""
+        """Of the chat, such as `‹ 2/3 ›`; empty if there is only one."""
+        self._short, self._full = "", ""
+        self.set_reactive(FiguresLine.is_full, is_full)
+
+    def set_figures(self, short: str, full: str) -> None:
+        """Shown at the next `draw`."""
+        self._short, self._full = short, full
+
+    @property
+    def figures(self) -> str:
+        """In the length that is shown."""
+        return self._full or self._short if self.is_full else self._short
+
+    def draw(self) -> None:
+        line = " ".join(part for part in (self.version, self.figures) if part)
+        self.update(line)
+        self.display = bool(line)
+
+    def watch_is_full(self) -> None:
+        self.draw()
+
+    def on_click(self) -> None:
+        self.is_full = not self.is_full
+
+
 class ReplyWidget(Scrollbarless, Vertical):
     """A reply: Markdown that grows, and a line of figures when it is complete.
 
@@ -59,17 +93,15 @@ class ReplyWidget(Scrollbarless, Vertical):
     text can change the meaning of its beginning. While drafted words are tinted, the plain text is shown instead.
     """
 
-    def __init__(self, *, is_tinted: bool = False) -> None:
+    def __init__(self, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
         super().__init__(classes="reply")
         self.source = ""
         """The text so far, sanitised."""
-        self.figures = ""
-        self._version = ""
         self._undrawn = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
         self._text = MarkdownBody()
-        self._line = Static(classes="figures", markup=False)
+        self._line = FiguresLine(is_full=has_all_figures)
         self._runs = DraftedRuns()
         self._tinted = TintedText()
         self._is_tinted = is_tinted
@@ -100,9 +132,9 @@ class ReplyWidget(Scrollbarless, Vertical):
             self._is_flush_due = True
             self.set_timer(self._pause_s, self._flush)
 
-    def finish(self, figures: str) -> None:
-        """Draw the whole reply again, with `figures` below it."""
-        self.figures = figures
+    def finish(self, figures: str, all_figures: str = "") -> None:
+        """Draw the whole reply again, with `figures` below it. all_figures: on request."""
+        self._line.set_figures(figures, all_figures)
         self._is_finished = True
         self.thoughts.finish()
         self.call_next(self._finish)
@@ -131,7 +163,7 @@ class ReplyWidget(Scrollbarless, Vertical):
     async def _finish(self) -> None:
         self._is_tinted = self._is_tinted and self._runs.has_facts
         await self._draw_whole()
-        self._show_line()
+        self._line.draw()
 
     async def _change_view(self, is_tinted: bool) -> None:
         if is_tinted != self._is_tinted:
@@ -155,35 +187,40 @@ class ReplyWidget(Scrollbarless, Vertical):
 
     def show_version(self, version: tuple[int, int]) -> None:
         """Show the number of the chat's version and of all versions, if there are several: `‹ 2/3 ›`."""
-        self._version = "‹ {}/{} ›".format(*version) if version[1] > 1 else ""
-        self._show_line()
+        self._line.version = "‹ {}/{} ›".format(*version) if version[1] > 1 else ""
+        self._line.draw()
 
-    def _show_line(self) -> None:
-        line = " ".join(part for part in (self._version, self.figures) if part)
-        self._line.update(line)
-        self._line.display = bool(line)
+    def show_all_figures(self, *, is_on: bool) -> None:
+        """Show all figures below the reply, or only the most important."""
+        self._line.is_full = is_on
+
+    @property
+    def figures(self) -> str:
+        """As they are shown below the reply."""
+        return self._line.figures
 
 
 class Turn(Scrollbarless, Vertical):
     """The person's message, the reply, and errors."""
 
-    def __init__(self, message: str, *, is_tinted: bool = False) -> None:
+    def __init__(self, message: str, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
         super().__init__(classes="turn")
         self._message = message_rows(message)
         self.reply: ReplyWidget | None = None
         self._errors: list[str] = []
         self._is_tinted = is_tinted
+        self._has_all_figures = has_all_figures
 
     def compose(self) -> ComposeResult:
         """Only the message; the rest is mounted as it happens."""
         yield TextBlock(self._message, classes="prompt")
 
-    async def show_reply(self, text: str, thinking: str, figures: str) -> None:
+    async def show_reply(self, text: str, thinking: str, figures: str, all_figures: str = "") -> None:
         """Show a reply that has ended."""
         reply = await self.begin_reply()
         reply.think(thinking)
         reply.write(text)
-        reply.finish(figures)
+        reply.finish(figures, all_figures)
 
     def show_version(self, version: tuple[int, int]) -> None:
         """See ReplyWidget."""
@@ -194,7 +231,7 @@ class Turn(Scrollbarless, Vertical):
         """Mount an empty reply, replacing an earlier one and its errors."""
         self._errors.clear()
         await self.query(".reply, .error").remove()
-        self.reply = ReplyWidget(is_tinted=self._is_tinted)
+        self.reply = ReplyWidget(is_tinted=self._is_tinted, has_all_figures=self._has_all_figures)
         await self.mount(self.reply)
         return self.reply
 
@@ -203,6 +240,12 @@ class Turn(Scrollbarless, Vertical):
         self._is_tinted = is_on
         if self.reply is not None:
             self.reply.show_tint(is_on=is_on)
+
+    def show_all_figures(self, *, is_on: bool) -> None:
+        """Show all figures below this reply and those that replace it, or only the most important."""
+        self._has_all_figures = is_on
+        if self.reply is not None:
+            self.reply.show_all_figures(is_on=is_on)
 
     async def add_error(self, text: str) -> None:
         self._errors.append(sanitise(text))
