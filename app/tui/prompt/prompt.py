@@ -330,12 +330,16 @@ class Prompt(TextArea):
 
     def on_click(self, event: events.Click) -> None:
         """Select a word with two clicks, and a line with three."""
+        if event.chain not in (2, 3):
+            return
+        event.stop()
+        event.prevent_default()
         row, column = self.get_target_document_location(event)
         line = self.document.get_line(row)
         if event.chain == 2:
             start, end = word_at(line, column)
             self.selection = Selection((row, start), (row, end))
-        elif event.chain == 3:
+        else:
             self.selection = Selection((row, 0), (row, len(line)))
 
     async def _on_paste(self, event: events.Paste) -> None:

@@ -117,10 +117,11 @@ class TextBlock(Scrollbarless):
 
     def on_click(self, event: events.Click) -> None:
         """Select a word with two clicks, and a line of the text, however it is wrapped, with three."""
-        if event.widget is not self or event.chain not in (2, 3):
+        widget, offset = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
+        if widget is not self or event.chain not in (2, 3):
             return
+        event.stop()
         event.prevent_default()  # Textual would select the whole widget
-        _, offset = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
         if offset is None or offset.y >= len(self._lines):
             return
         selection = self._word_selection(offset) if event.chain == 2 else self._row_selection(offset.y)

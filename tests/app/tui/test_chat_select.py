@@ -9,7 +9,7 @@ from tests.app.tui.pilot import Story, chat
 from tests.app.tui.terminal import Terminal, slipstream
 from tests.fakes.scripted_engine import Script
 
-ROW = 10
+ROW = 14
 """Of the reply in a new chat."""
 LONG = "- A line with enough words that it is wrapped twice in a narrow window, isn't it?\n- Another one."
 
