@@ -184,6 +184,10 @@ class PlainChat(SilentView):
             if self._options.chat_id is not None:
                 await self._chat.open(self._options.chat_id)
             await self._converse()
+        except KeyboardInterrupt:
+            if self._is_prompting:
+                self._wrap.add("^C", 0)  # the terminal's echo
+            raise
         finally:
             signal.signal(signal.SIGINT, default_handler)
             self._engine.on_event = None

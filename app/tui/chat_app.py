@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,6 @@ from app.system.exit_codes import INTERRUPTED
 from app.tui.chat_screen import ChatScreen
 from app.tui.keys import bindings, key_in, prefer
 from app.tui.screens.chats import ChatsScreen
-from app.tui.terminal.driver import TerminalDriver
 from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.code_block import CodeBlock
 from mlx_engine.client import EngineHandle
@@ -66,8 +64,8 @@ class ChatApp(SafeApp):
         if not self.ansi_color:
             chosen = self._options.settings.theme
             self.theme = self.fitting_theme(chosen if chosen in self.available_themes else self.theme)
-            if chosen is None and isinstance(self._driver, TerminalDriver) and os.environ.get("TERM") != "linux":
-                self._driver.ask_background(self._background_known)
+            if chosen is None:
+                self.ask_background(self._background_known)
         self._shown_theme = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self.screen_change_signal.subscribe(self, self._screen_changed, immediate=True)

@@ -17,7 +17,7 @@ from app.store.records import FinalState, TurnStats
 from app.tui.bars.top_line import NO_DRAFTER
 from app.tui.chat_view import ChatView
 from app.tui.prompt.prompt import Prompt
-from app.tui.terminal.attention import call_attention
+from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.turn import ReplyWidget
 from mlx_engine.protocol.events import Finished, Round
 
@@ -54,6 +54,7 @@ class ReplyOnScreen:
 
     async def show_message(self, text: str, *, replaces_last: bool) -> None:
         """See ReplyView."""
+        self._view.top_line.version = ""  # shown again when the versions can be walked
         if replaces_last:
             await self._view.transcript.drop_turn()
         await self._view.transcript.add_turn(text)
@@ -63,6 +64,7 @@ class ReplyOnScreen:
         turn = self._view.transcript.last_turn
         assert turn is not None
         self._started_s = monotonic()
+        self._view.top_line.version = ""
         self._view.transcript.follow()
         self.reply = await turn.begin_reply()
         self.reply.think(thinking)
@@ -86,8 +88,8 @@ class ReplyOnScreen:
             lines = short_line(stats, broke_off=broke_off), reply_line(stats, broke_off=broke_off)
             self.reply.finish(*(("", "") if is_empty else lines))
             self._show_version()
-            if monotonic() - self._started_s >= LONG_REPLY_S:
-                call_attention(self._view.app, self._notify, "Slipstream: the reply is complete.")
+            if monotonic() - self._started_s >= LONG_REPLY_S and isinstance(app := self._view.app, SafeApp):
+                app.call_attention(self._notify, "Slipstream: the reply has ended.")
         self.reply = None
 
     async def show_error(self, message: str) -> None:
@@ -135,6 +137,6 @@ class ReplyOnScreen:
     def _show_version(self) -> None:
         with storing(self._tell):
             number, count = self._conversation.version
-            self._view.top_line.version = f"‹ {number}/{count} ›" if count > 1 else ""
+            self._view.top_line.version = f"version {number}/{count}" if count > 1 else ""
             if turn := self._view.transcript.last_turn:
                 turn.show_version((number, count))

@@ -25,7 +25,7 @@ class TopLine(Widget):
     title = reactive("")
     """The chat's title; empty before its first message."""
     version = reactive("")
-    """Of the chat, such as `‹ 2/3 ›`; empty if it has only one."""
+    """Of the chat, such as `version 2/3`; empty if it has only one."""
     state = reactive("")
     is_error = reactive(False)
     """Whether the state is shown as an error."""
@@ -40,7 +40,7 @@ class TopLine(Widget):
     def render(self) -> Content:
         """Shortens the names, never the state. The program's name is shown where there is room for all."""
         state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
-        version = Content.styled(f" {self.version}" if self.version else "", MUTED)
+        version = Content.styled(f" · {self.version}" if self.version else "", MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:
             names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)

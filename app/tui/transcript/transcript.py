@@ -104,7 +104,7 @@ class Transcript(Container):
     def compose(self) -> ComposeResult:
         with self._list, self._stack:
             name, _, rest = sanitise(self._welcome).partition("\n")
-            yield Static(Content.assemble((name, "bold $text-primary"), f"\n{rest}"), id="welcome")
+            yield Static(Content.assemble((name, "bold $text-primary"), f"\n{rest}"), id="welcome", markup=False)
         yield self._new_tokens_line
 
     def on_mount(self) -> None:

@@ -188,7 +188,9 @@ def test_queued_taken_back_and_stopped_through_a_terminal(tmp_path: Path) -> Non
         terminal.type(ESCAPE)
         terminal.until("Editing your last message")
         terminal.until("stopped")
-        terminal.type("\x1b[D" + "l\r")
+        terminal.type("\x1b[D")
+        terminal.settle(0.3)
+        terminal.type("l\r")
         terminal.until("hello")
         terminal.settle(0.3)
         terminal.type(F4)
@@ -197,7 +199,8 @@ def test_queued_taken_back_and_stopped_through_a_terminal(tmp_path: Path) -> Non
         terminal.settle(0.3)
         terminal.type("\x11")
         assert terminal.wait() == 0
-    assert [text for _, text, _ in kept(tmp_path) if text] == ["hello"]
+    texts = [text for _, text, _ in kept(tmp_path) if text]
+    assert texts == ["helo", "hello"], "the first one is another version"
 
 
 def test_a_chat_that_another_window_has_open_says_so(tmp_path: Path) -> None:
