@@ -16,7 +16,7 @@ from pathlib import Path
 from app import __version__
 from app.core.attachments import AttachmentError, compose_message, read_mentions
 from app.core.chat_options import ChatOptions
-from app.core.pair_choice import PairChoice, choose_pair, pair_options_of
+from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
@@ -24,7 +24,7 @@ from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
-from app.shell import doctor
+from app.shell import completion, doctor
 from app.shell import models as models_command
 from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
@@ -87,14 +87,15 @@ def _chat(options: argparse.Namespace) -> int:
     engine = EngineClient(pair.load, places.engine_log())
     # Started first, so that it loads while the screen is being built.
     engine.start()
+
+    def choose(model: str, is_oversized: bool) -> PairChoice:
+        allowed = replace(pair_options, is_oversized=is_oversized or pair_options.is_oversized)
+        return choose_pair(model, allowed)
+
     try:
         if wants_plain or is_dumb:
-            return _chat_plainly(engine, pair, chat_options, store, is_chosen=wants_plain)
+            return _chat_plainly(engine, pair, choose, chat_options, store, is_chosen=wants_plain)
         from app.tui.chat_app import ChatApp
-
-        def choose(model: str, is_oversized: bool) -> PairChoice:
-            allowed = replace(pair_options, is_oversized=is_oversized or pair_options.is_oversized)
-            return choose_pair(model, allowed)
 
         chat = ChatApp(engine, pair, choose, chat_options, store)
         # The widgets of a screen are many long-lived objects. Scanning them all for garbage takes a tenth of a
@@ -110,7 +111,13 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _chat_plainly(
-    engine: EngineClient, pair: PairChoice, options: ChatOptions, store: ChatStore, *, is_chosen: bool
+    engine: EngineClient,
+    pair: PairChoice,
+    choose: Choose,
+    options: ChatOptions,
+    store: ChatStore,
+    *,
+    is_chosen: bool,
 ) -> int:
     from app.plain.chat import PlainChat
 
@@ -125,7 +132,14 @@ def _chat_plainly(
     is_prompting = console.is_terminal(sys.stdin)
     max_line_bytes = console.MAX_TYPED_BYTES if is_prompting else None
     PlainChat(
-        engine, pair, options, store, streams, is_prompting=is_prompting, max_line_bytes=max_line_bytes
+        engine,
+        pair,
+        options,
+        store,
+        streams,
+        choose=choose,
+        is_prompting=is_prompting,
+        max_line_bytes=max_line_bytes,
     ).run()
     return OK
 
@@ -253,6 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     paths = commands.add_parser("paths", help="show where files are kept")
     paths.add_argument("--json", action="store_true", help="print one JSON object")
     paths.set_defaults(command=_paths)
+    completion.add_parser(commands, parser)
     return parser
 
 

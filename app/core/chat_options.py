@@ -25,6 +25,8 @@ class ChatOptions:
     """Where prompts are kept; None keeps them for this run only."""
     log_path: Path | None = None
     """Where crashes are logged."""
+    open_chats_path: Path | None = None
+    """Where running chats mark the stored chat that they have open; None: nowhere."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where the person has set `theme` or `model`: a choice made in the chat then lasts for this run only."""
     fallback: PairChoice | None = None

@@ -141,6 +141,9 @@ COMMANDS = (
         ("compare",),
     ),
     Command("Show or hide what was drafted", "toggle_tint", "tint"),
+    Command(
+        "Show all figures of the replies, or few", "toggle_figures", "figures", hint="a click on the line too"
+    ),
     Command("Show or hide the gauge panel", "toggle_panel", "gauges"),
     Command("Theme", "change_theme", "theme", _THEME, "change the colours"),
     Command("Paths", "paths", "paths", hint="where files are kept"),

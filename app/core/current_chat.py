@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from app.core.chat_files import export_chat, import_chats, imported_line
 from app.core.dialogue import Dialogue
@@ -15,6 +16,7 @@ from app.core.store_notices import StoreNotices, storing
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
+from app.system.open_chat import OpenChatMark
 
 TOLD_S = 2.0
 """How long the number of a version is shown: not much longer than until the next one."""
@@ -24,29 +26,43 @@ class CurrentChat:
     """Moves the conversation, the settings and the view from one chat to another."""
 
     def __init__(
-        self, store: ChatStore, dialogue: Dialogue, view: ReplyView, tell: Tell, notices: StoreNotices
+        self,
+        store: ChatStore,
+        dialogue: Dialogue,
+        view: ReplyView,
+        tell: Tell,
+        notices: StoreNotices,
+        open_chats_path: Path | None = None,
     ) -> None:
+        """open_chats_path: where running chats mark the stored chat that they have open; None: nowhere."""
         self._store = store
         self._conversation = dialogue.conversation
         self._dialogue = dialogue
         self._view = view
         self._tell = tell
         self._notices = notices
+        self._open_mark = OpenChatMark(open_chats_path)
+        self._told_elsewhere_id: int | None = None
+        """The chat that the person has been told is open elsewhere."""
         self._deleted_id: int | None = None
         """The chat that was open when it was deleted from the list of chats."""
 
     async def open(self, chat_id: int, words: str = "") -> None:
-        """Continue a stored chat. words: what it was searched by; a version with them is shown."""
-        if not self._dialogue.is_free():
+        """Continue a stored chat, which stops a running reply in another one.
+
+        words: what it was searched by; a version with them is shown.
+        """
+        is_shown = self._conversation.chat is not None and self._conversation.chat.id == chat_id
+        if is_shown if self._dialogue.phase.is_replying else not self._dialogue.is_free():
             return
         with storing(self._tell):
-            self._conversation.open(chat_id, words)
             self._dialogue.leave()
+            self._conversation.open(chat_id, words)
             self._follow_chat()
             await self._view.show_chat(self._conversation)
 
     async def begin(self) -> None:
-        """Start a new chat."""
+        """Start a new chat, which stops a running reply."""
         self._dialogue.leave()
         self._conversation.clear()
         self._follow_chat()
@@ -57,17 +73,16 @@ class CurrentChat:
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            if not self.has_versions:
+            number, count = self._conversation.version
+            if count == 1:
                 self._tell("This chat has only one version. /retry regenerates the last reply.")
                 return
-            before = self._conversation.version
+            if not 1 <= number + step <= count:
+                edge = "last" if step > 0 else "first"
+                self._tell(f"Version {number} of {count}, the {edge} one.", timeout=TOLD_S)
+                return
             self._conversation.walk(step)
             number, count = self._conversation.version
-            if (number, count) == before:
-                self._tell(
-                    f"Version {number} of {count}, the {'first' if step < 0 else 'last'} one.", timeout=TOLD_S
-                )
-                return
             self._dialogue.leave()
             await self._view.show_chat(self._conversation)
             self._tell(f"Version {number} of {count} of this chat.", timeout=TOLD_S)
@@ -111,7 +126,11 @@ class CurrentChat:
         """A chat was deleted from the list; it may be this one."""
         if self._conversation.chat and self._conversation.chat.id == chat_id:
             self._deleted_id = chat_id
+            was_replying = self._dialogue.phase.is_replying
             await self.begin()
+            if was_replying:
+                with storing(self._tell):
+                    self._store.delete(chat_id)  # storing the end of its reply has brought it back
 
     async def was_restored(self, chat_id: int) -> None:
         """A chat was brought back in the list; it may be the one that was open."""
@@ -141,6 +160,23 @@ class CurrentChat:
                 await self.open((added or known)[-1].id)
             self._tell(imported_line(len(added), len(known)))
 
+    def mark_open(self) -> None:
+        """Mark this chat as open, and tell the person if another window has it open."""
+        chat_id = self._conversation.chat.id if self._conversation.chat else None
+        is_elsewhere = not self._open_mark.move(chat_id)
+        told_id, self._told_elsewhere_id = self._told_elsewhere_id, chat_id if is_elsewhere else None
+        if is_elsewhere and told_id != chat_id:
+            self._tell(
+                "This chat is also open in another window. Messages sent there are not shown here: "
+                "they become another version of the chat.",
+                severity="warning",
+                timeout=20,
+            )
+
+    def close(self) -> None:
+        """The program ends."""
+        self._open_mark.close()
+
     def save(self) -> None:
         """Store what the running reply has so far."""
         try:
@@ -154,6 +190,7 @@ class CurrentChat:
         if warning := self._dialogue.settings.follow_chat():
             self._tell(warning, severity="warning")
         self._dialogue.gauges.forget_context()
+        self.mark_open()
         self._show_title()
 
     def _show_title(self) -> None:

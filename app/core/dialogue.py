@@ -16,6 +16,7 @@ from app.core.current_pair import CurrentPair
 from app.core.gauges import Gauges
 from app.core.pair_choice import PairChoice
 from app.core.phase import Phase
+from app.core.queued_messages import QueuedMessage
 from app.core.reply_facts import ReplyFacts
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import ReplyView, Tell
@@ -74,6 +75,10 @@ class Dialogue:
         self._draft_length: DraftSetting = 0
         """What the running reply drafts with."""
         self._comparison: Comparison | None = None
+        self._queued: list[QueuedMessage] = []
+        """In the order of sending."""
+        self._is_message_new = False
+        """Whether the running reply is the first one to its message."""
 
     def is_free(self) -> bool:
         """Whether a reply can begin now. If not, tells the person why."""
@@ -98,6 +103,25 @@ class Dialogue:
         """The message whose files were being read is not sent."""
         if self.phase is Phase.READING_FILES:
             self._rest()
+        if not self.phase.is_busy:
+            self._return_queue()
+
+    @property
+    def can_queue(self) -> bool:
+        """Whether a message can wait for what runs: a reply, or another message whose files are being read."""
+        return self.phase.is_replying or self.phase is Phase.READING_FILES
+
+    def queue(self, message: QueuedMessage) -> None:
+        """Send this message when the running reply is complete."""
+        self._queued.append(message)
+        self._view.show_queue(self._queued)
+
+    def take_back_queue(self) -> list[QueuedMessage]:
+        """The messages that wait; they are not sent."""
+        queued, self._queued = self._queued, []
+        if queued:
+            self._view.show_queue(())
+        return queued
 
     async def ask(self, text: str) -> None:
         """Send a message: store it, then ask the engine."""
@@ -139,13 +163,18 @@ class Dialogue:
         return last.prompt.text if last else None
 
     def stop(self) -> None:
-        """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading."""
+        """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading.
+
+        Before the reply's first word, its message goes back to the prompt.
+        """
         match self.phase:
             case Phase.WAITING if self.pair.is_loading:
+                self._return_unanswered_message()
                 self.abandon()
             case Phase.WAITING | Phase.REPLYING:
                 self._enter(Phase.STOPPING)
                 self._engine.cancel()
+                self._return_unanswered_message()
             case Phase.COMPARING if self._comparison is not None:
                 self._comparison.stop()
             case Phase.LOADING:
@@ -157,10 +186,13 @@ class Dialogue:
         if self.phase.is_replying:
             self._engine.cancel()
             self._end_reply("stopped")
+            self._return_queue()
 
     def leave(self) -> None:
         """End the running reply, because another chat or version is about to be shown."""
-        self.abandon()
+        if self.phase.is_replying:
+            self.abandon()
+            self._tell("The reply was stopped. To go on with it, open its chat and use /continue.")
         if not self.phase.is_busy:
             self._rest()
 
@@ -259,6 +291,10 @@ class Dialogue:
                 self._end_reply(
                     "complete" if reason == "stop" else "stopped", "stopped" if reason == "cancelled" else ""
                 )
+                if reason == "cancelled":
+                    self._return_queue()
+                else:
+                    self._send_next()
 
     def keep(self, event: Event) -> None:
         """Store what an event adds to the running reply, once the view is gone."""
@@ -271,7 +307,8 @@ class Dialogue:
         try:
             write()
         except StoreError:
-            self.take_back_message()
+            if self.phase is Phase.READING_FILES:
+                self._rest()
             raise
 
     async def _request(self, show_message: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -281,6 +318,7 @@ class Dialogue:
         """
         exchange = self.conversation.last
         assert exchange is not None
+        self._is_message_new = show_message is not None
         self._awaited = id = self._new_id()
         self.facts = ReplyFacts(self.pair.baseline)
         self.pair.message_sent()
@@ -318,6 +356,7 @@ class Dialogue:
             if not exchange.text:
                 typed, files = split_message(exchange.prompt.text)
                 self._view.give_back(typed, [file.mention for file in files])
+            self._return_queue()
         elif not self.phase.is_busy:
             self._rest()
         await self._view.show_error(message)
@@ -333,6 +372,24 @@ class Dialogue:
         self._awaited = None
         self._rest(status, is_error=bool(error))
         self._show_store()
+
+    def _return_unanswered_message(self) -> None:
+        """Put the message back in the prompt, to be changed and sent again, if the reply has no word yet."""
+        exchange = self.conversation.last
+        if self._is_message_new and exchange is not None and not (exchange.text or exchange.thinking):
+            self._view.edit_again(exchange.prompt.text)
+
+    def _send_next(self) -> None:
+        """Send the first of the messages that wait."""
+        if self._queued and not self.phase.is_busy:
+            message = self._queued.pop(0)
+            self._view.show_queue(self._queued)
+            self._view.send_queued(message)
+
+    def _return_queue(self) -> None:
+        """Give back the messages that wait: the reply before them did not end by itself."""
+        if queued := self.take_back_queue():
+            self._view.return_queue(queued)
 
     def _send_draft_length(self) -> None:
         if self.phase.is_replying and self._draft_length != self.settings.draft_length:

@@ -108,31 +108,41 @@ class Gauges:
         self._context_tokens = None
 
     def reading(self) -> GaugeReading:
-        """The figures of the last rounds, without those about drafts while drafting is off."""
-        recent = self._recent.figures()
+        """The figures of the last rounds. While drafting is off, none of them are from rounds that drafted."""
         ready, draft_length = self._pair.ready, self._settings.draft_length
-        is_off = draft_length == 0
+        has_drafter = self._pair.has_drafter
+        recent = self._recent.figures()
+        is_current = draft_length == self._measured_length
+        typical_length = self._latest.typical_length if is_current else None
+        is_auto_off = draft_length == "auto" and typical_length == 0
+        is_drafting = has_drafter and draft_length != 0 and not is_auto_off
         if recent.drafting_speedup is not None:
             self._drafting_speedup = recent.drafting_speedup
         return GaugeReading(
             draft_length=draft_length,
-            has_drafter=self._pair.has_drafter,
+            has_drafter=has_drafter,
             is_refused=self._pair.is_drafter_refused,
-            typical_length=self._latest.typical_length if draft_length == self._measured_length else None,
-            speedup=None if is_off else recent.speedup,
+            typical_length=typical_length,
+            speedup=recent.speedup if is_drafting else None,
             drafting_speedup=self._drafting_speedup,
-            acceptance=None if is_off else recent.acceptance,
-            tokens_per_round=recent.tokens_per_round,
-            tokens_per_s=recent.tokens_per_s,
+            acceptance=recent.acceptance if is_drafting else None,
+            tokens_per_round=recent.tokens_per_round if is_drafting else 1.0,
+            tokens_per_s=self._tokens_per_s(),
             plain_tokens_per_s=recent.baseline_tokens_per_s,
             pace_samples=tuple(self._samples),
             ttft_s=self._ttft_s,
             context_tokens=self._context_tokens,
             context_limit=ready.context_tokens if ready else None,
             memory_bytes=self._memory_bytes or (ready.memory_bytes if ready else None),
-            drafted_by_position=() if is_off else tuple(recent.drafted_by_position),
-            accepted_by_position=() if is_off else tuple(recent.accepted_by_position),
+            drafted_by_position=tuple(recent.drafted_by_position) if is_drafting else (),
+            accepted_by_position=tuple(recent.accepted_by_position) if is_drafting else (),
         )
+
+    def _tokens_per_s(self) -> float | None:
+        """The last speed; once drafting is switched off, the speed without it until the next round."""
+        if self._settings.draft_length == 0 and self._measured_length != 0:
+            return self._pair.baseline.tokens_per_s
+        return self._recent.figures().tokens_per_s
 
     def _restart(self) -> None:
         """Start measuring again: another draft length or pair has other figures."""

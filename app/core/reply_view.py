@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from app.core.conversation import Conversation
 from app.core.phase import Phase
+from app.core.queued_messages import QueuedMessage
 from app.store.records import FinalState, TurnStats
 from mlx_engine.protocol.events import Finished, Round
 
@@ -50,6 +51,22 @@ class ReplyView(Protocol):
         """Give back a message that got no reply, to be sent again. mentions: its files, as typed."""
         ...
 
+    def edit_again(self, message: str) -> None:
+        """Put a message that got no reply into the prompt, to be changed and sent again in its place."""
+        ...
+
+    def show_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        """Show the messages that wait for the running reply to end."""
+        ...
+
+    def send_queued(self, message: QueuedMessage) -> None:
+        """Send a message whose turn has come, with its files."""
+        ...
+
+    def return_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        """Put messages that waited back into the prompt. They are not sent."""
+        ...
+
     async def show_chat(self, conversation: Conversation) -> None:
         """Show another chat, another version of it, or a new chat without messages."""
         ...
@@ -81,6 +98,18 @@ class SilentView:
         """See ReplyView."""
 
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
+        """See ReplyView."""
+
+    def edit_again(self, message: str) -> None:
+        """See ReplyView."""
+
+    def show_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        """See ReplyView."""
+
+    def send_queued(self, message: QueuedMessage) -> None:
+        """See ReplyView."""
+
+    def return_queue(self, queued: Sequence[QueuedMessage]) -> None:
         """See ReplyView."""
 
     async def show_chat(self, conversation: Conversation) -> None:

@@ -19,6 +19,7 @@ def chat_options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
         about_model=pocket.INTRODUCTION if pair.is_pocket else None,
         history_path=places.prompt_history(),
         log_path=places.app_log(),
+        open_chats_path=places.open_chats(),
     )
 
 

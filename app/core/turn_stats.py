@@ -1,4 +1,4 @@
-"""The figures of a reply: as they are stored, and as the line below the reply shows them."""
+"""The figures of a reply: as they are stored, and as the line below the reply shows them, in short or in full."""
 
 from __future__ import annotations
 
@@ -46,30 +46,33 @@ CAN_GO_ON = "/continue"
 """Follows the figures of a reply that can be continued."""
 
 
-def stored_reply_line(reply: StoredMessage) -> str:
-    """The line under a stored reply. One that was cut off when the program ended has no figures."""
+def stored_lines(reply: StoredMessage) -> tuple[str, str]:
+    """The short line and the full one below a stored reply. One that was cut off when the program ended has no
+    figures."""
     if reply.state == "interrupted":
-        return STOPPED
-    return reply_line(reply.stats, broke_off=reply.state == "failed") if reply.stats else ""
+        return STOPPED, STOPPED
+    if reply.stats is None:
+        return "", ""
+    broke_off = reply.state == "failed"
+    return short_line(reply.stats, broke_off=broke_off), reply_line(reply.stats, broke_off=broke_off)
 
 
 def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
-    """The line under a reply. It names only what was measured."""
-    parts = [f"{stats.generated_tokens} tok"]
-    ending = _ending(stats, broke_off)
+    """The line below a reply with all figures. It names only what was measured."""
     if not stats.generated_tokens:
-        return " · ".join([*parts, *ending])
-    if stats.decode_s > 0:
-        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s")
+        return short_line(stats, broke_off=broke_off)
+    drafts = []
     if stats.drafted:
-        parts.append(f"{percent(stats.accepted / stats.drafted).strip()} acc")
+        drafts.append(f"{percent(stats.accepted / stats.drafted).strip()} acc")
     if stats.rounds:
-        parts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
-    if stats.speedup is not None:
-        parts.append(times(stats.speedup) + (" (slower)" if is_slower(stats.speedup) else ""))
-    if stats.ttft_s is not None:
-        parts.append(f"TTFT {stats.ttft_s:.2f} s")
-    return " · ".join([*parts, *ending])
+        drafts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
+    ttft = [] if stats.ttft_s is None else [f"TTFT {stats.ttft_s:.2f} s"]
+    return " · ".join([*_pace(stats), *drafts, *_speedup(stats), *ttft, *_ending(stats, broke_off)])
+
+
+def short_line(stats: TurnStats, *, broke_off: bool = False) -> str:
+    """The line below a reply, with the most important figures only."""
+    return " · ".join([*_pace(stats), *_speedup(stats), *_ending(stats, broke_off)])
 
 
 def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
@@ -90,6 +93,19 @@ def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
     if stats.ttft_s is not None:
         parts.append(f"first token after {stats.ttft_s:.2f} seconds")
     return ", ".join([*parts, *ending]) + "."
+
+
+def _pace(stats: TurnStats) -> list[str]:
+    tokens = f"{stats.generated_tokens} tok"
+    if not stats.generated_tokens or stats.decode_s <= 0:
+        return [tokens]
+    return [tokens, f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s"]
+
+
+def _speedup(stats: TurnStats) -> list[str]:
+    if stats.speedup is None or not stats.generated_tokens:
+        return []
+    return [times(stats.speedup) + (" (slower)" if is_slower(stats.speedup) else "")]
 
 
 def _ending(stats: TurnStats, broke_off: bool) -> list[str]:

@@ -6,6 +6,7 @@ It prints lines in order, without colours or cursor movement. Everything else is
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import signal
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,8 @@ from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
-from app.core.pair_choice import PairChoice
+from app.core.models_list import own_and_bundled, pulled_state
+from app.core.pair_choice import Choose, PairChoice, absolute
 from app.core.phase import Phase
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import Severity, SilentView
@@ -36,9 +38,11 @@ from app.store.records import Chat, FinalState, TurnStats
 from app.system.console import fail
 from app.text.sanitise import sanitise, sanitise_line
 from app.text.sentences import Sentences
+from app.text.wrapping import WordWrap
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Round
+from models.hub_cache import cache_folder
 
 LISTED_CHATS = 10
 TAKEN_BYTES = 3
@@ -57,6 +61,7 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 /edit: show your last message; /edit and a text sends that instead
 /continue: continue a reply that was stopped
 /new: start a new chat
+/model: list the models that are here; /model and a name switches to that one
 /chats: list the latest chats; /search and words lists those that contain them
 /open: open a chat by its number in that list, as in /open 2
 /rename and a title: rename this chat
@@ -66,8 +71,8 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 To send a message that begins with a slash, put a space or another slash before it."""
 
 _NAMES = (
-    "help", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats", "search",
-    "rename", "delete", "undo", "export", "quit",
+    "help", "model", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats",
+    "search", "rename", "delete", "undo", "export", "quit",
 )  # fmt: skip
 _OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
@@ -95,35 +100,45 @@ class PlainChat(SilentView):
         store: ChatStore,
         streams: tuple[BinaryIO, TextIO],
         *,
+        choose: Choose | None = None,
         is_prompting: bool = True,
         max_line_bytes: int | None = None,
     ) -> None:
-        """pair: the one that the engine is loading. streams: input, in UTF-8, and output. is_prompting: whether to
-        print prompts, for a person at a terminal. max_line_bytes: what the terminal takes in a line."""
+        """pair: the one that the engine is loading. streams: input, in UTF-8, and output. choose: finds the pair
+        that /model names; None: /model cannot switch. is_prompting: whether to print prompts, for a person at a
+        terminal. max_line_bytes: what the terminal takes in a line."""
         self._engine = engine
         self._options = options
         self._store = store
         self._typed, self._out = streams
+        self._choose = choose
         self._is_prompting = is_prompting
         self._max_line_bytes = max_line_bytes
+        self._wrap = WordWrap()
         conversation = Conversation(store)
         self._notices = StoreNotices(store, self._tell)
         self._dialogue = Dialogue(
             engine,
             conversation,
-            CurrentPair(engine, pair, self._tell),
+            CurrentPair(
+                engine,
+                pair,
+                self._tell,
+                remember=lambda name: options.remember("model", name, self._tell),
+            ),
             ReplySettings(options.settings, conversation),
             self,
             self._tell,
             self._notices,
             stop_key="control c",
         )
-        self._chat = CurrentChat(store, self._dialogue, self, self._tell, self._notices)
+        self._chat = CurrentChat(store, self._dialogue, self, self._tell, self._notices, options.open_chats_path)
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         """None only wakes the reader, to check for an interrupt."""
         self._sentences = Sentences()
         self._is_thinking_shown = False
         self._load_error = ""
+        self._is_waiting_for_pair = False
         self._is_over = False
         self._is_interrupted = False
         self._is_stop_requested = False
@@ -136,6 +151,8 @@ class PlainChat(SilentView):
         dialogue, chat, change = self._dialogue, self._chat, self._dialogue.change_settings
         return {
             "help": lambda: self._say(HELP),
+            "models": self._list_models,
+            "switch_model": self._switch_model,
             "toggle_drafting": lambda: self._set_drafting(0 if dialogue.settings.draft_length else "on"),
             "set_drafting": self._set_drafting,
             "toggle_thinking": lambda: change({"think": not dialogue.settings.options.is_thinking}),
@@ -178,23 +195,45 @@ class PlainChat(SilentView):
             if self._options.chat_id is not None:
                 await self._chat.open(self._options.chat_id)
             await self._converse()
+        except KeyboardInterrupt:
+            if self._is_prompting:
+                self._wrap.add("^C", 0)  # the terminal's echo
+            raise
         finally:
             signal.signal(signal.SIGINT, default_handler)
             self._engine.on_event = None
             with suppress(StoreError):
                 self._dialogue.conversation.end("interrupted")
+            self._chat.close()
+            if self._wrap.column:
+                with suppress(OSError):
+                    self._write("\n")
 
     async def _load(self) -> None:
         pair = self._dialogue.pair
         self._say("Loading the model.")
-        while pair.is_loading:
-            await self._hear()
+        await self._wait_for_pair()
         if pair.ready is None:
             raise SlipstreamError(self._load_error)
-        drafter = "without a drafter" if pair.ready.drafter is None else f"drafting with {pair.ready.drafter}"
-        self._say(f"Slipstream with {sanitise_line(pair.choice.title)}, {drafter}. /help lists the commands.")
+        self._say(f"Slipstream with {self._pair_words()}. /help lists the commands.")
         if self._options.about_model:
             self._say(self._options.about_model)
+
+    async def _wait_for_pair(self) -> None:
+        """Why it could not be loaded is in `_load_error` then."""
+        self._load_error, self._is_waiting_for_pair = "", True
+        try:
+            while self._dialogue.pair.is_loading:
+                await self._hear()
+        finally:
+            self._is_waiting_for_pair = False
+
+    def _pair_words(self) -> str:
+        pair = self._dialogue.pair
+        drafter = pair.ready.drafter if pair.ready else None
+        return f"{sanitise_line(pair.choice.title)}, " + (
+            "without a drafter" if drafter is None else f"drafting with {drafter}"
+        )
 
     async def _converse(self) -> None:
         is_leaving = False
@@ -223,6 +262,8 @@ class PlainChat(SilentView):
             if self._is_prompting:
                 self._write("and: " if lines else "You: ")
             data = self._typed.readline()
+            if data and self._is_prompting:
+                self._wrap.begin_line()
             if not data:
                 return "\n".join(lines) or None
             if self._max_line_bytes is not None and len(data) >= self._max_line_bytes - TAKEN_BYTES:
@@ -343,7 +384,7 @@ class PlainChat(SilentView):
 
     async def show_error(self, message: str) -> None:
         """See ReplyView."""
-        if self._dialogue.pair.ready is None:
+        if self._is_waiting_for_pair:
             self._load_error = message
         else:
             self._say(f"\n{message} /retry asks again.")
@@ -382,6 +423,38 @@ class PlainChat(SilentView):
         else:
             self._list_chats()
 
+    # Models
+
+    def _list_models(self) -> None:
+        try:
+            catalog, cache = own_and_bundled(), cache_folder()
+            here = [name for name, entry in catalog.entries.items() if pulled_state(entry.target, cache) == "yes"]
+        except SlipstreamError as error:
+            self._say(str(error))
+            return
+        self._say(f"Now: {self._pair_words()}.")
+        self._say(f"On this machine: {', '.join(here)}. Type /model and a name to switch to one.")
+        self._say("Run `slipstream models list` for the others, and `slipstream models pull` to get one.")
+
+    async def _switch_model(self, name: str) -> None:
+        """Load another model, or go on with this one if that fails."""
+        pair = self._dialogue.pair
+        if self._choose is None or name == pair.choice.title:
+            self._say(f"The model is {self._pair_words()} already.")
+            return
+        try:
+            choice = self._choose(name, False)
+        except SlipstreamError as error:
+            self._say(str(error))
+            return
+        self._dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)
+        self._say(f"Loading {sanitise_line(choice.title)}.")
+        await self._wait_for_pair()
+        if self._load_error:
+            self._say(self._load_error)
+        if pair.ready is not None:
+            self._say(f"Now: {self._pair_words()}.")
+
     # To the person
 
     def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
@@ -394,10 +467,17 @@ class PlainChat(SilentView):
         if not text:
             return
         try:
-            self._out.write(sanitise(text))
+            self._out.write(self._wrap.add(sanitise(text), self._columns()))
             self._out.flush()
         except OSError as error:
             fail(self._out, error)
+
+    def _columns(self) -> int:
+        """Of the terminal; 0 if the output is none."""
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns
+        except (OSError, ValueError):
+            return 0
 
 
 def _text(data: bytes) -> str:

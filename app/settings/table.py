@@ -15,6 +15,7 @@ from app.settings.kinds import Choice, FreeText, Kind, Number, one_of, switch
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingRule
 
 SendKey = Literal["enter", "ctrl+enter", "alt+enter", "ctrl+s"]
+Notify = Literal["off", "bell", "notification"]
 
 THEMES = (
     "textual-dark", "textual-light", "nord", "gruvbox", "catppuccin-mocha", "catppuccin-latte",
@@ -274,6 +275,15 @@ class Settings:
             has_flag=False,
         ),
     ] = "enter"
+    notify: Annotated[
+        Notify,
+        SettingInfo(
+            one_of(*get_args(Notify)),
+            "what happens when a long reply ends while another window has the focus: the terminal's bell rings, "
+            "or the terminal shows a notification, if it can",
+            has_flag=False,
+        ),
+    ] = "off"
     keys: Annotated[
         Mapping[str, str] | None,
         SettingInfo(

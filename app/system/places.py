@@ -76,6 +76,11 @@ def prompt_history() -> Path:
     return state_folder() / "prompt_history.jsonl"
 
 
+def open_chats() -> Path:
+    """Locks that show which chats are open in a running chat."""
+    return data_folder() / "open_chats.lock"
+
+
 def estimates_folder() -> Path:
     """The engine's estimates for draft lengths, one file per pair."""
     return state_folder() / "estimates"

@@ -152,17 +152,20 @@ class ChatActions(Screen[None]):
     # Chats
 
     def action_chats(self, words: str = "") -> None:
-        """List the stored chats, or those that contain `words`."""
-        if self.dialogue.is_free():
-            chat = self.dialogue.conversation.chat
-            self.app.push_screen(ChatsScreen(self.store, words, chat.id if chat else None), self._open)
+        """List the stored chats, or those that contain `words`. A running reply goes on meanwhile."""
+        chat = self.dialogue.conversation.chat
+        self.app.push_screen(ChatsScreen(self.store, words, chat.id if chat else None), self._open)
 
     async def _open(self, chosen: tuple[int, str] | None) -> None:
         if chosen is not None:
+            self.composer.call_back(leaves_chat=True)
             await self.chat.open(*chosen)
 
     def action_new_chat(self) -> None:
-        """Start a new chat. The text in the prompt stays, and a message whose files are being read comes back."""
+        """Start a new chat, which stops a running reply.
+
+        The text in the prompt stays, and a message whose files are being read comes back.
+        """
         # Through the prompt's queue, in the order of typing: a message sent after it belongs to the new chat.
         self.prompt.call_later(self._begin_chat)
 
@@ -233,7 +236,10 @@ class ChatActions(Screen[None]):
         try:
             choice = self.choose(name, is_oversized)
         except SlipstreamError as error:
-            self.app.notify(str(error), severity="error")
+            key = key_in(self.app, "model")
+            message = str(error).replace("`slipstream models list`", key)
+            hint = "" if key in message else f" Press {key} for the list of models."
+            self.app.notify(message + hint, severity="error")
             return
         self.dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)
         self.view.show_gauges_now()
@@ -275,6 +281,10 @@ class ChatActions(Screen[None]):
         """Colour the drafted words of the replies, or show the formatted text again."""
         if not self.view.toggle_tint():
             self.app.notify("It is not known what was drafted in these replies. New replies will be coloured.")
+
+    def action_toggle_figures(self) -> None:
+        """Show all figures below the replies, or only the most important."""
+        self.view.transcript.toggle_figures()
 
     def action_toggle_panel(self) -> None:
         """Show or hide the gauge panel, whatever the width suggests."""

@@ -64,6 +64,8 @@ class ChatApp(SafeApp):
         if not self.ansi_color:
             chosen = self._options.settings.theme
             self.theme = self.fitting_theme(chosen if chosen in self.available_themes else self.theme)
+            if chosen is None:
+                self.ask_background(self._background_known)
         self._shown_theme = self.theme
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self.screen_change_signal.subscribe(self, self._screen_changed, immediate=True)
@@ -151,6 +153,12 @@ class ChatApp(SafeApp):
             # Textual clears only those of the screen on top, and keeps their space on the others.
             for below in self.screen_stack[:-1]:
                 below.query(ToastHolder).remove()
+
+    def _background_known(self, is_light: bool) -> None:
+        """Use the light theme in a light terminal, unless the person has chosen one meanwhile."""
+        if is_light and self.theme == self._shown_theme == self.fitting_theme("textual-dark"):
+            self._shown_theme = self.fitting_theme("textual-light")
+            self.theme = self._shown_theme
 
     def _theme_chosen(self, theme: Theme) -> None:
         if theme.name != self._shown_theme:

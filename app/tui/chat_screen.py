@@ -32,7 +32,7 @@ from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.text.sanitise import cleaned
 from app.tui.actions import ChatActions
-from app.tui.bars.top_line import TopLine
+from app.tui.bars.top_line import NAME, TopLine
 from app.tui.chat_view import ChatView
 from app.tui.keys import bindings, prefer
 from app.tui.mailbox import Mailbox
@@ -48,9 +48,11 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Counted, Event, Round
 from models.pull import PullEvent
 
-WELCOME = """\
-Type a message below; {send} sends it, {stop} stops the reply.
-/ for commands, @ for files, {draft} for drafting; {help} explains the rest."""
+WELCOME = f"""\
+{NAME}
+
+Type a message below; {{send}} sends it, {{stop}} stops the reply.
+/ for commands, @ for files, {{draft}} for drafting; {{help}} explains the rest."""
 
 APP_ACTIONS = ("change_theme", "copy_answer", "quit", "screenshot_soon", "set_theme")
 """Actions of commands that are the app's, because they concern more than this screen."""
@@ -98,7 +100,7 @@ class ChatScreen(ChatActions):
         about = f"\n\n{options.about_model}" if options.about_model else ""
         transcript = Transcript(WELCOME.format(**keys) + about)
         self.view = ChatView(TopLine(pair.title), transcript, self.composer)
-        self.reply_view = ReplyOnScreen(self.view, current_pair, conversation, self._tell)
+        self.reply_view = ReplyOnScreen(self.view, current_pair, conversation, self._tell, options.settings.notify)
         self._notices = StoreNotices(store, self._tell)
         self.dialogue = Dialogue(
             engine,
@@ -110,7 +112,9 @@ class ChatScreen(ChatActions):
             self._notices,
             stop_key=keys["stop"],
         )
-        self.chat = CurrentChat(store, self.dialogue, self.reply_view, self._tell, self._notices)
+        self.chat = CurrentChat(
+            store, self.dialogue, self.reply_view, self._tell, self._notices, options.open_chats_path
+        )
         self.view.follow(self.dialogue)
         self.downloads = Downloads(self._report_pull, self._show_pull)
         self.prompt.use_keys(keys_of("send", keymap), keys_of("newline", keymap))
@@ -145,6 +149,7 @@ class ChatScreen(ChatActions):
             for event in self._mail.fetch():
                 self.dialogue.keep(event)
             self.dialogue.conversation.end("interrupted")
+        self.chat.close()
 
     def _report_pull(self, number: int, event: PullEvent) -> None:
         """Called on the pull's thread."""
@@ -196,6 +201,8 @@ class ChatScreen(ChatActions):
         except StoreError as error:
             self.composer.give_back(event.submitted)
             self._tell(str(error), severity="error")
+        else:
+            self.chat.mark_open()
 
     @on(Prompt.Refused)
     @on(Composer.AttachmentFailed)

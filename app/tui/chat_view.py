@@ -11,6 +11,7 @@ from app.core.dialogue import Dialogue
 from app.tui.bars.gauge_panel import GaugePanel
 from app.tui.bars.gauge_strip import GaugeStrip
 from app.tui.bars.key_line import KeyLine
+from app.tui.bars.queue_line import QueueLine
 from app.tui.bars.top_line import TopLine
 from app.tui.layout import layout
 from app.tui.pauses import GAUGES_S
@@ -32,6 +33,7 @@ class ChatView(Vertical):
         self.composer = composer
         self.has_news = True
         """Whether something has happened that the gauges do not show yet."""
+        self.queue_line = QueueLine()
         self._legend = TintLegend()
         self._strip = GaugeStrip()
         self._panel = GaugePanel()
@@ -49,6 +51,7 @@ class ChatView(Vertical):
                 yield self.transcript
                 yield self._legend
                 yield self._strip
+                yield self.queue_line
                 yield self.composer
             yield self._panel
         yield self._key_line

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 
 from app.core.conversation import Conversation
 from app.core.current_pair import CurrentPair
 from app.core.phase import Phase
+from app.core.queued_messages import QueuedMessage
 from app.core.reply_view import Tell
 from app.core.store_notices import storing
-from app.core.turn_stats import reply_line
+from app.core.turn_stats import reply_line, short_line
+from app.settings.table import Notify
 from app.store.records import FinalState, TurnStats
 from app.tui.bars.top_line import NO_DRAFTER
 from app.tui.chat_view import ChatView
+from app.tui.prompt.prompt import Prompt
+from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.turn import ReplyWidget
 from mlx_engine.protocol.events import Finished, Round
+
+LONG_REPLY_S = 10.0
+"""A person who waits longer than this may have gone to another window."""
 
 
 class ReplyOnScreen:
     """The ReplyView of the Textual chat."""
 
-    def __init__(self, view: ChatView, pair: CurrentPair, conversation: Conversation, tell: Tell) -> None:
+    def __init__(
+        self, view: ChatView, pair: CurrentPair, conversation: Conversation, tell: Tell, notify: Notify = "off"
+    ) -> None:
+        """notify: what happens when a long reply ends while another window has the focus."""
         self._view = view
         self._pair = pair
         self._conversation = conversation
         self._tell = tell
+        self._notify = notify
+        self._started_s = 0.0
         self._phase: Phase | None = None
         self.reply: ReplyWidget | None = None
         """None while no reply is running."""
@@ -41,6 +54,7 @@ class ReplyOnScreen:
 
     async def show_message(self, text: str, *, replaces_last: bool) -> None:
         """See ReplyView."""
+        self._view.top_line.version = ""  # shown again when the versions can be walked
         if replaces_last:
             await self._view.transcript.drop_turn()
         await self._view.transcript.add_turn(text)
@@ -50,6 +64,8 @@ class ReplyOnScreen:
         turn = self._view.transcript.last_turn
         assert turn is not None
         self._view.transcript.show_version((1, 1), None)
+        self._started_s = monotonic()
+        self._view.top_line.version = ""
         self._view.transcript.follow()
         self.reply = await turn.begin_reply()
         self.reply.think(thinking)
@@ -69,9 +85,12 @@ class ReplyOnScreen:
     def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:
         """See ReplyView."""
         if self.reply is not None:
-            figures = "" if is_empty else reply_line(stats, broke_off=state == "failed")
-            self.reply.finish(figures, can_go_on=state == "stopped")
+            broke_off = state == "failed"
+            lines = short_line(stats, broke_off=broke_off), reply_line(stats, broke_off=broke_off)
+            self.reply.finish(*(("", "") if is_empty else lines), can_go_on=state == "stopped")
             self._show_version()
+            if monotonic() - self._started_s >= LONG_REPLY_S and isinstance(app := self._view.app, SafeApp):
+                app.call_attention(self._notify, "Slipstream: the reply has ended.")
         self.reply = None
 
     async def show_error(self, message: str) -> None:
@@ -81,6 +100,28 @@ class ReplyOnScreen:
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
         """See ReplyView."""
         self._view.composer.prompt.offer(text, mentions)
+
+    def edit_again(self, message: str) -> None:
+        """See ReplyView. A text that is being typed stays; up has the message then."""
+        if not self._view.composer.prompt.text:
+            self._view.composer.edit(message)
+
+    def show_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        """See ReplyView."""
+        self._view.queue_line.show(queued)
+
+    def send_queued(self, message: QueuedMessage) -> None:
+        """See ReplyView."""
+        self._view.composer.submit(Prompt.Submitted(message.text, message.mentions))
+
+    def return_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        """See ReplyView. A text that is being typed stays; up has the messages then."""
+        prompt = self._view.composer.prompt
+        if prompt.text:
+            plural = "s were" if len(queued) > 1 else " was"
+            self._tell(f"{len(queued)} queued message{plural} not sent. Press up to get the text back.")
+        else:
+            prompt.take_back(queued)
 
     async def show_chat(self, conversation: Conversation) -> None:
         """See ReplyView. Stops editing a message of the previous chat; up brings the text back."""
@@ -96,4 +137,6 @@ class ReplyOnScreen:
 
     def _show_version(self) -> None:
         with storing(self._tell):
-            self._view.transcript.show_version(self._conversation.version, self._conversation.last_branch)
+            number, count = version = self._conversation.version
+            self._view.top_line.version = f"version {number}/{count}" if count > 1 else ""
+            self._view.transcript.show_version(version, self._conversation.last_branch)

@@ -42,7 +42,7 @@ def caption(reading: GaugeReading, key: str) -> Content:
 
 
 def panel_lines(reading: GaugeReading) -> Content:
-    """All gauges below the large digits."""
+    """All gauges below the large digits. In a low window the last rows are cut off."""
     context_share = figures.share_of(reading.context_tokens, reading.context_limit)
     context = (
         f"{figures.thousands(reading.context_tokens)} of {figures.thousands(reading.context_limit)}"
@@ -55,14 +55,13 @@ def panel_lines(reading: GaugeReading) -> Content:
         *(Content.styled(line, "$text-primary") for line in sparkline),
         _gauge_line("Speed without drafting", f"{figures.speed(reading.plain_tokens_per_s)} tok/s"),
         _gauge_line("Time to first token", ttft),
+        _gauge_line("Context", context),
+        _gauge_line("Memory", figures.size(reading.memory_bytes)),
         Content(),
         _gauge_line("Drafting", drafting_state(reading).removeprefix("draft ")),
         _gauge_line("Tokens per round", figures.per_round(reading.tokens_per_round)),
         _gauge_line("Acceptance", figures.percent(reading.acceptance)),
         *_position_rows(reading),
-        Content(),
-        _gauge_line("Context", context),
-        _gauge_line("Memory", figures.size(reading.memory_bytes)),
     ]
     return Content("\n").join(lines)
 

@@ -13,9 +13,11 @@ from app.text import figures
 
 _GAP = 2
 _MIN_SPARKLINE_CELLS = 4
-_FIGURE_COUNT = 7
-_SPEED_INDEX = 4
-"""The sparkline follows the decode speed."""
+_USUAL_SPARKLINE_CELLS = 12
+"""The figures of a wide strip leave this much to the sparkline."""
+_SPEED_RANK, _MEMORY_RANK = 3, 6
+"""The sparkline follows the decode speed, if all figures up to the memory fit."""
+_SLOWER, _SLOWER_SHORT = " (slower)", "▼"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +42,82 @@ def drafting_state(reading: GaugeReading) -> str:
 
 
 def strip_line(reading: GaugeReading, width: int) -> Content:
-    """The strip, `width` cells wide. Figures keep their columns; the sparkline fills the remaining cells."""
-    speedup = reading.drafting_speedup if reading.is_auto_off else reading.speedup
+    """The strip, `width` cells wide. Figures keep their columns; the sparkline fills the remaining cells.
+
+    The word for a speedup below 1 never pushes a figure out: the gaps shrink for it, or a mark replaces it.
+    """
+    is_slower = figures.is_slower(_speedup(reading))
+    shown = _fitting(_strip_figures(reading, ""), width, _GAP)
+    gap = _GAP
+    if is_slower:
+        kept = {figure.rank for figure in shown}
+        for word, gap in ((_SLOWER, _GAP), (_SLOWER, 1), (_SLOWER_SHORT, 1)):
+            shown = [figure for figure in _strip_figures(reading, word) if figure.rank in kept]
+            if _width(shown, gap) <= width:
+                break
+        else:
+            shown = _fitting(shown, width, gap)
+    parts = [Content.styled(figure.text, figure.style) for figure in shown]
+    free_cells = min(width - _width(shown, gap) - 1, PACE_SAMPLES_KEPT)
+    if free_cells >= _MIN_SPARKLINE_CELLS and any(figure.rank == _MEMORY_RANK for figure in shown):
+        sparkline = figures.sparkline(reading.pace_samples, free_cells)[0]
+        speed_index = [figure.rank for figure in shown].index(_SPEED_RANK)
+        parts[speed_index] += Content.styled(f" {sparkline}", "$text-primary")
+    line = parts[0]
+    for number, part in enumerate(parts[1:]):
+        line += Content(" " * (_GAP if number == 0 else gap)) + part
+    return line
+
+
+def _speedup(reading: GaugeReading) -> float | None:
+    return reading.drafting_speedup if reading.is_auto_off else reading.speedup
+
+
+def _strip_figures(reading: GaugeReading, slower: str) -> list[StripFigure]:
+    """All figures in the order of the strip. slower: follows a speedup below 1."""
+    speedup = _speedup(reading)
     is_slower = figures.is_slower(speedup)
     is_drafting = reading.has_drafter and reading.draft_length != 0
-    context = figures.share_of(reading.context_tokens, reading.context_limit)
-    strip_figures = [
+    context = figures.percent(figures.share_of(reading.context_tokens, reading.context_limit)).strip().rjust(3)
+    ttft = figures.UNKNOWN.rjust(4) if reading.ttft_s is None else f"{reading.ttft_s:4.2f}"
+    tokens = f"{figures.thousands(reading.context_tokens)} of {figures.thousands(reading.context_limit)} tokens"
+    return [
         StripFigure(
             drafting_state(reading).ljust(14 if reading.draft_length == "auto" else 10),
             0,
             "bold" if is_drafting else figures.MUTED,
         ),
         StripFigure(
-            figures.times(speedup) + (" (slower)" if is_slower else ""),
+            figures.times(speedup) + (slower if is_slower else ""),
             1,
             "bold $text-warning" if is_slower else "bold",
         ),
         StripFigure(f"acc {figures.percent(reading.acceptance)}", 2),
         StripFigure(f"{figures.per_round(reading.tokens_per_round)} tok/rd", 4),
-        StripFigure(f"{figures.speed(reading.tokens_per_s)} tok/s", 3),
-        StripFigure(f"ctx {figures.percent(context).strip().rjust(3)}", 5),
-        StripFigure(figures.size(reading.memory_bytes), 6),
+        StripFigure(f"{figures.speed(reading.tokens_per_s)} tok/s", _SPEED_RANK),
+        StripFigure(f"without {figures.speed(reading.plain_tokens_per_s)} tok/s", 9),
+        StripFigure(f"TTFT {ttft} s", 7),
+        StripFigure(f"ctx {context}", 5),
+        StripFigure(tokens.ljust(19), 8),
+        StripFigure(figures.size(reading.memory_bytes), _MEMORY_RANK),
     ]
-    while len(strip_figures) > 1 and _width(strip_figures) > width:
-        strip_figures.remove(max(strip_figures, key=lambda figure: figure.rank))
-    shown = [Content.styled(figure.text, figure.style) for figure in strip_figures]
-    free_cells = min(width - _width(strip_figures) - 1, PACE_SAMPLES_KEPT)
-    if len(strip_figures) == _FIGURE_COUNT and free_cells >= _MIN_SPARKLINE_CELLS:
-        sparkline = figures.sparkline(reading.pace_samples, free_cells)[0]
-        shown[_SPEED_INDEX] += Content.styled(f" {sparkline}", "$text-primary")
-    return Content(" " * _GAP).join(shown)
 
 
-def _width(strip_figures: list[StripFigure]) -> int:
-    return sum(len(figure.text) for figure in strip_figures) + _GAP * (len(strip_figures) - 1)
+def _fitting(strip_figures: list[StripFigure], width: int, gap: int) -> list[StripFigure]:
+    """The figures that fit; the others are left out by rank."""
+    fitting = sorted(strip_figures, key=lambda figure: figure.rank)
+    while len(fitting) > 1:
+        sparkline_cells = _USUAL_SPARKLINE_CELLS if fitting[-1].rank > _MEMORY_RANK else 0
+        if _width(fitting, gap) + sparkline_cells <= width:
+            break
+        fitting.pop()
+    return [figure for figure in strip_figures if figure in fitting]
+
+
+def _width(strip_figures: list[StripFigure], gap: int) -> int:
+    """The first gap is never smaller than usual: the drafting state stays apart from the speedup."""
+    cells = sum(len(figure.text) for figure in strip_figures)
+    return cells + sum(_GAP if number == 0 else gap for number in range(len(strip_figures) - 1))
 
 
 class GaugeStrip(Widget):

@@ -1,4 +1,4 @@
-"""The top line: the model, its drafter and the chat's title at the left, the current state at the right."""
+"""The top line: the program, the model, its drafter and the chat at the left, the current state at the right."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from app import __version__
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise_line
 
+NAME = f"Slipstream {__version__}"
 NO_DRAFTER = "no drafter"
 
 
@@ -26,6 +28,8 @@ class TopLine(Widget):
     """What this chat does differently, in a few words."""
     pull = reactive("")
     """The pull that goes on in the background; empty: none."""
+    version = reactive("")
+    """Of the chat, such as `version 2/3`; empty if it has only one."""
     state = reactive("")
     is_error = reactive(False)
     """Whether the state is shown as an error."""
@@ -38,9 +42,10 @@ class TopLine(Widget):
         self.state, self.is_error = state, is_error
 
     def render(self) -> Content:
-        """Shortens the names, never the state."""
+        """Shortens the names, never the state. The program's name is shown where there is room for all."""
         pull = Content.styled(f"↓ {sanitise_line(self.pull)} · ", "$text-accent") if self.pull else Content()
         state = pull + Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
+        version = Content.styled(f" · {self.version}" if self.version else "", MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:
             names += Content.styled(f" · {sanitise_line(self.drafter)}", MUTED)
@@ -48,6 +53,9 @@ class TopLine(Widget):
             names += Content.styled(f" · {sanitise_line(self.settings)}", "$text-accent")
         if self.title:
             names += Content.styled(f" · {sanitise_line(self.title)}", MUTED)
-        width = self.content_size.width
-        room = max(0, width - state.cell_length - 2)
-        return names.truncate(room, ellipsis=True, pad=True) + Content("  ") + state
+        room = max(0, self.content_size.width - state.cell_length - 2)
+        program = Content.styled(f"{NAME} · ", MUTED)
+        if program.cell_length + names.cell_length + version.cell_length <= room:
+            names = program + names
+        left = names.truncate(max(0, room - version.cell_length), ellipsis=True) + version
+        return left.truncate(room, pad=True) + Content("  ") + state

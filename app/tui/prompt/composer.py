@@ -103,12 +103,12 @@ class Composer(Vertical):
 
     def give_back(self, submitted: Prompt.Submitted) -> None:
         """Put a message that was not sent back into the prompt, if that is empty."""
-        self._dialogue.take_back_message()
         if submitted.is_edit:
             files = [file for file in submitted.known_files.values() if isinstance(file, Attachment)]
             self.prompt.begin_edit(submitted.text, submitted.mentions, files)
         else:
             self.prompt.offer(submitted.text, submitted.mentions)
+        self._dialogue.take_back_message()
 
     def edit(self, message: str) -> None:
         """Put a message that was sent into the prompt, with its files, to edit it."""

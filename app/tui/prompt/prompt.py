@@ -27,8 +27,10 @@ from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
 from app.core.long_texts import LongTexts
 from app.core.prompt_history import PromptHistory
+from app.core.queued_messages import QueuedMessage, joined
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
 from app.text.sanitise import sanitise_cells
+from app.text.words import word_at
 from app.tui.keys import bindings, own_keys
 from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
@@ -186,6 +188,12 @@ class Prompt(TextArea):
         self._insert(self._long_texts.collapse_own(text, mentioned))
         self._inserted_text = self.text
 
+    def take_back(self, queued: Sequence[QueuedMessage]) -> None:
+        """Put messages that waited to be sent back here, above what is being typed."""
+        draft = [QueuedMessage(self.whole_text, self._long_texts.mentions(self.text))] if self.text.strip() else []
+        message = joined([*queued, *draft])
+        self.put(slash.typed_as(message.text), message.mentions)
+
     def begin(self, text: str) -> None:
         """Type `text` for the person; up brings back what was there."""
         if self.is_editing:
@@ -243,6 +251,9 @@ class Prompt(TextArea):
             case slash.ParsedCommand() as parsed:
                 self.discard()
                 self.post_message(self.CommandEntered(parsed, mentioned))
+            case slash.MessageText(message) if self._dialogue.can_queue and not self.is_editing:
+                self.discard()
+                self._dialogue.queue(QueuedMessage(message, mentioned))
             case slash.MessageText() if self._dialogue.phase.is_busy:
                 self.post_message(self.Refused(f"{self._dialogue.why_busy} Your text stays in the prompt."))
             case slash.MessageText(message):
@@ -257,8 +268,11 @@ class Prompt(TextArea):
         self._insert("\n")
 
     def action_earlier(self) -> None:
-        """Move up; in the first row, show the previous prompt."""
-        if self.cursor_at_first_line and self._sent and self._history_index != 0:
+        """Move up; in the first row, take back the messages that wait to be sent, or show the previous prompt."""
+        is_at_top = self.cursor_at_first_line and self._history_index is None and not self.is_editing
+        if is_at_top and (queued := self._dialogue.take_back_queue()):
+            self.take_back(queued)
+        elif self.cursor_at_first_line and self._sent and self._history_index != 0:
             self._show_prompt(len(self._sent) - 1 if self._history_index is None else self._history_index - 1)
         else:
             self.action_cursor_up()
@@ -314,7 +328,7 @@ class Prompt(TextArea):
             self.action_send()
         elif event.key in self._newline_keys:
             self.action_newline()
-        elif event.key == "escape" and self._before_edit is not None:
+        elif event.key == "escape" and self._before_edit is not None and not self._dialogue.phase.is_replying:
             self._end_edit(self._before_edit)
         elif not await self._has_run_binding(event.key):
             await super()._on_key(event)
@@ -335,6 +349,20 @@ class Prompt(TextArea):
                 self._restart_blink()
                 return True
         return False
+
+    def on_click(self, event: events.Click) -> None:
+        """Select a word with two clicks, and a line with three."""
+        if event.chain not in (2, 3):
+            return
+        event.stop()
+        event.prevent_default()
+        row, column = self.get_target_document_location(event)
+        line = self.document.get_line(row)
+        if event.chain == 2:
+            start, end = word_at(line, column)
+            self.selection = Selection((row, start), (row, end))
+        else:
+            self.selection = Selection((row, 0), (row, len(line)))
 
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()

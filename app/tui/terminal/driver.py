@@ -23,6 +23,7 @@ from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
+from app.tui.terminal.background import QUESTION, BackgroundAnswer
 from app.tui.terminal.input_parser import PASTE_BEGINS, PASTE_ENDS, InputParser
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -127,6 +128,7 @@ class TerminalDriver(LinuxDriver):
     """
 
     _is_suspended = False
+    _background: BackgroundAnswer | None = None
     _has_changed_keyboard = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -161,6 +163,12 @@ class TerminalDriver(LinuxDriver):
         elif data == KEYBOARD_AS_BEFORE and not self._has_changed_keyboard:
             return
         super().write(data)
+
+    def ask_background(self, tell: Callable[[bool], None]) -> None:
+        """Ask whether the terminal's background is light. `tell` is called on the app's thread, or never."""
+        self._background = BackgroundAnswer(lambda is_light: self._app.call_later(tell, is_light))
+        self._background.expect()
+        self.write(QUESTION)
 
     def start_application_mode(self) -> None:
         """Handle signals before the terminal's mode changes, so that none leaves it changed."""
@@ -218,11 +226,20 @@ class TerminalDriver(LinuxDriver):
                     if not data:
                         self._app.call_later(self._app.exit, return_code=128 + signal.SIGHUP)
                         return
-                    if text := guard.feed(decode(data)):
+                    if text := guard.feed(self._without_answer(decode(data))):
                         for message in parser.feed(text):
                             self.process_message(message)
+                elif text := self._without_answer(""):
+                    for message in parser.feed(guard.feed(text)):
+                        self.process_message(message)
                 for message in parser.tick():
                     self.process_message(message)
+
+    def _without_answer(self, text: str) -> str:
+        """The input without the answer to `ask_background`. text: empty if nothing has come for a while."""
+        if self._background is None:
+            return text
+        return self._background.feed(text) if text else self._background.flush()
 
     def _read(self) -> bytes:
         """Input bytes; empty at end of file or on a terminal error."""

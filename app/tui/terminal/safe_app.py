@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 
+from app.settings.table import Notify
 from app.system.clipboard import copy_with_pbcopy
 from app.system.crash import write_crash
 from app.text.sanitise import sanitise, sanitise_line
@@ -66,6 +67,21 @@ class SafeApp(App[None]):
         """Take input from the first frame on; while widgets are being mounted, Textual draws nothing yet."""
         if isinstance(self._driver, TerminalDriver) and not self._batch_count:
             self._driver.release_input()
+
+    def ask_background(self, tell: Callable[[bool], None]) -> None:
+        """Ask the terminal whether its background is light. `tell` is called when it answers, if it does."""
+        if isinstance(self._driver, TerminalDriver) and os.environ.get("TERM") != "linux":
+            self._driver.ask_background(tell)
+
+    def call_attention(self, kind: Notify, text: str) -> None:
+        """Ring the bell or let the terminal show `text`, while another window has the focus."""
+        if self.app_focus:
+            return
+        if kind == "bell":
+            self.bell()
+        elif kind == "notification" and self._driver is not None:
+            # OSC 9: iTerm2, WezTerm, Ghostty, kitty and Windows Terminal show it, others ignore it.
+            self._driver.write(f"\x1b]9;{sanitise_line(text)}\x07")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's filters, and the barrier after them."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from textual import events
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Offset, Size
 from textual.message import Message
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.style import Style
 from textual.visual import Visual
 
+from app.text.words import word_at
 from app.tui.transcript.flow import FlowRow, RenderedLine, wrap_rows
 from app.tui.transcript.scrollbarless import Scrollbarless
 
@@ -128,6 +130,31 @@ class TextBlock(Scrollbarless):
                 parts.append("\n")
             parts.append(line.content.plain[start : None if end < 0 else end].rstrip())
         return "".join(parts), "\n"
+
+    def on_click(self, event: events.Click) -> None:
+        """Select a word with two clicks, and a line of the text, however it is wrapped, with three."""
+        widget, offset = self.screen.get_widget_and_offset_at(event.screen_x, event.screen_y)
+        if widget is not self or event.chain not in (2, 3):
+            return
+        event.stop()
+        event.prevent_default()  # Textual would select the whole widget
+        if offset is None or offset.y >= len(self._lines):
+            return
+        selection = self._word_selection(offset) if event.chain == 2 else self._row_selection(offset.y)
+        self.screen.selections = {self: selection}
+
+    def _word_selection(self, offset: Offset) -> Selection:
+        start, end = word_at(self._lines[offset.y].content.plain, offset.x)
+        return Selection(Offset(start, offset.y), Offset(end, offset.y))
+
+    def _row_selection(self, y: int) -> Selection:
+        """The text between two line breaks, without its bullet or other prefix."""
+        first, last, lines = y, y, self._lines
+        while first and lines[first].joiner is not None:
+            first -= 1
+        while last + 1 < len(lines) and lines[last + 1].joiner is not None:
+            last += 1
+        return Selection(Offset(lines[first].prefix_length, first), Offset(len(lines[last].content), last))
 
     def action_link(self, address: str) -> None:
         self.post_message(self.LinkClicked(address))

@@ -12,7 +12,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.conversation import Exchange
-from app.core.turn_stats import stored_reply_line
+from app.core.turn_stats import stored_lines
 from app.store.records import Role
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
@@ -170,10 +170,13 @@ class Transcript(Container):
         self._frozen: FrozenTurns | None = None
         self.is_tinted = False
         """Whether replies show which of their words were drafted."""
+        self.has_all_figures = False
+        """Whether replies show all their figures, not only the most important."""
 
     def compose(self) -> ComposeResult:
         with self._list, self._stack:
-            yield Static(sanitise(self._welcome), id="welcome", markup=False)
+            name, _, rest = sanitise(self._welcome).partition("\n")
+            yield Static(Content.assemble((name, "bold $text-primary"), f"\n{rest}"), id="welcome", markup=False)
         yield self._new_tokens_line
 
     def on_mount(self) -> None:
@@ -194,7 +197,7 @@ class Transcript(Container):
         if self.last_turn:
             self.last_turn.allow_going_on(is_allowed=False)  # only the newest reply can be continued
         await self._freeze_old()
-        turn = Turn(prompt, is_tinted=self.is_tinted)
+        turn = Turn(prompt, is_tinted=self.is_tinted, has_all_figures=self.has_all_figures)
         self._turns.append(turn)
         await self._stack.mount(turn)
         self.follow()
@@ -235,7 +238,8 @@ class Transcript(Container):
             turn = await self.add_turn(exchange.prompt.text)
             if reply := exchange.reply:
                 can_go_on = reply.state in ("stopped", "interrupted")
-                await turn.show_reply(exchange.text, exchange.thinking, _figures_of(exchange), can_go_on=can_go_on)
+                short, full = _figures_of(exchange)
+                await turn.show_reply(exchange.text, exchange.thinking, short, full, can_go_on=can_go_on)
             if error := _error_of(exchange):
                 await turn.add_error(error)
 
@@ -288,6 +292,12 @@ class Transcript(Container):
         replies = [turn.reply for turn in self._turns if turn.reply]
         return not (self.is_tinted and replies) or any(reply.can_be_tinted for reply in replies)
 
+    def toggle_figures(self) -> None:
+        """Show all figures below the newest replies and later ones, or only the most important."""
+        self.has_all_figures = not self.has_all_figures
+        for turn in self._turns:
+            turn.show_all_figures(is_on=self.has_all_figures)
+
     def _following_changed(self, is_following: bool) -> None:
         self._new_tokens = 0
         self._new_tokens_line.show(0)
@@ -306,14 +316,12 @@ class Transcript(Container):
             await turn.remove()
 
 
-def _figures_of(exchange: Exchange) -> str:
-    """The figures that were stored with a reply."""
+def _figures_of(exchange: Exchange) -> tuple[str, str]:
+    """The figures that were stored with a reply: the most important ones, and all."""
     reply = exchange.reply
-    if reply is None:
-        return ""
-    if _error_of(exchange) and not (exchange.text or exchange.thinking):
-        return ""
-    return stored_reply_line(reply)
+    if reply is None or (_error_of(exchange) and not (exchange.text or exchange.thinking)):
+        return "", ""
+    return stored_lines(reply)
 
 
 def _error_of(exchange: Exchange) -> str:
@@ -329,7 +337,7 @@ def _rows_of(exchange: Exchange) -> TurnRows:
         message,
         exchange.thinking,
         as_rows(sanitise(exchange.text)),
-        _figures_of(exchange),
+        _figures_of(exchange)[0],
         [sanitise(error)] if error else [],
     )
     return TurnRows(rows, len(message))

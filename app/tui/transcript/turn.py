@@ -9,6 +9,7 @@ from time import perf_counter
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.reactive import reactive
 from textual.widgets import Static
 
 from app.core.attachments import split_message
@@ -69,6 +70,42 @@ def turn_rows(
     return join_with_blank_rows(parts)
 
 
+class FiguresLine(Static):
+    """The line below a reply: short until the person clicks it or asks for all figures."""
+
+    is_full = reactive(False)
+
+    def __init__(self, *, is_full: bool = False) -> None:
+        super().__init__(classes="figures", markup=False)
+        self.version = ""
+        """Of the chat, such as `‹ 2/3 ›`; empty if there is only one."""
+        self.can_go_on = False
+        """Whether to name the command that continues the reply."""
+        self._short, self._full = "", ""
+        self.set_reactive(FiguresLine.is_full, is_full)
+
+    def set_figures(self, short: str, full: str) -> None:
+        """Shown at the next `draw`."""
+        self._short, self._full = short, full
+
+    @property
+    def figures(self) -> str:
+        """In the length that is shown."""
+        return self._full or self._short if self.is_full else self._short
+
+    def draw(self) -> None:
+        figures = f"{self.figures} · {CAN_GO_ON}" if self.figures and self.can_go_on else self.figures
+        line = " ".join(part for part in (self.version, figures) if part)
+        self.update(line)
+        self.display = bool(line)
+
+    def watch_is_full(self) -> None:
+        self.draw()
+
+    def on_click(self) -> None:
+        self.is_full = not self.is_full
+
+
 class ReplyWidget(Scrollbarless, Vertical):
     """A reply: Markdown that grows, and a line of figures when it is complete.
 
@@ -76,18 +113,15 @@ class ReplyWidget(Scrollbarless, Vertical):
     text can change the meaning of its beginning. While drafted words are tinted, the plain text is shown instead.
     """
 
-    def __init__(self, *, is_tinted: bool = False) -> None:
+    def __init__(self, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
         super().__init__(classes="reply")
         self.source = ""
         """The text so far, sanitised."""
-        self.figures = ""
-        self._version = ""
-        self._can_go_on = False
         self._undrawn = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
         self._text = MarkdownBody()
-        self._line = Static(classes="figures", markup=False)
+        self._line = FiguresLine(is_full=has_all_figures)
         self._runs = DraftedRuns()
         self._tinted = TintedText()
         self._is_tinted = is_tinted
@@ -118,10 +152,13 @@ class ReplyWidget(Scrollbarless, Vertical):
             self._is_flush_due = True
             self.set_timer(self._pause_s, self._flush)
 
-    def finish(self, figures: str, *, can_go_on: bool = False) -> None:
-        """Draw the whole reply again, with `figures` below it. can_go_on: name the command that continues it."""
-        self.figures = figures
-        self._can_go_on = can_go_on
+    def finish(self, figures: str, all_figures: str = "", *, can_go_on: bool = False) -> None:
+        """Draw the whole reply again, with `figures` below it.
+
+        all_figures: shown on request. can_go_on: whether to name the command that continues the reply.
+        """
+        self._line.set_figures(figures, all_figures)
+        self._line.can_go_on = can_go_on
         self._is_finished = True
         self.thoughts.finish()
         self.call_next(self._finish)
@@ -150,7 +187,7 @@ class ReplyWidget(Scrollbarless, Vertical):
     async def _finish(self) -> None:
         self._is_tinted = self._is_tinted and self._runs.has_facts
         await self._draw_whole()
-        self._show_line()
+        self._line.draw()
 
     async def _change_view(self, is_tinted: bool) -> None:
         if is_tinted != self._is_tinted:
@@ -174,44 +211,50 @@ class ReplyWidget(Scrollbarless, Vertical):
 
     def show_version(self, version: tuple[int, int]) -> None:
         """Show the number of the chat's version and of all versions, if there are several: `‹ 2/3 ›`."""
-        if (mark := version_mark(version)) != self._version:
-            self._version = mark
-            self._show_line()
+        if (mark := version_mark(version)) != self._line.version:
+            self._line.version = mark
+            self._line.draw()
 
     def allow_going_on(self, *, is_allowed: bool) -> None:
         """Whether the line below names the command that continues the reply."""
-        if is_allowed != self._can_go_on:
-            self._can_go_on = is_allowed
-            self._show_line()
+        if is_allowed != self._line.can_go_on:
+            self._line.can_go_on = is_allowed
+            self._line.draw()
 
-    def _show_line(self) -> None:
-        figures = f"{self.figures} · {CAN_GO_ON}" if self.figures and self._can_go_on else self.figures
-        line = " ".join(part for part in (self._version, figures) if part)
-        self._line.update(line)
-        self._line.display = bool(line)
+    def show_all_figures(self, *, is_on: bool) -> None:
+        """Show all figures below the reply, or only the most important."""
+        self._line.is_full = is_on
+
+    @property
+    def figures(self) -> str:
+        """As they are shown below the reply."""
+        return self._line.figures
 
 
 class Turn(Scrollbarless, Vertical):
     """The person's message, the reply, and errors."""
 
-    def __init__(self, message: str, *, is_tinted: bool = False) -> None:
+    def __init__(self, message: str, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
         super().__init__(classes="turn")
         self._message = message_rows(message)
         self._message_block = TextBlock(self._message, classes="prompt")
         self.reply: ReplyWidget | None = None
         self._errors: list[str] = []
         self._is_tinted = is_tinted
+        self._has_all_figures = has_all_figures
 
     def compose(self) -> ComposeResult:
         """Only the message; the rest is mounted as it happens."""
         yield self._message_block
 
-    async def show_reply(self, text: str, thinking: str, figures: str, *, can_go_on: bool = False) -> None:
+    async def show_reply(
+        self, text: str, thinking: str, figures: str, all_figures: str = "", *, can_go_on: bool = False
+    ) -> None:
         """Show a reply that has ended."""
         reply = await self.begin_reply()
         reply.think(thinking)
         reply.write(text)
-        reply.finish(figures, can_go_on=can_go_on)
+        reply.finish(figures, all_figures, can_go_on=can_go_on)
 
     def show_version(self, version: tuple[int, int], role: Role) -> None:
         """Mark the message, or the reply to it, with the version; see ReplyWidget."""
@@ -232,7 +275,7 @@ class Turn(Scrollbarless, Vertical):
         """Mount an empty reply, replacing an earlier one and its errors."""
         self._errors.clear()
         await self.query(".reply, .error").remove()
-        self.reply = ReplyWidget(is_tinted=self._is_tinted)
+        self.reply = ReplyWidget(is_tinted=self._is_tinted, has_all_figures=self._has_all_figures)
         await self.mount(self.reply)
         return self.reply
 
@@ -241,6 +284,12 @@ class Turn(Scrollbarless, Vertical):
         self._is_tinted = is_on
         if self.reply is not None:
             self.reply.show_tint(is_on=is_on)
+
+    def show_all_figures(self, *, is_on: bool) -> None:
+        """Show all figures below this reply and those that replace it, or only the most important."""
+        self._has_all_figures = is_on
+        if self.reply is not None:
+            self.reply.show_all_figures(is_on=is_on)
 
     async def add_error(self, text: str) -> None:
         self._errors.append(sanitise(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.phase import Phase
+from app.core.queued_messages import QueuedMessage
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import Severity, SilentView
 from app.core.store_notices import StoreNotices
@@ -30,6 +32,8 @@ class Recorder(SilentView):
     def __init__(self) -> None:
         self.phases: list[tuple[Phase, str]] = []
         self.shown: list[str] = []
+        self.queue: list[str] = []
+        self.sent: list[str] = []
         self.is_error = False
         self.while_laying_out: Callable[[], None] = lambda: None
         """What happens while the screen makes room for a reply."""
@@ -59,6 +63,18 @@ class Recorder(SilentView):
 
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
         self.shown.append(f"back: {text}")
+
+    def edit_again(self, message: str) -> None:
+        self.shown.append(f"edit: {message}")
+
+    def show_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        self.queue = [message.text for message in queued]
+
+    def send_queued(self, message: QueuedMessage) -> None:
+        self.sent.append(message.text)
+
+    def return_queue(self, queued: Sequence[QueuedMessage]) -> None:
+        self.shown.append(f"returned: {[message.text for message in queued]}")
 
     async def show_chat(self, conversation: Conversation) -> None:
         self.shown.append(f"chat of {len(conversation.exchanges)}")
@@ -241,6 +257,141 @@ async def test_only_one_thing_at_a_time() -> None:
         assert not chat.dialogue.is_free()
         chat.dialogue.take_back_message()
         assert chat.dialogue.is_free()
+
+
+async def test_queued_messages_are_sent_one_after_another_in_their_order() -> None:
+    async with Chat() as chat:
+        assert not chat.dialogue.can_queue
+        await chat.dialogue.ask("One")
+        assert chat.dialogue.can_queue
+        chat.dialogue.queue(QueuedMessage("Two"))
+        chat.dialogue.queue(QueuedMessage("Three"))
+        assert chat.view.queue == ["Two", "Three"]
+        chat.engine.finish()
+        await chat.hear()
+        assert (chat.view.sent, chat.view.queue) == (["Two"], ["Three"])
+        await chat.dialogue.ask("Two")
+        chat.engine.finish("length")
+        await chat.hear()
+        assert (chat.view.sent, chat.view.queue) == (["Two", "Three"], [])
+
+
+@pytest.mark.parametrize("ending", ["stop", "fail", "die", "leave", "take back"])
+async def test_queued_messages_come_back_when_a_reply_does_not_end_by_itself(ending: str) -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("One")
+        chat.engine.say("Word")
+        await chat.hear()
+        chat.dialogue.queue(QueuedMessage("Two"))
+        match ending:
+            case "stop":
+                chat.dialogue.stop()
+                chat.engine.finish("cancelled")
+            case "fail":
+                chat.engine.fail()
+            case "die":
+                chat.engine.die()
+            case "leave":
+                chat.dialogue.leave()
+            case _:
+                assert [message.text for message in chat.dialogue.take_back_queue()] == ["Two"]
+                chat.engine.finish()
+        await chat.hear()
+        assert chat.view.sent == []
+        assert chat.view.queue == []
+        assert ("returned: ['Two']" in chat.view.shown) is (ending != "take back")
+
+
+async def test_a_message_whose_files_cannot_be_read_takes_the_queue_back_with_it() -> None:
+    async with Chat() as chat:
+        chat.dialogue.begin_message()
+        chat.dialogue.queue(QueuedMessage("Two"))
+        chat.dialogue.take_back_message()
+        assert chat.phase is Phase.IDLE
+        assert chat.view.shown == ["returned: ['Two']"]
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+async def test_stopping_before_the_first_word_gives_the_message_back(*, is_loaded: bool) -> None:
+    async with Chat(is_loaded=is_loaded) as chat:
+        await chat.dialogue.ask("Hi")
+        chat.dialogue.stop()
+        assert chat.view.shown.count("edit: Hi") == 1
+        if is_loaded:
+            chat.engine.finish("cancelled")
+            await chat.hear()
+        assert chat.view.shown.count("edit: Hi") == 1
+        await chat.dialogue.ask_instead("Hello")
+        assert [message.text for message in chat.engine.requests[-1].messages] == ["Hello"]
+
+
+async def test_stopping_later_or_a_second_reply_gives_no_message_back() -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        chat.engine.say("", thinking="Hm")
+        await chat.hear()
+        chat.dialogue.stop()
+        chat.engine.finish("cancelled")
+        await chat.hear()
+        await chat.dialogue.regenerate()
+        chat.dialogue.stop()
+        assert "edit: Hi" not in chat.view.shown
+
+
+async def test_opening_another_chat_and_a_new_one_stop_a_reply_alike_and_say_so() -> None:
+    async with Chat() as chat:
+        current = CurrentChat(chat.store, chat.dialogue, chat.view, chat.tell, StoreNotices(chat.store, chat.tell))
+        other = chat.store.create_chat()
+        chat.store.ask(other.id, None, "Other")
+        leaving: tuple[Callable[[], Awaitable[None]], ...] = (partial(current.open, other.id), current.begin)
+        for leave in leaving:
+            await current.begin()
+            await chat.dialogue.ask("Hi")
+            chat.engine.say("One")
+            await chat.hear()
+            left = chat.conversation.chat
+            assert left is not None
+            chat.told.clear()
+            await current.open(left.id)
+            assert chat.phase is Phase.REPLYING, "the chat that is shown already is not left"
+            await leave()
+            assert chat.told == ["The reply was stopped. To go on with it, open its chat and use /continue."]
+            assert chat.phase is Phase.IDLE
+            assert [message.state for message in chat.store.path(left.id)] == ["complete", "stopped"]
+
+
+async def test_a_chat_deleted_during_its_reply_stays_deleted() -> None:
+    async with Chat() as chat:
+        notices = StoreNotices(chat.store, chat.tell)
+        current = CurrentChat(chat.store, chat.dialogue, chat.view, chat.tell, notices)
+        await chat.dialogue.ask("Hi")
+        assert chat.conversation.chat is not None
+        chat_id = chat.conversation.chat.id
+        chat.store.delete(chat_id)
+        await current.was_deleted(chat_id)
+        assert chat.store.list_chats() == []
+        assert chat.phase is Phase.IDLE
+
+
+async def test_walking_past_the_last_version_shows_nothing_again() -> None:
+    async with Chat() as chat:
+        notices = StoreNotices(chat.store, chat.tell)
+        current = CurrentChat(chat.store, chat.dialogue, chat.view, chat.tell, notices)
+        await chat.dialogue.ask("Hi")
+        chat.engine.finish()
+        await chat.hear()
+        await chat.dialogue.regenerate()
+        chat.engine.finish()
+        await chat.hear()
+        chat.view.shown.clear()
+        await current.walk(1)
+        assert chat.view.shown == []
+        assert chat.told[-1] == "Version 2 of 2, the last one."
+        await current.walk(-1)
+        assert chat.view.shown == ["chat of 1"]
+        await current.walk(-1)
+        assert chat.view.shown == ["chat of 1"]
+        assert chat.told[-1] == "Version 1 of 2, the first one."
 
 
 async def test_a_comparison_leaves_chat_and_gauges_alone() -> None:

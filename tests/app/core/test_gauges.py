@@ -64,7 +64,8 @@ def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
     it.settings.set_drafting(0)
     off = it.gauges.reading()
     assert (off.speedup, off.acceptance, off.drafted_by_position) == (None, None, ())
-    assert off.tokens_per_s == pytest.approx(8 / 0.6), "as it was a moment ago"
+    assert off.tokens_per_round == 1.0
+    assert off.tokens_per_s == pytest.approx(10.0), "as without drafting, until it is measured"
     it.add(it.plain())
     assert it.gauges.reading().tokens_per_s == pytest.approx(10.0)
     assert it.gauges.reading().tokens_per_round == 1.0
@@ -73,6 +74,17 @@ def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
     assert not it.gauges.reading().is_auto_off, "auto has not decided anything yet"
     it.add(it.drafted())
     assert it.gauges.reading().speedup == pytest.approx(20 / 10), "of drafting rounds alone"
+
+
+def test_nothing_is_shown_of_drafts_while_auto_has_switched_drafting_off() -> None:
+    it = Measured()
+    it.settings.set_drafting("auto")
+    it.add(*[it.drafted()] * 20)
+    it.add(*[it.plain()] * 12)
+    now = it.gauges.reading()
+    assert now.is_auto_off
+    assert (now.speedup, now.acceptance, now.tokens_per_round, now.drafted_by_position) == (None, None, 1.0, ())
+    assert now.drafting_speedup is not None, "it explains why"
 
 
 def test_what_was_measured_of_one_pair_says_nothing_of_the_next() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.core.reply_facts import ReplyFacts
-from app.core.turn_stats import reply_line, turn_stats
+from app.core.turn_stats import reply_line, short_line, turn_stats
 from mlx_engine.protocol.events import Finished, FinishReason
 from tests.app.tui.test_chat_gauges import a_round
 
@@ -27,6 +27,13 @@ def test_the_line_under_a_reply() -> None:
     assert line_of(facts_of(0.1, 0.2), "length") == f"{line} · reached the token limit"
     assert reply_line(turn_stats(facts_of(0.1, 0.2), None), broke_off=True) == f"{line} · broke off"
     assert "0.67× (slower)" in line_of(facts_of(0.1, 0.8), "stop")
+
+
+def test_the_short_line_names_the_most_important() -> None:
+    stats = turn_stats(facts_of(0.1, 0.2), None)
+    assert short_line(stats) == "8 tok · 13.3 tok/s · 1.33×"
+    assert short_line(stats, broke_off=True) == "8 tok · 13.3 tok/s · 1.33× · broke off"
+    assert short_line(turn_stats(facts_of(0.1, 0.8), None)).endswith("0.67× (slower)")
 
 
 def test_only_what_was_measured_is_named() -> None:

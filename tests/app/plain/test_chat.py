@@ -24,8 +24,8 @@ from app.store.errors import StoreError
 from app.store.records import Chat
 from app.text.sentences import Sentences
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Event, Failed, Generate, Loading
-from tests.app.tui.pilot import PAIR
+from mlx_engine.protocol.events import Event, Failed, Generate, Load, Loading
+from tests.app.tui.pilot import PAIR, choose
 from tests.app.tui.terminal import Terminal, slipstream
 from tests.app.tui.test_terminal_signals import kept
 from tests.fakes.engine import FakeEngine
@@ -431,6 +431,61 @@ def test_plain_may_stand_in_the_settings(tmp_path: Path, plain: str) -> None:
     assert run.returncode == (0 if plain == "true" else 2)
     assert (b"Goodbye." in run.stdout) == (plain == "true")
     assert (b"the chat needs a terminal" in run.stderr) == (plain == "false")
+
+
+def test_the_model_is_switched(store: ChatStore) -> None:
+    engine, out = AnsweringEngine("One.", "Two."), StringIO()
+    engine.start()
+
+    def switch(load: Load) -> None:
+        engine.loads.append(load)
+        engine.emit(engine.ready())
+
+    engine.switch = switch  # type: ignore[method-assign]
+    typed = BytesIO(b"/model\n/model broken\n/model 12b\nHi\n/model 12b\n")
+    PlainChat(engine, PAIR, ChatOptions(), store, (typed, out), choose=choose).run()
+    said = out.getvalue()
+    assert "Now: gemma-4-e2b, drafting with fake-assistant." in said
+    assert "On this machine: pocket" in said
+    assert "There is no model called broken." in said
+    assert "Loading 12b.\nNow: 12b, drafting with fake-assistant." in said
+    assert "The model is 12b, drafting with fake-assistant already." in said
+    assert [load.target for load in engine.loads] == ["/models/12b"]
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_old_one(store: ChatStore) -> None:
+    engine, out = AnsweringEngine("One."), StringIO()
+    engine.start()
+
+    def switch(load: Load) -> None:
+        engine.loads.append(load)
+        engine.emit(Failed(None, "It is damaged.") if load.target == "/models/12b" else engine.ready())
+
+    engine.switch = switch  # type: ignore[method-assign]
+    PlainChat(engine, PAIR, ChatOptions(), store, (BytesIO(b"/model 12b\nHi\n"), out), choose=choose).run()
+    said = out.getvalue()
+    assert "It is damaged." in said
+    assert "Now: gemma-4-e2b" in said
+    assert "Assistant: One." in said
+
+
+def test_lines_break_between_words_and_the_last_one_ends(tmp_path: Path) -> None:
+    words = "Wonderful words are wrapped where windows would otherwise break them. "
+    script = Script(pieces=[words] * 4)
+    with slipstream(tmp_path, script, "--plain", size=(40, 24)) as terminal:
+        terminal.until("You: ")
+        terminal.type("Hi\n")
+        terminal.until(lambda: terminal.written.count(b"You: ") == 2)
+        terminal.type("\x03")
+        terminal.until("again to quit.")
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    written = terminal.written.decode().replace("\r\n", "\n")
+    assert max(map(len, written.split("\n"))) <= 40
+    assert words.strip() in " ".join(written.split())
+    for word in ("Wonderful", "otherwise", "windows"):
+        assert written.count(word) >= 4, "no word is broken"
+    assert written.endswith("\n")
 
 
 def test_a_chat_keeps_its_own_settings_here_as_well(store: ChatStore) -> None:

@@ -110,7 +110,7 @@ def test_an_evening(tmux: Tmux, tmp_path: Path) -> None:
     tmux.until_seen(r" ready")
     tmux.type("How do I turn drafting off?")
     tmux.press("Enter")
-    tmux.until_seen(r"ctrl\+t[\s\S]*\d+ tok · .*acc")
+    tmux.until_seen(r"ctrl\+t[\s\S]*\d+ tok · .*tok/s")
 
     # Toggle drafting while a reply is being made.
     tmux.type("What is speculative decoding?")

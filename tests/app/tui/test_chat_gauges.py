@@ -67,6 +67,23 @@ def test_slower_is_written_out_in_the_warning_colour() -> None:
     assert "slower" not in strip_line(reading(speedup=1.0), 78).plain
 
 
+@pytest.mark.parametrize("draft_length", [4, "auto"])
+def test_slower_pushes_no_figure_out(draft_length: int | str) -> None:
+    names = ("draft", "×", "acc", "tok/rd", "tok/s", "TTFT", "ctx", "GB")
+    for width in range(22, 160):
+        shown = strip_line(reading(draft_length=draft_length, typical_length=16), width).plain
+        slower = strip_line(reading(draft_length=draft_length, typical_length=16, speedup=0.94), width).plain
+        assert [name for name in names if name in shown] == [name for name in names if name in slower], width
+        assert len(slower) <= width
+    assert "(slower)" in strip_line(reading(draft_length=draft_length, typical_length=16, speedup=0.94), 78).plain
+
+
+def test_a_wide_strip_shows_more() -> None:
+    line = strip_line(READING, 160).plain
+    for words in ("without 32.0 tok/s", "TTFT 0.41 s", "3.3k of 32.8k tokens", "▇█"):
+        assert words in line
+
+
 @pytest.mark.parametrize(
     ("each", "words"),
     [
@@ -220,6 +237,14 @@ async def test_the_panel_says_when_there_is_no_room(size: tuple[int, int]) -> No
         await story.pilot.resize_terminal(80, 24)
         await story.pilot.pause()
         assert not story.app.query_one(GaugePanel).display, "what was refused is not remembered"
+
+
+async def test_context_and_memory_are_on_the_panel_in_a_usual_window() -> None:
+    async with chat(size=(80, 24)) as story:
+        await story.pilot.press("f3")
+        await story.send("hello")
+        await stream(story)
+        await story.until_seen("Context", "Memory", "17.3 GB", "Acceptance", "3.3k of 32.8k")
 
 
 async def test_a_new_chat_has_used_no_context() -> None:

@@ -243,7 +243,7 @@ async def test_nothing_hostile_reaches_the_screen() -> None:
             story.engine.say(character)
         await story.until_seen("evil")
         story.engine.finish()
-        await story.until_seen("tok/rd")
+        await story.until_seen("tok/s")
         await story.type(typed)
         await story.pilot.pause()
         story.engine.die(HOSTILE)
@@ -311,7 +311,7 @@ async def test_a_very_long_reply_stays_cheap_and_whole() -> None:
             if number % 50 == 0:
                 await story.pilot.pause(0.1)
         story.engine.finish(text="- the end\n")
-        await story.until_seen("• the end", "tok/rd")
+        await story.until_seen("• the end", "tok/s")
         assert len(story.app.query_one(ReplyWidget).query("*")) < 20
         shown = "\n".join(str(block.render()) for block in story.app.query(".reply-text TextBlock"))
         assert shown.splitlines() == [*(f"• item {number}" for number in range(300)), "• the end"]
@@ -375,7 +375,7 @@ async def test_the_wheel_leaves_the_end_and_comes_back() -> None:
 async def test_a_window_that_shows_everything_follows_again() -> None:
     async with chat() as story:
         await story.exchange("hello", "\n\n".join(f"line {number}" for number in range(20)))
-        await story.until_seen("tok/rd")
+        await story.until_seen("tok/s")
         await story.pilot.press("pageup", "pageup", "pageup")
         await story.until_seen("Type a message below")
         await story.until(lambda: not story.transcript.is_following)

@@ -17,7 +17,10 @@ from tests.fakes.scripted_engine import Script
 SENDABLE = [text.encode("utf-8", "replace").decode() for text in CORPUS]
 """Lone surrogates have no place in UTF-8, so no pipe brings them."""
 SPLIT_IN_CI = 6
-STYLES = {"colour and style", "cursor", "line", "mode", "keyboard", "question about a mode", "pointer shape"}
+STYLES = {
+    "colour and style", "cursor", "line", "mode", "keyboard", "question about a mode",
+    "question about the background", "pointer shape",
+}  # fmt: skip
 HOSTILE_NAME = "e2b\x1b]0;evil\x07[/nope]\u202e"
 
 

@@ -17,6 +17,7 @@ KNOWN = (
     ("cursor", re.compile(r"\x1b\[\d{1,4};\d{1,4}H")),
     ("mode", re.compile(r"\x1b\[\?(\d{1,4})([hl])")),
     ("question about a mode", re.compile(r"\x1b\[\?(?:2026|2048)\$p")),
+    ("question about the background", re.compile(r"\x1b\]11;\?\x1b\\")),
     ("keyboard", re.compile(r"\x1b\[(?:>29|<)u")),
     ("pointer shape", re.compile(r"\x1b\]22;[a-z-]{1,20}\x07")),
     ("clipboard", re.compile(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07")),

@@ -1,0 +1,43 @@
+"""Two processes with the same chat open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from app.system.open_chat import OpenChatMark
+from tests.paths import ROOT
+
+TRY = """
+import sys
+from pathlib import Path
+from app.system.open_chat import OpenChatMark
+print(OpenChatMark(Path(sys.argv[1])).move(7))
+"""
+
+
+def is_free(path: Path) -> bool:
+    """Whether another process can mark chat 7."""
+    run = subprocess.run([sys.executable, "-c", TRY, str(path)], cwd=ROOT, capture_output=True, check=True)
+    return run.stdout.split() == [b"True"]
+
+
+def test_a_chat_is_marked_by_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "open"
+    mark = OpenChatMark(path)
+    assert mark.move(7)
+    assert mark.move(7)
+    assert not is_free(path)
+    assert mark.move(8)
+    assert is_free(path)
+    assert mark.move(7)
+    mark.close()
+    assert is_free(path)
+
+
+def test_without_a_file_nothing_is_marked() -> None:
+    mark = OpenChatMark(None)
+    assert mark.move(7)
+    assert mark.move(None)
+    mark.close()
