@@ -29,7 +29,7 @@ from app.core.models_list import own_and_bundled, pulled_state
 from app.core.pair_choice import Choose, PairChoice, absolute
 from app.core.phase import Phase
 from app.core.reply_settings import ReplySettings
-from app.core.reply_view import Severity, SilentView
+from app.core.reply_view import ReplyView, Severity
 from app.core.store_notices import StoreNotices
 from app.core.turn_stats import spoken_line
 from app.store.chat_store import ChatStore
@@ -89,7 +89,7 @@ class LineCutError(SlipstreamError):
     """A typed line that is too long for the terminal, which has dropped its end."""
 
 
-class PlainChat(SilentView):
+class PlainChat(ReplyView):
     """One conversation over two streams. The caller starts the engine before and closes it afterwards."""
 
     def __init__(

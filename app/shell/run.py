@@ -14,7 +14,7 @@ from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.pair_choice import PairChoice
 from app.core.reply_settings import ReplySettings
-from app.core.reply_view import Severity, SilentView
+from app.core.reply_view import ReplyView, Severity
 from app.core.store_notices import StoreNotices
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
@@ -25,7 +25,7 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Event, Finished, Round
 
 
-class PrintedReply(SilentView):
+class PrintedReply(ReplyView):
     """Prints a reply while it is written."""
 
     def __init__(self, *, is_silent: bool) -> None:

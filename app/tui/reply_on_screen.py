@@ -9,7 +9,7 @@ from app.core.conversation import Conversation
 from app.core.current_pair import CurrentPair
 from app.core.phase import Phase
 from app.core.queued_messages import QueuedMessage
-from app.core.reply_view import Tell
+from app.core.reply_view import ReplyView, Tell
 from app.core.store_notices import storing
 from app.core.turn_stats import reply_line, short_line
 from app.settings.table import Notify
@@ -25,7 +25,7 @@ LONG_REPLY_S = 10.0
 """A person who waits longer than this may have gone to another window."""
 
 
-class ReplyOnScreen:
+class ReplyOnScreen(ReplyView):
     """The ReplyView of the Textual chat."""
 
     def __init__(

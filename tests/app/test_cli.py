@@ -41,7 +41,7 @@ def slipstream(
     if open_files is not None:
         command = ["sh", "-c", f'ulimit -n {open_files} && exec "$@"', "sh", *command]
     pipe = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_PATIENCE_S, check=False, **pipe)  # type: ignore
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_PATIENCE_S, check=False, **pipe)  # type: ignore[return-value]
 
 
 def as_json(*arguments: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Golden:
     def drafts(self, cache: TargetCache, hidden: mx.array, token: int, length: int = 4) -> list[int]:
         frontier = Frontier(mx.array([token], dtype=mx.int32), hidden[:, -1:], None)
         committed = [0] * cache.frontier + [token]
-        return self.drafter.propose(committed, frontier, cache, length, GREEDY).tokens.tolist()  # type: ignore
+        return self.drafter.propose(committed, frontier, cache, length, GREEDY).tokens.tolist()  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)

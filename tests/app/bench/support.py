@@ -27,7 +27,7 @@ class NoMeter:
 
 
 def prompt(name: str, kind: str = "chat", text: str = "") -> BenchPrompt:
-    return BenchPrompt(name, kind, (Message("user", text or f"Please tell me all about {name}, at length."),))  # type: ignore
+    return BenchPrompt(name, kind, (Message("user", text or f"Please tell me all about {name}, at length."),))  # type: ignore[arg-type]
 
 
 def plan(prompts: int = 3, **changes: object) -> BenchPlan:

@@ -15,7 +15,7 @@ from app.core.dialogue import Dialogue
 from app.core.phase import Phase
 from app.core.queued_messages import QueuedMessage
 from app.core.reply_settings import ReplySettings
-from app.core.reply_view import Severity, SilentView
+from app.core.reply_view import ReplyView, Severity
 from app.core.store_notices import StoreNotices
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
@@ -26,7 +26,7 @@ from tests.app.tui.pilot import PAIR, choose
 from tests.fakes.engine import FakeEngine
 
 
-class Recorder(SilentView):
+class Recorder(ReplyView):
     """Notes what it is told to show."""
 
     def __init__(self) -> None:

@@ -199,7 +199,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if hasattr(self, "store"):
             found = [(each.id, each.parent_id, each.is_shown) for each in self.store.messages(self.chat_id)]
             assert found == [
-                (node.id, node.parent.id or None if node.parent else None, node.parent.shown is node)  # type: ignore
+                (node.id, node.parent.id or None if node.parent else None, node.parent.shown is node)  # type: ignore[union-attr]
                 for node in self.nodes
             ]
 
