@@ -523,13 +523,19 @@ def top_line(story: Story) -> str:
 async def scrolled_up(story: Story, *, lines: int) -> str:
     """Scroll up so many lines, on to a line with text. Returns its first word."""
     turns = story.app.query_one(TurnList)
+    # The reply is drawn once more when it is complete, which may move what is above.
+    await story.until(lambda: shown_reply(story.transcript.last_turn)._text._finished_source)
+    await story.pilot.pause()
     turns.scroll_relative(y=-lines, animate=False)
     await story.until(lambda: not story.transcript.is_following)
-    while not top_line(story).startswith("w"):
+    word = ""
+    while not word or not top_line(story).startswith(word):
         turns.scroll_relative(y=-1, animate=False)
         await story.pilot.pause()
-    await story.pilot.pause()
-    return top_line(story).split()[0]
+        text = top_line(story)
+        word = text.split()[0] if text.startswith("w") else ""
+        await story.pilot.pause()
+    return word
 
 
 @pytest.mark.parametrize("lines", [6, 40, 150])
