@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +21,7 @@ from app.store.errors import StoreError
 from app.store.records import Chat
 from app.text.figures import day
 from app.text.sanitise import sanitise, sanitise_line
+from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 
 MOST_SHOWN = 200
 """A search finds the others. Wrapping thousands of titles would slow down every key."""
@@ -55,10 +55,7 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Close", tooltip="cancels renaming, or closes the list"),
         Binding("f4", "dismiss(None)", show=False),
-        Binding("down", "move('down')", show=False),
-        Binding("up", "move('up')", show=False),
-        Binding("pagedown", "move('page_down')", show=False),
-        Binding("pageup", "move('page_up')", show=False),
+        *MOVE_KEYS,
         # With priority, because the search input uses these keys for editing. Letters typed before one of them may
         # still be in the input's queue, so the actions wait in that queue too.
         Binding("ctrl+r", "rename", "Rename", priority=True, tooltip="changes the title of the chat"),
@@ -117,14 +114,8 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
 
     def action_move(self, direction: str) -> None:
         """Move the highlight; the search keeps the focus."""
-        moves: dict[str, Callable[[], None]] = {
-            "down": self._list.action_cursor_down,
-            "up": self._list.action_cursor_up,
-            "page_down": self._list.action_page_down,
-            "page_up": self._list.action_page_up,
-        }
         self._search_now()
-        moves[direction]()
+        move_highlight(self._list, direction)
 
     def action_close(self) -> None:
         """Cancel renaming, or close the list."""

@@ -21,6 +21,7 @@ from app.core.downloads import Downloads
 from app.core.models_list import model_rows, removable_repos
 from app.text import figures
 from app.text.sanitise import sanitise, sanitise_line
+from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import Catalog
@@ -52,10 +53,7 @@ class ModelsScreen(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f2", "dismiss(None)", "Close", tooltip="closes the list; a pull goes on"),
-        Binding("down", "move('down')", show=False),
-        Binding("up", "move('up')", show=False),
-        Binding("pagedown", "move('page_down')", show=False),
-        Binding("pageup", "move('page_up')", show=False),
+        *MOVE_KEYS,
         # With priority, because the input uses these keys for editing. Letters typed before one of them may still
         # be in the input's queue, so the actions wait in that queue too.
         Binding("ctrl+d", "delete", "Delete", priority=True, tooltip="deletes the model's files"),
@@ -129,13 +127,7 @@ class ModelsScreen(ModalScreen[str | None]):
 
     def action_move(self, direction: str) -> None:
         """Move the highlight; the filter keeps the focus."""
-        moves: dict[str, Callable[[], None]] = {
-            "down": self._list.action_cursor_down,
-            "up": self._list.action_cursor_up,
-            "page_down": self._list.action_page_down,
-            "page_up": self._list.action_page_up,
-        }
-        moves[direction]()
+        move_highlight(self._list, direction)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer to stop a pull only while there is one."""
