@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlx_engine.files.safetensors_header import ITEM_BYTES, Tensor
+from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
 from mlx_engine.files.weight_files import read_tensors
 from models.catalog import Catalog, CatalogEntry
 from models.config import Config, LayerFacts, read_config
@@ -240,7 +240,7 @@ def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
-        item_bytes=ITEM_BYTES[norm.dtype] if norm else 2,
+        item_bytes=ITEM_BITS[norm.dtype] // 8 if norm else 2,
         draft_layers=draft_layers,
     )
 

@@ -43,9 +43,6 @@ REAL: dict[str, tuple[float, float]] = {
 FLAGS = ("attention_k_eq_v", "enable_moe_block", "tie_word_embeddings", "use_double_wide_mlp", "rope_traditional")
 NEEDED = ("num_hidden_layers", "hidden_size", "vocab_size")
 KINDS = {"full_attention", "sliding_attention"}
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (16, 32, 64, 128)
-MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
 
 
 def check_network(values: Mapping[str, Any], source: Path) -> None:
@@ -84,23 +81,6 @@ def check_layers(text: Mapping[str, Any], source: Path) -> None:
             raise out_of_range(source, "rope_parameters", ropes, "one object for each kind of layer")
         for rope in ropes.values():
             check_network(rope, source)
-
-
-def check_quantization(settings: Any, source: Path) -> None:
-    """Check a quantization block and its blocks for single layers. Raises ModelFolderError naming the key.
-
-    MLX divides by the group size without checking it: zero would end the process.
-    """
-    if not isinstance(settings, dict) or not {"group_size", "bits"} <= settings.keys():
-        raise ModelFolderError(
-            f"{source} has quantized tensors, but no quantization block with group_size and bits. "
-            "Use an MLX conversion of the model."
-        )
-    for block in (settings, *(own for own in settings.values() if isinstance(own, dict))):
-        for key, allowed in (("bits", BITS), ("group_size", GROUP_SIZES), ("mode", MODES)):
-            value = block.get(key, settings.get(key, MODES[0]))
-            if isinstance(value, bool | float) or value not in allowed:
-                raise out_of_range(source, f"quantization {key}", value, f"one of {', '.join(map(str, allowed))}")
 
 
 def _are_kinds(kinds: list[Any]) -> bool:

@@ -55,10 +55,6 @@ def convert(
         raise ModelFolderError(f"{copy} exists already. Use another name, or remove it first.")
     say(f"reading {source.name}")
     config = read_config(source)
-    if "quantization" in config or "quantization_config" in config:
-        raise ModelFolderError(
-            f"{source} is quantized already. Convert the full-precision folder it was made from."
-        )
     module, keep = _read(source, config)
     before = sum(array.nbytes for _, array in tree_flatten(module.parameters()))
     partial = copy.with_name(f"{copy.name}.partial")
@@ -95,14 +91,16 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     try:
         if kind in target.MODEL_TYPES:
             model = target.build(config, source)
-            weights = checkpoint.load_weights(source)
+            weights = _unquantized(checkpoint.load_weights(source, config), source)
             if kind == "gemma4_text":
                 weights = {f"language_model.{name}": array for name, array in weights.items()}
             weights = model.sanitize(weights)
             if model.language_model.args.tie_word_embeddings:
                 weights.pop("language_model.lm_head.weight", None)
             model.load_weights(list(weights.items()))
-            return model, _where_it_divides(model.quant_predicate)
+            # The copy has the source's config, so its tensors have the names that go with it.
+            module = model.language_model if kind == "gemma4_text" else model
+            return module, _where_it_divides(module.quant_predicate)
         if kind in assistant.MODEL_TYPES:
             return _read_assistant(source, config)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -110,6 +108,15 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
             f"{source} does not contain the model that its config.json describes ({error})."
         ) from None
     raise ModelFolderError(f"{source} is a {kind!r} model. Only Gemma 4 targets and assistants can be converted.")
+
+
+def _unquantized(weights: dict[str, mx.array], source: Path) -> dict[str, mx.array]:
+    """The weights themselves. Raises ModelFolderError if they are quantized."""
+    if any(name.endswith(".scales") for name in weights):
+        raise ModelFolderError(
+            f"{source} is quantized already. Convert the full-precision folder it was made from."
+        )
+    return weights
 
 
 def _where_it_divides(choose: Choose) -> Choose:
@@ -125,7 +132,8 @@ def _where_it_divides(choose: Choose) -> Choose:
 def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     network = assistant.build(config, source)
     is_ordered = network.config.use_ordered_embeddings
-    network.load_weights(list(assistant.assistant_weights(network, source).items()))
+    weights = _unquantized(assistant.assistant_weights(network, config, source), source)
+    network.load_weights(list(weights.items()))
 
     def keep(path: str, layer: nn.Module) -> bool:
         # The centroid head is small, reads single rows, and picks clusters by small differences.

@@ -161,7 +161,7 @@ def load_assistant(
     """
     config = read_config(folder)
     assistant = build(config, folder, is_compiled)
-    weights = assistant_weights(assistant, folder)
+    weights = assistant_weights(assistant, config, folder)
     checkpoint.fill_module(assistant, weights, config, folder, on_read)
     if assistant.config.use_ordered_embeddings:
         _check_ordering(assistant, folder)
@@ -191,9 +191,9 @@ def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> As
         raise ModelFolderError(f"{source} does not describe an assistant ({error!r}).") from None
 
 
-def assistant_weights(assistant: Assistant, folder: Path) -> dict[str, mx.array]:
+def assistant_weights(assistant: Assistant, config: dict[str, Any], folder: Path) -> dict[str, mx.array]:
     """The tensors of a folder that belong to the network. Raises ModelFolderError."""
-    weights = checkpoint.load_weights(folder)
+    weights = checkpoint.load_weights(folder, config)
     weights.pop("lm_head.weight", None)  # tied to the embedding
     if not assistant.config.use_ordered_embeddings:
         return {name: array for name, array in weights.items() if not name.startswith("masked_embedding.")}

@@ -192,7 +192,7 @@ def load_target(
     """Load a Gemma 4 folder; `bits`: quantize its weights to this many. Raises ModelFolderError."""
     config = read_config(folder)
     model = build(config, folder)
-    weights = checkpoint.load_weights(folder)
+    weights = checkpoint.load_weights(folder, config)
     if config["model_type"] == "gemma4_text":
         weights = {f"language_model.{name}": array for name, array in weights.items()}
     weights = model.sanitize(weights)
