@@ -12,6 +12,7 @@ import msgspec
 from mlx_engine.files import config_file
 from mlx_engine.files.config_bounds import out_of_range
 from mlx_engine.files.config_file import DEFAULT_SHARED_LAYERS
+from mlx_engine.files.quantization import quantization_block
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 
 TARGET_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
@@ -101,7 +102,7 @@ def parse_config(config: dict[str, Any], source: Path) -> Config:
 
 
 def _bits(config: dict[str, Any]) -> int | None:
-    settings = config.get("quantization") or config.get("quantization_config")
+    settings = quantization_block(config)
     bits = settings.get("bits") if isinstance(settings, dict) else None
     return bits if type(bits) is int else None
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json
+from mlx_engine.files.quantization import check_quantization
+from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
@@ -87,8 +89,7 @@ def verify_folder(
         if problem:
             yield Finding(name, problem)
     try:
-        _config_beside_code(folder)
-        read_tensors(folder)
+        _check_tensors(folder)
         if (folder / "tokenizer.json").exists():
             read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
         shards = {path.name for path in weight_files(folder)}
@@ -102,6 +103,16 @@ def verify_folder(
             )
         elif path.suffix == ".safetensors" and path.name not in shards:
             yield Finding(path.name, "No index names these weights, so they are not loaded. Remove the file.")
+
+
+def _check_tensors(folder: Path) -> None:
+    """Raises ModelFolderError for what the engine would refuse, as far as config and headers show it."""
+    config, source = read_json(folder / "config.json"), folder / "config.json"
+    parse_config(config, source)
+    tensors = read_tensors(folder)
+    check_stored(tensors, config, folder)
+    if any(name.endswith(".scales") for name in tensors):
+        check_quantization(config, source)
 
 
 def _config_beside_code(folder: Path) -> Config:

@@ -108,7 +108,7 @@ def contradicts(settings: Mapping[str, Any], packing: Packing) -> bool:
     return any(settings.get(key) not in (None, value) for key, value in actual.items())
 
 
-def refused_method(folder: Path, method: str | None, tensor: str) -> ModelFolderError:
+def refused_method(folder: Path, method: str | None, tensor: str = "") -> ModelFolderError:
     """The error for a checkpoint that another tool quantized; `tensor` shows it where no method is named."""
     how = f"is quantized with {method}" if method else f"has a quantization that is not MLX's ({tensor[:80]!r})"
     return ModelFolderError(
