@@ -170,10 +170,9 @@ def check_match(target: Config, drafter: Config, names: tuple[str, str], advice:
 
     `names`: the drafter's, the target's.
     """
-    numbers: list[tuple[str, object, object]] = [
-        ("a hidden size of", drafter.hidden_size, target.hidden_size),
-        ("a vocabulary of", drafter.layers.vocab_size, target.layers.vocab_size),
-    ]
+    numbers: list[tuple[str, object, object]] = [("a hidden size of", drafter.hidden_size, target.hidden_size)]
+    if drafter.layers.vocab_size < target.layers.vocab_size:  # more rows are padding
+        numbers.append(("a vocabulary of", drafter.layers.vocab_size, target.layers.vocab_size))
     own = {kind: (heads, dim) for kind, heads, dim in target.kv_geometry}
     for kind, heads, dim in drafter.kv_geometry:
         geometry = f"{kind.replace('_', ' ')} K/V (heads, head size) of"

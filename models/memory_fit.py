@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mlx_engine.files import config_file
 from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
+from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import read_tensors
 from models.catalog import Catalog, CatalogEntry
 from models.config import Config, LayerFacts, read_config
@@ -230,6 +232,7 @@ def _layer_index(name: str) -> int | None:
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
     """The sizes of two folders, from their headers alone. Raises ModelFolderError."""
     config, tensors = read_config(target), read_tensors(target)
+    check_stored(tensors, config_file.read_config(target), target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
     drafter_bytes, draft_layers = 0, None
     if drafter is not None:

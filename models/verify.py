@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json
 from mlx_engine.files.quantization import check_quantization
 from mlx_engine.files.stored_dtypes import check_stored
@@ -89,9 +91,11 @@ def verify_folder(
         if problem:
             yield Finding(name, problem)
     try:
-        _check_tensors(folder)
+        config = _check_tensors(folder)
         if (folder / "tokenizer.json").exists():
-            read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
+            tokenizer = read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
+            if not config.is_drafter:  # an assistant uses the target's
+                _check_tokenizer(folder, tokenizer, config.layers.vocab_size)
         shards = {path.name for path in weight_files(folder)}
     except ModelFolderError as error:
         yield Finding(folder.name, str(error))
@@ -105,14 +109,27 @@ def verify_folder(
             yield Finding(path.name, "No index names these weights, so they are not loaded. Remove the file.")
 
 
-def _check_tensors(folder: Path) -> None:
-    """Raises ModelFolderError for what the engine would refuse, as far as config and headers show it."""
+def _check_tensors(folder: Path) -> Config:
+    """The folder's config. Raises ModelFolderError for what the engine would refuse, if config or headers show it."""
     config, source = read_json(folder / "config.json"), folder / "config.json"
-    parse_config(config, source)
-    tensors = read_tensors(folder)
+    parsed, tensors = parse_config(config, source), read_tensors(folder)
     check_stored(tensors, config, folder)
     if any(name.endswith(".scales") for name in tensors):
         check_quantization(config, source)
+    return parsed
+
+
+def _check_tokenizer(folder: Path, tokenizer: dict[str, Any], rows: int) -> None:
+    """Raises ModelFolderError if an id of the tokenizer has no row in the tables."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocab, dict):
+        return
+    ids = [id for id in vocab.values() if isinstance(id, int)]
+    new = {str(token.get("content")) for token in added or () if isinstance(token, dict)} - vocab.keys()
+    tokens = max(max(ids, default=-1) + 1, len(vocab) + len(new))
+    if tokens > rows:
+        raise tables_too_small(folder, tokens, rows)
 
 
 def _config_beside_code(folder: Path) -> Config:

@@ -96,3 +96,11 @@ def out_of_range(source: Path, key: str, value: Any, expected: str) -> ModelFold
     return ModelFolderError(
         f"{source}: {key} is {str(value)[:40]}, where {expected} is expected. Pull the model again."
     )
+
+
+def tables_too_small(folder: Path, tokens: int, rows: int) -> ModelFolderError:
+    """The error for a tokenizer with more ids than an embedding table has rows."""
+    return ModelFolderError(
+        f"{folder}: its tokenizer has {tokens} tokens, its weights {rows}. "
+        "The folder mixes two models: pull the model again."
+    )

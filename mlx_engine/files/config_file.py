@@ -13,6 +13,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 CODE_KEYS = ("model_file", "auto_map")
 DEFAULT_VOCAB_SIZE = 262144
 DEFAULT_SHARED_LAYERS = 20
+DEFAULT_PER_LAYER_SIZE = 256
 """Defaults of the published model code."""
 
 
@@ -49,8 +50,15 @@ def target_text_config(config: Mapping[str, Any], source: Path) -> dict[str, Any
         raise ModelFolderError(f"{source} has no text_config. Pull the model again.")
     # The wrapper's own vocab_size would overwrite the text model's with the default.
     vocab_size = text.get("vocab_size", config.get("vocab_size", DEFAULT_VOCAB_SIZE))
-    text = {"vocab_size_per_layer_input": vocab_size, **text, "vocab_size": vocab_size}
+    rows = text.get("vocab_size_per_layer_input")
+    rows = vocab_size if rows is None else rows
+    text = {**text, "vocab_size_per_layer_input": rows, "vocab_size": vocab_size}
     check_layers(text, source)
+    if text.get("hidden_size_per_layer_input", DEFAULT_PER_LAYER_SIZE) and rows < vocab_size:
+        raise ModelFolderError(
+            f"{source}: vocab_size_per_layer_input is {rows}, but the vocabulary has {vocab_size} tokens, and "
+            "each needs a row in both tables. Use a checkpoint whose tables were resized together."
+        )
     shared, count = text.get("num_kv_shared_layers"), text["num_hidden_layers"]
     shared = DEFAULT_SHARED_LAYERS if shared is None else shared
     if shared >= count:

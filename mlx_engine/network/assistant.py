@@ -95,6 +95,8 @@ class Assistant(nn.Module):
         super().__init__()
         hidden = config.text.hidden_size
         self.config = config
+        self.vocab_size = config.text.vocab_size
+        """Only tokens below this id are drafted: a target may have fewer rows than the assistant."""
         self.model = _Body(config.text)
         self._stack = LayerStack(self.model.layers, is_compiled)
         self.pre_projection = nn.Linear(2 * config.backbone_hidden_size, hidden, bias=False)
@@ -128,18 +130,29 @@ class Assistant(nn.Module):
     def logits(self, hidden: mx.array) -> mx.array:
         """Logits (1, L, vocab); -inf for tokens that the centroid head does not select."""
         if not self.config.use_ordered_embeddings:
-            return self.model.embed_tokens.as_linear(hidden)
+            return self.model.embed_tokens.as_linear(hidden)[..., : self.vocab_size]
         ids, logits = self._candidate_logits(hidden)
         nowhere = mx.full((*hidden.shape[:-1], self.config.text.vocab_size), -mx.inf, dtype=logits.dtype)
-        return mx.put_along_axis(nowhere, ids, logits, axis=-1)
+        rows = mx.put_along_axis(nowhere, ids, logits, axis=-1)
+        if not self._is_padded:
+            return rows
+        rows = rows[..., : self.vocab_size]
+        return mx.where(mx.max(rows, axis=-1, keepdims=True) == -mx.inf, 0, rows)  # only padding was selected
 
     def argmax(self, hidden: mx.array) -> mx.array:
         """The token with the largest logit per row, (1, L), without logits for the whole vocabulary."""
         if not self.config.use_ordered_embeddings:
-            return mx.argmax(self.model.embed_tokens.as_linear(hidden), axis=-1)
+            return mx.argmax(self.logits(hidden), axis=-1)
         ids, logits = self._candidate_logits(hidden)
+        if self._is_padded:
+            logits = mx.where(ids < self.vocab_size, logits, -mx.inf)
         best = mx.argmax(logits, axis=-1, keepdims=True)
-        return mx.take_along_axis(ids, best, axis=-1).squeeze(-1)
+        token = mx.take_along_axis(ids, best, axis=-1).squeeze(-1)
+        return mx.minimum(token, self.vocab_size - 1) if self._is_padded else token
+
+    @property
+    def _is_padded(self) -> bool:
+        return self.vocab_size < self.config.text.vocab_size
 
     def _candidate_logits(self, hidden: mx.array) -> tuple[mx.array, mx.array]:
         ids = self.masked_embedding.candidates(hidden)

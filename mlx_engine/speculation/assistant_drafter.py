@@ -71,6 +71,7 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> Assis
     """See LoadDrafter."""
     network = load_assistant(source.folder, source.bits, on_read, target.network.is_compiled)
     check_pair(network, target.network.facts, (source.name, str(target.folder)))
+    network.vocab_size = target.network.facts.vocab_size
     return AssistantDrafter(network, target.network)
 
 
@@ -79,9 +80,10 @@ def check_pair(assistant: Assistant, target: TargetFacts, names: tuple[str, str]
     text = assistant.config.text
     drafter_name, target_name = names
     comparisons: list[tuple[str, object, object]] = [
-        ("a hidden size of", assistant.config.backbone_hidden_size, target.hidden_size),
-        ("a vocabulary of", text.vocab_size, target.vocab_size),
+        ("a hidden size of", assistant.config.backbone_hidden_size, target.hidden_size)
     ]
+    if text.vocab_size < target.vocab_size:  # more rows are padding
+        comparisons.append(("a vocabulary of", text.vocab_size, target.vocab_size))
     for kind in sorted(set(text.layer_types or ())):
         head_dim = text.head_dim if kind == "sliding_attention" else (text.global_head_dim or text.head_dim)
         geometry = target.kv_geometry.get(kind)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import is_there, read_bytes, read_json, read_text
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Message
@@ -79,10 +80,7 @@ class ChatFormat:
         Looking it up would read memory that does not belong to the table.
         """
         if self.vocab_size > embedded_tokens:
-            raise ModelFolderError(
-                f"{self._folder}: its tokenizer has {self.vocab_size} tokens, its weights {embedded_tokens}. "
-                "The folder mixes two models: pull the model again."
-            )
+            raise tables_too_small(self._folder, self.vocab_size, embedded_tokens)
 
     @property
     def stop_tokens(self) -> frozenset[int]:

@@ -16,6 +16,7 @@ from mlx_engine.loading.convert import convert
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError
+from models.memory_fit import size_of_folders
 from models.verify import verify_folder
 from tests.paths import GOLDEN
 
@@ -91,10 +92,15 @@ def said(call: Callable[[], Any]) -> str:
 
 
 def refusals(folder: Path) -> list[str]:
-    """What loading, converting and verifying say."""
+    """What loading, converting, the memory fit and verifying say."""
     findings = [finding.problem for finding in verify_folder(folder, {})]
     assert len(findings) == 1
-    return [said(lambda: load_target(folder)), said(lambda: convert(folder, folder / "copy")), *findings]
+    calls = (
+        lambda: load_target(folder),
+        lambda: convert(folder, folder / "copy"),
+        lambda: size_of_folders(folder, None),
+    )
+    return [*map(said, calls), *findings]
 
 
 @pytest.mark.parametrize("method", METHODS)
