@@ -66,7 +66,8 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> Model
     if model.facts.vocab_size < vocab_size:
         raise PairMismatchError(
             f"The draft model {source.name} cannot read every token: its tables have {model.facts.vocab_size} "
-            f"rows, those of {target.folder} {vocab_size}. Use a smaller model of the same family, or --drafter lookup."
+            f"rows, those of {target.folder} {vocab_size}. Use a smaller model of the same family, or "
+            "--drafter lookup."
         )
     if not format.has_same_tokens(target.format):
         raise PairMismatchError(
