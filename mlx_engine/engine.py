@@ -135,14 +135,6 @@ class Engine:
                 self._last_save_error = why
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
-    def _drafter_failed(self, error: Exception) -> None:
-        self._emit(
-            events.Notice(
-                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
-                "Load the model again to retry."
-            )
-        )
-
     def _options(self, request: events.Generate, prompt: RenderedPrompt, steering: Steering) -> DecodeOptions:
         context_tokens = self._target.facts.context_tokens
         room = context_tokens - len(prompt.ids)
@@ -218,7 +210,7 @@ class Engine:
                 self._refusal = (
                     f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
                 )
-        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, self._drafter_failed)
+        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, _notice_of_failure(self._emit))
 
     def _rehearse(self, prompt: RenderedPrompt, draft_length: int) -> None:
         request = events.Generate(0, (), max_tokens=WARM_UP_TOKENS)
@@ -291,6 +283,21 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
         host_syncs=session.host_syncs,
         peak_memory_bytes=mx.get_peak_memory(),
     )
+
+
+def _notice_of_failure(emit: Emit) -> Callable[[Exception], None]:
+    """Reports a drafter's failure. No method of the engine: the drafter would then keep its engine, and both pairs
+    would be in memory while the next one is loaded."""
+
+    def report(error: Exception) -> None:
+        emit(
+            events.Notice(
+                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
+                "Load the model again to retry."
+            )
+        )
+
+    return report
 
 
 def _wire_weights() -> None:
