@@ -18,6 +18,7 @@ from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
 from mlx_engine.network.prefix import PrefixCache
+from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.speculation.drafter import Drafter
@@ -53,7 +54,7 @@ class Engine:
         self._refusal = load.refusal or pair.refusal
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
-        self._lengths = DraftLengths(_estimates_path(load, pair.target.is_compiled), self._start_length)
+        self._lengths = DraftLengths(_estimates_path(load, pair.target), self._start_length)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
@@ -63,7 +64,7 @@ class Engine:
         self._prefix = PrefixCache(self._target)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
-        for notice in (self._lengths.notice, self._claim.notice):
+        for notice in (_float32_notice(load, self._target), self._lengths.notice, self._claim.notice):
             if notice:
                 emit(events.Notice(notice))
         emit(self._ready(load, clock() - started_at_s))
@@ -135,14 +136,6 @@ class Engine:
                 self._last_save_error = why
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
-    def _drafter_failed(self, error: Exception) -> None:
-        self._emit(
-            events.Notice(
-                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
-                "Load the model again to retry."
-            )
-        )
-
     def _options(self, request: events.Generate, prompt: RenderedPrompt, steering: Steering) -> DecodeOptions:
         context_tokens = self._target.facts.context_tokens
         room = context_tokens - len(prompt.ids)
@@ -176,6 +169,7 @@ class Engine:
             working_set_bytes=_working_set_bytes(),
             load_s=load_s,
             is_compiled=self._target.is_compiled,
+            float32_bytes=self._target.added_bytes,
             refusal=self._refusal,
             can_think=self._format.can_think,
         )
@@ -218,7 +212,7 @@ class Engine:
                 self._refusal = (
                     f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
                 )
-        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, self._drafter_failed)
+        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, _notice_of_failure(self._emit))
 
     def _rehearse(self, prompt: RenderedPrompt, draft_length: int) -> None:
         request = events.Generate(0, (), max_tokens=WARM_UP_TOKENS)
@@ -293,6 +287,21 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
     )
 
 
+def _notice_of_failure(emit: Emit) -> Callable[[Exception], None]:
+    """Reports a drafter's failure. No method of the engine: the drafter would then keep its engine, and both pairs
+    would be in memory while the next one is loaded."""
+
+    def report(error: Exception) -> None:
+        emit(
+            events.Notice(
+                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
+                "Load the model again to retry."
+            )
+        )
+
+    return report
+
+
 def _wire_weights() -> None:
     """Keep what is in memory now, the weights, from being paged out; later conversations are not covered."""
     if mx.metal.is_available():
@@ -304,10 +313,21 @@ def _working_set_bytes() -> int | None:
     return int(size) if size else None
 
 
-def _estimates_path(load: events.Load, is_compiled: bool) -> Path | None:
+def _float32_notice(load: events.Load, target: Gemma4Target) -> str | None:
+    if not target.added_bytes:
+        return None
+    more = f"{target.added_bytes / 1e9:.1f} GB" if target.added_bytes >= 50_000_000 else "a little"
+    return (
+        f"Parts of {load.names[0]} are stored in half precision and were converted to float32, which takes {more} "
+        "more memory: without a GPU they would be several times slower. --float32 off leaves them as stored."
+    )
+
+
+def _estimates_path(load: events.Load, target: Gemma4Target) -> Path | None:
     if load.estimates_folder is None or load.drafter is None:
         return None
-    device = f"{mx.device_info().get('device_name')}{' compiled' if is_compiled else ''}"
+    marks = (" compiled" if target.is_compiled else "") + (" float32" if target.added_bytes else "")
+    device = f"{mx.device_info().get('device_name')}{marks}"
     return estimates_file(
         Path(load.estimates_folder), Path(load.target), Path(load.drafter), load.drafter_bits, device
     )

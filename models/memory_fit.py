@@ -7,7 +7,7 @@ compares the prediction with MLX's own figures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +42,11 @@ NOT_LOADED = (
 )  # fmt: skip
 """Parts of a checkpoint that a text chat does not load."""
 
+HALF_PRECISION = ("BF16", "F16")
+"""What the engine converts to float32 where there is no GPU; see `mlx_engine/network/precision.py`."""
+ENTRY_BITS = {"4-bit": 4, "8-bit": 8, "bf16": None}
+"""Bits of the quantized weights of a catalog entry; None: not quantized."""
+
 Verdict = Literal["fits", "tight", "does not fit"]
 
 
@@ -57,6 +62,14 @@ class PairSize:
     """Size of one number in activations and K/V."""
     draft_layers: LayerFacts | None = None
     """For a drafter with a K/V cache of its own; an assistant uses the target's."""
+    half_precision_bytes: int = 0
+    """Bytes of both that are stored in half precision; converted to float32, they take twice as much."""
+
+    def as_computed(self, is_float32: bool) -> PairSize:
+        """The sizes while the pair runs. is_float32: half precision is converted."""
+        if not is_float32 or self.target_bytes is None:
+            return self
+        return replace(self, target_bytes=self.target_bytes + self.half_precision_bytes, item_bytes=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,11 @@ class Machine:
     """Whether the device reported the working set; otherwise it is estimated from the memory size."""
     free_bytes: int
     """Free now, or freed on demand."""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether MLX computes on a GPU here; else it does on the processor."""
+        return "Apple" in self.chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +115,14 @@ class Fit:
     """One sentence: the reason for the verdict, and what to do."""
 
 
-def fit(pair: PairSize, machine: Machine, context_tokens: int | None = None) -> Fit:
-    """Compares the sum for a chat of `context_tokens` with the machine."""
+def fit(
+    pair: PairSize, machine: Machine, context_tokens: int | None = None, is_float32: bool | None = None
+) -> Fit:
+    """Compares the sum for a chat of `context_tokens` with the machine.
+
+    is_float32: half precision is converted to float32 while loading; None: only where there is no GPU.
+    """
+    pair = pair.as_computed(not machine.has_gpu if is_float32 is None else is_float32)
     context = min(context_tokens or USUAL_CONTEXT_TOKENS, pair.layers.max_context)
     growing = _summands_of_context(pair, context)
     summands = (Summand("weights", pair.target_bytes), Summand("drafter", pair.drafter_bytes), *growing)
@@ -210,6 +234,17 @@ def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
     return stored
 
 
+def half_precision_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
+    """Bytes of the loaded tensors that are stored in half precision."""
+    halves = {name: tensor for name, tensor in tensors.items() if tensor.dtype in HALF_PRECISION}
+    return loaded_bytes(halves, config)
+
+
+def expected_half_precision_bytes(weights_bytes: int, bits: int | None) -> int:
+    """The same from the size alone. In a group of 64 quantized weights, scale and bias are 32 bits."""
+    return weights_bytes if bits is None else weights_bytes * 32 // (64 * bits + 32)
+
+
 def _is_loaded(name: str, config: Config) -> bool:
     if config.is_drafter:
         return name != "lm_head.weight" and (config.is_ordered or not name.startswith("masked_embedding."))
@@ -235,9 +270,11 @@ def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
     check_stored(tensors, config_file.read_config(target), target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
     drafter_bytes, draft_layers = 0, None
+    half_bytes = half_precision_bytes(tensors, config)
     if drafter is not None:
-        own = read_config(drafter)
-        drafter_bytes = loaded_bytes(read_tensors(drafter), own)
+        own, own_tensors = read_config(drafter), read_tensors(drafter)
+        drafter_bytes = loaded_bytes(own_tensors, own)
+        half_bytes += half_precision_bytes(own_tensors, own)
         draft_layers = None if own.is_drafter else own.layers
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
@@ -245,17 +282,23 @@ def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
         layers=config.layers,
         item_bytes=ITEM_BITS[norm.dtype] // 8 if norm else 2,
         draft_layers=draft_layers,
+        half_precision_bytes=half_bytes,
     )
 
 
 def size_of_entry(entry: CatalogEntry, catalog: Catalog, has_drafter: bool = True) -> PairSize:
     """The sizes that the catalog records for an entry."""
     drafter = entry.drafter if has_drafter else None
+    half_bytes = 0
+    if entry.precision in ENTRY_BITS:
+        half_bytes = expected_half_precision_bytes(entry.target.size_bytes or 0, ENTRY_BITS[entry.precision])
+        half_bytes += (drafter.size_bytes or 0) if drafter else 0
     return PairSize(
         target_bytes=entry.target.size_bytes,
         drafter_bytes=drafter.size_bytes if drafter else 0,
         layers=catalog.family(entry).layers,
         item_bytes=entry.item_bytes,
+        half_precision_bytes=half_bytes,
     )
 
 

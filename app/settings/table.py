@@ -101,6 +101,16 @@ class Settings:
             example="off",
         ),
     ] = None
+    float32: Annotated[
+        bool | None,
+        SettingInfo(
+            switch(),
+            "convert what a model stores in bfloat16 or float16 to float32 while loading: several times faster on "
+            "a CPU, for more memory",
+            unset="on without a GPU, off with one",
+            example="off",
+        ),
+    ] = None
     wire: Annotated[
         bool,
         SettingInfo(

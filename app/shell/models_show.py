@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -117,6 +118,6 @@ def _size(
         return size_of_entry(entry, catalog), f"the catalog ({kinds})"
     size = size_of_folders(pair.target, pair.drafter)
     if pair.drafter is None and entry is not None and entry.drafter is not None:
-        size = PairSize(size.target_bytes, entry.drafter.size_bytes, size.layers, size.item_bytes)
+        size = replace(size, drafter_bytes=entry.drafter.size_bytes)
         return size, "the files, and for the drafter the catalog"
     return size, "the files themselves"

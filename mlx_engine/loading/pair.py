@@ -66,7 +66,8 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
     target_name, drafter_name = load.names
     progress.start(f"reading {target_name}")
     is_compiled = mx.metal.is_available() if load.is_compiled is None else load.is_compiled
-    target = load_target(folder, on_read=progress.add, is_compiled=is_compiled)
+    is_float32 = not mx.metal.is_available() if load.is_float32 is None else load.is_float32
+    target = load_target(folder, on_read=progress.add, is_compiled=is_compiled, is_float32=is_float32)
     format.check_fits(target.facts.vocab_size)
     if source is None:
         return LoadedPair(format, target, None)

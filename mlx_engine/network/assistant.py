@@ -20,6 +20,7 @@ from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
+from mlx_engine.network.precision import convert_to_float32
 from mlx_engine.protocol.errors import ModelFolderError
 
 MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
@@ -166,9 +167,11 @@ def load_assistant(
     bits: int | None = None,
     on_read: checkpoint.OnRead = lambda size_bytes: None,
     is_compiled: bool = False,
+    is_float32: bool = False,
 ) -> Assistant:
-    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to this many.
+    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder.
 
+    bits: quantize its weights to this many. is_float32: convert what is stored in half precision.
     A centroid head is never quantized: it is a small part of a small drafter, and reads single rows of its table.
     Raises ModelFolderError.
     """
@@ -181,6 +184,9 @@ def load_assistant(
     if bits:
         has_centroids = assistant.config.use_ordered_embeddings
         checkpoint.quantize(assistant, bits, kept=CENTROID_HEAD if has_centroids else ())
+    weights.clear()
+    if is_float32:
+        convert_to_float32(assistant)
     return assistant
 
 

@@ -17,6 +17,7 @@ from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4, gemma4_text
+from mlx_engine.network.precision import convert_to_float32
 from mlx_engine.protocol.errors import ModelFolderError
 
 SLIDING = "sliding_attention"
@@ -64,7 +65,11 @@ class Target(Protocol):
 class Gemma4Target:
     """A `Target` over mlx-lm's Gemma 4 text model."""
 
-    def __init__(self, model: gemma4_text.Model, is_compiled: bool = False) -> None:
+    def __init__(
+        self, model: gemma4_text.Model, is_compiled: bool = False, is_float32: bool = False, added_bytes: int = 0
+    ) -> None:
+        """is_float32: it was converted to float32 where it was not, which took `added_bytes`."""
+        self.is_float32, self.added_bytes = is_float32, added_bytes
         self._model = model
         self._layers = LayerStack(model.layers, is_compiled)
         args = model.args
@@ -188,8 +193,12 @@ def load_target(
     bits: int | None = None,
     on_read: checkpoint.OnRead = lambda size_bytes: None,
     is_compiled: bool = False,
+    is_float32: bool = False,
 ) -> Gemma4Target:
-    """Load a Gemma 4 folder; `bits`: quantize its weights to this many. Raises ModelFolderError."""
+    """Load a Gemma 4 folder. Raises ModelFolderError.
+
+    bits: quantize its weights to this many. is_float32: convert what is stored in half precision.
+    """
     config = read_config(folder)
     model = build(config, folder)
     weights = checkpoint.load_weights(folder, config)
@@ -201,7 +210,9 @@ def load_target(
     checkpoint.fill_module(model, weights, config, folder, on_read)
     if bits:
         checkpoint.quantize(model, bits)
-    return Gemma4Target(model.language_model, is_compiled)
+    weights.clear()
+    added_bytes = convert_to_float32(model) if is_float32 else 0
+    return Gemma4Target(model.language_model, is_compiled, is_float32, added_bytes)
 
 
 def build(config: dict[str, Any], folder: Path) -> gemma4.Model:

@@ -92,6 +92,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Quantize the drafter's weights to 4 or 8 bits while loading; None: leave them as they are."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
+    is_float32: bool | None = None
+    """Convert what is stored in bfloat16 or float16 to float32 while loading; None: only on a processor."""
     is_wired: bool = False
     """Wire the weights in memory, on Metal. Kernel panics have been linked to this (ml-explore/mlx#3186)."""
     estimates_folder: str | None = None
@@ -153,6 +155,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     load_s: float
     is_compiled: bool = False
     """The segments between the attentions are compiled."""
+    float32_bytes: int = 0
+    """What converting the target to float32 added to its size; 0 if nothing was converted."""
     refusal: str | None = None
     """Why the requested drafter is not used, and what to do."""
     can_think: bool = True

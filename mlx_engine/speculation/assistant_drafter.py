@@ -69,7 +69,9 @@ def reads(source: DrafterSource) -> bool:
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> AssistantDrafter:
     """See LoadDrafter."""
-    network = load_assistant(source.folder, source.bits, on_read, target.network.is_compiled)
+    network = load_assistant(
+        source.folder, source.bits, on_read, target.network.is_compiled, target.network.is_float32
+    )
     check_pair(network, target.network.facts, (source.name, str(target.folder)))
     network.vocab_size = target.network.facts.vocab_size
     return AssistantDrafter(network, target.network)

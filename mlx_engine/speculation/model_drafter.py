@@ -60,7 +60,7 @@ class ModelDrafter:
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> ModelDrafter:
     """See LoadDrafter."""
     format = ChatFormat(source.folder)
-    model = load_target(source.folder, source.bits, on_read, target.network.is_compiled)
+    model = load_target(source.folder, source.bits, on_read, target.network.is_compiled, target.network.is_float32)
     format.check_fits(model.facts.vocab_size)
     vocab_size = target.network.facts.vocab_size
     if model.facts.vocab_size < vocab_size:

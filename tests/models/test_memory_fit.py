@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -34,6 +35,7 @@ from models.memory_fit import (
 )
 from tests.cases import cases
 from tests.fakes.folders import write_pair
+from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
@@ -152,6 +154,37 @@ def test_a_quantized_pair_is_predicted_as_well(tmp_path: Path) -> None:
     assert size.target_bytes + size.drafter_bytes == pytest.approx(measured, rel=0.05)
     assert size.target_bytes < 0.6 * (size_of_folders(target, None).target_bytes or 0)
     del pair
+
+
+def test_a_pair_in_half_precision_is_predicted_as_it_is_computed(tmp_path: Path) -> None:
+    target, drafter = write_pair(tmp_path)
+    for folder in (target, drafter):
+        tensors = load_tensors(folder / "model.safetensors")
+        halves = {name: array.astype(mx.bfloat16) if array.dtype == mx.float32 else array * 1
+                  for name, array in tensors.items()}  # fmt: skip
+        mx.eval(halves)
+        mx.save_safetensors(str(folder / "model.safetensors"), halves)
+    stored = size_of_folders(target, drafter)
+    for is_float32, item_bytes in ((False, 2), (True, 4)):
+        size = stored.as_computed(is_float32)
+        before = mx.get_active_memory()
+        pair = load_target(target, is_float32=is_float32), load_assistant(drafter, is_float32=is_float32)
+        measured = mx.get_active_memory() - before
+        assert (size.target_bytes or 0) + (size.drafter_bytes or 0) == pytest.approx(measured, rel=0.05)
+        assert size.item_bytes == item_bytes
+        assert kv_bytes(size.layers, 257, size.item_bytes) == pytest.approx(read(pair[0], 257), rel=0.05)
+        del pair
+
+
+def test_the_verdict_counts_on_float32_where_there_is_no_gpu(catalog: Catalog) -> None:
+    size = size_of_entry(catalog.entries["12b-bf16"], catalog)
+    mac, other = fit(size, machine(500)), fit(size, machine(500, chip="Intel(R) Core(TM) i7"))
+    assert mac.needed_bytes is not None
+    assert other.needed_bytes is not None
+    assert other.needed_bytes > 1.9 * mac.needed_bytes
+    assert fit(size, machine(500), is_float32=True) == replace(other, machine=machine(500))
+    as_stored = fit(size, machine(500, chip="Intel(R) Core(TM) i7"), is_float32=False)
+    assert as_stored.needed_bytes == mac.needed_bytes
 
 
 @pytest.mark.parametrize("name", [pytest.param("pocket", marks=pytest.mark.slow), *LAYOUTS])
