@@ -20,7 +20,7 @@ from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pa
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
-from mlx_engine.protocol.errors import ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.sampling import Sampler
@@ -64,7 +64,7 @@ class Engine:
         self._prefix = PrefixCache(self._target)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
-        for notice in (_float32_notice(load, self._target), self._lengths.notice, self._claim.notice):
+        for notice in (pair.notice, _float32_notice(load, self._target), self._lengths.notice, self._claim.notice):
             if notice:
                 emit(events.Notice(notice))
         emit(self._ready(load, clock() - started_at_s))
@@ -81,9 +81,14 @@ class Engine:
         self._forget_other_replies(request.messages)
         try:
             self._reply(request.id, prompt, options, submitted_at_s)
-        except BaseException:
+        except BaseException as error:
             # The caches may be out of step with their tokens.
             self._prefix = PrefixCache(self._target)
+            if isinstance(error, BrokenNumbersError) and self._target.has_float16:
+                raise BrokenNumbersError(
+                    "The model is stored in float16, and its numbers overflowed there, so the reply ends here. "
+                    f"From now on it is computed in {self._target.widen_float16()}: ask again."
+                ) from None
             raise
         finally:
             mx.clear_cache()

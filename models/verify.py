@@ -110,7 +110,7 @@ def verify_folder(
 
 
 def _check_tensors(folder: Path) -> Config:
-    """The folder's config. Raises ModelFolderError where config or headers show that the engine would refuse it."""
+    """The folder's config. Raises ModelFolderError where config or headers show that it would not load."""
     config, source = read_json(folder / "config.json"), folder / "config.json"
     parsed, tensors = parse_config(config, source), read_tensors(folder)
     check_stored(tensors, config, folder)

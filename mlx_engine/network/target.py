@@ -17,7 +17,7 @@ from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4, gemma4_text
-from mlx_engine.network.precision import convert_to_float32
+from mlx_engine.network.precision import convert_float16, convert_to_float32, has_float16
 from mlx_engine.protocol.errors import ModelFolderError
 
 SLIDING = "sliding_attention"
@@ -144,6 +144,17 @@ class Gemma4Target:
     def is_compiled(self) -> bool:
         """The segments between attentions are compiled."""
         return self._layers.is_compiled
+
+    @property
+    def has_float16(self) -> bool:
+        """Something is computed in float16, in which Gemma's numbers may overflow."""
+        return has_float16(self._model)
+
+    def widen_float16(self) -> str:
+        """Compute float16 parts in a wider dtype from now on; its name. Caches made before are of no more use."""
+        dtype_name = convert_float16(self._model)
+        self._layers = LayerStack(self._model.layers, self._layers.is_compiled)
+        return dtype_name
 
     @property
     def dtype_name(self) -> str:

@@ -13,6 +13,7 @@ import mlx.core as mx
 from mlx_engine.network.assistant import MODEL_TYPES, Assistant, load_assistant
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.network.precision import convert_float16
 from mlx_engine.network.target import Target, TargetFacts
 from mlx_engine.protocol.errors import PairMismatchError
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, draft_one_by_one
@@ -74,6 +75,8 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> Assis
     )
     check_pair(network, target.network.facts, (source.name, str(target.folder)))
     network.vocab_size = target.network.facts.vocab_size
+    if not target.network.has_float16:
+        convert_float16(network)  # beside another dtype everything would be computed in float32
     return AssistantDrafter(network, target.network)
 
 

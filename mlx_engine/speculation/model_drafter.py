@@ -75,4 +75,6 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> Model
             f"({format.vocab_size} and {target.format.vocab_size} tokens). "
             "Use a smaller model of the same family, or --drafter lookup."
         )
+    if model.has_float16:
+        model.widen_float16()  # a draft model that overflows would be of no use
     return ModelDrafter(model, vocab_size)
