@@ -11,6 +11,7 @@ import mlx.core as mx
 import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
+from mlx_lm.utils import load_model, quantize_model
 
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.mlx_lm_gemma4 import gemma4
@@ -76,6 +77,24 @@ def test_the_shapes_count_where_nothing_is_said_of_a_layer(tmp_path: Path, block
     network = quantized.write(tmp_path, "26b-a4b", high_mlp, **LOW)
     quantized.set_block(tmp_path, block)
     check_same(tmp_path, network)
+
+
+@pytest.mark.parametrize("layout", ["e2b", "26b-a4b"])
+def test_a_text_only_export_with_an_8_bit_mlp_and_router_loads_as_in_mlx_lm(tmp_path: Path, layout: str) -> None:
+    network, config = quantized.model(layout)
+
+    def choose(path: str, layer: nn.Module) -> bool | dict[str, Any]:
+        return dict(HIGH) if ".mlp." in path or path.endswith("router.proj") else True
+
+    text, config = quantize_model(
+        network.language_model,
+        config["text_config"] | {"model_type": "gemma4_text"},
+        quant_predicate=choose,
+        **LOW,
+    )
+    quantized.save(tmp_path, config, dict(tree_flatten(text.parameters())))
+    in_mlx_lm, _ = load_model(tmp_path)
+    check_same(tmp_path, in_mlx_lm)
 
 
 def test_settings_that_contradict_a_layer_are_refused_by_its_name(tmp_path: Path) -> None:
