@@ -123,6 +123,8 @@ def _check_tokenizer(folder: Path, tokenizer: dict[str, Any], rows: int) -> None
     """Raises ModelFolderError if an id of the tokenizer has no row in the tables."""
     model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
     vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, list):  # Unigram: pairs of token and score, in the order of their ids
+        vocab = {str(pair[0]): id for id, pair in enumerate(vocab) if isinstance(pair, list) and pair}
     if not isinstance(vocab, dict):
         return
     ids = [id for id in vocab.values() if isinstance(id, int)]
