@@ -35,10 +35,6 @@ USUAL_CONTEXT_TOKENS = 8192
 """A long chat; the verdict is for this length unless another is given."""
 TIGHT_SHARE = 0.9
 """Above this share of the working set, little is left for what was not predicted."""
-NOT_LOADED = (
-    "vision_tower", "multi_modal_projector", "audio_tower", "embed_audio", "embed_vision", "vision_embedder",
-)  # fmt: skip
-"""Parts of a checkpoint that a text chat does not load."""
 
 Verdict = Literal["fits", "tight", "does not fit"]
 
@@ -201,30 +197,7 @@ def working_bytes(pair: PairSize, context_tokens: int) -> int:
 
 def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
     """Bytes of the tensors that the engine loads from a checkpoint: no vision, no unused K/V, nothing twice."""
-    stored = sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config))
-    ordering = tensors.get("masked_embedding.token_ordering")
-    if config.is_ordered and ordering is not None and ordering.dtype == "I64":
-        stored -= ordering.size_bytes // 2  # kept as int32
-    return stored
-
-
-def _is_loaded(name: str, config: Config) -> bool:
-    if config.is_drafter:
-        return name != "lm_head.weight" and (config.is_ordered or not name.startswith("masked_embedding."))
-    if name.removeprefix("model.").startswith(NOT_LOADED):
-        return False
-    if any(part in name for part in ("rotary_emb", "input_max", "input_min", "output_max", "output_min")):
-        return False
-    if config.is_tied and name.removeprefix("language_model.").startswith("lm_head."):
-        return False
-    layer = _layer_index(name)
-    is_kv = any(part in name for part in (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm"))
-    return not (is_kv and layer is not None and layer >= config.first_shared_layer)
-
-
-def _layer_index(name: str) -> int | None:
-    index = name.partition("layers.")[2].partition(".")[0]
-    return int(index) if index.isdecimal() else None
+    return config.parts.loaded_bytes(tensors)
 
 
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:

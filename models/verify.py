@@ -15,7 +15,7 @@ from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
 from models.catalog import Catalog, CatalogEntry, Source
-from models.config import Config, parse_config
+from models.config import read_config
 from models.hub_cache import COMMIT, FileFacts, Sha256, Size
 from models.memory_fit import loaded_bytes
 
@@ -87,7 +87,7 @@ def verify_folder(
         if problem:
             yield Finding(name, problem)
     try:
-        _config_beside_code(folder)
+        read_config(folder)
         read_tensors(folder)
         if (folder / "tokenizer.json").exists():
             read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
@@ -98,15 +98,12 @@ def verify_folder(
     for path in sorted(folder.iterdir()):
         if path.suffix == ".py":
             yield Finding(
-                path.name, "Code does not belong in a model folder. Slipstream never runs it; remove the file."
+                path.name, "This is code, and no part of the model. Slipstream never runs it; remove the file."
             )
         elif path.suffix == ".safetensors" and path.name not in shards:
-            yield Finding(path.name, "No index names these weights, so they are not loaded. Remove the file.")
-
-
-def _config_beside_code(folder: Path) -> Config:
-    """The folder's config, read even where code lies beside it: verify reports the code by itself."""
-    return parse_config(read_json(folder / "config.json"), folder / "config.json")
+            yield Finding(
+                path.name, "These weights are not part of the model and are not loaded. Remove the file."
+            )
 
 
 def _difference(path: Path, record: Recorded) -> str | None:
@@ -130,7 +127,7 @@ def _difference(path: Path, record: Recorded) -> str | None:
 
 def verify_entry(entry: CatalogEntry, catalog: Catalog, target: Path) -> Iterator[Finding]:
     """Yields the differences between a catalog entry and the config of its target. Raises ModelFolderError."""
-    config, expected = _config_beside_code(target), catalog.family(entry).layers
+    config, expected = read_config(target), catalog.family(entry).layers
     actual = config.layers
     for name in expected.__struct_fields__:
         if getattr(actual, name) != getattr(expected, name):

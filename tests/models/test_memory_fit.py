@@ -133,7 +133,7 @@ def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens
 )
 def test_parts_that_are_not_loaded_are_not_counted(name: str, is_loaded: bool) -> None:
     config = read_config(GOLDEN / "e2b" / "target")
-    assert config.first_shared_layer == 3
+    assert config.parts.first_shared_layer == 3
     assert loaded_bytes({name: Tensor("BF16", (50,), 0, 100)}, config) == (100 if is_loaded else 0)
 
 
