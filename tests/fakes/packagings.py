@@ -53,7 +53,8 @@ def sharded(folder: Path, count: int) -> dict[str, str]:
     weights = load_tensors(folder / "model.safetensors")
     mx.eval(weights)
     (folder / "model.safetensors").unlink()
-    names, index = sorted(weights), {}
+    names = sorted(weights)
+    index: dict[str, str] = {}
     for part in range(count):
         shard = f"model-{part + 1:05d}-of-{count:05d}.safetensors"
         own = names[part::count]

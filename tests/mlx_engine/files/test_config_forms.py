@@ -50,7 +50,7 @@ def test_it_computes_the_same(pair: tuple[Path, Path]) -> None:
     assert targets[0].facts == targets[1].facts
     tokens = mx.array([list(range(2, 42))])
     logits = [target.logits(target.forward(tokens, target.new_cache())) for target in targets]
-    assert mx.array_equal(*logits)
+    assert mx.array_equal(logits[0], logits[1])
     assistants = [load_assistant(folder / "assistant") for folder in pair]
     assert assistants[0].config == assistants[1].config
 
@@ -77,7 +77,7 @@ def test_the_text_model_alone_in_either_form(tmp_path: Path, model_type: str) ->
     assert target.facts == expected.facts
     tokens = mx.array([list(range(2, 42))])
     logits = [one.logits(one.forward(tokens, one.new_cache())) for one in (target, expected)]
-    assert mx.array_equal(*logits)
+    assert mx.array_equal(logits[0], logits[1])
 
 
 TEXT: dict[str, Any] = {
