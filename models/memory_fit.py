@@ -23,6 +23,7 @@ CHUNK_TOKENS = 256
 """Tokens in one prefill step."""
 SNAPSHOTS_KEPT = 2
 """The prompt cache keeps at least this many snapshots of a chat, whatever their size."""
+MOST_SNAPSHOTS = 8
 MORE_SNAPSHOTS_BYTES = 512 << 20
 """More snapshots are kept while their total stays below this."""
 SHORTEST_SNAPSHOT_TOKENS = 8
@@ -163,7 +164,8 @@ def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     """The most bytes that snapshots of a chat take: copies of the rows that sliding layers forget."""
     rows = min(tokens, layers.window + RESERVE_ROWS)
     one = 2 * layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * rows * item_bytes
-    return min(one * (tokens // SHORTEST_SNAPSHOT_TOKENS), max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
+    count = min(tokens // SHORTEST_SNAPSHOT_TOKENS, MOST_SNAPSHOTS)
+    return min(one * count, max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
 
 
 def _sliding_rows(window: int, tokens: int) -> int:
