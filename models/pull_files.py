@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
+from models.bundles import TARGET_NAME
 from models.config import read_config
 from models.errors import PullError
 from models.hub import Hub
@@ -39,6 +40,8 @@ from models.pull import (
 )
 
 READ_BYTES = 1 << 20
+TARGET_CONFIG = f"{TARGET_NAME}/config.json"
+"""Of a repository that bundles a pair."""
 PACE_WINDOW_S = 5.0
 
 Emit = Callable[[PullEvent], None]
@@ -134,7 +137,8 @@ class Puller:
         cache = Path(self._job.cache)
         folder = hub_cache.repo_folder(cache, source.repo)
         chosen = hub_cache.files_to_pull(listing)
-        if "config.json" not in chosen or not any(name.endswith(".safetensors") for name in chosen):
+        is_described = bool({"config.json", TARGET_CONFIG} & chosen.keys())
+        if not is_described or not any(name.endswith(".safetensors") for name in chosen):
             raise PullError(
                 "content", f"{source.repo} contains no model in the safetensors format. Choose one that does: "
                 "`slipstream models list` shows some."
@@ -167,7 +171,7 @@ class Puller:
         for file in files:
             self._pull(file)
             hub_cache.link_file(file.folder, file.commit, file.name, file.facts.blob_name)
-            if file.name == "config.json":
+            if file.name in ("config.json", TARGET_CONFIG):
                 self._check_model_type(file)
         if self._job.scope == "everything" and files:
             folder, commit = files[0].folder, files[0].commit
@@ -178,7 +182,7 @@ class Puller:
     def _check_model_type(self, file: RepoFile) -> None:
         """Refuse a model that Slipstream cannot run before its weights are pulled."""
         try:
-            read_config(file.folder / "snapshots" / file.commit)
+            read_config((file.folder / "snapshots" / file.commit / file.name).parent)
         except ModelFolderError as error:
             raise PullError("content", f"{file.source.repo}: {error}") from None
 

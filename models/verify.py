@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json
+from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
 from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
@@ -54,11 +54,18 @@ class _Conversion(msgspec.Struct, frozen=True):
 
 def recorded_files(folder: Path) -> tuple[str, dict[str, Recorded]] | None:
     """(source, file -> record) of a folder: the hub's listing of its commit, or the record of its conversion."""
-    if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name):
-        repo = folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-        listing = hub_cache.read_listing(folder.parent.parent.parent, repo, folder.name)
+    snapshot, repo = snapshot_of(folder), hub_cache.repo_of(folder)
+    if snapshot is not None and repo is not None and COMMIT.fullmatch(snapshot.name):
+        listing = hub_cache.read_listing(snapshot.parent.parent.parent, repo, snapshot.name)
         if listing is not None:
-            return f"the hub's listing of {repo}", from_listing(listing)
+            own = "" if folder == snapshot else f"{folder.name}/"
+            records = from_listing(listing).items()
+            files = {
+                name.removeprefix(own): record
+                for name, record in records
+                if name.startswith(own) and "/" not in name.removeprefix(own)
+            }
+            return f"the hub's listing of {repo}", files
     if (folder / CONVERSION).exists():
         try:
             made = msgspec.convert(read_json(folder / CONVERSION), _Conversion)

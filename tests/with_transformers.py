@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mlx_engine.network.target import load_target
+from mlx_engine.protocol.events import Message
 from mlx_engine.text.prompt import ChatFormat
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.mlx_engine.helpers import rounds, tokens
@@ -35,16 +37,12 @@ def drafter() -> Any:
 
 
 def prompt_of(question: str) -> list[int]:
-    from mlx_engine.protocol.events import Message
-
     return ChatFormat(TARGET_FOLDER).render([Message("user", question)]).ids
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("is_drafting", [False, True])
 def test_greedy_tokens_are_the_engines(target: Any, drafter: Any, question: str, is_drafting: bool) -> None:
-    from mlx_engine.network.target import load_target
-
     prompt = prompt_of(question)
     expected = tokens(
         rounds(load_target(TARGET_FOLDER), None, prompt, REPLY_TOKENS, 0, stop_tokens=frozenset({106}))

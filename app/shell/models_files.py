@@ -18,6 +18,7 @@ from app.system.exit_codes import FAILED, OK
 from app.text import figures
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache, verify
+from models.bundles import parts_of, target_in
 from models.catalog import Catalog, CatalogEntry, Source, check_repo, check_revision
 from models.config import read_config
 from models.errors import ModelsError
@@ -75,7 +76,7 @@ def _expected_size(
         for one in listed
     ]
     target = find_snapshot(cache, requests[0].repo, listed[0].commit)
-    config = read_config(target.folder) if target else None
+    config = read_config(target_in(target.folder)) if target else None
     if config is None or config.is_drafter:
         return None
     return PairSize(weights[0], sum(weights[1:]), config.layers, 2)
@@ -135,7 +136,8 @@ def verify_models(options: argparse.Namespace) -> int:
 
 def _all_reports(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
     """Reports on all models here: in the hub cache, and in the folders that the catalog names."""
-    reports = [_report(one.repo, one.folder, None, catalog) for one in hub_cache.installed(cache)]
+    here = hub_cache.installed(cache)
+    reports = [_report(one.repo, part, None, catalog) for one in here for part in parts_of(one.folder)]
     for entry in catalog.entries.values():
         for source in entry.sources:
             if source.folder is not None and (folder := Path(source.folder)).is_dir():
@@ -153,7 +155,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
         if snapshot is None and not options.hub:
             raise
         if snapshot is not None:
-            return [_report(options.model, snapshot.folder, None, catalog)]
+            return [_report(options.model, part, None, catalog) for part in parts_of(snapshot.folder)]
     if pair is None and not options.hub:
         raise ModelsError(
             f"{options.model} is not on this machine. Run `slipstream models pull {options.model}`, "

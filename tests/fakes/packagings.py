@@ -16,9 +16,9 @@ from tests.mlx_engine.helpers import load_tensors
 Tensors = dict[str, mx.array]
 
 
-def copied(source: Path, folder: Path) -> Path:
+def copied(source: Path, folder: Path, dirs_exist_ok: bool = False) -> Path:
     """A copy of a model folder that can be changed."""
-    return Path(shutil.copytree(source, folder))
+    return Path(shutil.copytree(source, folder, dirs_exist_ok=dirs_exist_ok))
 
 
 @contextmanager

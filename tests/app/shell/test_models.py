@@ -269,7 +269,7 @@ def test_convert_makes_a_folder_and_says_what_became_of_it(
     assert "\nwriting 1 MB\n" in capsys.readouterr().err
     assert shell.json("models", "verify", str(copy), code=0)["findings"] == 0
     assert "exists already" in shell.refused("models", "convert", "pocket", str(copy))
-    folder = Path(shutil.copytree(pocket.TARGET_FOLDER, tmp_path / "alone"))
+    folder = Path(shutil.copytree(pocket.TARGET_FOLDER, tmp_path / "apart" / "alone"))
     assert "no drafter" in shell.refused("models", "convert", str(folder), str(tmp_path / "x"), "--drafter")
 
 
