@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mlx_engine.files.weight_files import INDEX, choose_weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
-from models.bundles import TARGET_NAME
+from models.bundles import PART_NAMES, TARGET_NAME
 from models.config import read_config
 from models.errors import PullError
 from models.hub import Hub
@@ -143,6 +144,7 @@ class Puller:
                 "content", f"{source.repo} contains no model in the safetensors format. Choose one that does: "
                 "`slipstream models list` shows some."
             )  # fmt: skip
+        _check_weights(chosen, source.repo)
         if self._job.scope == "description":
             chosen = {name: facts for name, facts in chosen.items() if not name.endswith(".safetensors")}
         files = [RepoFile(source, commit, name, facts, folder) for name, facts in chosen.items()]
@@ -307,6 +309,22 @@ class Puller:
                 is_checking=is_checking,
             )
         )
+
+
+def _check_weights(names: Collection[str], repo: str) -> None:
+    """Raises PullError if the weights that a repository lists cannot be loaded. An index is trusted for now."""
+    for part in ("", *(f"{name}/" for name in PART_NAMES)):
+        own = {name.removeprefix(part) for name in names if name.startswith(part)}
+        if "config.json" not in own or INDEX in own:
+            continue
+        try:
+            missing = sorted(set(choose_weight_files(own, None, repo)) - own)
+        except ModelFolderError as error:
+            raise PullError("content", str(error)) from None
+        if missing:
+            raise PullError(
+                "content", f"{repo} is not complete: it has no {part}{missing[0]}. Choose another repository."
+            )
 
 
 def _size(path: Path) -> int:
