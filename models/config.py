@@ -10,14 +10,12 @@ from typing import Annotated, Any
 import msgspec
 
 from mlx_engine.files import config_file
-from mlx_engine.files.config_bounds import out_of_range
-from mlx_engine.files.config_file import DEFAULT_SHARED_LAYERS
+from mlx_engine.files.config_bounds import FULL, SLIDING, out_of_range
+from mlx_engine.files.config_file import ASSISTANT_TYPES, TARGET_TYPES
 from mlx_engine.files.quantization import quantization_block
+from mlx_engine.files.tensor_names import LoadedParts
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 
-TARGET_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
-DRAFTER_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
-FULL, SLIDING = "full_attention", "sliding_attention"
 MAX_NUMBER = 1 << 31
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
@@ -52,16 +50,14 @@ class Config:
     kv_geometry: tuple[tuple[str, int, int], ...]
     """(layer type, K/V heads, head size) for each type of the layers whose K/V is shared, sorted."""
     layers: LayerFacts
-    first_shared_layer: int
-    is_tied: bool
-    is_ordered: bool
-    """A drafter with a centroid head."""
+    parts: LoadedParts
+    """Which tensors of its checkpoint are loaded."""
     bits: int | None
 
     @property
     def is_drafter(self) -> bool:
         """Whether this is an assistant instead of a model to chat with."""
-        return self.model_type in DRAFTER_TYPES
+        return self.model_type in ASSISTANT_TYPES
 
 
 def read_config(folder: Path) -> Config:
@@ -72,20 +68,16 @@ def read_config(folder: Path) -> Config:
 def parse_config(config: dict[str, Any], source: Path) -> Config:
     """The facts in a config that is already read; `source` names it in errors. Raises ModelFolderError."""
     model_type = config.get("model_type")
-    if model_type not in (*TARGET_TYPES, *DRAFTER_TYPES):
+    if model_type not in (*TARGET_TYPES, *ASSISTANT_TYPES):
         raise ModelFolderError(
             f"{source} describes a {str(model_type)[:40]!r} model. Slipstream runs Gemma 4: "
             f"{', '.join(TARGET_TYPES)}, and their assistants."
         )
     config_file.refuse_code_keys(config, source)
-    is_drafter = model_type in DRAFTER_TYPES
-    if is_drafter:
-        text = config_file.assistant_text_config(config, source)
-        values, owning = _Values(text, source), text["num_hidden_layers"]
-    else:
-        text = config_file.target_text_config(config, source)
-        values = _Values(text, source)
-        owning = text["num_hidden_layers"] - values.number("num_kv_shared_layers", DEFAULT_SHARED_LAYERS)
+    is_drafter = model_type in ASSISTANT_TYPES
+    read_text = config_file.assistant_text_config if is_drafter else config_file.target_text_config
+    text, parts = read_text(config, source), config_file.loaded_parts(config, source)
+    values, owning = _Values(text, source), text["num_hidden_layers"] if is_drafter else parts.first_shared_layer
     kinds = values.layer_types()[:owning]
     return Config(
         model_type=model_type,
@@ -94,9 +86,7 @@ def parse_config(config: dict[str, Any], source: Path) -> Config:
         ),
         kv_geometry=values.kv_geometry(kinds),
         layers=values.layers(kinds),
-        first_shared_layer=owning,
-        is_tied=bool(text.get("tie_word_embeddings", True)),
-        is_ordered=bool(config.get("use_ordered_embeddings", False)),
+        parts=parts,
         bits=_bits(config),
     )
 

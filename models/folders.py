@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from models import hub_cache, pocket
+from models.bundles import bundle_of, drafters_of, has_config, target_in
 from models.catalog import REPO, Catalog, Source, load_catalog
 from models.config import Config, check_match, read_config
+from models.drafter_search import is_qat_name, matching_drafter
 from models.errors import ModelsError
 from models.paths import expanded
-
-DRAFTER_NAMES = ("drafter", "assistant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,12 @@ def find_pair(
 
 
 def called(folder: Path) -> str:
-    """The name of the model in a folder: its repository if it is in a hub cache, otherwise the folder's name."""
+    """The name of the model in a folder: its repository if it is in a hub cache, otherwise the name of the folder,
+    or of the bundle whose target it is."""
     bundled = {pocket.TARGET_FOLDER.resolve(): "pocket", pocket.DRAFTER_FOLDER.resolve(): "pocket-drafter"}
     resolved = folder.resolve()
-    return bundled.get(resolved) or _repo_of(resolved) or resolved.name
+    bundle = bundle_of(resolved)
+    return bundled.get(resolved) or hub_cache.repo_of(resolved) or (bundle or resolved).name
 
 
 class _Finder:
@@ -84,18 +86,20 @@ class _Finder:
         if name is not None:
             source = self._catalog.entries[name].target
             folder = self._folder(source)
+            folder = target_in(folder) if folder else None
             if folder is None:
                 raise ModelsError(f"{name} is not on this machine. Run `slipstream models pull {name}`.")
             return name, folder, source.location
         path = expanded(model)
         if path.exists() or not (REPO.fullmatch(model) or _is_plain_name(model)):
-            repo = _repo_of(path)
+            path = target_in(path)
+            repo = hub_cache.repo_of(path)
             known = self._catalog.by_repo(repo) if repo else None
             return (known[0] if known else None), path, called(path)
         if _is_plain_name(model):
             self._catalog.find(model)  # raises, and suggests similar names
         known = self._catalog.by_repo(model)
-        return (known[0] if known else None), self._snapshot(model), model
+        return (known[0] if known else None), target_in(self._snapshot(model)), model
 
     def _named_drafter(self, drafter: str) -> Path:
         path = expanded(drafter)
@@ -128,36 +132,21 @@ class _Finder:
         return snapshot.folder if snapshot and snapshot.is_complete else None
 
     def _drafter_of(self, name: str | None, target: Path) -> tuple[Path | None, str]:
-        """The target's own drafter, and a notice if it is not on this machine."""
+        """The target's own drafter, and a notice if it is not on this machine.
+
+        The one that is packed with it or named after it; the one of the catalog; any that its config shows to fit.
+        """
         nearby = _nearby_drafter(target)
         if nearby is not None:
             return nearby, ""
-        if name is None:
-            return self._matching(target), ""
-        source = self._catalog.entries[name].drafter
-        if source is None:
-            return None, ""
-        folder = self._folder(source)
-        notice = f"Its drafter is not on this machine. Run `slipstream models pull {name}`."
-        return folder, "" if folder else notice
-
-    def _matching(self, target: Path) -> Path | None:
-        """A drafter in the hub's cache that was made for such a target, and whose name tells the same branch."""
-        try:
-            config = read_config(target)
-        except ModelFolderError:
-            return None  # the engine reports it
-        for snapshot in hub_cache.installed(self._cache):
-            drafter = read_config(snapshot.folder)
-            is_same_branch = _is_qat(snapshot.repo) == _is_qat(called(target))
-            if not (snapshot.is_complete and drafter.is_drafter and is_same_branch):
-                continue
-            try:
-                check_match(config, drafter, ("", ""), "")
-            except ModelFolderError:
-                continue
-            return snapshot.folder
-        return None
+        entry = self._catalog.entries[name] if name else None
+        folder = self._folder(entry.drafter) if entry and entry.drafter else None
+        if folder is None and (entry is None or entry.drafter is not None):
+            is_qat = entry.target.qat if entry else is_qat_name(called(target))
+            folder = matching_drafter(target, is_qat, self._cache, called)
+        if folder is not None or entry is None or entry.drafter is None:
+            return folder, ""
+        return None, f"Its drafter is not on this machine. Run `slipstream models pull {name}`."
 
     def _check(self, target: Path, drafter: Path) -> None:
         """Raises PairMismatchError."""
@@ -177,32 +166,17 @@ class _Finder:
         return "Use the -assistant folder of the same variant, or --drafter none."
 
     def _branch_notice(self, name: str | None, source: str, drafter: Path) -> str:
-        is_qat = self._catalog.entries[name].target.qat if name else _is_qat(source)
-        if is_qat == _is_qat(called(drafter)):
+        is_qat = self._catalog.entries[name].target.qat if name else is_qat_name(source)
+        if is_qat == is_qat_name(called(drafter)):
             return ""
         return "Only one of the pair was trained for quantization (QAT), so fewer drafted tokens will be accepted."
 
 
 def _nearby_drafter(target: Path) -> Path | None:
-    """A drafter inside the target's folder or beside it: `drafter`, `assistant`, or `NAME-assistant`."""
-    inside = [target / name for name in DRAFTER_NAMES]
+    """A drafter that is packed with the target, or beside it as `NAME-assistant`."""
     beside = [target.with_name(f"{target.name}-assistant")] if target.name else []
-    if target == pocket.TARGET_FOLDER:
-        beside.append(pocket.DRAFTER_FOLDER)
-    return next((folder for folder in (*inside, *beside) if (folder / "config.json").is_file()), None)
-
-
-def _repo_of(folder: Path) -> str | None:
-    """The hub id of a snapshot in a hub's cache; None for other folders."""
-    cached = folder.parent.parent.name
-    if folder.parent.name != "snapshots" or not cached.startswith("models--"):
-        return None
-    return cached.removeprefix("models--").replace("--", "/", 1)
+    return next((folder for folder in (*drafters_of(target), *beside) if has_config(folder)), None)
 
 
 def _is_plain_name(model: str) -> bool:
     return not any(mark in model for mark in "/\\~") and not model.startswith(".")
-
-
-def _is_qat(name: str) -> bool:
-    return "qat" in name.lower()

@@ -19,8 +19,10 @@ from typing import Annotated, Concatenate, ParamSpec, TypeVar
 import msgspec
 
 from mlx_engine.files.atomic import replace_file
+from mlx_engine.files.folder_files import snapshot_of
 from mlx_engine.files.weight_files import weight_files
 from mlx_engine.protocol.errors import ModelFolderError
+from models.bundles import PART_NAMES, target_in
 from models.catalog import check_repo
 from models.config import read_config
 from models.errors import ModelsError, PullError
@@ -34,10 +36,12 @@ TREE_FORMAT = 1
 MAX_TREE_BYTES = 16 << 20
 MAX_FILE_BYTES = 1 << 42
 PULLED_NAMES = re.compile(
-    r"config\.json|generation_config\.json|chat_template\.(jinja|json)|model.*\.safetensors(\.index\.json)?"
-    r"|tokenizer\.(json|model)|(tokenizer_config|special_tokens_map|added_tokens)\.json"
+    rf"(?:(?:{'|'.join(PART_NAMES)})/)?"
+    r"(?:config\.json|generation_config\.json|chat_template\.(jinja|json)|model.*\.safetensors(\.index\.json)?"
+    r"|tokenizer\.(json|model)|(tokenizer_config|special_tokens_map|added_tokens)\.json)"
 )
-"""Weights, tokenizer, configuration and template: everything that a chat needs, and nothing that could be run."""
+"""Weights, tokenizer, configuration and template, also of a bundle's parts: everything that a chat needs, and
+nothing that could be run."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_BYTES)]
 Sha1 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
@@ -101,6 +105,13 @@ def repo_folder(cache: Path, repo: str) -> Path:
     return cache / ("models--" + check_repo(repo).replace("/", "--"))
 
 
+def repo_of(folder: Path) -> str | None:
+    """The hub id of a snapshot in a hub's cache, or of a part of one; None for other folders."""
+    snapshot = snapshot_of(folder)
+    cached = snapshot.parent.parent.name if snapshot else ""
+    return cached.removeprefix("models--").replace("--", "/", 1) if cached.startswith("models--") else None
+
+
 def files_to_pull(files: Mapping[str, FileFacts]) -> dict[str, FileFacts]:
     """The files that are pulled, small ones first."""
     names = sorted(
@@ -157,7 +168,7 @@ def installed(cache: Path) -> list[RepoSnapshot]:
 
 def _is_gemma4(folder: Path) -> bool:
     try:
-        read_config(folder)
+        read_config(target_in(folder))
     except ModelFolderError:
         return False
     return True
@@ -185,7 +196,7 @@ def _missing(folder: Path, listing: Mapping[str, FileFacts] | None) -> Iterator[
                 yield name
         return
     try:
-        needed = [folder / "config.json", *weight_files(folder)]
+        needed = [target_in(folder) / "config.json", *weight_files(target_in(folder))]
     except ModelFolderError:
         yield "model.safetensors.index.json"
         return
@@ -233,12 +244,12 @@ def _write_record(path: Path, content: bytes | str) -> None:
 def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
     """Make `name` of a snapshot point to its content, replacing a link that points elsewhere."""
     link = folder / "snapshots" / commit / name
-    target = os.path.join("..", "..", "blobs", blob_name)
+    target = os.path.join("..", "..", *[".."] * name.count("/"), "blobs", blob_name)
     if link.is_symlink() and os.readlink(link) == target:
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     # A link cannot be written like a file: it is made under another name and then renamed.
-    fresh = link.with_name(f".{name}.{os.getpid()}.tmp")
+    fresh = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
     os.symlink(target, fresh)
     os.replace(fresh, link)

@@ -25,6 +25,7 @@ CHUNK_TOKENS = 256
 """Tokens in one prefill step."""
 SNAPSHOTS_KEPT = 2
 """The prompt cache keeps at least this many snapshots of a chat, whatever their size."""
+MOST_SNAPSHOTS = 8
 MORE_SNAPSHOTS_BYTES = 512 << 20
 """More snapshots are kept while their total stays below this."""
 SHORTEST_SNAPSHOT_TOKENS = 8
@@ -37,10 +38,6 @@ USUAL_CONTEXT_TOKENS = 8192
 """A long chat; the verdict is for this length unless another is given."""
 TIGHT_SHARE = 0.9
 """Above this share of the working set, little is left for what was not predicted."""
-NOT_LOADED = (
-    "vision_tower", "multi_modal_projector", "audio_tower", "embed_audio", "embed_vision", "vision_embedder",
-)  # fmt: skip
-"""Parts of a checkpoint that a text chat does not load."""
 
 HALF_PRECISION = ("BF16", "F16")
 """What the engine converts to float32 where there is no GPU; see `mlx_engine/network/precision.py`."""
@@ -193,7 +190,8 @@ def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     """The most bytes that snapshots of a chat take: copies of the rows that sliding layers forget."""
     rows = min(tokens, layers.window + RESERVE_ROWS)
     one = 2 * layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * rows * item_bytes
-    return min(one * (tokens // SHORTEST_SNAPSHOT_TOKENS), max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
+    count = min(tokens // SHORTEST_SNAPSHOT_TOKENS, MOST_SNAPSHOTS)
+    return min(one * count, max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
 
 
 def _sliding_rows(window: int, tokens: int) -> int:
@@ -227,11 +225,7 @@ def working_bytes(pair: PairSize, context_tokens: int) -> int:
 
 def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
     """Bytes of the tensors that the engine loads from a checkpoint: no vision, no unused K/V, nothing twice."""
-    stored = sum(tensor.size_bytes for name, tensor in tensors.items() if _is_loaded(name, config))
-    ordering = tensors.get("masked_embedding.token_ordering")
-    if config.is_ordered and ordering is not None and ordering.dtype == "I64":
-        stored -= ordering.size_bytes // 2  # kept as int32
-    return stored
+    return config.parts.loaded_bytes(tensors)
 
 
 def half_precision_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
@@ -243,25 +237,6 @@ def half_precision_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
 def expected_half_precision_bytes(weights_bytes: int, bits: int | None) -> int:
     """The same from the size alone. In a group of 64 quantized weights, scale and bias are 32 bits."""
     return weights_bytes if bits is None else weights_bytes * 32 // (64 * bits + 32)
-
-
-def _is_loaded(name: str, config: Config) -> bool:
-    if config.is_drafter:
-        return name != "lm_head.weight" and (config.is_ordered or not name.startswith("masked_embedding."))
-    if name.removeprefix("model.").startswith(NOT_LOADED):
-        return False
-    if any(part in name for part in ("rotary_emb", "input_max", "input_min", "output_max", "output_min")):
-        return False
-    if config.is_tied and name.removeprefix("language_model.").startswith("lm_head."):
-        return False
-    layer = _layer_index(name)
-    is_kv = any(part in name for part in (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm"))
-    return not (is_kv and layer is not None and layer >= config.first_shared_layer)
-
-
-def _layer_index(name: str) -> int | None:
-    index = name.partition("layers.")[2].partition(".")[0]
-    return int(index) if index.isdecimal() else None
 
 
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from filelock import FileLock, Timeout
 
 from mlx_engine.files import config_file
 from mlx_engine.files.quantization import foreign_method, refused_method
+from mlx_engine.files.weight_files import INDEX, choose_weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
+from models.bundles import PART_NAMES, TARGET_NAME
 from models.config import read_config
 from models.errors import PullError
 from models.hub import Hub
@@ -41,6 +43,8 @@ from models.pull import (
 )
 
 READ_BYTES = 1 << 20
+TARGET_CONFIG = f"{TARGET_NAME}/config.json"
+"""Of a repository that bundles a pair."""
 PACE_WINDOW_S = 5.0
 
 Emit = Callable[[PullEvent], None]
@@ -136,11 +140,13 @@ class Puller:
         cache = Path(self._job.cache)
         folder = hub_cache.repo_folder(cache, source.repo)
         chosen = hub_cache.files_to_pull(listing)
-        if "config.json" not in chosen or not any(name.endswith(".safetensors") for name in chosen):
+        is_described = bool({"config.json", TARGET_CONFIG} & chosen.keys())
+        if not is_described or not any(name.endswith(".safetensors") for name in chosen):
             raise PullError(
                 "content", f"{source.repo} contains no model in the safetensors format. Choose one that does: "
                 "`slipstream models list` shows some."
             )  # fmt: skip
+        _check_weights(chosen, source.repo)
         if self._job.scope == "description":
             chosen = {name: facts for name, facts in chosen.items() if not name.endswith(".safetensors")}
         files = [RepoFile(source, commit, name, facts, folder) for name, facts in chosen.items()]
@@ -169,7 +175,7 @@ class Puller:
         for file in files:
             self._pull(file)
             hub_cache.link_file(file.folder, file.commit, file.name, file.facts.blob_name)
-            if file.name == "config.json":
+            if file.name in ("config.json", TARGET_CONFIG):
                 self._check_model_type(file)
         if self._job.scope == "everything" and files:
             folder, commit = files[0].folder, files[0].commit
@@ -179,7 +185,7 @@ class Puller:
 
     def _check_model_type(self, file: RepoFile) -> None:
         """Refuse a model that Slipstream cannot run before its weights are pulled."""
-        folder = file.folder / "snapshots" / file.commit
+        folder = (file.folder / "snapshots" / file.commit / file.name).parent
         try:
             read_config(folder)
             if method := foreign_method(config_file.read_config(folder)):
@@ -308,6 +314,22 @@ class Puller:
                 is_checking=is_checking,
             )
         )
+
+
+def _check_weights(names: Collection[str], repo: str) -> None:
+    """Raises PullError if the weights that a repository lists cannot be loaded. An index is trusted for now."""
+    for part in ("", *(f"{name}/" for name in PART_NAMES)):
+        own = {name.removeprefix(part) for name in names if name.startswith(part)}
+        if "config.json" not in own or INDEX in own:
+            continue
+        try:
+            missing = sorted(set(choose_weight_files(own, None, repo)) - own)
+        except ModelFolderError as error:
+            raise PullError("content", str(error)) from None
+        if missing:
+            raise PullError(
+                "content", f"{repo} is not complete: it has no {part}{missing[0]}. Choose another repository."
+            )
 
 
 def _size(path: Path) -> int:

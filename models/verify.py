@@ -11,15 +11,16 @@ from typing import Any
 
 import msgspec
 
+from mlx_engine.files import config_file
 from mlx_engine.files.config_bounds import tables_too_small
-from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json
+from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
 from mlx_engine.files.quantization import check_quantization
 from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
 from models.catalog import Catalog, CatalogEntry, Source
-from models.config import Config, parse_config
+from models.config import Config, parse_config, read_config
 from models.hub_cache import COMMIT, FileFacts, Sha256, Size
 from models.memory_fit import loaded_bytes
 
@@ -58,11 +59,18 @@ class _Conversion(msgspec.Struct, frozen=True):
 
 def recorded_files(folder: Path) -> tuple[str, dict[str, Recorded]] | None:
     """(source, file -> record) of a folder: the hub's listing of its commit, or the record of its conversion."""
-    if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name):
-        repo = folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
-        listing = hub_cache.read_listing(folder.parent.parent.parent, repo, folder.name)
+    snapshot, repo = snapshot_of(folder), hub_cache.repo_of(folder)
+    if snapshot is not None and repo is not None and COMMIT.fullmatch(snapshot.name):
+        listing = hub_cache.read_listing(snapshot.parent.parent.parent, repo, snapshot.name)
         if listing is not None:
-            return f"the hub's listing of {repo}", from_listing(listing)
+            own = "" if folder == snapshot else f"{folder.name}/"
+            records = from_listing(listing).items()
+            files = {
+                name.removeprefix(own): record
+                for name, record in records
+                if name.startswith(own) and "/" not in name.removeprefix(own)
+            }
+            return f"the hub's listing of {repo}", files
     if (folder / CONVERSION).exists():
         try:
             made = msgspec.convert(read_json(folder / CONVERSION), _Conversion)
@@ -103,15 +111,17 @@ def verify_folder(
     for path in sorted(folder.iterdir()):
         if path.suffix == ".py":
             yield Finding(
-                path.name, "Code does not belong in a model folder. Slipstream never runs it; remove the file."
+                path.name, "This is code, and no part of the model. Slipstream never runs it; remove the file."
             )
         elif path.suffix == ".safetensors" and path.name not in shards:
-            yield Finding(path.name, "No index names these weights, so they are not loaded. Remove the file.")
+            yield Finding(
+                path.name, "These weights are not part of the model and are not loaded. Remove the file."
+            )
 
 
 def _check_tensors(folder: Path) -> Config:
     """The folder's config. Raises ModelFolderError where config or headers show that it would not load."""
-    config, source = read_json(folder / "config.json"), folder / "config.json"
+    config, source = config_file.read_config(folder), folder / "config.json"
     parsed, tensors = parse_config(config, source), read_tensors(folder)
     check_stored(tensors, config, folder)
     if any(name.endswith(".scales") for name in tensors):
@@ -132,11 +142,6 @@ def _check_tokenizer(folder: Path, tokenizer: dict[str, Any], rows: int) -> None
     tokens = max(max(ids, default=-1) + 1, len(vocab) + len(new))
     if tokens > rows:
         raise tables_too_small(folder, tokens, rows)
-
-
-def _config_beside_code(folder: Path) -> Config:
-    """The folder's config, read even where code lies beside it: verify reports the code by itself."""
-    return parse_config(read_json(folder / "config.json"), folder / "config.json")
 
 
 def _difference(path: Path, record: Recorded) -> str | None:
@@ -160,7 +165,7 @@ def _difference(path: Path, record: Recorded) -> str | None:
 
 def verify_entry(entry: CatalogEntry, catalog: Catalog, target: Path) -> Iterator[Finding]:
     """Yields the differences between a catalog entry and the config of its target. Raises ModelFolderError."""
-    config, expected = _config_beside_code(target), catalog.family(entry).layers
+    config, expected = read_config(target), catalog.family(entry).layers
     actual = config.layers
     for name in expected.__struct_fields__:
         if getattr(actual, name) != getattr(expected, name):

@@ -11,7 +11,7 @@ from app.bench.machine_state import state_text
 from app.bench.results import PairFacts, ResultRow, Results
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 from app.text.sanitise import sanitise_line
-from models.folders import DRAFTER_NAMES
+from models.bundles import DRAFTER_NAMES
 
 WIDTH = 80
 ENDINGS = {

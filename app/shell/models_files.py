@@ -18,11 +18,12 @@ from app.system.exit_codes import FAILED, OK
 from app.text import figures
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache, verify
+from models.bundles import parts_of, target_in
 from models.catalog import Catalog, CatalogEntry, Source, check_repo, check_revision
 from models.config import read_config
 from models.errors import ModelsError
 from models.folders import called, find_pair
-from models.hub_cache import find_snapshot
+from models.hub_cache import RepoSnapshot, find_snapshot
 from models.memory_fit import Fit, PairSize, expected_half_precision_bytes, fit, size_of_entry
 from models.pull import RepoRevision
 
@@ -75,7 +76,7 @@ def _expected_size(
         for one in listed
     ]
     target = find_snapshot(cache, requests[0].repo, listed[0].commit)
-    config = read_config(target.folder) if target else None
+    config = read_config(target_in(target.folder)) if target else None
     if config is None or config.is_drafter:
         return None
     half_bytes = expected_half_precision_bytes(weights[0], config.bits) + sum(weights[1:])
@@ -136,10 +137,10 @@ def verify_models(options: argparse.Namespace) -> int:
 
 def _all_reports(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
     """Reports on all models here: in the hub cache, and in the folders that the catalog names."""
-    reports = [_report(one.repo, one.folder, None, catalog) for one in hub_cache.installed(cache)]
+    reports = [report for one in hub_cache.installed(cache) for report in _snapshot_reports(one, catalog)]
     for entry in catalog.entries.values():
         for source in entry.sources:
-            if source.folder is not None and (folder := Path(source.folder)).is_dir():
+            if source.folder is not None and (folder := target_in(Path(source.folder))).is_dir():
                 expected = entry if source is entry.target else None
                 reports.append(_report(called(folder), folder, expected, catalog))
     return reports
@@ -154,7 +155,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
         if snapshot is None and not options.hub:
             raise
         if snapshot is not None:
-            return [_report(options.model, snapshot.folder, None, catalog)]
+            return _snapshot_reports(snapshot, catalog)
     if pair is None and not options.hub:
         raise ModelsError(
             f"{options.model} is not on this machine. Run `slipstream models pull {options.model}`, "
@@ -169,6 +170,14 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
         sources = entry.sources if entry else (Source(repo=check_repo(options.model)),)
         reports += [_hub_report(source, cache) for source in sources if source.repo is not None]
     return reports
+
+
+def _snapshot_reports(snapshot: RepoSnapshot, catalog: Catalog) -> list[dict[str, Any]]:
+    """One for each model in it: it may be a bundle."""
+    return [
+        _report("/".join((snapshot.repo, *part.relative_to(snapshot.folder).parts)), part, None, catalog)
+        for part in parts_of(snapshot.folder)
+    ]
 
 
 def _report(what: str, folder: Path, entry: CatalogEntry | None, catalog: Catalog) -> dict[str, Any]:

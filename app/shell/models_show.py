@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from app.core.models_list import model_rows, own_and_bundled
+from app.core.models_list import model_rows, own_and_bundled, size_of
 from app.system.console import say, say_json, warn
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
@@ -20,7 +19,7 @@ from models import hub_cache
 from models.catalog import Catalog, CatalogEntry
 from models.errors import ModelsError
 from models.folders import PairFolders, find_pair
-from models.memory_fit import Fit, PairSize, fit, size_of_entry, size_of_folders, suggest
+from models.memory_fit import Fit, fit, suggest
 
 
 def print_json(value: Any) -> None:
@@ -54,7 +53,7 @@ def show_info(options: argparse.Namespace) -> int:
         raise ModelsError(f"--context {options.context} is out of range: use 1 or more tokens.")
     catalog, machine = own_and_bundled(), machine_now(ask_device())
     name, entry, pair = resolve(options.model, catalog)
-    size, source = _size(options.model, entry, pair, catalog)
+    size, source = size_of(entry, pair, catalog)
     result = fit(size, machine, options.context)
     if options.context is not None and options.context > result.context_tokens:
         warn(
@@ -106,18 +105,3 @@ def resolve(model: str, catalog: Catalog) -> tuple[str | None, CatalogEntry | No
     if pair is not None and entry is None and pair.name is not None:
         name, entry = pair.name, catalog.entries[pair.name]
     return name, entry, pair
-
-
-def _size(
-    model: str, entry: CatalogEntry | None, pair: PairFolders | None, catalog: Catalog
-) -> tuple[PairSize, str]:
-    """The sizes to add up, and their source: the files if they are here, otherwise the catalog."""
-    if pair is None:
-        assert entry is not None
-        kinds = " and ".join(sorted({source.size_source or "unknown" for source in entry.sources}))
-        return size_of_entry(entry, catalog), f"the catalog ({kinds})"
-    size = size_of_folders(pair.target, pair.drafter)
-    if pair.drafter is None and entry is not None and entry.drafter is not None:
-        size = replace(size, drafter_bytes=entry.drafter.size_bytes)
-        return size, "the files, and for the drafter the catalog"
-    return size, "the files themselves"

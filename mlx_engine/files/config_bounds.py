@@ -42,7 +42,8 @@ REAL: dict[str, tuple[float, float]] = {
 }
 FLAGS = ("attention_k_eq_v", "enable_moe_block", "tie_word_embeddings", "use_double_wide_mlp", "rope_traditional")
 NEEDED = ("num_hidden_layers", "hidden_size", "vocab_size")
-KINDS = {"full_attention", "sliding_attention"}
+FULL, SLIDING = "full_attention", "sliding_attention"
+KINDS = {FULL, SLIDING}
 
 
 def check_network(values: Mapping[str, Any], source: Path) -> None:

@@ -54,9 +54,15 @@ def _allowed_roots(folder: Path) -> Iterator[Path]:
     """The folder itself and, for a snapshot, the blobs of its repository and of the cache's shared store."""
     true_folder = Path(os.path.realpath(folder))
     yield true_folder
-    if true_folder.parent.name == "snapshots":
-        repo = true_folder.parents[1]
+    snapshot = snapshot_of(true_folder)
+    if snapshot is not None:
+        repo = snapshot.parents[1]
         yield from (repo / "blobs", repo.parent / "blobs")
+
+
+def snapshot_of(folder: Path) -> Path | None:
+    """The snapshot in a hub's cache that a folder is, or that it is a part of; None for other folders."""
+    return next((path for path in (folder, folder.parent) if path.parent.name == "snapshots"), None)
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_engine.files.config_bounds import out_of_range
+from mlx_engine.files.tensor_names import PREFIX
 from mlx_engine.protocol.errors import ModelFolderError
 
 AFFINE_BITS = (1, 2, 3, 4, 5, 6, 8)
@@ -25,8 +26,6 @@ LIMITS: dict[str, tuple[Any, ...]] = {
 }
 WORD_BITS = 32
 """Quantized weights are packed into words of this size."""
-PREFIXES = ("model.", "language_model.")
-"""What tools put before the path of a layer of the text model, in any order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +96,7 @@ def layer_settings(config: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any
 
 def bare_path(name: str) -> str:
     """The path of a layer, or the name of its weight, without the prefixes that differ from tool to tool."""
-    while name.startswith(PREFIXES):
-        name = name.partition(".")[2]
-    return name.removesuffix(".weight")
+    return PREFIX.sub("", name, count=1).removesuffix(".weight")
 
 
 def contradicts(settings: Mapping[str, Any], packing: Packing) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlx_engine.files.quantization import bare_path, foreign_method, refused_method
 from mlx_engine.files.safetensors_header import Tensor
+from mlx_engine.files.tensor_names import OTHER_PARTS
 from mlx_engine.protocol.errors import ModelFolderError
 
 NOT_IN_MLX = {"F64", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
@@ -21,11 +22,6 @@ FOREIGN_PARTS = {
     "quant_map", "SCB", "weight_format", "weight_scales", "_data", "_scale", "W_q",
 }  # fmt: skip
 """Last parts of the tensor names of other tools' quantizations (llm-compressor, bitsandbytes, GPTQ, AWQ, ...)."""
-TEXT_PARTS = (
-    "layers.", "embed_tokens", "norm", "per_layer_", "lm_head", "masked_embedding", "pre_projection",
-    "post_projection",
-)  # fmt: skip
-"""Beginnings of the names that the text model and its assistant have; other parts are not computed with."""
 
 
 def check_stored(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> None:
@@ -44,7 +40,7 @@ def check_stored(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path:
 
 
 def _is_text(name: str) -> bool:
-    return bare_path(name).startswith(TEXT_PARTS)
+    return not bare_path(name).startswith(OTHER_PARTS)
 
 
 def _can_be(name: str, dtype: str) -> bool:

@@ -1,22 +1,73 @@
-"""The weights of a model folder as its headers describe them. Reads no tensor."""
+"""The weights of a model folder as its headers describe them. Reads no tensor.
+
+A folder may have its weights in one file, in the shards that an index names, or in numbered shards without an
+index. Exactly one of these must be complete.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 from mlx_engine.files.folder_files import damaged, is_there, opened, read_json
 from mlx_engine.files.safetensors_header import Tensor, read_header
 from mlx_engine.protocol.errors import ModelFolderError
 
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+NUMBERED = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: `model.safetensors`, or exactly the shards that its index names.
+    """The safetensors files that make up the model. If they are not complete, a file in the list is missing.
 
-    Raises ModelFolderError for a malformed index. The files themselves need not exist.
+    Raises ModelFolderError for a malformed index, and where two sets of files could be the model.
     """
-    index = folder / "model.safetensors.index.json"
-    if not is_there(index):
-        return [folder / "model.safetensors"]
+    index = folder / INDEX
+    indexed = _indexed(index) if is_there(index) else None
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        names = []
+    return [folder / name for name in choose_weight_files(names, indexed, folder)]
+
+
+def choose_weight_files(names: Collection[str], indexed: Collection[str] | None, source: object) -> list[str]:
+    """Which of a folder's files are its weights; `source` names the folder in errors.
+
+    indexed: the shards that its index names, or None without an index. An index that names missing files is out of
+    date where another set is complete. Raises ModelFolderError where two sets could be the model.
+    """
+    sets = [tuple(sorted(indexed))] if indexed else []
+    sets += [(WHOLE,)] if WHOLE in names else []
+    sets += _numbered_sets(names)
+    complete = list(dict.fromkeys(own for own in sets if set(names).issuperset(own)))
+    if indexed and complete and complete[0] == sets[0]:
+        # Other shards are left over from earlier. A whole file is not: some tools prefer it to the index.
+        complete = [own for own in complete if own == sets[0] or own == (WHOLE,)]
+    candidates = complete or list(dict.fromkeys(sets[:1] if indexed else sets))
+    if len(candidates) > 1:
+        one, other = (own[0] for own in candidates[:2])
+        raise ModelFolderError(
+            f"{source} contains two sets of weights: one begins with {one}, another with {other}. "
+            "Keep the files of one of them, or pull the model again."
+        )
+    return list(candidates[0]) if candidates else [WHOLE]
+
+
+def _numbered_sets(names: Collection[str]) -> list[tuple[str, ...]]:
+    """For each number of shards that occurs, the names of all of them."""
+    matches = [match for name in names if (match := NUMBERED.fullmatch(name))]
+    counts = sorted({match[2] for match in matches if 1 <= int(match[1]) <= int(match[2])})
+    return [
+        tuple(f"model-{number:05d}-of-{count}.safetensors" for number in range(1, int(count) + 1))
+        for count in counts
+    ]
+
+
+def _indexed(index: Path) -> list[str]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise damaged(index, "it has no usable weight_map")
@@ -24,7 +75,7 @@ def weight_files(folder: Path) -> list[Path]:
     for name in shards:
         if "/" in name or "\0" in name or not name.endswith(".safetensors"):
             raise ModelFolderError(f"{index} names {name[:80]!r}, which is not a shard of this folder.")
-    return [folder / name for name in shards]
+    return shards
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

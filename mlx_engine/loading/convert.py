@@ -23,10 +23,10 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import quantize_model, save_config, save_model
 
-from mlx_engine.files.config_file import read_config
+from mlx_engine.files.config_file import ASSISTANT_TYPES, TARGET_TYPES, TEXT_ONLY_TYPES, read_config
 from mlx_engine.files.folder_files import is_there, read_bytes
 from mlx_engine.files.weight_files import read_tensors
-from mlx_engine.network import assistant, checkpoint, target
+from mlx_engine.network import assistant, target
 from mlx_engine.protocol.errors import ModelFolderError, SlipstreamError
 
 RECORD = "conversion.json"
@@ -86,22 +86,22 @@ def convert(
 
 
 def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
-    """The network with its tensors, not yet evaluated, and the choice of layers to quantize."""
+    """The network with its tensors, not yet evaluated, and the choice of layers to quantize.
+
+    Makes `config` the one to write beside them.
+    """
     kind = config.get("model_type")
     try:
-        if kind in target.MODEL_TYPES:
+        if kind in TARGET_TYPES:
             model = target.build(config, source)
-            weights = _unquantized(checkpoint.load_weights(source, config), source)
-            if kind == "gemma4_text":
-                weights = {f"language_model.{name}": array for name, array in weights.items()}
-            weights = model.sanitize(weights)
-            if model.language_model.args.tie_word_embeddings:
-                weights.pop("language_model.lm_head.weight", None)
+            weights = _unquantized(target.target_weights(model, config, source), source)
             model.load_weights(list(weights.items()))
-            # The copy has the source's config, so its tensors have the names that go with it.
-            module = model.language_model if kind == "gemma4_text" else model
-            return module, _where_it_divides(module.quant_predicate)
-        if kind in assistant.MODEL_TYPES:
+            text = config if kind in TEXT_ONLY_TYPES else config["text_config"]
+            text["tie_word_embeddings"] = model.language_model.args.tie_word_embeddings
+            # Other tools expect their own names in an export of the text model alone.
+            saved = model.language_model if kind in TEXT_ONLY_TYPES else model
+            return saved, _where_it_divides(saved.quant_predicate)
+        if kind in ASSISTANT_TYPES:
             return _read_assistant(source, config)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelFolderError(
@@ -132,8 +132,9 @@ def _where_it_divides(choose: Choose) -> Choose:
 def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     network = assistant.build(config, source)
     is_ordered = network.config.use_ordered_embeddings
-    weights = _unquantized(assistant.assistant_weights(network, config, source), source)
+    weights = _unquantized(assistant.assistant_weights(config, source), source)
     network.load_weights(list(weights.items()))
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True  # it has one table only
 
     def keep(path: str, layer: nn.Module) -> bool:
         # The centroid head is small, reads single rows, and picks clusters by small differences.

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_engine.files.config_file import read_config
-from mlx_engine.files.weight_files import read_tensors
+from mlx_engine.files.config_file import loaded_bytes, read_config
 from mlx_engine.loading.overflow import widen_if_overflowing
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.errors import ModelFolderError
@@ -97,7 +96,7 @@ def computing_refusal(drafter: str | None, error: Exception) -> str:
 
 
 def _weights_bytes(folder: Path, source: DrafterSource | None) -> int:
-    total_bytes = sum(tensor.size_bytes for tensor in read_tensors(folder).values())
+    total_bytes = loaded_bytes(read_config(folder), folder)
     if source:
         with suppress(ModelFolderError):  # reported when the drafter is loaded
             total_bytes += drafters.weights_bytes(source)

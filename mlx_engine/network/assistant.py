@@ -15,7 +15,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_engine.files.config_file import assistant_text_config, read_config
+from mlx_engine.files.config_file import ASSISTANT_TYPES, assistant_text_config, loaded_parts, read_config
+from mlx_engine.files.tensor_names import ORDERING, is_head
 from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
@@ -23,9 +24,8 @@ from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
 from mlx_engine.network.precision import convert_to_float32
 from mlx_engine.protocol.errors import ModelFolderError
 
-MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
+TABLE = "model.embed_tokens."
 CENTROID_HEAD = ("masked_embedding", "model.embed_tokens")
-ORDERING = "masked_embedding.token_ordering"
 
 SharedKV = dict[str, Rows]
 """By layer type: the target's own rows, never copied."""
@@ -177,7 +177,7 @@ def load_assistant(
     """
     config = read_config(folder)
     assistant = build(config, folder, is_compiled)
-    weights = assistant_weights(assistant, config, folder)
+    weights = assistant_weights(config, folder)
     checkpoint.fill_module(assistant, weights, config, folder, on_read)
     if assistant.config.use_ordered_embeddings:
         _check_ordering(assistant, folder)
@@ -192,15 +192,14 @@ def load_assistant(
 
 def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> Assistant:
     """The network that a folder's config.json describes, without its weights. Raises ModelFolderError."""
-    if config.get("model_type") not in MODEL_TYPES:
+    if config.get("model_type") not in ASSISTANT_TYPES:
         raise ModelFolderError(
             f"{folder} is a {str(config.get('model_type'))[:40]!r} model, not a Gemma 4 assistant. "
             "Use a folder whose name ends in -assistant, or --drafter none."
         )
     source = folder / "config.json"
     try:
-        assistant_text_config(config, source)
-        parsed = AssistantConfig.from_dict(config)
+        parsed = AssistantConfig.from_dict(config | {"text_config": assistant_text_config(config, source)})
         if parsed.use_ordered_embeddings and (
             parsed.text.vocab_size % parsed.num_centroids or parsed.centroid_top_k > parsed.num_centroids
         ):
@@ -210,12 +209,16 @@ def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> As
         raise ModelFolderError(f"{source} does not describe an assistant ({error!r}).") from None
 
 
-def assistant_weights(assistant: Assistant, config: dict[str, Any], folder: Path) -> dict[str, mx.array]:
+def assistant_weights(config: dict[str, Any], folder: Path) -> dict[str, mx.array]:
     """The tensors of a folder that belong to the network. Raises ModelFolderError."""
-    weights = checkpoint.load_weights(folder, config)
-    weights.pop("lm_head.weight", None)  # tied to the embedding
-    if not assistant.config.use_ordered_embeddings:
-        return {name: array for name, array in weights.items() if not name.startswith("masked_embedding.")}
+    parts = loaded_parts(config, folder / "config.json")
+    stored = checkpoint.load_weights(folder, config)
+    weights = {name: array for name, array in stored.items() if name in parts and not is_head(name)}
+    if not parts.is_tied:
+        # The network uses its own table as a head only: what it reads, it gets as the target's embeddings.
+        weights = {name: array for name, array in weights.items() if not name.startswith(TABLE)}
+        heads = {name: array for name, array in stored.items() if is_head(name)}
+        weights |= {f"{TABLE}{name.rpartition('.')[2]}": array for name, array in heads.items()}
     if ORDERING in weights:
         weights[ORDERING] = weights[ORDERING].astype(mx.int32)
     return weights

@@ -23,6 +23,8 @@ PREFILL_CHUNK_TOKENS = 256
 the head size of Gemma 4's full layers, so the attention weights of a whole chunk are in memory at once."""
 SNAPSHOTS_KEPT = 2
 """The latest turn's: at the start of its message, and at the start of the model's turn."""
+MOST_SNAPSHOTS = 8
+"""Those of earlier turns are spread over the chat, so that editing a message reads at most a part of it again."""
 MORE_SNAPSHOTS_BYTES = 512 << 20
 """Snapshots of earlier turns are kept while all snapshots together are below this."""
 SHORTEST_SNAPSHOT_TOKENS = 8
@@ -103,8 +105,17 @@ class PrefixCache:
             latest = self._snapshots[-1].frontier if self._snapshots else 0
             if latest < frontier <= self.cache.frontier:
                 self._snapshots.append(self.cache.snapshot(frontier))
-        while len(self._snapshots) > SNAPSHOTS_KEPT and self.snapshot_bytes > MORE_SNAPSHOTS_BYTES:
-            del self._snapshots[0]
+        while len(self._snapshots) > SNAPSHOTS_KEPT and self._has_too_many():
+            del self._snapshots[self._least_useful()]
+
+    def _has_too_many(self) -> bool:
+        return len(self._snapshots) > MOST_SNAPSHOTS or self.snapshot_bytes > MORE_SNAPSHOTS_BYTES
+
+    def _least_useful(self) -> int:
+        """Of the snapshots of earlier turns, the one whose neighbours are nearest to each other."""
+        frontiers = [0, *(snapshot.frontier for snapshot in self._snapshots)]
+        earlier = range(len(self._snapshots) - SNAPSHOTS_KEPT)
+        return min(earlier, key=lambda index: frontiers[index + 2] - frontiers[index])
 
     @property
     def snapshot_bytes(self) -> int:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
-from mlx_engine.files.config_file import read_config, target_text_config
+from mlx_engine.files.config_file import TARGET_TYPES, loaded_parts, read_config, target_text_config
+from mlx_engine.files.tensor_names import target_names
 from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
 from mlx_engine.network.layer_stack import LayerStack
@@ -21,7 +22,6 @@ from mlx_engine.network.precision import convert_float16, convert_to_float32, ha
 from mlx_engine.protocol.errors import ModelFolderError
 
 SLIDING = "sliding_attention"
-MODEL_TYPES = ("gemma4", "gemma4_unified", "gemma4_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +212,7 @@ def load_target(
     """
     config = read_config(folder)
     model = build(config, folder)
-    weights = checkpoint.load_weights(folder, config)
-    if config["model_type"] == "gemma4_text":
-        weights = {f"language_model.{name}": array for name, array in weights.items()}
-    weights = model.sanitize(weights)
-    if model.language_model.args.tie_word_embeddings:
-        weights.pop("language_model.lm_head.weight", None)
+    weights = target_weights(model, config, folder)
     checkpoint.fill_module(model, weights, config, folder, on_read)
     if bits:
         checkpoint.quantize(model, bits)
@@ -226,12 +221,19 @@ def load_target(
     return Gemma4Target(model.language_model, is_compiled, is_float32, added_bytes)
 
 
+def target_weights(model: gemma4.Model, config: dict[str, Any], folder: Path) -> dict[str, mx.array]:
+    """The tensors of a folder that belong to the network, under its names. Raises ModelFolderError."""
+    weights = checkpoint.load_weights(folder, config)
+    names = target_names(weights, loaded_parts(config, folder / "config.json"), folder)
+    return model.sanitize({renamed: weights[name] for name, renamed in names.items()})
+
+
 def build(config: dict[str, Any], folder: Path) -> gemma4.Model:
     """The network that a folder's config.json describes, without its weights. Raises ModelFolderError."""
-    if config.get("model_type") not in MODEL_TYPES:
+    if config.get("model_type") not in TARGET_TYPES:
         raise ModelFolderError(
             f"{folder} is a {str(config.get('model_type'))[:40]!r} model; Slipstream runs Gemma 4 "
-            f"({', '.join(MODEL_TYPES)}). Use --model with the folder of a Gemma 4 model."
+            f"({', '.join(TARGET_TYPES)}). Use --model with the folder of a Gemma 4 model."
         )
     source = folder / "config.json"
     text = target_text_config(config, source)

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import mlx.core as mx
 
-from mlx_engine.network.assistant import MODEL_TYPES, Assistant, load_assistant
+from mlx_engine.files.config_file import ASSISTANT_TYPES
+from mlx_engine.network.assistant import Assistant, load_assistant
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.precision import convert_float16
@@ -65,7 +66,7 @@ class AssistantDrafter:
 
 def reads(source: DrafterSource) -> bool:
     """The folder contains an assistant."""
-    return source.config.get("model_type") in MODEL_TYPES
+    return source.config.get("model_type") in ASSISTANT_TYPES
 
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> AssistantDrafter:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlx_engine.files.weight_files import read_tensors
+from mlx_engine.files.config_file import loaded_bytes
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.protocol.events import LOOKUP
 from mlx_engine.speculation import assistant_drafter, lookup, model_drafter
@@ -45,7 +45,7 @@ def has_folder(source: DrafterSource) -> bool:
 
 def weights_bytes(source: DrafterSource) -> int:
     """Bytes of the weights to read. Raises ModelFolderError."""
-    return sum(tensor.size_bytes for tensor in read_tensors(source.folder).values()) if has_folder(source) else 0
+    return loaded_bytes(source.config, source.folder) if has_folder(source) else 0
 
 
 def _kind_of(source: DrafterSource) -> DrafterKind:

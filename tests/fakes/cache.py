@@ -16,14 +16,15 @@ def put(cache: Path, repo: str, source: Path, commit: str = COMMIT) -> Path:
     folder = hub_cache.repo_folder(cache, repo)
     (folder / "blobs").mkdir(parents=True, exist_ok=True)
     listing = {}
-    for path in sorted(source.iterdir()):
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        name = path.relative_to(source).as_posix()
         data = path.read_bytes()
         git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
         is_large = path.suffix == ".safetensors"
         facts = FileFacts(len(data), git, hashlib.sha256(data).hexdigest() if is_large else None)
-        listing[path.name] = facts
+        listing[name] = facts
         (folder / "blobs" / facts.blob_name).write_bytes(data)
-        hub_cache.link_file(folder, commit, path.name, facts.blob_name)
+        hub_cache.link_file(folder, commit, name, facts.blob_name)
     hub_cache.write_listing(folder, commit, listing)
     hub_cache.write_ref(folder, "main", commit)
     return folder / "snapshots" / commit

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from models import hub_cache, pocket
 from models.catalog import Catalog, load_catalog
 from models.errors import CatalogError, ModelsError, PathError, PullError
 from models.folders import called, find_pair
+from models.verify import recorded_files, verify_folder
 from tests.fakes.cache import put
+from tests.fakes.packagings import copied
 from tests.paths import GOLDEN
 
 E4B_TARGET = "mlx-community/gemma-4-e4b-it-4bit"
@@ -176,3 +180,88 @@ def test_names_that_mean_nothing(tmp_path: Path, catalog: Catalog) -> None:
     assert find_pair("/nowhere/at/all", "auto", catalog, tmp_path).target == Path("/nowhere/at/all")
     with pytest.raises(PullError):
         find_pair("a..b/c", "auto", catalog, tmp_path)
+
+
+PUBLISHED_TARGET, PUBLISHED_DRAFTER = "gemma-4-e4b-it-4bit", "gemma-4-E4B-it-assistant-bf16"
+
+
+def test_an_assistant_in_the_cache_that_the_catalog_does_not_name_is_found(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    put(tmp_path, E4B_TARGET, GOLDEN / "e4b" / "target")
+    put(tmp_path, "me/e4b-qat-assistant", GOLDEN / "e4b" / "assistant")
+    assert find_pair("e4b", "auto", catalog, tmp_path).drafter is None
+    drafter = put(tmp_path, f"mlx-community/{PUBLISHED_DRAFTER}", GOLDEN / "e4b" / "assistant")
+    pair = find_pair("e4b", "auto", catalog, tmp_path)
+    assert (pair.drafter, pair.notice, pair.refusal) == (drafter, "", "")
+    own = put(tmp_path, E4B_DRAFTER, GOLDEN / "e4b" / "assistant")
+    assert find_pair("e4b", "auto", catalog, tmp_path).drafter == own
+
+
+def test_published_folders_side_by_side_are_a_pair(tmp_path: Path, catalog: Catalog) -> None:
+    here, cache = tmp_path / "here", tmp_path / "cache"
+    target = copied(GOLDEN / "e4b" / "target", here / PUBLISHED_TARGET)
+    for name, source in (
+        ("a-assistant-of-another-size", GOLDEN / "31b" / "assistant"),
+        ("b-qat-assistant", GOLDEN / "e4b" / "assistant"),
+        ("c-another-target", GOLDEN / "e4b" / "target"),
+        ("d-broken", GOLDEN / "e4b" / "assistant"),
+        (".hidden-assistant", GOLDEN / "e4b" / "assistant"),
+    ):
+        copied(source, here / name)
+    (here / "d-broken" / "model.safetensors").unlink()
+    os.mkfifo(model_folder(here / "e-pipe") / "model.safetensors")
+    assert find_pair(str(target), "auto", catalog, cache).drafter is None
+    in_cache = put(cache, "me/e4b-draft", GOLDEN / "e4b" / "assistant")
+    assert find_pair(str(target), "auto", catalog, cache).drafter == in_cache
+    other = copied(GOLDEN / "e4b" / "assistant", here / "an-assistant")
+    assert find_pair(str(target), "auto", catalog, cache).drafter == other
+    like = copied(GOLDEN / "e4b" / "assistant", here / PUBLISHED_DRAFTER)
+    assert find_pair(str(target), "auto", catalog, cache).drafter == like
+
+
+@pytest.mark.parametrize("name", ["assistant", "drafter", "mtp"])
+def test_a_bundle_is_a_pair(tmp_path: Path, catalog: Catalog, name: str) -> None:
+    bundle = tmp_path / "own-e4b"
+    target = copied(GOLDEN / "e4b" / "target", bundle / "target")
+    drafter = copied(GOLDEN / "e4b" / "assistant", bundle / name)
+    for model in (bundle, target):
+        pair = find_pair(str(model), "auto", catalog, tmp_path / "cache")
+        assert (pair.target, pair.drafter) == (target, drafter)
+    assert called(target) == "own-e4b"
+    assert find_pair(str(bundle), "none", catalog, tmp_path / "cache").drafter is None
+    (target / "config.json").rename(bundle / "config.json")
+    assert find_pair(str(bundle), "auto", catalog, tmp_path / "cache").target == bundle
+
+
+def test_an_own_catalog_may_name_a_bundle(tmp_path: Path) -> None:
+    copied(GOLDEN / "e4b" / "target", tmp_path / "bundle" / "target")
+    drafter = copied(GOLDEN / "e4b" / "assistant", tmp_path / "bundle" / "mtp")
+    entry = {"family": "e4b", "precision": "float32", "recommended_memory_gb": 8, "draft_length": 2}
+    own = {"format": 1, "entries": {"mine": entry | {"target": {"folder": "bundle"}, "drafter": None}}}
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(own))
+    pair = find_pair("mine", "auto", load_catalog(tmp_path / "catalog.yaml"), tmp_path / "cache")
+    assert (pair.target, pair.drafter) == (tmp_path / "bundle" / "target", drafter)
+
+
+@pytest.mark.parametrize("name", ["target", "."])
+def test_a_repository_may_be_a_bundle(tmp_path: Path, catalog: Catalog, name: str) -> None:
+    bundle, cache = tmp_path / "bundle", tmp_path / "cache"
+    bundle.mkdir()
+    copied(GOLDEN / "e4b" / "target", bundle / name, dirs_exist_ok=True)
+    copied(GOLDEN / "e4b" / "assistant", bundle / "mtp")
+    snapshot = put(cache, "me/pair", bundle)
+    assert [one.repo for one in hub_cache.installed(cache)] == ["me/pair"]
+    for model in ("me/pair", str(snapshot)):
+        pair = find_pair(model, "auto", catalog, cache)
+        assert (pair.target, pair.drafter) == (snapshot / name, snapshot / "mtp")
+        assert called(pair.target) == "me/pair"
+        assert pair.drafter is not None
+        for folder in (pair.target, pair.drafter):
+            recorded = recorded_files(folder)
+            assert recorded is not None
+            assert "model.safetensors" in recorded[1]
+            assert list(verify_folder(folder, recorded[1])) == []
+    (snapshot / "mtp" / "model.safetensors").unlink()
+    with pytest.raises(ModelsError, match="not complete"):
+        find_pair("me/pair", "auto", catalog, cache)

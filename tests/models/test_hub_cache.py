@@ -111,10 +111,13 @@ def test_a_listing_that_cannot_be_read_is_no_listing(tmp_path: Path, text: str) 
     assert hub_cache.read_listing(tmp_path, REPO, COMMIT) is None
 
 
-def test_a_folder_with_code_is_no_model_for_models_either(tmp_path: Path) -> None:
+def test_a_config_that_names_code_is_no_model_and_code_beside_it_does_not_matter(tmp_path: Path) -> None:
     folder = put(tmp_path, REPO, SOURCE)
+    (folder / "modeling.py").write_text("raise SystemExit('never run')")
     assert [one.repo for one in hub_cache.installed(tmp_path)] == [REPO]
-    (folder / "modeling.py").write_text("")
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(config.replace("{", '{"auto_map": {"AutoModel": "modeling.X"},', 1))
     assert hub_cache.installed(tmp_path) == []
 
 

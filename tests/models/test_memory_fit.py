@@ -71,6 +71,7 @@ def test_the_constants_are_the_engines() -> None:
     assert memory_fit.CHUNK_TOKENS == PREFILL_CHUNK_TOKENS
     assert memory_fit.BUFFER_CACHE_BYTES == CACHED_BUFFER_BYTES
     assert memory_fit.SNAPSHOTS_KEPT == prefix.SNAPSHOTS_KEPT
+    assert memory_fit.MOST_SNAPSHOTS == prefix.MOST_SNAPSHOTS
     assert memory_fit.MORE_SNAPSHOTS_BYTES == prefix.MORE_SNAPSHOTS_BYTES
     assert memory_fit.SHORTEST_SNAPSHOT_TOKENS == prefix.SHORTEST_SNAPSHOT_TOKENS
 
@@ -118,6 +119,32 @@ def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens
     assert kv_bytes(layers, tokens, 4) == full.nbytes + sliding.nbytes
 
 
+@pytest.mark.parametrize("name", ["e2b", "e4b", "12b", "26b-a4b", "31b"])
+def test_the_familys_own_layouts(catalog: Catalog, name: str) -> None:
+    """Caches of the published geometry, filled by hand: K/V to the byte, and what the snapshots of a chat take."""
+    layers = catalog.families[name].layers
+    tokens = 2 * PREFILL_CHUNK_TOKENS + layers.window
+    full, sliding = FullCache(), SlidingCache(layers.window)
+    shapes = (
+        (full, layers.full_kv_heads, layers.full_head_dim),
+        (sliding, layers.sliding_kv_heads, layers.sliding_head_dim),
+    )
+    for done in range(0, tokens, PREFILL_CHUNK_TOKENS):
+        for cache, heads, head_dim in shapes:
+            rows = mx.zeros((1, heads, min(PREFILL_CHUNK_TOKENS, tokens - done), head_dim), dtype=mx.bfloat16)
+            cache.update_and_fetch(rows, rows)
+    assert kv_bytes(layers, tokens, 2) == layers.full_layers * full.nbytes + layers.sliding_layers * sliding.nbytes
+    rows_kept = sliding.snapshot(tokens).rows
+    assert rows_kept is not None
+    snapshot = layers.sliding_layers * sum(rows.nbytes for rows in rows_kept)
+    predicted = snapshot_bytes(layers, 8192, 2)
+    assert predicted >= prefix.SNAPSHOTS_KEPT * snapshot
+    assert predicted <= max(prefix.MOST_SNAPSHOTS * snapshot, prefix.SNAPSHOTS_KEPT * snapshot)
+    assert predicted <= max(prefix.MORE_SNAPSHOTS_BYTES, prefix.SNAPSHOTS_KEPT * snapshot)
+    if name in ("e2b", "e4b"):
+        assert predicted == prefix.MOST_SNAPSHOTS * snapshot < prefix.MORE_SNAPSHOTS_BYTES / 2
+
+
 @pytest.mark.parametrize(
     ("name", "is_loaded"),
     [
@@ -135,7 +162,7 @@ def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens
 )
 def test_parts_that_are_not_loaded_are_not_counted(name: str, is_loaded: bool) -> None:
     config = read_config(GOLDEN / "e2b" / "target")
-    assert config.first_shared_layer == 3
+    assert config.parts.first_shared_layer == 3
     assert loaded_bytes({name: Tensor("BF16", (50,), 0, 100)}, config) == (100 if is_loaded else 0)
 
 

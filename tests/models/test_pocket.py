@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -11,6 +14,7 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
 from models import pocket
+from models.pocket.training import assistant_config, target_config
 from models.pocket.training.lessons import Lesson, load_corpus, normalised
 from tests.cases import cases
 
@@ -94,3 +98,24 @@ def test_asked_something_else_it_says_what_it_is(engine: Engine, question: str) 
     said, _ = ask(engine, question, 4)
     assert "pocket" in said
     assert "--model" in said
+
+
+@pytest.mark.slow
+def test_other_tools_accept_its_configs() -> None:
+    """transformers checks an assistant's config when it reads it. tests/with_transformers.py loads the weights."""
+    code = (
+        "from transformers import AutoConfig, GenerationConfig\n"
+        "from models import pocket\n"
+        "for folder in (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER):\n"
+        "    AutoConfig.from_pretrained(folder).validate_architecture()\n"
+        "print(GenerationConfig.from_pretrained(pocket.DRAFTER_FOLDER).num_assistant_tokens)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "4"
+
+
+def test_the_configs_are_those_that_the_training_writes() -> None:
+    for folder, module in ((pocket.TARGET_FOLDER, target_config), (pocket.DRAFTER_FOLDER, assistant_config)):
+        assert json.loads((folder / "config.json").read_text()) == module.CONFIG
+        assert json.loads((folder / "generation_config.json").read_text()) == module.GENERATION_CONFIG

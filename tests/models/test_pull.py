@@ -23,6 +23,7 @@ import msgspec
 import pytest
 from huggingface_hub import close_session
 
+from mlx_engine.files.folder_files import opened
 from models import hub_cache
 from models.hub import MAX_RETRY_AFTER_S, Hub
 from models.pull import (
@@ -140,6 +141,55 @@ def test_only_data_is_asked_for_and_small_files_first(hub: FakeHub, tmp_path: Pa
     pull(tmp_path)
     resolved = [asked.path.rpartition("/")[2] for asked in hub.asked if "/resolve/" in asked.path]
     assert resolved == ["chat_template.jinja", "tokenizer.json", "config.json", "model.safetensors"]
+
+
+def opened_bytes(path: Path) -> bytes:
+    """What the engine reads, through the link to the blob."""
+    with opened(path) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("part", ["", "target/"])
+def test_a_bundle_is_pulled_with_its_drafter_and_nothing_else(hub: FakeHub, tmp_path: Path, part: str) -> None:
+    files = hub.repos[REPO]
+    own = {f"{part}{name}": data for name, data in files.items() if "/" not in name}
+    own |= {f"mtp/{name}": files[name] for name in ("config.json", "model.safetensors")}
+    hub.repos[REPO] = own | {"other/config.json": b"never pulled", "mtp/x/config.json": b"never pulled"}
+    events = pull(tmp_path)
+    assert isinstance(events[-1], PullFinished)
+    pulled = next(event for event in events if isinstance(event, RepoPulled))
+    snapshot = Path(pulled.folder)
+    for folder in (snapshot / part, snapshot / "mtp"):
+        assert opened_bytes(folder / "model.safetensors") == WEIGHTS
+    assert {path.name for path in snapshot.iterdir() if path.is_dir()} == {"mtp", *filter(None, [part[:-1]])}
+    assert not any(path.is_dir() or path.suffix == ".py" for path in (snapshot / "mtp").iterdir())
+    found = hub_cache.find_snapshot(tmp_path, REPO)
+    assert found is not None
+    assert found.is_complete
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["model-00001-of-00002.safetensors"], "no model-00002-of-00002.safetensors"),
+        (["model-q4.safetensors"], "no model.safetensors"),
+        (["model.safetensors", "model-00001-of-00001.safetensors"], "two sets of weights"),
+    ],
+)
+def test_weights_that_could_not_be_loaded_are_not_pulled(
+    hub: FakeHub, tmp_path: Path, names: list[str], words: str
+) -> None:
+    files = hub.repos[REPO]
+    hub.repos[REPO] = {"config.json": files["config.json"]} | dict.fromkeys(names, WEIGHTS)
+    failed = failure(pull(tmp_path))
+    assert failed.reason == "content"
+    assert words in failed.message
+    assert not any(tmp_path.rglob("*.incomplete"))
+
+
+def test_shards_without_an_index_are_pulled(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos[REPO]["model-00001-of-00001.safetensors"] = hub.repos[REPO].pop("model.safetensors")
+    assert isinstance(pull(tmp_path)[-1], PullFinished)
 
 
 def test_the_listing_says_sizes_before_anything_is_written(hub: FakeHub, tmp_path: Path) -> None:

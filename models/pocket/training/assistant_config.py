@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
         "model_type": "gemma4_text",
         "hidden_size": HIDDEN,
         "hidden_size_per_layer_input": 0,
+        "vocab_size_per_layer_input": 0,  # transformers and vLLM refuse an assistant without it
         "intermediate_size": 4 * HIDDEN,
         "num_hidden_layers": len(LAYER_TYPES),
         "num_kv_shared_layers": len(LAYER_TYPES),
@@ -46,6 +47,15 @@ CONFIG: dict[str, Any] = {
         "final_logit_softcapping": None,
     },
 }
+
+GENERATION_CONFIG = {
+    "bos_token_id": 2,
+    "eos_token_id": [1, 106, 50],
+    "pad_token_id": 0,
+    "do_sample": False,
+    "num_assistant_tokens": 4,
+}
+"""For transformers, whose own drafting fails without a number of tokens to draft."""
 
 
 def new_assistant() -> Assistant:
@@ -59,9 +69,10 @@ def new_assistant() -> Assistant:
 
 
 def save_assistant(assistant: Assistant, centroids: mx.array, ordering: mx.array, folder: Path) -> None:
-    """Write config.json and model.safetensors; `ordering` lists the vocabulary cluster by cluster."""
+    """Write both configs and model.safetensors; `ordering` lists the vocabulary cluster by cluster."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    (folder / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG, indent=2) + "\n")
     weights = dict(tree_flatten(assistant.parameters()))
     weights["masked_embedding.centroids.weight"] = centroids
     weights["masked_embedding.token_ordering"] = ordering.astype(mx.int64)

@@ -22,7 +22,7 @@ from app.shell import models as models_command
 from app.system import device
 from models import hub_cache, pocket
 from models.catalog import load_catalog
-from models.memory_fit import Machine
+from models.memory_fit import Machine, fit, size_of_folders
 from models.pull import PullProgress
 from tests.fakes.cache import put
 from tests.fakes.hub import COMMIT, FakeHub, Status, serve
@@ -106,6 +106,40 @@ def test_list_shows_everything_with_its_fit_and_a_first_choice(shell: Shell, cac
     assert rows["31b-bf16"]["fit"] == "fits"
     assert rows["e4b-qat"]["fit"] is None
     assert [row["name"] for row in shell.json("models", "list", "--here")["models"]] == ["e4b-4bit", "pocket"]
+
+
+def test_list_shows_the_sizes_of_files_that_are_here(shell: Shell, cache: Path) -> None:
+    """Also with an assistant that the catalog does not name; and the catalog's where the files cannot be read."""
+    unknown = "mlx-community/gemma-4-E4B-it-qat-4bit"
+    folder = put(cache, unknown, GOLDEN / "e4b" / "target")
+    size = size_of_folders(GOLDEN / "e4b" / "target", GOLDEN / "e4b" / "assistant")
+
+    def row(name: str) -> Any:
+        return next(row for row in shell.json("models", "list")["models"] if row["name"] == name)
+
+    assert row("e4b-qat")["weights_bytes"] == size.target_bytes
+    assert row("e4b-qat")["here"] == "no drafter"
+    put(cache, "me/gemma-e4b-it-qat-assistant-bf16", GOLDEN / "e4b" / "assistant")
+    found = row("e4b-qat")
+    assert (found["fit"], found["here"]) == ("fits", "yes")
+    assert found["needed_bytes"] == fit(size, HUGE).needed_bytes
+    assert shell.json("models", "info", "e4b-qat")["fit"]["needed_bytes"] == found["needed_bytes"]
+    (folder / "config.json").resolve().write_bytes(b"{" * (folder / "config.json").stat().st_size)
+    assert row("e4b-qat")["weights_bytes"] is None
+
+
+def test_list_shows_a_bundle(shell: Shell, cache: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(GOLDEN / "e4b" / "target", bundle / "target")
+    shutil.copytree(GOLDEN / "e4b" / "assistant", bundle / "assistant")
+    put(cache, "me/pair", bundle)
+    assert "Also here: me/pair" in shell("models", "list")
+    verified = shell.json("models", "verify")["checked"]
+    assert {"me/pair/target", "me/pair/assistant"} <= {report["what"] for report in verified}
+    verified = shell.json("models", "verify", "me/pair")["checked"]
+    assert [(report["files"], report["findings"]) for report in verified] == [(3, []), (2, [])]
+    info = shell.json("models", "info", str(bundle))
+    assert (info["target"], info["drafter"]) == (str(bundle / "target"), str(bundle / "assistant"))
 
 
 def test_info_is_the_sum_line_by_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +303,7 @@ def test_convert_makes_a_folder_and_says_what_became_of_it(
     assert "\nwriting 1 MB\n" in capsys.readouterr().err
     assert shell.json("models", "verify", str(copy), code=0)["findings"] == 0
     assert "exists already" in shell.refused("models", "convert", "pocket", str(copy))
-    folder = Path(shutil.copytree(pocket.TARGET_FOLDER, tmp_path / "alone"))
+    folder = Path(shutil.copytree(pocket.TARGET_FOLDER, tmp_path / "apart" / "alone"))
     assert "no drafter" in shell.refused("models", "convert", str(folder), str(tmp_path / "x"), "--drafter")
 
 

@@ -262,7 +262,7 @@ def spoil(config: dict[str, Any], draw: random.Random) -> None:
             if not inner or draw.random() < 0.3:
                 break
             place = draw.choice(inner)
-        key = draw.choice([*place, "num_experts", "enable_moe_block", "quantization", "top_k_experts"])
+        key = draw.choice([*place, "num_experts", "enable_moe_block", "quantization", "per_layer_config"])
         if draw.random() < 0.1:
             place.pop(key, None)
         else:

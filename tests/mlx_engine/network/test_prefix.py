@@ -215,7 +215,7 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     chat = Chat("31b")
     prompt = some_tokens(100)
     sizes = []
-    for _ in range(6):
+    for _ in range(4):
         begin = len(prompt)
         prompt = [*prompt, *some_tokens(20)]
         _, reply = chat.turn(prompt, (begin, len(prompt)))
@@ -227,6 +227,21 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     assert chat.prefix.snapshot_bytes < sizes[-1]
     row_bytes = 2 * 2 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
     assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + ROLLBACK_RESERVE_ROWS)
+
+
+def test_few_snapshots_are_kept_and_spread_over_a_long_chat() -> None:
+    chat = Chat("31b")
+    conversation: list[int] = []
+    for _ in range(16):
+        prompt = [*conversation, *some_tokens(20)]
+        _, reply = chat.turn(prompt, (len(conversation), len(prompt)), max_tokens=6)
+        conversation = [*prompt, *reply]
+    frontiers = [snapshot.frontier for snapshot in chat.prefix._snapshots]
+    assert len(frontiers) == prefix_module.MOST_SNAPSHOTS
+    assert max(after - before for before, after in zip([0, *frontiers], frontiers)) < len(conversation) / 2
+    middle = frontiers[3]
+    kept, _ = chat.turn([*conversation[: middle + 1], *some_tokens(60)], ())
+    assert middle <= kept <= middle + 1
 
 
 @pytest.mark.parametrize("layout", tiny.LAYOUTS)

@@ -1,0 +1,93 @@
+"""What the tensors of a Gemma 4 checkpoint belong to, whatever tool has written it.
+
+The same tensor is called `model.language_model.layers.0...` by transformers, `language_model.model.layers.0...` by
+mlx-lm, and `model.layers.0...` or `layers.0...` in exports of the text model alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mlx_engine.files.safetensors_header import Tensor
+from mlx_engine.protocol.errors import ModelFolderError
+
+PREFIX = re.compile(r"(?:model\.|language_model\.)*")
+LM_HEAD = "lm_head."
+OTHER_PARTS = (
+    "vision_tower", "multi_modal_projector", "audio_tower", "embed_audio", "embed_vision", "vision_embedder",
+)  # fmt: skip
+"""Parts of a checkpoint that a text chat does not load."""
+NOT_WEIGHTS = ("self_attn.rotary_emb", "input_max", "input_min", "output_max", "output_min")
+OWN_KV = (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm")
+ORDERING = "masked_embedding.token_ordering"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedParts:
+    """The facts of a config that decide which tensors are loaded."""
+
+    is_tied: bool
+    first_shared_layer: int = 0
+    """For a target: layers from this one on use the K/V of earlier layers."""
+    is_assistant: bool = False
+    is_ordered: bool = False
+    """An assistant with a centroid head."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a tensor of this name is loaded."""
+        own = _without_prefix(str(name))
+        if own.startswith(LM_HEAD):
+            return not self.is_tied
+        if self.is_assistant:
+            return self.is_ordered or not own.startswith("masked_embedding.")
+        if own.startswith(OTHER_PARTS) or any(part in own for part in NOT_WEIGHTS):
+            return False
+        layer = _layer_index(own)
+        return layer is None or layer < self.first_shared_layer or not any(part in own for part in OWN_KV)
+
+    def loaded_bytes(self, tensors: Mapping[str, Tensor]) -> int:
+        """Bytes of the tensors that are loaded. An untied assistant's own table is not: its head replaces it."""
+        loaded = {name: tensor for name, tensor in tensors.items() if name in self}
+        if self.is_assistant and not self.is_tied:
+            loaded = {name: tensor for name, tensor in loaded.items() if "embed_tokens." not in name}
+        size_bytes = sum(tensor.size_bytes for tensor in loaded.values())
+        ordering = loaded.get(ORDERING)
+        if ordering is not None and ordering.dtype == "I64":
+            size_bytes -= ordering.size_bytes // 2  # kept as int32
+        return size_bytes
+
+
+def target_names(names: Iterable[str], parts: LoadedParts, source: object) -> dict[str, str]:
+    """From the names that a target's checkpoint has to mlx-lm's, for all tensors that are loaded.
+
+    Raises ModelFolderError if two tensors would have the same name.
+    """
+    stored: dict[str, str] = {}
+    for name in names:
+        if name not in parts:
+            continue
+        own = _without_prefix(name)
+        renamed = f"language_model.{own}" if own.startswith(LM_HEAD) else f"language_model.model.{own}"
+        if renamed in stored:
+            raise ModelFolderError(
+                f"{source} contains the tensor {own[:80]!r} twice, as {stored[renamed][:80]!r} and {name[:80]!r}. "
+                "Pull the model again."
+            )
+        stored[renamed] = name
+    return {name: renamed for renamed, name in stored.items()}
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor belongs to an LM head, under any prefix."""
+    return _without_prefix(name).startswith(LM_HEAD)
+
+
+def _without_prefix(name: str) -> str:
+    return PREFIX.sub("", name, count=1)
+
+
+def _layer_index(name: str) -> int | None:
+    index = name.partition("layers.")[2].partition(".")[0]
+    return int(index) if index.isdecimal() else None
