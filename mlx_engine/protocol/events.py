@@ -122,7 +122,7 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """The engine is reading a model."""
 
     step: str
-    """For people: `reading ...` or `warming up`."""
+    """For people: `reading ...` or `warming up, 1 of 3`."""
     done_bytes: int = 0
     """Bytes read so far, of the weights of target and drafter."""
     total_bytes: int = 0
