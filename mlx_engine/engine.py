@@ -17,10 +17,12 @@ from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
@@ -58,7 +60,8 @@ class Engine:
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
         self._warm_up(folder, load.drafter)
-        self._prefix = PrefixCache(self._target)
+        self._chunk = ChunkLength(_chunk_range(load, self._target))
+        self._prefix = PrefixCache(self._target, self._chunk)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
         for notice in (_float32_notice(load, self._target), self._lengths.notice, self._claim.notice):
@@ -80,7 +83,7 @@ class Engine:
             self._reply(request.id, prompt, options, submitted_at_s)
         except BaseException:
             # The caches may be out of step with their tokens.
-            self._prefix = PrefixCache(self._target)
+            self._prefix = PrefixCache(self._target, self._chunk)
             raise
         finally:
             mx.clear_cache()
@@ -93,9 +96,12 @@ class Engine:
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
         decoder = self._format.reply_decoder()
         text = prompt.reply_prefix
-        laps = _Laps(self._clock)
+        laps, read_tokens = _Laps(self._clock), cached_tokens
 
         def on_prefill(done_tokens: int) -> None:
+            nonlocal read_tokens
+            self._chunk.observe(done_tokens - read_tokens, laps.next_s())
+            read_tokens = done_tokens
             self._emit(events.Prefilled(id, done_tokens, len(prompt.ids)))
             laps.restart()
 
@@ -167,6 +173,7 @@ class Engine:
             load_s=load_s,
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
+            prefill_chunk=self._chunk.tokens,
             refusal=self._refusal,
             can_think=self._format.can_think,
         )
@@ -287,6 +294,18 @@ def _notice_of_failure(emit: Emit) -> Callable[[Exception], None]:
         )
 
     return report
+
+
+def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
+    """By what the loaded weights leave of the device's memory."""
+    working_set_bytes = _working_set_bytes()
+    return chunk_range(
+        load.prefill_chunk,
+        is_moe=target.facts.is_moe,
+        has_gpu=mx.metal.is_available(),
+        row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
+        room_bytes=None if working_set_bytes is None else working_set_bytes - mx.get_active_memory(),
+    )
 
 
 def _wire_weights() -> None:
