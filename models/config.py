@@ -38,6 +38,8 @@ class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intermediate_size: Count
     vocab_size: Count
     max_context: Count
+    is_moe: bool = False
+    """Its layers have experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class _Values:
             intermediate_size=self.widest_mlp(len(kinds)),
             vocab_size=self.number("vocab_size"),
             max_context=self.number("max_position_embeddings", 131072),
+            is_moe=bool(self._values.get("enable_moe_block")),
         )
 
 

@@ -27,6 +27,7 @@ class PairOptions:
     drafter_bits: int | None = None
     start_length: int | None = None
     is_compiled: bool | None = None
+    prefill_chunk: int | None = None
     is_float32: bool | None = None
     is_wired: bool = False
     is_oversized: bool = False
@@ -39,6 +40,7 @@ def pair_options_of(settings: Settings) -> PairOptions:
         drafter_bits=settings.drafter_bits,
         start_length=settings.draft_start,
         is_compiled=settings.compile,
+        prefill_chunk=None if settings.prefill_chunk == "auto" else settings.prefill_chunk,
         is_float32=settings.float32,
         is_wired=settings.wire,
         is_oversized=settings.oversized,
@@ -87,6 +89,7 @@ def _refuse_too_large(pair: PairFolders, options: PairOptions) -> None:
         pair_size = size_of_folders(pair.target, pair.drafter)
     except SlipstreamError:
         return  # the engine reports what is wrong with the folder
+    pair_size = replace(pair_size, prefill_chunk=options.prefill_chunk)
     memory_fit = fit(pair_size, machine, is_float32=options.is_float32)
     if memory_fit.needed_bytes is not None and memory_fit.largest_context_tokens == 0:
         name, needed = pair.name or called(pair.target), size(memory_fit.needed_bytes).strip()
@@ -107,6 +110,7 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
         drafter=_resolved(pair.drafter) if pair.drafter else without_model,
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
+        prefill_chunk=options.prefill_chunk,
         is_float32=options.is_float32,
         is_wired=options.is_wired,
         estimates_folder=str(places.estimates_folder()),

@@ -34,6 +34,9 @@ class TargetFacts:
     sliding_window: int
     kv_geometry: dict[str, tuple[int, int]]
     """Layer type -> (K/V heads, head size) of the last layer of that type that owns a cache."""
+    heads: int = 1
+    is_moe: bool = False
+    """Its layers have experts."""
 
 
 class Target(Protocol):
@@ -86,6 +89,8 @@ class Gemma4Target:
                 kind: (owning[index].self_attn.n_kv_heads, owning[index].self_attn.head_dim)
                 for kind, index in self._last_of_type.items()
             },
+            heads=args.num_attention_heads,
+            is_moe=bool(args.enable_moe_block),
         )
 
     def new_cache(self) -> TargetCache:
@@ -155,6 +160,11 @@ class Gemma4Target:
         dtype_name = convert_float16(self._model)
         self._layers = LayerStack(self._model.layers, self._layers.is_compiled)
         return dtype_name
+
+    @property
+    def item_bytes(self) -> int:
+        """Size of one number in the activations and the K/V cache."""
+        return int(self._model.model.norm.weight.dtype.size)
 
     @property
     def dtype_name(self) -> str:
