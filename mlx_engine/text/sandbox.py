@@ -38,7 +38,7 @@ COPYING_FILTERS = ("capitalize", "lower", "title", "trim", "upper", "reverse", "
 ITERATING_FILTERS = (
     "dictsort", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique",
 )  # fmt: skip
-GLOBALS = ("dict", "namespace", "range")
+GLOBALS = ("dict", "range")
 STRING_METHODS = (
     "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdecimal", "isdigit",
     "islower", "isnumeric", "isspace", "istitle", "isupper", "join", "lower", "lstrip", "partition",
@@ -107,7 +107,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: self.filters[name] for name in FILTERS} | copying | iterating | limited
         self.filters["string"] = lambda value: str(_scalar(value))
         self.globals = {name: self.globals[name] for name in GLOBALS}
-        self.globals |= {"raise_exception": _raise_exception, "strftime_now": self._time_now}
+        self.globals |= {
+            "namespace": _Variables,
+            "raise_exception": _raise_exception,
+            "strftime_now": self._time_now,
+        }
 
     def start(self, messages: int = 0, characters: int = 0) -> None:
         """Start the clock and the counts for a conversation of this size."""
@@ -128,7 +132,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """A fast path for namespaces: only the template fills them, and it reads them in nested loops."""
-        if type(obj) is Namespace and not attribute.startswith("_"):
+        if type(obj) is _Variables and not attribute.startswith("_"):
             with suppress(AttributeError):
                 return getattr(obj, attribute)
         return super().getattr(obj, attribute)
@@ -275,6 +279,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._check_one(length)
             self._count(1)
             yield item
+
+
+class _Variables(Namespace):
+    """A namespace that, as in transformers, refuses names which could hide Python's own."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, *rest = args
+        values = dict(*rest, **kwargs)
+        for name in values:
+            _check_name(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise TemplateFailedError(f"it names a variable {name[:40]!r}, with an underscore in front")
 
 
 class GenerationTag(Extension):
