@@ -19,6 +19,7 @@ from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.loading.told import is_news
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, ModelFolderError, RequestError
@@ -69,6 +70,9 @@ class Engine:
         for notice in (self._lengths.notice, self._claim.notice, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
+        age = self._format.age_notice()
+        if age and is_news(Path(state) if state else None, age):
+            emit(events.Notice(age))
         emit(self._ready(load, clock() - started_at_s))
 
     def count(self, text: str) -> int:

@@ -23,7 +23,8 @@ from mlx_engine.protocol.events import Message
 from mlx_engine.text.common_prefix import common_length
 from mlx_engine.text.reply_text import ReplyDecoder
 from mlx_engine.text.sandbox import TemplateFailedError
-from mlx_engine.text.template_files import read_template
+from mlx_engine.text.template_age import old_habits
+from mlx_engine.text.template_files import TEMPLATE_FILE, read_template
 from mlx_engine.text.template_process import TemplateProcess
 from mlx_engine.text.tokenizer import parse_tokenizer, read_tokenizer_config, special_tokens, vocabulary_size
 
@@ -96,6 +97,20 @@ class ChatFormat:
                 f"{self._folder}: its tokenizer has {self.vocab_size} tokens, its weights {embedded_tokens}. "
                 "The folder mixes two models: pull the model again."
             )
+
+    def age_notice(self) -> str | None:
+        """What to tell people about a chat template from before July 2026."""
+        habits = old_habits(
+            lambda messages, **variables: self._template.render(
+                messages, None, **variables, **self._special_tokens
+            )
+        )
+        if not habits:
+            return None
+        return (
+            f"The chat template of {self._folder} is from before July 2026: it {' and '.join(habits)}. "
+            f"Pull the model again, or put the present {TEMPLATE_FILE} of the original model into the folder."
+        )
 
     @property
     def stop_tokens(self) -> frozenset[int]:
