@@ -14,9 +14,12 @@ import mlx.core as mx
 import msgspec
 
 from mlx_engine.decode import DecodeOptions, Session, generate
+from mlx_engine.files.config_file import read_config
 from mlx_engine.loading.claim import Claim
+from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.loading.told import is_news
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
@@ -54,6 +57,7 @@ class Engine:
         self._drafter: Drafter | None = pair.drafter
         self._refusal = load.refusal or pair.refusal
         self._settings = GenerationConfig.read(folder)
+        self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._lengths = DraftLengths(_estimates_path(load, pair.target), self._start_length)
         self._last_save_error = ""
@@ -64,9 +68,13 @@ class Engine:
         self._prefix = PrefixCache(self._target, self._chunk)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
-        for notice in (pair.notice, _float32_notice(load, self._target), self._lengths.notice, self._claim.notice):
+        notices = (pair.notice, _float32_notice(load, self._target), self._lengths.notice, self._claim.notice)
+        for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
+        age = self._format.age_notice()
+        if age and is_news(Path(state) if state else None, age):
+            emit(events.Notice(age))
         emit(self._ready(load, clock() - started_at_s))
 
     def count(self, text: str) -> int:
@@ -99,7 +107,7 @@ class Engine:
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
-        decoder = self._format.reply_decoder()
+        decoder = self._format.reply_decoder(prompt.thought_ids)
         text = prompt.reply_prefix
         laps, read_tokens = _Laps(self._clock), cached_tokens
 
@@ -159,7 +167,7 @@ class Engine:
             sampler=self._settings.sampler(
                 request.sampling, self._target.facts.vocab_size, seed=secrets.randbits(32)
             ),
-            stop_tokens=self._format.stop_tokens | self._settings.eos_tokens,
+            stop_tokens=self._end_tokens,
             max_tokens=min(room, request.max_tokens or room),
             control=steering,
             branch_points=prompt.branch_points,
