@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
+from mlx_engine.files.tensor_names import check_head, target_names
 from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
@@ -94,8 +95,10 @@ def verify_folder(
         if problem:
             yield Finding(name, problem)
     try:
-        read_config(folder)
-        read_tensors(folder)
+        parts, tensors = read_config(folder).parts, read_tensors(folder)
+        check_head(tensors, parts, folder)
+        if not parts.is_assistant:
+            target_names(tensors, parts, folder)
         if (folder / "tokenizer.json").exists():
             read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
         shards = {path.name for path in weight_files(folder)}
