@@ -13,25 +13,30 @@ from pathlib import Path
 import mlx.core as mx
 import msgspec
 
-from mlx_engine.decode import DecodeOptions, Session, generate, prefill
+from mlx_engine.decode import DecodeOptions, Session, generate
+from mlx_engine.files.config_file import read_config
 from mlx_engine.loading.claim import Claim
+from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.loading.told import is_news
+from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
+from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
-from mlx_engine.protocol.errors import ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.guarded import GuardedDrafter
-from mlx_engine.speculation.sampling import Sampler
 from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
+from mlx_engine.warm_up import SHORTEST_PROMPT_TOKENS, TARGET_PASSES, WarmUp
 
 CACHED_BUFFER_BYTES = 1 << 30
 """MLX keeps freed buffers for reuse; without a limit they pile up, since verify passes change their shapes."""
 CLEAR_EVERY_ROUNDS = 256
 """In a long reply freed buffers are also released on the way."""
-WARM_UP_TOKENS = 4
 
 Emit = Callable[[events.Event], None]
 
@@ -52,20 +57,24 @@ class Engine:
         self._drafter: Drafter | None = pair.drafter
         self._refusal = load.refusal or pair.refusal
         self._settings = GenerationConfig.read(folder)
+        self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
-        self._lengths = DraftLengths(_estimates_path(load, pair.target.is_compiled), self._start_length)
+        self._lengths = DraftLengths(_estimates_path(load, pair.target), self._start_length)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
-        emit(events.Loading("warming up"))
-        self._warm_up(folder)
-        self._warm_up_drafter(load.drafter)
-        self._prefix = PrefixCache(self._target)
+        self._warm_up(folder, load.drafter)
+        self._chunk = ChunkLength(_chunk_range(load, self._target))
+        self._prefix = PrefixCache(self._target, self._chunk)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
-        for notice in (self._lengths.notice, self._claim.notice):
+        notices = (pair.notice, _float32_notice(load, self._target), self._lengths.notice, self._claim.notice)
+        for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
+        age = self._format.age_notice()
+        if age and is_news(Path(state) if state else None, age):
+            emit(events.Notice(age))
         emit(self._ready(load, clock() - started_at_s))
 
     def count(self, text: str) -> int:
@@ -80,9 +89,14 @@ class Engine:
         self._forget_other_replies(request.messages)
         try:
             self._reply(request.id, prompt, options, submitted_at_s)
-        except BaseException:
+        except BaseException as error:
             # The caches may be out of step with their tokens.
-            self._prefix = PrefixCache(self._target)
+            self._prefix = PrefixCache(self._target, self._chunk)
+            if isinstance(error, BrokenNumbersError) and self._target.has_float16:
+                raise BrokenNumbersError(
+                    "The model is stored in float16, and its numbers overflowed there, so the reply ends here. "
+                    f"From now on it is computed in {self._target.widen_float16()}: ask again."
+                ) from None
             raise
         finally:
             mx.clear_cache()
@@ -93,11 +107,14 @@ class Engine:
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
-        decoder = self._format.reply_decoder()
+        decoder = self._format.reply_decoder(prompt.thought_ids)
         text = prompt.reply_prefix
-        laps = _Laps(self._clock)
+        laps, read_tokens = _Laps(self._clock), cached_tokens
 
         def on_prefill(done_tokens: int) -> None:
+            nonlocal read_tokens
+            self._chunk.observe(done_tokens - read_tokens, laps.next_s())
+            read_tokens = done_tokens
             self._emit(events.Prefilled(id, done_tokens, len(prompt.ids)))
             laps.restart()
 
@@ -135,14 +152,6 @@ class Engine:
                 self._last_save_error = why
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
-    def _drafter_failed(self, error: Exception) -> None:
-        self._emit(
-            events.Notice(
-                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
-                "Load the model again to retry."
-            )
-        )
-
     def _options(self, request: events.Generate, prompt: RenderedPrompt, steering: Steering) -> DecodeOptions:
         context_tokens = self._target.facts.context_tokens
         room = context_tokens - len(prompt.ids)
@@ -158,7 +167,7 @@ class Engine:
             sampler=self._settings.sampler(
                 request.sampling, self._target.facts.vocab_size, seed=secrets.randbits(32)
             ),
-            stop_tokens=self._format.stop_tokens | self._settings.eos_tokens,
+            stop_tokens=self._end_tokens,
             max_tokens=min(room, request.max_tokens or room),
             control=steering,
             branch_points=prompt.branch_points,
@@ -176,41 +185,55 @@ class Engine:
             working_set_bytes=_working_set_bytes(),
             load_s=load_s,
             is_compiled=self._target.is_compiled,
+            float32_bytes=self._target.added_bytes,
+            prefill_chunk=self._chunk.tokens,
             refusal=self._refusal,
             can_think=self._format.can_think,
         )
 
-    def _warm_up(self, folder: Path) -> None:
-        """Compile what the first reply would wait for, and refuse a target that cannot be used."""
+    def _warm_up(self, folder: Path, drafter_name: str | None) -> None:
+        """Compile what the first reply would wait for, refuse a target that cannot be used, and leave out such a
+        drafter."""
+        has_shapes = mx.metal.is_available() or self._target.is_compiled
+        ids = self._warm_up_prompt(folder)
+        # What is neither compiled nor run by kernels for a number of rows is warm after any pass.
+        ids = ids if has_shapes else ids[-SHORTEST_PROMPT_TOKENS:]
+        passes = TARGET_PASSES + (self._drafter is not None)
+        sampler = self._settings.sampler(events.SamplingOptions(), self._target.facts.vocab_size, seed=0)
+        warm_up = WarmUp(
+            self._target,
+            ids,
+            sampler,
+            lambda pass_: self._emit(events.Loading(f"warming up, {pass_} of {passes}")),
+        )
         try:
-            self._check_target(folder)
+            warm_up.run_target()
+        except BrokenNumbersError:
+            raise ModelFolderError(
+                f"{folder}: its weights give no usable numbers (NaN). Pull the model again."
+            ) from None
         except COMPUTING_ERRORS as error:
             raise ModelFolderError(
                 f"{folder}: the network in its config.json cannot be run ({str(error)[:200]}). "
                 "Pull the model again, or use a smaller variant."
             ) from None
+        if self._drafter is not None:
+            self._warm_up_drafter(warm_up, drafter_name, self._start_length if has_shapes else 1)
 
-    def _check_target(self, folder: Path) -> None:
-        prompt = self._format.render([events.Message("user", "Hello")])
+    def _warm_up_prompt(self, folder: Path) -> list[int]:
+        ids = self._format.render([events.Message("user", "Hello")]).ids
         context_tokens = self._target.facts.context_tokens
-        if context_tokens <= len(prompt.ids):
+        if context_tokens <= len(ids):
             raise ModelFolderError(
                 f"{folder}: its context of {context_tokens} tokens is too small: the chat template alone takes "
-                f"{len(prompt.ids)}. Check max_position_embeddings in config.json."
+                f"{len(ids)}. Check max_position_embeddings in config.json."
             )
-        hidden = self._target.forward(mx.array([prompt.ids]), self._target.new_cache())
-        if not mx.all(mx.isfinite(self._target.logits(hidden))).item():
-            raise ModelFolderError(f"{folder}: its weights give no usable numbers (NaN). Pull the model again.")
-        self._rehearse(prompt, 0)
+        return ids
 
-    def _warm_up_drafter(self, name: str | None) -> None:
-        """The same with drafts. A drafter that cannot be used is left out."""
-        if self._drafter is None:
-            return
-        prompt = self._format.render([events.Message("user", "Hello")])
+    def _warm_up_drafter(self, warm_up: WarmUp, name: str | None, draft_length: int) -> None:
+        assert self._drafter
         try:
-            self._rehearse(prompt, self._start_length)
-            is_finite = self._drafts_finite_numbers(prompt)
+            is_finite = warm_up.run_drafter(self._drafter, draft_length)
         except COMPUTING_ERRORS as error:
             self._refusal = computing_refusal(name, error)
         else:
@@ -218,29 +241,7 @@ class Engine:
                 self._refusal = (
                     f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
                 )
-        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, self._drafter_failed)
-
-    def _rehearse(self, prompt: RenderedPrompt, draft_length: int) -> None:
-        request = events.Generate(0, (), max_tokens=WARM_UP_TOKENS)
-        options = self._options(request, prompt, Steering(ReplyControl(draft_length), self._lengths))
-        prefix = PrefixCache(self._target)
-        prefix.resume(prompt.ids)
-        list(generate(Session(self._target, self._drafter if draft_length else None, prefix), options))
-
-    def _drafts_finite_numbers(self, prompt: RenderedPrompt) -> bool:
-        """Whether the drafter's first token is drawn from finite probabilities."""
-        drafter, prefix = self._drafter, PrefixCache(self._target)
-        assert drafter
-        prefix.resume(prompt.ids)
-        sampler = Sampler(temperature=1)
-        options = DecodeOptions(sampler, frozenset(), 1, Steering(ReplyControl(1), self._lengths))
-        frontier = prefill(Session(self._target, drafter, prefix), options, lambda done_tokens: None)
-        assert frontier
-        if drafter.available_tokens(prefix.tokens, 1) == 0:
-            return True
-        draft = drafter.propose(prefix.tokens, frontier, prefix.cache, 1, sampler)
-        drafter.rollback(1)
-        return draft.probs is None or bool(mx.all(mx.isfinite(draft.probs)).item())
+        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, _notice_of_failure(self._emit))
 
 
 class _Laps:
@@ -293,6 +294,33 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
     )
 
 
+def _notice_of_failure(emit: Emit) -> Callable[[Exception], None]:
+    """Reports a drafter's failure. No method of the engine: the drafter would then keep its engine, and both pairs
+    would be in memory while the next one is loaded."""
+
+    def report(error: Exception) -> None:
+        emit(
+            events.Notice(
+                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
+                "Load the model again to retry."
+            )
+        )
+
+    return report
+
+
+def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
+    """By what the loaded weights leave of the device's memory."""
+    working_set_bytes = _working_set_bytes()
+    return chunk_range(
+        load.prefill_chunk,
+        is_moe=target.facts.is_moe,
+        has_gpu=mx.metal.is_available(),
+        row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
+        room_bytes=None if working_set_bytes is None else working_set_bytes - mx.get_active_memory(),
+    )
+
+
 def _wire_weights() -> None:
     """Keep what is in memory now, the weights, from being paged out; later conversations are not covered."""
     if mx.metal.is_available():
@@ -304,10 +332,21 @@ def _working_set_bytes() -> int | None:
     return int(size) if size else None
 
 
-def _estimates_path(load: events.Load, is_compiled: bool) -> Path | None:
+def _float32_notice(load: events.Load, target: Gemma4Target) -> str | None:
+    if not target.added_bytes:
+        return None
+    more = f"{target.added_bytes / 1e9:.1f} GB" if target.added_bytes >= 50_000_000 else "a little"
+    return (
+        f"Parts of {load.names[0]} are stored in half precision and were converted to float32, which takes {more} "
+        "more memory: without a GPU they would be several times slower. --float32 off leaves them as stored."
+    )
+
+
+def _estimates_path(load: events.Load, target: Gemma4Target) -> Path | None:
     if load.estimates_folder is None or load.drafter is None:
         return None
-    device = f"{mx.device_info().get('device_name')}{' compiled' if is_compiled else ''}"
+    marks = (" compiled" if target.is_compiled else "") + (" float32" if target.added_bytes else "")
+    device = f"{mx.device_info().get('device_name')}{marks}"
     return estimates_file(
         Path(load.estimates_folder), Path(load.target), Path(load.drafter), load.drafter_bits, device
     )

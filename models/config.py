@@ -12,6 +12,7 @@ import msgspec
 from mlx_engine.files import config_file
 from mlx_engine.files.config_bounds import FULL, SLIDING, out_of_range
 from mlx_engine.files.config_file import ASSISTANT_TYPES, TARGET_TYPES
+from mlx_engine.files.quantization import quantization_block
 from mlx_engine.files.tensor_names import LoadedParts
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 
@@ -37,6 +38,8 @@ class LayerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intermediate_size: Count
     vocab_size: Count
     max_context: Count
+    is_moe: bool = False
+    """Its layers have experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def parse_config(config: dict[str, Any], source: Path) -> Config:
 
 
 def _bits(config: dict[str, Any]) -> int | None:
-    settings = config.get("quantization") or config.get("quantization_config")
+    settings = quantization_block(config)
     bits = settings.get("bits") if isinstance(settings, dict) else None
     return bits if type(bits) is int else None
 
@@ -151,6 +154,7 @@ class _Values:
             intermediate_size=self.widest_mlp(len(kinds)),
             vocab_size=self.number("vocab_size"),
             max_context=self.number("max_position_embeddings", 131072),
+            is_moe=bool(self._values.get("enable_moe_block")),
         )
 
 
@@ -159,10 +163,9 @@ def check_match(target: Config, drafter: Config, names: tuple[str, str], advice:
 
     `names`: the drafter's, the target's.
     """
-    numbers: list[tuple[str, object, object]] = [
-        ("a hidden size of", drafter.hidden_size, target.hidden_size),
-        ("a vocabulary of", drafter.layers.vocab_size, target.layers.vocab_size),
-    ]
+    numbers: list[tuple[str, object, object]] = [("a hidden size of", drafter.hidden_size, target.hidden_size)]
+    if drafter.layers.vocab_size < target.layers.vocab_size:  # more rows are padding
+        numbers.append(("a vocabulary of", drafter.layers.vocab_size, target.layers.vocab_size))
     own = {kind: (heads, dim) for kind, heads, dim in target.kv_geometry}
     for kind, heads, dim in drafter.kv_geometry:
         geometry = f"{kind.replace('_', ' ')} K/V (heads, head size) of"

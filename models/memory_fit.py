@@ -7,12 +7,15 @@ compares the prediction with MLX's own figures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mlx_engine.files.safetensors_header import ITEM_BYTES, Tensor
+from mlx_engine.files import config_file
+from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
+from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import read_tensors
+from mlx_engine.protocol.prefill_chunk import attention_row_bytes, chunk_range
 from models.catalog import Catalog, CatalogEntry
 from models.config import Config, LayerFacts, read_config
 
@@ -20,7 +23,7 @@ GROWTH_ROWS = 256
 RESERVE_ROWS = 33
 """Rows that a sliding buffer keeps beyond its window: the rollback reserve, plus one."""
 CHUNK_TOKENS = 256
-"""Tokens in one prefill step."""
+"""Tokens in one prefill step, where nothing says otherwise."""
 SNAPSHOTS_KEPT = 2
 """The prompt cache keeps at least this many snapshots of a chat, whatever their size."""
 MOST_SNAPSHOTS = 8
@@ -37,6 +40,11 @@ USUAL_CONTEXT_TOKENS = 8192
 TIGHT_SHARE = 0.9
 """Above this share of the working set, little is left for what was not predicted."""
 
+HALF_PRECISION = ("BF16", "F16")
+"""What the engine converts to float32 where there is no GPU; see `mlx_engine/network/precision.py`."""
+ENTRY_BITS = {"4-bit": 4, "8-bit": 8, "bf16": None}
+"""Bits of the quantized weights of a catalog entry; None: not quantized."""
+
 Verdict = Literal["fits", "tight", "does not fit"]
 
 
@@ -52,6 +60,30 @@ class PairSize:
     """Size of one number in activations and K/V."""
     draft_layers: LayerFacts | None = None
     """For a drafter with a K/V cache of its own; an assistant uses the target's."""
+    prefill_chunk: int | None = None
+    """Tokens of a prompt in one pass; None: by layout and device."""
+    half_precision_bytes: int = 0
+    """Bytes of both that are stored in half precision; converted to float32, they take twice as much."""
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens of a prompt that are read at once, at the most."""
+        return self.prefill_chunk or CHUNK_TOKENS
+
+    def as_computed(self, machine: Machine, is_float32: bool) -> PairSize:
+        """The sizes while the pair runs on a machine. is_float32: half precision is converted."""
+        pair = self
+        if is_float32 and pair.target_bytes is not None:
+            pair = replace(self, target_bytes=pair.target_bytes + self.half_precision_bytes, item_bytes=4)
+        weights = None if pair.target_bytes is None else pair.target_bytes + (pair.drafter_bytes or 0)
+        chunks = chunk_range(
+            pair.prefill_chunk,
+            is_moe=pair.layers.is_moe,
+            has_gpu=machine.has_gpu,
+            row_bytes=attention_row_bytes(pair.layers.heads, pair.item_bytes),
+            room_bytes=None if weights is None else machine.working_set_bytes - weights,
+        )
+        return replace(pair, prefill_chunk=chunks.most_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +98,11 @@ class Machine:
     """Whether the device reported the working set; otherwise it is estimated from the memory size."""
     free_bytes: int
     """Free now, or freed on demand."""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether MLX computes on a GPU here; else it does on the processor."""
+        return "Apple" in self.chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +129,14 @@ class Fit:
     """One sentence: the reason for the verdict, and what to do."""
 
 
-def fit(pair: PairSize, machine: Machine, context_tokens: int | None = None) -> Fit:
-    """Compares the sum for a chat of `context_tokens` with the machine."""
+def fit(
+    pair: PairSize, machine: Machine, context_tokens: int | None = None, is_float32: bool | None = None
+) -> Fit:
+    """Compares the sum for a chat of `context_tokens` with the machine.
+
+    is_float32: half precision is converted to float32 while loading; None: only where there is no GPU.
+    """
+    pair = pair.as_computed(machine, not machine.has_gpu if is_float32 is None else is_float32)
     context = min(context_tokens or USUAL_CONTEXT_TOKENS, pair.layers.max_context)
     growing = _summands_of_context(pair, context)
     summands = (Summand("weights", pair.target_bytes), Summand("drafter", pair.drafter_bytes), *growing)
@@ -110,8 +153,9 @@ def fit(pair: PairSize, machine: Machine, context_tokens: int | None = None) -> 
 def _summands_of_context(pair: PairSize, tokens: int) -> tuple[Summand, ...]:
     """The parts that depend on the length of the chat."""
     readers = [layers for layers in (pair.layers, pair.draft_layers) if layers is not None]
+    kv = sum(kv_bytes(layers, tokens, pair.item_bytes, pair.chunk_tokens) for layers in readers)
     return (
-        Summand(f"K/V of {tokens:,} tokens", sum(kv_bytes(layers, tokens, pair.item_bytes) for layers in readers)),
+        Summand(f"K/V of {tokens:,} tokens", kv),
         Summand(
             "snapshots of past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in readers)
         ),
@@ -149,12 +193,12 @@ def _largest_context(pair: PairSize, room_bytes: int) -> int:
     return min(low * GROWTH_ROWS, pair.layers.max_context)
 
 
-def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
+def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int, chunk_tokens: int = CHUNK_TOKENS) -> int:
     """Bytes of the cache after `tokens`: full layers grow, sliding layers stop, sharing layers own none.
 
     K=V layers count twice as well: keys are rotated and values are not, so both are kept.
     """
-    full_rows, sliding_rows = _grown(tokens), _sliding_rows(layers.window, tokens)
+    full_rows, sliding_rows = _grown(tokens), _sliding_rows(layers.window, tokens, chunk_tokens)
     full = layers.full_layers * layers.full_kv_heads * layers.full_head_dim * full_rows
     sliding = layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * sliding_rows
     return 2 * (full + sliding) * item_bytes
@@ -168,9 +212,11 @@ def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     return min(one * count, max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
 
 
-def _sliding_rows(window: int, tokens: int) -> int:
+def _sliding_rows(window: int, tokens: int, chunk_tokens: int) -> int:
     """A full buffer grows to fit its kept rows, the next chunk, and one step of growth."""
-    kept, chunk = window + RESERVE_ROWS, min(CHUNK_TOKENS, tokens)
+    kept, chunk = window + RESERVE_ROWS, min(chunk_tokens, tokens)
+    if chunk > GROWTH_ROWS:
+        return _grown(kept + GROWTH_ROWS)  # a chunk that is longer than the growth makes a buffer of the full size
     rows = 0
     while rows < tokens:
         grown = _grown(min(rows + chunk, kept) + GROWTH_ROWS)
@@ -186,7 +232,7 @@ def _grown(rows: int) -> int:
 
 def working_bytes(pair: PairSize, context_tokens: int) -> int:
     """An upper bound on the memory of one step beside weights and cache, including the process itself."""
-    layers, rows = pair.layers, min(CHUNK_TOKENS, context_tokens)
+    layers, rows = pair.layers, min(pair.chunk_tokens, context_tokens)
     # Full layers have no fused attention at their head size: scores and softmax exist at the same time.
     scores = 2 * layers.heads * rows * context_tokens
     activations = rows * (6 * layers.hidden_size + 3 * layers.intermediate_size)
@@ -202,32 +248,52 @@ def loaded_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
     return config.parts.loaded_bytes(tensors)
 
 
+def half_precision_bytes(tensors: Mapping[str, Tensor], config: Config) -> int:
+    """Bytes of the loaded tensors that are stored in half precision."""
+    halves = {name: tensor for name, tensor in tensors.items() if tensor.dtype in HALF_PRECISION}
+    return loaded_bytes(halves, config)
+
+
+def expected_half_precision_bytes(weights_bytes: int, bits: int | None) -> int:
+    """The same from the size alone. In a group of 64 quantized weights, scale and bias are 32 bits."""
+    return weights_bytes if bits is None else weights_bytes * 32 // (64 * bits + 32)
+
+
 def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
     """The sizes of two folders, from their headers alone. Raises ModelFolderError."""
     config, tensors = read_config(target), read_tensors(target)
+    check_stored(tensors, config_file.read_config(target), target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
     drafter_bytes, draft_layers = 0, None
+    half_bytes = half_precision_bytes(tensors, config)
     if drafter is not None:
-        own = read_config(drafter)
-        drafter_bytes = loaded_bytes(read_tensors(drafter), own)
+        own, own_tensors = read_config(drafter), read_tensors(drafter)
+        drafter_bytes = loaded_bytes(own_tensors, own)
+        half_bytes += half_precision_bytes(own_tensors, own)
         draft_layers = None if own.is_drafter else own.layers
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
-        item_bytes=ITEM_BYTES[norm.dtype] if norm else 2,
+        item_bytes=ITEM_BITS[norm.dtype] // 8 if norm else 2,
         draft_layers=draft_layers,
+        half_precision_bytes=half_bytes,
     )
 
 
 def size_of_entry(entry: CatalogEntry, catalog: Catalog, has_drafter: bool = True) -> PairSize:
     """The sizes that the catalog records for an entry."""
     drafter = entry.drafter if has_drafter else None
+    half_bytes = 0
+    if entry.precision in ENTRY_BITS:
+        half_bytes = expected_half_precision_bytes(entry.target.size_bytes or 0, ENTRY_BITS[entry.precision])
+        half_bytes += (drafter.size_bytes or 0) if drafter else 0
     return PairSize(
         target_bytes=entry.target.size_bytes,
         drafter_bytes=drafter.size_bytes if drafter else 0,
         layers=catalog.family(entry).layers,
         item_bytes=entry.item_bytes,
+        half_precision_bytes=half_bytes,
     )
 
 

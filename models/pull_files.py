@@ -20,6 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mlx_engine.files import config_file
+from mlx_engine.files.quantization import foreign_method, refused_method
 from mlx_engine.files.weight_files import INDEX, choose_weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
@@ -183,8 +185,11 @@ class Puller:
 
     def _check_model_type(self, file: RepoFile) -> None:
         """Refuse a model that Slipstream cannot run before its weights are pulled."""
+        folder = (file.folder / "snapshots" / file.commit / file.name).parent
         try:
-            read_config((file.folder / "snapshots" / file.commit / file.name).parent)
+            read_config(folder)
+            if method := foreign_method(config_file.read_config(folder)):
+                raise refused_method(folder, method)
         except ModelFolderError as error:
             raise PullError("content", f"{file.source.repo}: {error}") from None
 

@@ -7,16 +7,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from mlx_engine.files import config_file
+from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
+from mlx_engine.files.quantization import check_quantization
+from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.tensor_names import check_head, target_names
 from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
 from models.catalog import Catalog, CatalogEntry, Source
-from models.config import read_config
+from models.config import Config, parse_config, read_config
 from models.hub_cache import COMMIT, FileFacts, Sha256, Size
 from models.memory_fit import loaded_bytes
 
@@ -95,12 +100,11 @@ def verify_folder(
         if problem:
             yield Finding(name, problem)
     try:
-        parts, tensors = read_config(folder).parts, read_tensors(folder)
-        check_head(tensors, parts, folder)
-        if not parts.is_assistant:
-            target_names(tensors, parts, folder)
+        config = _check_tensors(folder)
         if (folder / "tokenizer.json").exists():
-            read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
+            tokenizer = read_json(folder / "tokenizer.json", MAX_FILE_BYTES)
+            if not config.is_drafter:  # an assistant uses the target's
+                _check_tokenizer(folder, tokenizer, config.layers.vocab_size)
         shards = {path.name for path in weight_files(folder)}
     except ModelFolderError as error:
         yield Finding(folder.name, str(error))
@@ -114,6 +118,34 @@ def verify_folder(
             yield Finding(
                 path.name, "These weights are not part of the model and are not loaded. Remove the file."
             )
+
+
+def _check_tensors(folder: Path) -> Config:
+    """The folder's config. Raises ModelFolderError where config or headers show that it would not load."""
+    config, source = config_file.read_config(folder), folder / "config.json"
+    parsed, tensors = parse_config(config, source), read_tensors(folder)
+    check_stored(tensors, config, folder)
+    check_head(tensors, parsed.parts, folder)
+    if not parsed.is_drafter:
+        target_names(tensors, parsed.parts, folder)
+    if any(name.endswith(".scales") for name in tensors):
+        check_quantization(config, source)
+    return parsed
+
+
+def _check_tokenizer(folder: Path, tokenizer: dict[str, Any], rows: int) -> None:
+    """Raises ModelFolderError if an id of the tokenizer has no row in the tables."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, list):  # Unigram: pairs of token and score, in the order of their ids
+        vocab = {str(pair[0]): id for id, pair in enumerate(vocab) if isinstance(pair, list) and pair}
+    if not isinstance(vocab, dict):
+        return
+    ids = [id for id in vocab.values() if isinstance(id, int)]
+    new = {str(token.get("content")) for token in added or () if isinstance(token, dict)} - vocab.keys()
+    tokens = max(max(ids, default=-1) + 1, len(vocab) + len(new))
+    if tokens > rows:
+        raise tables_too_small(folder, tokens, rows)
 
 
 def _difference(path: Path, record: Recorded) -> str | None:

@@ -87,7 +87,8 @@ class Gauges:
             self._restart()
         self._recent.add(done)
         self._latest.add(done)
-        self._ttft_s = ttft_s
+        if ttft_s is not None:  # the reply was not stopped while its prompt was being read
+            self._ttft_s = ttft_s
         self._context_tokens = done.context_tokens
         self._memory_bytes = done.memory_bytes
 

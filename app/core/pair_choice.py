@@ -27,6 +27,8 @@ class PairOptions:
     drafter_bits: int | None = None
     start_length: int | None = None
     is_compiled: bool | None = None
+    prefill_chunk: int | None = None
+    is_float32: bool | None = None
     is_wired: bool = False
     is_oversized: bool = False
     """Load it even if it is too large for memory."""
@@ -38,6 +40,8 @@ def pair_options_of(settings: Settings) -> PairOptions:
         drafter_bits=settings.drafter_bits,
         start_length=settings.draft_start,
         is_compiled=settings.compile,
+        prefill_chunk=None if settings.prefill_chunk == "auto" else settings.prefill_chunk,
+        is_float32=settings.float32,
         is_wired=settings.wire,
         is_oversized=settings.oversized,
     )
@@ -71,24 +75,30 @@ def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
         if folder and not folder.is_dir():
             raise SlipstreamError(f"{flag} {folder}: no such folder. Use a folder with a config.json.")
     if not (pair.is_pocket or options.is_oversized):
-        _refuse_too_large(pair)
+        _refuse_too_large(pair, options)
     return PairChoice(_load(pair, options), pair.name or called(pair.target), pair.notice, pair.is_pocket)
 
 
-def _refuse_too_large(pair: PairFolders) -> None:
+def _refuse_too_large(pair: PairFolders, options: PairOptions) -> None:
     """Raises SlipstreamError if not even a short conversation fits: loading the pair could crash the machine."""
     machine = read_machine()
     # Until the engine reports what the GPU may use, assume the largest share that macOS gives to any GPU.
     room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
+    machine = replace(machine, working_set_bytes=room)
     try:
-        memory_fit = fit(size_of_folders(pair.target, pair.drafter), replace(machine, working_set_bytes=room))
+        pair_size = size_of_folders(pair.target, pair.drafter)
     except SlipstreamError:
         return  # the engine reports what is wrong with the folder
+    pair_size = replace(pair_size, prefill_chunk=options.prefill_chunk)
+    memory_fit = fit(pair_size, machine, is_float32=options.is_float32)
     if memory_fit.needed_bytes is not None and memory_fit.largest_context_tokens == 0:
         name, needed = pair.name or called(pair.target), size(memory_fit.needed_bytes).strip()
+        as_stored = fit(pair_size, machine, is_float32=False)
+        keep = "pass --float32 off to leave it in half precision, slower but smaller, "
         raise SlipstreamError(
             f"{name} needs {needed} of memory, but this machine has room for {size(room).strip()}. Choose a "
-            "smaller model (`slipstream models list` shows what fits), or pass --oversized to load it anyway."
+            f"smaller model (`slipstream models list` shows what fits), "
+            f"{keep if as_stored.largest_context_tokens else ''}or pass --oversized to load it anyway."
         )
 
 
@@ -100,6 +110,8 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
         drafter=_resolved(pair.drafter) if pair.drafter else without_model,
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
+        prefill_chunk=options.prefill_chunk,
+        is_float32=options.is_float32,
         is_wired=options.is_wired,
         estimates_folder=str(places.estimates_folder()),
         start_length=options.start_length,

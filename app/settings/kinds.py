@@ -64,6 +64,34 @@ class Number:
         return str(int(value)) if value == int(value) else repr(float(value))
 
 
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class AutoOr:
+    """A number, or the word auto, which stands for itself."""
+
+    number: Number
+
+    @property
+    def allowed(self) -> str:
+        """`auto or a number from 0 to 1`."""
+        return f"{AUTO} or {self.number.allowed}"
+
+    @property
+    def placeholder(self) -> str:
+        """`auto|N`."""
+        return f"{AUTO}|{self.number.placeholder}"
+
+    def parse(self, text: str) -> Any:
+        """Upper and lower case are the same."""
+        return AUTO if text.strip().lower() == AUTO else self.number.parse(text)
+
+    def to_text(self, value: Any) -> str:
+        """The word or the number."""
+        return AUTO if value == AUTO else self.number.to_text(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few words. Of several words for one value, the first is the one that is written."""

@@ -11,8 +11,9 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from app.settings.kinds import Choice, FreeText, Kind, Number, one_of, switch
+from app.settings.kinds import AutoOr, Choice, FreeText, Kind, Number, one_of, switch
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingRule
+from mlx_engine.protocol.prefill_chunk import FEWEST_TOKENS, MOST_TOKENS
 
 SendKey = Literal["enter", "ctrl+enter", "alt+enter", "ctrl+s"]
 Notify = Literal["off", "bell", "notification"]
@@ -101,6 +102,16 @@ class Settings:
             example="off",
         ),
     ] = None
+    float32: Annotated[
+        bool | None,
+        SettingInfo(
+            switch(),
+            "convert what a model stores in bfloat16 or float16 to float32 while loading: several times faster on "
+            "a CPU, for more memory",
+            unset="on without a GPU, off with one",
+            example="off",
+        ),
+    ] = None
     wire: Annotated[
         bool,
         SettingInfo(
@@ -113,6 +124,14 @@ class Settings:
         bool,
         SettingInfo(switch(), "load a model that is too large for memory; this can crash the machine"),
     ] = False
+    prefill_chunk: Annotated[
+        int | Literal["auto"],
+        SettingInfo(
+            AutoOr(Number(FEWEST_TOKENS, MOST_TOKENS, is_whole=True)),
+            "tokens of a prompt to read at once; auto: by model and device, and fewer where that takes more than "
+            "half a second",
+        ),
+    ] = "auto"
     draft: Annotated[
         DraftSetting,
         SettingInfo(

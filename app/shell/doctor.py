@@ -110,6 +110,9 @@ def _machine(machine: Machine, device: Mapping[str, Any] | None) -> Iterator[Che
     is_slow = platform.system() == "Darwin" and not device.get("is_metal")
     advice = "MLX runs on the CPU. Use a Python built for arm64, not one under Rosetta." if is_slow else ""
     yield Check(topic, "MLX device", f"{device.get('device')} ({device.get('name')})", advice)
+    if not device.get("is_metal"):
+        half = "models in bfloat16 or float16 are converted to float32 while loading (--float32 off: as stored)"
+        yield Check(topic, "precision", half)
 
 
 def _memory(topic: str, machine: Machine) -> Iterator[Check]:

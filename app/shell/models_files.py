@@ -24,7 +24,7 @@ from models.config import read_config
 from models.errors import ModelsError
 from models.folders import called, find_pair
 from models.hub_cache import RepoSnapshot, find_snapshot
-from models.memory_fit import Fit, PairSize, fit, size_of_entry
+from models.memory_fit import Fit, PairSize, expected_half_precision_bytes, fit, size_of_entry
 from models.pull import RepoRevision
 
 
@@ -79,7 +79,8 @@ def _expected_size(
     config = read_config(target_in(target.folder)) if target else None
     if config is None or config.is_drafter:
         return None
-    return PairSize(weights[0], sum(weights[1:]), config.layers, 2)
+    half_bytes = expected_half_precision_bytes(weights[0], config.bits) + sum(weights[1:])
+    return PairSize(weights[0], sum(weights[1:]), config.layers, 2, half_precision_bytes=half_bytes)
 
 
 def _may_pull(found: Fit) -> bool:

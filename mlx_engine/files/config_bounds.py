@@ -44,9 +44,6 @@ FLAGS = ("attention_k_eq_v", "enable_moe_block", "tie_word_embeddings", "use_dou
 NEEDED = ("num_hidden_layers", "hidden_size", "vocab_size")
 FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = {FULL, SLIDING}
-BITS = (2, 3, 4, 5, 6, 8)
-GROUP_SIZES = (16, 32, 64, 128)
-MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
 
 
 def check_network(values: Mapping[str, Any], source: Path) -> None:
@@ -87,23 +84,6 @@ def check_layers(text: Mapping[str, Any], source: Path) -> None:
             check_network(rope, source)
 
 
-def check_quantization(settings: Any, source: Path) -> None:
-    """Check a quantization block and its blocks for single layers. Raises ModelFolderError naming the key.
-
-    MLX divides by the group size without checking it: zero would end the process.
-    """
-    if not isinstance(settings, dict) or not {"group_size", "bits"} <= settings.keys():
-        raise ModelFolderError(
-            f"{source} has quantized tensors, but no quantization block with group_size and bits. "
-            "Use an MLX conversion of the model."
-        )
-    for block in (settings, *(own for own in settings.values() if isinstance(own, dict))):
-        for key, allowed in (("bits", BITS), ("group_size", GROUP_SIZES), ("mode", MODES)):
-            value = block.get(key, settings.get(key, MODES[0]))
-            if isinstance(value, bool | float) or value not in allowed:
-                raise out_of_range(source, f"quantization {key}", value, f"one of {', '.join(map(str, allowed))}")
-
-
 def _are_kinds(kinds: list[Any]) -> bool:
     return all(isinstance(kind, str) and kind in KINDS for kind in kinds)
 
@@ -116,4 +96,12 @@ def out_of_range(source: Path, key: str, value: Any, expected: str) -> ModelFold
     """The error for a key whose value is not the `expected` one."""
     return ModelFolderError(
         f"{source}: {key} is {str(value)[:40]}, where {expected} is expected. Pull the model again."
+    )
+
+
+def tables_too_small(folder: Path, tokens: int, rows: int) -> ModelFolderError:
+    """The error for a tokenizer with more ids than an embedding table has rows."""
+    return ModelFolderError(
+        f"{folder}: its tokenizer has {tokens} tokens, its weights {rows}. "
+        "The folder mixes two models: pull the model again."
     )

@@ -20,6 +20,7 @@ ASSISTANT_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 CODE_KEYS = ("model_file", "auto_map")
 DEFAULT_VOCAB_SIZE = 262144
 DEFAULT_SHARED_LAYERS = 20
+DEFAULT_PER_LAYER_SIZE = 256
 """Defaults of the published model code."""
 UNIFIED_DEFAULTS = {
     "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "use_double_wide_mlp": False,
@@ -61,10 +62,17 @@ def target_text_config(config: Mapping[str, Any], source: Path) -> dict[str, Any
     text = _text_part(config, source)
     # The wrapper's own vocab_size would overwrite the text model's with the default.
     vocab_size = text.get("vocab_size", config.get("vocab_size", DEFAULT_VOCAB_SIZE))
-    text = {"vocab_size_per_layer_input": vocab_size, **text, "vocab_size": vocab_size}
+    rows = text.get("vocab_size_per_layer_input")
+    rows = vocab_size if rows is None else rows
+    text = {**text, "vocab_size_per_layer_input": rows, "vocab_size": vocab_size}
     if "unified" in f"{config.get('model_type')} {text.get('model_type')}":
         text |= {key: value for key, value in UNIFIED_DEFAULTS.items() if text.get(key) is None}
     check_layers(text, source)
+    if text.get("hidden_size_per_layer_input", DEFAULT_PER_LAYER_SIZE) and rows < vocab_size:
+        raise ModelFolderError(
+            f"{source}: vocab_size_per_layer_input is {rows}, but the vocabulary has {vocab_size} tokens, and "
+            "each needs a row in both tables. Use a checkpoint whose tables were resized together."
+        )
     text["tie_word_embeddings"] = is_tied(config, source)
     shared, count = text.get("num_kv_shared_layers"), text["num_hidden_layers"]
     shared = DEFAULT_SHARED_LAYERS if shared is None else shared

@@ -18,10 +18,12 @@ MAX_HEADER_BYTES = 8 << 20
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 31
 MAX_OFFSET = 1 << 48
-ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+ITEM_BITS = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32,
+    "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
+"""Every dtype of the format. `stored_dtypes.py` knows which of them a model can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +89,13 @@ def parse_header(path: Path, header: bytes, data_bytes: int) -> dict[str, Tensor
 
 def _tensor(entry: Any) -> Tensor | None:
     """The tensor that one entry describes, or None if the entry is malformed."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in ITEM_BYTES:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str) or entry["dtype"] not in ITEM_BITS:
         return None
     shape, extent = _sizes(entry.get("shape"), MAX_DIMENSION), _sizes(entry.get("data_offsets"), MAX_OFFSET)
     if shape is None or extent is None or len(extent) != 2 or len(shape) > MAX_DIMENSIONS:
         return None
     begin, end = extent
-    if end - begin != math.prod(shape) * ITEM_BYTES[entry["dtype"]]:
+    if (end - begin) * 8 != math.prod(shape) * ITEM_BITS[entry["dtype"]]:
         return None
     return Tensor(entry["dtype"], shape, begin, end)
 

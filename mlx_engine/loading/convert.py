@@ -55,10 +55,6 @@ def convert(
         raise ModelFolderError(f"{copy} exists already. Use another name, or remove it first.")
     say(f"reading {source.name}")
     config = read_config(source)
-    if "quantization" in config or "quantization_config" in config:
-        raise ModelFolderError(
-            f"{source} is quantized already. Convert the full-precision folder it was made from."
-        )
     module, keep = _read(source, config)
     before = sum(array.nbytes for _, array in tree_flatten(module.parameters()))
     partial = copy.with_name(f"{copy.name}.partial")
@@ -98,12 +94,13 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     try:
         if kind in TARGET_TYPES:
             model = target.build(config, source)
-            model.load_weights(list(target.target_weights(model, config, source).items()))
+            weights = _unquantized(target.target_weights(model, config, source), source)
+            model.load_weights(list(weights.items()))
             text = config if kind in TEXT_ONLY_TYPES else config["text_config"]
             text["tie_word_embeddings"] = model.language_model.args.tie_word_embeddings
             # Other tools expect their own names in an export of the text model alone.
             saved = model.language_model if kind in TEXT_ONLY_TYPES else model
-            return saved, _where_it_divides(model.quant_predicate)
+            return saved, _where_it_divides(saved.quant_predicate)
         if kind in ASSISTANT_TYPES:
             return _read_assistant(source, config)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -111,6 +108,15 @@ def _read(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
             f"{source} does not contain the model that its config.json describes ({error})."
         ) from None
     raise ModelFolderError(f"{source} is a {kind!r} model. Only Gemma 4 targets and assistants can be converted.")
+
+
+def _unquantized(weights: dict[str, mx.array], source: Path) -> dict[str, mx.array]:
+    """The weights themselves. Raises ModelFolderError if they are quantized."""
+    if any(name.endswith(".scales") for name in weights):
+        raise ModelFolderError(
+            f"{source} is quantized already. Convert the full-precision folder it was made from."
+        )
+    return weights
 
 
 def _where_it_divides(choose: Choose) -> Choose:
@@ -126,7 +132,8 @@ def _where_it_divides(choose: Choose) -> Choose:
 def _read_assistant(source: Path, config: dict[str, Any]) -> tuple[nn.Module, Choose]:
     network = assistant.build(config, source)
     is_ordered = network.config.use_ordered_embeddings
-    network.load_weights(list(assistant.assistant_weights(config, source).items()))
+    weights = _unquantized(assistant.assistant_weights(config, source), source)
+    network.load_weights(list(weights.items()))
     config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True  # it has one table only
 
     def keep(path: str, layer: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_engine.files.config_file import loaded_bytes, read_config
+from mlx_engine.loading.overflow import widen_if_overflowing
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load, Loading
@@ -33,6 +34,8 @@ class LoadedPair:
     drafter: Drafter | None
     refusal: str | None = None
     """Why the requested drafter was not loaded."""
+    notice: str | None = None
+    """What was changed to make the target work."""
 
 
 class LoadProgress:
@@ -65,19 +68,23 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
     target_name, drafter_name = load.names
     progress.start(f"reading {target_name}")
     is_compiled = mx.metal.is_available() if load.is_compiled is None else load.is_compiled
-    target = load_target(folder, on_read=progress.add, is_compiled=is_compiled)
+    is_float32 = not mx.metal.is_available() if load.is_float32 is None else load.is_float32
+    target = load_target(folder, on_read=progress.add, is_compiled=is_compiled, is_float32=is_float32)
     format.check_fits(target.facts.vocab_size)
+    notice = None
+    with suppress(*COMPUTING_ERRORS):  # reported by the warm-up
+        notice = widen_if_overflowing(target, format, target_name)
     if source is None:
-        return LoadedPair(format, target, None)
+        return LoadedPair(format, target, None, None, notice)
     if drafters.has_folder(source):
         progress.start(f"reading {drafter_name}")
     try:
         drafter = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
     except ModelFolderError as error:
-        return LoadedPair(format, target, None, str(error))
+        return LoadedPair(format, target, None, str(error), notice)
     except COMPUTING_ERRORS as error:
-        return LoadedPair(format, target, None, computing_refusal(source.name, error))
-    return LoadedPair(format, target, drafter)
+        return LoadedPair(format, target, None, computing_refusal(source.name, error), notice)
+    return LoadedPair(format, target, drafter, None, notice)
 
 
 def computing_refusal(drafter: str | None, error: Exception) -> str:

@@ -21,6 +21,7 @@ from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
+from mlx_engine.network.precision import convert_to_float32
 from mlx_engine.protocol.errors import ModelFolderError
 
 TABLE = "model.embed_tokens."
@@ -95,6 +96,8 @@ class Assistant(nn.Module):
         super().__init__()
         hidden = config.text.hidden_size
         self.config = config
+        self.vocab_size = config.text.vocab_size
+        """Only tokens below this id are drafted: a target may have fewer rows than the assistant."""
         self.model = _Body(config.text)
         self._stack = LayerStack(self.model.layers, is_compiled)
         self.pre_projection = nn.Linear(2 * config.backbone_hidden_size, hidden, bias=False)
@@ -128,18 +131,29 @@ class Assistant(nn.Module):
     def logits(self, hidden: mx.array) -> mx.array:
         """Logits (1, L, vocab); -inf for tokens that the centroid head does not select."""
         if not self.config.use_ordered_embeddings:
-            return self.model.embed_tokens.as_linear(hidden)
+            return self.model.embed_tokens.as_linear(hidden)[..., : self.vocab_size]
         ids, logits = self._candidate_logits(hidden)
         nowhere = mx.full((*hidden.shape[:-1], self.config.text.vocab_size), -mx.inf, dtype=logits.dtype)
-        return mx.put_along_axis(nowhere, ids, logits, axis=-1)
+        rows = mx.put_along_axis(nowhere, ids, logits, axis=-1)
+        if not self._is_padded:
+            return rows
+        rows = rows[..., : self.vocab_size]
+        return mx.where(mx.max(rows, axis=-1, keepdims=True) == -mx.inf, 0, rows)  # only padding was selected
 
     def argmax(self, hidden: mx.array) -> mx.array:
         """The token with the largest logit per row, (1, L), without logits for the whole vocabulary."""
         if not self.config.use_ordered_embeddings:
-            return mx.argmax(self.model.embed_tokens.as_linear(hidden), axis=-1)
+            return mx.argmax(self.logits(hidden), axis=-1)
         ids, logits = self._candidate_logits(hidden)
+        if self._is_padded:
+            logits = mx.where(ids < self.vocab_size, logits, -mx.inf)
         best = mx.argmax(logits, axis=-1, keepdims=True)
-        return mx.take_along_axis(ids, best, axis=-1).squeeze(-1)
+        token = mx.take_along_axis(ids, best, axis=-1).squeeze(-1)
+        return mx.minimum(token, self.vocab_size - 1) if self._is_padded else token
+
+    @property
+    def _is_padded(self) -> bool:
+        return self.vocab_size < self.config.text.vocab_size
 
     def _candidate_logits(self, hidden: mx.array) -> tuple[mx.array, mx.array]:
         ids = self.masked_embedding.candidates(hidden)
@@ -153,9 +167,11 @@ def load_assistant(
     bits: int | None = None,
     on_read: checkpoint.OnRead = lambda size_bytes: None,
     is_compiled: bool = False,
+    is_float32: bool = False,
 ) -> Assistant:
-    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder; `bits`: quantize its weights to this many.
+    """Load a `gemma4_assistant` or `gemma4_unified_assistant` folder.
 
+    bits: quantize its weights to this many. is_float32: convert what is stored in half precision.
     A centroid head is never quantized: it is a small part of a small drafter, and reads single rows of its table.
     Raises ModelFolderError.
     """
@@ -168,6 +184,9 @@ def load_assistant(
     if bits:
         has_centroids = assistant.config.use_ordered_embeddings
         checkpoint.quantize(assistant, bits, kept=CENTROID_HEAD if has_centroids else ())
+    weights.clear()
+    if is_float32:
+        convert_to_float32(assistant)
     return assistant
 
 
@@ -193,7 +212,7 @@ def build(config: dict[str, Any], folder: Path, is_compiled: bool = False) -> As
 def assistant_weights(config: dict[str, Any], folder: Path) -> dict[str, mx.array]:
     """The tensors of a folder that belong to the network. Raises ModelFolderError."""
     parts = loaded_parts(config, folder / "config.json")
-    stored = checkpoint.load_weights(folder)
+    stored = checkpoint.load_weights(folder, config)
     check_head(stored, parts, folder)
     weights = {name: array for name, array in stored.items() if name in parts and not is_head(name)}
     if not parts.is_tied:

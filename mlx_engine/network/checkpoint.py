@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from mlx_engine.files.config_bounds import check_quantization
 from mlx_engine.files.folder_files import opened
+from mlx_engine.files.quantization import (
+    Packing,
+    bare_path,
+    check_quantization,
+    contradicts,
+    foreign_method,
+    layer_settings,
+    packing_of,
+    refused_method,
+)
 from mlx_engine.files.safetensors_header import read_header
+from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 
@@ -27,17 +39,24 @@ READ_AT_ONCE_BYTES = 256 << 20
 """Progress is reported after this much: every few tenths of a second from a fast disk."""
 FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
+NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
+
 OnRead = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
 
 
-def load_weights(folder: Path) -> dict[str, mx.array]:
-    """All tensors of a folder by name, not yet read from the disk. Raises ModelFolderError."""
+def load_weights(folder: Path, config: Mapping[str, Any] = NO_CONFIG) -> dict[str, mx.array]:
+    """All tensors of a folder by name, not yet read from the disk. Raises ModelFolderError.
+
+    config: names the method where another tool has quantized them.
+    """
     weights: dict[str, mx.array] = {}
     for path in weight_files(folder):
         # MLX gets the very file that was checked, even if the name belongs to another file by then.
         with opened(path) as file:
-            repeated = read_header(path, file).keys() & weights.keys()
+            header = read_header(path, file)
+            check_stored(header, config, path)
+            repeated = header.keys() & weights.keys()
             if repeated:
                 raise ModelFolderError(f"{path} repeats the tensor {min(repeated)!r} of another shard.")
             # On macOS this path is a duplicate of the descriptor, and shares its offset.
@@ -67,6 +86,8 @@ def fill_module(
     missing = sorted(expected.keys() - weights.keys())
     extra = sorted(weights.keys() - expected.keys())
     if missing or extra:
+        if method := foreign_method(config):
+            raise refused_method(folder, method, (missing or extra)[0])
         name, what = (missing[0], "is missing") if missing else (extra[0], "does not belong to the model")
         raise ModelFolderError(
             f"{folder}: tensor {name!r} {what} ({len(missing)} missing, {len(extra)} left over). "
@@ -122,25 +143,35 @@ def quantize(module: nn.Module, bits: int, kept: Collection[str] = ()) -> None:
 def _quantize_like(
     module: nn.Module, weights: Mapping[str, mx.array], config: Mapping[str, Any], folder: Path
 ) -> None:
-    settings = config.get("quantization") or config.get("quantization_config")
+    """Make each layer that has scales a quantized layer of the same bits, group size and mode."""
     if not any(name.endswith(".scales") for name in weights):
         return
-    check_quantization(settings, folder / "config.json")
-    assert isinstance(settings, dict)
+    check_quantization(config, folder / "config.json")
+    stated = layer_settings(config)
 
     def predicate(path: str, layer: nn.Module) -> bool | dict[str, Any]:
-        if f"{path}.scales" not in weights or not hasattr(layer, "to_quantized"):
+        if not {f"{path}.scales", f"{path}.weight"} <= weights.keys() or not hasattr(layer, "to_quantized"):
             return False
-        layer_settings = settings.get(path)
-        return layer_settings if isinstance(layer_settings, dict) else True
+        packing = _packing(layer.weight.shape[-1], weights[f"{path}.weight"], weights[f"{path}.scales"])
+        if packing is None:
+            raise refused_method(folder, foreign_method(config), f"{path}.scales")
+        settings = stated.get(bare_path(path))
+        if settings and all(contradicts(own, packing) for own in settings):
+            raise ModelFolderError(
+                f"{folder}: {path} has {packing.bits} bits in groups of {packing.group_size} ({packing.mode}), "
+                "but config.json says otherwise. The folder mixes two models: pull the model again."
+            )
+        has_tensor_scales = f"{path}.global_scale" in weights
+        return asdict(packing) | ({"global_scale": True} if has_tensor_scales else {})
 
     try:
-        nn.quantize(
-            module,
-            group_size=settings["group_size"],
-            bits=settings["bits"],
-            mode=settings.get("mode", "affine"),
-            class_predicate=predicate,
-        )
+        nn.quantize(module, class_predicate=predicate)
     except (ValueError, TypeError) as error:
         raise ModelFolderError(f"{folder}: its quantization cannot be read ({error}).") from None
+
+
+def _packing(width: int, weight: mx.array, scales: mx.array) -> Packing | None:
+    """The quantization of a layer with `width` inputs; None if its tensors are not MLX's."""
+    if weight.dtype != mx.uint32 or not weight.ndim or not scales.ndim:
+        return None
+    return packing_of(width, weight.shape[-1], scales.shape[-1], scales.dtype == mx.uint8)

@@ -14,13 +14,14 @@ from collections.abc import Collection, Iterator, Sequence
 
 import mlx.core as mx
 
+from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot
 from mlx_engine.network.target import Target
 from mlx_engine.text.common_prefix import common_length
 
 PREFILL_CHUNK_TOKENS = 256
-"""Long enough to keep the device busy, short enough to stop soon after a cancel. MLX has no fused attention for
-the head size of Gemma 4's full layers, so the attention weights of a whole chunk are in memory at once."""
+"""Where nobody says otherwise. Without fused attention for the head size of Gemma 4's full layers, the attention
+weights of a whole chunk are in memory at once."""
 SNAPSHOTS_KEPT = 2
 """The latest turn's: at the start of its message, and at the start of the model's turn."""
 MOST_SNAPSHOTS = 8
@@ -34,8 +35,10 @@ SHORTEST_SNAPSHOT_TOKENS = 8
 class PrefixCache:
     """A model's cache together with the tokens of the conversation. `tokens` may be ahead of what was read."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, chunk: ChunkLength | None = None) -> None:
+        """chunk: how many tokens `prefill` reads at once; None: always PREFILL_CHUNK_TOKENS."""
         self._target = target
+        self._chunk = chunk
         self._snapshots: list[CacheSnapshot] = []
         self.cache = target.new_cache()
         self.tokens: list[int] = []
@@ -55,7 +58,10 @@ class PrefixCache:
         return self.cache.frontier
 
     def prefill(self, branch_points: Collection[int] = ()) -> Iterator[int]:
-        """Read `tokens` up to the last but one, in chunks; yields how many have been read after each.
+        """Read `tokens` up to the last but one, in chunks; yields how many have been handed over after each.
+
+        A chunk is handed over while the one before it is being computed, so that the device never waits for the
+        host; after the last, nothing is left to compute. Two chunks are under way at most.
 
         branch_points: positions where a later prompt may differ from this one. A snapshot is taken at each, or a
         few tokens before it. A chunk goes on past a branch point if a rollback from its end can still reach it:
@@ -64,11 +70,18 @@ class PrefixCache:
         end = len(self.tokens) - 1
         positions = self._snapshot_positions(branch_points, end)
         self._take_snapshots(positions)
+        before: mx.array | None = None
         while (begin := self.cache.frontier) < end:
-            stop = min(begin + PREFILL_CHUNK_TOKENS, end)
+            stop = min(begin + (self._chunk.tokens if self._chunk else PREFILL_CHUNK_TOKENS), end)
             stop = min((at for at in positions if begin < at < stop - ROLLBACK_RESERVE_ROWS), default=stop)
             self.hidden = self.read(self.tokens[begin:stop])
-            mx.eval(self.hidden, self.cache.arrays())
+            if stop == end:
+                mx.eval(self.hidden, self.cache.arrays())
+            else:
+                mx.async_eval(self.hidden, self.cache.arrays())
+                if before is not None:
+                    mx.eval(before)
+            before = self.hidden
             yield self.cache.frontier
             self._take_snapshots([at for at in positions if begin < at])
 

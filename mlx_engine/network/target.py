@@ -18,6 +18,7 @@ from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4, gemma4_text
+from mlx_engine.network.precision import convert_float16, convert_to_float32, has_float16
 from mlx_engine.protocol.errors import ModelFolderError
 
 SLIDING = "sliding_attention"
@@ -33,6 +34,9 @@ class TargetFacts:
     sliding_window: int
     kv_geometry: dict[str, tuple[int, int]]
     """Layer type -> (K/V heads, head size) of the last layer of that type that owns a cache."""
+    heads: int = 1
+    is_moe: bool = False
+    """Its layers have experts."""
 
 
 class Target(Protocol):
@@ -64,7 +68,11 @@ class Target(Protocol):
 class Gemma4Target:
     """A `Target` over mlx-lm's Gemma 4 text model."""
 
-    def __init__(self, model: gemma4_text.Model, is_compiled: bool = False) -> None:
+    def __init__(
+        self, model: gemma4_text.Model, is_compiled: bool = False, is_float32: bool = False, added_bytes: int = 0
+    ) -> None:
+        """is_float32: it was converted to float32 where it was not, which took `added_bytes`."""
+        self.is_float32, self.added_bytes = is_float32, added_bytes
         self._model = model
         self._layers = LayerStack(model.layers, is_compiled)
         args = model.args
@@ -81,6 +89,8 @@ class Gemma4Target:
                 kind: (owning[index].self_attn.n_kv_heads, owning[index].self_attn.head_dim)
                 for kind, index in self._last_of_type.items()
             },
+            heads=args.num_attention_heads,
+            is_moe=bool(args.enable_moe_block),
         )
 
     def new_cache(self) -> TargetCache:
@@ -141,6 +151,22 @@ class Gemma4Target:
         return self._layers.is_compiled
 
     @property
+    def has_float16(self) -> bool:
+        """Something is computed in float16, in which Gemma's numbers may overflow."""
+        return has_float16(self._model)
+
+    def widen_float16(self) -> str:
+        """Compute float16 parts in a wider dtype from now on; its name. Caches made before are of no more use."""
+        dtype_name = convert_float16(self._model)
+        self._layers = LayerStack(self._model.layers, self._layers.is_compiled)
+        return dtype_name
+
+    @property
+    def item_bytes(self) -> int:
+        """Size of one number in the activations and the K/V cache."""
+        return int(self._model.model.norm.weight.dtype.size)
+
+    @property
     def dtype_name(self) -> str:
         """Precision for people: `float32`, `bfloat16` or `4-bit`."""
         table = self._model.model.embed_tokens
@@ -188,19 +214,26 @@ def load_target(
     bits: int | None = None,
     on_read: checkpoint.OnRead = lambda size_bytes: None,
     is_compiled: bool = False,
+    is_float32: bool = False,
 ) -> Gemma4Target:
-    """Load a Gemma 4 folder; `bits`: quantize its weights to this many. Raises ModelFolderError."""
+    """Load a Gemma 4 folder. Raises ModelFolderError.
+
+    bits: quantize its weights to this many. is_float32: convert what is stored in half precision.
+    """
     config = read_config(folder)
     model = build(config, folder)
-    checkpoint.fill_module(model, target_weights(model, config, folder), config, folder, on_read)
+    weights = target_weights(model, config, folder)
+    checkpoint.fill_module(model, weights, config, folder, on_read)
     if bits:
         checkpoint.quantize(model, bits)
-    return Gemma4Target(model.language_model, is_compiled)
+    weights.clear()
+    added_bytes = convert_to_float32(model) if is_float32 else 0
+    return Gemma4Target(model.language_model, is_compiled, is_float32, added_bytes)
 
 
 def target_weights(model: gemma4.Model, config: dict[str, Any], folder: Path) -> dict[str, mx.array]:
     """The tensors of a folder that belong to the network, under its names. Raises ModelFolderError."""
-    weights = checkpoint.load_weights(folder)
+    weights = checkpoint.load_weights(folder, config)
     names = target_names(weights, loaded_parts(config, folder / "config.json"), folder)
     return model.sanitize({renamed: weights[name] for name, renamed in names.items()})
 

@@ -92,8 +92,12 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Quantize the drafter's weights to 4 or 8 bits while loading; None: leave them as they are."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
+    is_float32: bool | None = None
+    """Convert what is stored in bfloat16 or float16 to float32 while loading; None: only on a processor."""
     is_wired: bool = False
     """Wire the weights in memory, on Metal. Kernel panics have been linked to this (ml-explore/mlx#3186)."""
+    prefill_chunk: int | None = None
+    """Tokens of a prompt to read in one pass; None: by layout and device, and fewer where they take long."""
     estimates_folder: str | None = None
     """Where the automatic draft length's estimates are kept from run to run; None: they are not kept."""
     start_length: int | None = None
@@ -120,7 +124,7 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """The engine is reading a model."""
 
     step: str
-    """For people: `reading ...` or `warming up`."""
+    """For people: `reading ...` or `warming up, 1 of 3`."""
     done_bytes: int = 0
     """Bytes read so far, of the weights of target and drafter."""
     total_bytes: int = 0
@@ -153,6 +157,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     load_s: float
     is_compiled: bool = False
     """The segments between the attentions are compiled."""
+    float32_bytes: int = 0
+    """What converting the target to float32 added to its size; 0 if nothing was converted."""
+    prefill_chunk: int = 256
+    """Tokens of a prompt that one pass reads, at the most."""
     refusal: str | None = None
     """Why the requested drafter is not used, and what to do."""
     can_think: bool = True

@@ -7,6 +7,8 @@ Definitions
                       the context; None until there are enough of them
     speedup           tokens/s / baseline speed
     time to first token (ttft_s)  from submit to the first committed token, prefill included
+
+A round without tokens reports that a reply was stopped while its prompt was being read. No figure counts it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ class BaselineSpeed:
 
     def add(self, done: Round) -> None:
         """Use a round if it shows the baseline speed."""
+        if not done.token_ids:
+            return
         if is_another_context(self._context_tokens, done.context_tokens):
             self._rounds_s.clear()
         self._context_tokens = done.context_tokens
@@ -74,7 +78,9 @@ class ReplyStats:
 
     def add(self, done: Round) -> None:
         """Add one round."""
-        if self.ttft_s is None and done.token_ids:
+        if not done.token_ids:
+            return
+        if self.ttft_s is None:
             self.ttft_s = done.elapsed_s
         self.rounds += 1
         self.drafted += done.drafted
@@ -136,6 +142,8 @@ class RecentRounds:
 
     def add(self, done: Round) -> None:
         """Add one round and drop the oldest, or all if they belong to another context."""
+        if not done.token_ids:
+            return
         if self._rounds and is_another_context(self._rounds[-1].context_tokens, done.context_tokens):
             self._rounds.clear()
         self._rounds.append(done)

@@ -14,6 +14,7 @@ from mlx_engine.files.config_file import ASSISTANT_TYPES
 from mlx_engine.network.assistant import Assistant, load_assistant
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.network.precision import convert_float16
 from mlx_engine.network.target import Target, TargetFacts
 from mlx_engine.protocol.errors import PairMismatchError
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, draft_one_by_one
@@ -70,8 +71,13 @@ def reads(source: DrafterSource) -> bool:
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> AssistantDrafter:
     """See LoadDrafter."""
-    network = load_assistant(source.folder, source.bits, on_read, target.network.is_compiled)
+    network = load_assistant(
+        source.folder, source.bits, on_read, target.network.is_compiled, target.network.is_float32
+    )
     check_pair(network, target.network.facts, (source.name, str(target.folder)))
+    network.vocab_size = target.network.facts.vocab_size
+    if not target.network.has_float16:
+        convert_float16(network)  # beside another dtype everything would be computed in float32
     return AssistantDrafter(network, target.network)
 
 
@@ -80,9 +86,10 @@ def check_pair(assistant: Assistant, target: TargetFacts, names: tuple[str, str]
     text = assistant.config.text
     drafter_name, target_name = names
     comparisons: list[tuple[str, object, object]] = [
-        ("a hidden size of", assistant.config.backbone_hidden_size, target.hidden_size),
-        ("a vocabulary of", text.vocab_size, target.vocab_size),
+        ("a hidden size of", assistant.config.backbone_hidden_size, target.hidden_size)
     ]
+    if text.vocab_size < target.vocab_size:  # more rows are padding
+        comparisons.append(("a vocabulary of", text.vocab_size, target.vocab_size))
     for kind in sorted(set(text.layer_types or ())):
         head_dim = text.head_dim if kind == "sliding_attention" else (text.global_head_dim or text.head_dim)
         geometry = target.kv_geometry.get(kind)

@@ -19,8 +19,10 @@ from mlx_engine.text.prompt import ChatFormat
 class ModelDrafter:
     """A `Drafter` over a complete model."""
 
-    def __init__(self, model: Target) -> None:
+    def __init__(self, model: Target, vocab_size: int | None = None) -> None:
+        """vocab_size: the target's, which may have fewer rows than the drafter."""
         self._model = model
+        self._vocab_size = vocab_size or model.facts.vocab_size
         self._prefix = PrefixCache(model)
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
@@ -45,7 +47,8 @@ class ModelDrafter:
         def step(token: mx.array, seen: mx.array | None, position: int) -> Distribution:
             is_frontier = position == len(committed)
             state = hidden if is_frontier else self._model.forward(token[None], prefix.cache)
-            return sampler.draw(self._model.logits(state), position, RandomStream.DRAFT, seen)
+            logits = self._model.logits(state)[:, : self._vocab_size]
+            return sampler.draw(logits, position, RandomStream.DRAFT, seen)
 
         return draft_one_by_one(step, frontier, len(committed), length)
 
@@ -57,12 +60,21 @@ class ModelDrafter:
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> ModelDrafter:
     """See LoadDrafter."""
     format = ChatFormat(source.folder)
-    model = load_target(source.folder, source.bits, on_read, target.network.is_compiled)
+    model = load_target(source.folder, source.bits, on_read, target.network.is_compiled, target.network.is_float32)
     format.check_fits(model.facts.vocab_size)
-    if model.facts.vocab_size != target.network.facts.vocab_size or not format.has_same_tokens(target.format):
+    vocab_size = target.network.facts.vocab_size
+    if model.facts.vocab_size < vocab_size:
+        raise PairMismatchError(
+            f"The draft model {source.name} cannot read every token: its tables have {model.facts.vocab_size} "
+            f"rows, those of {target.folder} {vocab_size}. Use a smaller model of the same family, or "
+            "--drafter lookup."
+        )
+    if not format.has_same_tokens(target.format):
         raise PairMismatchError(
             f"The draft model {source.name} has another tokenizer than {target.folder} "
             f"({format.vocab_size} and {target.format.vocab_size} tokens). "
             "Use a smaller model of the same family, or --drafter lookup."
         )
-    return ModelDrafter(model)
+    if model.has_float16:
+        model.widen_float16()  # a draft model that overflows would be of no use
+    return ModelDrafter(model, vocab_size)

@@ -11,24 +11,28 @@ could split it differently, and the cache would no longer match.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from mlx_engine.files.folder_files import is_there, read_bytes, read_json, read_text
+from mlx_engine.files.config_bounds import tables_too_small
+from mlx_engine.files.folder_files import read_bytes
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Message
-from mlx_engine.text.chat_template import ChatTemplate, TemplateFailedError
 from mlx_engine.text.common_prefix import common_length
 from mlx_engine.text.reply_text import ReplyDecoder
+from mlx_engine.text.sandbox import TemplateFailedError
+from mlx_engine.text.template_age import old_habits
+from mlx_engine.text.template_files import TEMPLATE_FILE, read_template
+from mlx_engine.text.template_process import TemplateProcess
+from mlx_engine.text.tokenizer import parse_tokenizer, read_tokenizer_config, special_tokens, vocabulary_size
 
 STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
 """Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and a call of a tool (Slipstream has no tools)."""
+TURN_SPELLING = "<|turn>"
 CHANNEL_SPELLINGS = ("<|channel>", "<channel|>")
-TEMPLATE_FILE = "chat_template.jinja"
 STAND_INS = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
 """Private-use characters that replace text which the template must not see."""
 
@@ -47,6 +51,8 @@ class RenderedPrompt:
     reply_prefix: str
     """The start of the reply, if `ids` end in a reply that is to be continued."""
     reply_prefix_ids: list[int]
+    thought_ids: tuple[int, ...] = ()
+    """The end of `ids` from the mark on that opens a thought, if the reply begins inside that thought."""
 
 
 class ChatFormat:
@@ -54,24 +60,33 @@ class ChatFormat:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tokenizer = _read_tokenizer(folder / "tokenizer.json")
-        added = self._tokenizer.get_added_tokens_decoder()
-        self._controls = {token.content: id for id, token in added.items() if token.special}
+        path = folder / "tokenizer.json"
+        content = read_bytes(path)
+        config = read_tokenizer_config(folder)
+        source = read_template(folder, config)
+        # Its process starts while the tokenizer is made, which takes a second for Gemma's.
+        self._template = TemplateProcess(source)
+        self._tokenizer = parse_tokenizer(content, path)
+        self._special_tokens = special_tokens(config)
+        self._controls = self._control_tokens()
+        self._control_ids = frozenset(self._controls.values())
         self._tokenizer.encode_special_tokens = True
         try:
-            template = _template_text(folder)
-            self._template = ChatTemplate(template)
+            self._template.check()
         except TemplateFailedError as error:
             raise ModelFolderError(f"{folder}: its chat template is not valid ({error}).") from None
         self._split = re.compile("|".join(map(re.escape, sorted(self._controls, key=len, reverse=True))) or "(?!)")
 
-        self.can_think = "enable_thinking" in template
+        self.can_think = "enable_thinking" in source
         """Whether the template has a place for thinking."""
-
-    @property
-    def vocab_size(self) -> int:
+        self.vocab_size = vocabulary_size(self._tokenizer)
         """The highest token id plus one."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def _control_tokens(self) -> dict[str, int]:
+        """Text -> id: special tokens, and an end token that is an added one but not marked as special."""
+        end = self._special_tokens["eos_token"]
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        return {token.content: id for id, token in added if token.special or token.content == end}
 
     def check_fits(self, embedded_tokens: int) -> None:
         """Raise ModelFolderError if an id is beyond the model's embedding table.
@@ -79,15 +94,28 @@ class ChatFormat:
         Looking it up would read memory that does not belong to the table.
         """
         if self.vocab_size > embedded_tokens:
-            raise ModelFolderError(
-                f"{self._folder}: its tokenizer has {self.vocab_size} tokens, its weights {embedded_tokens}. "
-                "The folder mixes two models: pull the model again."
+            raise tables_too_small(self._folder, self.vocab_size, embedded_tokens)
+
+    def age_notice(self) -> str | None:
+        """What to tell people about a chat template from before July 2026."""
+        habits = old_habits(
+            lambda messages, **variables: self._template.render(
+                messages, None, **variables, **self._special_tokens
             )
+        )
+        if not habits:
+            return None
+        return (
+            f"The chat template of {self._folder} is from before July 2026: it {' and '.join(habits)}. "
+            f"Pull the model again, or put the present {TEMPLATE_FILE} of the original model into the folder."
+        )
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """The ids that end every Gemma 4 reply."""
-        return frozenset(self._controls[name] for name in STOP_SPELLINGS if name in self._controls)
+        """The ids that end every Gemma 4 reply, and the end token that tokenizer_config.json names."""
+        own = self._tokenizer.token_to_id(self._special_tokens["eos_token"])
+        ids = {self._controls[name] for name in STOP_SPELLINGS if name in self._controls}
+        return frozenset(ids if own is None else ids | {own})
 
     def render(
         self, messages: Sequence[Message], is_thinking: bool = False, known_replies: KnownReplies | None = None
@@ -106,23 +134,32 @@ class ChatFormat:
             raise EmptyPromptError("The message is empty. Type something first.")
         hidden = _HiddenTexts(self._split, messages, known_replies)
         shown = [{"role": m.role, "content": hidden.hide(m)} for m in messages]
-        text = self._render_template(shown, is_thinking, is_models_turn=True)
+        now_s = time.time()
+        text = self._render_template(shown, is_thinking, now_s, is_models_turn=True)
         # Followed by an answer, the template drops what only opens the model's turn.
         variants = [shown[:-1], [*shown, {"role": "assistant", "content": "answer"}]]
-        cuts = [common_length(text, self._render_template(other, is_thinking)) for other in variants if other]
+        cuts = [
+            common_length(text, self._render_template(other, is_thinking, now_s)) for other in variants if other
+        ]
         ids, branch_points = self._encode_rendered(text, hidden, cuts)
-        return RenderedPrompt(ids + reply_prefix_ids, branch_points, reply_prefix, reply_prefix_ids)
+        thought_ids = self._opened_thought(ids)
+        if reply_prefix:
+            # What is continued is an answer: the thought that the template opens ended before it.
+            ids = ids[: len(ids) - len(thought_ids)]
+            thought_ids = ()
+        branch_points = tuple(sorted({min(point, len(ids)) for point in branch_points}))
+        return RenderedPrompt(ids + reply_prefix_ids, branch_points, reply_prefix, reply_prefix_ids, thought_ids)
 
     def _render_template(
-        self, messages: list[dict[str, str]], is_thinking: bool, is_models_turn: bool = False
+        self, messages: list[dict[str, str]], is_thinking: bool, now_s: float, is_models_turn: bool = False
     ) -> str:
         try:
             return self._template.render(
                 messages,
+                now_s,
                 add_generation_prompt=is_models_turn,
                 enable_thinking=is_thinking,
-                bos_token="<bos>",
-                eos_token="<eos>",
+                **self._special_tokens,
             )
         except TemplateFailedError as error:
             if not is_models_turn:
@@ -136,14 +173,29 @@ class ChatFormat:
             return ids
         return [id for character in text for id in self._tokenizer.encode(character, add_special_tokens=False).ids]
 
-    def reply_decoder(self) -> ReplyDecoder:
-        """A decoder for one reply."""
-        opens, closes = (self._controls.get(name, -1) for name in CHANNEL_SPELLINGS)
-        return ReplyDecoder(self._tokenizer, opens, closes, self._control_ids)
+    def reply_decoder(self, thought_ids: Sequence[int] = ()) -> ReplyDecoder:
+        """A decoder for one reply; thought_ids: of its RenderedPrompt."""
+        opens, closes = self._channel_marks
+        decoder = ReplyDecoder(self._tokenizer, opens, closes, self._control_ids)
+        decoder.add(thought_ids)
+        return decoder
 
     @property
-    def _control_ids(self) -> frozenset[int]:
-        return frozenset(self._controls.values())
+    def _channel_marks(self) -> tuple[int, int]:
+        """The ids that open and close a channel, -1 if the tokenizer has none."""
+        opens, closes = (self._controls.get(name, -1) for name in CHANNEL_SPELLINGS)
+        return opens, closes
+
+    def _opened_thought(self, ids: list[int]) -> tuple[int, ...]:
+        """The end of a prompt from the mark on that opens a thought; empty if it does not end inside one."""
+        opens, closes = self._channel_marks
+        ends = {closes, self._controls.get(TURN_SPELLING, -1), *self.stop_tokens}
+        for at in reversed(range(len(ids))):
+            if ids[at] in ends:
+                break
+            if ids[at] == opens:
+                return tuple(ids[at:])
+        return ()
 
     def has_same_tokens(self, other: ChatFormat) -> bool:
         """Whether both tokenizers give every id the same text."""
@@ -202,24 +254,3 @@ class _HiddenTexts:
     def show(self, text: str) -> str:
         """The text as it was before `hide`."""
         return text.translate(self._originals)
-
-
-def _read_tokenizer(path: Path) -> Tokenizer:
-    content = read_bytes(path)
-    try:
-        return Tokenizer.from_buffer(content)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library raises Exception itself, and its panics are not even that
-        raise ModelFolderError(f"{path} is not a usable tokenizer ({error}). Pull the model again.") from None
-
-
-def _template_text(folder: Path) -> str:
-    path = folder / TEMPLATE_FILE
-    text = read_text(path) if is_there(path) else read_json(folder / "tokenizer_config.json").get("chat_template")
-    if not isinstance(text, str):
-        raise ModelFolderError(
-            f"{folder} has no chat template ({TEMPLATE_FILE}, or chat_template in tokenizer_config.json). "
-            "Use an instruction-tuned checkpoint (its name ends in -it)."
-        )
-    return text

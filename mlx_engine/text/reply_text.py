@@ -6,15 +6,18 @@ their ids, so that no text can be mistaken for one. The channel's name is plain 
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from mlx_engine.text.common_prefix import common_length
+
 BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 CHANNEL_NAME = "thought"
+LONGEST_RUN = 256
+"""Tokens that are held back at most; a run of bytes is rarely longer than the four of one character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class ReplyDecoder:
         """opens, closes: ids of the channel's marks, -1 if the tokenizer has none. controls: ids without text."""
         self._marks = {opens: True, closes: False}
         self._controls = controls
-        self._answer, self._thoughts = TextStream(tokenizer), TextStream(tokenizer)
+        self._answer, self._thoughts = TextStream(tokenizer, controls), TextStream(tokenizer, controls)
         self._is_thinking = False
         self._name: str | None = None
         """Text that may still be the channel's name; None after the name."""
@@ -80,26 +83,51 @@ class ReplyDecoder:
 
 
 class TextStream:
-    """Turns token ids into text, holding back a character until all its bytes have arrived.
+    """Turns token ids into text as they arrive; all its pieces together are the decoded whole.
 
-    Gemma's tokenizer spells characters outside its vocabulary in byte tokens; every other token is text by itself.
+    Tokens are decoded in runs, behind the run before: what a token stands for can depend on its neighbours (bytes
+    of one character, the space before a word). A run that may still change is held back.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, controls: frozenset[int] = frozenset()) -> None:
+        """controls: ids that have no text."""
         self._tokenizer = tokenizer
-        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self._controls = controls
+        self._before: list[int] = []
+        """The run whose text was returned last."""
+        self._held: list[int] = []
+        """Tokens after it, whose text has not been returned."""
 
     def add(self, ids: Iterable[int]) -> str:
-        """The text that these tokens complete; may be empty. Control tokens have none."""
-        return self._characters.decode(b"".join(map(self._bytes, ids)))
+        """The text that these tokens complete; may be empty."""
+        text = ""
+        for id in ids:
+            if id not in self._controls:
+                self._held.append(id)
+                text += self._complete() or ""
+        return text
 
     def finish(self) -> str:
-        """An unfinished character still held back, as a replacement character."""
-        return self._characters.decode(b"", final=True)
+        """The rest; a character that is not complete is a replacement character."""
+        text = self._new_text()[1] if self._held else ""
+        self._before, self._held = [], []
+        return text
 
-    def _bytes(self, id: int) -> bytes:
-        spelling = BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(id) or "")
-        if spelling:
-            return bytes([int(spelling[1], 16)])
-        text: str = self._tokenizer.decode([id], skip_special_tokens=True)
-        return text.encode()
+    def _complete(self) -> str | None:
+        """The text of the held run, if no later token can change it."""
+        is_bytes = BYTE_TOKEN.fullmatch(self._tokenizer.id_to_token(self._held[-1]) or "")
+        if is_bytes and len(self._held) < LONGEST_RUN:
+            return None
+        is_appended, text = self._new_text()
+        if (not is_appended or text.endswith("\ufffd")) and len(self._held) < LONGEST_RUN:
+            return None
+        self._before, self._held = self._held, []
+        return text
+
+    def _new_text(self) -> tuple[bool, str]:
+        """Whether the held run only adds to the text before it, and what it adds."""
+        before, both = self._decoded(self._before), self._decoded(self._before + self._held)
+        return both.startswith(before), both[common_length(before, both) :]
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""

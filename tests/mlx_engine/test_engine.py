@@ -43,7 +43,8 @@ def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -
     emitted = Rig(*pair).emitted
     steps = only(events.Loading, emitted)
     assert list(dict.fromkeys(event.step for event in steps)) == [
-        "reading target", "reading target-assistant", "warming up",
+        "reading target", "reading target-assistant",
+        "warming up, 1 of 3", "warming up, 2 of 3", "warming up, 3 of 3",
     ]  # fmt: skip
     (ready,) = only(events.Ready, emitted)
     assert (ready.target, ready.drafter, ready.precision) == ("target", "target-assistant", "float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,9 +14,11 @@ from mlx_engine.engine import CACHED_BUFFER_BYTES
 from mlx_engine.files.safetensors_header import Tensor
 from mlx_engine.network import prefix
 from mlx_engine.network.assistant import load_assistant
+from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
 from mlx_engine.network.target import Gemma4Target, load_target
+from mlx_engine.protocol.prefill_chunk import ChunkRange
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
 from models.config import read_config
@@ -34,6 +37,7 @@ from models.memory_fit import (
 )
 from tests.cases import cases
 from tests.fakes.folders import write_pair
+from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
@@ -105,16 +109,17 @@ def test_no_conversation_has_larger_snapshots(name: str, more_bytes: int, monkey
 
 @pytest.mark.parametrize("window", [512, 1024])
 @pytest.mark.parametrize("tokens", [1, 200, 256, 257, 900, 3000])
-def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens: int) -> None:
+@pytest.mark.parametrize("chunk", [PREFILL_CHUNK_TOKENS, 512, 1024])
+def test_caches_at_the_familys_own_windows(catalog: Catalog, window: int, tokens: int, chunk: int) -> None:
     layers = msgspec.structs.replace(
         catalog.families["pocket"].layers, full_layers=1, sliding_layers=1, window=window, full_head_dim=16
     )
     full, sliding = FullCache(), SlidingCache(window)
-    for done in range(0, tokens, PREFILL_CHUNK_TOKENS):
-        rows = mx.zeros((1, 1, min(PREFILL_CHUNK_TOKENS, tokens - done), 16))
+    for done in range(0, tokens, chunk):
+        rows = mx.zeros((1, 1, min(chunk, tokens - done), 16))
         for cache in (full, sliding):
             cache.update_and_fetch(rows, rows)
-    assert kv_bytes(layers, tokens, 4) == full.nbytes + sliding.nbytes
+    assert kv_bytes(layers, tokens, 4, chunk) == full.nbytes + sliding.nbytes
 
 
 @pytest.mark.parametrize("name", ["e2b", "e4b", "12b", "26b-a4b", "31b"])
@@ -181,6 +186,37 @@ def test_a_quantized_pair_is_predicted_as_well(tmp_path: Path) -> None:
     del pair
 
 
+def test_a_pair_in_half_precision_is_predicted_as_it_is_computed(tmp_path: Path) -> None:
+    target, drafter = write_pair(tmp_path)
+    for folder in (target, drafter):
+        tensors = load_tensors(folder / "model.safetensors")
+        halves = {name: array.astype(mx.bfloat16) if array.dtype == mx.float32 else array * 1
+                  for name, array in tensors.items()}  # fmt: skip
+        mx.eval(halves)
+        mx.save_safetensors(str(folder / "model.safetensors"), halves)
+    stored = size_of_folders(target, drafter)
+    for is_float32, item_bytes in ((False, 2), (True, 4)):
+        size = stored.as_computed(machine(8), is_float32)
+        before = mx.get_active_memory()
+        pair = load_target(target, is_float32=is_float32), load_assistant(drafter, is_float32=is_float32)
+        measured = mx.get_active_memory() - before
+        assert (size.target_bytes or 0) + (size.drafter_bytes or 0) == pytest.approx(measured, rel=0.05)
+        assert size.item_bytes == item_bytes
+        assert kv_bytes(size.layers, 257, size.item_bytes) == pytest.approx(read(pair[0], 257), rel=0.05)
+        del pair
+
+
+def test_the_verdict_counts_on_float32_where_there_is_no_gpu(catalog: Catalog) -> None:
+    size = replace(size_of_entry(catalog.entries["12b-bf16"], catalog), prefill_chunk=256)
+    mac, other = fit(size, machine(500)), fit(size, machine(500, chip="Intel(R) Core(TM) i7"))
+    assert mac.needed_bytes is not None
+    assert other.needed_bytes is not None
+    assert other.needed_bytes > 1.9 * mac.needed_bytes
+    assert fit(size, machine(500), is_float32=True) == replace(other, machine=machine(500))
+    as_stored = fit(size, machine(500, chip="Intel(R) Core(TM) i7"), is_float32=False)
+    assert as_stored.needed_bytes == mac.needed_bytes
+
+
 @pytest.mark.parametrize("name", [pytest.param("pocket", marks=pytest.mark.slow), *LAYOUTS])
 def test_one_step_needs_no_more_than_the_working_space(name: str) -> None:
     size = size_of_folders(*PAIRS[name])
@@ -197,6 +233,28 @@ def test_one_step_needs_no_more_than_the_working_space(name: str) -> None:
         del hidden
         used = mx.get_peak_memory() - max(before, mx.get_active_memory())
         assert 0 < used <= working_bytes(size, tokens) - memory_fit.PROCESS_BYTES
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("chunk", [128, 512, 1024])
+def test_the_working_space_follows_the_chunk(name: str, chunk: int) -> None:
+    size = replace(size_of_folders(*PAIRS[name]), prefill_chunk=chunk)
+    conversation = PrefixCache(load_target(PAIRS[name][0]), ChunkLength(ChunkRange(chunk, chunk)))
+    conversation.resume([0] * 2049)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    list(conversation.prefill())
+    used = mx.get_peak_memory() - max(before, mx.get_active_memory())
+    assert 0 < used <= working_bytes(size, 2048) - memory_fit.PROCESS_BYTES
+
+
+def test_a_longer_chunk_needs_more_memory(catalog: Catalog) -> None:
+    size = size_of_entry(catalog.entries["26b-a4b-4bit"], catalog)
+    assert catalog.families["26b-a4b"].layers.is_moe
+    needed = [
+        fit(replace(size, prefill_chunk=chunk), machine(64)).needed_bytes for chunk in (None, 512, 1024, 2048)
+    ]
+    assert needed[1] < needed[0] == needed[2] < needed[3]  # type: ignore[operator]
 
 
 def machine(gigabytes: float, free: float | None = None, chip: str = "Apple M4") -> Machine:
@@ -246,8 +304,8 @@ def test_the_largest_context_is_the_last_that_fits(catalog: Catalog) -> None:
 
 def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: Catalog) -> None:
     entry = catalog.entries["12b-4bit"]
-    alone = fit(size_of_entry(entry, catalog, has_drafter=False), machine(12))
-    assert alone.needed_bytes == (fit(size_of_entry(entry, catalog), machine(12)).needed_bytes or 0) - 845_719_296
+    alone = fit(size_of_entry(entry, catalog, has_drafter=False), machine(64))
+    assert alone.needed_bytes == (fit(size_of_entry(entry, catalog), machine(64)).needed_bytes or 0) - 845_719_296
     unknown = fit(PairSize(None, 0, catalog.family(entry).layers, 2), machine(12))
     assert (unknown.verdict, unknown.needed_bytes, unknown.largest_context_tokens) == (None, None, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import queue
 import random
@@ -580,6 +581,10 @@ def test_a_listing_that_makes_no_sense(hub: FakeHub, tmp_path: Path, changes: di
 def test_what_is_no_model_for_slipstream_is_refused_before_its_weights(hub: FakeHub, tmp_path: Path) -> None:
     hub.repos["someone/llama"] = {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}
     assert "'llama'" in failure(pull(tmp_path, "someone/llama")).message
+    config = json.loads((TARGET / "config.json").read_text())
+    config = {**config, "quantization_config": {"quant_method": "compressed-tensors"}}
+    hub.repos["someone/w4a16"] = {"config.json": json.dumps(config).encode(), "model.safetensors": WEIGHTS}
+    assert "quantized with compressed-tensors" in failure(pull(tmp_path, "someone/w4a16")).message
     hub.repos["someone/pickle"] = {"config.json": b"{}", "pytorch_model.bin": b""}
     assert "safetensors" in failure(pull(tmp_path, "someone/pickle")).message
     assert not hub.asked_for(HASH)

@@ -58,6 +58,22 @@ def test_gauges_keep_their_last_values() -> None:
     assert it.gauges.reading() == now, "frozen until the next round"
 
 
+def test_a_reply_stopped_while_its_prompt_is_read_leaves_the_figures_of_the_last_one() -> None:
+    it = Measured()
+    stopped = Round((), 0, 0, False, 900, id=2, text="", thinking="", round_s=0.7, memory_bytes=5, elapsed_s=0.7)
+    it.gauges.add(stopped, None)
+    assert (it.gauges.reading().tokens_per_s, it.gauges.reading().ttft_s) == (None, None)
+    it.add(*[it.plain()] * 4, it.drafted())
+    before = it.gauges.reading()
+    it.pair.baseline.add(stopped)
+    it.gauges.add(stopped, None)
+    it.gauges.sample_pace()
+    now = it.gauges.reading()
+    assert (now.tokens_per_s, now.ttft_s, now.speedup) == (before.tokens_per_s, before.ttft_s, before.speedup)
+    assert (now.context_tokens, now.memory_bytes) == (900, 5)
+    assert 0.0 not in now.pace_samples
+
+
 def test_gauges_say_nothing_of_drafts_while_drafting_is_off() -> None:
     it = Measured()
     it.add(*[it.plain()] * 4, it.drafted())

@@ -12,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.utils import load_model
 
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.loading.convert import convert
@@ -21,6 +22,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.fakes.cache import COMMIT, put
 from tests.fakes.folders import write_pair
+from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
@@ -73,6 +75,20 @@ def test_every_layout_converts_and_loads(layout: str, tmp_path: Path) -> None:
     convert(GOLDEN / layout / "assistant", tmp_path / "assistant", group_size=32)
     assert load_target(tmp_path / "target").facts == load_target(GOLDEN / layout / "target").facts
     load_assistant(tmp_path / "assistant")
+
+
+def test_a_copy_of_a_text_only_export_loads_here_and_in_mlx_lm(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    source = Path(shutil.copytree(pair[0], tmp_path / "source"))
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config["text_config"] | {"model_type": "gemma4_text"}))
+    weights = load_tensors(source / "model.safetensors")
+    mx.eval(weights)
+    named = {name.replace("model.language_model.", "model."): array for name, array in weights.items()}
+    mx.save_safetensors(str(source / "model.safetensors"), named)
+    convert(source, tmp_path / "copy", bits=8, group_size=32)
+    target, tokens = load_target(tmp_path / "copy"), mx.array([list(range(5, 45))])
+    network, _ = load_model(tmp_path / "copy")
+    assert mx.allclose(target.logits(target.forward(tokens, target.new_cache())), network(tokens)[0], atol=1e-4)
 
 
 def test_the_record_names_source_settings_and_every_file(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network import kv_cache
 from mlx_engine.network import prefix as prefix_module
+from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS
 from mlx_engine.network.prefix import SHORTEST_SNAPSHOT_TOKENS, PrefixCache
+from mlx_engine.protocol.prefill_chunk import ChunkRange
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter
 from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.model_drafter import ModelDrafter
@@ -156,6 +158,54 @@ def test_a_stopped_prefill_goes_on_where_it_was(chat: Chat, monkeypatch: pytest.
     assert [next(reading) for _ in range(3)] == [16, 32, 48]
     kept, _ = chat.turn(prompt, ())
     assert kept == 48
+
+
+def test_a_chunk_is_handed_over_before_the_one_before_it_is_waited_for(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    own_read = chat.prefix.read
+
+    def read(tokens: Sequence[int]) -> mx.array:
+        happened.append(f"read {len(tokens)}")
+        return own_read(tokens)
+
+    def logged(name: str, own: Any) -> Any:
+        def call(*arrays: Any) -> None:
+            happened.append(name)
+            own(*arrays)
+
+        return call
+
+    monkeypatch.setattr(chat.prefix, "read", read)
+    monkeypatch.setattr(chat.prefix, "_chunk", ChunkLength(ChunkRange(16, 16)))
+    monkeypatch.setattr(mx, "eval", logged("wait", mx.eval))
+    monkeypatch.setattr(mx, "async_eval", logged("hand over", mx.async_eval))
+    chat.prefix.resume(some_tokens(60))
+    reading = chat.prefix.prefill()
+    next(reading)
+    assert happened == ["read 16", "hand over"], "a stop is looked for before the second chunk"
+    next(reading)
+    assert happened[2:] == ["read 16", "hand over", "wait"], "for the first: two are under way at most"
+    list(reading)
+    assert happened[5:] == ["read 16", "hand over", "wait", "read 11", "wait"], "nothing is left to compute"
+
+
+def test_the_length_of_a_chunk_changes_no_score(chat: Chat) -> None:
+    prompt = some_tokens(150)
+    for length in (16, 48, 512):
+        chat.prefix = PrefixCache(chat.target, ChunkLength(ChunkRange(length, length)))
+        chat.turn(prompt, (100, 150))
+
+
+def test_a_chunk_shrinks_in_the_middle_of_a_prompt(chat: Chat) -> None:
+    chunk = ChunkLength(ChunkRange(64, 32))
+    prefix = PrefixCache(chat.target, chunk)
+    prefix.resume(some_tokens(200))
+    reading = prefix.prefill()
+    assert next(reading) == 64
+    chunk.observe(64, 5.0)
+    assert [next(reading), next(reading)] == [96, 128]
 
 
 def test_another_conversation_begins_anew(chat: Chat) -> None:

@@ -121,3 +121,26 @@ def test_a_burst_of_plain_rounds_is_not_the_rule() -> None:
         for length in drafted:
             recent.add(done(1, length, 0, 0.5))
         assert recent.typical_length == usual, drafted
+
+
+def test_a_reply_stopped_while_its_prompt_was_read_has_no_figures() -> None:
+    stopped = done(0, 0, 0, 0.5)
+    baseline = BaselineSpeed()
+    stats, recent = ReplyStats(baseline), RecentRounds(baseline)
+    stats.add(stopped)
+    recent.add(stopped)
+    for figures in (stats, recent.figures()):
+        assert (figures.tokens_per_s, figures.tokens_per_round, figures.rounds) == (None, None, 0)
+
+
+def test_a_stopped_reply_changes_no_figures_of_those_before() -> None:
+    baseline = BaselineSpeed()
+    recent = RecentRounds(baseline)
+    for _ in range(PLAIN_ROUNDS_NEEDED):
+        now = done(1, 0, 0, 0.5, pipelined=True, context_tokens=9000)
+        baseline.add(now)
+        recent.add(now)
+    stopped = done(0, 0, 0, 30.0)
+    baseline.add(stopped)
+    recent.add(stopped)
+    assert baseline.tokens_per_s == recent.figures().tokens_per_s == 2.0

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import tracemalloc
+from datetime import datetime
 from itertools import count
 
 import pytest
 
-from mlx_engine.text.chat_template import MAX_TEMPLATE_CHARACTERS, ChatTemplate, TemplateFailedError, _Sandbox
+from mlx_engine.text.chat_template import MAX_TEMPLATE_CHARACTERS, ChatTemplate
+from mlx_engine.text.sandbox import Limits, Sandbox, TemplateFailedError
 
 GROW = "{% set ns = namespace(x='xxxxxxxx') %}{% for _ in range(60) %}{% set ns.x = "
 MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+SMALL = Limits(text_characters=4000, sum_characters=40_000, more_per_message_characters=0)
 
 
 def failure(source: str) -> str:
@@ -164,11 +169,95 @@ def test_asking_a_namespace_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemma's template asks one for each message of all before it."""
     asked: list[str] = []
 
-    def record(self: _Sandbox, obj: object, attr: str, value: object) -> bool:
+    def record(self: Sandbox, obj: object, attr: str, value: object) -> bool:
         asked.append(attr)
         return True
 
-    monkeypatch.setattr(_Sandbox, "is_safe_attribute", record)
+    monkeypatch.setattr(Sandbox, "is_safe_attribute", record)
     source = "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}"
     assert ChatTemplate(source).render(MESSAGES * 9) == "9"
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% set ns = namespace(x=[]) %}{% for i in range(99) %}{% set ns.x = ns.x + [text ~ i] %}{% endfor %}",
+        "{% for i in range(99) %}{{ text[1:] | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text.upper() | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | upper | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | trim | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | list | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | sort | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | reverse | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text.split('x') | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | wordcount }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | replace('x', 'y') | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ dict.fromkeys(text) | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ text | map('upper') | list | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ '-'.join(text) | length }}{% endfor %}",
+        "{% for i in range(99) %}{% set y %}{{ text }}{% endset %}{% endfor %}",
+        "{% macro m() %}{{ text }}{% endmacro %}{% for i in range(99) %}{{ m() | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ [text] | tojson | length }}{% endfor %}",
+        "{% for i in range(99) %}{{ (text.split('x') + [1])[:] | length }}{% endfor %}",
+    ],
+)
+def test_what_is_built_is_bounded_in_all(source: str) -> None:
+    """No single text is too long; their sum is."""
+    template = ChatTemplate(source, SMALL)
+    text = "x" * 1500
+    with pytest.raises(TemplateFailedError, match=r"texts of more than .* in all"):
+        template.render([], text=text)
+    ChatTemplate(source.replace("99", "2"), SMALL).render([], text=text)
+
+
+def test_a_long_conversation_raises_the_bound_on_the_sum() -> None:
+    source = "{% for m in messages %}{% set x = m.content | trim %}{% set y = x | trim %}{{ y }}{% endfor %}"
+    messages = [{"role": "user", "content": "x" * 4000}] * 40
+    assert len(ChatTemplate(source, SMALL).render(messages)) == 160_000
+
+
+def test_many_small_things_are_bounded_by_memory() -> None:
+    source = "{% set ns = namespace(x=0) %}{% for i in range(99999) %}{% set ns.x = [ns.x, i] %}{% endfor %}"
+    with pytest.raises(TemplateFailedError, match="too much memory"):
+        ChatTemplate(source, Limits(memory_bytes=-(1 << 40))).render(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}!", "Hello!"),
+        ("a {%- generation -%} b {%- endgeneration -%} c", "abc"),
+        ("{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}", "21"),
+        ("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}", "012"),
+        ("{% for i in range(5) %}{% if i == 3 %}{% continue %}{% endif %}{{ i }}{% endfor %}", "0124"),
+        ("{{ strftime_now('%d %b %Y') }}", "03 Feb 2026"),
+        ("{{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}", '{"a": 2, "b": 1}'),
+        ("{{ ['ä'] | tojson(ensure_ascii=true) }}", '["\\u00e4"]'),
+        ("{{ [1, 2] | tojson(separators=(',', ':')) }}", "[1,2]"),
+        ("{{ [1] | tojson(indent=2) }}{{ [1] | tojson(indent='-') }}", "[\n  1\n][\n-1\n]"),
+        ("{{ [1] | tojson(indent=0) }}", "[\n1\n]"),
+        ("{{ tools is none }}{{ documents is defined }}", "TrueTrue"),
+        ("{{ 'abcabc'.replace('b', 'x', 1) }}{{ 'abcabc' | replace('b', 'x', none) }}", "axcabcaxcaxc"),
+        ("{{ messages[0:1] | length }}{{ 'abcd'[1:3] }}{{ 'abcd'[::-1] }}", "1bcdcba"),
+        ("{{ ', '.join(['a', 'b']) }}{{ 'a=b'.partition('=')[2] }}", "a, bb"),
+    ],
+)
+def test_it_renders_what_transformers_renders(source: str, text: str) -> None:
+    """See also test_template_goldens.py."""
+    assert ChatTemplate(source).render(MESSAGES, datetime(2026, 2, 3)) == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ [1] | tojson(indent=65) }}",
+        "{{ [1] | tojson(indent='" + "-" * 65 + "') }}",
+        "{{ [1] | tojson(separators=('" + "-" * 65 + "', ':')) }}",
+        "{{ strftime_now('" + "x" * 1001 + "') }}",
+        "{{ strftime_now(1) }}",
+    ],
+)
+def test_options_that_make_texts_longer_are_bounded(source: str) -> None:
+    with pytest.raises(TemplateFailedError):
+        ChatTemplate(source).render(MESSAGES)

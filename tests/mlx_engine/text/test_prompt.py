@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, Reque
 from mlx_engine.protocol.events import Message
 from mlx_engine.text.prompt import STAND_INS, ChatFormat
 from mlx_engine.text.reply_text import TextStream
+from mlx_engine.text.tokenizer import vocabulary_size
 from models.pocket import TARGET_FOLDER
 from tests.cases import cases
 
@@ -186,6 +189,172 @@ def test_no_template_at_all_names_the_remedy(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelFolderError, match="-it"):
         ChatFormat(folder)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_tokenizer_reads_texts_whole_whatever_training_left_in_its_file(folder: Path) -> None:
+    cut = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    fill = {
+        "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }  # fmt: skip
+    edit(folder / "tokenizer.json", truncation=cut, padding=fill)
+    changed = ChatFormat(folder)
+    text = "a message of rather more than four tokens"
+    assert changed.render([user(text)]) == CHAT.render([user(text)])
+    assert changed.encode(text) == CHAT.encode(text)
+
+
+def test_the_size_of_the_vocabulary_is_the_highest_id_plus_one(folder: Path) -> None:
+    assert CHAT.vocab_size == 2048
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"id": 2048, "content": "<more>"})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert ChatFormat(folder).vocab_size == 2049
+    del tokenizer["added_tokens"][-1]
+    tokenizer["model"]["vocab"]["far away"] = 4000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert ChatFormat(folder).vocab_size == 4001
+
+
+def test_no_dictionary_is_built_to_learn_the_vocabularys_size() -> None:
+    class Asked:
+        """Has everything of a tokenizer that is asked for, and no dictionary."""
+
+        model = CHAT._tokenizer.model
+        get_vocab_size = CHAT._tokenizer.get_vocab_size
+        get_added_tokens_decoder = CHAT._tokenizer.get_added_tokens_decoder
+
+    assert vocabulary_size(Asked()) == 2048  # type: ignore[arg-type]
+
+
+def with_end_token(folder: Path, is_special: bool) -> ChatFormat:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    new = {"id": 2048, "content": "<|im_end|>", "special": is_special}
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | new)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    edit(folder / "tokenizer_config.json", eos_token="<|im_end|>")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(template.replace("'<turn|>\\n'", "eos_token + '\n'"))
+    return ChatFormat(folder)
+
+
+@pytest.mark.parametrize("is_special", [True, False])
+def test_a_fine_tunes_end_token_ends_its_turns_and_is_text_where_people_type_it(
+    folder: Path, is_special: bool
+) -> None:
+    own = with_end_token(folder, is_special)
+    assert own.stop_tokens == {1, 106, 50, 2048}
+    ids = own.render([user("what does <|im_end|> do")]).ids
+    assert [id for id in ids if id < 107 or id > 2047] == [BOS, TURN, 2048, TURN]
+
+
+SAID = "{% for m in messages %}{{ m.content }}{% endfor %} "
+
+
+@pytest.mark.parametrize(
+    ("files", "rendered"),
+    [
+        ({"chat_template.jinja": SAID + "own", "tokenizer_config.json": {"chat_template": SAID}}, "own"),
+        ({"chat_template.jinja": SAID + "own", "chat_template.json": {"chat_template": SAID}}, "own"),
+        ({"chat_template.jinja": SAID + "own", "additional_chat_templates/tool_use.jinja": SAID + "tools"}, "own"),
+        ({"additional_chat_templates/default.jinja": SAID + "more"}, "more"),
+        ({"tokenizer_config.json": {"chat_template": SAID + "config"}}, "config"),
+        ({"tokenizer_config.json": {"chat_template": [
+            {"name": "tool_use", "template": SAID + "tools"}, {"name": "default", "template": SAID + "listed"},
+        ]}}, "listed"),
+        ({"tokenizer_config.json": {"chat_template": {"default": SAID + "by name", "rag": "x"}}}, "by name"),
+        ({"tokenizer_config.json": {}, "chat_template.json": {"chat_template": SAID + "processor"}}, "processor"),
+    ],
+)  # fmt: skip
+def test_the_template_is_the_one_that_transformers_takes(
+    folder: Path, files: dict[str, Any], rendered: str
+) -> None:
+    (folder / "chat_template.jinja").unlink()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    assert decode(ChatFormat(folder).render([user("Hi")]).ids) == f"Hi {rendered}"
+
+
+@pytest.mark.parametrize("is_in_files", [True, False])
+def test_templates_without_a_default_are_named(folder: Path, is_in_files: bool) -> None:
+    (folder / "chat_template.jinja").unlink()
+    if is_in_files:
+        (folder / "additional_chat_templates").mkdir()
+        for name in ("tool_use", "rag"):
+            (folder / "additional_chat_templates" / f"{name}.jinja").write_text("x")
+    else:
+        listed = [{"name": name, "template": "x"} for name in ("tool_use", "rag")] + [7, {"name": 3}]
+        edit(folder / "tokenizer_config.json", chat_template=listed)
+    with pytest.raises(ModelFolderError, match=r"none is named default: rag, tool_use\. .*chat_template\.jinja"):
+        ChatFormat(folder)
+
+
+def test_templates_are_not_read_through_a_folder_that_is_a_link(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "default.jinja").write_text("x")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "additional_chat_templates").symlink_to(outside)
+    with pytest.raises(ModelFolderError, match="chat template"):
+        ChatFormat(folder)
+
+
+def opening_a_thought(folder: Path, opened: str = "<|channel>thought\\n") -> ChatFormat:
+    path = folder / "chat_template.jinja"
+    end = "{%- if add_generation_prompt -%}{{- '" + opened + "' -}}{%- endif -%}"
+    path.write_text(path.read_text().rstrip("\n") + end)
+    return ChatFormat(folder)
+
+
+@pytest.mark.parametrize(
+    "opened", ["<|channel>thought\\n", "<|channel>thought", "<|channel>", "<|channel>thought\\nHm"]
+)
+def test_a_reply_to_a_prompt_inside_a_thought_begins_inside_it(folder: Path, opened: str) -> None:
+    own = opening_a_thought(folder, opened)
+    prompt = own.render(CONVERSATION)
+    assert prompt.thought_ids[0] == CHANNEL
+    stream = own.reply_decoder(prompt.thought_ids)
+    name = "" if "thought" in opened else "thought"
+    text = name + ("" if "\\n" in opened else "\n") + "First, I look."
+    piece = stream.add([*own.encode(text), END_OF_CHANNEL, *own.encode("Seven.")])
+    assert (piece.thinking, piece.text) == ("First, I look.", "Seven.")
+    assert stream.answer_ids == own.encode("Seven.")
+
+
+def test_an_answer_is_continued_outside_the_thought_that_the_template_opens(folder: Path) -> None:
+    begun = [*CONVERSATION, Message("assistant", "Seven is")]
+    prompt = opening_a_thought(folder).render(begun)
+    assert prompt == CHAT.render(begun)
+    assert prompt.thought_ids == ()
+
+
+def test_a_reply_that_was_stopped_in_its_thoughts_goes_on_inside_them(folder: Path) -> None:
+    own = opening_a_thought(folder)
+    assert (
+        own.render([*CONVERSATION, Message("assistant", "")]).thought_ids == own.render(CONVERSATION).thought_ids
+    )
+
+
+@pytest.mark.parametrize(
+    "opened", ["", "<|channel>thought\\n<channel|>", "<|channel>thought<turn|>\\n<|turn>model\\n"]
+)
+def test_a_thought_that_is_over_is_over(folder: Path, opened: str) -> None:
+    assert opening_a_thought(folder, opened).render(CONVERSATION).thought_ids == ()
+
+
+def test_the_date_is_the_same_in_all_that_is_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count(1_770_000_000, 3600)
+    monkeypatch.setattr("mlx_engine.text.prompt.time.time", lambda: float(next(ticks)))
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("{{- bos_token -}}", "{{- bos_token + strftime_now('%H') -}}"))
+    assert len(ChatFormat(folder).render(CONVERSATION).branch_points) == len(
+        CHAT.render(CONVERSATION).branch_points
+    )
 
 
 CONVERSATION = [user("Hi"), Message("assistant", "Hello there."), user("And?")]

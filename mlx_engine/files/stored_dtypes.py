@@ -1,0 +1,60 @@
+"""Which tensors of a checkpoint can be computed with. Others are valid files, and are not called damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx_engine.files.quantization import bare_path, foreign_method, refused_method
+from mlx_engine.files.safetensors_header import Tensor
+from mlx_engine.files.tensor_names import OTHER_PARTS
+from mlx_engine.protocol.errors import ModelFolderError
+
+NOT_IN_MLX = {"F64", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
+"""`mx.load` refuses a whole file that contains one of these."""
+ONLY_IN_SCALES = {"U8", "F8_E4M3", "F8_E8M0"}
+"""MLX loads these as bytes, which only the scales of a quantized layer are."""
+NEVER_COMPUTED = {"I8", "C64"}
+FOREIGN_PARTS = {
+    "weight_packed", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight_shape", "weight_zero_point",
+    "weight_global_scale", "input_global_scale", "input_scale", "qweight", "qzeros", "g_idx", "absmax",
+    "quant_map", "SCB", "weight_format", "weight_scales", "_data", "_scale", "W_q",
+}  # fmt: skip
+"""Last parts of the tensor names of other tools' quantizations (llm-compressor, bitsandbytes, GPTQ, AWQ, ...)."""
+
+
+def check_stored(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> None:
+    """Raises ModelFolderError naming a tensor that MLX cannot load or a model cannot have.
+
+    tensors: those of one file or of all files of a folder; `path` names it in errors. The method of another tool's
+    quantization is named instead, if the config names one.
+    """
+    method = foreign_method(config)
+    for name, tensor in sorted(tensors.items()):
+        is_foreign = _is_text(name) and name.rpartition(".")[2] in FOREIGN_PARTS
+        if is_foreign or (method and not _can_be(name, tensor.dtype)):
+            raise refused_method(path, method, name)
+        if not _can_be(name, tensor.dtype):
+            raise _refused_dtype(path, name, tensor.dtype)
+
+
+def _is_text(name: str) -> bool:
+    return not bare_path(name).startswith(OTHER_PARTS)
+
+
+def _can_be(name: str, dtype: str) -> bool:
+    if dtype in NOT_IN_MLX:
+        return False
+    is_refused = dtype in NEVER_COMPUTED or (dtype in ONLY_IN_SCALES and not name.endswith(".scales"))
+    return not (is_refused and _is_text(name))
+
+
+def _refused_dtype(path: Path, name: str, dtype: str) -> ModelFolderError:
+    why = "which MLX cannot load" if dtype in NOT_IN_MLX else "with which a model cannot be computed"
+    advice = (
+        "Save the model again in bfloat16."
+        if dtype == "F64"
+        else "Use the model's bfloat16 checkpoint, or an MLX conversion of it."
+    )
+    return ModelFolderError(f"{path}: tensor {name[:80]!r} is stored as {dtype}, {why}. {advice}")
