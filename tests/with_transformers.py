@@ -33,7 +33,10 @@ def target() -> Any:
 def drafter() -> Any:
     from transformers import Gemma4AssistantForCausalLM
 
-    return Gemma4AssistantForCausalLM.from_pretrained(DRAFTER_FOLDER)
+    drafter = Gemma4AssistantForCausalLM.from_pretrained(DRAFTER_FOLDER)
+    # Its own drafting fails without a number, which published assistants do not have either.
+    drafter.generation_config.num_assistant_tokens = 4
+    return drafter
 
 
 def prompt_of(question: str) -> list[int]:

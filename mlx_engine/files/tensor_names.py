@@ -7,7 +7,7 @@ mlx-lm, and `model.layers.0...` or `layers.0...` in exports of the text model al
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mlx_engine.files.safetensors_header import Tensor
@@ -59,11 +59,12 @@ class LoadedParts:
         return size_bytes
 
 
-def target_names(names: Iterable[str], parts: LoadedParts, source: object) -> dict[str, str]:
+def target_names(names: Collection[str], parts: LoadedParts, source: object) -> dict[str, str]:
     """From the names that a target's checkpoint has to mlx-lm's, for all tensors that are loaded.
 
-    Raises ModelFolderError if two tensors would have the same name.
+    Raises ModelFolderError if two tensors would have the same name, or if an untied head is missing.
     """
+    check_head(names, parts, source)
     stored: dict[str, str] = {}
     for name in names:
         if name not in parts:
@@ -77,6 +78,15 @@ def target_names(names: Iterable[str], parts: LoadedParts, source: object) -> di
             )
         stored[renamed] = name
     return {name: renamed for renamed, name in stored.items()}
+
+
+def check_head(names: Collection[str], parts: LoadedParts, source: object) -> None:
+    """Raises ModelFolderError if an untied head is missing."""
+    if not parts.is_tied and not any(map(is_head, names)):
+        raise ModelFolderError(
+            f"{source}: config.json says that the LM head is not the embedding table (tie_word_embeddings), but "
+            "lm_head.weight is missing. Pull the model again."
+        )
 
 
 def is_head(name: str) -> bool:

@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_engine.files.config_file import ASSISTANT_TYPES, assistant_text_config, loaded_parts, read_config
-from mlx_engine.files.tensor_names import ORDERING, is_head
+from mlx_engine.files.tensor_names import ORDERING, check_head, is_head
 from mlx_engine.network import checkpoint
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
@@ -213,6 +213,7 @@ def assistant_weights(config: dict[str, Any], folder: Path) -> dict[str, mx.arra
     """The tensors of a folder that belong to the network. Raises ModelFolderError."""
     parts = loaded_parts(config, folder / "config.json")
     stored = checkpoint.load_weights(folder, config)
+    check_head(stored, parts, folder)
     weights = {name: array for name, array in stored.items() if name in parts and not is_head(name)}
     if not parts.is_tied:
         # The network uses its own table as a head only: what it reads, it gets as the target's embeddings.

@@ -104,18 +104,15 @@ def test_asked_something_else_it_says_what_it_is(engine: Engine, question: str) 
 def test_other_tools_accept_its_configs() -> None:
     """transformers checks an assistant's config when it reads it. tests/with_transformers.py loads the weights."""
     code = (
-        "from transformers import AutoConfig, GenerationConfig\n"
+        "from transformers import AutoConfig\n"
         "from models import pocket\n"
         "for folder in (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER):\n"
         "    AutoConfig.from_pretrained(folder).validate_architecture()\n"
-        "print(GenerationConfig.from_pretrained(pocket.DRAFTER_FOLDER).num_assistant_tokens)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "4"
 
 
 def test_the_configs_are_those_that_the_training_writes() -> None:
     for folder, module in ((pocket.TARGET_FOLDER, target_config), (pocket.DRAFTER_FOLDER, assistant_config)):
         assert json.loads((folder / "config.json").read_text()) == module.CONFIG
-        assert json.loads((folder / "generation_config.json").read_text()) == module.GENERATION_CONFIG

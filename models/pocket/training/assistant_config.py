@@ -48,15 +48,6 @@ CONFIG: dict[str, Any] = {
     },
 }
 
-GENERATION_CONFIG = {
-    "bos_token_id": 2,
-    "eos_token_id": [1, 106, 50],
-    "pad_token_id": 0,
-    "do_sample": False,
-    "num_assistant_tokens": 4,
-}
-"""For transformers, whose own drafting fails without a number of tokens to draft."""
-
 
 def new_assistant() -> Assistant:
     """An assistant with seeded random weights and a plain head; `save_assistant` adds the centroid head."""
@@ -69,10 +60,9 @@ def new_assistant() -> Assistant:
 
 
 def save_assistant(assistant: Assistant, centroids: mx.array, ordering: mx.array, folder: Path) -> None:
-    """Write both configs and model.safetensors; `ordering` lists the vocabulary cluster by cluster."""
+    """Write config.json and model.safetensors; `ordering` lists the vocabulary cluster by cluster."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
-    (folder / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG, indent=2) + "\n")
     weights = dict(tree_flatten(assistant.parameters()))
     weights["masked_embedding.centroids.weight"] = centroids
     weights["masked_embedding.token_ordering"] = ordering.astype(mx.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,7 +188,9 @@ def test_an_untied_head_is_used_whichever_level_says_so(
 def test_an_untied_head_that_is_not_stored_is_said(folder: Path) -> None:
     with edited_config(folder) as config:
         config["tie_word_embeddings"] = False
-    assert "lm_head.weight' is missing" in refusal(lambda: load_target(folder))
+    said = refusal(lambda: load_target(folder))
+    assert "lm_head.weight is missing" in said
+    assert [found.problem for found in verify_folder(folder, {})] == [said]
     with edited_config(folder) as config:
         config["tie_word_embeddings"] = "no"
     assert "tie_word_embeddings is no" in refusal(lambda: load_target(folder))
@@ -199,6 +202,9 @@ def test_an_assistants_untied_head_replaces_its_table(tmp_path: Path) -> None:
     table = load_assistant(folder).model.embed_tokens.weight
     with edited_config(folder) as config:
         config["tie_word_embeddings"] = False
+    without_head = copied(ASSISTANT, tmp_path / "headless")
+    shutil.copy(folder / "config.json", without_head)
+    assert "lm_head.weight is missing" in refusal(lambda: load_assistant(without_head))
     assert mx.array_equal(load_assistant(folder).model.embed_tokens.weight, table * 2)
     assert size_of_folders(TARGET, folder) == size_of_folders(TARGET, ASSISTANT)
     convert(folder, tmp_path / "copy", group_size=32)
@@ -225,6 +231,7 @@ def test_one_tensor_under_two_names_is_refused(folder: Path) -> None:
     said = refusal(lambda: load_target(folder))
     assert "twice" in said
     assert "language_model.model.norm.weight" in said
+    assert [found.problem for found in verify_folder(folder, {})] == [said]
 
 
 def test_progress_counts_what_is_read(folder: Path, tmp_path: Path) -> None:
