@@ -114,14 +114,17 @@ class _RunInProgress:
         self._live.draw(progress, measured)
 
     def _keep(self, measured: Measured) -> None:
+        plan = measured.plan or self._job.plan
+        method = msgspec.structs.replace(self._job.method, settings=plan.settings, max_tokens=plan.max_tokens)
         self._results = msgspec.structs.replace(
             self._results,
+            method=method,
             took_s=self._clock.now_s() - self._started_at_s,
             ended=measured.ended,
             after=machine_state(),
             first_tokens=tuple(measured.first_tokens),
             replies=tuple(measured.replies),
-            rows=make_rows(measured.replies, self._job.plan.settings),
+            rows=make_rows(measured.replies, plan.settings),
             notes=(*_notes(self._job), *map(sanitise_line, self._engine.notices), *measured.notes),
         )
         try:

@@ -48,6 +48,8 @@ class BenchPlan:
     limit_s: float = 600.0
     cool_down_s: float = 0.0
     passes: int = MOST_PASSES
+    is_fitted: bool = False
+    """Measure the part that fits the time, and at least one block."""
 
 
 def make_cases(

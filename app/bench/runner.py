@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from app.bench import fitting
 from app.bench.asking import Answer, BlockingEngine, Clock, Stop
 from app.bench.notes import log_messages
 from app.bench.plan import BenchPlan, Case, block_order, target_prompt_tokens, to_setting
@@ -24,6 +25,10 @@ WARM_UP = (Message("user", "Count from 1 up to 10"),)
 WARM_UP_TOKENS = 16
 TRIAL_CHARACTERS = 2000
 """Length of log text used to find out how many characters a token has."""
+TRIAL_TOKENS = 4
+"""Of the reply that tells how fast the model is."""
+WARM_UP_SHARE = 0.1
+"""Of the time: other settings are warmed up if that takes no longer."""
 NAP_S = 0.1
 """How often a cool-down checks for a stop."""
 FEWEST_TOKENS = 2
@@ -51,6 +56,8 @@ class Measured:
     replies: list[MeasuredReply] = field(default_factory=list)
     first_tokens: list[FirstToken] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    plan: BenchPlan | None = None
+    """The part of the plan that is measured, where it was fitted to the time."""
     ended: Ending = "running"
 
 
@@ -78,7 +85,7 @@ class Runner:
         self._characters: dict[Context, int] = {}
         self._block = 0
         self._started_at_s = 0.0
-        self._passes_done = self._blocks_done = 0
+        self._passes_done = self._blocks_done = self._blocks_finished = 0
         self._on_progress: OnProgress = lambda progress, measured: None
 
     def run(self, on_progress: OnProgress, on_block: OnBlock) -> Measured:
@@ -110,6 +117,7 @@ class Runner:
             except RequestError as error:
                 self._leave_out(case, error)
             self._blocks_done += 1
+            self._blocks_finished += 1
             on_block(self.measured)
             self._cool_down(len(cases))
         self._passes_done += 1
@@ -164,12 +172,14 @@ class Runner:
     def _check_end(self) -> None:
         if self._stop.is_requested:
             raise _RunEnded("interrupted")
-        if self._elapsed_s() >= self._plan.limit_s:
+        is_owed = self._plan.is_fitted and not self._blocks_finished
+        if self._elapsed_s() >= self._plan.limit_s and not is_owed:
             raise _RunEnded("time")
 
     def _warm_up(self) -> None:
         """Make a short reply at every setting, which does not count, and measure how long a token is."""
-        for setting in self._plan.settings:
+        settings = self._fit() if self._plan.is_fitted else self._plan.settings
+        for setting in settings:
             self._say(f"warm-up: draft {setting}", len(self._cases))
             self._ask(WARM_UP, self._plan.sampling, setting, min(WARM_UP_TOKENS, self._plan.max_tokens))
         contexts = {case.context for case in self._cases} - {"short"}
@@ -180,6 +190,26 @@ class Runner:
                 self._characters[context] = round(
                     target_prompt_tokens(context, self._ready.context_tokens) * per_token
                 )
+
+    def _fit(self) -> tuple[str, ...]:
+        """Reduce the plan to what fits its time; returns the settings to warm up."""
+        self._say("warm-up: how fast is this model?", len(self._cases))
+        trial = self._ask(WARM_UP, self._plan.sampling, OFF, TRIAL_TOKENS).stats
+        token_s = max(1e-9, trial.decode_s / max(1, trial.generated_tokens))
+        pace = fitting.Pace(sum(len(message.text) for message in WARM_UP), trial.ttft_s or 0.0, token_s)
+        left_s = self._plan.limit_s - self._elapsed_s()
+        warm_up_s = len(self._plan.settings) * WARM_UP_TOKENS * token_s
+        can_warm_up = warm_up_s <= WARM_UP_SHARE * left_s
+        before, self._plan = self._plan, fitting.fitted(self._plan, pace, left_s - warm_up_s * can_warm_up)
+        self._cases = list(self._plan.cases)
+        self.measured.plan = self._plan
+        if self._plan != before:
+            self.measured.notes.append(
+                f"This model makes {1 / token_s:.2g} tokens/s here. To end in time, {len(self._cases)} of "
+                f"{len(before.cases)} prompts are measured, with replies of at most {self._plan.max_tokens} "
+                f"tokens, at {', '.join(self._plan.settings)}."
+            )
+        return self._plan.settings if can_warm_up else ()
 
     def _characters_per_token(self) -> float:
         counts = [

@@ -66,7 +66,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add("--sampled", action="store_true", help="measure sampled replies")
     add("--minutes", type=_number(0.01, 1e5), metavar="M", help=f"stop after M minutes (default: {MINUTES:g})")
     add("--cool-down", type=_number(0, 3600), default=0.0, metavar="S", help="rest S seconds after every block")
-    add("--quick", action="store_true", help="one pass over one prompt of each kind, in less than a minute")
+    add("--quick", action="store_true",
+        help="one pass over one prompt of each kind, in less than a minute; fewer prompts and shorter replies "
+        "where the model is slow")
     for format, content in FORMATS.items():
         add(f"--{format}", nargs="?", const=STANDARD_OUTPUT, metavar="FILE",
             help=f"write {content} to FILE; without FILE, print it instead of the table")
@@ -146,6 +148,7 @@ def _plan(options: argparse.Namespace, prompts: list[BenchPrompt], asked: ReplyO
         limit_s=minutes * 60,
         cool_down_s=options.cool_down,
         passes=1 if is_quick else MOST_PASSES,
+        is_fitted=is_quick,
     )
 
 

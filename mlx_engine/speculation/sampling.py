@@ -23,6 +23,7 @@ from enum import IntEnum
 import mlx.core as mx
 
 from mlx_engine.protocol.errors import RequestError
+from mlx_engine.speculation.nucleus import least_kept
 
 
 class RandomStream(IntEnum):
@@ -159,7 +160,11 @@ class Sampler:
         return cutoff
 
     def _top_cutoff(self, logits: mx.array) -> mx.array:
-        k = min(self.top_k, logits.shape[-1]) or logits.shape[-1]
+        if not 0 < self.top_k < logits.shape[-1]:
+            probs = mx.softmax(logits, axis=-1, precise=True)
+            kept = probs >= least_kept(probs, self.top_p)
+            return mx.min(mx.where(kept, logits, mx.inf), axis=-1, keepdims=True)
+        k = self.top_k
         top = mx.sort(mx.topk(_shortlist(logits, k), k, axis=-1), axis=-1)[..., ::-1]
         if self.top_p == 1:
             return top[..., -1:]
