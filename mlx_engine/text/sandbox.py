@@ -23,6 +23,7 @@ import jinja2
 import msgspec
 from jinja2 import nodes
 from jinja2.ext import Extension
+from jinja2.filters import do_indent
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -34,9 +35,10 @@ COPIES, COPIES_IN_ALL = 4, 64
 FILTERS = (
     "abs", "count", "d", "default", "first", "float", "int", "items", "last", "length", "round", "safe",
 )  # fmt: skip
-COPYING_FILTERS = ("capitalize", "lower", "title", "trim", "upper", "reverse", "wordcount")
+COPYING_FILTERS = ("capitalize", "lower", "reverse", "title", "trim", "truncate", "upper", "wordcount")
 ITERATING_FILTERS = (
-    "dictsort", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique",
+    "dictsort", "groupby", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort",
+    "unique",
 )  # fmt: skip
 GLOBALS = ("dict", "range")
 STRING_METHODS = (
@@ -45,6 +47,8 @@ STRING_METHODS = (
     "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split",
     "splitlines", "startswith", "strip", "swapcase", "title", "upper",
 )  # fmt: skip
+BYTES_PER_CHARACTER = 64
+"""Of a conversation, for its copies in memory."""
 MAX_JSON_INDENT = 64
 MAX_TIME_FORMAT = 1000
 CHECK_MEMORY_EVERY = 1024
@@ -69,16 +73,13 @@ class Limits(msgspec.Struct, frozen=True):
     memory_bytes: int = 1 << 30
     """By which the process may grow, in addition to BYTES_PER_CHARACTER for the conversation."""
 
-    def seconds(self, messages: int) -> float:
+    def limit_s(self, messages: int) -> float:
         """For a conversation of this many messages."""
         return self.time_s + self.more_per_message_s * messages
 
-    def bytes(self, characters: int) -> int:
+    def limit_bytes(self, characters: int) -> int:
         """For a conversation of this many characters."""
         return self.memory_bytes + BYTES_PER_CHARACTER * characters
-
-
-BYTES_PER_CHARACTER = 64
 
 
 class TemplateFailedError(Exception):
@@ -101,7 +102,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.now: Callable[[], datetime] = datetime.now
         self.start()
         limited = {"steps": self._steps, "join": self._join, "replace": self._replace, "tojson": self._to_json}
-        limited["section"] = self._section
+        limited |= {"section": self._section, "indent": self._indent, "sum": self._sum}
         copying = {name: self._measured(self.filters[name]) for name in COPYING_FILTERS}
         iterating = {name: self._stepped(self.filters[name]) for name in ITERATING_FILTERS}
         self.filters = {name: self.filters[name] for name in FILTERS} | copying | iterating | limited
@@ -116,13 +117,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def start(self, messages: int = 0, characters: int = 0) -> None:
         """Start the clock and the counts for a conversation of this size."""
         limits = self._limits
-        self._limit_s = limits.seconds(messages)
+        self._limit_s = limits.limit_s(messages)
         self._deadline_s = self._clock() + self._limit_s
         self._max_characters = limits.text_characters + COPIES * characters
         more = limits.more_per_message_characters * messages
         self._max_in_all = limits.sum_characters + COPIES_IN_ALL * characters + more
         self._in_all = self._steps_done = 0
-        self._max_resident_bytes = _peak_resident_bytes() + limits.bytes(characters)
+        self._max_resident_bytes = _peak_resident_bytes() + limits.limit_bytes(characters)
 
     def compiled(self, source: str) -> jinja2.Template:
         """The template, with every loop, slice and concatenation going through the filters of this class."""
@@ -239,6 +240,24 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(value, SIZED):
             self._measure(len(range(len(value))[part]))
         return value[part]
+
+    def _indent(self, text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+        size = len(width) if isinstance(width, str) else width
+        self._measure(len(text))
+        self._measure(len(text) + (len(text.splitlines()) + 1) * size)
+        return do_indent(text, width, first, blank)
+
+    def _sum(self, items: Iterable[Any], attribute: str | None = None, start: float = 0) -> float:
+        """Of numbers; lists would be copied once for each item."""
+        values = self._steps(items)
+        if attribute is not None:
+            values = (self.getitem(item, attribute) for item in values)
+        total = start
+        for value in values:
+            if not isinstance(value, int | float) or not isinstance(total, int | float):
+                raise TemplateFailedError("it sums what is not a number")
+            total += value
+        return total
 
     def _time_now(self, format: str) -> str:
         if len(format) > MAX_TIME_FORMAT:

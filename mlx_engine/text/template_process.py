@@ -92,7 +92,7 @@ class TemplateProcess:
             watch.cancel()
 
     def _receive(self, messages: int) -> str:
-        child, seconds = self._child, self._compile.limits.seconds(messages)
+        child, seconds = self._child, self._compile.limits.limit_s(messages)
         assert child
         assert child.stdout
         watch = threading.Timer(seconds + self._patience_s, child.kill)

@@ -90,8 +90,8 @@ def limited(limits: Limits, messages: int, characters: int) -> Iterator[None]:
     """End this process after so much processor time; let it have so much memory, where the system can."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(ValueError, OSError):  # where there is no such limit, the sandbox still looks now and then
-        resource.setrlimit(resource.RLIMIT_AS, (limits.bytes(characters) + OWN_BYTES, hard))
-    signal.setitimer(signal.ITIMER_PROF, limits.seconds(messages) + limits.grace_s)
+        resource.setrlimit(resource.RLIMIT_AS, (limits.limit_bytes(characters) + OWN_BYTES, hard))
+    signal.setitimer(signal.ITIMER_PROF, limits.limit_s(messages) + limits.grace_s)
     try:
         yield
     finally:

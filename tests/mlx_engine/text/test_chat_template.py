@@ -252,6 +252,9 @@ def test_it_renders_what_transformers_renders(source: str, text: str) -> None:
     "source",
     [
         "{{ [1] | tojson(indent=65) }}",
+        "{{ 'a\nb' | indent(99999999) }}",
+        "{{ [[1], [2]] | sum(start=[]) }}",
+        "{{ ['a'] | sum }}",
         "{{ [1] | tojson(indent='" + "-" * 65 + "') }}",
         "{{ [1] | tojson(separators=('" + "-" * 65 + "', ':')) }}",
         "{{ strftime_now('" + "x" * 1001 + "') }}",
