@@ -170,7 +170,8 @@ class Gemma4Target:
     def dtype_name(self) -> str:
         """Precision for people: `float32`, `bfloat16` or `4-bit`."""
         table = self._model.model.embed_tokens
-        bits = getattr(table, "bits", None)
+        parts = (table, self._model.layers[0].mlp.up_proj)  # some conversions leave the table as it is
+        bits = next((part.bits for part in parts if hasattr(part, "bits")), None)
         return f"{bits}-bit" if bits else str(table.weight.dtype).removeprefix("mlx.core.")
 
 

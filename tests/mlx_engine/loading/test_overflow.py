@@ -69,6 +69,13 @@ def test_an_overflowing_target_is_computed_wider_and_this_is_said(pair: tuple[Pa
     assert plain == token_ids(Rig(pair[0], None).ask(Generate(1, HELLO, max_tokens=20)))
 
 
+def test_what_is_converted_to_float32_does_not_overflow(pair: tuple[Path, Path]) -> None:
+    store(pair[0], mx.float16, 30_000)
+    ready, notices = ready_and_notices(Rig(pair[0], None, is_float32=True))
+    assert ready.precision == "float32"
+    assert not any("overflow" in notice for notice in notices)
+
+
 def test_float16_that_suffices_is_left_as_it_is(pair: tuple[Path, Path]) -> None:
     store(pair[0], mx.float16)
     ready, notices = ready_and_notices(Rig(pair[0], None, is_float32=False))

@@ -43,6 +43,12 @@ def test_affine_weights_of_any_bits_load(tmp_path: Path, bits: int) -> None:
     assert load_target(tmp_path).dtype_name == f"{bits}-bit"
 
 
+def test_a_model_is_called_quantized_where_its_table_is_not(tmp_path: Path) -> None:
+    network = quantized.write(tmp_path, "31b", lambda path, layer: "embed" not in path, **LOW)
+    check_same(tmp_path, network)
+    assert load_target(tmp_path).dtype_name == "4-bit"
+
+
 @pytest.mark.parametrize("mode", ["affine", "mxfp4", "mxfp8", "nvfp4"])
 @pytest.mark.parametrize("layout", ["26b-a4b", "e2b"])
 def test_every_mode_loads_beside_a_router_that_stays_affine(tmp_path: Path, mode: str, layout: str) -> None:
