@@ -15,10 +15,12 @@ import mlx.core as mx
 from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.engine import CACHED_BUFFER_BYTES, CLEAR_EVERY_ROUNDS
 from mlx_engine.network.assistant import load_assistant
+from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.events import Message
+from mlx_engine.protocol.prefill_chunk import chunk_range
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
 from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
@@ -63,6 +65,7 @@ class Ours:
         check_pair(network, self._target.facts, (str(drafter), str(target)))
         self._drafter = AssistantDrafter(network, self._target)
         self._format = ChatFormat(target) if (target / "tokenizer.json").exists() else None
+        self._chunk = self._chunk_length(None)
         self._prefix = PrefixCache(self._target)
         self._start_length = start_length(str(mx.device_info().get("architecture")))
         self._lengths: dict[str, DraftLengths] = {}
@@ -80,8 +83,10 @@ class Ours:
         return {"ids": self._format.encode(request["text"])}
 
     def generate(self, request: Request) -> Reply:
-        """One reply to a prompt; `length` is a number or `auto`; `estimates` names what auto goes on with."""
-        self._prefix = PrefixCache(self._target)
+        """One reply to a prompt; `length` is a number or `auto`; `estimates` names what auto goes on with; `chunk`
+        is the length of a prefill chunk, or None: as the engine chooses it."""
+        self._chunk = self._chunk_length(request.get("chunk"))
+        self._prefix = PrefixCache(self._target, self._chunk)
         return self._reply(request, ())
 
     def turn(self, request: Request) -> Reply:
@@ -122,7 +127,15 @@ class Ours:
         plan = self._plan(request, lengths, marks)
         rounds = drafted = accepted = 0
         before_s = time.perf_counter()
-        for done in generate(session, plan):
+        read_tokens = cached_tokens
+
+        def on_prefill(done_tokens: int) -> None:
+            nonlocal before_s, read_tokens
+            now_s = time.perf_counter()
+            self._chunk.observe(done_tokens - read_tokens, now_s - before_s)
+            before_s, read_tokens = now_s, done_tokens
+
+        for done in generate(session, plan, on_prefill):
             timeline.add(list(done.token_ids))
             now_s = time.perf_counter()
             if rounds:
@@ -138,6 +151,10 @@ class Ours:
         reply |= {"peak_bytes": mx.get_peak_memory(), "kv_bytes": sum(c.nbytes for c in self._prefix.cache.layers)}
         mx.clear_cache()
         return reply
+
+    def _chunk_length(self, setting: int | None) -> ChunkLength:
+        facts = self._target.facts
+        return ChunkLength(chunk_range(setting, is_moe=facts.is_moe, has_gpu=mx.metal.is_available()))
 
     def _plan(self, request: Request, lengths: DraftLengths, marks: Sequence[int]) -> DecodeOptions:
         sampler = Sampler(

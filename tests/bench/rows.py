@@ -21,6 +21,7 @@ LENGTHS = (2, 4, 6, 8, 12)
 SEED = 11
 HOST_LENGTH = 4
 TURNS, CONVERSATION_TOKENS, REPLY_TOKENS = 10, 4000, 32
+LONG_PROMPT_TOKENS = 2048
 MEMORY_TOKENS, MEMORY_SAMPLES = 10_000, 5
 GROWTH_ALLOWED = 0.01
 """Of what is in use: what the allocator rounds up varies by that much."""
@@ -171,6 +172,24 @@ def turns(bench: PairBench, effort: Effort) -> Rows:
         yield _ratio("turns", bench, figure, measured, 0.25, detail, "at most")
 
 
+def prefill(bench: PairBench, effort: Effort) -> Rows:
+    """Time to the first token of a long prompt, in the engine's own chunks: against 256, and against mlx-lm."""
+    prompt = [(37 * at) % (bench.vocab_size - 10) + 10 for at in range(LONG_PROMPT_TOKENS)]
+
+    def first_token(side: Side, chunk: int | None = None) -> float:
+        settings = {"chunk": chunk} if side is bench.ours else {}
+        return float(bench.reply(side, prompt, 0, 1, **settings)[bench.clock.first_token])
+
+    few = dataclasses.replace(effort, repeats=min(effort.repeats, 3))
+    for name, bar, other in (
+        ("chunks of 256", 1.03, lambda: first_token(bench.ours, 256)),
+        ("mlx-lm's", None, lambda: first_token(bench.mlx_lm)),
+    ):
+        measured = abba(lambda: first_token(bench.ours), other, few)
+        detail = f"{measured.a:.2f} s against {measured.b:.2f} s, {LONG_PROMPT_TOKENS} tokens"
+        yield _ratio("prefill", bench, f"time to first token / {name}", measured, bar, detail, "at most")
+
+
 def memory(bench: PairBench, effort: Effort) -> Rows:
     """Peak over weights and K/V; and what is in use beside them, late in a long reply against early."""
     if bench.pair.name == "e2b":
@@ -219,6 +238,7 @@ ROWS: dict[str, Callable[[PairBench, Effort], Rows]] = {
     "auto": auto,
     "wrong": wrong,
     "turns": turns,
+    "prefill": prefill,
     "memory": memory,
     "coupled": coupled,
 }

@@ -352,6 +352,9 @@ def test_the_doctor_knows_chips_memory_and_a_missing_device() -> None:
     assert "pip install" in checks["MLX device"].advice
     checks = {check.what: check for check in doctor._machine(HUGE, {"device": "gpu", "name": "M5"})}
     assert not any(check.advice for check in checks.values())
+    assert "--float32 off" in checks["precision"].value, "nothing says that there is a GPU"
+    metal = {"device": "gpu", "name": "M5", "is_metal": True}
+    assert "precision" not in {check.what for check in doctor._machine(HUGE, metal)}
     low = Machine("Apple M5", 128 << 30, 96 << 30, True, 1 << 30)
     assert "Close other programs" in {check.what: check for check in doctor._machine(low, None)}["free now"].advice
 
