@@ -8,22 +8,25 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
 import msgspec
 
-from mlx_engine.decode import DecodeOptions, Session, generate, prefill
+from mlx_engine.decode import Control, DecodeOptions, Session, generate, prefill
 from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.speculation.draft_choice import Choice, FixedLength, Offers
 from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.sampling import Sampler
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
 
@@ -49,21 +52,28 @@ class Engine:
         if load.is_wired:
             _wire_weights()
         self._format, self._target = pair.format, pair.target
-        self._drafter: Drafter | None = pair.drafter
-        self._refusal = load.refusal or pair.refusal
+        self._drafters = pair.drafters
+        """By their name for people."""
+        self._refusals = [load.refusal] if load.refusal else []
+        self._refusals += pair.refusals
         self._settings = GenerationConfig.read(folder)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
-        self._lengths = DraftLengths(_estimates_path(load, pair.target.is_compiled), self._start_length)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
         emit(events.Loading("warming up"))
         self._warm_up(folder)
-        self._warm_up_drafter(load.drafter)
+        for name in list(self._drafters):
+            self._warm_up_drafter(name)
+        self._policies = DraftPolicies(
+            _estimates_path(load, pair.target.is_compiled),
+            self._start_length,
+            [drafter.name for drafter in self._drafters.values()],
+        )
         self._prefix = PrefixCache(self._target)
         state = load.estimates_folder
-        self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
-        for notice in (self._lengths.notice, self._claim.notice):
+        self._claim = Claim(Path(state) if state else None, load.name, mx.get_active_memory())
+        for notice in (self._policies.notice, self._claim.notice):
             if notice:
                 emit(events.Notice(notice))
         emit(self._ready(load, clock() - started_at_s))
@@ -76,7 +86,7 @@ class Engine:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies)
-        options = self._options(request, prompt, Steering(control, self._lengths, request.measures_baseline))
+        options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
         self._forget_other_replies(request.messages)
         try:
             self._reply(request.id, prompt, options, submitted_at_s)
@@ -89,7 +99,7 @@ class Engine:
         self._save_estimates()
 
     def _reply(self, id: int, prompt: RenderedPrompt, options: DecodeOptions, submitted_at_s: float) -> None:
-        session = Session(self._target, self._drafter, self._prefix)
+        session = Session(self._target, list(self._drafters.values()), self._prefix)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
@@ -114,7 +124,7 @@ class Engine:
     def _observe(self, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short
         replies do best with short drafts."""
-        self._lengths.observe(done, round_s)
+        self._policies.observe(done, round_s)
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 
@@ -128,22 +138,22 @@ class Engine:
 
     def _save_estimates(self) -> None:
         try:
-            self._lengths.save()
+            self._policies.save()
         except OSError as error:
-            why = f"The estimates for the automatic draft length cannot be saved: {error.strerror or error}."
+            why = f"The estimates for automatic drafting cannot be saved: {error.strerror or error}."
             if why != self._last_save_error:
                 self._last_save_error = why
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
-    def _drafter_failed(self, error: Exception) -> None:
+    def _drafter_failed(self, name: str, error: Exception) -> None:
         self._emit(
             events.Notice(
-                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
+                f"The drafter {name} failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
                 "Load the model again to retry."
             )
         )
 
-    def _options(self, request: events.Generate, prompt: RenderedPrompt, steering: Steering) -> DecodeOptions:
+    def _options(self, request: events.Generate, prompt: RenderedPrompt, control: Control) -> DecodeOptions:
         context_tokens = self._target.facts.context_tokens
         room = context_tokens - len(prompt.ids)
         if room < 1:
@@ -153,22 +163,21 @@ class Engine:
             )
         if request.max_tokens is not None and request.max_tokens < 1:
             raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
-        steering.next_length()  # refuses a setting out of range before anything is read
+        control.next_draft(())  # refuses a setting out of range before anything is read
         return DecodeOptions(
             sampler=self._settings.sampler(
                 request.sampling, self._target.facts.vocab_size, seed=secrets.randbits(32)
             ),
             stop_tokens=self._format.stop_tokens | self._settings.eos_tokens,
             max_tokens=min(room, request.max_tokens or room),
-            control=steering,
+            control=control,
             branch_points=prompt.branch_points,
         )
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
-        target, drafter = load.names
         return events.Ready(
-            target=target,
-            drafter=drafter if self._drafter else None,
+            target=load.name,
+            drafters={drafter.name: name for name, drafter in self._drafters.items()},
             start_length=self._start_length,
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,
@@ -176,7 +185,7 @@ class Engine:
             working_set_bytes=_working_set_bytes(),
             load_s=load_s,
             is_compiled=self._target.is_compiled,
-            refusal=self._refusal,
+            refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )
 
@@ -201,46 +210,58 @@ class Engine:
         hidden = self._target.forward(mx.array([prompt.ids]), self._target.new_cache())
         if not mx.all(mx.isfinite(self._target.logits(hidden))).item():
             raise ModelFolderError(f"{folder}: its weights give no usable numbers (NaN). Pull the model again.")
-        self._rehearse(prompt, 0)
+        self._rehearse(prompt, None)
 
-    def _warm_up_drafter(self, name: str | None) -> None:
+    def _warm_up_drafter(self, name: str) -> None:
         """The same with drafts. A drafter that cannot be used is left out."""
-        if self._drafter is None:
-            return
+        drafter = self._drafters[name]
         prompt = self._format.render([events.Message("user", "Hello")])
+        refusal = None
         try:
-            self._rehearse(prompt, self._start_length)
-            is_finite = self._drafts_finite_numbers(prompt)
+            self._rehearse(prompt, drafter)
+            if not self._drafts_finite_numbers(prompt, drafter):
+                refusal = f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
         except COMPUTING_ERRORS as error:
-            self._refusal = computing_refusal(name, error)
+            refusal = computing_refusal(name, error)
+        if refusal is None:
+            self._drafters[name] = GuardedDrafter(drafter, partial(self._drafter_failed, name))
         else:
-            if not is_finite:
-                self._refusal = (
-                    f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
-                )
-        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, self._drafter_failed)
+            self._refusals.append(refusal)
+            del self._drafters[name]
 
-    def _rehearse(self, prompt: RenderedPrompt, draft_length: int) -> None:
+    def _rehearse(self, prompt: RenderedPrompt, drafter: Drafter | None) -> None:
         request = events.Generate(0, (), max_tokens=WARM_UP_TOKENS)
-        options = self._options(request, prompt, Steering(ReplyControl(draft_length), self._lengths))
+        options = self._options(request, prompt, _Rehearsal(self._start_length))
         prefix = PrefixCache(self._target)
         prefix.resume(prompt.ids)
-        list(generate(Session(self._target, self._drafter if draft_length else None, prefix), options))
+        list(generate(Session(self._target, [drafter] if drafter else [], prefix), options))
 
-    def _drafts_finite_numbers(self, prompt: RenderedPrompt) -> bool:
+    def _drafts_finite_numbers(self, prompt: RenderedPrompt, drafter: Drafter) -> bool:
         """Whether the drafter's first token is drawn from finite probabilities."""
-        drafter, prefix = self._drafter, PrefixCache(self._target)
-        assert drafter
+        prefix = PrefixCache(self._target)
         prefix.resume(prompt.ids)
         sampler = Sampler(temperature=1)
-        options = DecodeOptions(sampler, frozenset(), 1, Steering(ReplyControl(1), self._lengths))
-        frontier = prefill(Session(self._target, drafter, prefix), options, lambda done_tokens: None)
+        options = DecodeOptions(sampler, frozenset(), 1, _Rehearsal(1))
+        frontier = prefill(Session(self._target, [drafter], prefix), options, lambda done_tokens: None)
         assert frontier
-        if drafter.available_tokens(prefix.tokens, 1) == 0:
+        if not drafter.offer(prefix.tokens, 1).tokens:
             return True
         draft = drafter.propose(prefix.tokens, frontier, prefix.cache, 1, sampler)
         drafter.rollback(1)
         return draft.probs is None or bool(mx.all(mx.isfinite(draft.probs)).item())
+
+
+class _Rehearsal:
+    """The loop's `Control` for warming up: always the same length."""
+
+    is_cancelled = False
+
+    def __init__(self, length: int) -> None:
+        self._policy = FixedLength(length)
+
+    def next_draft(self, offers: Offers) -> Choice:
+        """See decode.Control."""
+        return self._policy.choose(offers)
 
 
 class _Laps:
@@ -305,9 +326,9 @@ def _working_set_bytes() -> int | None:
 
 
 def _estimates_path(load: events.Load, is_compiled: bool) -> Path | None:
-    if load.estimates_folder is None or load.drafter is None:
+    if load.estimates_folder is None or not load.drafters:
         return None
-    device = f"{mx.device_info().get('device_name')}{' compiled' if is_compiled else ''}"
+    device = f"{mx.device_info().get('device_name')} mlx {version("mlx")}{' compiled' if is_compiled else ''}"
     return estimates_file(
-        Path(load.estimates_folder), Path(load.target), Path(load.drafter), load.drafter_bits, device
+        Path(load.estimates_folder), Path(load.target), load.drafters, load.drafter_bits, device
     )

@@ -27,18 +27,6 @@ READ = [20, 1, 5, 1, 3]
 """Rows of one pass after another; the first is longer than the window."""
 
 
-class Fixed:
-    """Always drafts so many."""
-
-    is_cancelled = False
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def next_length(self) -> int:
-        return self._length
-
-
 def twins(layout: str) -> tuple[Gemma4Target, Gemma4Target]:
     """The same network, as it is and compiled."""
     model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(tiny.text_config(layout)))
@@ -110,8 +98,8 @@ def reply(target: Gemma4Target, network: Assistant) -> list[int]:
     """Forty sampled tokens, two drafts a round."""
     prefix = PrefixCache(target)
     prefix.resume(token_list(tokens(0, 12)[0]))
-    options = DecodeOptions(Sampler(temperature=0.8, seed=5), frozenset(), 40, Fixed(2))
-    rounds = generate(Session(target, AssistantDrafter(network, target), prefix), options)
+    options = DecodeOptions(Sampler(temperature=0.8, seed=5), frozenset(), 40, ScriptedControl([2]))
+    rounds = generate(Session(target, [AssistantDrafter(network, target)], prefix), options)
     return [id for done in rounds for id in done.token_ids]
 
 
