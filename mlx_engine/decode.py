@@ -8,10 +8,10 @@ A round, in the order of the papers (Leviathan et al. 2023; Chen et al. 2023):
     roll back  the caches forget the rows of the rejected drafts
     commit     the accepted tokens become part of the reply, and only then leave this loop
 
-The drafter and K may differ from round to round; K = 0 is plain decoding, by the same code. `begin_round` puts the first three
-steps on the device without waiting. `finish_round` reads their result, the only time in a round that the host
-waits for the device, and does the rest. A plain round leaves nothing to roll back, so the round after it begins
-before its result is read, and the device never waits for the host.
+The drafter and K may differ from round to round; K = 0 is plain decoding, by the same code. `begin_round` puts the
+first three steps on the device without waiting. `finish_round` reads their result, the only time in a round that
+the host waits for the device, and does the rest. A plain round leaves nothing to roll back, so the round after it
+begins before its result is read, and the device never waits for the host.
 
 Knows nothing of text, files, processes or clocks.
 """

@@ -148,8 +148,8 @@ class Engine:
     def _drafter_failed(self, name: str, error: Exception) -> None:
         self._emit(
             events.Notice(
-                f"The drafter {name} failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
-                "Load the model again to retry."
+                f"The drafter {name} failed ({str(error)[:200] or type(error).__name__}). "
+                "Replies go on without it. Load the model again to retry."
             )
         )
 
@@ -220,7 +220,9 @@ class Engine:
         try:
             self._rehearse(prompt, drafter)
             if not self._drafts_finite_numbers(prompt, drafter):
-                refusal = f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
+                refusal = (
+                    f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
+                )
         except COMPUTING_ERRORS as error:
             refusal = computing_refusal(name, error)
         if refusal is None:
@@ -328,7 +330,5 @@ def _working_set_bytes() -> int | None:
 def _estimates_path(load: events.Load, is_compiled: bool) -> Path | None:
     if load.estimates_folder is None or not load.drafters:
         return None
-    device = f"{mx.device_info().get('device_name')} mlx {version("mlx")}{' compiled' if is_compiled else ''}"
-    return estimates_file(
-        Path(load.estimates_folder), Path(load.target), load.drafters, load.drafter_bits, device
-    )
+    device = f"{mx.device_info().get('device_name')} mlx {version('mlx')}"
+    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, load.drafter_bits, device)

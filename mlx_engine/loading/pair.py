@@ -80,6 +80,9 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
         except COMPUTING_ERRORS as error:
             pair.refusals.append(computing_refusal(source.name, error))
         else:
+            if loaded.name in {other.name for other in pair.drafters.values()}:
+                pair.refusals.append(f"{name} is not used: only one drafter of the kind {loaded.name} can be.")
+                continue
             pair.drafters[name] = loaded
     return pair
 

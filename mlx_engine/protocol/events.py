@@ -163,6 +163,11 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     can_think: bool = True
     """Whether the chat template has a place for thinking."""
 
+    @property
+    def drafter(self) -> str | None:
+        """The names of its drafters for people; None if there is none."""
+        return " + ".join(self.drafters.values()) or None
+
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The prompt is rendered and fits."""

@@ -84,9 +84,7 @@ def start_length(architecture: str) -> int:
     return START_LENGTH
 
 
-def estimates_file(
-    folder: Path, target: Path, drafters: Sequence[str], bits: int | None, device: str
-) -> Path:
+def estimates_file(folder: Path, target: Path, drafters: Sequence[str], bits: int | None, device: str) -> Path:
     """The file for the estimates of this target and its drafters on this device.
 
     A release of MLX may have other kernels, with which rounds cost something else, so `device` names it too.

@@ -100,7 +100,7 @@ class FakeEngine:
         """The pair that this engine pretends to be."""
         return Ready(
             target="fake",
-            drafter=None if self.refusal else self.drafter,
+            drafters={} if self.refusal or not self.drafter else {"assistant": self.drafter},
             refusal=self.refusal,
             start_length=4,
             precision="4-bit",

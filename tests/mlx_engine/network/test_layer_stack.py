@@ -20,7 +20,7 @@ from mlx_engine.speculation.assistant_drafter import AssistantDrafter
 from mlx_engine.speculation.sampling import Sampler
 from models import pocket
 from tests.fakes import tiny
-from tests.mlx_engine.helpers import token_list
+from tests.mlx_engine.helpers import ScriptedControl, token_list
 from tests.mlx_engine.rig import Rig, only
 
 READ = [20, 1, 5, 1, 3]
