@@ -53,7 +53,7 @@ class Engine:
             _wire_weights()
         self._format, self._target = pair.format, pair.target
         self._drafters = pair.drafters
-        """By their name for people."""
+        """As in `LoadedPair`."""
         self._refusals = [load.refusal] if load.refusal else []
         self._refusals += pair.refusals
         self._settings = GenerationConfig.read(folder)
@@ -177,7 +177,7 @@ class Engine:
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(
             target=load.name,
-            drafters={drafter.name: name for name, drafter in self._drafters.items()},
+            drafters={drafter.name: load.drafter_name(source) for source, drafter in self._drafters.items()},
             start_length=self._start_length,
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,

@@ -32,7 +32,7 @@ class LoadedPair:
     format: ChatFormat
     target: Gemma4Target
     drafters: dict[str, Drafter] = field(default_factory=dict)
-    """By their name for people."""
+    """By their folder, or the name of a kind without one."""
     refusals: list[str] = field(default_factory=list)
     """Why requested drafters were not loaded."""
 
@@ -83,7 +83,7 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
             if loaded.name in {other.name for other in pair.drafters.values()}:
                 pair.refusals.append(f"{name} is not used: only one drafter of the kind {loaded.name} can be.")
                 continue
-            pair.drafters[name] = loaded
+            pair.drafters[source.name] = loaded
     return pair
 
 

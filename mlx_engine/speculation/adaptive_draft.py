@@ -104,6 +104,8 @@ class AdaptiveDraft:
 
     def choose(self, offers: Offers) -> Choice:
         """See DraftPolicy."""
+        if not offers:
+            return PLAIN
         planned = self._within(offers)
         is_due = self._postponed_rounds >= MOST_POSTPONED_ROUNDS
         if self._probe and (is_due or self._probe_rounds < _rounds_of(self._probe)):
