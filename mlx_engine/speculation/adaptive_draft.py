@@ -39,6 +39,8 @@ FREE_MISSES, MAX_MISSES = 3, 6
 probes are made, down to an eighth. Prose has three in a row now and then; a useless drafter has nothing else."""
 GUESSED_ROW_COST = 0.05
 """What each row of a verify pass costs before any was measured, in plain rounds; low, so that it is measured."""
+COPY_MARGIN = 1.1
+"""By how much a copy must promise to be faster: the best of many uncertain promises is mostly too good."""
 COPY_LENGTHS = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
 """Few enough that each is measured soon."""
 MOST_POSTPONED_ROUNDS = 64
@@ -179,7 +181,7 @@ class AdaptiveDraft:
         for index, offer in enumerate(offers):
             if offer.chances is None or not offer.tokens:
                 continue
-            most = most or self._pace_of(planned)
+            most = most or COPY_MARGIN * self._pace_of(planned)
             seconds, tokens, reached = self._rounds_s(index), 1.0, 1.0
             interruption_s = 0.0 if planned.length else SWITCHING_COST * seconds[0]
             for length, chance in enumerate(offer.chances[: offer.tokens], 1):
@@ -210,7 +212,8 @@ class AdaptiveDraft:
         unknown = [index for index in self._learned if self._costs.curve(self._names[index]) is None]
         if unknown:
             self._ranking = [Choice(index, self._start_length) for index in unknown]
-            if self._costs.plain_s is None and self._costs.knows(self._names[unknown[0]]):
+            is_waiting = self._costs.knows(self._names[unknown[0]]) or self._rounds >= FIRST_BURST_AFTER_ROUNDS
+            if self._costs.plain_s is None and is_waiting:
                 self._start_probe(PLAIN, 0.0, 1.0)
             return
         costs_s, tokens = [self._costs.plain_s or 1.0], [1.0]

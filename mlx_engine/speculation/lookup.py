@@ -5,7 +5,8 @@ of the last 8, 4 and 2 of them. The longer the match, the more likely its contin
 a match comes true is counted in every round, whoever drafts it and whether or not anything is drafted, so the
 chances of a copy are known before the first one is made.
 
-Where a copied text goes on with another word, as a changed name does, the copy resumes behind that word.
+Where a copied text goes on with another word, as a changed name does, the copy resumes behind that word, and the
+word is replaced in the same way when it comes again.
 """
 
 from __future__ import annotations
@@ -34,43 +35,36 @@ RESUMED_WITHIN = 8
 
 FIRST_MATCHES = (0, 1, 2, 4, 8, 16)
 """The shortest match of each class that is counted apart; 0 and 1 follow a break."""
-PRIOR_CHANCES = (0.4, 0.6, 0.3, 0.6, 0.8, 0.9)
+REPLACED, SURPRISING = len(FIRST_MATCHES), len(FIRST_MATCHES) + 1
+"""Two classes more: the token is replaced as it was before; it was predicted wrongly itself when it was written,
+as the numbers of a list are."""
+PRIOR_CHANCES = (0.4, 0.6, 0.3, 0.6, 0.8, 0.9, 0.7, 0.5)
 PRIOR_TOKENS = 4.0
 """The prior counts as much as this many tokens."""
 COUNTED_TOKENS = 64
 """A token this old counts about a third of a new one: a few sentences of another kind of text."""
 MAX_CERTAINTY = 0.99
 
+_CLASS_OF = [sum(first <= matched for first in FIRST_MATCHES) - 1 for matched in range(LONGEST_MATCH + 1)]
+"""By the length of a match."""
+
 
 class CopyChances:
-    """How often the token after a match is the one that the match predicts, by the length of the match."""
+    """How often a copied token is right, by the length of the match before it or by what is known of it."""
 
     def __init__(self) -> None:
         self._tried = [PRIOR_TOKENS] * len(PRIOR_CHANCES)
         self._right = [PRIOR_TOKENS * chance for chance in PRIOR_CHANCES]
 
-    def observe(self, matched: int, is_right: bool) -> None:
-        """Count one token that followed a match of this many tokens."""
-        kind, fading = _CLASS_OF[matched], 1 - 1 / COUNTED_TOKENS
+    def observe(self, kind: int, is_right: bool) -> None:
+        """Count one token of a class."""
+        fading = 1 - 1 / COUNTED_TOKENS
         self._tried[kind] = self._tried[kind] * fading + 1
         self._right[kind] = self._right[kind] * fading + is_right
 
-    def after(self, matched: int, tokens: int) -> list[float]:
-        """The chance of each of the next tokens to be right if those before it are, which lengthen the match."""
-        chances = []
-        for _ in range(tokens):
-            chances.append(self.of(matched))
-            matched = _longer(matched)
-        return chances
-
-    def of(self, matched: int) -> float:
-        """The chance of the token after a match of this many tokens to be right."""
-        kind = _CLASS_OF[matched]
+    def of(self, kind: int) -> float:
+        """The chance of a token of a class to be right."""
         return min(self._right[kind] / self._tried[kind], MAX_CERTAINTY)
-
-
-_CLASS_OF = [sum(first <= matched for first in FIRST_MATCHES) - 1 for matched in range(LONGEST_MATCH + 1)]
-"""By the length of a match."""
 
 
 def _longer(matched: int) -> int:
@@ -94,6 +88,10 @@ class LookupDrafter:
         self._break: tuple[int, int] | None = None
         """Where the latest copy broke off: the position behind the token that was different, and the one that
         came instead of it."""
+        self._replacements: dict[int, int] = {}
+        """Token that was copied wrongly -> the one that came instead, if the copy went on behind it."""
+        self._surprising: set[int] = set()
+        """Positions of tokens of the reply that were predicted wrongly."""
         self._chances = CopyChances()
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
@@ -102,6 +100,8 @@ class LookupDrafter:
         # Entries that point behind the cut do no harm: a match is compared before it is used.
         del self._tokens[same:]
         self._source = self._break = None
+        self._replacements = {}
+        self._surprising = {position for position in self._surprising if position < same}
         for token in prompt[same:]:
             self._index()
             self._tokens.append(token)
@@ -115,32 +115,58 @@ class LookupDrafter:
         if self._source is None or limit < 1:
             return Offer(0, ())
         tokens = min(limit, MAX_DRAFT_LENGTH)
-        return Offer(tokens, self._chances.after(self._matched, tokens))
+        return Offer(tokens, [self._chances.of(kind) for _, kind in self._copy(self._source, tokens)])
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
         """See Drafter. A point mass at each token, whatever the sampler: there are no logits to draw from."""
         assert self._source is not None, "only what was offered is asked for"
-        return Distribution(mx.array(_repeat_from(self._tokens, self._source, length), dtype=mx.int32), None)
+        tokens = [token for token, _ in self._copy(self._source, length)]
+        return Distribution(mx.array(tokens, dtype=mx.int32), None)
 
     def rollback(self, rejected: int) -> None:
         """Nothing to forget: only committed tokens are indexed."""
 
+    def _copy(self, source: int, length: int) -> list[tuple[int, int]]:
+        """Tokens from `source` on, each with its class. Past the end they start over, as a text that repeats
+        itself does."""
+        copied, matched = [], self._matched
+        period = len(self._tokens) - source
+        for step in range(length):
+            copied.append(self._predicted(source + step % period, matched))
+            matched = _longer(matched)
+        return copied
+
+    def _predicted(self, source: int, matched: int) -> tuple[int, int]:
+        """The token that a match predicts, and its class."""
+        token = self._tokens[source]
+        if token in self._replacements and matched:
+            return self._replacements[token], REPLACED
+        return token, SURPRISING if source in self._surprising else _CLASS_OF[matched]
+
     def _append(self, token: int) -> None:
         """Take in the reply's next token, and find out what the tokens up to it predict."""
         if self._source is not None:
-            self._follow(self._source, is_right=self._tokens[self._source] == token)
+            self._follow(self._source, token)
         self._index()
         self._tokens.append(token)
         self._look_for_better_match()
         if self._source is None and self._break:
             self._resume(token, *self._break)
 
-    def _follow(self, source: int, is_right: bool) -> None:
+    def _follow(self, source: int, token: int) -> None:
         """Go on with the match, or break it off."""
-        self._chances.observe(self._matched, is_right)
-        if is_right:
+        predicted, kind = self._predicted(source, self._matched)
+        self._chances.observe(kind, predicted == token)
+        if predicted != token:
+            self._surprising.add(len(self._tokens))
+        if token == self._tokens[source]:
+            self._replacements.pop(token, None)
+        if token in (predicted, self._tokens[source]):
+            if self._matched == 0 and self._break:
+                behind, replaced_at = self._break
+                self._replacements[self._tokens[behind - 1]] = self._tokens[replaced_at]
             self._source, self._matched = source + 1, _longer(self._matched)
             return
         is_break = self._matched >= RESUMED_FROM
@@ -165,7 +191,8 @@ class LookupDrafter:
     def _is_better(self, matched: int) -> bool:
         if self._source is None:
             return True
-        return (self._chances.of(matched), matched) >= (self._chances.of(self._matched), self._matched)
+        found, followed = (self._chances.of(_CLASS_OF[length]) for length in (matched, self._matched))
+        return (found, matched) >= (followed, self._matched)
 
     def _resume(self, token: int, behind: int, replaced_at: int) -> None:
         """Go on behind a break where `token`, which came later, stands in the text that was being copied."""
@@ -193,12 +220,6 @@ def _matched_before(tokens: Sequence[int], position: int) -> int:
     while matched < min(LONGEST_MATCH, position) and tokens[position - 1 - matched] == tokens[end - 1 - matched]:
         matched += 1
     return matched
-
-
-def _repeat_from(tokens: Sequence[int], position: int, length: int) -> list[int]:
-    """`length` tokens from `position` on; past the end they start over, as a text that repeats itself does."""
-    period = len(tokens) - position
-    return [tokens[position + index % period] for index in range(length)]
 
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> LookupDrafter:

@@ -194,8 +194,7 @@ def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tm
     rig = Rig(*pair, estimates_folder=str(folder))
     first, second = (only(events.Notice, rig.ask(Generate(id, HELLO, max_tokens=3))) for id in (1, 2))
     assert [each.message for each in first] == [
-        "The estimates for automatic drafting cannot be saved: File exists. "
-        "The next run measures them again."
+        "The estimates for automatic drafting cannot be saved: File exists. The next run measures them again."
     ]
     assert second == []
 

@@ -29,9 +29,11 @@ Hazards = Sequence[float]
 DRAFTER = "assistant"
 
 
-def round_facts(drafted: int, accepted: int, is_pipelined: bool, context_tokens: int = 0) -> RoundFacts:
+def round_facts(
+    drafted: int, accepted: int, is_pipelined: bool, context_tokens: int = 0, drafter: str = DRAFTER
+) -> RoundFacts:
     """A round with made-up tokens."""
-    drafter = DRAFTER if drafted else ""
+    drafter = drafter if drafted else ""
     return RoundFacts((0,) * (accepted + 1), drafted, accepted, is_pipelined, context_tokens, drafter)
 
 
