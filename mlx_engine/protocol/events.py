@@ -165,8 +165,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     @property
     def drafter(self) -> str | None:
-        """The names of its drafters for people; None if there is none."""
-        return " + ".join(self.drafters.values()) or None
+        """The name of the first drafter for people; None if there is none."""
+        return next(iter(self.drafters.values()), None)
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -202,6 +202,11 @@ class RoundFacts(msgspec.Struct, frozen=True):
     """Tokens whose keys and values are in the cache after this round."""
     drafter: str = ""
     """The name of the kind of drafter that made the draft, as in Ready.drafters; empty in a plain round."""
+
+    @property
+    def is_copied(self) -> bool:
+        """The draft was copied from earlier text."""
+        return self.drafter == LOOKUP
 
 
 class Round(RoundFacts, frozen=True, tag="round", kw_only=True):
