@@ -55,11 +55,13 @@ class LayerStack:
         keys_and_mask: KeysAndMask,
         inputs: Sequence[mx.array | None],
         last_row_from: int | None = None,
+        outputs: dict[int, mx.array] | None = None,
     ) -> mx.array:
         """Run rows (1, L, hidden) through the layers; returns the same shape.
 
         position: of the first row. inputs: one per layer, (1, L, size) if the model has per-layer embeddings.
         last_row_from: from the attention of this layer on, only the last row is computed; returns (1, 1, hidden).
+        outputs: filled with the output of each layer by its index, (1, L, hidden), for those who tap them.
         """
         position = mx.array(position)
         is_compiled = self.is_compiled and last_row_from is None and x.shape[1] <= MOST_COMPILED_ROWS
@@ -77,6 +79,8 @@ class LayerStack:
             )
             attended = (attention, inputs[index], layer.layer_scalar)
             x, *projections = segment(index + 1)(x, position, attended)
+            if outputs is not None:
+                outputs[index] = x
         return x
 
     def _segment(self, index: int) -> Segment:
