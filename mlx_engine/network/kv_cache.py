@@ -139,10 +139,10 @@ class SlidingCache:
     still needed move to the front of a new one.
     """
 
-    def __init__(self, window: int) -> None:
-        self.offset = 0
+    def __init__(self, window: int, start: int = 0) -> None:
+        """start: position of the first row that is kept; there is nothing before it."""
+        self.offset = self._oldest = self._start = start
         self._window = window
-        self._oldest = 0
         self._buffer: Rows | None = None
 
     @property
@@ -208,7 +208,7 @@ class SlidingCache:
         return self._oldest_frontier(self._oldest)
 
     def _oldest_frontier(self, oldest: int) -> int:
-        return oldest + self._window + 1 if oldest else 0
+        return oldest + self._window + 1 if oldest > self._start else self._start
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache."""

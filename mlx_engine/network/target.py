@@ -159,6 +159,11 @@ class Gemma4Target:
         return body.embed_tokens(tokens) * body.embed_scale
 
     @property
+    def layer_count(self) -> int:
+        """Its layers, those that share K/V included."""
+        return len(self._layers)
+
+    @property
     def is_compiled(self) -> bool:
         """The segments between attentions are compiled."""
         return self._layers.is_compiled

@@ -75,13 +75,13 @@ def test_an_assistant_is_what_mlx_lm_makes_of_its_layers(layout: str) -> None:
 @pytest.mark.slow
 def test_compiled_a_reply_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[int] = []
-    own = layer_stack._after_attention
+    own = layer_stack.after_attention
 
     def seen(layer: Any, x: mx.array, attended: Any) -> mx.array:
         traced.append(x.shape[1])
         return own(layer, x, attended)
 
-    monkeypatch.setattr(layer_stack, "_after_attention", seen)
+    monkeypatch.setattr(layer_stack, "after_attention", seen)
     plain, compiled = twins("e2b")
     caches = plain.new_cache(), compiled.new_cache()
     for ids in passes():
