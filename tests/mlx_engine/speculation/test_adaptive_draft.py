@@ -13,15 +13,18 @@ import msgspec
 import pytest
 
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
+from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
 from mlx_engine.speculation.draft_choice import DraftPolicy, FixedLength
 from tests.mlx_engine.speculation.drafting_simulator import (
     CURVES,
     DRAFTER,
     KINDS,
+    SimulatedDrafters,
     SimulatedPair,
     adaptive,
     best_throughput,
     changed,
+    fading,
     line,
     next_length,
     round_facts,
@@ -209,3 +212,44 @@ def lengths_of(policy: DraftPolicy, rounds: int) -> list[int]:
         lengths.append(next_length(policy))
         policy.observe(round_facts(lengths[-1], 0, False), 0.03)
     return lengths
+
+
+STEPS = [1.0] + [1.05 + 0.10 * n + (0.25 if n > 5 else 0) - (0.30 if n > 12 else 0) for n in range(1, 17)]
+"""Not monotone: kernels for many rows begin at thirteen drafts."""
+DEEP = fading(0.90, 0.80, 0.60, 0.40, then=0.20)
+"""Gets worse with depth, as a block drafter in a long context does."""
+ASSISTANT_AND_BLOCK = {
+    "block better": ((line(1.0, 0.15), KINDS["prose"]), (line(1.0, 0.06), KINDS["prose"])),
+    "assistant better": ((line(1.0, 0.12), KINDS["code"]), (line(1.0, 0.06), KINDS["story"])),
+    "half the cost, half the acceptance": ((line(1.0, 0.20), KINDS["code"]), (line(1.0, 0.10), fading(then=0.45))),
+    "worse with depth": ((line(1.0, 0.15), KINDS["prose"]), (line(1.0, 0.05), DEEP)),
+    "not monotone": ((line(1.0, 0.15), KINDS["prose"]), (STEPS, KINDS["enumeration"])),
+}
+
+
+def drafters(case: str, seed: int) -> SimulatedDrafters:
+    assistant, block = (
+        SimulatedPair(*facts, seed=seed + at) for at, facts in enumerate(ASSISTANT_AND_BLOCK[case])
+    )
+    return SimulatedDrafters({"assistant": assistant, "block": block})
+
+
+@pytest.mark.parametrize("case", ASSISTANT_AND_BLOCK)
+def test_within_3_percent_of_the_best_drafter_and_length(case: str) -> None:
+    shares = []
+    for seed in SEEDS:
+        machine, policy = drafters(case, seed), AdaptiveDraft(("assistant", "block"), 4)
+        machine.run(policy, 200)
+        shares.append(machine.run(policy, 600) / machine.best)
+    assert fmean(shares) >= 0.97
+
+
+def test_another_drafter_takes_over_when_the_first_gets_worse() -> None:
+    shares = []
+    for seed in SEEDS:
+        machine, policy = drafters("block better", seed), AdaptiveDraft(("assistant", "block"), 4)
+        machine.run(policy, 400)
+        machine.drafters["block"].hazards = fading(0.3, then=0.1)
+        machine.run(policy, 64)
+        shares.append(machine.run(policy, 200) / machine.best)
+    assert fmean(shares) >= 0.95
