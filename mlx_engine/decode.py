@@ -2,23 +2,23 @@
 
 A round, in the order of the papers (Leviathan et al. 2023; Chen et al. 2023):
 
-    propose    the drafter proposes K tokens after the frontier
+    propose    a drafter proposes K tokens after the frontier
     verify     the target reads the frontier's token and the K drafts in one pass: K + 1 rows
     accept     the rejection rule keeps a prefix of the drafts and adds one token of the target's own
     roll back  the caches forget the rows of the rejected drafts
     commit     the accepted tokens become part of the reply, and only then leave this loop
 
-K may differ from round to round; K = 0 is plain decoding, by the same code. `begin_round` puts the first three
-steps on the device without waiting. `finish_round` reads their result, the only time in a round that the host
-waits for the device, and does the rest. A plain round leaves nothing to roll back, so the round after it begins
-before its result is read, and the device never waits for the host.
+The drafter and K may differ from round to round; K = 0 is plain decoding, by the same code. `begin_round` puts the
+first three steps on the device without waiting. `finish_round` reads their result, the only time in a round that
+the host waits for the device, and does the rest. A plain round leaves nothing to roll back, so the round after it
+begins before its result is read, and the device never waits for the host.
 
 Knows nothing of text, files, processes or clocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from mlx_engine.network.target import Target
 from mlx_engine.protocol.errors import BrokenNumbersError
 from mlx_engine.protocol.events import FinishReason, RoundFacts
 from mlx_engine.speculation.acceptance import accept
+from mlx_engine.speculation.draft_choice import PLAIN, Choice, Offer
 from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import NO_DRAFT, RandomStream, Sampler, history_after, history_rows
 
@@ -39,8 +40,8 @@ NOT_FINITE = -1
 class Control(Protocol):
     """Steers a reply while it is being decoded; asked between rounds."""
 
-    def next_length(self) -> int:
-        """Tokens to draft in the next round; 0 makes a plain round. Asking changes nothing."""
+    def next_draft(self, offers: Sequence[Offer]) -> Choice:
+        """The next round's draft, among what the session's drafters offer. Asking changes nothing."""
         ...
 
     @property
@@ -64,10 +65,11 @@ class DecodeOptions:
 
 @dataclass(slots=True)
 class Session:
-    """One reply being decoded: the pair, what has been read, and how it went."""
+    """One reply being decoded: target and drafters, what has been read, and how it went."""
 
     target: Target
-    drafter: Drafter | None
+    drafters: Sequence[Drafter]
+    """Which one drafts is chosen anew for every round."""
     prefix: PrefixCache
     target_passes: int = 0
     host_syncs: int = 0
@@ -79,6 +81,8 @@ class Session:
 class PendingRound:
     """A round that is under way on the device."""
 
+    drafter: Drafter | None
+    """None in a plain round."""
     drafted: int
     hidden: mx.array
     """(1, drafted + 1, hidden)"""
@@ -111,7 +115,7 @@ def generate(
         yield RoundFacts((), 0, 0, is_pipelined=False, context_tokens=session.prefix.cache.frontier)
         return
     budget = options.max_tokens
-    pending = begin_round(session, options, frontier, _next_length(session, options, budget))
+    pending = begin_round(session, options, frontier, _next_draft(session, options, budget))
     while True:
         ahead = begin_ahead(session, options, pending, budget - 1)
         done = finish_round(session, options, pending, ahead, budget)
@@ -120,8 +124,8 @@ def generate(
             return
         budget -= len(done.token_ids)
         if ahead is None:
-            length = _next_length(session, options, budget)
-            ahead = begin_round(session, options, pending.frontier(done.accepted), length)
+            choice = _next_draft(session, options, budget)
+            ahead = begin_round(session, options, pending.frontier(done.accepted), choice)
         pending = ahead
 
 
@@ -134,8 +138,7 @@ def prefill(session: Session, options: DecodeOptions, on_prefill: Callable[[int]
     prefix = session.prefix
     prompt = prefix.tokens
     readers = [prefix.prefill(options.branch_points)]
-    if session.drafter:
-        readers.append(session.drafter.prefill(prompt, options.branch_points))
+    readers += [drafter.prefill(prompt, options.branch_points) for drafter in session.drafters]
     for reader in readers:
         for _ in reader:
             on_prefill(prefix.cache.frontier)
@@ -147,15 +150,16 @@ def prefill(session: Session, options: DecodeOptions, on_prefill: Callable[[int]
 
 
 def begin_round(
-    session: Session, options: DecodeOptions, frontier: Frontier, length: int, is_pipelined: bool = False
+    session: Session, options: DecodeOptions, frontier: Frontier, choice: Choice, is_pipelined: bool = False
 ) -> PendingRound:
-    """Propose `length` tokens, verify them and apply the rejection rule: all on the device, nothing is read."""
+    """Propose what was chosen, verify it and apply the rejection rule: all on the device, nothing is read."""
     sampler, cache = options.sampler, session.prefix.cache
     position = cache.frontier + 1  # of the token that the first row predicts
 
-    draft = NO_DRAFT
-    if length and session.drafter:
-        draft = session.drafter.propose(session.prefix.tokens, frontier, cache, length, sampler)
+    draft, drafter = NO_DRAFT, None
+    if choice.length:
+        drafter = session.drafters[choice.drafter]
+        draft = drafter.propose(session.prefix.tokens, frontier, cache, choice.length, sampler)
     drafts = [draft.tokens] if len(draft.tokens) else []  # Metal gets no empty arrays
 
     hidden = session.target.forward(mx.concatenate([frontier.token, *drafts])[None], cache)
@@ -169,9 +173,9 @@ def begin_round(
     # The maximum is finite only if every logit is a number below infinity: one reduction, no additional wait.
     accepted = mx.where(mx.isfinite(mx.max(logits)), verdict.accepted, NOT_FINITE)
     result = mx.concatenate([accepted[None], verdict.token, *drafts])
-    mx.async_eval(result, hidden)
+    mx.async_eval(result, hidden, *(array for tapped in cache.tapped.values() for array in tapped.arrays()))
     session.target_passes += 1
-    return PendingRound(len(draft.tokens), hidden, verdict.token, seen, result, is_pipelined)
+    return PendingRound(drafter, len(draft.tokens), hidden, verdict.token, seen, result, is_pipelined)
 
 
 def begin_ahead(
@@ -181,9 +185,9 @@ def begin_ahead(
 
     Only after a plain round is the next frontier known without the result. budget: tokens left for the new round.
     """
-    if pending.drafted or budget < 1 or _next_length(session, options, budget):
+    if pending.drafted or budget < 1 or _next_draft(session, options, budget).length:
         return None
-    return begin_round(session, options, pending.frontier(0), 0, is_pipelined=True)
+    return begin_round(session, options, pending.frontier(0), PLAIN, is_pipelined=True)
 
 
 def finish_round(
@@ -208,10 +212,17 @@ def finish_round(
     # A round that was begun ahead of the reply's end is not needed: its row is dropped as well.
     rejected, unused = pending.drafted - accepted, 1 if ahead and session.finish_reason else 0
     session.prefix.cache.rollback(rejected + unused)
-    if session.drafter:
-        session.drafter.rollback(rejected)
+    if pending.drafter:
+        pending.drafter.rollback(rejected)
     session.prefix.tokens.extend(committed)
-    return RoundFacts(committed, pending.drafted, accepted, pending.is_pipelined, session.prefix.cache.frontier)
+    return RoundFacts(
+        token_ids=committed,
+        drafted=pending.drafted,
+        accepted=accepted,
+        is_pipelined=pending.is_pipelined,
+        context_tokens=session.prefix.cache.frontier,
+        drafter=pending.drafter.name if pending.drafter else "",
+    )
 
 
 def _finish_reason(options: DecodeOptions, is_stopped: bool, is_full: bool) -> FinishReason | None:
@@ -227,9 +238,7 @@ def _read_result(session: Session, pending: PendingRound) -> list[int]:
     return pending.result.tolist()  # type: ignore[return-value]
 
 
-def _next_length(session: Session, options: DecodeOptions, budget: int) -> int:
-    """The next draft length, limited by the tokens left and by what the drafter can propose."""
-    if session.drafter is None:
-        return 0
-    limit = min(options.control.next_length(), budget - 1)
-    return session.drafter.available_tokens(session.prefix.tokens, limit)
+def _next_draft(session: Session, options: DecodeOptions, budget: int) -> Choice:
+    """The next round's draft, limited by the tokens left and by what the drafters can propose."""
+    offers = [drafter.offer(session.prefix.tokens, budget - 1) for drafter in session.drafters]
+    return options.control.next_draft(offers)

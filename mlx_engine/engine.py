@@ -8,12 +8,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
 import msgspec
 
-from mlx_engine.decode import DecodeOptions, Session, generate
+from mlx_engine.decode import Control, DecodeOptions, Session, generate
 from mlx_engine.files.config_file import read_config
 from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.end_tokens import end_tokens
@@ -26,9 +27,8 @@ from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
-from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.guarded import GuardedDrafter
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
 from mlx_engine.warm_up import SHORTEST_PROMPT_TOKENS, TARGET_PASSES, WarmUp
@@ -54,21 +54,27 @@ class Engine:
         if load.is_wired:
             _wire_weights()
         self._format, self._target = pair.format, pair.target
-        self._drafter: Drafter | None = pair.drafter
-        self._refusal = load.refusal or pair.refusal
+        self._drafters = pair.drafters
+        """As in `LoadedPair`."""
+        self._refusals = [load.refusal] if load.refusal else []
+        self._refusals += pair.refusals
         self._settings = GenerationConfig.read(folder)
         self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
-        self._lengths = DraftLengths(_estimates_path(load, pair.target), self._start_length)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
-        self._warm_up(folder, load.drafter)
+        self._warm_up(folder)
+        self._policies = DraftPolicies(
+            _estimates_path(load, pair.target),
+            self._start_length,
+            [drafter.name for drafter in self._drafters.values()],
+        )
         self._chunk = ChunkLength(_chunk_range(load, self._target))
         self._prefix = PrefixCache(self._target, self._chunk)
         state = load.estimates_folder
-        self._claim = Claim(Path(state) if state else None, load.names[0], mx.get_active_memory())
-        notices = (pair.notice, _float32_notice(load, self._target), self._lengths.notice, self._claim.notice)
+        self._claim = Claim(Path(state) if state else None, load.name, mx.get_active_memory())
+        notices = (pair.notice, _float32_notice(load, self._target), self._policies.notice, self._claim.notice)
         for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
@@ -85,7 +91,7 @@ class Engine:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies)
-        options = self._options(request, prompt, Steering(control, self._lengths, request.measures_baseline))
+        options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
         self._forget_other_replies(request.messages)
         try:
             self._reply(request.id, prompt, options, submitted_at_s)
@@ -103,7 +109,7 @@ class Engine:
         self._save_estimates()
 
     def _reply(self, id: int, prompt: RenderedPrompt, options: DecodeOptions, submitted_at_s: float) -> None:
-        session = Session(self._target, self._drafter, self._prefix)
+        session = Session(self._target, list(self._drafters.values()), self._prefix)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
@@ -131,7 +137,7 @@ class Engine:
     def _observe(self, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short
         replies do best with short drafts."""
-        self._lengths.observe(done, round_s)
+        self._policies.observe(done, round_s)
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 
@@ -145,14 +151,14 @@ class Engine:
 
     def _save_estimates(self) -> None:
         try:
-            self._lengths.save()
+            self._policies.save()
         except OSError as error:
-            why = f"The estimates for the automatic draft length cannot be saved: {error.strerror or error}."
+            why = f"The estimates for automatic drafting cannot be saved: {error.strerror or error}."
             if why != self._last_save_error:
                 self._last_save_error = why
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
-    def _options(self, request: events.Generate, prompt: RenderedPrompt, steering: Steering) -> DecodeOptions:
+    def _options(self, request: events.Generate, prompt: RenderedPrompt, control: Control) -> DecodeOptions:
         context_tokens = self._target.facts.context_tokens
         room = context_tokens - len(prompt.ids)
         if room < 1:
@@ -162,22 +168,21 @@ class Engine:
             )
         if request.max_tokens is not None and request.max_tokens < 1:
             raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
-        steering.next_length()  # refuses a setting out of range before anything is read
+        control.next_draft(())  # refuses a setting out of range before anything is read
         return DecodeOptions(
             sampler=self._settings.sampler(
                 request.sampling, self._target.facts.vocab_size, seed=secrets.randbits(32)
             ),
             stop_tokens=self._end_tokens,
             max_tokens=min(room, request.max_tokens or room),
-            control=steering,
+            control=control,
             branch_points=prompt.branch_points,
         )
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
-        target, drafter = load.names
         return events.Ready(
-            target=target,
-            drafter=drafter if self._drafter else None,
+            target=load.name,
+            drafters={drafter.name: load.drafter_name(source) for source, drafter in self._drafters.items()},
             start_length=self._start_length,
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,
@@ -187,18 +192,18 @@ class Engine:
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
             prefill_chunk=self._chunk.tokens,
-            refusal=self._refusal,
+            refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )
 
-    def _warm_up(self, folder: Path, drafter_name: str | None) -> None:
-        """Compile what the first reply would wait for, refuse a target that cannot be used, and leave out such a
-        drafter."""
+    def _warm_up(self, folder: Path) -> None:
+        """Compile what the first reply would wait for, refuse a target that cannot be used, and leave out such
+        drafters."""
         has_shapes = mx.metal.is_available() or self._target.is_compiled
         ids = self._warm_up_prompt(folder)
         # What is neither compiled nor run by kernels for a number of rows is warm after any pass.
         ids = ids if has_shapes else ids[-SHORTEST_PROMPT_TOKENS:]
-        passes = TARGET_PASSES + (self._drafter is not None)
+        passes = TARGET_PASSES + len(self._drafters)
         sampler = self._settings.sampler(events.SamplingOptions(), self._target.facts.vocab_size, seed=0)
         warm_up = WarmUp(
             self._target,
@@ -217,8 +222,8 @@ class Engine:
                 f"{folder}: the network in its config.json cannot be run ({str(error)[:200]}). "
                 "Pull the model again, or use a smaller variant."
             ) from None
-        if self._drafter is not None:
-            self._warm_up_drafter(warm_up, drafter_name, self._start_length if has_shapes else 1)
+        for name in list(self._drafters):
+            self._warm_up_drafter(warm_up, name, self._start_length if has_shapes else 1)
 
     def _warm_up_prompt(self, folder: Path) -> list[int]:
         ids = self._format.render([events.Message("user", "Hello")]).ids
@@ -230,18 +235,21 @@ class Engine:
             )
         return ids
 
-    def _warm_up_drafter(self, warm_up: WarmUp, name: str | None, draft_length: int) -> None:
-        assert self._drafter
+    def _warm_up_drafter(self, warm_up: WarmUp, name: str, draft_length: int) -> None:
+        """A drafter that cannot be used is left out."""
+        drafter, refusal = self._drafters[name], None
         try:
-            is_finite = warm_up.run_drafter(self._drafter, draft_length)
-        except COMPUTING_ERRORS as error:
-            self._refusal = computing_refusal(name, error)
-        else:
-            if not is_finite:
-                self._refusal = (
+            if not warm_up.run_drafter(drafter, draft_length):
+                refusal = (
                     f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
                 )
-        self._drafter = None if self._refusal else GuardedDrafter(self._drafter, _notice_of_failure(self._emit))
+        except COMPUTING_ERRORS as error:
+            refusal = computing_refusal(name, error)
+        if refusal is None:
+            self._drafters[name] = GuardedDrafter(drafter, _notice_of_failure(self._emit, name))
+        else:
+            self._refusals.append(refusal)
+            del self._drafters[name]
 
 
 class _Laps:
@@ -294,15 +302,15 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
     )
 
 
-def _notice_of_failure(emit: Emit) -> Callable[[Exception], None]:
+def _notice_of_failure(emit: Emit, name: str) -> Callable[[Exception], None]:
     """Reports a drafter's failure. No method of the engine: the drafter would then keep its engine, and both pairs
     would be in memory while the next one is loaded."""
 
     def report(error: Exception) -> None:
         emit(
             events.Notice(
-                f"The drafter failed ({str(error)[:200] or type(error).__name__}). Replies go on without it. "
-                "Load the model again to retry."
+                f"The drafter {name} failed ({str(error)[:200] or type(error).__name__}). "
+                "Replies go on without it. Load the model again to retry."
             )
         )
 
@@ -337,16 +345,14 @@ def _float32_notice(load: events.Load, target: Gemma4Target) -> str | None:
         return None
     more = f"{target.added_bytes / 1e9:.1f} GB" if target.added_bytes >= 50_000_000 else "a little"
     return (
-        f"Parts of {load.names[0]} are stored in half precision and were converted to float32, which takes {more} "
+        f"Parts of {load.name} are stored in half precision and were converted to float32, which takes {more} "
         "more memory: without a GPU they would be several times slower. --float32 off leaves them as stored."
     )
 
 
 def _estimates_path(load: events.Load, target: Gemma4Target) -> Path | None:
-    if load.estimates_folder is None or load.drafter is None:
+    if load.estimates_folder is None or not load.drafters:
         return None
     marks = (" compiled" if target.is_compiled else "") + (" float32" if target.added_bytes else "")
-    device = f"{mx.device_info().get('device_name')}{marks}"
-    return estimates_file(
-        Path(load.estimates_folder), Path(load.target), Path(load.drafter), load.drafter_bits, device
-    )
+    device = f"{mx.device_info().get('device_name')} mlx {version('mlx')}{marks}"
+    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, load.drafter_bits, device)

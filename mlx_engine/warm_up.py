@@ -14,6 +14,7 @@ from mlx_engine.decode import DecodeOptions, Session, begin_round, finish_round,
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Target
+from mlx_engine.speculation.draft_choice import PLAIN, Choice, Offer, Offers
 from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
 
@@ -33,9 +34,10 @@ class WarmUp:
         sampler = replace(sampler, temperature=sampler.temperature or 1.0)
         self._options = DecodeOptions(sampler, frozenset(), MOST_TOKENS, _NoControl())
         self._on_pass = on_pass
-        self._session = Session(target, None, PrefixCache(target))
+        self._session = Session(target, [], PrefixCache(target))
         self._session.prefix.resume(prompt)
         self._frontier: Frontier | None = None
+        self._passes = TARGET_PASSES
 
     def run_target(self) -> None:
         """Read the prompt, then make a plain round. Raises BrokenNumbersError."""
@@ -43,26 +45,27 @@ class WarmUp:
         frontier = prefill(self._session, self._options, lambda done_tokens: None)
         assert frontier
         self._on_pass(2)
-        self._frontier = self._round(frontier, 0)
+        self._frontier = self._round(frontier, PLAIN)
 
     def run_drafter(self, drafter: Drafter, draft_length: int) -> bool:
         """Make a round with drafts, after the target's passes; whether the drafter's probabilities are finite."""
         recorded = _RecordedDrafter(drafter)
-        session, self._session.drafter = self._session, recorded
+        session, self._session.drafters = self._session, [recorded]
         for _ in drafter.prefill(session.prefix.tokens, ()):
             pass
-        draft_length = drafter.available_tokens(session.prefix.tokens, draft_length)
-        if draft_length == 0:
+        choice = Choice(0, min(draft_length, drafter.offer(session.prefix.tokens, draft_length).tokens))
+        if choice.length == 0:
             return True
-        self._on_pass(3)
+        self._passes += 1
+        self._on_pass(self._passes)
         assert self._frontier
-        self._round(self._frontier, draft_length)
+        self._frontier = self._round(self._frontier, choice)
         return all(
             bool(mx.all(mx.isfinite(draft.probs)).item()) for draft in recorded.drafts if draft.probs is not None
         )
 
-    def _round(self, frontier: Frontier, draft_length: int) -> Frontier:
-        pending = begin_round(self._session, self._options, frontier, draft_length)
+    def _round(self, frontier: Frontier, choice: Choice) -> Frontier:
+        pending = begin_round(self._session, self._options, frontier, choice)
         done = finish_round(self._session, self._options, pending, None, MOST_TOKENS)
         return pending.frontier(done.accepted)
 
@@ -72,15 +75,16 @@ class _NoControl:
 
     is_cancelled = False
 
-    def next_length(self) -> int:
+    def next_draft(self, offers: Offers) -> Choice:
         """Not asked."""
-        return 0
+        return PLAIN
 
 
 class _RecordedDrafter:
     """A drafter whose drafts are kept."""
 
     def __init__(self, drafter: Drafter) -> None:
+        self.name = drafter.name
         self._drafter = drafter
         self.drafts: list[Distribution] = []
 
@@ -88,9 +92,9 @@ class _RecordedDrafter:
         """See Drafter."""
         return self._drafter.prefill(prompt, branch_points)
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
         """See Drafter."""
-        return self._drafter.available_tokens(committed, limit)
+        return self._drafter.offer(committed, limit)
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler

@@ -51,7 +51,7 @@ class BenchJob:
 def load_of(pair: PairChoice) -> Load:
     """How the bench loads a pair: with lookup if it has no drafter, and without earlier estimates."""
     # Nothing learned in one run may help the next one, or change what the chat has learned.
-    return msgspec.structs.replace(pair.load, drafter=pair.load.drafter or LOOKUP, estimates_folder=None)
+    return msgspec.structs.replace(pair.load, drafters=pair.load.drafters or (LOOKUP,), estimates_folder=None)
 
 
 def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> int:
@@ -166,7 +166,7 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
 
 def _notes(job: BenchJob) -> tuple[str, ...]:
     notes = [job.pair.notice] if job.pair.notice else []
-    if job.pair.load.drafter in (None, LOOKUP):
+    if set(job.pair.load.drafters) <= {LOOKUP}:
         notes.append("without a drafter model: measures off and prompt lookup, which drafts from the text itself")
     return tuple(map(sanitise_line, notes))
 

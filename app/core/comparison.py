@@ -43,6 +43,12 @@ def requests_to_compare(
     return plain, msgspec.structs.replace(plain, id=ids[1], draft_length=draft_length)
 
 
+def accepted_by_drafter(stats: ReplyStats) -> str:
+    """`accepted: assistant 45, lookup 30`."""
+    counts = (f"{name} {count.accepted:,}" for name, count in stats.by_drafter.items())
+    return f"accepted: {', '.join(counts)}"
+
+
 class ComparedReply:
     """One of the two replies so far."""
 
@@ -65,7 +71,10 @@ class ComparedReply:
     def add(self, event: Round | Finished) -> None:
         self.facts.add(event)
         self.runs.add(event.thinking, 0)
-        self.runs.add(event.text, event.drafted_characters if isinstance(event, Round) else 0)
+        if isinstance(event, Round):
+            self.runs.add(event.text, event.drafted_characters, is_copied=event.is_copied)
+        else:
+            self.runs.add(event.text, 0)
         self.text = "".join(run.text for run in self.runs.runs)
 
     @property
@@ -165,6 +174,8 @@ class Comparison:
             parts.append(figures.times(speedup).strip() + (" (slower)" if figures.is_slower(speedup) else ""))
         if self.on.stats.acceptance is not None:
             parts.append(f"{figures.percent(self.on.stats.acceptance).strip()} acc")
+        if len(self.on.stats.by_drafter) > 1:
+            parts.append(accepted_by_drafter(self.on.stats))
         return " · ".join([*parts, self._text_difference])
 
     @property

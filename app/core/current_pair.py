@@ -81,8 +81,8 @@ class CurrentPair:
 
     @property
     def is_drafter_refused(self) -> bool:
-        """Whether a drafter was requested that cannot be used."""
-        return self.ready is not None and self.ready.refusal is not None
+        """Whether a drafter was requested that cannot be used, and there is no other."""
+        return self.ready is not None and self.ready.refusal is not None and not self.ready.drafters
 
     def switch(self, choice: PairChoice, name: str) -> None:
         """Load another pair. name: what the person called it, to remember it by."""
@@ -112,7 +112,9 @@ class CurrentPair:
             self._remember(name)
         refusal, self._refusal = self._refusal, ready.refusal
         if ready.refusal is not None and ready.refusal != refusal:
-            self._tell(f"Replies are made without a drafter. {ready.refusal}", severity="warning", timeout=20)
+            others = f"Drafting only with {', '.join(ready.drafters.values())}." if ready.drafters else ""
+            state = others or "Replies are made without a drafter."
+            self._tell(f"{state} {ready.refusal}", severity="warning", timeout=20)
 
     def failed(self, status: str) -> None:
         """Loading failed, or the engine ended. status: for the top line."""

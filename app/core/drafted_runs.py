@@ -9,10 +9,12 @@ from app.text.sanitise import sanitise
 
 @dataclass(frozen=True, slots=True)
 class DraftedRun:
-    """Consecutive characters of a reply, all drafted or none."""
+    """Consecutive characters of a reply, all from the same source."""
 
     text: str
     is_drafted: bool
+    is_copied: bool = False
+    """Drafted by copying earlier text."""
 
 
 class DraftedRuns:
@@ -22,9 +24,15 @@ class DraftedRuns:
         self.runs: list[DraftedRun] = []
         self.has_facts = False
         """Whether anything of it was drafted, as far as is known."""
+        self.has_copies = False
+        """Whether anything of it was copied."""
 
-    def add(self, text: str, drafted_characters: int) -> None:
-        """Append text as the engine reports it; the first `drafted_characters` of it were drafted."""
-        parts = (DraftedRun(text[:drafted_characters], True), DraftedRun(text[drafted_characters:], False))
-        self.runs += [DraftedRun(sanitise(part.text), part.is_drafted) for part in parts if part.text]
+    def add(self, text: str, drafted_characters: int, *, is_copied: bool = False) -> None:
+        """Append text as the engine reports it; the first `drafted_characters` of it were drafted, or copied."""
+        drafted, rest = text[:drafted_characters], text[drafted_characters:]
+        if drafted:
+            self.runs.append(DraftedRun(sanitise(drafted), True, is_copied))
+        if rest:
+            self.runs.append(DraftedRun(sanitise(rest), False))
         self.has_facts = self.has_facts or drafted_characters > 0
+        self.has_copies = self.has_copies or (is_copied and drafted_characters > 0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.core.current_pair import CurrentPair
 from app.core.reply_settings import ReplySettings
 from mlx_engine.protocol.events import DraftSetting, Round
-from mlx_engine.protocol.stats import RecentRounds
+from mlx_engine.protocol.stats import RecentRounds, ReplyStats
 
 GAUGE_HELP = (
     ("draft ON 4", "drafting is on: the drafter proposes up to 4 tokens per round (at most 16)"),
@@ -59,6 +59,8 @@ class GaugeReading:
     context_tokens: int | None = None
     context_limit: int | None = None
     memory_bytes: int | None = None
+    accepted_share: tuple[tuple[str, float], ...] = ()
+    """By the name of each drafter, its share of the accepted drafts, the largest first; empty with one drafter."""
     drafted_by_position: tuple[int, ...] = ()
     accepted_by_position: tuple[int, ...] = ()
 
@@ -135,9 +137,14 @@ class Gauges:
             context_tokens=self._context_tokens,
             context_limit=ready.context_tokens if ready else None,
             memory_bytes=self._memory_bytes or (ready.memory_bytes if ready else None),
+            accepted_share=_accepted_share(recent) if is_drafting and self._has_choice else (),
             drafted_by_position=tuple(recent.drafted_by_position) if is_drafting else (),
             accepted_by_position=tuple(recent.accepted_by_position) if is_drafting else (),
         )
+
+    @property
+    def _has_choice(self) -> bool:
+        return self._pair.ready is not None and len(self._pair.ready.drafters) > 1
 
     def _tokens_per_s(self) -> float | None:
         """The last speed; once drafting is switched off, the speed without it until the next round."""
@@ -150,3 +157,10 @@ class Gauges:
         self._measured_length = self._settings.draft_length
         self._recent = RecentRounds(self._pair.baseline)
         self._latest = RecentRounds(self._pair.baseline, PACE_WINDOW_ROUNDS)
+
+
+def _accepted_share(stats: ReplyStats) -> tuple[tuple[str, float], ...]:
+    if not stats.accepted:
+        return ()
+    shares = ((name, counts.accepted / stats.accepted) for name, counts in stats.by_drafter.items())
+    return tuple(sorted(shares, key=lambda share: share[1], reverse=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +17,16 @@ from models.machine import read_machine
 from models.memory_fit import fit, size_of_folders
 from models.paths import expanded
 
+ASSISTANT = "assistant"
+"""In --drafter, the assistant that was trained for the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
     """How a pair is loaded. The fields have the names of the engine's `Load`."""
 
     drafter: str = "auto"
-    """FOLDER, HUB-ID, auto, lookup or none."""
+    """FOLDER, HUB-ID, assistant or lookup, or several of them with commas; auto or none."""
     drafter_bits: int | None = None
     start_length: int | None = None
     is_compiled: bool | None = None
@@ -69,14 +72,29 @@ def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
 
     A pair that is too large for this machine's memory is refused before any of it is loaded.
     """
-    drafter_folder = "none" if options.drafter == LOOKUP else options.drafter
-    pair = find_pair(model, drafter_folder, load_catalog(places.own_catalog()))
-    for flag, folder in (("--model", pair.target), ("--drafter", pair.drafter)):
+    catalog = load_catalog(places.own_catalog())
+    names = _drafter_names(options.drafter)
+    with_folder = [name for name in names if name != LOOKUP]
+    pairs = [find_pair(model, "auto" if name == ASSISTANT else name, catalog) for name in with_folder or ["none"]]
+    pair = pairs[0]
+    folders = [("--model", pair.target), *(("--drafter", each.drafter) for each in pairs)]
+    for flag, folder in folders:
         if folder and not folder.is_dir():
             raise SlipstreamError(f"{flag} {folder}: no such folder. Use a folder with a config.json.")
     if not (pair.is_pocket or options.is_oversized):
         _refuse_too_large(pair, options)
-    return PairChoice(_load(pair, options), pair.name or called(pair.target), pair.notice, pair.is_pocket)
+    drafters = [each.drafter for each in pairs if each.drafter]
+    load = _load(pair, drafters, LOOKUP in names, options)
+    return PairChoice(load, pair.name or called(pair.target), pair.notice, pair.is_pocket)
+
+
+def _drafter_names(option: str) -> list[str]:
+    """The single names in the option; a folder may have a comma in its own."""
+    if option == "auto":
+        return [ASSISTANT, LOOKUP]
+    if Path(option).exists():
+        return [option]
+    return list(dict.fromkeys(name.strip() for name in option.split(",") if name.strip() not in ("", "none")))
 
 
 def _refuse_too_large(pair: PairFolders, options: PairOptions) -> None:
@@ -102,12 +120,11 @@ def _refuse_too_large(pair: PairFolders, options: PairOptions) -> None:
         )
 
 
-def _load(pair: PairFolders, options: PairOptions) -> Load:
-    # Without a drafter model, the text itself can still suggest drafts.
-    without_model = None if options.drafter == "none" or pair.refusal else LOOKUP
+def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options: PairOptions) -> Load:
+    folders = [_resolved(folder) for folder in drafters]
     return Load(
         target=_resolved(pair.target),
-        drafter=_resolved(pair.drafter) if pair.drafter else without_model,
+        drafters=(*folders, *([LOOKUP] if has_lookup and not pair.refusal else [])),
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
         prefill_chunk=options.prefill_chunk,
@@ -117,7 +134,7 @@ def _load(pair: PairFolders, options: PairOptions) -> Load:
         start_length=options.start_length,
         refusal=pair.refusal or None,
         target_name=called(pair.target),
-        drafter_name=called(pair.drafter) if pair.drafter else None,
+        drafter_names={folder: called(path) for folder, path in zip(folders, drafters)},
     )
 
 

@@ -79,9 +79,10 @@ class Settings:
     drafter: Annotated[
         str,
         SettingInfo(
-            FreeText(DRAFTER, "FOLDER|HUB-ID|auto|lookup|none"),
-            "the drafter: an assistant or a smaller model of the same family; auto: the model's assistant if it "
-            "is here, else lookup; lookup: drafts from the text itself, without weights; none: no drafting",
+            FreeText(DRAFTER, "FOLDER|HUB-ID|assistant|lookup|auto|none"),
+            "the drafter: an assistant or a smaller model of the same family; lookup: copies from the text "
+            "itself, without weights; several with commas: the best for each round; auto: the model's assistant "
+            "if it is here, and lookup; none: no drafting",
         ),
     ] = "auto"
     drafter_bits: Annotated[

@@ -6,6 +6,7 @@ import asyncio
 import json
 import queue
 import signal
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
@@ -108,6 +109,7 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
             "accepted": stats.accepted,
             "acceptance": stats.acceptance,
             "tokens_per_round": stats.tokens_per_round,
+            "by_drafter": {name: asdict(counts) for name, counts in stats.by_drafter.items()},
             "drafted_by_position": stats.drafted_by_position[:drafts],
             "accepted_by_position": stats.accepted_by_position[:drafts],
             "generated_tokens": stats.generated_tokens,
@@ -123,6 +125,7 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
         "model": {
             "target": ready.target,
             "drafter": ready.drafter,
+            "drafters": list(ready.drafters.values()),
             "draft": dialogue.settings.draft_length or "off",
         },
     }

@@ -78,7 +78,7 @@ class ReplyOnScreen(ReplyView):
         self.reply.think(part.thinking)
         if isinstance(part, Round):
             self._view.transcript.count_new(len(part.token_ids))
-            self.reply.write(part.text, part.drafted_characters)
+            self.reply.write(part.text, part.drafted_characters, is_copied=part.is_copied)
         else:
             self.reply.write(part.text)
 

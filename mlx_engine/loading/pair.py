@@ -1,13 +1,13 @@
-"""Loads a target and its drafter from their folders, and checks that they fit each other.
+"""Loads a target and its drafters from their folders, and checks that they fit each other.
 
 Knows no kind of drafter: `speculation/drafters.py` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
@@ -25,15 +25,16 @@ COMPUTING_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, ArithmeticE
 """What MLX raises when shapes or numbers do not fit each other."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadedPair:
-    """A target, and its drafter if one could be loaded."""
+    """A target, and those of its drafters that could be loaded."""
 
     format: ChatFormat
     target: Gemma4Target
-    drafter: Drafter | None
-    refusal: str | None = None
-    """Why the requested drafter was not loaded."""
+    drafters: dict[str, Drafter] = field(default_factory=dict)
+    """By their folder, or the name of a kind without one."""
+    refusals: list[str] = field(default_factory=list)
+    """Why requested drafters were not loaded."""
     notice: str | None = None
     """What was changed to make the target work."""
 
@@ -61,33 +62,37 @@ class LoadProgress:
 def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
     """Load both. Raises ModelFolderError for the target; a drafter that cannot be used is left out."""
     folder = Path(load.target)
-    source = DrafterSource(load.drafter, load.drafter_bits) if load.drafter else None
+    sources = [DrafterSource(name, load.drafter_bits) for name in load.drafters]
     read_config(folder)  # before the tokenizer: a folder without a model should be refused as such
     format = ChatFormat(folder)
-    progress = LoadProgress(_weights_bytes(folder, source), on_loading)
-    target_name, drafter_name = load.names
-    progress.start(f"reading {target_name}")
+    progress = LoadProgress(_weights_bytes(folder, sources), on_loading)
+    progress.start(f"reading {load.name}")
     is_compiled = mx.metal.is_available() if load.is_compiled is None else load.is_compiled
     is_float32 = not mx.metal.is_available() if load.is_float32 is None else load.is_float32
     target = load_target(folder, on_read=progress.add, is_compiled=is_compiled, is_float32=is_float32)
     format.check_fits(target.facts.vocab_size)
-    notice = None
+    pair = LoadedPair(format, target)
     with suppress(*COMPUTING_ERRORS):  # reported by the warm-up
-        notice = widen_if_overflowing(target, format, target_name)
-    if source is None:
-        return LoadedPair(format, target, None, None, notice)
-    if drafters.has_folder(source):
-        progress.start(f"reading {drafter_name}")
-    try:
-        drafter = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
-    except ModelFolderError as error:
-        return LoadedPair(format, target, None, str(error), notice)
-    except COMPUTING_ERRORS as error:
-        return LoadedPair(format, target, None, computing_refusal(source.name, error), notice)
-    return LoadedPair(format, target, drafter, None, notice)
+        pair.notice = widen_if_overflowing(target, format, load.name)
+    for source in sources:
+        name = load.drafter_name(source.name)
+        if drafters.has_folder(source):
+            progress.start(f"reading {name}")
+        try:
+            loaded = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
+        except ModelFolderError as error:
+            pair.refusals.append(str(error))
+        except COMPUTING_ERRORS as error:
+            pair.refusals.append(computing_refusal(source.name, error))
+        else:
+            if loaded.name in {other.name for other in pair.drafters.values()}:
+                pair.refusals.append(f"{name} is not used: only one drafter of the kind {loaded.name} can be.")
+                continue
+            pair.drafters[source.name] = loaded
+    return pair
 
 
-def computing_refusal(drafter: str | None, error: Exception) -> str:
+def computing_refusal(drafter: str, error: Exception) -> str:
     """Why a drafter whose network raises one of COMPUTING_ERRORS is not used, for people."""
     return (
         f"The drafter {drafter} cannot be run ({str(error)[:200] or type(error).__name__}). "
@@ -95,9 +100,9 @@ def computing_refusal(drafter: str | None, error: Exception) -> str:
     )
 
 
-def _weights_bytes(folder: Path, source: DrafterSource | None) -> int:
+def _weights_bytes(folder: Path, sources: Sequence[DrafterSource]) -> int:
     total_bytes = loaded_bytes(read_config(folder), folder)
-    if source:
+    for source in sources:
         with suppress(ModelFolderError):  # reported when the drafter is loaded
             total_bytes += drafters.weights_bytes(source)
     return total_bytes

@@ -10,13 +10,14 @@ The layer caches have the interface that mlx-lm's layers expect: `offset`, `upda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import mlx.core as mx
 
 from mlx_engine.network.mlx_lm_gemma4 import create_causal_mask
+from mlx_engine.network.tapped_rows import TappedRows
 from mlx_engine.protocol.errors import RollbackError
 
 GROWTH_ROWS = 256
@@ -138,10 +139,10 @@ class SlidingCache:
     still needed move to the front of a new one.
     """
 
-    def __init__(self, window: int) -> None:
-        self.offset = 0
+    def __init__(self, window: int, start: int = 0) -> None:
+        """start: position of the first row that is kept; there is nothing before it."""
+        self.offset = self._oldest = self._start = start
         self._window = window
-        self._oldest = 0
         self._buffer: Rows | None = None
 
     @property
@@ -207,7 +208,7 @@ class SlidingCache:
         return self._oldest_frontier(self._oldest)
 
     def _oldest_frontier(self, oldest: int) -> int:
-        return oldest + self._window + 1 if oldest else 0
+        return oldest + self._window + 1 if oldest > self._start else self._start
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache."""
@@ -254,8 +255,15 @@ class CacheSnapshot:
 class TargetCache:
     """One cache per layer that owns keys and values, rolled back together."""
 
-    def __init__(self, layers: Sequence[LayerCache], last_of_type: dict[str, int]) -> None:
+    def __init__(
+        self,
+        layers: Sequence[LayerCache],
+        last_of_type: dict[str, int],
+        tapped: Mapping[tuple[int, ...], TappedRows] | None = None,
+    ) -> None:
+        """tapped: rows of layers that drafters tap, by those layers."""
         self.layers = list(layers)
+        self.tapped = tapped or {}
         self._last_of_type = last_of_type
 
     @property
@@ -273,6 +281,11 @@ class TargetCache:
         if tokens:
             for layer in self.layers:
                 layer.rollback(tokens)
+            self._rollback_taps()
+
+    def _rollback_taps(self) -> None:
+        for rows in self.tapped.values():
+            rows.rollback(self.frontier)
 
     def snapshot(self, frontier: int) -> CacheSnapshot:
         """A snapshot at `frontier`, evaluated. Valid until the cache is rolled back behind it.
@@ -292,6 +305,7 @@ class TargetCache:
         """Return to where the snapshot was taken."""
         for layer, kept in zip(self.layers, snapshot.layers, strict=True):
             layer.restore(snapshot.frontier, kept)
+        self._rollback_taps()
 
     def shared_kv(self) -> dict[str, Rows]:
         """What an assistant attends to: by type, the rows of the last layer that has its own cache. Not copied."""
@@ -299,7 +313,8 @@ class TargetCache:
 
     def arrays(self) -> list[mx.array]:
         """The arrays to evaluate to bring the cache up to date."""
-        return [array for layer in self.layers if layer.offset for array in layer.view()]
+        rows = [array for layer in self.layers if layer.offset for array in layer.view()]
+        return rows + [array for tapped in self.tapped.values() for array in tapped.arrays()]
 
 
 def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.array) -> Rows:

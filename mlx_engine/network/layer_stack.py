@@ -55,11 +55,13 @@ class LayerStack:
         keys_and_mask: KeysAndMask,
         inputs: Sequence[mx.array | None],
         last_row_from: int | None = None,
+        outputs: dict[int, mx.array] | None = None,
     ) -> mx.array:
         """Run rows (1, L, hidden) through the layers; returns the same shape.
 
         position: of the first row. inputs: one per layer, (1, L, size) if the model has per-layer embeddings.
         last_row_from: from the attention of this layer on, only the last row is computed; returns (1, 1, hidden).
+        outputs: filled with the output of each layer by its index, (1, L, hidden), for those who tap them.
         """
         position = mx.array(position)
         is_compiled = self.is_compiled and last_row_from is None and x.shape[1] <= MOST_COMPILED_ROWS
@@ -77,6 +79,8 @@ class LayerStack:
             )
             attended = (attention, inputs[index], layer.layer_scalar)
             x, *projections = segment(index + 1)(x, position, attended)
+            if outputs is not None:
+                outputs[index] = x
         return x
 
     def _segment(self, index: int) -> Segment:
@@ -86,8 +90,8 @@ class LayerStack:
 
         def segment(x: mx.array, position: mx.array, attended: Attended | None) -> tuple[mx.array, ...]:
             if attended is not None:
-                x = _after_attention(before, x, attended)
-            return (x, *(_before_attention(after, x, position) if after is not None else ()))
+                x = after_attention(before, x, attended)
+            return (x, *(before_attention(after, x, position) if after is not None else ()))
 
         return segment
 
@@ -97,28 +101,34 @@ class LayerStack:
         return self._compiled[index]
 
 
-def _before_attention(layer: Any, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+def before_attention(layer: Any, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
     """Queries (1, heads, L, head_dim), rotated; also keys and values if the layer makes its own."""
     attention = layer.self_attn
     x = layer.input_layernorm(x)
-
-    def split_heads(projected: mx.array, count: int) -> mx.array:
-        return projected.reshape(*x.shape[:-1], count, attention.head_dim)
-
-    def heads_first(rows: mx.array) -> mx.array:
-        return rows.transpose(0, 2, 1, 3)
-
-    queries = heads_first(attention.q_norm(split_heads(attention.q_proj(x), attention.n_heads)))
+    queries = _heads_first(attention.q_norm(_split_heads(attention, attention.q_proj(x), attention.n_heads)))
     queries = attention.rope(queries, offset=position)
-    if not attention.has_kv:
-        return (queries,)
-    keys = split_heads(attention.k_proj(x), attention.n_kv_heads)
-    values = keys if attention.use_k_eq_v else split_heads(attention.v_proj(x), attention.n_kv_heads)
-    keys = attention.rope(heads_first(attention.k_norm(keys)), offset=position)
-    return queries, keys, heads_first(attention.v_norm(values))
+    return (queries, *keys_and_values(attention, x, position)) if attention.has_kv else (queries,)
 
 
-def _after_attention(layer: Any, x: mx.array, attended: Attended) -> mx.array:
+def keys_and_values(attention: Any, x: mx.array, position: int | mx.array) -> Rows:
+    """The keys, rotated, and values of rows (1, L, hidden), the first at `position`."""
+    keys = _split_heads(attention, attention.k_proj(x), attention.n_kv_heads)
+    values = keys
+    if not attention.use_k_eq_v:
+        values = _split_heads(attention, attention.v_proj(x), attention.n_kv_heads)
+    keys = attention.rope(_heads_first(attention.k_norm(keys)), offset=position)
+    return keys, _heads_first(attention.v_norm(values))
+
+
+def _split_heads(attention: Any, projected: mx.array, count: int) -> mx.array:
+    return projected.reshape(*projected.shape[:-1], count, attention.head_dim)
+
+
+def _heads_first(rows: mx.array) -> mx.array:
+    return rows.transpose(0, 2, 1, 3)
+
+
+def after_attention(layer: Any, x: mx.array, attended: Attended) -> mx.array:
     """The rest of a layer: rows (1, L, hidden)."""
     # The scalar is an argument: as a constant it would become part of a compiled kernel's source, and every layer
     # would need a kernel of its own.

@@ -6,6 +6,7 @@ folder in the published format.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, Slidi
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4, gemma4_text
 from mlx_engine.network.precision import convert_float16, convert_to_float32, has_float16
+from mlx_engine.network.tapped_rows import EMBEDDING, TappedRows
 from mlx_engine.protocol.errors import ModelFolderError
 
 SLIDING = "sliding_attention"
@@ -80,6 +82,7 @@ class Gemma4Target:
         self._layer_types = [layer.layer_type for layer in model.layers]
         self._owned_types = [layer.layer_type for layer in owning]
         self._last_of_type = {kind: index for index, kind in enumerate(self._owned_types)}
+        self._taps: list[tuple[int, ...]] = []
         self.facts = TargetFacts(
             hidden_size=args.hidden_size,
             vocab_size=args.vocab_size,
@@ -99,28 +102,48 @@ class Gemma4Target:
             FullCache() if kind == "full_attention" else SlidingCache(self.facts.sliding_window)
             for kind in self._owned_types
         ]
-        return TargetCache(layers, self._last_of_type)
+        return TargetCache(layers, self._last_of_type, {taps: TappedRows(taps) for taps in self._taps})
+
+    def tap(self, layers: Sequence[int]) -> tuple[int, ...]:
+        """Keep the outputs of these layers in caches made from now on; returns their key in TargetCache.tapped.
+
+        layers: indices, EMBEDDING for the embedding. Raises IndexError if there is no such layer.
+        """
+        taps = tuple(layers)
+        if not taps or not all(EMBEDDING <= layer < len(self._layers) for layer in taps):
+            raise IndexError(f"layers {list(taps)} of {len(self._layers)}")
+        if taps not in self._taps:
+            self._taps.append(taps)
+        return taps
 
     def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target."""
-        x = self.embed(tokens)
-        inputs = self._per_layer_inputs(tokens, x)
-        attended = _PassAttention(self._layer_types, cache, tokens.shape[1])
-        return self._model.model.norm(self._layers(x, cache.frontier, attended, inputs))
+        return self._run(tokens, cache, None)
 
     def read(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target.
 
         From the attention of the last layer with a cache of its own on, a row changes nothing but its own hidden
         state, so only the last row is computed there. That saves more than half of E2B's work, and 4 layers in 10
-        of E4B's.
+        of E4B's. A layer that is tapped, and those below it, are computed for all rows.
         """
-        x = self.embed(tokens)
+        highest_tap = max((layer for taps in cache.tapped for layer in taps), default=EMBEDDING)
+        last_row_from = max(len(self._owned_types) - 1, highest_tap + 1)
+        if last_row_from >= len(self._layers):
+            return self._run(tokens, cache, None)[:, -1:]
+        return self._run(tokens, cache, last_row_from)
+
+    def _run(self, tokens: mx.array, cache: TargetCache, last_row_from: int | None) -> mx.array:
+        x, position = self.embed(tokens), cache.frontier
+        outputs = {EMBEDDING: x} if cache.tapped else None
         inputs = self._per_layer_inputs(tokens, x)
-        last_row_from = len(self._owned_types) - 1
-        last_row = last_row_from, self.facts.sliding_window
+        last_row = None if last_row_from is None else (last_row_from, self.facts.sliding_window)
         attended = _PassAttention(self._layer_types, cache, tokens.shape[1], last_row)
-        return self._model.model.norm(self._layers(x, cache.frontier, attended, inputs, last_row_from))
+        x = self._layers(x, position, attended, inputs, last_row_from, outputs)
+        for tapped in cache.tapped.values():
+            assert outputs is not None
+            tapped.append(outputs, position)
+        return self._model.model.norm(x)
 
     def _per_layer_inputs(self, tokens: mx.array, embedded: mx.array) -> list[mx.array | None]:
         """The additional input of each layer in a model with per-layer embeddings, (1, L, size)."""
@@ -144,6 +167,11 @@ class Gemma4Target:
         """See Target."""
         body = self._model.model
         return body.embed_tokens(tokens) * body.embed_scale
+
+    @property
+    def layer_count(self) -> int:
+        """Its layers, those that share K/V included."""
+        return len(self._layers)
 
     @property
     def is_compiled(self) -> bool:

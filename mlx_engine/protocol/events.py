@@ -86,10 +86,11 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     target: str
     """The target's folder."""
-    drafter: str | None
-    """The folder of an assistant or of a smaller model, or LOOKUP. None: plain decoding only."""
+    drafters: tuple[str, ...] = ()
+    """Folders of assistants or smaller models, or LOOKUP; which one drafts is chosen for every round. None of
+    them: plain decoding only."""
     drafter_bits: int | None = None
-    """Quantize the drafter's weights to 4 or 8 bits while loading; None: leave them as they are."""
+    """Quantize the drafters' weights to 4 or 8 bits while loading; None: leave them as they are."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
     is_float32: bool | None = None
@@ -106,14 +107,17 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Why a requested drafter is missing, if the front end knows already; Ready repeats it."""
     target_name: str | None = None
     """The target's name for people; None: the name of its folder."""
-    drafter_name: str | None = None
-    """The drafter's name for people; None: the name of its folder."""
+    drafter_names: dict[str, str] = {}
+    """By folder, the names of drafters for people; of others it is the name of the folder."""
 
     @property
-    def names(self) -> tuple[str, str | None]:
-        """The names of target and drafter for people."""
-        drafter = self.drafter_name or (Path(self.drafter).name if self.drafter else None)
-        return self.target_name or Path(self.target).name, drafter
+    def name(self) -> str:
+        """The target's name for people."""
+        return self.target_name or Path(self.target).name
+
+    def drafter_name(self, drafter: str) -> str:
+        """The name of one of the drafters for people."""
+        return self.drafter_names.get(drafter, Path(drafter).name)
 
 
 Command = Load | Generate | Cancel | SetDraftLength | Count
@@ -142,8 +146,9 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     target: str
     """Its name for people."""
-    drafter: str | None
-    """Its name for people, or LOOKUP. None if there is none, even if one was requested; see `refusal`."""
+    drafters: dict[str, str]
+    """The kind of each drafter in use and its name for people, which is the same for those without a folder.
+    Empty if there is none, even if one was requested; see `refusal`."""
     start_length: int
     """The first draft length of `auto` when nothing is known yet."""
     precision: str
@@ -162,9 +167,14 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     prefill_chunk: int = 256
     """Tokens of a prompt that one pass reads, at the most."""
     refusal: str | None = None
-    """Why the requested drafter is not used, and what to do."""
+    """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
     """Whether the chat template has a place for thinking."""
+
+    @property
+    def drafter(self) -> str | None:
+        """The name of the first drafter for people; None if there is none."""
+        return next(iter(self.drafters.values()), None)
 
 
 class Started(msgspec.Struct, frozen=True, tag="started"):
@@ -198,6 +208,13 @@ class RoundFacts(msgspec.Struct, frozen=True):
     baseline decode speed."""
     context_tokens: int
     """Tokens whose keys and values are in the cache after this round."""
+    drafter: str = ""
+    """The name of the kind of drafter that made the draft, as in Ready.drafters; empty in a plain round."""
+
+    @property
+    def is_copied(self) -> bool:
+        """The draft was copied from earlier text."""
+        return self.drafter == LOOKUP
 
 
 class Round(RoundFacts, frozen=True, tag="round", kw_only=True):

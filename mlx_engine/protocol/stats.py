@@ -14,6 +14,7 @@ A round without tokens reports that a reply was stopped while its prompt was bei
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from statistics import median, mode
 
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, Round
@@ -57,6 +58,15 @@ class BaselineSpeed:
         return 1.0 / median(self._rounds_s)
 
 
+@dataclass(slots=True)
+class DrafterCounts:
+    """What one drafter did."""
+
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
 class ReplyStats:
     """Figures of one reply, or of any other rounds.
 
@@ -70,6 +80,8 @@ class ReplyStats:
         self.generated_tokens = 0
         self.decode_s = 0.0
         self.ttft_s: float | None = None
+        self.by_drafter: dict[str, DrafterCounts] = {}
+        """By the name of its kind, of those that drafted."""
         self.drafted_by_position = [0] * MAX_DRAFT_LENGTH
         self.accepted_by_position = [0] * MAX_DRAFT_LENGTH
         self._drafting_tokens = 0
@@ -91,6 +103,10 @@ class ReplyStats:
             self.drafted_by_position[position] += 1
             self.accepted_by_position[position] += position < done.accepted
         if done.drafted:
+            counts = self.by_drafter.setdefault(done.drafter, DrafterCounts())
+            counts.rounds += 1
+            counts.drafted += done.drafted
+            counts.accepted += done.accepted
             self._drafting_tokens += len(done.token_ids)
             self._drafting_s += done.round_s
 

@@ -17,6 +17,7 @@ from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.precision import convert_float16
 from mlx_engine.network.target import Target, TargetFacts
 from mlx_engine.protocol.errors import PairMismatchError
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, draft_one_by_one
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
 
@@ -31,6 +32,8 @@ in vLLM and ollama. Nobody has published a comparison on real weights.
 class AssistantDrafter:
     """A `Drafter` over an `Assistant` and the target it belongs to."""
 
+    name = "assistant"
+
     def __init__(self, assistant: Assistant, target: Target) -> None:
         self._assistant = assistant
         self._target = target
@@ -39,9 +42,9 @@ class AssistantDrafter:
         """Nothing to read: the target's caches are all it needs."""
         return iter(())
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
         """See Drafter."""
-        return limit
+        return Offer(limit)
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler

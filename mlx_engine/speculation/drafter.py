@@ -17,6 +17,7 @@ from mlx_engine.files.config_file import read_config
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.target import Gemma4Target
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.sampling import Distribution, Sampler, history_after
 from mlx_engine.text.prompt import ChatFormat
 
@@ -36,12 +37,17 @@ class Frontier:
 class Drafter(Protocol):
     """Proposes tokens. Never changes the target's cache; keeps its own cache, if any, in step by `rollback`."""
 
+    @property
+    def name(self) -> str:
+        """Of its kind, for people and for what is learned of it."""
+        ...
+
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         """Read as much of the prompt as this kind needs, in the steps of PrefixCache.prefill."""
         ...
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
-        """How many tokens it can propose after `committed`, at most `limit`."""
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
+        """What it can propose after `committed`: at most `limit` tokens. Asking changes nothing."""
         ...
 
     def propose(
@@ -50,7 +56,7 @@ class Drafter(Protocol):
         """Draft `length` tokens after the frontier, each with the distribution it was drawn from.
 
         Never waits for the device. committed: the conversation, ending in the frontier's token. cache: the
-        target's, one token behind. length: from 1 to `available_tokens`.
+        target's, one token behind. length: from 1 to what it offered.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the automatic draft length has learned about a pair on a machine, kept in a file from run to run."""
+"""What the automatic draft has learned about a pair on a machine, kept in a file from run to run."""
 
 from __future__ import annotations
 
@@ -10,37 +10,50 @@ import msgspec
 from mlx_engine.files.atomic import replace_file
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
-VERSION = 1
+VERSION = 2
 """Version of the meaning of these figures. A file of another version is not used."""
 LENGTHS = MAX_DRAFT_LENGTH + 1
 SAMPLES_KEPT = 31
 """How many times are kept for each length."""
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
 """Bounds of a believable time for one round."""
-MAX_FILE_BYTES = 1 << 16
+MAX_DRAFTERS = 8
+MAX_FILE_BYTES = 1 << 18
 """Several times the size of a full file."""
-STORED_NAMES = {"first_draft": "usual", "drafted": "tried", "accepted": "stood"}
-"""Names in the file, where they differ."""
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Seconds = Annotated[float, msgspec.Meta(ge=SHORTEST_S, le=LONGEST_S)]
 ByPosition = Annotated[list[Count], msgspec.Meta(min_length=MAX_DRAFT_LENGTH, max_length=MAX_DRAFT_LENGTH)]
 Samples = Annotated[list[Seconds], msgspec.Meta(max_length=SAMPLES_KEPT)]
+ByLength = Annotated[list[Samples], msgspec.Meta(min_length=MAX_DRAFT_LENGTH, max_length=MAX_DRAFT_LENGTH)]
 
 
-class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=STORED_NAMES.get):
-    """What `AdaptiveLength` has learned."""
+def _no_drafts() -> list[float]:
+    return [0.0] * MAX_DRAFT_LENGTH
 
-    first_draft: Share
+
+class DrafterEstimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of one drafter."""
+
+    rounds_s: ByLength
+    """Seconds of the last rounds of each length 1 to 16, oldest first."""
+    first_draft: Share = 0.0
     """How often the first draft of a round is accepted, over many rounds."""
-    drafted: ByPosition
+    drafted: ByPosition = msgspec.field(default_factory=_no_drafts)
     """Drafts by position, older ones fading, without those behind a rejected draft."""
-    accepted: ByPosition
+    accepted: ByPosition = msgspec.field(default_factory=_no_drafts)
     """How many of them were accepted."""
-    rounds_s: Annotated[list[Samples], msgspec.Meta(min_length=LENGTHS, max_length=LENGTHS)]
-    """Seconds of the last rounds of each length 0 to 16, oldest first."""
+
+
+class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `AdaptiveDraft` has learned."""
+
     version: Annotated[int, msgspec.Meta(ge=VERSION, le=VERSION)]
+    drafters: Annotated[dict[str, DrafterEstimates], msgspec.Meta(max_length=MAX_DRAFTERS)]
+    """By the name of their kind."""
+    plain_rounds_s: Samples
+    """Seconds of the last plain rounds, oldest first."""
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Length of the context in which these times were measured."""
 
@@ -54,14 +67,15 @@ def load(path: Path) -> tuple[Estimates | None, str | None]:
         with path.open("rb") as file:
             body = file.read(MAX_FILE_BYTES + 1)
         kept = msgspec.json.decode(body, type=Estimates)
-        if any(accepted > drafted for accepted, drafted in zip(kept.accepted, kept.drafted)):
+        counts = [pair for each in kept.drafters.values() for pair in zip(each.accepted, each.drafted)]
+        if any(accepted > drafted for accepted, drafted in counts):
             raise ValueError("more drafts accepted than drafted")
         return kept, None
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         return None, (
-            f"{path}: the saved estimates for the automatic draft length cannot be used ({error}). "
+            f"{path}: the saved estimates for automatic drafting cannot be used ({error}). "
             "They are measured again while you chat, and the file is replaced after the next reply."
         )
 

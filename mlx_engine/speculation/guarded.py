@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import NO_DRAFT, Distribution, Sampler
 
@@ -15,6 +16,7 @@ class GuardedDrafter:
 
     def __init__(self, drafter: Drafter, on_failure: Callable[[Exception], None]) -> None:
         """on_failure: called once, with the error."""
+        self.name = drafter.name
         self._drafter: Drafter | None = drafter
         self._on_failure = on_failure
 
@@ -24,11 +26,12 @@ class GuardedDrafter:
             if self._drafter:
                 yield from self._drafter.prefill(prompt, branch_points)
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
-        """See Drafter. 0 after a failure."""
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
+        """See Drafter. Nothing after a failure."""
         with self._guard():
-            return self._drafter.available_tokens(committed, limit) if self._drafter else 0
-        return 0  # it failed just now
+            if self._drafter:
+                return self._drafter.offer(committed, limit)
+        return Offer(0)
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler

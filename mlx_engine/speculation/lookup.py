@@ -1,4 +1,13 @@
-"""Prompt lookup: drafts what followed the last time that the text went like this. Needs no weights."""
+"""Prompt lookup: copies what followed the last time that the text went like this. Needs no weights.
+
+The last tokens are matched with every earlier place in the conversation, in constant time per token: by a hash
+of the last 8, 4 and 2 of them. The longer the match, the more likely its continuation. Whether the next token of
+a match comes true is counted in every round, whoever drafts it and whether or not anything is drafted, so the
+chances of a copy are known before the first one is made.
+
+Where a copied text goes on with another word, as a changed name does, the copy resumes behind that word, and the
+word is replaced in the same way when it comes again.
+"""
 
 from __future__ import annotations
 
@@ -8,63 +17,209 @@ import mlx.core as mx
 
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.protocol.events import LOOKUP, MAX_DRAFT_LENGTH
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
+from mlx_engine.text.common_prefix import common_length
 
-RUN_LENGTHS = (4, 3, 2)
-"""How many of the last tokens must recur, tried in this order. Longer runs predict better; a single token
-recurs too often to predict anything."""
+RUN_LENGTHS = (8, 4, 2)
+"""How many of the last tokens must recur, tried in this order. A single token recurs too often to predict
+anything."""
+LONGEST_MATCH = 32
+"""A longer match predicts no better."""
+RESUMED_FROM = 4
+"""A match of this many tokens that breaks off resumes behind the token that was different."""
+RESUMED_WITHIN = 8
+"""How far behind the break the copied text may go on: a name of other tokens, or a few words left out."""
+
+FIRST_MATCHES = (0, 1, 2, 4, 8, 16)
+"""The shortest match of each class that is counted apart; 0 and 1 follow a break."""
+REPLACED, SURPRISING = len(FIRST_MATCHES), len(FIRST_MATCHES) + 1
+"""Two classes more: the token is replaced as it was before; it was predicted wrongly itself when it was written,
+as the numbers of a list are."""
+PRIOR_CHANCES = (0.4, 0.6, 0.3, 0.6, 0.8, 0.9, 0.7, 0.5)
+PRIOR_TOKENS = 4.0
+"""The prior counts as much as this many tokens."""
+COUNTED_TOKENS = 64
+"""A token this old counts about a third of a new one: a few sentences of another kind of text."""
+MAX_CERTAINTY = 0.99
+
+_CLASS_OF = [sum(first <= matched for first in FIRST_MATCHES) - 1 for matched in range(LONGEST_MATCH + 1)]
+"""By the length of a match."""
+
+
+class CopyChances:
+    """How often a copied token is right, by the length of the match before it or by what is known of it."""
+
+    def __init__(self) -> None:
+        self._tried = [PRIOR_TOKENS] * len(PRIOR_CHANCES)
+        self._right = [PRIOR_TOKENS * chance for chance in PRIOR_CHANCES]
+
+    def observe(self, kind: int, is_right: bool) -> None:
+        """Count one token of a class."""
+        fading = 1 - 1 / COUNTED_TOKENS
+        self._tried[kind] = self._tried[kind] * fading + 1
+        self._right[kind] = self._right[kind] * fading + is_right
+
+    def of(self, kind: int) -> float:
+        """The chance of a token of a class to be right."""
+        return min(self._right[kind] / self._tried[kind], MAX_CERTAINTY)
+
+
+def _longer(matched: int) -> int:
+    """The length of a match after one more token. One that goes on behind a break is as good as before it."""
+    return RESUMED_FROM if matched < 2 else min(matched + 1, LONGEST_MATCH)
 
 
 class LookupDrafter:
-    """A `Drafter` that proposes what followed the latest earlier occurrence of the last few tokens."""
+    """A `Drafter` that proposes what followed the longest match of the last tokens, the latest of equals."""
+
+    name = LOOKUP
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._next_position: dict[tuple[int, ...], int] = {}
-        """Run of tokens -> the position after its latest occurrence."""
+        self._next_position: list[dict[int, int]] = [{} for _ in RUN_LENGTHS]
+        """For each run length: hash of a run -> the position after its latest occurrence."""
+        self._source: int | None = None
+        """Position of the token that is predicted to come next; None: nothing matches."""
+        self._matched = 0
+        """Tokens before `_source` that are the latest tokens too."""
+        self._break: tuple[int, int] | None = None
+        """Where the latest copy broke off: the position behind the token that was different, and the one that
+        came instead of it."""
+        self._replacements: dict[int, int] = {}
+        """Token that was copied wrongly -> the one that came instead, if the copy went on behind it."""
+        self._surprising: set[int] = set()
+        """Positions of tokens of the reply that were predicted wrongly."""
+        self._chances = CopyChances()
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
-        """Forget the conversation so far unless the prompt continues it."""
-        if list(prompt[: len(self._tokens)]) != self._tokens:
-            self._tokens, self._next_position = [], {}
+        """Index the prompt, of which the conversation so far is kept as far as it is the same."""
+        same = common_length(self._tokens, prompt)
+        # Entries that point behind the cut do no harm: a match is compared before it is used.
+        del self._tokens[same:]
+        self._source = self._break = None
+        self._replacements = {}
+        self._surprising = {position for position in self._surprising if position < same}
+        for token in prompt[same:]:
+            self._index()
+            self._tokens.append(token)
+        self._look_for_better_match()
         return iter(())
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
         """See Drafter."""
-        return len(self._continuation(committed, limit))
+        for token in committed[len(self._tokens) :]:
+            self._append(token)
+        if self._source is None or limit < 1:
+            return Offer(0, ())
+        tokens = min(limit, MAX_DRAFT_LENGTH)
+        return Offer(tokens, [self._chances.of(kind) for _, kind in self._copy(self._source, tokens)])
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
         """See Drafter. A point mass at each token, whatever the sampler: there are no logits to draw from."""
-        return Distribution(mx.array(self._continuation(committed, length), dtype=mx.int32), None)
+        assert self._source is not None, "only what was offered is asked for"
+        tokens = [token for token, _ in self._copy(self._source, length)]
+        return Distribution(mx.array(tokens, dtype=mx.int32), None)
 
     def rollback(self, rejected: int) -> None:
         """Nothing to forget: only committed tokens are indexed."""
 
-    def _continuation(self, committed: Sequence[int], length: int) -> list[int]:
-        """`length` tokens, or none where no run recurs."""
-        self._index(committed)
-        for run_length in RUN_LENGTHS:
-            position = self._next_position.get(tuple(committed[-run_length:]))
-            if position is not None:
-                return _repeat_from(committed, position, length)
-        return []
+    def _copy(self, source: int, length: int) -> list[tuple[int, int]]:
+        """Tokens from `source` on, each with its class. Past the end they start over, as a text that repeats
+        itself does."""
+        copied, matched = [], self._matched
+        period = len(self._tokens) - source
+        for step in range(length):
+            copied.append(self._predicted(source + step % period, matched))
+            matched = _longer(matched)
+        return copied
 
-    def _index(self, committed: Sequence[int]) -> None:
-        """Index each run before the last token. The newest run has no continuation yet."""
-        for position in range(max(1, len(self._tokens)), len(committed)):
-            for run_length in RUN_LENGTHS:
-                if run_length <= position:
-                    self._next_position[tuple(committed[position - run_length : position])] = position
-        self._tokens.extend(committed[len(self._tokens) :])
+    def _predicted(self, source: int, matched: int) -> tuple[int, int]:
+        """The token that a match predicts, and its class."""
+        token = self._tokens[source]
+        if token in self._replacements and matched:
+            return self._replacements[token], REPLACED
+        return token, SURPRISING if source in self._surprising else _CLASS_OF[matched]
+
+    def _append(self, token: int) -> None:
+        """Take in the reply's next token, and find out what the tokens up to it predict."""
+        if self._source is not None:
+            self._follow(self._source, token)
+        self._index()
+        self._tokens.append(token)
+        self._look_for_better_match()
+        if self._source is None and self._break:
+            self._resume(token, *self._break)
+
+    def _follow(self, source: int, token: int) -> None:
+        """Go on with the match, or break it off."""
+        predicted, kind = self._predicted(source, self._matched)
+        self._chances.observe(kind, predicted == token)
+        if predicted != token:
+            self._surprising.add(len(self._tokens))
+        if token == self._tokens[source]:
+            self._replacements.pop(token, None)
+        if token in (predicted, self._tokens[source]):
+            if self._matched == 0 and self._break:
+                behind, replaced_at = self._break
+                self._replacements[self._tokens[behind - 1]] = self._tokens[replaced_at]
+            self._source, self._matched = source + 1, _longer(self._matched)
+            return
+        is_break = self._matched >= RESUMED_FROM
+        self._source, self._matched = (source + 1, 0) if is_break else (None, 0)
+        if is_break:
+            self._break = source + 1, len(self._tokens)
+
+    def _look_for_better_match(self) -> None:
+        """Take the longest match unless the one that is followed is more likely to go on."""
+        tokens = self._tokens
+        for length, next_position in zip(RUN_LENGTHS, self._next_position):
+            position = next_position.get(_run_hash(tokens, length), len(tokens))
+            if position >= len(tokens):
+                continue
+            if position == self._source:
+                return
+            matched = _matched_before(tokens, position)
+            if matched >= length and self._is_better(matched):
+                self._source, self._matched = position, matched
+                return
+
+    def _is_better(self, matched: int) -> bool:
+        if self._source is None:
+            return True
+        found, followed = (self._chances.of(_CLASS_OF[length]) for length in (matched, self._matched))
+        return (found, matched) >= (followed, self._matched)
+
+    def _resume(self, token: int, behind: int, replaced_at: int) -> None:
+        """Go on behind a break where `token`, which came later, stands in the text that was being copied."""
+        if len(self._tokens) - replaced_at > RESUMED_WITHIN:
+            self._break = None
+            return
+        within = self._tokens[behind : min(behind + RESUMED_WITHIN, len(self._tokens) - 1)]
+        if token in within:
+            self._source, self._matched = behind + within.index(token) + 1, 1
+
+    def _index(self) -> None:
+        """Remember that the next token comes after the runs that end here."""
+        for length, next_position in zip(RUN_LENGTHS, self._next_position):
+            if len(self._tokens) >= length:
+                next_position[_run_hash(self._tokens, length)] = len(self._tokens)
 
 
-def _repeat_from(committed: Sequence[int], position: int, length: int) -> list[int]:
-    """`length` tokens from `position` on; past the end they start over, as a text that repeats itself does."""
-    period = len(committed) - position
-    return [committed[position + index % period] for index in range(length)]
+def _run_hash(tokens: Sequence[int], length: int) -> int:
+    return hash(tuple(tokens[-length:]))
+
+
+def _matched_before(tokens: Sequence[int], position: int) -> int:
+    """How many tokens before `position` are the same as the last ones, up to LONGEST_MATCH."""
+    matched, end = 0, len(tokens)
+    while matched < min(LONGEST_MATCH, position) and tokens[position - 1 - matched] == tokens[end - 1 - matched]:
+        matched += 1
+    return matched
 
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> LookupDrafter:

@@ -11,6 +11,7 @@ from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
 from mlx_engine.network.target import Target, load_target
 from mlx_engine.protocol.errors import PairMismatchError
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, draft_one_by_one
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
 from mlx_engine.text.prompt import ChatFormat
@@ -18,6 +19,8 @@ from mlx_engine.text.prompt import ChatFormat
 
 class ModelDrafter:
     """A `Drafter` over a complete model."""
+
+    name = "model"
 
     def __init__(self, model: Target, vocab_size: int | None = None) -> None:
         """vocab_size: the target's, which may have fewer rows than the drafter."""
@@ -30,9 +33,9 @@ class ModelDrafter:
         self._prefix.resume(prompt)
         return self._prefix.prefill(branch_points)
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
         """See Drafter."""
-        return limit
+        return Offer(limit)
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler

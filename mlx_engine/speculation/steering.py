@@ -1,18 +1,19 @@
-"""How many tokens the rounds of a reply draft: a fixed length that a person set, or the automatic one.
+"""What the rounds of a reply draft: a fixed length that a person set, or what is fastest.
 
-Connects the loop, which asks before each round, with the length policies, which outlive a reply. No MLX.
+Connects the loop, which asks before each round, with the policies, which outlive a reply. No MLX.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_engine.protocol.events import DraftSetting, RoundFacts
 from mlx_engine.speculation import estimates
-from mlx_engine.speculation.adaptive_length import AdaptiveLength
-from mlx_engine.speculation.draft_length import FixedLength
+from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
+from mlx_engine.speculation.draft_choice import Choice, FixedLength, Offers
 
 FIRST_WIDE_GENERATION = 15
 """From this GPU generation on (M3), MLX multiplies up to five rows for the price of reading the weights once."""
@@ -28,25 +29,26 @@ class ReplyControl:
         self.is_cancelled = False
 
 
-class DraftLengths:
-    """The length policies of one pair, which last from reply to reply, and their file of estimates."""
+class DraftPolicies:
+    """The draft policies of one pair, which last from reply to reply, and their file of estimates."""
 
-    def __init__(self, path: Path | None, start_length: int) -> None:
-        """path: of the estimates; None: they are not saved. `notice` tells if they could not be read."""
+    def __init__(self, path: Path | None, start_length: int, drafters: Sequence[str]) -> None:
+        """path: of the estimates; None: they are not saved. drafters: their names, in the order of the offers.
+        `notice` tells if the estimates could not be read."""
         self._path = path
         kept, self.notice = estimates.load(path) if path else (None, None)
-        self._auto = AdaptiveLength(start_length, kept)
-        self._fixed = FixedLength(start_length)
+        self._auto = AdaptiveDraft(drafters, start_length, kept)
+        self._fixed = FixedLength(start_length, self._auto.tokens_of)
 
-    def next_length(self, setting: DraftSetting, measures_baseline: bool) -> int:
-        """The next round's draft length. Raises RequestError if the setting is out of range."""
+    def choose(self, setting: DraftSetting, measures_baseline: bool, offers: Offers) -> Choice:
+        """The next round's draft. Raises RequestError if the setting is out of range."""
         if setting == "auto":
-            return self._auto.next_length()
+            return self._auto.choose(offers)
         self._fixed.set(setting, measures_baseline)
-        return self._fixed.next_length()
+        return self._fixed.choose(offers)
 
     def observe(self, done: RoundFacts, round_s: float) -> None:
-        """Learn from a round, whichever policy chose its length."""
+        """Learn from a round, whichever policy chose its draft."""
         self._auto.observe(done, round_s)
         self._fixed.observe(done, round_s)
 
@@ -59,14 +61,14 @@ class DraftLengths:
 class Steering:
     """The loop's `Control` for one reply."""
 
-    def __init__(self, control: ReplyControl, lengths: DraftLengths, measures_baseline: bool = True) -> None:
+    def __init__(self, control: ReplyControl, policies: DraftPolicies, measures_baseline: bool = True) -> None:
         self._control = control
-        self._lengths = lengths
+        self._policies = policies
         self._measures_baseline = measures_baseline
 
-    def next_length(self) -> int:
+    def next_draft(self, offers: Offers) -> Choice:
         """See decode.Control. Raises RequestError if the setting is out of range."""
-        return self._lengths.next_length(self._control.draft_length, self._measures_baseline)
+        return self._policies.choose(self._control.draft_length, self._measures_baseline, offers)
 
     @property
     def is_cancelled(self) -> bool:
@@ -82,7 +84,11 @@ def start_length(architecture: str) -> int:
     return START_LENGTH
 
 
-def estimates_file(folder: Path, target: Path, drafter: Path, bits: int | None, device: str) -> Path:
-    """The file for the estimates of this pair on this device."""
-    pair = hashlib.sha256("\n".join([str(target), str(drafter), str(bits), device]).encode()).hexdigest()[:12]
-    return folder / f"{target.name[:60]}--{drafter.name[:60]}--{pair}.json"
+def estimates_file(folder: Path, target: Path, drafters: Sequence[str], bits: int | None, device: str) -> Path:
+    """The file for the estimates of this target and its drafters on this device.
+
+    A release of MLX may have other kernels, with which rounds cost something else, so `device` names it too.
+    """
+    key = "\n".join([str(estimates.VERSION), str(target), *drafters, str(bits), device])
+    names = "--".join(Path(name).name[:60] for name in (str(target), *drafters))[:150]
+    return folder / f"{names}--{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

@@ -73,7 +73,10 @@ def test_the_pocket_pair_says_the_same_with_and_without_drafting() -> None:
     assert stats["host_syncs"] == stats["target_passes"] == stats["rounds"] < plain["stats"]["rounds"]
     assert stats["acceptance"] == stats["accepted"] / stats["drafted"]
     assert len(stats["drafted_by_position"]) == 4
-    assert drafted["model"] == {"target": "pocket", "drafter": "pocket-drafter", "draft": 4}
+    assert sum(counts["drafted"] for counts in stats["by_drafter"].values()) == stats["drafted"]
+    assert set(stats["by_drafter"]) <= {"assistant", "lookup"}
+    names = {"drafter": "pocket-drafter", "drafters": ["pocket-drafter", "lookup"]}
+    assert drafted["model"] == {"target": "pocket", "draft": 4} | names
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from mlx_engine.protocol.prefill_chunk import chunk_range
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
 from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, start_length
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, start_length
 from mlx_engine.text.prompt import ChatFormat
 from tests.bench.serve import Reply, Request, Timeline, serve
 
@@ -37,7 +37,8 @@ class ScriptedDrafter:
         self._prompt_tokens = prompt_tokens
         self._script = script
         self.prefill = drafter.prefill
-        self.available_tokens = drafter.available_tokens
+        self.name = drafter.name
+        self.offer = drafter.offer
         self.rollback = drafter.rollback
 
     def propose(
@@ -68,7 +69,7 @@ class Ours:
         self._chunk = self._chunk_length(None)
         self._prefix = PrefixCache(self._target)
         self._start_length = start_length(str(mx.device_info().get("architecture")))
-        self._lengths: dict[str, DraftLengths] = {}
+        self._lengths: dict[str, DraftPolicies] = {}
         return {"weights_bytes": mx.get_active_memory(), "vocab_size": self._target.facts.vocab_size}
 
     def render(self, request: Request) -> Reply:
@@ -122,7 +123,7 @@ class Ours:
             drafter = ScriptedDrafter(drafter, len(request["prompt"]), script)  # type: ignore[assignment]
         timeline = Timeline()
         cached_tokens = self._prefix.resume(request["prompt"])
-        session = Session(self._target, drafter, self._prefix)
+        session = Session(self._target, [drafter], self._prefix)
         lengths = self._estimates(request.get("estimates"))
         plan = self._plan(request, lengths, marks)
         rounds = drafted = accepted = 0
@@ -156,7 +157,7 @@ class Ours:
         facts = self._target.facts
         return ChunkLength(chunk_range(setting, is_moe=facts.is_moe, has_gpu=mx.metal.is_available()))
 
-    def _plan(self, request: Request, lengths: DraftLengths, marks: Sequence[int]) -> DecodeOptions:
+    def _plan(self, request: Request, lengths: DraftPolicies, marks: Sequence[int]) -> DecodeOptions:
         sampler = Sampler(
             temperature=request["temperature"],
             seed=request.get("seed") or 0,
@@ -165,8 +166,8 @@ class Ours:
         steering = Steering(ReplyControl(request["length"]), lengths, measures_baseline=False)
         return DecodeOptions(sampler, frozenset(request["stop"]), request["max_tokens"], steering, tuple(marks))
 
-    def _estimates(self, name: str | None) -> DraftLengths:
-        fresh = DraftLengths(None, self._start_length)
+    def _estimates(self, name: str | None) -> DraftPolicies:
+        fresh = DraftPolicies(None, self._start_length, (self._drafter.name,))
         return self._lengths.setdefault(name, fresh) if name else fresh
 
 

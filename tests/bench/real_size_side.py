@@ -17,7 +17,7 @@ from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.prefill_chunk import chunk_range
 from mlx_engine.speculation.sampling import Sampler
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering
 
 
 def ours(folder: Path, prompt: list[int], tokens: int) -> Iterator[None]:
@@ -27,7 +27,7 @@ def ours(folder: Path, prompt: list[int], tokens: int) -> Iterator[None]:
     chunk = ChunkLength(chunk_range(None, is_moe=False, has_gpu=mx.metal.is_available()))
     prefix = PrefixCache(target, chunk)
     prefix.resume(prompt)
-    steering = Steering(ReplyControl(0), DraftLengths(None, 1))
+    steering = Steering(ReplyControl(0), DraftPolicies(None, 1, ()))
     options = DecodeOptions(Sampler(temperature=0), frozenset(), tokens, steering)
     at_s, read = time.perf_counter(), 0
 
@@ -37,7 +37,7 @@ def ours(folder: Path, prompt: list[int], tokens: int) -> Iterator[None]:
         chunk.observe(done_tokens - read, now_s - at_s)
         at_s, read = now_s, done_tokens
 
-    for _ in generate(Session(target, None, prefix), options, observe):
+    for _ in generate(Session(target, [], prefix), options, observe):
         yield
 
 

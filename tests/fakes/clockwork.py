@@ -74,7 +74,7 @@ class ClockworkEngine:
         self._emit(
             Ready(
                 target="fake",
-                drafter="fake-assistant",
+                drafters={"assistant": "fake-assistant"},
                 start_length=4,
                 precision="4-bit",
                 context_tokens=self.context_tokens,

@@ -100,7 +100,7 @@ class FakeEngine:
         """The pair that this engine pretends to be."""
         return Ready(
             target="fake",
-            drafter=None if self.refusal else self.drafter,
+            drafters={} if self.refusal or not self.drafter else {"assistant": self.drafter},
             refusal=self.refusal,
             start_length=4,
             precision="4-bit",
@@ -128,6 +128,7 @@ class FakeEngine:
         context_tokens: int = 3277,
         thinking: str = "",
         drafted_characters: int = 0,
+        drafter: str = "assistant",
     ) -> None:
         """One round of the newest request."""
         self.emit(
@@ -140,6 +141,7 @@ class FakeEngine:
                 context_tokens=context_tokens,
                 thinking=thinking,
                 drafted_characters=drafted_characters,
+                drafter=drafter,
             )
         )
 
@@ -154,6 +156,7 @@ class FakeEngine:
         context_tokens: int = 3277,
         thinking: str = "",
         drafted_characters: int = 0,
+        drafter: str = "assistant",
     ) -> Round:
         """One round, not sent."""
         if is_plain:
@@ -171,6 +174,7 @@ class FakeEngine:
             memory_bytes=17_300_000_000,
             elapsed_s=0.414,
             drafted_characters=drafted_characters,
+            drafter=drafter if drafted else "",
         )
 
     def finish(self, reason: FinishReason = "stop", text: str = "") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from mlx_engine.network.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
 from mlx_engine.network.target import TargetFacts
 from mlx_engine.protocol.errors import RollbackError
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import Frontier
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler, history_after
 
@@ -84,11 +85,13 @@ class MarkovTarget:
 class StatelessDrafter:
     """The base of drafters that keep nothing."""
 
+    name = "fake"
+
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         return iter(())
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
-        return limit
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
+        return Offer(limit)
 
     def rollback(self, rejected: int) -> None:
         pass

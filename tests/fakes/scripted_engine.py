@@ -60,7 +60,7 @@ def main() -> None:
         return
     for notice in script.notices:
         wire.write(out, events.Notice(notice))
-    wire.write(out, events.Ready(script.name, script.name, 4, "float32", 32_768, 1, 2, 0.1))
+    wire.write(out, events.Ready(script.name, {"assistant": script.name}, 4, "float32", 32_768, 1, 2, 0.1))
     while wanted.acquire() and requests:
         is_cancelled.clear()
         answer(out, script, requests.pop(0).id, is_cancelled)

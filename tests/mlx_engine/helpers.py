@@ -15,6 +15,7 @@ from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Target
 from mlx_engine.protocol.events import FinishReason, RoundFacts
+from mlx_engine.speculation.draft_choice import Choice, Offers, at_length
 from mlx_engine.speculation.drafter import Drafter, Frontier
 from mlx_engine.speculation.sampling import Distribution, Sampler
 from tests.fakes.markov import StatelessDrafter
@@ -30,8 +31,9 @@ class ScriptedControl:
     rounds: int = field(default=0)
     is_cancelled: bool = False
 
-    def next_length(self) -> int:
-        return self.lengths[min(self.rounds, len(self.lengths) - 1)]
+    def next_draft(self, offers: Offers) -> Choice:
+        length = self.lengths[min(self.rounds, len(self.lengths) - 1)]
+        return at_length(length, offers, lambda index, offer, length: length)
 
 
 def load_tensors(path: Path) -> dict[str, mx.array]:
@@ -50,7 +52,7 @@ def session_for(target: Target, drafter: Drafter | None, prompt: Sequence[int]) 
     """A session of its own, at the start of its prompt."""
     prefix = PrefixCache(target)
     prefix.resume(prompt)
-    return Session(target, drafter, prefix)
+    return Session(target, [drafter] if drafter else [], prefix)
 
 
 class Decoded(list[RoundFacts]):

@@ -20,9 +20,8 @@ class Rig:
     def __init__(self, target: Path, drafter: Path | str | None, **load: object) -> None:
         self.emitted: list[events.Event] = []
         ticks = count()
-        named = str(drafter) if drafter else None
         self.engine = Engine(
-            Load(str(target), named, **load),  # type: ignore[arg-type]
+            Load(str(target), (str(drafter),) if drafter else (), **load),  # type: ignore[arg-type]
             self.emitted.append,
             clock=lambda: float(next(ticks)),
         )

@@ -63,7 +63,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[ClientRig]:
-    rig = ClientRig(Load(str(pair[0]), str(pair[1])), tmp_path / "logs" / "engine.log")
+    rig = ClientRig(Load(str(pair[0]), (str(pair[1]),)), tmp_path / "logs" / "engine.log")
     rig.client.start()
     rig.listen()
     yield rig
@@ -74,7 +74,7 @@ def rig(pair: tuple[Path, Path], tmp_path: Path) -> Iterator[ClientRig]:
 @pytest.mark.slow
 def test_where_no_log_can_be_kept_it_answers_all_the_same(pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file in the way")
-    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "home" / "engine.log")
+    rig = ClientRig(Load(str(pair[0])), tmp_path / "home" / "engine.log")
     rig.client.start()
     rig.listen()
     heard = rig.until(events.Ready)
@@ -144,7 +144,7 @@ def test_a_conversation_with_the_process(rig: ClientRig) -> None:
 
 @pytest.mark.slow
 def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0])), tmp_path / "engine.log")
     rig.client.start()
     rig.client.generate(Generate(1, HELLO, max_tokens=5))
     while not any(isinstance(event, events.Finished) for event in list(rig.client._undelivered)):
@@ -157,7 +157,7 @@ def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_loaded_is_said_and_the_process_goes_on(tmp_path: Path) -> None:
-    rig = ClientRig(Load(str(tmp_path / "nowhere"), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(tmp_path / "nowhere")), tmp_path / "engine.log")
     rig.client.start()
     rig.listen()
     failed = rig.until(events.Failed)[-1]
@@ -178,7 +178,7 @@ def test_what_a_library_prints_breaks_neither_pipe_nor_log(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(r"import os; os.write(2, b'\x1b]52;c;eA==\x07 printed\n')")
-    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0])), tmp_path / "engine.log")
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONVERBOSE", "1")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -212,7 +212,7 @@ def test_a_child_that_does_not_end_within_the_timeout_is_killed(
     monkeypatch.setattr(
         subprocess, "Popen", lambda command, **pipes: popen([sys.executable, "-c", READY_AND_DEAF], **pipes)
     )
-    rig = ClientRig(Load("nowhere", None), tmp_path / "engine.log")
+    rig = ClientRig(Load("nowhere"), tmp_path / "engine.log")
     rig.client.start()
     rig.listen()
     rig.until(events.Ready)
@@ -241,7 +241,7 @@ DEATHS = [
 @pytest.mark.slow
 def test_it_dies_at_any_moment_and_the_next_message_is_answered(pair: tuple[Path, Path], tmp_path: Path) -> None:
     log = tmp_path / "engine.log"
-    rig = ClientRig(Load(str(pair[0]), str(pair[1])), log)
+    rig = ClientRig(Load(str(pair[0]), (str(pair[1]),)), log)
     rig.client.start()
     rig.listen()
     canary = "a word that nobody else may read"
@@ -250,7 +250,7 @@ def test_it_dies_at_any_moment_and_the_next_message_is_answered(pair: tuple[Path
     whole = ids_of(rig.until(events.Finished))
     for moment, death in random.Random(3).sample(DEATHS, cases(3, len(DEATHS))):
         if moment == "load":
-            rig.client.switch(Load(str(pair[0]), str(pair[1])))
+            rig.client.switch(Load(str(pair[0]), (str(pair[1]),)))
         rig.client.generate(request)
         heard = rig.until(MOMENTS[moment])
         os.kill(rig.client.process_id or 0, death)
@@ -272,7 +272,7 @@ def test_it_ends_cleanly_every_time(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)  # a busy machine is no hang
-    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0])), tmp_path / "engine.log")
     rig.listen()
     for _ in range(cases(2, 200)):
         rig.client.start()
@@ -289,11 +289,11 @@ def test_a_load_is_cancelled_by_the_next_one_and_says_how_far_it_is(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)  # waited for, it would end by itself
-    rig = ClientRig(Load(str(pair[0]), None), tmp_path / "engine.log")
+    rig = ClientRig(Load(str(pair[0])), tmp_path / "engine.log")
     rig.client.start()
     first = rig.client._child
     assert first
-    rig.client.switch(Load(str(pair[0]), str(pair[1])))
+    rig.client.switch(Load(str(pair[0]), (str(pair[1]),)))
     assert first.returncode == -signal.SIGKILL, "it was loading, and would have gone on with that"
     rig.listen()
     heard = rig.until(events.Ready)

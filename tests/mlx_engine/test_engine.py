@@ -16,7 +16,7 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Generate, Message, SamplingOptions
 from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl
 from mlx_engine.text.reply_text import TextStream
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.fakes.folders import write_pair
@@ -52,7 +52,7 @@ def test_loading_says_what_it_reads_and_what_is_ready(pair: tuple[Path, Path]) -
 
 
 def test_a_pair_has_the_names_that_it_is_given(pair: tuple[Path, Path]) -> None:
-    emitted = Rig(*pair, target_name="me/tiny-it", drafter_name="me/tiny-it-assistant").emitted
+    emitted = Rig(*pair, target_name="me/tiny-it", drafter_names={str(pair[1]): "me/tiny-it-assistant"}).emitted
     said = {event.step for event in only(events.Loading, emitted)}
     assert said >= {"reading me/tiny-it", "reading me/tiny-it-assistant"}
     (ready,) = only(events.Ready, emitted)
@@ -195,8 +195,7 @@ def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tm
     rig = Rig(*pair, estimates_folder=str(folder))
     first, second = (only(events.Notice, rig.ask(Generate(id, HELLO, max_tokens=3))) for id in (1, 2))
     assert [each.message for each in first] == [
-        "The estimates for the automatic draft length cannot be saved: File exists. "
-        "The next run measures them again."
+        "The estimates for automatic drafting cannot be saved: File exists. The next run measures them again."
     ]
     assert second == []
 
@@ -275,7 +274,7 @@ def test_rounds_say_how_much_of_their_text_was_drafted(length: int) -> None:
 
 def test_the_round_in_which_a_reply_ends_counts_for_the_draft_length(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[events.RoundFacts] = []
-    monkeypatch.setattr(DraftLengths, "observe", lambda _, done, round_s: seen.append(done))
+    monkeypatch.setattr(DraftPolicies, "observe", lambda _, done, round_s: seen.append(done))
     rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER)
     question = (Message("user", "What is speculative decoding?"),)
     emitted = rig.ask(Generate(1, question, SamplingOptions(temperature=0), draft_length=16))

@@ -178,13 +178,12 @@ def test_what_is_suppressed_is_not_drafted(layout: str, temperature: float) -> N
     options = DecodeOptions(Sampler(temperature), frozenset(), 9, ScriptedControl([4]))
     frontier = prefill(session, options, lambda done_tokens: None)
     assert frontier
-    assert session.drafter
+    (drafter,) = session.drafters
 
     def drafted(*suppressed: int) -> set[int]:
         sampler = Sampler(temperature, suppressed=suppressed)
         asked = session.prefix.tokens, frontier, session.prefix.cache, 4, sampler
-        assert session.drafter
-        return set(token_list(session.drafter.propose(*asked).tokens))
+        return set(token_list(drafter.propose(*asked).tokens))
 
     usual = drafted()
     assert usual.isdisjoint(drafted(*usual))

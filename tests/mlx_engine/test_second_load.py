@@ -58,7 +58,8 @@ def test_the_second_load_of_a_process_frees_the_first(
     before = mx.get_active_memory()
     commands = worker.Commands(None)  # type: ignore[arg-type]
     commands.tasks = queue.SimpleQueue()
-    load = Load(str(pair[0]), drafters[kind], is_compiled=is_compiled)
+    drafter = drafters[kind]
+    load = Load(str(pair[0]), (drafter,) if drafter else (), is_compiled=is_compiled)
     for _ in range(2):
         commands.tasks.put(load)
         commands.tasks.put((Generate(7, HELLO, max_tokens=6), ReplyControl(2)))

@@ -108,8 +108,9 @@ def test_the_turn_after_broken_numbers_is_a_clean_one(
     def failing(*arguments: object) -> Distribution:
         raise ValueError("[rope] no such position")
 
-    assert isinstance(rig.engine._drafter, GuardedDrafter)
-    monkeypatch.setattr(rig.engine._drafter._drafter, "propose", failing)
+    (drafter,) = rig.engine._drafters.values()
+    assert isinstance(drafter, GuardedDrafter)
+    monkeypatch.setattr(drafter._drafter, "propose", failing)
     told = rig.ask(Generate(4, HELLO, max_tokens=8, draft_length=3))
     (notice,) = only(events.Notice, told)
     assert "no such position" in notice.message

@@ -39,7 +39,7 @@ def test_an_error_nobody_expected_is_said_and_ends_the_process(
     emitted: list[events.Event] = []
     commands = worker.Commands(None)  # type: ignore[arg-type]
     commands.tasks = queue.SimpleQueue()
-    commands.tasks.put(Load(target, None))
+    commands.tasks.put(Load(target))
     commands.tasks.put((Generate(7, HELLO), ReplyControl(0)))
     with pytest.raises(SystemExit) as caught:
         worker.serve(commands, emitted.append)

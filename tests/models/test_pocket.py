@@ -56,7 +56,7 @@ def test_the_weights_are_small() -> None:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return Engine(events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), lambda event: None)
+    return Engine(events.Load(str(pocket.TARGET_FOLDER), (str(pocket.DRAFTER_FOLDER),)), lambda event: None)
 
 
 def ask(engine: Engine, question: str, draft_length: int) -> tuple[str, ReplyStats]:

@@ -40,7 +40,7 @@ class Evening:
     """One person, one engine, one store."""
 
     def __init__(self, folder: Path, seed: int, max_tokens: int) -> None:
-        self.engine = EngineClient(Load(str(TARGET_FOLDER), str(DRAFTER_FOLDER)), folder / "engine.log")
+        self.engine = EngineClient(Load(str(TARGET_FOLDER), (str(DRAFTER_FOLDER),)), folder / "engine.log")
         self.store = ChatStore.open(folder / "chats.db")
         self.said: list[str] = []
         """Every message, in order."""

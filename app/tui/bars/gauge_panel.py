@@ -61,6 +61,7 @@ def panel_lines(reading: GaugeReading) -> Content:
         _gauge_line("Drafting", drafting_state(reading).removeprefix("draft ")),
         _gauge_line("Tokens per round", figures.per_round(reading.tokens_per_round)),
         _gauge_line("Acceptance", figures.percent(reading.acceptance)),
+        *_drafter_line(reading),
         *_position_rows(reading),
     ]
     return Content("\n").join(lines)
@@ -70,13 +71,20 @@ def _gauge_line(name: str, value: str) -> Content:
     return Content.assemble((name, figures.MUTED), value.rjust(_COLUMN - len(name)))
 
 
+def _drafter_line(reading: GaugeReading) -> list[Content]:
+    """Which drafters the accepted tokens came from, if there is a choice."""
+    shares = [f"{name} {figures.percent(share).strip()}" for name, share in reading.accepted_share]
+    return [_gauge_line("Accepted from", " · ".join(shares[:2]))] if shares else []
+
+
 def _acceptance_by_position(reading: GaugeReading) -> list[float]:
     counts = zip(reading.accepted_by_position, reading.drafted_by_position, strict=True)
     return [accepted / drafted for accepted, drafted in counts if drafted]
 
 
-def _position_row_count(reading: GaugeReading | None) -> int:
-    return len(_position_rows(reading)) if reading else 0
+def _changing_row_count(reading: GaugeReading | None) -> int:
+    """The rows that are not always there."""
+    return len(_drafter_line(reading)) + len(_position_rows(reading)) if reading else 0
 
 
 def _position_rows(reading: GaugeReading) -> list[Content]:
@@ -105,8 +113,8 @@ class PanelFigures(Widget):
     reading: reactive[GaugeReading | None] = reactive(None)
 
     def watch_reading(self, old: GaugeReading | None, new: GaugeReading | None) -> None:
-        """Ask for a layout when the list of draft positions grows or shrinks."""
-        if _position_row_count(old) != _position_row_count(new):
+        """Ask for a layout when the number of rows changes."""
+        if _changing_row_count(old) != _changing_row_count(new):
             self.refresh(layout=True)
 
     def render(self) -> Content:

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from app.core.comparison import ComparedReply, Comparison
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
-from app.tui.transcript.tint import tint_style, tinted
+from app.tui.transcript.tint import tint_styles, tinted
 
 DRAW_S = 0.2
 DIFFERENCE = "reverse"
@@ -44,7 +44,7 @@ class ComparedReplyView(Vertical):
     def draw(self, difference: int | None) -> None:
         """difference: where the two texts differ first, in characters; None if they do not."""
         self._title.update(self._reply.title, layout=False)
-        text = tinted(self._reply.runs, tint_style(self.app))
+        text = tinted(self._reply.runs, tint_styles(self.app))
         self._text.update(marked(text, self._reply.text, difference))
 
 

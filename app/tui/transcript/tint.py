@@ -5,6 +5,8 @@ The tint is only a style of this view: copies, exports and stored replies do not
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from textual.app import App
 from textual.color import Color
 from textual.containers import Vertical
@@ -12,42 +14,60 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from app.core.drafted_runs import DraftedRuns
+from app.core.drafted_runs import DraftedRun, DraftedRuns
 from app.text.figures import MUTED
 from app.tui.keys import key_in
 
 TINT = "auto 90% on $success-muted"
 """With black or white text, whichever reads better: some themes' foreground is illegible on it."""
-COLOURLESS_TINT = "underline"
+COPIED_TINT = "auto 90% on $accent-muted"
+COLOURLESS_TINT, COLOURLESS_COPIED_TINT = "underline", "underline italic"
 GREEN_HUES = (60, 170)
 """In degrees. Some themes have another colour for success, a blue for example."""
+COPIED = "copied"
+"""A word in the tint of copies."""
 LEGENDS = (
-    ": drafted · rest: the main model's own · {key}: formatted view",
-    ": drafted · {key}: formatted view",
-    ": drafted",
+    (": drafted · ", " from earlier text · rest: the main model's own · {key}: formatted view"),
+    (": drafted · ", " · rest: the main model's own · {key}: formatted view"),
+    (": drafted · ", " · {key}: formatted view"),
+    (": drafted · ", ""),
 )
-"""What follows the name of the tint, longest first."""
+"""What follows the name of the tint, before and behind COPIED, longest first."""
 SETTLED_CHARACTERS = 1500
 """A widget with this much text draws in a few milliseconds; after its line, the text continues in a new one."""
 
 
-def tint_style(app: App[object]) -> str:
-    """A background colour, or an underline in terminals where that colour is not available."""
-    return COLOURLESS_TINT if app.no_color or app.native_ansi_color else TINT
+class TintStyles(NamedTuple):
+    """Styles for drafted and for copied text."""
+
+    drafted: str
+    copied: str
+
+
+def tint_styles(app: App[object]) -> TintStyles:
+    """Background colours, or underlines in terminals where such colours are not available."""
+    if app.no_color or app.native_ansi_color:
+        return TintStyles(COLOURLESS_TINT, COLOURLESS_COPIED_TINT)
+    return TintStyles(TINT, COPIED_TINT)
 
 
 def tint_name(app: App[object]) -> str:
     """The tint in a word: `green`, `tinted` in themes where it has another hue, or `underlined`."""
-    if tint_style(app) == COLOURLESS_TINT:
+    if tint_styles(app).drafted == COLOURLESS_TINT:
         return "underlined"
     hue = Color.parse(app.theme_variables["success-muted"]).hsl.h * 360
     return "green" if GREEN_HUES[0] <= hue <= GREEN_HUES[1] else "tinted"
 
 
-def tinted(runs: DraftedRuns, style: str, start: int = 0) -> Content:
-    """The text from run `start` on, with the drafted runs in `style`."""
-    shown = runs.runs[start:]
-    return Content.assemble(*((run.text, style) if run.is_drafted else run.text for run in shown))
+def tinted(runs: DraftedRuns, styles: TintStyles, start: int = 0) -> Content:
+    """The text from run `start` on, with the drafted runs in their styles."""
+    return Content.assemble(*(_styled(run, styles) for run in runs.runs[start:]))
+
+
+def _styled(run: DraftedRun, styles: TintStyles) -> str | tuple[str, str]:
+    if not run.is_drafted:
+        return run.text
+    return run.text, styles.copied if run.is_copied else styles.drafted
 
 
 class TintedText(Vertical):
@@ -62,7 +82,7 @@ class TintedText(Vertical):
 
     async def draw(self, runs: DraftedRuns) -> None:
         """Append the runs that are new since the last call. `runs` must be the same, grown object every time."""
-        text = self._last_text + tinted(runs, tint_style(self.app), self._drawn_run_count)
+        text = self._last_text + tinted(runs, tint_styles(self.app), self._drawn_run_count)
         self._drawn_run_count = len(runs.runs)
         while (end := text.plain.find("\n", SETTLED_CHARACTERS)) >= 0:
             await self._draw_last(text[:end])
@@ -89,8 +109,10 @@ class TintLegend(Widget):
 
     def render(self) -> Content:
         """The name of the tint in that tint, and the longest legend that fits beside it."""
-        name = Content.styled(tint_name(self.app), tint_style(self.app))
-        room = self.content_size.width - name.cell_length
-        key = key_in(self.app, "tint")
-        legends = (legend.format(key=key) for legend in LEGENDS)
-        return name + Content.styled(next((each for each in legends if len(each) <= room), ""), MUTED)
+        styles, key = tint_styles(self.app), key_in(self.app, "tint")
+        name, copied = Content.styled(tint_name(self.app), styles.drafted), Content.styled(COPIED, styles.copied)
+        for before, behind in LEGENDS:
+            legend = name + Content.styled(before, MUTED) + copied + Content.styled(behind.format(key=key), MUTED)
+            if legend.cell_length <= self.content_size.width:
+                return legend
+        return name

@@ -140,9 +140,9 @@ class ReplyWidget(Scrollbarless, Vertical):
         if text:
             self.thoughts.write(text)
 
-    def write(self, text: str, drafted_characters: int = 0) -> None:
+    def write(self, text: str, drafted_characters: int = 0, *, is_copied: bool = False) -> None:
         """Append text, the beginning of which may be drafted. It is drawn at the next flush."""
-        self._runs.add(text, drafted_characters)
+        self._runs.add(text, drafted_characters, is_copied=is_copied)
         text = sanitise(text)
         if text:
             self.thoughts.finish()

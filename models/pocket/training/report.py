@@ -52,7 +52,7 @@ class PocketRunner:
     def __init__(self) -> None:
         self._heard: list[events.Event] = []
         self._engine = Engine(
-            events.Load(str(pocket.TARGET_FOLDER), str(pocket.DRAFTER_FOLDER)), self._heard.append
+            events.Load(str(pocket.TARGET_FOLDER), (str(pocket.DRAFTER_FOLDER),)), self._heard.append
         )
 
     def ask(self, question: str, draft_length: int) -> PocketReply:

@@ -123,7 +123,7 @@ def test_an_engine_that_dies_leaves_what_was_measured(results: Results, tmp_path
 
 def test_a_pair_without_a_drafter_is_measured_with_lookup_and_says_so(results: Results, tmp_path: Path) -> None:
     pair = choose_pair(None, PairOptions("none"))
-    assert load_of(pair).drafter == LOOKUP
+    assert load_of(pair).drafters == (LOOKUP,)
     assert load_of(pair).estimates_folder is None, "the chat's estimates stay as they are"
     bench = Bench(plan(passes=1))
     job = BenchJob(pair, bench.plan, results.method, Outputs({}, may_replace=False), tmp_path)

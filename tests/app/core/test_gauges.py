@@ -41,7 +41,7 @@ class Measured:
 
 def test_gauges_keep_their_last_values() -> None:
     it = Measured()
-    it.pair.loaded(Ready("t", "d", 4, "4-bit", 32_768, 17_000_000_000, None, 1.0))
+    it.pair.loaded(Ready("t", {"assistant": "d"}, 4, "4-bit", 32_768, 17_000_000_000, None, 1.0))
     assert it.gauges.reading().memory_bytes == 17_000_000_000
     assert it.gauges.reading().speedup is None
     it.add(*[it.plain()] * 4, it.drafted())

@@ -192,13 +192,22 @@ def test_models_of_the_hub_are_called_by_their_repositories(home: Path, monkeypa
     for model in ("me/tiny-it", str(snapshot)):
         pair = choose_pair(model, PairOptions())
         assert pair.title == "me/tiny-it"
-        assert pair.load.names == ("me/tiny-it", "me/tiny-it-assistant")
+        assert names_of(pair.load) == ("me/tiny-it", "me/tiny-it-assistant", "lookup")
     monkeypatch.setattr(pair_choice, "read_machine", lambda: small_machine(0.5))
     with pytest.raises(SlipstreamError, match="me/tiny-it needs"):
         choose_pair("me/tiny-it", PairOptions())
-    assert choose_pair(None, PairOptions()).load.names == ("pocket", "pocket-drafter")
-    for drafter, name in (("none", None), ("lookup", "lookup")):
-        assert choose_pair(None, PairOptions(drafter)).load.names == ("pocket", name)
+    assert names_of(choose_pair(None, PairOptions()).load) == ("pocket", "pocket-drafter", "lookup")
+    for drafter, names in (
+        ("none", ()),
+        ("lookup", ("lookup",)),
+        ("assistant", ("pocket-drafter",)),
+        ("lookup, assistant", ("pocket-drafter", "lookup")),
+    ):
+        assert names_of(choose_pair(None, PairOptions(drafter)).load) == ("pocket", *names)
+
+
+def names_of(load: Load) -> tuple[str, ...]:
+    return (load.name, *map(load.drafter_name, load.drafters))
 
 
 def small_machine(gigabytes: float) -> Machine:
@@ -233,7 +242,7 @@ def test_what_is_set_about_a_pair_reaches_the_engine() -> None:
         drafter="lookup", drafter_bits=4, draft_start=3, compile=True, wire=True, float32=False, prefill_chunk=700
     )
     load = choose_pair(None, pair_options_of(settings)).load
-    assert (load.drafter, load.drafter_bits, load.start_length) == (LOOKUP, 4, 3)
+    assert (load.drafters, load.drafter_bits, load.start_length) == ((LOOKUP,), 4, 3)
     assert load.is_compiled
     assert load.is_wired
     assert (load.is_float32, load.prefill_chunk) == (False, 700)

@@ -131,14 +131,14 @@ class Story:
         await self.until(lambda: self.state == "ready")
 
 
-PAIR = PairChoice(Load("/models/e2b", "/models/e2b-assistant"), "gemma-4-e2b", "", is_pocket=False)
+PAIR = PairChoice(Load("/models/e2b", ("/models/e2b-assistant",)), "gemma-4-e2b", "", is_pocket=False)
 
 
 def choose(model: str, is_oversized: bool = False) -> PairChoice:
     """Any name is a pair, but one."""
     if model == "broken":
         raise SlipstreamError("There is no model called broken.")
-    return PairChoice(Load(f"/models/{model}", LOOKUP), model, "", is_pocket=False)
+    return PairChoice(Load(f"/models/{model}", (LOOKUP,)), model, "", is_pocket=False)
 
 
 @asynccontextmanager

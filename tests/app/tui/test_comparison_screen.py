@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.tui.screens.comparison import DIFFERENCE, ComparisonScreen, marked
-from app.tui.transcript.tint import tinted
+from app.tui.transcript.tint import TintStyles, tinted
 from mlx_engine.protocol.events import FinishReason
 from tests.app.core.test_comparison import compared
 from tests.app.tui.pilot import Story, chat
@@ -15,7 +15,7 @@ def test_the_word_at_the_difference_is_marked() -> None:
     comparison = compared("one two three", "one too three")
     assert comparison.difference == 5
     for side, word in ((comparison.off, "wo"), (comparison.on, "oo")):
-        content = marked(tinted(side.runs, "underline"), side.text, comparison.difference)
+        content = marked(tinted(side.runs, TintStyles("underline", "italic")), side.text, comparison.difference)
         assert [content.plain[span.start : span.end] for span in content.spans if span.style == DIFFERENCE] == [
             word
         ]

@@ -16,11 +16,22 @@ from app.core.drafted_runs import DraftedRuns
 from app.settings.table import Settings
 from app.text.sanitise import sanitise
 from app.tui.terminal.contrast import contrast
-from app.tui.transcript.tint import COLOURLESS_TINT, SETTLED_CHARACTERS, TINT, TintedText, TintLegend, tinted
+from app.tui.transcript.tint import (
+    COLOURLESS_COPIED_TINT,
+    COLOURLESS_TINT,
+    COPIED_TINT,
+    SETTLED_CHARACTERS,
+    TINT,
+    TintedText,
+    TintLegend,
+    TintStyles,
+    tinted,
+)
 from app.tui.transcript.turn import ReplyWidget
 from tests.app.tui.pilot import Story, chat
 
-PARTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 14)))
+PARTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 14), st.booleans()))
+STYLES = TintStyles("underline", "italic")
 
 
 def in_style(content: Content, style: str) -> str:
@@ -29,13 +40,15 @@ def in_style(content: Content, style: str) -> str:
 
 
 @given(PARTS)
-def test_the_runs_are_the_text(parts: list[tuple[str, int]]) -> None:
+def test_the_runs_are_the_text(parts: list[tuple[str, int, bool]]) -> None:
     runs = DraftedRuns()
-    for text, drafted in parts:
-        runs.add(text, drafted)
-    content = tinted(runs, "underline")
-    assert content.plain == sanitise("".join(text for text, _ in parts))
-    assert in_style(content, "underline") == sanitise("".join(text[:drafted] for text, drafted in parts))
+    for text, drafted, is_copied in parts:
+        runs.add(text, drafted, is_copied=is_copied)
+    content = tinted(runs, STYLES)
+    assert content.plain == sanitise("".join(text for text, _, _ in parts))
+    for style, copied in ((STYLES.drafted, False), (STYLES.copied, True)):
+        expected = "".join(text[:drafted] for text, drafted, is_copied in parts if is_copied is copied)
+        assert in_style(content, style) == sanitise(expected)
 
 
 class Seen:
@@ -49,6 +62,18 @@ class Seen:
 
     def tinted(self, style: str = TINT) -> str:
         return "".join(in_style(part, style) for part in self.parts)
+
+
+async def test_copied_text_has_a_tint_of_its_own() -> None:
+    async with chat() as story:
+        await story.pilot.press("f5")
+        await story.send("Hi")
+        story.engine.begin()
+        story.engine.say("Hello there", drafted_characters=5)
+        story.engine.say(" Hello there", drafted_characters=6, drafter="lookup")
+        await story.until(lambda: Seen(story).text == "Hello there Hello there")
+        assert (Seen(story).tinted(), Seen(story).tinted(COPIED_TINT)) == ("Hello", " Hello")
+        await story.until_seen("drafted · copied")
 
 
 async def test_drafted_text_is_tinted_as_it_streams_in() -> None:
@@ -159,9 +184,11 @@ async def test_without_colours_the_tint_is_an_underline(monkeypatch: pytest.Monk
         await story.send("Hi")
         story.engine.begin()
         story.engine.say("drafted and not", drafted_characters=7)
+        story.engine.say(" copied", drafted_characters=7, drafter="lookup")
         await story.until(lambda: Seen(story).tinted(COLOURLESS_TINT) == "drafted")
+        await story.until(lambda: Seen(story).tinted(COLOURLESS_COPIED_TINT) == " copied")
         await story.until(lambda: "drafted" in underlined(story))
-        assert legend(story).startswith("underlined: drafted · rest: the main model's own")
+        assert legend(story).startswith("underlined: drafted · copied · rest: the main model's own")
 
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 36)])
@@ -175,10 +202,10 @@ async def test_the_legend_explains_the_tint_at_every_size(size: tuple[int, int])
 @pytest.mark.parametrize(
     ("width", "words"),
     [
-        (80, "green: drafted · rest: the main model's own · f5: formatted view"),
-        (64, "green: drafted · f5: formatted view"),
-        (44, "green: drafted · f5: formatted view"),
-        (36, "green: drafted"),
+        (160, "green: drafted · copied from earlier text · rest: the main model's own · f5: formatted view"),
+        (80, "green: drafted · copied · rest: the main model's own · f5: formatted view"),
+        (64, "green: drafted · copied · f5: formatted view"),
+        (36, "green: drafted · copied"),
     ],
 )
 async def test_the_legend_is_as_long_as_the_window_allows(width: int, words: str) -> None:
@@ -198,10 +225,12 @@ def legend(story: Story) -> str:
     return story.app.query_one(TintLegend).render().plain
 
 
+@pytest.mark.parametrize("tint_style", [TINT, COPIED_TINT])
 @pytest.mark.parametrize("name", [name for name in BUILTIN_THEMES if not name.startswith("ansi")])
-def test_tinted_text_is_legible_in_every_theme(name: str) -> None:
+def test_tinted_text_is_legible_in_every_theme(name: str, tint_style: str) -> None:
     colours = BUILTIN_THEMES[name].to_color_system().generate()
-    style = Style.parse(TINT, {key: value for key, value in colours.items() if key == "success-muted"})
+    names = ("success-muted", "accent-muted")
+    style = Style.parse(tint_style, {key: value for key, value in colours.items() if key in names})
     assert style.background is not None
     assert style.foreground is not None
     paper = Color.parse(colours["background"])

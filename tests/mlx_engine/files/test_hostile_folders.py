@@ -62,7 +62,7 @@ def read_all(folder: Path) -> None:
     if not folder_files.is_there(folder / "chat_template.jinja"):
         folder_files.read_json(folder / "tokenizer_config.json")
     load_target(folder)
-    load_pair(Load(str(folder), None), lambda event: None)
+    load_pair(Load(str(folder)), lambda event: None)
 
 
 def refusal(call: Callable[[], object]) -> str:

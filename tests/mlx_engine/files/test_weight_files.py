@@ -254,5 +254,5 @@ def test_progress_counts_what_is_read(folder: Path, tmp_path: Path) -> None:
     steps: list[Loading] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlx_engine.text.prompt.ChatFormat.check_fits", lambda self, size: None)
-        load_pair(Load(str(folder), str(drafter)), steps.append)
+        load_pair(Load(str(folder), (str(drafter),)), steps.append)
     assert steps[-1].done_bytes == steps[-1].total_bytes > 0

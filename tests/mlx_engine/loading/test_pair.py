@@ -19,6 +19,7 @@ from mlx_engine.network.checkpoint import quantize
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import LOOKUP, Generate, Load, Message, Notice, Ready
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter
+from mlx_engine.speculation.drafter import Drafter
 from mlx_engine.speculation.lookup import LookupDrafter
 from mlx_engine.speculation.model_drafter import ModelDrafter
 from models import pocket
@@ -42,14 +43,27 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(target: Path, drafter: Path | str | None, bits: int | None = None) -> LoadedPair:
-    return load_pair(Load(str(target), str(drafter) if drafter else None, bits), lambda what: None)
+    return load_pair(Load(str(target), (str(drafter),) if drafter else (), bits), lambda what: None)
 
 
 def test_the_folder_says_which_kind_it_is(pair: tuple[Path, Path], other: Path) -> None:
-    assert isinstance(load(*pair).drafter, AssistantDrafter)
-    assert isinstance(load(pair[0], other).drafter, ModelDrafter)
-    assert isinstance(load(pair[0], LOOKUP).drafter, LookupDrafter)
-    assert load(pair[0], None).drafter is None
+    assert isinstance(drafter_of(load(*pair)), AssistantDrafter)
+    assert isinstance(drafter_of(load(pair[0], other)), ModelDrafter)
+    assert isinstance(drafter_of(load(pair[0], LOOKUP)), LookupDrafter)
+    assert not load(pair[0], None).drafters
+
+
+def drafter_of(pair: LoadedPair) -> Drafter:
+    (drafter,) = pair.drafters.values()
+    return drafter
+
+
+def test_several_drafters_of_different_kinds_are_loaded(pair: tuple[Path, Path], other: Path) -> None:
+    names = tuple(map(str, (pair[1], LOOKUP, other, pair[0])))
+    loaded = load_pair(Load(str(pair[0]), names), lambda what: None)
+    assert [drafter.name for drafter in loaded.drafters.values()] == ["assistant", "lookup", "model"]
+    (refusal,) = loaded.refusals
+    assert "only one drafter of the kind model" in refusal
 
 
 @pytest.mark.parametrize("kind", ["assistant", "model", "itself", "lookup"])
@@ -91,9 +105,9 @@ def test_a_folder_that_is_neither_is_refused(pair: tuple[Path, Path], tmp_path: 
 def refusal(target: Path, drafter: Path) -> str:
     """Why a drafter is left out."""
     loaded = load(target, drafter)
-    assert loaded.drafter is None
-    assert loaded.refusal
-    return loaded.refusal
+    assert not loaded.drafters
+    (reason,) = loaded.refusals
+    return reason
 
 
 def change_weights(folder: Path, change: Callable[[str, mx.array], mx.array]) -> None:

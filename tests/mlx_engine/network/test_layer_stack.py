@@ -20,23 +20,11 @@ from mlx_engine.speculation.assistant_drafter import AssistantDrafter
 from mlx_engine.speculation.sampling import Sampler
 from models import pocket
 from tests.fakes import tiny
-from tests.mlx_engine.helpers import token_list
+from tests.mlx_engine.helpers import ScriptedControl, token_list
 from tests.mlx_engine.rig import Rig, only
 
 READ = [20, 1, 5, 1, 3]
 """Rows of one pass after another; the first is longer than the window."""
-
-
-class Fixed:
-    """Always drafts so many."""
-
-    is_cancelled = False
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def next_length(self) -> int:
-        return self._length
 
 
 def twins(layout: str) -> tuple[Gemma4Target, Gemma4Target]:
@@ -87,13 +75,13 @@ def test_an_assistant_is_what_mlx_lm_makes_of_its_layers(layout: str) -> None:
 @pytest.mark.slow
 def test_compiled_a_reply_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[int] = []
-    own = layer_stack._after_attention
+    own = layer_stack.after_attention
 
     def seen(layer: Any, x: mx.array, attended: Any) -> mx.array:
         traced.append(x.shape[1])
         return own(layer, x, attended)
 
-    monkeypatch.setattr(layer_stack, "_after_attention", seen)
+    monkeypatch.setattr(layer_stack, "after_attention", seen)
     plain, compiled = twins("e2b")
     caches = plain.new_cache(), compiled.new_cache()
     for ids in passes():
@@ -110,8 +98,8 @@ def reply(target: Gemma4Target, network: Assistant) -> list[int]:
     """Forty sampled tokens, two drafts a round."""
     prefix = PrefixCache(target)
     prefix.resume(token_list(tokens(0, 12)[0]))
-    options = DecodeOptions(Sampler(temperature=0.8, seed=5), frozenset(), 40, Fixed(2))
-    rounds = generate(Session(target, AssistantDrafter(network, target), prefix), options)
+    options = DecodeOptions(Sampler(temperature=0.8, seed=5), frozenset(), 40, ScriptedControl([2]))
+    rounds = generate(Session(target, [AssistantDrafter(network, target)], prefix), options)
     return [id for done in rounds for id in done.token_ids]
 
 

@@ -15,6 +15,8 @@ from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Message
+from mlx_engine.speculation.guarded import GuardedDrafter
+from mlx_engine.speculation.model_drafter import ModelDrafter
 from tests.fakes.folders import write_pair
 from tests.mlx_engine.helpers import load_tensors
 from tests.mlx_engine.rig import Rig, only, token_ids
@@ -130,6 +132,9 @@ def test_drafting_changes_no_token_of_a_converted_pair(tmp_path: Path) -> None:
 def test_a_draft_model_is_converted_like_its_target(stored: tuple[Path, Path], tmp_path: Path) -> None:
     other = Path(shutil.copytree(stored[0], tmp_path / "other"))
     rig = Rig(stored[0], other, is_float32=True)
-    drafter = rig.engine._drafter._drafter  # type: ignore[union-attr]
+    (guarded,) = rig.engine._drafters.values()
+    assert isinstance(guarded, GuardedDrafter)
+    drafter = guarded._drafter
+    assert isinstance(drafter, ModelDrafter)
     assert isinstance(drafter._model, Gemma4Target)
     assert floats(drafter._model._model) == {mx.float32}

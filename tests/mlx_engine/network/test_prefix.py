@@ -60,7 +60,9 @@ class Chat:
         """Tokens kept of the prompt, and the reply; both checked against a cold start."""
         kept = self.prefix.resume(prompt)
         options = DecodeOptions(GREEDY, frozenset(), max_tokens, ScriptedControl([3]), branch_points)
-        reply = tokens(list(generate(Session(self.target, self.drafter, self.prefix), options)))
+        reply = tokens(
+            list(generate(Session(self.target, [self.drafter] if self.drafter else [], self.prefix), options))
+        )
         cold = session_for(self.target, None, prompt)
         cold_options = DecodeOptions(GREEDY, frozenset(), max_tokens, ScriptedControl([0]))
         assert reply == tokens(list(generate(cold, cold_options)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlx_engine.protocol.events import Round
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED, BaselineSpeed, RecentRounds, ReplyStats
-from mlx_engine.speculation.draft_length import (
+from mlx_engine.speculation.draft_choice import (
     BURST_ROUNDS,
 )
 

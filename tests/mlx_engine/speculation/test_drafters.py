@@ -33,8 +33,8 @@ def test_a_new_kind_needs_one_row(has_folder: bool, tmp_path: Path, monkeypatch:
         name, row = "counting", DrafterKind("counting", load, reads=None)
     monkeypatch.setattr(drafters, "KINDS", (row, *drafters.KINDS))
     loading: list[Loading] = []
-    pair = load_pair(Load(str(TARGET_FOLDER), name, drafter_bits=8), loading.append)
-    assert pair.drafter is COUNTING_DRAFTER
+    pair = load_pair(Load(str(TARGET_FOLDER), (name,), drafter_bits=8), loading.append)
+    assert list(pair.drafters.values()) == [COUNTING_DRAFTER]
     steps = dict.fromkeys(event.step for event in loading)
     assert list(steps) == ["reading target", "reading drafter"] if has_folder else ["reading target"]
 

@@ -13,22 +13,27 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlx_engine.speculation import estimates
-from mlx_engine.speculation.adaptive_length import AdaptiveLength
+from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
 from mlx_engine.speculation.estimates import Estimates
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering
-from tests.mlx_engine.speculation.draft_length_simulator import round_facts
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering
+from tests.mlx_engine.speculation.drafting_simulator import DRAFTER, adaptive, next_length, round_facts
 
 
-def learned(rounds: int = 60) -> AdaptiveLength:
-    lengths = AdaptiveLength(4)
+def learned(rounds: int = 60) -> AdaptiveDraft:
+    lengths = adaptive(4)
     for _ in range(rounds):
-        drafted = lengths.next_length()
+        drafted = next_length(lengths)
         lengths.observe(round_facts(drafted, drafted // 2, drafted == 0), 0.03 + 0.01 * drafted)
     return lengths
 
 
 def altered(**fields: object) -> bytes:
     return msgspec.json.encode(msgspec.to_builtins(learned().estimates) | fields)
+
+
+def altered_drafter(**fields: object) -> bytes:
+    drafters = msgspec.to_builtins(learned().estimates)["drafters"]
+    return altered(drafters={DRAFTER: drafters[DRAFTER] | fields})
 
 
 def test_what_is_saved_is_loaded_again_and_nobody_else_may_read_it(tmp_path: Path) -> None:
@@ -40,16 +45,16 @@ def test_what_is_saved_is_loaded_again_and_nobody_else_may_read_it(tmp_path: Pat
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     estimates.save(path, learned(90).estimates)
     assert [each.name for each in path.parent.iterdir()] == ["pair.json"]
-    again = AdaptiveLength(4, kept)
+    again = adaptive(4, kept)
     assert again.estimates == kept
-    assert again.next_length() == learned().next_length()
+    assert next_length(again) == next_length(learned())
 
 
 def test_nothing_kept_is_no_reason_for_a_notice(tmp_path: Path) -> None:
     assert estimates.load(tmp_path / "pair.json") == (None, None)
 
 
-FOLDERLESS = Estimates(0.5, [0.0] * 16, [0.0] * 16, [[] for _ in range(17)], estimates.VERSION)
+FOLDERLESS = Estimates(estimates.VERSION, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -60,28 +65,28 @@ FOLDERLESS = Estimates(0.5, [0.0] * 16, [0.0] * 16, [[] for _ in range(17)], est
         pytest.param(b"[" * 100_000, id="too deep and too long"),
         pytest.param(b"[" * 5_000, id="too deep"),
         pytest.param(b"\xff\xfe", id="not text"),
-        pytest.param(altered(version=2), id="another version"),
-        pytest.param(altered(usual=1.5), id="more than always"),
-        pytest.param(altered(tried=[0.0] * 15), id="a position missing"),
-        pytest.param(altered(tried=[0.0] * 16, stood=[1.0] * 16), id="accepted without a try"),
-        pytest.param(altered(rounds_s=[[0.0]] * 17), id="a round in no time"),
-        pytest.param(altered(rounds_s=[[-1.0]] * 17), id="before it began"),
-        pytest.param(altered(rounds_s=[[1.0] * 32] * 17), id="more than is kept"),
-        pytest.param(altered(rounds_s=[[]] * 16), id="a length missing"),
+        pytest.param(altered(version=1), id="another version"),
+        pytest.param(altered_drafter(first_draft=1.5), id="more than always"),
+        pytest.param(altered_drafter(drafted=[0.0] * 15), id="a position missing"),
+        pytest.param(altered_drafter(drafted=[0.0] * 16, accepted=[1.0] * 16), id="accepted without a try"),
+        pytest.param(altered_drafter(rounds_s=[[0.0]] * 16), id="a round in no time"),
+        pytest.param(altered(plain_rounds_s=[-1.0]), id="before it began"),
+        pytest.param(altered_drafter(rounds_s=[[1.0] * 32] * 16), id="more than is kept"),
+        pytest.param(altered_drafter(rounds_s=[[]] * 15), id="a length missing"),
         pytest.param(altered(mood="good"), id="a field too many"),
-        pytest.param(altered().replace(b'"usual":', b'"usual":1e999,"usually":'), id="infinite"),
+        pytest.param(altered().replace(b'"first_draft":', b'"first_draft":1e999,"first":'), id="infinite"),
     ],
 )
 def test_a_file_that_cannot_be_true_is_told_of_by_name_and_replaced(tmp_path: Path, body: bytes) -> None:
     path = tmp_path / "pair.json"
     path.write_bytes(body)
-    lengths = DraftLengths(path, 4)
+    lengths = DraftPolicies(path, 4, (DRAFTER,))
     assert lengths.notice is not None
     assert str(path) in lengths.notice
     assert path.read_bytes() == body, "until something was learned"
-    assert Steering(ReplyControl("auto"), lengths).next_length() == 4
+    assert next_length(Steering(ReplyControl("auto"), lengths)) == 4
     lengths.save()
-    assert DraftLengths(path, 4).notice is None
+    assert DraftPolicies(path, 4, (DRAFTER,)).notice is None
 
 
 def test_a_folder_in_its_place_is_told_of(tmp_path: Path) -> None:
@@ -123,10 +128,11 @@ def test_any_bytes_give_figures_that_can_be_used_or_a_notice(tmp_path: Path, bod
     assert (kept is None) == (notice is not None)
     if kept is None:
         return
-    assert all(math.isfinite(figure) for figure in chain(kept.drafted, kept.accepted, *kept.rounds_s))
-    lengths = AdaptiveLength(4, kept)
+    for each in kept.drafters.values():
+        assert all(math.isfinite(figure) for figure in chain(each.drafted, each.accepted, *each.rounds_s))
+    lengths = adaptive(4, kept)
     for _ in range(30):
-        drafted = lengths.next_length()
+        drafted = next_length(lengths)
         assert 0 <= drafted <= 16
         lengths.observe(round_facts(drafted, 0, drafted == 0), 0.05)
     estimates.save(path, lengths.estimates)

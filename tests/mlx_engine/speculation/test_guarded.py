@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 import pytest
 
 from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import Frontier
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.sampling import Distribution, Sampler
@@ -30,9 +31,9 @@ class FailingDrafter(StatelessDrafter):
         self._call("prefill")
         return iter(())
 
-    def available_tokens(self, committed: Sequence[int], limit: int) -> int:
-        self._call("available_tokens")
-        return limit
+    def offer(self, committed: Sequence[int], limit: int) -> Offer:
+        self._call("offer")
+        return Offer(limit)
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
@@ -44,7 +45,7 @@ class FailingDrafter(StatelessDrafter):
         self._call("rollback")
 
 
-@pytest.mark.parametrize("failing", ["prefill", "available_tokens", "propose", "rollback"])
+@pytest.mark.parametrize("failing", ["prefill", "offer", "propose", "rollback"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_drafter_that_fails_is_left_out_and_changes_no_word(failing: str, after: int) -> None:
     told: list[Exception] = []

@@ -16,7 +16,7 @@ from tests.mlx_engine.helpers import token_list
 
 def draft(drafter: LookupDrafter, text: Sequence[int], length: int) -> list[int]:
     """What is drafted after a text, and that it is as long as announced."""
-    announced = drafter.available_tokens(text, length)
+    announced = drafter.offer(text, length).tokens
     if announced == 0:
         return []
     frontier = Frontier(mx.array([text[-1]]), mx.zeros((1, 1, 1)), None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.speculation.steering import DraftLengths, ReplyControl, Steering, estimates_file, start_length
-from tests.mlx_engine.speculation.draft_length_simulator import round_facts
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
+from tests.mlx_engine.speculation.drafting_simulator import DRAFTER, next_length, round_facts
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_early_gpus_begin_with_shorter_drafts(architecture: str, length: int) ->
 
 def test_a_setting_counts_from_the_next_round_on() -> None:
     control = ReplyControl(3)
-    steering = Steering(control, DraftLengths(None, 4))
-    assert steering.next_length() == 3
+    steering = Steering(control, DraftPolicies(None, 4, (DRAFTER,)))
+    assert next_length(steering) == 3
     control.draft_length = 0
-    assert steering.next_length() == 0
+    assert next_length(steering) == 0
     control.draft_length = "auto"
-    assert steering.next_length() == 4, "what it begins with"
+    assert next_length(steering) == 4, "what it begins with"
     assert not steering.is_cancelled
     control.is_cancelled = True
     assert steering.is_cancelled
@@ -41,32 +41,32 @@ def test_a_setting_counts_from_the_next_round_on() -> None:
 
 @pytest.mark.parametrize("length", [-1, 17])
 def test_a_setting_out_of_range_is_refused(length: int) -> None:
-    steering = Steering(ReplyControl(length), DraftLengths(None, 4))
+    steering = Steering(ReplyControl(length), DraftPolicies(None, 4, (DRAFTER,)))
     with pytest.raises(RequestError, match=r"0 \(off\) to 16"):
-        steering.next_length()
+        next_length(steering)
 
 
 def test_plain_rounds_are_spread_over_replies() -> None:
-    lengths, chosen = DraftLengths(None, 4), []
+    lengths, chosen = DraftPolicies(None, 4, (DRAFTER,)), []
     for _ in range(20):
         steering = Steering(ReplyControl(5), lengths)
         for _ in range(10):
-            chosen.append(steering.next_length())
+            chosen.append(next_length(steering))
             lengths.observe(round_facts(chosen[-1], 0, chosen[-1] == 0), 0.1)
     assert 0 < chosen.count(0) < 10
 
 
 def test_without_them_every_round_is_what_was_asked_for() -> None:
-    lengths = DraftLengths(None, 4)
+    lengths = DraftPolicies(None, 4, (DRAFTER,))
     steering = Steering(ReplyControl(5), lengths, measures_baseline=False)
     for _ in range(300):
-        assert steering.next_length() == 5
+        assert next_length(steering) == 5
         lengths.observe(round_facts(5, 0, False), 0.1)
 
 
 def test_every_pair_has_a_file_of_its_own(tmp_path: Path) -> None:
     names = {
-        estimates_file(tmp_path, Path(target), Path(drafter), bits, device)
+        estimates_file(tmp_path, Path(target), (drafter,), bits, device)
         for target in ("/a/target", "/b/target")
         for drafter in ("/a/drafter", "lookup")
         for bits in (None, 4)
@@ -74,22 +74,22 @@ def test_every_pair_has_a_file_of_its_own(tmp_path: Path) -> None:
     }
     assert len(names) == 16
     assert all(name.parent == tmp_path and name.name.startswith("target--") for name in names)
-    long = estimates_file(tmp_path, Path("/" + "x" * 250), Path("/" + "y" * 250), None, "M1")
+    long = estimates_file(tmp_path, Path("/" + "x" * 250), ("/" + "y" * 250,), None, "M1")
     assert len(long.name) < 200
 
 
 def test_what_was_learned_is_there_in_the_next_run(tmp_path: Path) -> None:
     path = tmp_path / "estimates" / "pair.json"
-    lengths = DraftLengths(path, 4)
+    lengths = DraftPolicies(path, 4, (DRAFTER,))
     steering = Steering(ReplyControl("auto"), lengths)
     for _ in range(300):  # every draft falls, and a drafted round takes twice as long
-        length = steering.next_length()
+        length = next_length(steering)
         lengths.observe(round_facts(length, 0, length == 0), 2.0 if length else 1.0)
     lengths.save()
-    again = DraftLengths(path, 4)
+    again = DraftPolicies(path, 4, (DRAFTER,))
     assert again.notice is None
-    assert Steering(ReplyControl("auto"), again).next_length() == 0
+    assert next_length(Steering(ReplyControl("auto"), again)) == 0
     path.write_text("{}")
-    broken = DraftLengths(path, 4)
+    broken = DraftPolicies(path, 4, (DRAFTER,))
     assert broken.notice is not None
     assert str(path) in broken.notice

@@ -1,6 +1,6 @@
-"""Published round costs and acceptance, for a DraftLength to prove itself on; no model and no clock.
+"""Published round costs and acceptance, for a DraftPolicy to prove itself on; no model and no clock.
 
-`python -m tests.mlx_engine.speculation.draft_length_simulator` prints what the automatic length makes of
+`python -m tests.mlx_engine.speculation.drafting_simulator` prints what the automatic length makes of
 every curve and kind of text. Costs are in plain rounds. The throughput of a run is counted with the true costs
 and the true expected tokens of the lengths that were chosen: chance misleads the policy, never the count.
 """
@@ -15,8 +15,10 @@ from itertools import pairwise
 from statistics import fmean
 
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, RoundFacts
-from mlx_engine.speculation.adaptive_length import AdaptiveLength
-from mlx_engine.speculation.draft_length import DraftLength
+from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
+from mlx_engine.speculation.draft_choice import PLAIN, DraftPolicy, Offer
+from mlx_engine.speculation.estimates import Estimates
+from mlx_engine.speculation.steering import Steering
 
 Curve = Sequence[float]
 """Cost of a round of each length 0 to 16."""
@@ -24,9 +26,26 @@ Hazards = Sequence[float]
 """Chance of the draft at each position to stand, given that those before it did."""
 
 
-def round_facts(drafted: int, accepted: int, is_pipelined: bool, context_tokens: int = 0) -> RoundFacts:
+DRAFTER = "assistant"
+
+
+def round_facts(
+    drafted: int, accepted: int, is_pipelined: bool, context_tokens: int = 0, drafter: str = DRAFTER
+) -> RoundFacts:
     """A round with made-up tokens."""
-    return RoundFacts((0,) * (accepted + 1), drafted, accepted, is_pipelined, context_tokens)
+    drafter = drafter if drafted else ""
+    return RoundFacts((0,) * (accepted + 1), drafted, accepted, is_pipelined, context_tokens, drafter)
+
+
+def adaptive(start_length: int, kept: Estimates | None = None) -> AdaptiveDraft:
+    """The automatic draft with one drafter, which does not tell its chances."""
+    return AdaptiveDraft((DRAFTER,), start_length, kept)
+
+
+def next_length(asked: DraftPolicy | Steering) -> int:
+    """The length of the next round, where one drafter offers everything."""
+    offers = (Offer(MAX_DRAFT_LENGTH),)
+    return (asked.next_draft(offers) if isinstance(asked, Steering) else asked.choose(offers)).length
 
 
 def line(base: float, per_row: float) -> Curve:
@@ -109,25 +128,30 @@ class SimulatedPair:
         self._ahead: int | None = None
         self._seen: set[int] = set()
 
-    def run(self, policy: DraftLength, rounds: int) -> float:
+    def run(self, policy: DraftPolicy, rounds: int) -> float:
         """Make so many rounds; their tokens per plain round."""
         begin = len(self.chosen)
         for _ in range(rounds):
-            length = policy.next_length() if self._ahead is None else 0
+            length = next_length(policy) if self._ahead is None else 0
             is_pipelined = self._ahead is not None
-            self._ahead = 0 if length == 0 and policy.next_length() == 0 else None
-            self.chosen.append((length, is_pipelined))
-            accepted, round_s = self._accepted(length), self._round_s(length)
+            self._ahead = 0 if length == 0 and next_length(policy) == 0 else None
+            accepted, round_s = self.round(length, is_pipelined)
             policy.observe(round_facts(length, accepted, is_pipelined, self.context_tokens), round_s)
         return self.throughput(begin)
+
+    def round(self, length: int, is_pipelined: bool) -> tuple[int, float]:
+        """Accepted drafts of one more round, and its seconds."""
+        self.chosen.append((length, is_pipelined))
+        return self._accepted(length), self._round_s(length)
 
     def throughput(self, begin: int = 0, end: int | None = None) -> float:
         """Expected tokens per plain round of the rounds from `begin` on, with this text's acceptance."""
         made = self.chosen[begin:end]
         tokens = sum(expected_tokens(self.hazards, length) for length, _ in made)
-        return tokens / sum(self._cost(*chosen) for chosen in made)
+        return tokens / sum(self.cost(*chosen) for chosen in made)
 
-    def _cost(self, length: int, is_pipelined: bool) -> float:
+    def cost(self, length: int, is_pipelined: bool) -> float:
+        """Of a round, in plain rounds."""
         return self.curve[length] * (1.0 if length or is_pipelined else self.alone)
 
     def _accepted(self, length: int) -> int:
@@ -135,13 +159,48 @@ class SimulatedPair:
         return next(fell, length)
 
     def _round_s(self, length: int) -> float:
-        cost = self._cost(*self.chosen[-1]) * (1 + self.growth * len(self.chosen))
+        cost = self.cost(*self.chosen[-1]) * (1 + self.growth * len(self.chosen))
         if length not in self._seen:
             self._seen.add(length)
             cost *= self.slow_first
         if self._chance.random() < self.stalls:
             cost *= self._chance.uniform(2, 12)
         return self.plain_s * cost * self._chance.lognormvariate(0, self.noise)
+
+
+@dataclass
+class SimulatedDrafters:
+    """Several drafters of one target, each with costs and acceptance of its own."""
+
+    drafters: dict[str, SimulatedPair]
+    """All of them cost the same in a plain round."""
+    chosen: list[tuple[str, int, bool]] = field(default_factory=list)
+    """Drafter, length and whether it was pipelined, by round."""
+    is_ahead: bool = False
+
+    def run(self, policy: DraftPolicy, rounds: int) -> float:
+        """Make so many rounds; their tokens per plain round."""
+        begin, names = len(self.chosen), list(self.drafters)
+        offers = [Offer(MAX_DRAFT_LENGTH)] * len(names)
+        for _ in range(rounds):
+            choice = PLAIN if self.is_ahead else policy.choose(offers)
+            is_pipelined = self.is_ahead
+            self.is_ahead = choice.length == 0 and policy.choose(offers).length == 0
+            name = names[choice.drafter]
+            self.chosen.append((name, choice.length, is_pipelined))
+            accepted, round_s = self.drafters[name].round(choice.length, is_pipelined)
+            policy.observe(round_facts(choice.length, accepted, is_pipelined, drafter=name), round_s)
+        tokens = cost = 0.0
+        for name, length, is_pipelined in self.chosen[begin:]:
+            pair = self.drafters[name]
+            tokens += expected_tokens(pair.hazards, length)
+            cost += pair.cost(length, is_pipelined)
+        return tokens / cost
+
+    @property
+    def best(self) -> float:
+        """Tokens per plain round of the best drafter at its best length."""
+        return max(best_throughput(pair.curve, pair.hazards)[1] for pair in self.drafters.values())
 
 
 def start_length(curve: str) -> int:
@@ -151,14 +210,14 @@ def start_length(curve: str) -> int:
 
 def settled(curve: str, kind: str, seed: int) -> tuple[float, float]:
     """Throughput of the automatic length against the best fixed one's: of 200 rounds, and of the 600 after."""
-    machine, policy = SimulatedPair(CURVES[curve], KINDS[kind], seed), AdaptiveLength(start_length(curve))
+    machine, policy = SimulatedPair(CURVES[curve], KINDS[kind], seed), adaptive(start_length(curve))
     _, best = best_throughput(machine.curve, machine.hazards)
     return machine.run(policy, 200) / best, machine.run(policy, 600) / best
 
 
 def changed(curve: str, before: str, after: str, seed: int) -> float:
     """The same of 200 rounds that begin 64 rounds after the text became another."""
-    machine, policy = SimulatedPair(CURVES[curve], KINDS[before], seed), AdaptiveLength(start_length(curve))
+    machine, policy = SimulatedPair(CURVES[curve], KINDS[before], seed), adaptive(start_length(curve))
     machine.run(policy, 400)
     machine.hazards = KINDS[after]
     machine.run(policy, 64)

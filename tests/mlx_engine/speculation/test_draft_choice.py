@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.speculation.draft_length import (
+from mlx_engine.speculation.draft_choice import (
     BURST_EVERY_ROUNDS,
     BURST_ROUNDS,
     FIRST_BURST_AFTER_ROUNDS,
-    DraftLength,
+    DraftPolicy,
     FixedLength,
 )
-from tests.mlx_engine.speculation.draft_length_simulator import round_facts
+from tests.mlx_engine.speculation.drafting_simulator import next_length, round_facts
 
 
-def lengths_of(policy: DraftLength, rounds: int) -> list[int]:
+def lengths_of(policy: DraftPolicy, rounds: int) -> list[int]:
     lengths = []
     for _ in range(rounds):
-        lengths.append(policy.next_length())
+        lengths.append(next_length(policy))
         policy.observe(round_facts(lengths[-1], 0, False), 0.03)
     return lengths
 
@@ -35,7 +35,7 @@ def test_a_fixed_length_is_kept_but_for_bursts_of_plain_rounds() -> None:
 def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
     policy, lengths = FixedLength(4), []
     for _ in range(FIRST_BURST_AFTER_ROUNDS + 2 * BURST_EVERY_ROUNDS):
-        lengths.append(policy.next_length())
+        lengths.append(next_length(policy))
         policy.observe(round_facts(lengths[-1], 0, False), 0.1)
     assert lengths.count(0) == 2 * BURST_ROUNDS
     assert set(lengths) == {0, 4}
@@ -44,7 +44,7 @@ def test_a_fixed_length_makes_bursts_of_plain_rounds() -> None:
 
 def test_asking_for_the_length_changes_nothing() -> None:
     policy = FixedLength(3)
-    assert [policy.next_length() for _ in range(100)] == [3] * 100
+    assert [next_length(policy) for _ in range(100)] == [3] * 100
 
 
 @pytest.mark.parametrize("length", [-1, 17])

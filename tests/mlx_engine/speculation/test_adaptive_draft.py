@@ -1,7 +1,7 @@
 """The automatic draft length against the best fixed one, on published costs and acceptance.
 
 The best is known from the curve; the policy has to find it through noise and stalls. `python -m
-tests.mlx_engine.speculation.draft_length_simulator` prints the whole table.
+tests.mlx_engine.speculation.drafting_simulator` prints the whole table.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ import msgspec
 import pytest
 
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
-from mlx_engine.speculation.adaptive_length import AdaptiveLength
-from mlx_engine.speculation.draft_length import DraftLength, FixedLength
-from tests.mlx_engine.speculation.draft_length_simulator import (
+from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
+from mlx_engine.speculation.draft_choice import DraftPolicy, FixedLength
+from tests.mlx_engine.speculation.drafting_simulator import (
     CURVES,
+    DRAFTER,
     KINDS,
+    SimulatedDrafters,
     SimulatedPair,
+    adaptive,
     best_throughput,
     changed,
+    fading,
     line,
+    next_length,
     round_facts,
     settled,
     start_length,
@@ -67,12 +72,12 @@ def test_a_drafter_that_is_always_wrong_costs_at_most_5_percent_of_a_reply(curve
     shares = []
     for seed in SEEDS:
         machine = SimulatedPair(CURVES[curve], KINDS["always wrong"], seed)
-        shares.append(machine.run(AdaptiveLength(start_length(curve)), 300))
+        shares.append(machine.run(adaptive(start_length(curve)), 300))
     assert fmean(shares) >= 0.95
 
 
 def test_a_drafter_that_was_always_wrong_is_tried_again_and_used() -> None:
-    machine, policy = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["always wrong"]), AdaptiveLength(4)
+    machine, policy = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["always wrong"]), adaptive(4)
     machine.run(policy, 1000)
     machine.hazards = KINDS["prose"]
     machine.run(policy, 600)
@@ -82,7 +87,7 @@ def test_a_drafter_that_was_always_wrong_is_tried_again_and_used() -> None:
 @pytest.mark.parametrize("slow_s", [0.5, 30.0])
 def test_one_slow_round_changes_nothing(slow_s: float) -> None:
     for length in (0, 3, 4):
-        policy = AdaptiveLength(4)
+        policy = adaptive(4)
         machine = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["prose"])
         machine.run(policy, 300)
         policy.observe(round_facts(length, 0, length == 0), slow_s)
@@ -95,20 +100,20 @@ def test_stalls_and_slow_first_rounds_do_not_fool_it(kind: str) -> None:
         shares = []
         for seed in SEEDS:
             machine = SimulatedPair(CURVES[curve], KINDS[kind], seed, noise=0.3, stalls=0.1, slow_first=15)
-            policy = AdaptiveLength(start_length(curve))
+            policy = adaptive(start_length(curve))
             machine.run(policy, 200)
             shares.append(machine.run(policy, 600) / best_throughput(machine.curve, machine.hazards)[1])
         assert fmean(shares) >= 0.95
 
 
 def test_old_costs_are_forgotten_as_the_context_grows() -> None:
-    machine, policy = SimulatedPair(CURVES["12B M1 Ultra"], KINDS["prose"], growth=0.0003), AdaptiveLength(2)
+    machine, policy = SimulatedPair(CURVES["12B M1 Ultra"], KINDS["prose"], growth=0.0003), adaptive(2)
     machine.run(policy, 1000)
     assert machine.run(policy, 1000) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
 
 
 def test_a_machine_whose_long_rounds_get_slower_is_followed() -> None:
-    machine, policy = SimulatedPair(CURVES["12B M3 Ultra"], KINDS["prose"]), AdaptiveLength(4)
+    machine, policy = SimulatedPair(CURVES["12B M3 Ultra"], KINDS["prose"]), adaptive(4)
     machine.run(policy, 400)
     machine.curve = CURVES["26B-A4B, experts per row"]
     machine.run(policy, 200)
@@ -124,7 +129,7 @@ LONG_CHAT = {"curve": line(1.9, 0.15), "hazards": KINDS["story"], "plain_s": 0.0
 def test_what_rounds_cost_in_another_chat_is_learned_anew(before: dict[str, Any], after: dict[str, Any]) -> None:
     shares = []
     for seed in SEEDS:
-        policy = AdaptiveLength(4)
+        policy = adaptive(4)
         SimulatedPair(**before, seed=seed).run(policy, 1500)
         machine = SimulatedPair(**after, seed=seed)
         machine.run(policy, 64)
@@ -133,48 +138,48 @@ def test_what_rounds_cost_in_another_chat_is_learned_anew(before: dict[str, Any]
 
 
 def test_in_another_context_the_plain_pace_is_measured_anew() -> None:
-    for policy in (FixedLength(4), AdaptiveLength(4)):
+    for policy in (FixedLength(4), adaptive(4)):
         for context_tokens in (9_000, 50):
             lengths = []
             for _ in range(20):
-                lengths.append(policy.next_length())
+                lengths.append(next_length(policy))
                 policy.observe(round_facts(lengths[-1], lengths[-1], False, context_tokens), 0.03)
             assert lengths.count(0) >= PLAIN_ROUNDS_NEEDED
             for _ in range(200):
-                policy.observe(round_facts(policy.next_length(), 4, False, context_tokens), 0.03)
+                policy.observe(round_facts(next_length(policy), 4, False, context_tokens), 0.03)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
-    machine, policy = SimulatedPair(CURVES["31B M3 Ultra"], KINDS[kind]), AdaptiveLength(4)
+    machine, policy = SimulatedPair(CURVES["31B M3 Ultra"], KINDS[kind]), adaptive(4)
     for _ in range(2):
         begin = len(machine.chosen)
         machine.run(policy, 20)
         pipelined = sum(is_pipelined for _, is_pipelined in machine.chosen[begin:])
         assert pipelined >= PLAIN_ROUNDS_NEEDED
         machine.run(policy, 300)
-        policy = AdaptiveLength(4, policy.estimates)
+        policy = adaptive(4, policy.estimates)
 
 
 @pytest.mark.parametrize("context_tokens", [0, 16_000])
 def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
-    machine, policy = SimulatedPair(CURVES["12B M1 Ultra"], KINDS["always wrong"]), AdaptiveLength(2)
+    machine, policy = SimulatedPair(CURVES["12B M1 Ultra"], KINDS["always wrong"]), adaptive(2)
     machine.context_tokens = context_tokens
     machine.run(policy, 300)
-    assert machine.run(AdaptiveLength(2, policy.estimates), 100) >= 0.96
+    assert machine.run(adaptive(2, policy.estimates), 100) >= 0.96
 
 
 def test_plain_rounds_of_a_reply_with_drafting_off_do_not_keep_it_from_beginning() -> None:
-    policy = AdaptiveLength(4)
+    policy = adaptive(4)
     for _ in range(50):
         policy.observe(round_facts(0, 0, True), 0.03)
-    assert policy.next_length() == 4
+    assert next_length(policy) == 4
 
 
 def test_a_probe_that_the_drafter_has_nothing_for_is_over() -> None:
-    policy, asked = AdaptiveLength(4), []
+    policy, asked = adaptive(4), []
     for drafted in [4] * 8 + [0] * 300:  # always wrong, then a drafter that finds nothing to propose
-        asked.append(policy.next_length())
+        asked.append(next_length(policy))
         policy.observe(round_facts(drafted, 0, drafted == asked[-1] == 0), 0.09 if drafted else 0.03)
     assert asked[0] == 4
     assert 0 < sum(length > 0 for length in asked[20:]) < 20
@@ -182,8 +187,9 @@ def test_a_probe_that_the_drafter_has_nothing_for_is_over() -> None:
 
 @pytest.mark.parametrize("first_draft", [0.0, 1.0])
 def test_what_was_held_for_certain_may_turn_out_otherwise(first_draft: float) -> None:
-    kept = AdaptiveLength(16).estimates
-    policy = AdaptiveLength(16, msgspec.structs.replace(kept, first_draft=first_draft))
+    kept = adaptive(16).estimates
+    drafter = msgspec.structs.replace(kept.drafters[DRAFTER], first_draft=first_draft)
+    policy = adaptive(16, msgspec.structs.replace(kept, drafters={DRAFTER: drafter}))
     for _ in range(600):
         policy.observe(round_facts(16, 16, False), 0.03)
     policy.observe(round_facts(16, 12, False), 0.03)
@@ -193,16 +199,57 @@ def test_what_was_held_for_certain_may_turn_out_otherwise(first_draft: float) ->
 
 
 def test_asking_changes_nothing() -> None:
-    policy = AdaptiveLength(4)
+    policy = adaptive(4)
     machine = SimulatedPair(CURVES["12B M5 Max"], KINDS["code"])
     for _ in range(50):
-        assert policy.next_length() == policy.next_length()
+        assert next_length(policy) == next_length(policy)
         machine.run(policy, 1)
 
 
-def lengths_of(policy: DraftLength, rounds: int) -> list[int]:
+def lengths_of(policy: DraftPolicy, rounds: int) -> list[int]:
     lengths = []
     for _ in range(rounds):
-        lengths.append(policy.next_length())
+        lengths.append(next_length(policy))
         policy.observe(round_facts(lengths[-1], 0, False), 0.03)
     return lengths
+
+
+STEPS = [1.0] + [1.05 + 0.10 * n + (0.25 if n > 5 else 0) - (0.30 if n > 12 else 0) for n in range(1, 17)]
+"""Not monotone: kernels for many rows begin at thirteen drafts."""
+DEEP = fading(0.90, 0.80, 0.60, 0.40, then=0.20)
+"""Gets worse with depth, as a block drafter in a long context does."""
+ASSISTANT_AND_BLOCK = {
+    "block better": ((line(1.0, 0.15), KINDS["prose"]), (line(1.0, 0.06), KINDS["prose"])),
+    "assistant better": ((line(1.0, 0.12), KINDS["code"]), (line(1.0, 0.06), KINDS["story"])),
+    "half the cost, half the acceptance": ((line(1.0, 0.20), KINDS["code"]), (line(1.0, 0.10), fading(then=0.45))),
+    "worse with depth": ((line(1.0, 0.15), KINDS["prose"]), (line(1.0, 0.05), DEEP)),
+    "not monotone": ((line(1.0, 0.15), KINDS["prose"]), (STEPS, KINDS["enumeration"])),
+}
+
+
+def drafters(case: str, seed: int) -> SimulatedDrafters:
+    assistant, block = (
+        SimulatedPair(*facts, seed=seed + at) for at, facts in enumerate(ASSISTANT_AND_BLOCK[case])
+    )
+    return SimulatedDrafters({"assistant": assistant, "block": block})
+
+
+@pytest.mark.parametrize("case", ASSISTANT_AND_BLOCK)
+def test_within_3_percent_of_the_best_drafter_and_length(case: str) -> None:
+    shares = []
+    for seed in SEEDS:
+        machine, policy = drafters(case, seed), AdaptiveDraft(("assistant", "block"), 4)
+        machine.run(policy, 200)
+        shares.append(machine.run(policy, 600) / machine.best)
+    assert fmean(shares) >= 0.97
+
+
+def test_another_drafter_takes_over_when_the_first_gets_worse() -> None:
+    shares = []
+    for seed in SEEDS:
+        machine, policy = drafters("block better", seed), AdaptiveDraft(("assistant", "block"), 4)
+        machine.run(policy, 400)
+        machine.drafters["block"].hazards = fading(0.3, then=0.1)
+        machine.run(policy, 64)
+        shares.append(machine.run(policy, 200) / machine.best)
+    assert fmean(shares) >= 0.95

@@ -1,0 +1,268 @@
+"""The automatic draft: the drafter and length that are fastest by what rounds cost and bring. No MLX, no clock.
+
+Two estimates are kept up to date from round to round:
+
+    Acceptance  how often a drafter's draft at each position is accepted  -> expected tokens of a round
+    Costs       how long a round of each drafter and length takes         -> seconds of a round
+
+`AdaptiveDraft` picks the arm, a drafter with a length, that has the most expected tokens per second. Drafters that
+tell the chances of each offer themselves (copies of earlier text) are weighed against that arm round by round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from mlx_engine.protocol.events import LOOKUP, MAX_DRAFT_LENGTH, RoundFacts
+from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED, is_another_context
+from mlx_engine.speculation.draft_choice import (
+    BURST_ROUNDS,
+    FIRST_BURST_AFTER_ROUNDS,
+    PLAIN,
+    Choice,
+    Offer,
+    Offers,
+    expected_tokens,
+)
+from mlx_engine.speculation.estimates import VERSION, DrafterEstimates, Estimates
+from mlx_engine.speculation.learned_acceptance import Acceptance
+from mlx_engine.speculation.learned_costs import Costs
+
+PROBING_SHARE = 0.02
+"""Share of the tokens that probes may cost; also most of what drafting may cost where it does not help."""
+SETTLED_SHARE, SETTLED_ROUNDS = 0.007, 300
+"""Where drafting helps and every arm was tried once, costs change slowly and probes find little."""
+SWITCHING_COST = 0.15
+"""What a round costs besides if it interrupts plain ones, in plain rounds: the next has to wait for the host."""
+FREE_MISSES, MAX_MISSES = 3, 6
+"""A miss is a drafting round without an accepted draft. From the fourth miss in a row on, each halves how often
+probes are made, down to an eighth. Prose has three in a row now and then; a useless drafter has nothing else."""
+GUESSED_ROW_COST = 0.05
+"""What each row of a verify pass costs before any was measured, in plain rounds; low, so that it is measured."""
+COPY_MARGIN = 1.1
+"""By how much a copy must promise to be faster: the best of many uncertain promises is mostly too good."""
+COPY_LENGTHS = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
+"""Few enough that each is measured soon."""
+MOST_POSTPONED_ROUNDS = 64
+"""A probe waits for so many rounds while copies are better; without a limit the baseline would never be known."""
+
+
+class AdaptiveDraft:
+    """The arm with the most expected tokens per second; plain decoding is one of them.
+
+    What is known of the arms that are not in use goes stale, so they are probed. A small share of every token is
+    saved up; when the savings cover the tokens that the most overdue probe will probably lose, it is made. Cheap
+    probes are therefore frequent, and hopeless ones rare.
+    """
+
+    def __init__(
+        self,
+        drafters: Sequence[str],
+        start_length: int,
+        kept: Estimates | None = None,
+        telling: Collection[str] = (LOOKUP,),
+    ) -> None:
+        """drafters: their names, in the order of the offers. start_length: used until enough is known. kept: what
+        an earlier run learned. telling: drafters whose offers come with their chances."""
+        self._names = tuple(drafters)
+        self._learned = [index for index, name in enumerate(drafters) if name not in telling]
+        self._arms = [PLAIN, *(Choice(i, n) for i in self._learned for n in range(1, MAX_DRAFT_LENGTH + 1))]
+        self._acceptance = {
+            index: Acceptance(kept.drafters.get(self._names[index]) if kept else None) for index in self._learned
+        }
+        self._start_length = start_length
+        self._context_tokens = kept.context_tokens if kept else 0
+        self._misses = 0
+        self._saved_tokens = self._expected_tokens = 0.0
+        self._probe: Choice | None = None
+        self._ranking: list[Choice] = []
+        """The best arm of every drafter and the plain one, the fastest first."""
+        self._reset_costs(kept)
+        self._decide()
+
+    def _reset_costs(self, kept: Estimates | None = None) -> None:
+        """Start from the costs of an earlier run, or learn them from scratch."""
+        self._costs = Costs(self._names, kept)
+        self._rounds = SETTLED_ROUNDS if kept else 0
+        self._plain_rounds = self._probe_rounds = self._postponed_rounds = 0
+        self._last_round_of = dict.fromkeys(self._arms, self._rounds)
+        """By arm: the number of its latest round."""
+
+    @property
+    def estimates(self) -> Estimates:
+        """What a later run starts from."""
+        drafters = {
+            self._names[index]: DrafterEstimates(
+                first_draft=acceptance.first_draft,
+                drafted=acceptance.long.drafted,
+                accepted=acceptance.long.accepted,
+                rounds_s=self._costs.rounds_s(self._names[index]),
+            )
+            for index, acceptance in self._acceptance.items()
+        }
+        for name in set(self._names) - set(drafters):
+            drafters[name] = DrafterEstimates(rounds_s=self._costs.rounds_s(name))
+        return Estimates(VERSION, drafters, self._costs.plain_rounds_s, self._context_tokens)
+
+    def choose(self, offers: Offers) -> Choice:
+        """See DraftPolicy."""
+        if not offers:
+            return PLAIN
+        planned = self._within(offers)
+        is_due = self._postponed_rounds >= MOST_POSTPONED_ROUNDS
+        if self._probe and (is_due or self._probe_rounds < _rounds_of(self._probe)):
+            return planned
+        return self._better_copy(planned, offers) or planned
+
+    def tokens_of(self, index: int, offer: Offer, length: int) -> float:
+        """Expected tokens of a round that drafts `length` tokens of an offer."""
+        if offer.chances is not None:
+            return expected_tokens(offer.chances, length)
+        return self._acceptance[index].tokens_per_round()[length] if index in self._acceptance else 1.0
+
+    def observe(self, done: RoundFacts, round_s: float) -> None:
+        """See DraftPolicy."""
+        if is_another_context(self._context_tokens, done.context_tokens):
+            self._reset_costs()
+            self._probe = None
+        self._context_tokens = done.context_tokens
+        self._costs.observe(done, round_s)
+        self._rounds += 1
+        self._plain_rounds += done.is_pipelined
+        arm = self._arm_of(done)
+        if arm:
+            self._last_round_of[arm] = self._rounds
+            for index, acceptance in self._acceptance.items():
+                if not arm.length or index == arm.drafter:
+                    acceptance.observe(done)
+            if arm.length:
+                self._misses = 0 if done.accepted else min(self._misses + 1, MAX_MISSES)
+        is_settled = (self._probe or self._ranking[0]).length > 0 and self._rounds > SETTLED_ROUNDS
+        self._saved_tokens += (SETTLED_SHARE if is_settled else PROBING_SHARE) * (done.accepted + 1)
+        if self._probe:
+            self._follow_probe(self._probe, done, arm)
+        if not self._probe:
+            self._decide()
+
+    def _arm_of(self, done: RoundFacts) -> Choice | None:
+        """None for a round that copied."""
+        if not done.drafted:
+            return PLAIN
+        index = self._names.index(done.drafter)
+        return Choice(index, done.drafted) if index in self._acceptance else None
+
+    def _follow_probe(self, probe: Choice, done: RoundFacts, arm: Choice | None) -> None:
+        if arm is None:
+            self._postponed_rounds += 1
+            return
+        if done.is_pipelined and probe.length:
+            return  # this round was under way before the drafting round was asked for
+        self._postponed_rounds = 0
+        self._probe_rounds -= 1
+        if probe.length and arm == probe:
+            # Tokens beyond the expected ones pay for the next probe: a change for the better is noticed sooner.
+            self._saved_tokens += done.accepted + 1 - self._expected_tokens
+        if self._probe_rounds == 0:
+            self._probe = None
+
+    def _within(self, offers: Offers) -> Choice:
+        """The probe, or else the fastest arm, as far as it is offered."""
+        for choice in [self._probe, *self._ranking] if self._probe else self._ranking:
+            assert choice
+            if choice.length == 0:
+                return PLAIN
+            if length := min(choice.length, offers[choice.drafter].tokens):
+                return Choice(choice.drafter, length)
+        return PLAIN
+
+    def _better_copy(self, planned: Choice, offers: Offers) -> Choice | None:
+        """A round of a drafter that tells its chances, if it promises more tokens per second than `planned`."""
+        best, most = None, 0.0
+        for index, offer in enumerate(offers):
+            if offer.chances is None or not offer.tokens:
+                continue
+            most = most or COPY_MARGIN * self._pace_of(planned)
+            seconds, tokens, reached = self._rounds_s(index), 1.0, 1.0
+            interruption_s = 0.0 if planned.length else SWITCHING_COST * seconds[0]
+            for length, chance in enumerate(offer.chances[: offer.tokens], 1):
+                reached *= chance
+                tokens += reached
+                pace = tokens / (seconds[length] + interruption_s)
+                if pace > most and length in COPY_LENGTHS:
+                    best, most = Choice(index, length), pace
+        return best
+
+    def _pace_of(self, planned: Choice) -> float:
+        """Expected tokens per second of an arm."""
+        if planned.length == 0:
+            return 1 / (self._costs.plain_s or 1.0)
+        tokens = self._acceptance[planned.drafter].tokens_per_round()[planned.length]
+        return tokens / self._rounds_s(planned.drafter)[planned.length]
+
+    def _rounds_s(self, index: int) -> list[float]:
+        """Seconds of a round of each length 0 to 16 with this drafter."""
+        curve = self._costs.curve(self._names[index])
+        if curve is None:
+            plain_s = self._costs.plain_s or 1.0
+            curve = [plain_s * (1 + GUESSED_ROW_COST * length) for length in range(MAX_DRAFT_LENGTH + 1)]
+        return curve
+
+    def _decide(self) -> None:
+        """Rank the arms by what is known now, and start a probe if one is due."""
+        unknown = [index for index in self._learned if self._costs.curve(self._names[index]) is None]
+        if unknown:
+            self._ranking = [Choice(index, self._start_length) for index in unknown]
+            is_waiting = self._costs.knows(self._names[unknown[0]]) or self._rounds >= FIRST_BURST_AFTER_ROUNDS
+            if self._costs.plain_s is None and is_waiting:
+                self._start_probe(PLAIN, 0.0, 1.0)
+            return
+        costs_s, tokens = [self._costs.plain_s or 1.0], [1.0]
+        for index in self._learned:
+            costs_s += self._rounds_s(index)[1:]
+            tokens += self._acceptance[index].tokens_per_round()[1:]
+        speeds = [count / cost_s for count, cost_s in zip(tokens, costs_s)]
+        best = speeds.index(max(speeds))
+        self._ranking = self._ranked(speeds)
+        if len(self._arms) > 1:
+            self._probe_if_due(best, speeds, costs_s, tokens)
+
+    def _ranked(self, speeds: Sequence[float]) -> list[Choice]:
+        fastest: dict[int, tuple[float, Choice]] = {-1: (speeds[0], PLAIN)}
+        for speed, arm in zip(speeds[1:], self._arms[1:]):
+            if arm.drafter not in fastest or speed > fastest[arm.drafter][0]:
+                fastest[arm.drafter] = speed, arm
+        # Of equals the shorter one, as plain decoding comes first here.
+        return [arm for _, arm in sorted(fastest.values(), key=lambda row: row[0], reverse=True)]
+
+    def _probe_if_due(
+        self, best: int, speeds: Sequence[float], costs_s: Sequence[float], tokens: Sequence[float]
+    ) -> None:
+        patience = 1 if best else 2 ** max(0, self._misses - FREE_MISSES)
+
+        def loss_tokens(arm: int) -> float:
+            """What probing an arm will probably lose."""
+            lost_s = costs_s[arm] * (1 - speeds[arm] / speeds[best])
+            return (_rounds_of(self._arms[arm]) * lost_s + SWITCHING_COST * costs_s[0]) * speeds[best] * patience
+
+        def overdue(arm: int) -> float:
+            return loss_tokens(arm) / (self._rounds - self._last_round_of[self._arms[arm]] + 1)
+
+        if best:
+            due = min((arm for arm in range(len(speeds)) if arm != best), key=overdue)
+        else:  # all that matters is whether drafting helps again
+            due = speeds.index(max(speeds[1:]), 1)
+        if best and self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS:
+            due = 0
+        elif self._saved_tokens < loss_tokens(due):
+            return
+        self._start_probe(self._arms[due], loss_tokens(due), tokens[due])
+
+    def _start_probe(self, arm: Choice, loss_tokens: float, expected_tokens: float) -> None:
+        self._saved_tokens -= loss_tokens
+        self._expected_tokens = expected_tokens
+        self._probe, self._probe_rounds, self._postponed_rounds = arm, _rounds_of(arm), 0
+
+
+def _rounds_of(arm: Choice) -> int:
+    """How many rounds a probe of this arm takes."""
+    return 1 if arm.length else BURST_ROUNDS
