@@ -27,6 +27,7 @@ from app.store.records import FinalState
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import (
+    Answering,
     Died,
     DraftSetting,
     Event,
@@ -37,6 +38,7 @@ from mlx_engine.protocol.events import (
     Prefilled,
     Ready,
     Round,
+    Silent,
     Started,
 )
 
@@ -165,8 +167,12 @@ class Dialogue:
     def stop(self) -> None:
         """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading.
 
-        Before the reply's first word, its message goes back to the prompt.
+        Before the reply's first word, its message goes back to the prompt. An engine that does not answer is
+        restarted.
         """
+        if self.pair.is_silent:
+            self._restart_engine()
+            return
         match self.phase:
             case Phase.WAITING if self.pair.is_loading:
                 self._return_unanswered_message()
@@ -180,6 +186,15 @@ class Dialogue:
             case Phase.LOADING:
                 self.pair.stop_loading()
                 self._rest()
+
+    def _restart_engine(self) -> None:
+        if self.phase is not Phase.STOPPING:  # else it is in the prompt already
+            self._return_unanswered_message()
+        self.abandon()
+        if self._comparison is not None:
+            self._comparison.hear(Died("The engine was restarted."))
+        self.pair.restart()
+        self._show_pair()
 
     def abandon(self) -> None:
         """End the running reply at once, keeping its text."""
@@ -270,6 +285,14 @@ class Dialogue:
                 self._show_pair()
             case Notice(message=message):
                 self._tell(message)
+            case Silent(message=message):
+                self.pair.is_silent = True
+                way_out = f"Wait for it, or press {self._stop_key} to restart it."
+                self._tell(f"{message} {way_out}", severity="warning", timeout=20)
+                self._view.show_phase(self.phase, "engine does not answer", is_error=True)
+            case Answering():
+                self.pair.is_silent = False
+                self._enter(self.phase) if self.phase.is_busy else self._rest()
             case Failed(id=None, message=message):
                 self.pair.failed("not loaded")
                 await self._break_off(f"The model could not be loaded. {message}")
