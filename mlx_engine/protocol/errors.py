@@ -57,7 +57,7 @@ class EngineDiedError(SlipstreamError):
 
 
 def how_ended(status: int) -> str:
-    """How a process ended, as a clause: `by signal SIGKILL`, `with exit status 1`. status: as subprocess has it."""
+    """How a process ended, as a clause: `by signal SIGKILL`. status: negative for a signal, as in subprocess."""
     if status >= 0:
         return f"with exit status {status}"
     try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -51,6 +52,7 @@ def main() -> None:
     """Serve until the pipe ends."""
     script = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Script)
     out = LockedOutput()
+    Path(sys.argv[1]).with_name("engine.pid").write_text(str(os.getpid()))
     is_cancelled = threading.Event()
     wanted = threading.Semaphore(0)
     requests: list[events.Generate] = []
