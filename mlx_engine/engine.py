@@ -52,6 +52,7 @@ class Engine:
         self._drafter: Drafter | None = pair.drafter
         self._refusal = load.refusal or pair.refusal
         self._settings = GenerationConfig.read(folder)
+        self._settings.check(folder, self._format.stop_tokens, self._target.facts.vocab_size)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._lengths = DraftLengths(_estimates_path(load, pair.target.is_compiled), self._start_length)
         self._last_save_error = ""

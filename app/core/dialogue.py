@@ -33,6 +33,7 @@ from mlx_engine.protocol.events import (
     Event,
     Failed,
     Finished,
+    FinishReason,
     Loading,
     Notice,
     Prefilled,
@@ -311,6 +312,7 @@ class Dialogue:
                 self.gauges.add(event, self.facts.stats.ttft_s)
             case Finished(id=id, reason=reason) if id == self._awaited:
                 self._grow(event)
+                self._tell_if_empty(reason)
                 self._end_reply(
                     "complete" if reason == "stop" else "stopped", "stopped" if reason == "cancelled" else ""
                 )
@@ -371,6 +373,11 @@ class Dialogue:
         self._view.grow_reply(part)
         if self.phase is not Phase.STOPPING:
             self._enter(Phase.REPLYING, "thinking" if part.thinking else "")
+
+    def _tell_if_empty(self, reason: FinishReason) -> None:
+        exchange = self.conversation.last
+        if reason != "cancelled" and exchange and not (exchange.text or exchange.thinking):
+            self._tell("The reply is empty: the model ended it without a word.", severity="warning")
 
     async def _break_off(self, message: str, status: str = "") -> None:
         """End the running reply, if there is one. If it has no text, its message goes back to the prompt."""

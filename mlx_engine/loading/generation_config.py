@@ -12,6 +12,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import SamplingOptions
 from mlx_engine.speculation.sampling import Sampler, suppressed_within
 
+NAME = "generation_config.json"
 T = TypeVar("T")
 
 
@@ -28,7 +29,7 @@ class GenerationConfig(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, folder: Path) -> GenerationConfig:
         """Read a folder's file; without one nothing is set. Raises ModelFolderError."""
-        path = folder / "generation_config.json"
+        path = folder / NAME
         if not is_there(path):
             return cls()
         try:
@@ -48,6 +49,15 @@ class GenerationConfig(msgspec.Struct, frozen=True):
         """Ids that end a reply besides Gemma's own."""
         eos = self.eos_token_id
         return frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+
+    def check(self, folder: Path, stop_tokens: frozenset[int], vocab_size: int) -> None:
+        """Raises ModelFolderError if it leaves no token for a reply. stop_tokens: those of the text format."""
+        unusable = stop_tokens | self.eos_tokens | frozenset(self.suppress_tokens or ())
+        if len(suppressed_within(tuple(unusable), vocab_size)) >= vocab_size:
+            raise ModelFolderError(
+                f"{folder / NAME} leaves no token for a reply: eos_token_id and suppress_tokens name all of them. "
+                "Correct or delete it."
+            )
 
     def sampler(self, options: SamplingOptions, vocab_size: int, seed: int) -> Sampler:
         """The request's settings, with the folder's for those it leaves open. Raises RequestError."""
