@@ -68,7 +68,8 @@ class EngineHandle(Protocol):
     def switch(self, load: events.Load) -> None:
         """End the engine, then start it with another pair. Blocks until the old one's memory is free.
 
-        An engine that is still loading is interrupted.
+        An engine that is still loading is interrupted. A request made meanwhile goes to the new one. If that
+        cannot be started, Died follows.
         """
         ...
 
@@ -104,9 +105,15 @@ class EngineClient:
         self._last_words = ""
         """Why the process is about to end, as far as it said so."""
         self._tail = Tail()
-        """What it printed since its last event."""
+        """What it printed last."""
         self._lifecycle = threading.RLock()
         """Taken while a process is started or ended, so that there is never more than one."""
+        self._switching = threading.Lock()
+        """For the next two. Never taken for long: requests come from threads that must not wait."""
+        self._switches = 0
+        """How many threads are switching the pair."""
+        self._waiting_request: tuple[int, bytes] | None = None
+        """Made while the pair was being switched, which takes until the old one's memory is free."""
 
     @property
     def on_event(self) -> OnEvent | None:
@@ -148,18 +155,26 @@ class EngineClient:
         self._send(load)
 
     def generate(self, request: events.Generate) -> None:
-        """See EngineHandle."""
+        """See EngineHandle. Raises EngineDiedError if no process can be started, and OutboxFullError."""
         message = wire.encode(request)
+        with self._switching:
+            if self._switches:
+                self._waiting_request = request.id, message
+                return
+        self._request(request.id, message)
+
+    def _request(self, id: int, message: bytes) -> None:
         with self._lifecycle:
             if not self.is_alive:
                 if self._reader:
                     self._reader.join()  # so that Died is delivered before the new process starts
                 self.start()
-            self._unanswered, self._is_cancelled = request.id, False
+            self._unanswered, self._is_cancelled = id, False
             self._send(message)
 
     def cancel(self) -> None:
         """See EngineHandle."""
+        self._waiting_request = None
         self._is_cancelled = self._unanswered is not None
         self._send_if_possible(events.Cancel())
 
@@ -174,11 +189,23 @@ class EngineClient:
             self._send_if_possible(events.Count(id, text))
 
     def switch(self, load: events.Load) -> None:
-        """See EngineHandle. Raises EngineDiedError."""
-        with self._lifecycle:
-            self.close()
-            self._load = load
-            self.start()
+        """See EngineHandle."""
+        with self._switching:
+            self._switches += 1
+        try:
+            with self._lifecycle:
+                self.close()
+                self._load = load
+                self.start()
+        except EngineDiedError as error:
+            self._deliver(events.Died(str(error)))
+        finally:
+            with self._switching:
+                self._switches -= 1
+                waiting = None if self._switches else self._waiting_request
+        if waiting and self._child:
+            self._waiting_request = None
+            self._request(*waiting)
 
     def close(self) -> None:
         """See EngineHandle."""
@@ -263,7 +290,7 @@ class EngineClient:
             return f"The engine failed ({self._last_words}). {_restart(log_path)}"
         if garbage:
             return f"The engine sent {garbage}, and was ended. {_restart(log_path)}"
-        words = "" if status in FROM_OUTSIDE else self._tail.last_line
+        words = "" if status in FROM_OUTSIDE else self._tail.last_line()
         quoted = f" ({words})" if words else ""
         return f"The engine ended {how_ended(status)}{quoted}. {_advice(status, log_path, words)}"
 
@@ -299,7 +326,6 @@ class EngineClient:
         return self._is_replying and self._is_cancelled
 
     def _note(self, event: events.Event) -> None:
-        self._tail.clear()
         match event:
             case events.Ready():
                 self._is_loading, self._is_loaded = False, True

@@ -11,7 +11,9 @@ import os
 import re
 import stat
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -22,6 +24,7 @@ KEPT = 3
 READ_BYTES = 64 << 10
 TAIL_BYTES = 4 << 10
 MAX_LINE_CHARACTERS = 200
+RECENT_S = 5.0
 HINTS = ("note:", "stack backtrace:", "Extension modules:")
 """How lines begin that follow an error's message without being one."""
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
@@ -90,21 +93,25 @@ class Log:
 
 
 class Tail:
-    """The end of what a process printed, for a sentence about how it ended."""
+    """What a process printed just before it ended, for a sentence about that."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._data = b""
+        self._at_s = 0.0
 
     def add(self, data: bytes) -> None:
-        self._data = (self._data + data)[-TAIL_BYTES:]
+        self._forget_old()
+        self._data, self._at_s = (self._data + data)[-TAIL_BYTES:], self._clock()
 
-    def clear(self) -> None:
-        """Forget what was printed so far: the process went on after it."""
-        self._data = b""
+    def _forget_old(self) -> None:
+        """The process went on for a while after that, so it says nothing about its end."""
+        if self._clock() - self._at_s > RECENT_S:
+            self._data = b""
 
-    @property
     def last_line(self) -> str:
-        """The last line that says something, shortened; empty if there is none."""
+        """The last line that says something, shortened; empty if nothing was printed in the last seconds."""
+        self._forget_old()
         lines = [line.strip() for line in _printable(self._data.decode("utf-8", "backslashreplace")).splitlines()]
         said = [line for line in lines if line and not line.startswith(HINTS)]
         return said[-1][:MAX_LINE_CHARACTERS] if said else ""

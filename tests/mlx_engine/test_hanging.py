@@ -150,6 +150,42 @@ def test_what_fills_the_pipe_does_not_keep_it_from_ending(start: Start, monkeypa
     at_once(engine.close)
 
 
+def test_nobody_waits_while_one_that_stands_still_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CLOSE_TIMEOUT_S", PATIENCE_S)
+    engine, heard = start()
+    heard.until(events.Ready)
+    old = engine._child
+    assert old
+    old.send_signal(signal.SIGSTOP)
+    switching = threading.Thread(target=engine.switch, args=(Load("another", None),))
+    switching.start()
+    while not engine._is_closing:
+        os.sched_yield()
+    at_once(lambda: engine.generate(ask("pass", 7)))
+    assert old.poll() is None
+    old.send_signal(signal.SIGCONT)
+    finished = heard.until(events.Finished)
+    assert isinstance(finished, events.Finished)
+    assert finished.id == 7
+    switching.join(PATIENCE_S)
+
+
+def test_another_pair_that_cannot_be_started_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no process left")
+
+    engine, heard = start()
+    heard.until(events.Ready)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", fail)
+        engine.switch(Load("another", None))
+    assert "no process left" in heard.death()
+    engine.generate(ask("pass"))
+    heard.until(events.Finished)
+
+
 def test_a_long_call_is_no_silence_but_a_cancel_without_end_is_told(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +272,7 @@ def test_a_panic_while_counting_is_told_as_the_engines_end(start: Start) -> None
 def test_what_a_library_prints_when_it_aborts_is_told(start: Start) -> None:
     engine, heard = start()
     words = "terminating: no such kernel\\n\\nnote: run with more\\n"
-    engine.generate(ask(f"os.write(2, b'an old warning\\n'); os.write(2, b'{words}'); os.abort()"))
+    engine.generate(ask(f"os.write(2, b'{words}'); os.abort()"))
     said = heard.death()
     assert said.startswith("The engine ended by signal SIGABRT (terminating: no such kernel). Your next message")
     assert "memory" not in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_engine.protocol.log_file import KEPT, MAX_LOG_BYTES, Log, Tail, trace
+from mlx_engine.protocol.log_file import KEPT, MAX_LOG_BYTES, RECENT_S, Log, Tail, trace
 
 CANARY = "what nobody else may read"
 
@@ -72,13 +72,15 @@ def test_a_log_may_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_the_last_line_that_says_something_is_kept() -> None:
-    tail = Tail()
-    assert tail.last_line == ""
+    now_s = 100.0
+    tail = Tail(lambda: now_s)
+    assert tail.last_line() == ""
     for part in (
         b"a warning\nthread panicked at lib.rs:1:\ncalled `unw",
         b"rap()` on \x1b\nnote: run with more\n\n",
     ):
         tail.add(part)
-    assert tail.last_line == r"called `unwrap()` on \x1b"
-    tail.clear()
-    assert tail.last_line == ""
+    assert tail.last_line() == r"called `unwrap()` on \x1b"
+    now_s += 2 * RECENT_S
+    tail.add(b"\n")
+    assert tail.last_line() == "", "it went on after that"
