@@ -289,10 +289,11 @@ class Dialogue:
             case Silent(message=message):
                 self.pair.is_silent = True
                 way_out = f"Wait for it, or press {self._stop_key} to restart it."
-                self._tell(f"{message} {way_out}", severity="warning", timeout=20)
+                self._tell(f"{message} {way_out}", severity="warning", timeout=10)
                 self._view.show_phase(self.phase, "engine does not answer", is_error=True)
             case Answering():
                 self.pair.is_silent = False
+                self._tell("The engine answers again.")
                 self._enter(self.phase) if self.phase.is_busy else self._rest()
             case Failed(id=None, message=message):
                 self.pair.failed("not loaded")
