@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from tests.app.tui.terminal import PROGRAM, slipstream
+from tests.app.tui.test_terminal_hanging import let_go_on
 from tests.app.tui.test_terminal_signals import kept
 from tests.fakes.scripted_engine import Script
 from tests.paths import ROOT
@@ -22,6 +23,12 @@ from tests.patience import PATIENCE_S
 
 WORDS = "These words must not be lost."
 LOADING, STREAMING = Script(stalls_at="load"), Script(pieces=[WORDS, " More"], stalls_at="stream")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    let_go_on(tmp_path)
 
 
 def has_ended(process_id: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,19 @@ LONG = "word " * 60_000
 def engine_of(home: Path) -> int:
     """The process id of the engine."""
     return int((home / "engine.pid").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """After a failure, an engine that stands still would stay for ever: let it see that its parent is gone."""
+    yield
+    let_go_on(tmp_path)
+
+
+def let_go_on(home: Path) -> None:
+    """Continue the engine's process, if there is one."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(engine_of(home), signal.SIGCONT)
 
 
 def stop_engine(home: Path, terminal: Terminal) -> None:
