@@ -30,6 +30,7 @@ from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
 from app.system import console, places
 from app.system.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
+from app.system.signals import ending_on_signals
 from app.text.sanitise import cleaned
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        with ending_on_signals():
+            return command(options)
     except SlipstreamError as error:
         console.warn(str(error))
         return FAILED

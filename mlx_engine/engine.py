@@ -60,6 +60,7 @@ class Engine:
         self._refusals += pair.refusals
         self._settings = GenerationConfig.read(folder)
         self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
+        self._settings.check(folder, self._end_tokens, self._target.facts.vocab_size)
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}

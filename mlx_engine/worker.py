@@ -1,7 +1,8 @@
 """The engine's process: `python -m mlx_engine.worker`, commands on standard input, events on standard output.
 
 The main thread owns every MLX array, from load to exit. A second thread reads commands: it queues loads and
-requests for the main thread, and applies a cancel or a new draft length to the running reply at once.
+requests for the main thread, and applies a cancel or a new draft length to the running reply at once. It also
+answers pings, and ends the process when the parent is gone, whatever the main thread does.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import queue
 import signal
 import sys
 import threading
-from typing import IO
-
-import mlx.core as mx
+import time
+from contextlib import suppress
+from typing import IO, NoReturn
 
 from mlx_engine.engine import Emit, Engine
 from mlx_engine.protocol import events, wire
@@ -21,14 +22,37 @@ from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.log_file import trace
 from mlx_engine.speculation.steering import ReplyControl
 
+STATUS_OK, STATUS_FAILED = 0, 1
+LEAVE_S = 2.0
+"""How long the running task may still take once the parent is gone or has closed the pipe."""
+MAX_REASON_CHARACTERS = 300
+
 Task = events.Load | events.Count | tuple[events.Generate, ReplyControl]
+
+
+class EventPipe:
+    """Sends events to the parent, from any thread."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, event: events.Event) -> None:
+        """Raises OSError if the parent is gone."""
+        with self._lock:
+            wire.write(self._pipe, event)
+
+    def finish(self) -> None:
+        """Let nothing more through, and no event in part."""
+        self._lock.acquire(timeout=LEAVE_S)
 
 
 class Commands:
     """Reads commands: applies the urgent ones at once and queues the others for the main thread."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: wire.Readable, emit: Emit) -> None:
         self._pipe = pipe
+        self._emit = emit
         self._latest: ReplyControl | None = None
         self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         """Ends with None."""
@@ -40,12 +64,16 @@ class Commands:
                 self._take(command)
         except (OSError, wire.WireError) as error:
             print(f"command pipe: {error}", file=sys.stderr)
+        except Exception as error:  # such as no memory for a long command; without this thread, nothing works
+            print(trace(error), file=sys.stderr)
         if self._latest:
             self._latest.is_cancelled = True
         self.tasks.put(None)
 
     def _take(self, command: events.Command) -> None:
         match command:
+            case events.Ping():
+                self._emit(events.Pong())
             case events.Load() | events.Count():
                 self.tasks.put(command)
             case events.Generate():
@@ -57,8 +85,8 @@ class Commands:
                 self._latest.draft_length = draft_length
 
 
-def serve(commands: Commands, emit: Emit) -> None:
-    """Do the queued tasks until they end. Raises SystemExit after an unexpected error."""
+def serve(commands: Commands, emit: Emit) -> int:
+    """Do the queued tasks until they end. Returns the exit status. Raises OSError if the parent is gone."""
     engine: Engine | None = None
     while (task := commands.tasks.get()) is not None:
         request_id = task[0].id if isinstance(task, tuple) else None
@@ -78,29 +106,50 @@ def serve(commands: Commands, emit: Emit) -> None:
             emit(events.Failed(request_id, str(error)))
         except BrokenPipeError:
             raise  # the parent is gone
-        except Exception as error:
+        except BaseException as error:  # a panic of the tokenizers library is no Exception
             # Most likely out of memory. What this process still has allocated is unknown; a new one starts clean.
             print(trace(error), file=sys.stderr)
-            why = f"{type(error).__name__}: {error}"[:300]
-            emit(events.Failed(request_id, f"The engine failed ({why}). Your next message restarts it."))
-            raise SystemExit(wire.STATUS_REPORTED) from None
+            reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+            if isinstance(task, events.Count):
+                emit(events.LastWords(reason))
+            else:
+                emit(events.Failed(request_id, f"The engine failed ({reason}). Your next message restarts it."))
+            return wire.STATUS_REPORTED
+    return STATUS_OK
 
 
-def main() -> None:
+def _read_then_leave(commands: Commands, pipe: EventPipe) -> None:
+    """Read all commands. Then the main thread ends the process; if it does not, because it is busy, do it here."""
+    commands.read_all()
+    time.sleep(LEAVE_S)
+    _leave(pipe, STATUS_FAILED)
+
+
+def _leave(pipe: EventPipe, status: int) -> NoReturn:
+    """The only way out. Without the interpreter's own end, which threads that read or compute would abort."""
+    pipe.finish()
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def main() -> NoReturn:
     """Serve the parent until it closes the pipe."""
     # The terminal sends ctrl+c to the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Libraries may print; on the real standard output that would be read as an event.
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    pipe = EventPipe(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    commands = Commands(sys.stdin.buffer)
-    threading.Thread(target=commands.read_all, name="commands", daemon=True).start()
+    commands = Commands(wire.Descriptor(sys.stdin.fileno()), pipe.send)
+    threading.Thread(target=_read_then_leave, args=(commands, pipe), name="commands", daemon=True).start()
+    status = STATUS_FAILED
     try:
-        serve(commands, lambda event: wire.write(out, event))
-    except BrokenPipeError:
-        pass  # the parent is gone
-    finally:
-        mx.clear_streams()
+        status = serve(commands, pipe.send)
+    except OSError:
+        status = STATUS_OK  # the parent is gone
+    except BaseException as error:
+        print(trace(error), file=sys.stderr)
+    _leave(pipe, status)
 
 
 if __name__ == "__main__":

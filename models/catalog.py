@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import yaml
 
+from mlx_engine.files.regular_file import read_regular
 from models.config import LayerFacts
 from models.errors import CatalogError, ModelsError, PullError
 from models.paths import expanded
@@ -251,8 +252,7 @@ class _CatalogLoader(yaml.SafeLoader):
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_regular(path, MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise CatalogError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB and was not read.")
         tree = yaml.load(data, Loader=_CatalogLoader)

@@ -26,7 +26,7 @@ from models.bundles import PART_NAMES, target_in
 from models.catalog import check_repo
 from models.config import read_config
 from models.errors import ModelsError, PullError
-from models.paths import expanded
+from models.paths import expanded, home_folder, in_utf8
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,12 +86,12 @@ def cache_folder() -> Path:
     """The hub's cache by its own rules: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache. Raises PathError."""
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
-        return expanded(os.path.expandvars(named))
+        return in_utf8(expanded(os.path.expandvars(named)))
     home = os.environ.get("HF_HOME")
     if home:
-        return expanded(os.path.expandvars(home)) / "hub"
+        return in_utf8(expanded(os.path.expandvars(home)) / "hub")
     base = os.environ.get("XDG_CACHE_HOME")
-    return (expanded(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
+    return in_utf8((expanded(base) if base else home_folder() / ".cache") / "huggingface" / "hub")
 
 
 def offline_variable(environment: Mapping[str, str]) -> str | None:

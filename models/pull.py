@@ -6,7 +6,6 @@ hub's cache, and the next pull of the same file resumes from there.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from mlx_engine.protocol.errors import how_ended
 from models.errors import Reason
 from models.hub_cache import FileFacts
 
@@ -192,11 +192,7 @@ class Pull:
         except OSError:
             pass  # it ended before it read the job
         if not is_over and not self._is_cancelled:
-            self._on_event(PullFailed("died", f"The pull process ended {_how(status)}. {AGAIN}"))
+            self._on_event(PullFailed("died", f"The pull process ended {how_ended(status)}. {AGAIN}"))
 
 
 AGAIN = "Pull again to resume: what has arrived is kept."
-
-
-def _how(status: int) -> str:
-    return f"by signal {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"

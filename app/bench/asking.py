@@ -117,6 +117,6 @@ class BlockingEngine:
     def _next_event(self) -> events.Event:
         event = self._inbox.get()
         raise_if_failed(event)
-        if isinstance(event, events.Notice):
+        if isinstance(event, events.Notice | events.Silent):
             self.notices.append(event.message)
         return event

@@ -48,6 +48,8 @@ class CurrentPair:
         """None until it is loaded."""
         self.baseline = BaselineSpeed()
         """Of this pair, as measured so far."""
+        self.is_silent = False
+        """Whether the engine gives no sign of life, or does not stop when asked to."""
         self.status = "loading"
         """Its state for the top line."""
         self._engine = engine
@@ -118,10 +120,16 @@ class CurrentPair:
 
     def failed(self, status: str) -> None:
         """Loading failed, or the engine ended. status: for the top line."""
+        self.is_silent = False
         was_loading = self.is_loading
         self.state, self.status = PairState.FAILED, status
         if was_loading:
             self._go_back()
+
+    def restart(self) -> None:
+        """Load the pair again in a new process, as the person asks, because the engine does not answer."""
+        self._tell("Restarting the engine.")
+        self._load(self.choice)
 
     def stop_loading(self) -> None:
         """Stop loading, as the person asks."""
@@ -139,6 +147,7 @@ class CurrentPair:
 
     def _load(self, choice: PairChoice) -> None:
         self.choice = choice
+        self.is_silent = False
         self.state, self.status, self.ready = PairState.LOADING, "unloading", None
         self.baseline = BaselineSpeed()
         if choice.notice:

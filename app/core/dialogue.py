@@ -27,16 +27,19 @@ from app.store.records import FinalState
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import (
+    Answering,
     Died,
     DraftSetting,
     Event,
     Failed,
     Finished,
+    FinishReason,
     Loading,
     Notice,
     Prefilled,
     Ready,
     Round,
+    Silent,
     Started,
 )
 
@@ -165,8 +168,12 @@ class Dialogue:
     def stop(self) -> None:
         """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading.
 
-        Before the reply's first word, its message goes back to the prompt.
+        Before the reply's first word, its message goes back to the prompt. An engine that does not answer is
+        restarted.
         """
+        if self.pair.is_silent:
+            self._restart_engine()
+            return
         match self.phase:
             case Phase.WAITING if self.pair.is_loading:
                 self._return_unanswered_message()
@@ -180,6 +187,15 @@ class Dialogue:
             case Phase.LOADING:
                 self.pair.stop_loading()
                 self._rest()
+
+    def _restart_engine(self) -> None:
+        if self.phase is not Phase.STOPPING:  # else it is in the prompt already
+            self._return_unanswered_message()
+        self.abandon()
+        if self._comparison is not None:
+            self._comparison.hear(Died("The engine was restarted."))
+        self.pair.restart()
+        self._show_pair()
 
     def abandon(self) -> None:
         """End the running reply at once, keeping its text."""
@@ -270,6 +286,15 @@ class Dialogue:
                 self._show_pair()
             case Notice(message=message):
                 self._tell(message)
+            case Silent(message=message):
+                self.pair.is_silent = True
+                way_out = f"Wait for it, or press {self._stop_key} to restart it."
+                self._tell(f"{message} {way_out}", severity="warning", timeout=10)
+                self._view.show_phase(self.phase, "engine does not answer", is_error=True)
+            case Answering():
+                self.pair.is_silent = False
+                self._tell("The engine answers again.")
+                self._enter(self.phase) if self.phase.is_busy else self._rest()
             case Failed(id=None, message=message):
                 self.pair.failed("not loaded")
                 await self._break_off(f"The model could not be loaded. {message}")
@@ -288,6 +313,7 @@ class Dialogue:
                 self.gauges.add(event, self.facts.stats.ttft_s)
             case Finished(id=id, reason=reason) if id == self._awaited:
                 self._grow(event)
+                self._tell_if_empty(reason)
                 self._end_reply(
                     "complete" if reason == "stop" else "stopped", "stopped" if reason == "cancelled" else ""
                 )
@@ -348,6 +374,11 @@ class Dialogue:
         self._view.grow_reply(part)
         if self.phase is not Phase.STOPPING:
             self._enter(Phase.REPLYING, "thinking" if part.thinking else "")
+
+    def _tell_if_empty(self, reason: FinishReason) -> None:
+        exchange = self.conversation.last
+        if reason != "cancelled" and exchange and not (exchange.text or exchange.thinking):
+            self._tell("The reply is empty: the model ended it without a word.", severity="warning")
 
     async def _break_off(self, message: str, status: str = "") -> None:
         """End the running reply, if there is one. If it has no text, its message goes back to the prompt."""

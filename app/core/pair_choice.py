@@ -15,7 +15,7 @@ from models.catalog import load_catalog
 from models.folders import PairFolders, called, find_pair
 from models.machine import read_machine
 from models.memory_fit import fit, size_of_folders
-from models.paths import expanded
+from models.paths import expanded, in_utf8
 
 ASSISTANT = "assistant"
 """In --drafter, the assistant that was trained for the model."""
@@ -144,4 +144,5 @@ def absolute(folder: str) -> str:
 
 
 def _resolved(folder: Path) -> str:
-    return str(folder.resolve())
+    """Raises PathError."""
+    return str(in_utf8(folder.resolve()))

@@ -36,6 +36,7 @@ from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState, TurnStats
 from app.system.console import fail
+from app.system.signals import ENDING_SIGNALS
 from app.text.sanitise import sanitise, sanitise_line
 from app.text.sentences import Sentences
 from app.text.wrapping import WordWrap
@@ -142,6 +143,8 @@ class PlainChat(ReplyView):
         self._is_over = False
         self._is_interrupted = False
         self._is_stop_requested = False
+        self._exit_code = 0
+        """Of a signal that ends the chat; 0: none came."""
         self._refused_message = ""
         """The message that failed because of a file; typed again, it is sent without that file."""
         self._listed: list[Chat] = []
@@ -185,7 +188,12 @@ class PlainChat(ReplyView):
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        default_handler = signal.signal(signal.SIGINT, self._interrupted)
+        interrupt_handler = signal.signal(signal.SIGINT, self._interrupted)
+        end_handlers = {
+            number: signal.signal(number, self._ended)
+            for number in ENDING_SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
         self._engine.on_event = self._inbox.put
         try:
             for notice in self._options.notices:
@@ -200,11 +208,14 @@ class PlainChat(ReplyView):
                 self._wrap.add("^C", 0)  # the terminal's echo
             raise
         finally:
-            signal.signal(signal.SIGINT, default_handler)
+            signal.signal(signal.SIGINT, interrupt_handler)
+            self._is_over = True
             self._engine.on_event = None
             with suppress(StoreError):
                 self._dialogue.conversation.end("interrupted")
             self._chat.close()
+            for number, handler in end_handlers.items():
+                signal.signal(number, handler)
             if self._wrap.column:
                 with suppress(OSError):
                     self._write("\n")
@@ -310,6 +321,8 @@ class PlainChat(ReplyView):
 
     async def _hear(self) -> None:
         event = self._inbox.get()
+        if self._exit_code:
+            raise SystemExit(self._exit_code)
         if self._is_interrupted:
             raise KeyboardInterrupt
         if self._is_stop_requested:
@@ -323,14 +336,26 @@ class PlainChat(ReplyView):
 
         During a reply it does not raise, because nothing may keep the reply from being stored.
         """
-        if not self._dialogue.phase.is_replying:
+        pair = self._dialogue.pair
+        if pair.is_silent and (self._dialogue.phase.is_replying or self._is_waiting_for_pair):
+            self._is_stop_requested = True  # restarts the engine
+        elif not self._dialogue.phase.is_replying:
             raise KeyboardInterrupt
-        if self._dialogue.phase is Phase.STOPPING:
+        elif self._dialogue.phase is Phase.STOPPING:
             self._is_interrupted = True
-        elif self._dialogue.pair.is_loading:
+        elif pair.is_loading:
             self._is_stop_requested = True  # it ends the reply at once, so not in the middle of an event
         else:
             self._dialogue.stop()
+        self._inbox.put(None)
+
+    def _ended(self, signum: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGHUP: end, during a reply only once nothing is being stored."""
+        is_second, self._exit_code = bool(self._exit_code), 128 + signum
+        if self._is_over:
+            return
+        if is_second or not self._dialogue.phase.is_replying:
+            raise SystemExit(self._exit_code)
         self._inbox.put(None)
 
     def _with_files(self, text: str) -> str:

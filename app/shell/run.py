@@ -6,6 +6,7 @@ import asyncio
 import json
 import queue
 import signal
+from collections.abc import Callable
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -23,7 +24,7 @@ from app.system.console import say, say_json, warn
 from app.system.exit_codes import INTERRUPTED, OK
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Event, Finished, Round
+from mlx_engine.protocol.events import Event, Finished, Notice, Round, Silent
 
 
 class PrintedReply(ReplyView):
@@ -43,13 +44,54 @@ class PrintedReply(ReplyView):
         self.error = message
 
 
+class Interrupts:
+    """ctrl+c: the first stops after the current round and keeps the text, the second ends at once.
+
+    The handler only counts: it may come in the middle of anything.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._presses = 0
+        self._is_stopped = self._is_silent = False
+
+    def count(self, signum: int, frame: FrameType | None) -> None:
+        """The signal's handler."""
+        self._presses += 1
+        if self._presses > 1:
+            raise KeyboardInterrupt
+        self._wake()
+
+    def obey(self, dialogue: Dialogue) -> None:
+        """Stop the reply after a press. Raises KeyboardInterrupt if there is nothing to wait for."""
+        if not self._presses or self._is_stopped:
+            return
+        self._is_stopped = True
+        if self._is_silent:
+            raise KeyboardInterrupt
+        dialogue.stop()
+        if not dialogue.phase.is_replying:
+            raise KeyboardInterrupt
+
+    async def hear(self, event: Event, dialogue: Dialogue) -> None:
+        """Handle one event. Raises KeyboardInterrupt if the reply is to stop, but the engine does not answer."""
+        self._is_silent = isinstance(event, Silent) or (self._is_silent and isinstance(event, Notice))
+        if not isinstance(event, Silent):
+            await dialogue.hear(event)
+        elif self._is_stopped:
+            raise KeyboardInterrupt
+        else:
+            warn(f"{event.message} Wait for it, or press ctrl+c to quit.")
+
+
 def run_once(engine: EngineHandle, pair: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
     """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply."""
     return asyncio.run(_run(engine, pair, prompt, settings, is_json))
 
 
 async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
-    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+    """None only wakes the reader, to check for an interrupt."""
     engine.on_event = inbox.put
     view = PrintedReply(is_silent=is_json)
     store = ChatStore.in_memory()
@@ -63,12 +105,16 @@ async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: 
         _tell,
         StoreNotices(store, _tell),
     )
-    default_handler = signal.signal(signal.SIGINT, _stop_then_interrupt(dialogue))
+    interrupts = Interrupts(lambda: inbox.put(None))
+    default_handler = signal.signal(signal.SIGINT, interrupts.count)
     try:
         engine.start()
         await dialogue.ask(prompt)
         while dialogue.phase.is_replying:
-            await dialogue.hear(inbox.get())
+            event = inbox.get()
+            interrupts.obey(dialogue)
+            if event is not None:
+                await interrupts.hear(event, dialogue)
     finally:
         signal.signal(signal.SIGINT, default_handler)
         engine.close()
@@ -129,18 +175,3 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
             "draft": dialogue.settings.draft_length or "off",
         },
     }
-
-
-def _stop_then_interrupt(dialogue: Dialogue) -> Any:
-    """A handler: the first ctrl+c stops after the current round and keeps the text, the second ends at once."""
-    presses = 0
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
-        dialogue.stop()
-        # Without a word in reply there is nothing to wait for.
-        if presses > 1 or not dialogue.phase.is_replying:
-            raise KeyboardInterrupt
-
-    return handle

@@ -1,4 +1,7 @@
-"""Where Slipstream stores its files. Everything here raises PathError if SLIPSTREAM_HOME is not a valid path."""
+"""Where Slipstream stores its files.
+
+Everything here raises PathError if SLIPSTREAM_HOME is not a valid path, or if there is no home folder.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 from pathlib import Path
 
 from models import hub_cache, pocket
-from models.paths import expanded
+from models.paths import expanded, home_folder, in_utf8
 
 
 def everything() -> dict[str, Path]:
@@ -94,6 +97,6 @@ def bench_folder() -> Path:
 def _folder(name: str, variable: str, usual: str) -> Path:
     home = os.environ.get("SLIPSTREAM_HOME")
     if home:
-        return expanded(home) / name
+        return in_utf8(expanded(home) / name)
     base = os.environ.get(variable)
-    return Path(base) / "slipstream" if base else Path.home() / usual / "slipstream"
+    return in_utf8((Path(base) if base else home_folder() / usual) / "slipstream")

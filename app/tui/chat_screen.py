@@ -239,7 +239,7 @@ class ChatScreen(ChatActions):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Grey out the stop key while there is nothing to stop."""
-        if action == "stop" and self.dialogue.phase is Phase.IDLE:
+        if action == "stop" and self.dialogue.phase is Phase.IDLE and not self.dialogue.pair.is_silent:
             return None
         return True
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mlx_engine.files.atomic import replace_file
+from mlx_engine.files.regular_file import read_regular
 
 LARGE_BYTES = 1 << 30
 """Smaller models do not matter."""
@@ -53,7 +54,6 @@ class Claim:
 
 def _read_name(holder: Path) -> str:
     try:
-        with holder.open("rb") as file:
-            return file.read(LONGEST_NAME_BYTES).decode("utf-8", "replace") or "a model"
+        return read_regular(holder, LONGEST_NAME_BYTES).decode("utf-8", "replace") or "a model"
     except OSError:
         return "a model"

@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 from mlx_engine.files.folder_files import is_there, read_json
 from mlx_engine.loading.written_values import number, token_ids, truth, whole_number
+from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import SamplingOptions
 from mlx_engine.speculation.sampling import Sampler, suppressed_within
 
+NAME = "generation_config.json"
 MAX_TEMPERATURE = 100
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ class GenerationConfig:
     @classmethod
     def read(cls, folder: Path) -> GenerationConfig:
         """Read a folder's file; without one nothing is set. Raises ModelFolderError if it is not JSON."""
-        path = folder / "generation_config.json"
+        path = folder / NAME
         if not is_there(path):
             return cls()
         written = _Written(read_json(path))
@@ -51,6 +53,15 @@ class GenerationConfig:
             suppressed=written.read_ids("suppress_tokens"),
             notices=tuple(f"{path}: {problem}." for problem in written.problems),
         )
+
+    def check(self, folder: Path, stop_tokens: frozenset[int], vocab_size: int) -> None:
+        """Raises ModelFolderError if it leaves no token for a reply. stop_tokens: all that end a reply."""
+        unusable = stop_tokens | self.suppressed
+        if len(suppressed_within(tuple(unusable), vocab_size)) >= vocab_size:
+            raise ModelFolderError(
+                f"{folder / NAME} leaves no token for a reply: eos_token_id and suppress_tokens name all of them. "
+                "Correct or delete it."
+            )
 
     def sampler(self, options: SamplingOptions, vocab_size: int, seed: int) -> Sampler:
         """The request's settings, with the folder's for those it leaves open. Raises RequestError."""

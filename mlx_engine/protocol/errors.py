@@ -17,6 +17,8 @@ Every message is a sentence that can be shown as it is: what happened, where, an
 
 from __future__ import annotations
 
+import signal
+
 
 class SlipstreamError(Exception):
     """Root of the tree; its message can be shown as it is."""
@@ -52,3 +54,13 @@ class RollbackError(SlipstreamError):
 
 class EngineDiedError(SlipstreamError):
     """The engine's process ended; the message says how. The next request starts a new process."""
+
+
+def how_ended(status: int) -> str:
+    """How a process ended, as a clause: `by signal SIGKILL`. status: negative for a signal, as in subprocess."""
+    if status >= 0:
+        return f"with exit status {status}"
+    try:
+        return f"by signal {signal.Signals(-status).name}"
+    except ValueError:  # most real-time signals have no name
+        return f"by signal {-status}"

@@ -120,7 +120,11 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
         return self.drafter_names.get(drafter, Path(drafter).name)
 
 
-Command = Load | Generate | Cancel | SetDraftLength | Count
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Ask for a sign of life. Pong answers at once, also while the engine loads or computes."""
+
+
+Command = Load | Generate | Cancel | SetDraftLength | Count | Ping
 """Front end to engine."""
 
 
@@ -265,11 +269,46 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The answer to Ping. The client keeps it to itself."""
+
+
+class LastWords(msgspec.Struct, frozen=True, tag="last_words"):
+    """Why the engine's process is about to end, if no request failed because of it. Died repeats it."""
+
+    reason: str
+
+
 class Died(msgspec.Struct, frozen=True, tag="died"):
-    """The engine's process ended by itself; the next request starts a new one."""
+    """The engine's process ended by itself; the next request starts a new one. Made by the client."""
 
     message: str
 
 
-Event = Loading | Notice | Ready | Started | Prefilled | Round | Finished | Failed | Died | Counted
+class Silent(msgspec.Struct, frozen=True, tag="silent"):
+    """The engine gives no sign of life, or does not stop when asked to. It still runs. Made by the client."""
+
+    message: str
+
+
+class Answering(msgspec.Struct, frozen=True, tag="answering"):
+    """The engine answers again after Silent. Made by the client."""
+
+
+Event = (
+    Loading
+    | Notice
+    | Ready
+    | Started
+    | Prefilled
+    | Round
+    | Finished
+    | Failed
+    | Counted
+    | Pong
+    | LastWords
+    | Died
+    | Silent
+    | Answering
+)
 """Engine to front end."""

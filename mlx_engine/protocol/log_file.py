@@ -6,10 +6,14 @@ A full log is renamed, and the oldest one is deleted.
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import re
+import stat
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -18,6 +22,11 @@ MAX_LOG_BYTES = 5 << 20
 KEPT = 3
 """Full logs that are kept besides the current one."""
 READ_BYTES = 64 << 10
+TAIL_BYTES = 4 << 10
+MAX_LINE_CHARACTERS = 200
+RECENT_S = 5.0
+HINTS = ("note:", "stack backtrace:", "Extension modules:")
+"""How lines begin that follow an error's message without being one."""
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 
@@ -40,9 +49,12 @@ class Log:
         while rest:
             rest = rest[os.write(self._handle, rest) :]
 
-    def write_all(self, pipe: IO[bytes]) -> threading.Thread:
-        """Append everything from a pipe, on a thread of its own, and close both when the pipe is closed."""
-        thread = threading.Thread(target=self._drain, args=(pipe,), name="log", daemon=True)
+    def write_all(self, pipe: IO[bytes], tail: Tail | None = None) -> threading.Thread:
+        """Append everything from a pipe, on a thread of its own, and close both when the pipe is closed.
+
+        tail: gets the same text.
+        """
+        thread = threading.Thread(target=self._drain, args=(pipe, tail), name="log", daemon=True)
         thread.start()
         return thread
 
@@ -50,8 +62,10 @@ class Log:
         """Close the file."""
         os.close(self._handle)
 
-    def _drain(self, pipe: IO[bytes]) -> None:
+    def _drain(self, pipe: IO[bytes], tail: Tail | None) -> None:
         while data := os.read(pipe.fileno(), READ_BYTES):
+            if tail:
+                tail.add(data)
             with suppress(OSError):  # a full disk must not block the writer of the pipe
                 self.write(data)
         pipe.close()
@@ -63,10 +77,48 @@ class Log:
                 older = self._aside(number - 1)
                 if older.exists():
                     older.replace(self._aside(number))
-        self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Non-blocking, because opening a pipe waits for a reader, which may never come.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            self._handle = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise _not_a_file() if error.errno == errno.ENXIO else error from None
+        kind = os.fstat(self._handle).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISCHR(kind)):
+            os.close(self._handle)
+            raise _not_a_file()
 
     def _aside(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+
+
+class Tail:
+    """What a process printed just before it ended, for a sentence about that."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._data = b""
+        self._at_s = 0.0
+
+    def add(self, data: bytes) -> None:
+        self._forget_old()
+        self._data, self._at_s = (self._data + data)[-TAIL_BYTES:], self._clock()
+
+    def _forget_old(self) -> None:
+        """The process went on for a while after that, so it says nothing about its end."""
+        if self._clock() - self._at_s > RECENT_S:
+            self._data = b""
+
+    def last_line(self) -> str:
+        """The last line that says something, shortened; empty if nothing was printed in the last seconds."""
+        self._forget_old()
+        lines = [line.strip() for line in _printable(self._data.decode("utf-8", "backslashreplace")).splitlines()]
+        said = [line for line in lines if line and not line.startswith(HINTS)]
+        return said[-1][:MAX_LINE_CHARACTERS] if said else ""
+
+
+def _not_a_file() -> OSError:
+    return OSError(errno.EINVAL, "it is not a regular file")
 
 
 def trace(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from mlx_engine.files.atomic import replace_file
+from mlx_engine.files.regular_file import read_regular
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
 VERSION = 2
@@ -64,8 +65,7 @@ def load(path: Path) -> tuple[Estimates | None, str | None]:
     Never raises.
     """
     try:
-        with path.open("rb") as file:
-            body = file.read(MAX_FILE_BYTES + 1)
+        body = read_regular(path, MAX_FILE_BYTES + 1)
         kept = msgspec.json.decode(body, type=Estimates)
         counts = [pair for each in kept.drafters.values() for pair in zip(each.accepted, each.drafted)]
         if any(accepted > drafted for accepted, drafted in counts):
@@ -74,8 +74,9 @@ def load(path: Path) -> tuple[Estimates | None, str | None]:
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
         return None, (
-            f"{path}: the saved estimates for automatic drafting cannot be used ({error}). "
+            f"{path}: the saved estimates for automatic drafting cannot be used ({why}). "
             "They are measured again while you chat, and the file is replaced after the next reply."
         )
 

@@ -33,6 +33,8 @@ STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
 """Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and a call of a tool (Slipstream has no tools)."""
 TURN_SPELLING = "<|turn>"
 CHANNEL_SPELLINGS = ("<|channel>", "<channel|>")
+LONG_CHARACTERS = 1 << 14
+"""From here on, encoding a text takes long enough to be noticed."""
 STAND_INS = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
 """Private-use characters that replace text which the template must not see."""
 
@@ -168,7 +170,11 @@ class ChatFormat:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; never a control token, whatever the text spells out."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if len(text) < LONG_CHARACTERS:
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        else:
+            # For a batch, even of one, the library releases Python's lock, so that the engine still answers.
+            ids = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
         if self._control_ids.isdisjoint(ids):
             return ids
         return [id for character in text for id in self._tokenizer.encode(character, add_special_tokens=False).ids]

@@ -1,12 +1,14 @@
 """The command `slipstream` as it is installed, with an engine that follows a script.
 
 `python program.py SCRIPT FAULTS WORDS...`; FAULTS, divided by commas, take a defence away, to show that a test
-sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; crash: fail at page up.
+sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; hasty: have little
+patience with a silent engine; crash: fail at page up.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from app.cli import main
@@ -14,6 +16,8 @@ from app.text import sanitise
 from app.tui import chat_app
 from app.tui.terminal import barrier, safe_app
 from app.tui.transcript import turn
+from mlx_engine import client
+from mlx_engine.protocol import pulse
 from tests.fakes import scripted_engine
 
 
@@ -31,6 +35,8 @@ def take_away(fault: str) -> None:
             safe_app.SafeApp.get_driver_class = lambda self: LinuxDriver  # type: ignore[method-assign]
         case "eager":
             vars(turn).update(DRAW_S=0.0, FIRST_DRAW_S=0.0, COST_FACTOR=0)
+        case "hasty":
+            client.Patience = partial(pulse.Patience, tick_s=0.05, start_ticks=1000)  # type: ignore[assignment, attr-defined]
         case "crash":
             chat_app.ChatApp.on_prompt_page_requested = lambda self, event: dict[str, str]()["SECRET" + "-KEY"]  # type: ignore[attr-defined]
 

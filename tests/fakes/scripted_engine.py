@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -32,17 +33,35 @@ class Script(msgspec.Struct):
     name: str = "scripted"
 
 
+class LockedOutput:
+    """Standard output, for two threads: one write is one message."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def write(self, message: bytes) -> None:
+        with self._lock:
+            sys.stdout.buffer.write(message)
+            sys.stdout.buffer.flush()
+
+    def flush(self) -> None:
+        """Done already."""
+
+
 def main() -> None:
     """Serve until the pipe ends."""
     script = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Script)
-    out = sys.stdout.buffer
+    out = LockedOutput()
+    Path(sys.argv[1]).with_name("engine.pid").write_text(str(os.getpid()))
     is_cancelled = threading.Event()
     wanted = threading.Semaphore(0)
     requests: list[events.Generate] = []
 
     def listen() -> None:
-        while (command := wire.read(sys.stdin.buffer, events.Command)) is not None:
+        while (command := wire.read(wire.Descriptor(0), events.Command)) is not None:
             match command:
+                case events.Ping():
+                    wire.write(out, events.Pong())  # type: ignore[arg-type]
                 case events.Cancel():
                     is_cancelled.set()
                 case events.Generate():
@@ -54,13 +73,13 @@ def main() -> None:
 
     is_over = threading.Event()
     threading.Thread(target=listen, daemon=True).start()
-    wire.write(out, events.Loading(script.name))
+    wire.write(out, events.Loading(script.name))  # type: ignore[arg-type]
     if script.stalls_at == "load":
         is_over.wait()
         return
     for notice in script.notices:
-        wire.write(out, events.Notice(notice))
-    wire.write(out, events.Ready(script.name, {"assistant": script.name}, 4, "float32", 32_768, 1, 2, 0.1))
+        wire.write(out, events.Notice(notice))  # type: ignore[arg-type]
+    wire.write(out, events.Ready(script.name, {"assistant": script.name}, 4, "float32", 32_768, 1, 2, 0.1))  # type: ignore[arg-type]
     while wanted.acquire() and requests:
         is_cancelled.clear()
         answer(out, script, requests.pop(0).id, is_cancelled)

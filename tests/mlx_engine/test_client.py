@@ -18,6 +18,7 @@ from mlx_engine import client
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Load, Message
+from mlx_engine.protocol.pulse import Patience
 from tests.cases import cases
 from tests.fakes.folders import write_pair
 from tests.patience import PATIENCE_S
@@ -140,6 +141,24 @@ def test_a_conversation_with_the_process(rig: ClientRig) -> None:
     rig.client.generate(Generate(5, HELLO, max_tokens=20))
     assert ids_of(rig.until(events.Finished)) == ids_of(first)
     assert rig.client.process_id != pid
+
+
+@pytest.mark.slow
+def test_the_process_is_stopped_and_goes_on(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    rig = ClientRig(Load(str(pair[0]), (str(pair[1]),)), tmp_path / "engine.log")
+    rig.client = EngineClient(rig.client._load, tmp_path / "engine.log", Patience(0.05, 10_000, 20, 10_000))
+    rig.client.start()
+    rig.listen()
+    rig.until(events.Ready)
+    rig.client.generate(Generate(1, HELLO, max_tokens=20))
+    whole = ids_of(rig.until(events.Finished))
+    assert rig.client.process_id
+    os.kill(rig.client.process_id, signal.SIGSTOP)
+    rig.client.generate(Generate(2, HELLO, max_tokens=20))
+    rig.until(events.Silent)
+    os.kill(rig.client.process_id, signal.SIGCONT)
+    assert ids_of(rig.until(events.Finished)) == whole
+    rig.client.close()
 
 
 @pytest.mark.slow

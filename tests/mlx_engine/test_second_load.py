@@ -56,7 +56,7 @@ def test_the_second_load_of_a_process_frees_the_first(
     monkeypatch.setattr(worker, "Engine", WatchedEngine)
     emitted: list[events.Event] = []
     before = mx.get_active_memory()
-    commands = worker.Commands(None)  # type: ignore[arg-type]
+    commands = worker.Commands(None, emitted.append)  # type: ignore[arg-type]
     commands.tasks = queue.SimpleQueue()
     drafter = drafters[kind]
     load = Load(str(pair[0]), (drafter,) if drafter else (), is_compiled=is_compiled)

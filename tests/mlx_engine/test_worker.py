@@ -37,13 +37,11 @@ def test_an_error_nobody_expected_is_said_and_ends_the_process(
 ) -> None:
     monkeypatch.setattr(worker, "Engine", FailingEngine)
     emitted: list[events.Event] = []
-    commands = worker.Commands(None)  # type: ignore[arg-type]
+    commands = worker.Commands(None, emitted.append)  # type: ignore[arg-type]
     commands.tasks = queue.SimpleQueue()
     commands.tasks.put(Load(target))
     commands.tasks.put((Generate(7, HELLO), ReplyControl(0)))
-    with pytest.raises(SystemExit) as caught:
-        worker.serve(commands, emitted.append)
-    assert caught.value.code == wire.STATUS_REPORTED
+    assert worker.serve(commands, emitted.append) == wire.STATUS_REPORTED
     (failed,) = only(events.Failed, emitted)
     assert words in failed.message
     assert failed.id == (7 if target == "fits" else None)

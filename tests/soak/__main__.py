@@ -3,8 +3,8 @@
     python -m tests.soak --turns 1000
 
 Replies are stopped, regenerated and gone on with, drafting changes in the middle, chats are begun and opened
-again, as people do. Ends with 0 if memory, threads and files of both processes stay flat, nothing is missing from
-the store, and no log holds a word of what was said.
+again, as people do; now and then the engine stands still for a moment. Ends with 0 if memory, threads and files of
+both processes stay flat, nothing is missing from the store, and no log holds a word of what was said.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import os
 import queue
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -72,6 +73,9 @@ class Evening:
     def _reply(self) -> None:
         rounds = 0
         stop_after = self._draw.randrange(20) if self._draw.random() < 0.2 else None
+        stands_still = self._draw.random() < 0.05
+        if stands_still:
+            self._signal_engine(signal.SIGSTOP)
         self.engine.generate(
             Generate(
                 self._turns,
@@ -80,6 +84,8 @@ class Evening:
                 max_tokens=self._max_tokens,
             )
         )
+        if stands_still:
+            self._signal_engine(signal.SIGCONT)
         while True:
             match self._heard.get(timeout=PATIENCE_S):
                 case events.Round() as done:
@@ -95,6 +101,10 @@ class Evening:
                     return
                 case events.Failed(message=message) | events.Died(message=message):
                     raise SystemExit(f"turn {self._turns}: {message}")
+
+    def _signal_engine(self, number: signal.Signals) -> None:
+        if self.engine.process_id:
+            os.kill(self.engine.process_id, number)
 
 
 def main() -> int:

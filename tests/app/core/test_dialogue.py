@@ -21,7 +21,7 @@ from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import FinalState, TurnStats
-from mlx_engine.protocol.events import Event, Failed, Finished, Loading, Round
+from mlx_engine.protocol.events import Answering, Event, Failed, Finished, Loading, Round, Silent
 from tests.app.tui.pilot import PAIR, choose
 from tests.fakes.engine import FakeEngine
 
@@ -243,7 +243,7 @@ async def test_a_reply_is_stopped_while_its_message_is_being_shown() -> None:
 async def test_only_one_thing_at_a_time() -> None:
     async with Chat() as chat:
         await chat.dialogue.ask("Hi")
-        chat.engine.finish()
+        chat.engine.finish(text="Hello.")
         await chat.hear()
         assert chat.dialogue.compare() is not None
         assert chat.phase is Phase.COMPARING
@@ -519,3 +519,68 @@ async def test_an_old_store_notice_is_told_once(tmp_path: Path) -> None:
     notices.check()
     assert len(told) == 1
     store.close()
+
+
+@pytest.mark.parametrize("begun", ["", "One"])
+async def test_stop_restarts_an_engine_that_gives_no_sign_of_life(begun: str) -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        if begun:
+            chat.engine.say(begun)
+        await chat.hear()
+        chat.dialogue.stop()
+        assert chat.phase is Phase.STOPPING
+        assert not chat.engine.loads, "a first stop only asks"
+        chat.engine.emit(Silent("The engine has not stopped for 20 seconds."))
+        await chat.hear()
+        assert chat.told[-1] == (
+            "The engine has not stopped for 20 seconds. Wait for it, or press esc to restart it."
+        )
+        assert chat.view.phases[-1] == (Phase.STOPPING, "engine does not answer")
+        chat.dialogue.stop()
+        assert [load.target for load in chat.engine.loads] == [PAIR.load.target]
+        assert chat.phase is Phase.LOADING
+        assert chat.states == ["complete", "stopped"]
+        assert chat.view.shown.count("edit: Hi") == (not begun)
+        await chat.dialogue.ask("Again")
+        chat.dialogue.stop()
+        assert len(chat.engine.loads) == 1, "the new one has time to load"
+
+
+async def test_an_engine_that_answers_again_is_not_restarted() -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        chat.engine.emit(Silent("The engine has not answered for 10 seconds."), Answering())
+        await chat.hear()
+        assert not chat.view.is_error
+        chat.dialogue.stop()
+        assert not chat.engine.loads
+        assert chat.engine.cancels == 1
+
+
+async def test_a_comparison_ends_when_a_silent_engine_is_restarted() -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        chat.engine.finish(text="Hello.")
+        await chat.hear()
+        comparison = chat.dialogue.compare()
+        assert comparison is not None
+        chat.engine.emit(Silent("The engine has not answered for 10 seconds."))
+        await chat.hear()
+        chat.dialogue.stop()
+        assert comparison.error == "The engine was restarted."
+        chat.dialogue.end_comparison()
+        assert chat.phase is Phase.LOADING
+
+
+@pytest.mark.parametrize(("text", "is_told"), [("", True), ("Hello.", False)])
+async def test_a_reply_without_a_word_is_told(text: str, is_told: bool) -> None:
+    async with Chat() as chat:
+        await chat.dialogue.ask("Hi")
+        chat.engine.finish(text=text)
+        await chat.hear()
+        assert ("The reply is empty: the model ended it without a word." in chat.told) is is_told
+        await chat.dialogue.regenerate()
+        chat.engine.finish("cancelled")
+        await chat.hear()
+        assert len(chat.told) == is_told, "a person who stops it knows"

@@ -62,6 +62,17 @@ def test_suppressed_tokens_are_never_said(pair: tuple[Path, Path], tmp_path: Pat
     assert not said & set(token_ids(emitted))
 
 
+@pytest.mark.parametrize("key", ["suppress_tokens", "eos_token_id"])
+def test_a_folder_that_leaves_no_token_for_a_reply_is_refused(
+    pair: tuple[Path, Path], tmp_path: Path, key: str
+) -> None:
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    vocabulary = json.loads((folder / "config.json").read_text())["text_config"]["vocab_size"]
+    (folder / "generation_config.json").write_text(json.dumps({key: [*range(vocabulary)]}))
+    with pytest.raises(ModelFolderError, match=r"generation_config\.json leaves no token for a reply"):
+        Rig(folder, pair[1])
+
+
 USUAL = GenerationConfig()
 
 

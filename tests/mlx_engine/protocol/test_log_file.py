@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from mlx_engine.protocol.log_file import KEPT, MAX_LOG_BYTES, Log, trace
+import pytest
+
+from mlx_engine.protocol.log_file import KEPT, MAX_LOG_BYTES, RECENT_S, Log, Tail, trace
 
 CANARY = "what nobody else may read"
 
@@ -49,3 +52,35 @@ def test_what_a_log_says_of_an_error_quotes_nobody() -> None:
     assert "FileNotFoundError: No such file or directory\n\nwhich led to\n\nTraceback" in said
     assert said.endswith("KeyError\n")
     assert "in test_what_a_log_says_of_an_error_quotes_nobody" in said
+
+
+@pytest.mark.parametrize("has_reader", [False, True])
+def test_a_pipe_in_place_of_a_log_is_refused_at_once(tmp_path: Path, has_reader: bool) -> None:
+    os.mkfifo(tmp_path / "log")
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK) if has_reader else None
+    with pytest.raises(OSError, match="not a regular file"):
+        Log(tmp_path / "log")
+    if reader is not None:
+        os.close(reader)
+
+
+def test_a_log_may_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to(os.devnull)
+    log = Log(tmp_path / "log")
+    log.write(b"lost")
+    log.close()
+
+
+def test_the_last_line_that_says_something_is_kept() -> None:
+    now_s = 100.0
+    tail = Tail(lambda: now_s)
+    assert tail.last_line() == ""
+    for part in (
+        b"a warning\nthread panicked at lib.rs:1:\ncalled `unw",
+        b"rap()` on \x1b\nnote: run with more\n\n",
+    ):
+        tail.add(part)
+    assert tail.last_line() == r"called `unwrap()` on \x1b"
+    now_s += 2 * RECENT_S
+    tail.add(b"\n")
+    assert tail.last_line() == "", "it went on after that"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Message
-from mlx_engine.text.prompt import STAND_INS, ChatFormat
+from mlx_engine.text.prompt import LONG_CHARACTERS, STAND_INS, ChatFormat
 from mlx_engine.text.reply_text import TextStream
 from mlx_engine.text.tokenizer import vocabulary_size
 from models.pocket import TARGET_FOLDER
@@ -445,3 +446,23 @@ def test_stand_ins_are_looked_for_only_as_far_as_needed(monkeypatch: pytest.Monk
     assert len(looked_at) <= 1
     CHAT.render([user("<bos> and <eos>")])
     assert len(looked_at) <= 4
+
+
+def test_a_long_text_has_the_same_tokens_and_lets_other_threads_run() -> None:
+    text = "The quick brown fox, and <turn what> follows.\n" * (30 * LONG_CHARACTERS // 46)
+    is_over, turns = threading.Event(), 0
+
+    def run() -> None:
+        nonlocal turns
+        while not is_over.wait(0.001):
+            turns += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    before = turns
+    ids = CHAT.encode(text)
+    during = turns - before
+    is_over.set()
+    thread.join()
+    assert during > 5
+    assert ids == CHAT._tokenizer.encode(text, add_special_tokens=False).ids
