@@ -126,11 +126,8 @@ class CurrentChat:
         """A chat was deleted from the list; it may be this one."""
         if self._conversation.chat and self._conversation.chat.id == chat_id:
             self._deleted_id = chat_id
-            was_replying = self._dialogue.phase.is_replying
+            self._conversation.know_deletion()
             await self.begin()
-            if was_replying:
-                with storing(self._tell):
-                    self._store.delete(chat_id)  # storing the end of its reply has brought it back
 
     async def was_restored(self, chat_id: int) -> None:
         """A chat was brought back in the list; it may be the one that was open."""
@@ -184,7 +181,9 @@ class CurrentChat:
         except StoreError as error:
             self._notices.tell_once(f"The running reply is not saved yet. {error}")
         else:
+            self._store.save_again()
             self._notices.check()
+        self._notices.tell_news(self._conversation.take_news())
 
     def _follow_chat(self) -> None:
         if warning := self._dialogue.settings.follow_chat():

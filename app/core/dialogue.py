@@ -259,6 +259,7 @@ class Dialogue:
 
     async def hear(self, event: Event) -> None:
         """Handle one event. Events about earlier replies are dropped."""
+        self.conversation.beat()
         if self._comparison is not None:
             self._comparison.hear(event)
         match event:
@@ -425,3 +426,4 @@ class Dialogue:
         chat = self.conversation.chat
         self._view.show_title(chat.title if chat else "")
         self._notices.check()
+        self._notices.tell_news(self.conversation.take_news())

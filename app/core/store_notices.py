@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from app.core.reply_view import Tell
@@ -29,6 +29,11 @@ class StoreNotices:
 
     def check(self) -> None:
         self.tell_once(self._store.notice)
+
+    def tell_news(self, news: Iterable[str]) -> None:
+        """Tell what has happened to the open chat."""
+        for text in news:
+            self._tell(text, severity="warning", timeout=20)
 
     def tell_once(self, notice: str | None) -> None:
         """Tell `notice` unless it was the last one."""

@@ -66,18 +66,42 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The search index now has folded texts.
     ("UPDATE message SET is_indexed = 0",),
+    # Which process runs a reply, which database this is, and how long deleted chats have been kept.
+    (
+        """CREATE TABLE store (
+            id INTEGER PRIMARY KEY,
+            name TEXT NOT NULL DEFAULT '',
+            age_s REAL NOT NULL DEFAULT 0,
+            seen_s REAL NOT NULL DEFAULT 0
+        )""",
+        "INSERT INTO store (id, name) VALUES (1, lower(hex(randomblob(16))))",
+        """CREATE TABLE process (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token TEXT NOT NULL DEFAULT '' UNIQUE,
+            machine TEXT NOT NULL DEFAULT '',
+            pid INTEGER NOT NULL DEFAULT 0,
+            started TEXT NOT NULL DEFAULT '',
+            beat_s REAL NOT NULL DEFAULT 0,
+            writes INTEGER NOT NULL DEFAULT 0
+        )""",
+        "ALTER TABLE message ADD COLUMN owner TEXT",
+        "ALTER TABLE chat ADD COLUMN deleted_age_s REAL",
+        "UPDATE chat SET deleted_age_s = 0 WHERE deleted > 0",
+    ),
 )
 """Statements by version. Every column that must not be NULL has a default, which rescued rows use if their own
 value is lost. A published version is never edited; its fixture in the tests must keep loading."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "chat": ("id", "title", "model", "drafter", "params_json", "created_s", "updated_s", "activity", "deleted",
-             "deleted_s"),
-    "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked"),
+             "deleted_s", "deleted_age_s"),
+    "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked", "owner"),
     "turn_stats": ("message_id", "finish_reason", "prompt_tokens", "cached_tokens", "generated_tokens", "rounds",
                    "target_passes", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
                    "draft_length", "ttft_s", "decode_s", "plain_tokens_per_s", "speedup", "peak_memory_bytes",
                    "model", "drafter", "app_version"),
+    "store": ("id", "name", "age_s", "seen_s"),
+    "process": ("id", "token", "machine", "pid", "started", "beat_s", "writes"),
 }  # fmt: skip
 """The columns that are rescued, because a person would miss them: key first, parents before children."""
 

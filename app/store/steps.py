@@ -13,13 +13,18 @@ import msgspec
 
 from app.store import rows
 from app.store.connection import DamagedFileError
-from app.store.errors import NotStoredError
+from app.store.errors import NotStoredError, StoreError, TakenOverError
+from app.store.membership import is_running
 from app.store.records import Chat, NewChat, Role, State, StoredMessage, TurnStats
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
 from app.store.search import has_index, messages_containing
 from app.store.title import automatic_title
 from app.store.tree import Link, Tree
 from app.text.sanitise import cleaned
+
+MOST_AT_ONCE_S = 2 * 24 * 3600.0
+"""How much older the store gets at most between two openings."""
+_RESTORED = "deleted = 0, deleted_s = NULL, deleted_age_s = NULL"
 
 # Chats
 
@@ -49,10 +54,14 @@ def change_chat(connection: sqlite3.Connection, chat_id: int, changes: str, valu
 
 
 def mark_used(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None:
-    """Make a chat the most recently used one, and restore it if it was deleted."""
-    newest = "(SELECT 1 + max(activity) FROM chat)"
-    changes = f"updated_s = ?, activity = {newest}, deleted = 0, deleted_s = NULL"
-    change_chat(connection, chat_id, changes, (now_s,))
+    """Make a chat the most recently used one."""
+    change_chat(connection, chat_id, "updated_s = ?, activity = (SELECT 1 + max(activity) FROM chat)", (now_s,))
+
+
+def is_deleted(connection: sqlite3.Connection, chat_id: int) -> bool:
+    """Whether a chat is there and marked as deleted."""
+    row = connection.execute("SELECT deleted FROM chat WHERE id = ?", (chat_id,)).fetchone()
+    return row is not None and row[0] != 0
 
 
 def give_title(connection: sqlite3.Connection, chat_id: int, text: str) -> None:
@@ -69,9 +78,10 @@ def note_pair(connection: sqlite3.Connection, chat_id: int, stats: TurnStats) ->
 
 def delete_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> None:
     """Mark a chat as deleted, numbered after those deleted before."""
-    latest = "(SELECT 1 + max(deleted) FROM chat)"
+    latest, age = "(SELECT 1 + max(deleted) FROM chat)", "(SELECT age_s FROM store)"
     deleted = connection.execute(
-        f"UPDATE chat SET deleted = {latest}, deleted_s = ? WHERE id = ? AND deleted = 0", (now_s, chat_id)
+        f"UPDATE chat SET deleted = {latest}, deleted_s = ?, deleted_age_s = {age} WHERE id = ? AND deleted = 0",
+        (now_s, chat_id),
     )
     if not deleted.rowcount:
         raise NotStoredError(f"There is no chat {chat_id}.")
@@ -80,12 +90,27 @@ def delete_chat(connection: sqlite3.Connection, chat_id: int, now_s: float) -> N
 def undo_delete(connection: sqlite3.Connection) -> Chat | None:
     """Restore the chat deleted last; None if there is none."""
     last = connection.execute("SELECT id FROM chat WHERE deleted > 0 ORDER BY deleted DESC LIMIT 1").fetchone()
-    return change_chat(connection, last[0], "deleted = 0, deleted_s = NULL", ()) if last else None
+    return change_chat(connection, last[0], _RESTORED, ()) if last else None
 
 
-def forget_deleted(connection: sqlite3.Connection, before_s: float) -> None:
-    """Remove chats that were deleted before a time, for good."""
-    expired = connection.execute("SELECT id FROM chat WHERE deleted > 0 AND deleted_s < ?", (before_s,)).fetchall()
+def grow_older(connection: sqlite3.Connection, now_s: float) -> None:
+    """Add the time since the store was last opened to its age, but no more than `MOST_AT_ONCE_S`.
+
+    So a clock that was wrong once can neither end the time for which deleted chats are kept, nor stop it.
+    """
+    connection.execute(
+        "UPDATE store SET age_s = age_s + iif(seen_s = 0, 0, max(0, min(?, ? - seen_s))), seen_s = ?",
+        (MOST_AT_ONCE_S, now_s, now_s),
+    )
+
+
+def forget_deleted(connection: sqlite3.Connection, kept_s: float) -> None:
+    """Remove chats for good that have been deleted for longer than `kept_s` of the store's age."""
+    # A wrong clock may have added one step too many.
+    expired = connection.execute(
+        "SELECT id FROM chat WHERE deleted > 0 AND deleted_age_s < (SELECT age_s FROM store) - ?",
+        (kept_s + MOST_AT_ONCE_S,),
+    ).fetchall()
     for chat_id in expired:
         if has_index(connection):
             message_ids = "SELECT id FROM message WHERE chat_id = ?"
@@ -169,48 +194,79 @@ def messages(connection: sqlite3.Connection, chat_id: int) -> list[StoredMessage
 def add_user_message(
     connection: sqlite3.Connection, chat_id: int, parent_id: int | None, text: str, now_s: float
 ) -> StoredMessage:
-    """Add the person's message to a chat; makes a title if there is none, and marks the chat as used."""
+    """Add the person's message to a chat: it gets a title if it has none, and is restored if it was deleted."""
     mark_used(connection, chat_id, now_s)
+    change_chat(connection, chat_id, _RESTORED, ())
     give_title(connection, chat_id, text)
     return append(connection, chat_id, parent_id, "user", text, now_s)
 
 
 def append(
-    connection: sqlite3.Connection, chat_id: int, parent_id: int | None, role: Role, text: str, now_s: float
+    connection: sqlite3.Connection,
+    chat_id: int,
+    parent_id: int | None,
+    role: Role,
+    text: str,
+    now_s: float,
+    owner: str | None = None,
 ) -> StoredMessage:
-    """Add a message to a chat and show it instead of its siblings."""
+    """Add a message to a chat and show it instead of its siblings. owner: of a reply, the process that writes it."""
     if parent_id is not None and chat_id_of(connection, parent_id) != chat_id:
         raise NotStoredError(f"There is no message {parent_id} in chat {chat_id}.")
     state: State = "complete" if role == "user" else "generating"
     id = _insert_message(connection, (chat_id, parent_id, role, text, "", state, now_s))
+    if owner is not None:
+        connection.execute("UPDATE message SET owner = ? WHERE id = ?", (owner, id))
     return message_of(connection, id)
 
 
-def grow(connection: sqlite3.Connection, message_id: int, pieces: tuple[str, str], state: State) -> None:
-    """Append text and thinking to a reply that is not finished."""
-    # Another process that just opened the store may have marked a running reply as interrupted.
+def grow(
+    connection: sqlite3.Connection, message_id: int, pieces: tuple[str, str], state: State, owner: str
+) -> None:
+    """Append text and thinking to a reply that `owner` is writing."""
+    # Another process may have taken this one for dead and marked the reply as interrupted.
     grown = connection.execute(
         """UPDATE message SET text = text || ?, thinking = thinking || ?, state = ?, is_indexed = 0
-           WHERE id = ? AND role = 'assistant' AND state IN ('generating', 'interrupted')""",
-        (*pieces, state, message_id),
+           WHERE id = ? AND owner = ? AND state IN ('generating', 'interrupted')""",
+        (*pieces, state, message_id, owner),
     )
     if not grown.rowcount:
+        row = connection.execute("SELECT owner FROM message WHERE id = ?", (message_id,)).fetchone()
+        if row is not None and row[0] not in (None, owner):
+            raise TakenOverError(f"Another window has gone on with reply {message_id}.")
         raise NotStoredError(f"There is no running reply {message_id}.")
 
 
-def resume(connection: sqlite3.Connection, message_id: int) -> StoredMessage:
-    """Let a finished reply grow again."""
+def resume(connection: sqlite3.Connection, message_id: int, owner: str) -> StoredMessage:
+    """Let `owner` go on with a reply that is not complete."""
     resumed = connection.execute(
-        "UPDATE message SET state = 'generating' WHERE id = ? AND role = 'assistant'", (message_id,)
+        """UPDATE message SET state = 'generating', owner = ?
+           WHERE id = ? AND role = 'assistant' AND state <> 'complete'""",
+        (owner, message_id),
     )
     if not resumed.rowcount:
+        if message_of(connection, message_id).state == "complete":
+            raise StoreError("This reply is complete by now. Open the chat again to read it.")
         raise NotStoredError(f"There is no reply {message_id}.")
     return message_of(connection, message_id)
 
 
-def interrupt_running(connection: sqlite3.Connection) -> None:
-    """Mark replies that are still being generated as interrupted: their process has ended."""
-    connection.execute("UPDATE message SET state = 'interrupted' WHERE state = 'generating'")
+def is_running_elsewhere(connection: sqlite3.Connection, message_id: int, owner: str, now_s: float) -> bool:
+    """Whether a process other than `owner` is writing a reply."""
+    row = connection.execute("SELECT state, owner FROM message WHERE id = ?", (message_id,)).fetchone()
+    if row is None or row[0] != "generating" or row[1] == owner:
+        return False
+    return is_running(connection, row[1], now_s)
+
+
+def interrupt_ended(connection: sqlite3.Connection, owner: str, now_s: float) -> None:
+    """Mark running replies as interrupted whose process has ended, other than those of `owner`."""
+    owners = connection.execute("SELECT DISTINCT owner FROM message WHERE state = 'generating'").fetchall()
+    for (other,) in owners:
+        if other != owner and not is_running(connection, other, now_s):
+            connection.execute(
+                "UPDATE message SET state = 'interrupted' WHERE state = 'generating' AND owner IS ?", (other,)
+            )
 
 
 def version(connection: sqlite3.Connection, chat_id: int) -> tuple[int, int]:

@@ -83,7 +83,7 @@ def test_killed_at_any_step_of_sqlite(folder: Path) -> None:
     """From the first statement on an empty disk to the second start: creating, migrating, writing, closing."""
     stride = cases(389, 3)
     counts = []
-    for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 20_500, stride))):
+    for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 27_500, stride))):
         store = ChatStore.open(where / "chats.db")
         assert store.notice is None
         assert acknowledged <= kept(store)
@@ -167,7 +167,7 @@ def test_killed_at_any_point_of_putting_a_damaged_store_aside(folder: Path) -> N
 def test_a_disk_that_is_full_at_any_size(folder: Path) -> None:
     stride = cases(20_011, 4001)
     counts = []
-    for where, acknowledged in lives(finished(start("starve_at_each_size", folder, 0, 820_000, stride))):
+    for where, acknowledged in lives(finished(start("starve_at_each_size", folder, 0, 920_000, stride))):
         store = ChatStore.open(where / "chats.db")
         assert store.notice is None
         assert acknowledged <= kept(store)
