@@ -309,7 +309,9 @@ class Conversation:
         if self.chat is not None:
             running, params = self._running, self.params
             times = self.chat.created_s, self.chat.updated_s
-            chat = NewChat(self.chat.title, self.chat.model, self.chat.drafter, params, *times, self._as_messages())
+            chat = NewChat(
+                self.chat.title, self.chat.model, self.chat.drafter, params, *times, self._as_messages()
+            )
             self.chat = self._store.import_chats([chat])[0]
             stored = iter(self._store.path(self.chat.id))
             for exchange in self.exchanges:
@@ -327,7 +329,10 @@ class Conversation:
             for stored in (exchange.prompt, exchange.reply):
                 if stored is None:
                     continue
-                is_reply, is_running = stored is exchange.reply, bool(self._running and stored is self._running.message)
+                is_reply, is_running = (
+                    stored is exchange.reply,
+                    bool(self._running and stored is self._running.message),
+                )
                 messages.append(
                     NewMessage(
                         parent=len(messages) - 1 if messages else None,

@@ -178,7 +178,8 @@ class ChatStore:
     def grow_reply(self, message_id: int, text: str, thinking: str = "") -> None:
         """Append to a running reply of this process. Every two seconds is often enough.
 
-        Raises TakenOverError if another process has gone on with it. Hardly waits for another program that has locked the database: the next call can bring the same text.
+        Raises TakenOverError if another process has gone on with it. Hardly waits for another program that has
+        locked the database: the next call can bring the same text.
         """
         pieces = (cleaned(text), cleaned(thinking))
         self._database.write(
@@ -197,7 +198,8 @@ class ChatStore:
     ) -> StoredMessage:
         """Finish a running reply of this process, with the rest of its text. When this returns, it is on disk.
 
-        Raises TakenOverError if another process has gone on with it. A deleted chat stays deleted. The figures replace those of an earlier part of the reply; the chat takes over the pair that they name.
+        A deleted chat stays deleted. The figures replace those of an earlier part of the reply; the chat takes over
+        the pair that they name. Raises TakenOverError if another process has gone on with the reply.
         """
         pieces = (cleaned(text), cleaned(thinking))
 

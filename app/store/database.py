@@ -52,7 +52,7 @@ class Database:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """path: None for one in memory that nobody keeps. clock: for waiting; `now` is what others compare with."""
+        """path: None for one in memory that nobody keeps. now: what others compare with. clock: for waiting."""
         self._path = path.absolute() if path else Path(":memory:")
         self._has_path = path is not None
         self._clock = clock
@@ -62,6 +62,7 @@ class Database:
         """Raised when the file has been replaced: ids from before mean nothing in it."""
         self._is_durable: bool | None = None
         self._patience_s: float | None = None
+        self._opened: Opened
         self._take(open_database(self._path) if path else open_in_memory())
 
     @property
@@ -133,7 +134,10 @@ class Database:
     def _write_unsaved(self, memory: Opened, file: sqlite3.Connection) -> None:
         file.execute("BEGIN IMMEDIATE")
         try:
-            if self._membership.is_new and memory.name not in (None, file.execute("SELECT name FROM store").fetchone()[0]):
+            if self._membership.is_new and memory.name not in (
+                None,
+                file.execute("SELECT name FROM store").fetchone()[0],
+            ):
                 raise ReplacedDatabaseError
             self._membership.check_in(file)
             write_unsaved(memory.connection, file)

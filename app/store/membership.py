@@ -14,7 +14,7 @@ from collections.abc import Callable
 from app.system.processes import start_of, this_machine
 
 STALE_S = 60.0
-"""A reply whose process has not written for so long counts as interrupted: it hangs, or runs on another machine."""
+"""A reply whose process has not written for so long counts as interrupted: it hangs, or ended elsewhere."""
 FORGOTTEN_S = 30 * 24 * 3600.0
 """Rows of another machine's processes are deleted after this time."""
 
@@ -70,7 +70,9 @@ class Membership:
 
 def is_running(connection: sqlite3.Connection, token: str | None, now_s: float) -> bool:
     """Whether the process with this row is there and writes."""
-    row = connection.execute("SELECT machine, pid, started, beat_s FROM process WHERE token = ?", (token,)).fetchone()
+    row = connection.execute(
+        "SELECT machine, pid, started, beat_s FROM process WHERE token = ?", (token,)
+    ).fetchone()
     return row is not None and not _has_ended(*row[:3]) and abs(now_s - row[3]) <= STALE_S
 
 
@@ -79,9 +81,7 @@ def forget_ended(connection: sqlite3.Connection, now_s: float) -> None:
     for id, machine, pid, started, beat_s in connection.execute(
         "SELECT id, machine, pid, started, beat_s FROM process"
     ).fetchall():
-        if _has_ended(machine, pid, started) or (
-            machine != this_machine() and abs(now_s - beat_s) > FORGOTTEN_S
-        ):
+        if _has_ended(machine, pid, started) or (machine != this_machine() and abs(now_s - beat_s) > FORGOTTEN_S):
             connection.execute("DELETE FROM process WHERE id = ?", (id,))
 
 

@@ -65,7 +65,9 @@ def write_unsaved(memory: sqlite3.Connection, file: sqlite3.Connection) -> None:
     for name, columns in _GROUPS["chat"].items():
         for chat_id in _changed(memory, f"chat {name}", "chat", order="activity" if name == "use" else "deleted"):
             _update_chat(memory, file, name, columns, chat_id)
-    kept = {id: _write_message(memory, file, id) for id in _changed(memory, "message new", "message")}
+    kept: dict[int, int | None] = {}
+    for id in _changed(memory, "message new", "message"):
+        kept[id] = _insert(memory, file, "message", id)
     for id in _changed(memory, "message reply", "message"):
         if id not in kept:
             kept[id] = _write_reply(memory, file, id)
@@ -95,7 +97,11 @@ def _row(connection: sqlite3.Connection, table: str, id: int) -> dict[str, objec
 
 
 def _insert(
-    memory: sqlite3.Connection, file: sqlite3.Connection, table: str, id: int, other: dict[str, object] | None = None
+    memory: sqlite3.Connection,
+    file: sqlite3.Connection,
+    table: str,
+    id: int,
+    other: dict[str, object] | None = None,
 ) -> int:
     row = {**_row(memory, table, id), **(other or {})}
     if "is_indexed" in row:
@@ -122,26 +128,17 @@ def _update_chat(
     file.execute(f"UPDATE chat SET {sets} WHERE id = ?", (*values.values(), id))
 
 
-def _write_message(memory: sqlite3.Connection, file: sqlite3.Connection, id: int) -> int | None:
-    return _insert(memory, file, "message", id)
-
-
 def _write_reply(memory: sqlite3.Connection, file: sqlite3.Connection, id: int) -> int | None:
     """Write a reply that has grown. Returns the id that it has now.
 
-    If another process has changed it meanwhile, it becomes a version of its own; one that still runs is left to the
-    process that writes it, which is told, and None is returned.
+    If another process has changed it meanwhile, it becomes a version of its own. One that still runs is left to who
+    writes it here, who is told at the next word; None is returned then.
     """
     ours, theirs = _row(memory, "message", id), _row(file, "message", id)
     if not theirs or not all(str(ours[column]).startswith(str(theirs[column])) for column in ("text", "thinking")):
         if ours["state"] == "generating":
             return None
-        del ours["id"]
-        ours["is_indexed"] = 0
-        marks = ", ".join("?" * len(ours))
-        return file.execute(
-            f"INSERT INTO message ({', '.join(ours)}) VALUES ({marks})", tuple(ours.values())
-        ).lastrowid
+        return _insert(memory, file, "message", id, {"id": None})
     file.execute(
         "UPDATE message SET text = ?, thinking = ?, state = ?, owner = ?, is_indexed = 0 WHERE id = ?",
         (ours["text"], ours["thinking"], ours["state"], ours["owner"], id),

@@ -210,7 +210,7 @@ def append(
     now_s: float,
     owner: str | None = None,
 ) -> StoredMessage:
-    """Add a message to a chat and show it instead of its siblings. owner: of a reply, the process that writes it."""
+    """Add a message to a chat and show it instead of its siblings. owner: the process that writes a reply."""
     if parent_id is not None and chat_id_of(connection, parent_id) != chat_id:
         raise NotStoredError(f"There is no message {parent_id} in chat {chat_id}.")
     state: State = "complete" if role == "user" else "generating"

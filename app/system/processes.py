@@ -1,4 +1,4 @@
-"""Names a process so that another one can tell later whether it still runs, although process ids are used again."""
+"""Tells whether a process still runs, also when its id has been given to another one."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def start_of(process_id: int) -> str | None:
 
 
 def _start_by_ps(process_id: int) -> str | None:
+    environment = {**os.environ, "LC_ALL": "C"}
     command = ["ps", "-o", "stat=,lstart=", "-p", str(process_id)]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stdout
+        output = subprocess.run(command, capture_output=True, check=False, text=True, env=environment).stdout
     except OSError:
         return None
     state, _, start = output.strip().partition(" ")

@@ -14,6 +14,7 @@ from time import process_time
 import pytest
 
 from app.store.chat_store import ChatStore
+from app.store.errors import StoreReplacedError
 from app.store.opening import open_database
 from app.store.schema import MIGRATIONS
 from tests.app.store import children
@@ -254,7 +255,9 @@ def test_a_store_replaced_under_the_running_program_is_not_overwritten(
     path.with_name("other.db").replace(path)
     for journal in ("chats.db-wal", "chats.db-shm"):
         path.with_name(journal).unlink()
-    assert say(store, chat.id, "goes to what is there now")
+    with pytest.raises(StoreReplacedError, match="another file than before"):
+        say(store, chat.id, "into somebody else's chat")
+    assert say(store, store.create_chat().id, "goes to what is there now")
     again = open_database(path).connection
     found = [text for (text,) in again.execute("SELECT text FROM message ORDER BY id")]
     assert found == ["their", "chats", "goes to what is there now"]
