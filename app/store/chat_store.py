@@ -198,8 +198,8 @@ class ChatStore:
     ) -> StoredMessage:
         """Finish a running reply of this process, with the rest of its text. When this returns, it is on disk.
 
-        A deleted chat stays deleted. The figures replace those of an earlier part of the reply; the chat takes over
-        the pair that they name. Raises TakenOverError if another process has gone on with the reply.
+        A deleted chat stays deleted. The figures replace those of an earlier part of the reply; the chat takes
+        over the pair that they name. Raises TakenOverError if another process has gone on with the reply.
         """
         pieces = (cleaned(text), cleaned(thinking))
 

@@ -131,8 +131,8 @@ def _update_chat(
 def _write_reply(memory: sqlite3.Connection, file: sqlite3.Connection, id: int) -> int | None:
     """Write a reply that has grown. Returns the id that it has now.
 
-    If another process has changed it meanwhile, it becomes a version of its own. One that still runs is left to who
-    writes it here, who is told at the next word; None is returned then.
+    If another process has changed it meanwhile, it becomes a version of its own. One that still runs is left to
+    its writer here, who is told at the next word; None is returned then.
     """
     ours, theirs = _row(memory, "message", id), _row(file, "message", id)
     if not theirs or not all(str(ours[column]).startswith(str(theirs[column])) for column in ("text", "thinking")):
