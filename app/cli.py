@@ -18,6 +18,7 @@ from app.core.attachments import AttachmentError, compose_message, read_mentions
 from app.core.chat_options import ChatOptions
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
+from app.core.unsaved import last_words
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.remembered import RememberedChoices
@@ -106,6 +107,8 @@ def _chat(options: argparse.Namespace) -> int:
         return chat.return_code or OK
     finally:
         engine.close()
+        if words := last_words(store):
+            console.warn(words)
         store.close()
         console.flush_at_exit()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.store import transfer
@@ -20,9 +21,17 @@ def export_chat(store: ChatStore, chat: Chat, name: str | None) -> Path:
 
     name: None makes an unused one from the title. Returns the path. Raises StoreError.
     """
-    path = _unused_path(chat.title) if name is None else _path(name)
+    return _export(store, [chat.id], _unused_path(chat.title) if name is None else _path(name))
+
+
+def export_chats(store: ChatStore, chat_ids: Sequence[int], name: str) -> Path:
+    """Write several chats to one file, as `export_chat` does. Returns the path. Raises StoreError."""
+    return _export(store, chat_ids, _path(name))
+
+
+def _export(store: ChatStore, chat_ids: Sequence[int], path: Path) -> Path:
     export = transfer.export_json if transfer.is_json(path) else transfer.export_markdown
-    transfer.write_file(path, export(store, [chat.id]), may_replace=False)
+    transfer.write_file(path, export(store, chat_ids), may_replace=False)
     return path
 
 

@@ -158,9 +158,9 @@ class CurrentChat:
             self._tell(imported_line(len(added), len(known)))
 
     def mark_open(self) -> None:
-        """Mark this chat as open, and tell the person if another window has it open."""
+        """Mark this chat as open, and tell the person once if another window has it open."""
         chat_id = self._conversation.chat.id if self._conversation.chat else None
-        is_elsewhere = not self._open_mark.move(chat_id)
+        is_elsewhere = not self._open_mark.move(chat_id) or self._open_mark.has_visitor
         told_id, self._told_elsewhere_id = self._told_elsewhere_id, chat_id if is_elsewhere else None
         if is_elsewhere and told_id != chat_id:
             self._tell(
@@ -175,7 +175,7 @@ class CurrentChat:
         self._open_mark.close()
 
     def save(self) -> None:
-        """Store what the running reply has so far."""
+        """Store what the running reply has so far, and tell what has happened to the chat outside this window."""
         try:
             self._conversation.flush()
         except StoreError as error:
@@ -184,6 +184,7 @@ class CurrentChat:
             self._store.save_again()
             self._notices.check()
         self._notices.tell_news(self._conversation.take_news())
+        self.mark_open()
 
     def _follow_chat(self) -> None:
         if warning := self._dialogue.settings.follow_chat():

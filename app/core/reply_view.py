@@ -62,5 +62,8 @@ class ReplyView:
     async def show_chat(self, conversation: Conversation) -> None:
         """Show another chat, another version of it, or a new chat without messages."""
 
+    def show_cut_off(self, is_cut_off: bool) -> None:
+        """Show as long as it lasts that the file of chats cannot be written."""
+
     def show_title(self, title: str) -> None:
         """title: empty before the first message."""

@@ -32,6 +32,7 @@ from app.core.reply_settings import ReplySettings
 from app.core.reply_view import ReplyView, Severity
 from app.core.store_notices import StoreNotices
 from app.core.turn_stats import spoken_line
+from app.core.unsaved import keep_unsaved, what_is_unsaved
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState, TurnStats
@@ -116,7 +117,7 @@ class PlainChat(ReplyView):
         self._max_line_bytes = max_line_bytes
         self._wrap = WordWrap()
         conversation = Conversation(store)
-        self._notices = StoreNotices(store, self._tell)
+        self._notices = StoreNotices(store, self._tell, self)
         self._dialogue = Dialogue(
             engine,
             conversation,
@@ -140,6 +141,7 @@ class PlainChat(ReplyView):
         self._load_error = ""
         self._is_waiting_for_pair = False
         self._is_over = False
+        self._is_cut_off = False
         self._is_interrupted = False
         self._is_stop_requested = False
         self._refused_message = ""
@@ -260,7 +262,7 @@ class PlainChat(ReplyView):
         lines: list[str] = []
         while True:
             if self._is_prompting:
-                self._write("and: " if lines else "You: ")
+                self._write("and: " if lines else "You (not saved): " if self._is_cut_off else "You: ")
             data = self._typed.readline()
             if data and self._is_prompting:
                 self._wrap.begin_line()
@@ -291,7 +293,26 @@ class PlainChat(ReplyView):
 
     def _quit(self) -> None:
         self._is_over = True
+        self._offer_to_keep()
         self._say("Goodbye.")
+
+    def _offer_to_keep(self) -> None:
+        """Ask where to keep what could not be saved, until it is kept or nothing is typed."""
+        self._chat.save()
+        unsaved = what_is_unsaved(self._store)
+        while unsaved and self._is_prompting:
+            self._say(f"{unsaved}. The file of chats cannot be written.")
+            self._write("Type a file to keep them in, or press enter to quit without them: ")
+            name = _text(self._typed.readline()).strip()
+            self._wrap.begin_line()
+            if not name:
+                return
+            try:
+                self._say(f"Kept in {keep_unsaved(self._store, name)}.")
+            except StoreError as error:
+                self._say(str(error))
+            else:
+                return
 
     # Replies
 
@@ -307,6 +328,7 @@ class PlainChat(ReplyView):
         """Print the running reply to its end."""
         while self._dialogue.phase.is_replying:
             await self._hear()
+        self._chat.save()
 
     async def _hear(self) -> None:
         event = self._inbox.get()
@@ -381,6 +403,10 @@ class PlainChat(ReplyView):
         if state != "failed":
             self._write(self._sentences.finish())
             self._say(f"\n{spoken_line(stats)}\n")
+
+    def show_cut_off(self, is_cut_off: bool) -> None:
+        """See ReplyView. The prompt says it."""
+        self._is_cut_off = is_cut_off
 
     async def show_error(self, message: str) -> None:
         """See ReplyView."""

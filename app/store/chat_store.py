@@ -38,6 +38,8 @@ class ChatStore:
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._database = database
         self._now = now
+        self.kept_path: Path | None = None
+        """Where the person has kept the unsaved chats."""
 
     @classmethod
     def open(
@@ -66,6 +68,11 @@ class ChatStore:
     def is_saving(self) -> bool:
         """Whether changes are written to a file, and not only kept in memory."""
         return self._database.is_saving
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the file cannot be written, so that changes are only kept in memory for now."""
+        return self._database.is_cut_off
 
     @property
     def epoch(self) -> int:

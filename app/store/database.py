@@ -76,6 +76,11 @@ class Database:
         return self._opened.identity is not None
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether there should be a file, but it cannot be written."""
+        return self._has_path and not self.is_saving
+
+    @property
     def token(self) -> str:
         """By which other processes know this one."""
         return self._membership.token
@@ -83,8 +88,7 @@ class Database:
     @property
     def unsaved_chats(self) -> list[int]:
         """The chats that have changed since the file could no longer be written."""
-        is_noted = self._has_path and not self.is_saving
-        return unsaved_chats(self._opened.connection) if is_noted else []
+        return unsaved_chats(self._opened.connection) if self.is_cut_off else []
 
     def close(self) -> None:
         """Close, after a last attempt to write what is unsaved; SQLite then merges its journal into the file."""
@@ -97,7 +101,7 @@ class Database:
 
     def save_again(self) -> bool:
         """Return to the file if it can be written again. Returns whether changes are saved."""
-        if self.is_saving or not self._has_path:
+        if not self.is_cut_off:
             return self.is_saving
         self._tried_s = self._clock()
         memory = self._opened
@@ -114,7 +118,7 @@ class Database:
 
     def save_again_if_due(self) -> None:
         """As `save_again`, but not again within `RETURN_INTERVAL_S`."""
-        if not self.is_saving and self._clock() - self._tried_s >= RETURN_INTERVAL_S:
+        if self.is_cut_off and self._clock() - self._tried_s >= RETURN_INTERVAL_S:
             self.save_again()
 
     def _return_from(self, memory: Opened) -> None:

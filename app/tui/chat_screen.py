@@ -101,7 +101,7 @@ class ChatScreen(ChatActions):
         transcript = Transcript(WELCOME.format(**keys) + about)
         self.view = ChatView(TopLine(pair.title), transcript, self.composer)
         self.reply_view = ReplyOnScreen(self.view, current_pair, conversation, self._tell, options.settings.notify)
-        self._notices = StoreNotices(store, self._tell)
+        self._notices = StoreNotices(store, self._tell, self.reply_view)
         self.dialogue = Dialogue(
             engine,
             conversation,

@@ -131,6 +131,10 @@ class ReplyOnScreen(ReplyView):
         await self._view.transcript.show(conversation.exchanges)
         self._show_version()
 
+    def show_cut_off(self, is_cut_off: bool) -> None:
+        """See ReplyView."""
+        self._view.top_line.is_cut_off = is_cut_off
+
     def show_title(self, title: str) -> None:
         """See ReplyView."""
         self._view.top_line.title = title
