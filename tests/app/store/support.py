@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,3 +105,18 @@ def is_sound(path: Path) -> bool:
 def damaged(content: bytes) -> bytes:
     """A file without its last pages: SQLite notices, and most messages are still readable."""
     return content[: len(content) // 4096 * 3 // 4 * 4096]
+
+
+@contextmanager
+def full_disk() -> Iterator[Callable[[], None]]:
+    """While open, this process can write no byte to any file. Gives what ends that early."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+
+    def free() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    try:
+        yield free
+    finally:
+        free()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,18 +13,7 @@ from app.store.chat_store import ChatStore
 from app.store.database import RETURN_INTERVAL_S, SAVED_AGAIN
 from app.store.records import TurnStats
 from tests.app.core.window import window
-from tests.app.store.support import Clock, answer, is_sound, rows, say, texts
-
-
-@contextmanager
-def full() -> Iterator[None]:
-    """While open, this process can write no byte to a file: as on a full disk, SQLite's writes fail."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests.app.store.support import Clock, answer, full_disk, is_sound, rows, say, texts
 
 
 @pytest.fixture
@@ -55,7 +42,7 @@ def test_what_was_missed_is_written_in_order_as_soon_as_there_is_room(
     chat = store.create_chat("chat").id
     reply = store.ask(chat, None, "first")[2]
     store.grow_reply(reply.id, "on disk, ")
-    with full():
+    with full_disk():
         store.grow_reply(reply.id, "in memory, " * 1000)
         assert not store.is_saving
         assert [each.id for each in store.unsaved_chats()] == [chat]
@@ -91,7 +78,7 @@ def test_what_was_missed_is_written_in_order_as_soon_as_there_is_room(
 def test_the_next_message_and_closing_return_too(path: Path, clock: Clock, moments: Clock, how: str) -> None:
     store = ChatStore.open(path, clock, moments)
     chat = store.create_chat("chat").id
-    with full():
+    with full_disk():
         answer(store, say(store, chat, "in memory " * 1000), "answer")
         assert not store.is_saving
     pass_time(moments)
@@ -109,7 +96,7 @@ def test_a_window_that_can_write_meanwhile_is_not_overwritten(
     chats = [store.create_chat(f"chat {number}").id for number in range(3)]
     for chat in chats:
         answer(store, say(store, chat, "question"), "answer")
-    with full():
+    with full_disk():
         answer(store, say(store, chats[0], "ours " * 5000), "ours")
         reply = store.ask(chats[2], store.path(chats[2])[-1].id, "about to be deleted")[2]
         assert not store.is_saving
@@ -134,7 +121,7 @@ def test_a_window_that_can_write_meanwhile_is_not_overwritten(
 
 def test_two_windows_that_are_cut_off_at_once_both_return(path: Path, store: ChatStore, moments: Clock) -> None:
     other = ChatStore.open(path, Clock(), moments)
-    with full():
+    with full_disk():
         for each in (store, other):
             reply = each.ask(each.create_chat("x").id, None, "long " * 5000)[2]
             each.finish_reply(reply.id, "complete", text="answer")
@@ -152,7 +139,7 @@ def test_a_reply_that_another_window_went_on_with_meanwhile_becomes_a_version(
     chat = store.create_chat("chat").id
     reply = store.ask(chat, None, "question")[2]
     store.grow_reply(reply.id, "one")
-    with full():
+    with full_disk():
         store.finish_reply(reply.id, "stopped", text=" two " * 5000)
     rows_changed = "UPDATE message SET owner = 'x', state = 'complete', text = 'one, and theirs' WHERE id = ?"
     other = ChatStore.open(path)
@@ -171,7 +158,7 @@ def test_a_disk_that_is_full_at_the_start(path: Path, clock: Clock, moments: Clo
     store = ChatStore.open(path, clock, moments)
     answer(store, say(store, store.create_chat("old").id, "question"), "answer")
     store.close()
-    with full():
+    with full_disk():
         store = ChatStore.open(path, clock, moments)
         assert not store.is_saving
         say(store, 1, "in memory")
@@ -189,7 +176,7 @@ def test_a_file_replaced_meanwhile_is_not_written(
     store: ChatStore, path: Path, clock: Clock, moments: Clock
 ) -> None:
     chat = store.create_chat("chat").id
-    with full():
+    with full_disk():
         say(store, chat, "ours " * 5000)
     elsewhere = ChatStore.open(path.with_name("other.db"), clock)
     elsewhere.create_chat("theirs")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,23 +12,8 @@ from app.store.chat_store import ChatStore
 from app.store.transfer import read_file
 from app.tui.bars.top_line import NOT_SAVED
 from app.tui.screens.unsaved import UnsavedScreen
-from tests.app.store.support import last_chat
+from tests.app.store.support import full_disk, last_chat
 from tests.app.tui.pilot import Story, chat
-
-
-@contextmanager
-def full() -> Iterator[Callable[[], None]]:
-    """While open, this process can write no byte to a file. Gives what ends that early."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-
-    def free() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    try:
-        yield free
-    finally:
-        free()
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +34,7 @@ async def test_the_top_line_says_so_as_long_as_chats_are_not_saved(database: Pat
     async with chat(database=database) as story:
         await story.exchange("Hi", "Hello.")
         assert not story.shows(NOT_SAVED)
-        with full() as free:
+        with full_disk() as free:
             await story.exchange("Are you there?", "Yes.")
             await story.until_told("Chats are no longer saved")
             await story.until_seen(NOT_SAVED)
@@ -70,7 +52,7 @@ async def test_quitting_offers_a_file_elsewhere(
 ) -> None:
     async with chat(database=database) as story:
         await story.exchange("Hi", "Hello.")
-        with full() as free:
+        with full_disk() as free:
             await story.exchange("Are you there?", "Yes.")
             await story.pilot.press("ctrl+q")
             await story.until(lambda: isinstance(story.app.screen, UnsavedScreen))
@@ -92,7 +74,7 @@ async def test_quitting_offers_a_file_elsewhere(
 @pytest.mark.parametrize("keys", [["ctrl+q"], ["ctrl+c", "ctrl+c"]])
 async def test_a_person_can_always_quit(database: Path, keys: list[str]) -> None:
     async with chat(database=database) as story:
-        with full():
+        with full_disk():
             await story.exchange("Are you there?", "Yes.")
             await story.pilot.press(*keys)
             await story.until(lambda: isinstance(story.app.screen, UnsavedScreen))
@@ -104,7 +86,7 @@ async def test_a_person_can_always_quit(database: Path, keys: list[str]) -> None
 
 async def test_quitting_with_room_again_asks_nothing(database: Path) -> None:
     async with chat(database=database) as story:
-        with full():
+        with full_disk():
             await story.exchange("Are you there?", "Yes.")
         await story.pilot.press("ctrl+q")
         await story.until(lambda: story.app._exit)
