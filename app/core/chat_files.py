@@ -9,7 +9,7 @@ from pathlib import Path
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from app.store.records import Chat
+from app.store.records import Chat, Imported
 from models.errors import PathError
 from models.paths import expanded
 
@@ -35,21 +35,22 @@ def _export(store: ChatStore, chat_ids: Sequence[int], path: Path) -> Path:
     return path
 
 
-def import_chats(store: ChatStore, name: str) -> tuple[list[Chat], list[Chat]]:
-    """Add the chats of an exported file. Returns the added ones, and those that were there. Raises StoreError."""
+def import_chats(store: ChatStore, name: str) -> Imported:
+    """Add the chats of an exported file. Raises StoreError."""
     return store.import_new(transfer.read_file(_path(name)))
 
 
-def imported_line(added: int, known: int) -> str:
+def imported_line(imported: Imported) -> str:
     """What an import did, as a sentence."""
-    if not known:
-        return f"Imported {added} chat{'s' * (added != 1)}."
-    there = "1 chat was" if known == 1 else f"{known} chats were"
-    return (
-        f"Imported {added} chat{'s' * (added != 1)}; {there} already here."
-        if added
-        else (f"Nothing new to import: {there} already here.")
-    )
+    added, known, grown = (len(chats) for chats in imported)
+    there = "1 chat was already here" if known == 1 else f"{known} chats were already here"
+    if known and not (added or grown):
+        return f"Nothing new to import: {there}."
+    parts = [f"Imported {added} chat{'s' * (added != 1)}"] if added or not grown else []
+    parts += [f"added what is new to {grown} chat{'s' * (grown != 1)}"] if grown else []
+    parts += [there] if known else []
+    line = "; ".join(parts)
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _path(name: str) -> Path:

@@ -152,10 +152,10 @@ class CurrentChat:
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            added, known = import_chats(self._store, name)
-            if added or known:
-                await self.open((added or known)[-1].id)
-            self._tell(imported_line(len(added), len(known)))
+            imported = import_chats(self._store, name)
+            if chats := imported.added or imported.grown or imported.known:
+                await self.open(chats[-1].id)
+            self._tell(imported_line(imported))
 
     def mark_open(self) -> None:
         """Mark this chat as open, and tell the person once if another window has it open."""

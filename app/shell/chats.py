@@ -151,13 +151,13 @@ def _import(store: ChatStore, options: argparse.Namespace) -> int:
     # Read all files before storing anything, so that a bad file leaves the store as it was.
     new = [chat for name in options.files for chat in _read(name)]
     _refuse_unsaved(store)
-    chats, known = store.import_new(new)
+    imported = store.import_new(new)
     _refuse_unsaved(store)
     if options.json:
-        _say_json({"imported": chats, "already_here": known})
-    elif known:
-        warn(imported_line(len(chats), len(known)))
-    for chat in chats if not options.json else ():
+        _say_json({"imported": imported.added, "already_here": imported.known, "grown": imported.grown})
+    elif imported.known or imported.grown:
+        warn(imported_line(imported))
+    for chat in [*imported.added, *imported.grown] if not options.json else ():
         say(f"{chat.id:>5}  {chat.message_count:>4} messages  {_title(chat)}")
     return OK
 

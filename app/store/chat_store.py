@@ -14,10 +14,10 @@ from typing import Any
 
 from app.store import rows, steps
 from app.store.database import FLUSH_TIMEOUT_S, Database
-from app.store.duplicates import find_stored
+from app.store.duplicates import find_earlier, find_stored
 from app.store.errors import RunningElsewhereError, StoreBusyError, StoreError
 from app.store.membership import forget_ended
-from app.store.records import Chat, FinalState, Hit, NewChat, StoredMessage, TurnStats
+from app.store.records import Chat, FinalState, Hit, Imported, NewChat, StoredMessage, TurnStats
 from app.store.search import find_chats, find_messages, index_pending, terms_of
 from app.text.sanitise import cleaned
 
@@ -263,13 +263,17 @@ class ChatStore:
         """Add chats with all their messages, or nothing. The last one becomes the most recently used."""
         return self._database.write(lambda connection: [steps.import_chat(connection, chat) for chat in chats])
 
-    def import_new(self, chats: Sequence[NewChat]) -> tuple[list[Chat], list[Chat]]:
-        """Add those chats that are not stored yet. Returns the added ones, and those that were there."""
+    def import_new(self, chats: Sequence[NewChat]) -> Imported:
+        """Add those chats that are not stored yet, and what is missing in those that have grown elsewhere."""
 
-        def add_new(connection: sqlite3.Connection) -> tuple[list[Chat], list[Chat]]:
+        def add_new(connection: sqlite3.Connection) -> Imported:
             stored = find_stored(connection, chats)
-            added = [steps.import_chat(connection, chat) for chat, id in zip(chats, stored) if id is None]
-            return added, [steps.chat_of(connection, id) for id in dict.fromkeys(stored) if id is not None]
+            missing = [chat for chat, id in zip(chats, stored) if id is None]
+            earlier = list(zip(missing, find_earlier(connection, missing)))
+            grown = [steps.add_missing(connection, id, chat) for chat, id in earlier if id is not None]
+            added = [steps.import_chat(connection, chat) for chat, id in earlier if id is None]
+            known = [steps.chat_of(connection, id) for id in dict.fromkeys(stored) if id is not None]
+            return Imported(added, known, grown)
 
         return self._database.write(add_new)
 

@@ -135,12 +135,13 @@ def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
             f"{VERSION}. Update Slipstream."
         )
     messages = []
-    rest = list(sections[1:])
-    while rest:
-        first = rest.pop(0)
-        has_thoughts = [section.kind for section in rest[:2]] == ["thoughts", "answer"]
-        parts = [rest.pop(0), rest.pop(0)] if has_thoughts else []
-        messages.append(_read_message(first, parts, name))
+    at = 1
+    while at < len(sections):
+        parts = sections[at + 1 : at + 3]
+        if [section.kind for section in parts] != ["thoughts", "answer"]:
+            parts = ()
+        messages.append(_read_message(sections[at], parts, name))
+        at += 1 + len(parts)
     return NewChat(
         facts.title, facts.model, facts.drafter, facts.params, facts.created_s, facts.updated_s, tuple(messages)
     )

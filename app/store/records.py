@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -109,3 +109,13 @@ class NewChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_s: float
     updated_s: float
     messages: tuple[NewMessage, ...]
+
+
+class Imported(NamedTuple):
+    """What an import did."""
+
+    added: list[Chat]
+    known: list[Chat]
+    """Those that were there already, with all their messages."""
+    grown: list[Chat]
+    """Those that were there, and got more messages."""

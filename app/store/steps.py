@@ -15,7 +15,7 @@ from app.store import rows
 from app.store.connection import DamagedFileError
 from app.store.errors import NotStoredError, StoreError, TakenOverError
 from app.store.membership import is_running
-from app.store.records import Chat, NewChat, Role, State, StoredMessage, TurnStats
+from app.store.records import Chat, NewChat, NewMessage, Role, State, StoredMessage, TurnStats
 from app.store.rows import CHAT_COLUMNS, MESSAGE_COLUMNS, STATS_COLUMNS
 from app.store.search import has_index, messages_containing
 from app.store.title import automatic_title
@@ -133,16 +133,45 @@ def import_chat(connection: sqlite3.Connection, chat: NewChat) -> Chat:
     ids: list[int] = []
     for message in chat.messages:
         parent_id = None if message.parent is None else ids[message.parent]
-        texts = (cleaned(message.text), cleaned(message.thinking))
-        values = (chat_id, parent_id, message.role, *texts, message.state, message.created_s)
-        ids.append(_insert_message(connection, values))
-        if message.stats is not None:
-            rows.insert_stats(connection, ids[-1], message.stats)
+        ids.append(_import_message(connection, chat_id, parent_id, message))
     tree = tree_of(connection, chat_id)
     for id, message in zip(ids, chat.messages):
         if message.is_shown:
             _pick(connection, tree, id)
     return chat_of(connection, chat_id)
+
+
+def add_missing(connection: sqlite3.Connection, chat_id: int, chat: NewChat) -> Chat:
+    """Add those messages to a stored chat that only `chat` has. What is shown stays, or goes on from its end."""
+    children: dict[int | None, dict[tuple[str, str], int]] = {}
+    for id, parent_id, role, text in connection.execute(
+        "SELECT id, parent_id, role, text FROM message WHERE chat_id = ? ORDER BY id", (chat_id,)
+    ).fetchall():
+        children.setdefault(parent_id, {}).setdefault((role, text), id)
+    had_children, ids, added_shown = set(children), list[int](), list[int]()
+    for message in chat.messages:
+        parent_id = None if message.parent is None else ids[message.parent]
+        stored_id = children.get(parent_id, {}).get((message.role, cleaned(message.text)))
+        ids.append(stored_id or _import_message(connection, chat_id, parent_id, message))
+        if stored_id is None and parent_id in had_children:
+            connection.execute("UPDATE message SET picked = -1 WHERE id = ?", (ids[-1],))
+        elif stored_id is None and message.is_shown:
+            added_shown.append(ids[-1])
+    tree = tree_of(connection, chat_id)
+    for id in added_shown:
+        _pick(connection, tree, id)
+    mark_used(connection, chat_id, chat.updated_s)
+    return chat_of(connection, chat_id)
+
+
+def _import_message(
+    connection: sqlite3.Connection, chat_id: int, parent_id: int | None, message: NewMessage
+) -> int:
+    texts = (cleaned(message.text), cleaned(message.thinking))
+    id = _insert_message(connection, (chat_id, parent_id, message.role, *texts, message.state, message.created_s))
+    if message.stats is not None:
+        rows.insert_stats(connection, id, message.stats)
+    return id
 
 
 # Messages
@@ -304,12 +333,12 @@ def _stored_message(connection: sqlite3.Connection, tree: Tree, message_id: int)
     figures = connection.execute(
         f"SELECT {STATS_COLUMNS} FROM turn_stats WHERE message_id = ?", (message_id,)
     ).fetchone()
-    siblings = tree.siblings(message_id)
+    sibling, siblings = tree.sibling(message_id)
     return msgspec.structs.replace(
         rows.message_from(row, rows.stats_from(figures) if figures else None),
         parent_id=tree.parent(message_id),
-        sibling=siblings.index(message_id) + 1,
-        siblings=len(siblings),
+        sibling=sibling,
+        siblings=siblings,
         is_shown=tree.shown(tree.parent(message_id)) == message_id,
     )
 
