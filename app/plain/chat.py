@@ -31,7 +31,7 @@ from app.core.phase import Phase
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import ReplyView, Severity
 from app.core.store_notices import StoreNotices
-from app.core.turn_stats import spoken_line
+from app.core.turn_stats import RUNNING_ELSEWHERE, spoken_line
 from app.core.unsaved import keep_unsaved, what_is_unsaved
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -426,6 +426,8 @@ class PlainChat(ReplyView):
             self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
             if last.reply and last.reply.state in ("stopped", "interrupted"):
                 self._say("This reply was stopped. /continue continues it.\n")
+            if last.reply and last.reply.state == "generating":
+                self._say(f"This reply is {RUNNING_ELSEWHERE}.\n")
 
     # Settings and chats
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from app.core.chat_files import imported_line
+from app.core.turn_stats import RUNNING_ELSEWHERE
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import NotStoredError, StoreError
@@ -115,7 +116,8 @@ def _show(store: ChatStore, options: argparse.Namespace) -> int:
 
 def _message_text(message: StoredMessage, has_thoughts: bool) -> str:
     notes = [f"{message.sibling}/{message.siblings}"] if message.siblings > 1 else []
-    notes += [message.state] if message.state != "complete" else []
+    state = RUNNING_ELSEWHERE if message.state == "generating" else message.state
+    notes += [state] if state != "complete" else []
     speaker = "You" if message.role == "user" else "Reply"
     head = f"{speaker} ({', '.join(notes)}):" if notes else f"{speaker}:"
     thoughts = f"[thoughts]\n{message.thinking}\n[answer]\n" if has_thoughts and message.thinking else ""

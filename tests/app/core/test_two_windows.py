@@ -46,7 +46,8 @@ def write(window: Window, text: str) -> None:
 def test_another_process_sees_a_running_reply_and_leaves_it(path: Path, first: Window, command: list[str]) -> None:
     program = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main())", "chats", *command]
     environment = {**os.environ, "SLIPSTREAM_HOME": str(path.parent.parent)}
-    subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, check=True)
+    run = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, check=True, text=True)
+    assert ("Reply (running in another window):" in run.stdout) == (command[0] == "show")
     assert last_chat(path)[1:] == [("assistant", "one two", "generating")]
     write(first, " three")
     assert first.run("conversation.end('complete')") == "None"

@@ -2,7 +2,7 @@
 
     python -m tests.app.core.window STORE
 
-Each line of its input is a Python expression, over `store` and `conversation`; it prints what comes of it.
+Each line of its input is a Python expression, over the names in `main`; it prints what comes of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from app.core.conversation import Conversation
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
+from app.system.open_chat import OpenChatMark
 from tests.paths import ROOT
 
 
@@ -54,7 +55,7 @@ def window(path: Path) -> Iterator[Window]:
 def main(path: Path) -> None:
     """Serve until the input ends."""
     store = ChatStore.open(path)
-    names = {"store": store, "conversation": Conversation(store)}
+    names = {"store": store, "conversation": Conversation(store), "OpenChatMark": OpenChatMark, "Path": Path}
     print("ready", flush=True)
     for line in sys.stdin:
         try:
