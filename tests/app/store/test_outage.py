@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,18 @@ from app.store.chat_store import ChatStore
 from app.store.database import RETURN_INTERVAL_S, SAVED_AGAIN
 from app.store.records import TurnStats
 from tests.app.core.window import window
-from tests.app.store.support import Clock, answer, full_disk, is_sound, rows, say, texts
+from tests.app.store.support import (
+    FILLER,
+    Clock,
+    answer,
+    fill_disk,
+    full_disk,
+    is_sound,
+    rows,
+    say,
+    small_disk,
+    texts,
+)
 
 
 @pytest.fixture
@@ -192,24 +202,10 @@ def test_a_file_replaced_meanwhile_is_not_written(
     assert [each.id for each in store.unsaved_chats()] == [chat]
 
 
-def mounted(folder: Path, size: str) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    try:
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
-    except OSError:
-        return False
-
-
 def test_a_disk_that_is_really_full_and_free_again(folder: Path, clock: Clock, moments: Clock) -> None:
     """A file system of its own, where this is allowed. Its journal, too, has no room."""
-    mount = folder / "disk"
-    mount.mkdir()
-    if not mounted(mount, "8m"):
-        pytest.skip("only root can mount a file system")
-    try:
+    with small_disk(folder / "disk") as mount:
         fill_and_free(mount, clock, moments)
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
 
 
 def fill_and_free(mount: Path, clock: Clock, moments: Clock) -> None:
@@ -220,9 +216,9 @@ def fill_and_free(mount: Path, clock: Clock, moments: Clock) -> None:
         text = f"question {number} " + "x" * 3000
         is_full = number % 10 in (3, 4, 5, 6)
         if number % 10 == 3:
-            fill(mount)
+            fill_disk(mount)
         if number % 10 == 7:
-            (mount / "filler").unlink()
+            (mount / FILLER).unlink()
             pass_time(moments)
         conversation.ask(text)
         conversation.append(f"answer {number} " + "y" * 500)
@@ -234,12 +230,3 @@ def fill_and_free(mount: Path, clock: Clock, moments: Clock) -> None:
     store.close()
     assert [text for _, text, _ in kept(mount / "chats.db")] == said
     assert is_sound(mount / "chats.db")
-
-
-def fill(folder: Path) -> None:
-    with (folder / "filler").open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            pass
