@@ -23,7 +23,7 @@ from app.store.connection import (
 )
 from app.store.outage import note_changes
 from app.store.rescue import copy_rows
-from app.store.schema import MIGRATIONS, TABLES, migrate, version_of
+from app.store.schema import MIGRATIONS, TABLES, migrate, version_of, write_copy
 from app.store.search import prepare_search
 from app.system.files import LOCK_WAIT_S, Identity, UnusableFileError, identity, make_private_file, opening_alone
 
@@ -98,8 +98,7 @@ def move_back(connection: sqlite3.Connection, path: Path) -> Opened:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with opening_alone(path):
         if not os.path.lexists(path):
-            make_private_file(path)
-            connection.execute("VACUUM INTO ?", (os.fspath(path),))
+            write_copy(connection, path)
         make_private_file(path)
         return _open_file(path)
 

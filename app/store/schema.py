@@ -120,7 +120,7 @@ def migrate(
     """
     version = version_of(connection)
     if path is not None and 0 < version < len(migrations):
-        _back_up(connection, path.with_name(f"{path.name}.bak-v{version}"))
+        write_copy(connection, path.with_name(f"{path.name}.bak-v{version}"))
     for number in range(version, len(migrations)):
         _apply(connection, migrations[number], number + 1)
 
@@ -138,15 +138,18 @@ def _apply(connection: sqlite3.Connection, statements: Sequence[str], version: i
         raise
 
 
-def _back_up(connection: sqlite3.Connection, backup: Path) -> None:
-    """Renamed only when complete: a copy cut short by a full disk must not pass for a backup."""
+def write_copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Write a whole database to a new file. Raises OSError or sqlite3.Error.
+
+    Renamed only when complete: a copy cut short by a full disk must not pass for a whole one.
+    """
     # SQLite writes the file itself, so `replace_file` cannot.
-    unfinished = backup.with_name(f"{backup.name}.part")
+    unfinished = path.with_name(f"{path.name}.part")
     try:
         unfinished.unlink(missing_ok=True)
         # SQLite would make the file readable to everyone, but it accepts an empty one as it is.
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection.execute("VACUUM INTO ?", (os.fspath(unfinished),))
-        os.replace(unfinished, backup)
+        os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ class OpenChatMark:
 
     def move(self, chat_id: int | None) -> bool:
         """Mark this chat instead of the last one. False if another process has it open."""
-        if chat_id == self._marked_id:
+        if chat_id == self._marked_id and self._visited_id is None:
             return True
         try:
             file = self._opened()

@@ -182,6 +182,22 @@ def test_a_disk_that_is_full_at_the_start(path: Path, clock: Clock, moments: Clo
     store.close()
 
 
+def test_a_file_deleted_meanwhile_is_written_again_whole(store: ChatStore, path: Path, moments: Clock) -> None:
+    chat = store.create_chat("chat").id
+    answer(store, say(store, chat, "on disk"), "answer")
+    with full_disk():
+        reply = store.ask(chat, store.path(chat)[-1].id, "in memory")[2]
+        for each in path.parent.glob("chats.db*"):
+            each.unlink()
+        pass_time(moments)
+        assert not store.save_again()
+    pass_time(moments)
+    assert store.save_again()
+    store.finish_reply(reply.id, "complete", text="to its end")
+    assert [text for _, text, _ in kept(path)] == ["on disk", "answer", "in memory", "to its end"]
+    assert is_sound(path)
+
+
 def test_a_file_replaced_meanwhile_is_not_written(
     store: ChatStore, path: Path, clock: Clock, moments: Clock
 ) -> None:

@@ -49,7 +49,7 @@ from pathlib import Path
 from app.system.open_chat import OpenChatMark
 mark = OpenChatMark(Path(sys.argv[1]))
 for line in sys.stdin:
-    print(mark.move(int(line)), flush=True)
+    print(mark.move(eval(line)), flush=True)
 """
 
 
@@ -63,7 +63,7 @@ def test_the_first_process_learns_of_a_second_one(tmp_path: Path) -> None:
         assert other.stdin
         assert other.stdout
 
-        def move(chat_id: int) -> str:
+        def move(chat_id: int | str) -> str:
             assert other.stdin
             assert other.stdout
             other.stdin.write(f"{chat_id}\n")
@@ -72,9 +72,11 @@ def test_the_first_process_learns_of_a_second_one(tmp_path: Path) -> None:
 
         assert move(7) == "False"
         assert mark.has_visitor
-        assert move(8) == "True"
-        assert not mark.has_visitor
-        assert move(7) == "False"
+        for other_id in ("8", "None"):
+            assert move(other_id) == "True"
+            assert not mark.has_visitor
+            assert move(7) == "False"
+            assert mark.has_visitor
         assert mark.has_visitor
         mark.move(9)
         assert move(7) == "True", "the chat is free, and the second process has it now"
