@@ -38,7 +38,7 @@ class UnsavedScreen(ModalScreen[bool]):
         self._store = store
         self._input = Input(placeholder="a file on another disk, such as /tmp/chats.json", compact=True)
         self._text = Static(sanitise(f"{unsaved}. The file of chats cannot be written."), markup=False)
-        keys = f"enter keeps them in this file and quits · {quit_key} quits · esc: back"
+        keys = f"enter keeps them in this file and quits · {quit_key} quits without · esc: back"
         self._hint = Static(keys, markup=False)
 
     def compose(self) -> ComposeResult:
