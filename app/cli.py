@@ -14,8 +14,9 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from app import __version__
-from app.core.attachments import AttachmentError, compose_message, read_mentions
+from app.core.attachments import AttachmentError, read_mentions
 from app.core.chat_options import ChatOptions
+from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
 from app.settings.effective import EffectiveSettings, read_settings

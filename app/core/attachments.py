@@ -1,8 +1,4 @@
-"""Text files in a message: `@path` mentions, reading the files, and taking a message with files apart again.
-
-In a message the typed text comes first. Each file follows below it under its name, in a code fence longer than any
-fence in the file.
-"""
+"""Text files in a message: `@path` mentions, and reading the files."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from unicodedata import normalize
 
 from app.text.figures import size
@@ -39,7 +35,6 @@ _PUNCTUATION = ".,;:!?)]}'"
 """Not part of a path at the end of a mention, unless a file has that name."""
 _PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
 """Part of a shell pattern, which is not expanded here."""
-_HEADING = re.compile(r"^(@[^\n]+) \(([0-9]{1,3}(?:,[0-9]{3}){0,3}) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
 
 
 class AttachmentError(SlipstreamError):
@@ -238,42 +233,3 @@ def _why_not_folder(path: Path, name: str, mention: str) -> str:
     typed_folder = f"{mention[1:].strip(chr(34)).rstrip('/')}/"
     example = f" Attach its files one by one, such as {_listed(typed_folder, files)}." if files else ""
     return f"{name} is a folder. Only text files can be attached.{example}"
-
-
-def compose_message(text: str, attachments: Sequence[Attachment]) -> str:
-    """The typed text, and the files below it."""
-    return text + "".join(map(_block, attachments))
-
-
-def _block(attachment: Attachment) -> str:
-    runs = re.findall(r"`{3,}", attachment.text)
-    fence = "`" * (max(map(len, runs), default=2) + 1)
-    suffix = re.sub(r"[^A-Za-z0-9+_-]", "", PurePath(attachment.mention.strip('@"')).suffix)
-    end = "" if attachment.text.endswith("\n") else "\n"
-    head = f"{attachment.mention} ({attachment.size_bytes:,} bytes):"
-    return f"\n\n{head}\n{fence}{suffix}\n{attachment.text}{end}{fence}"
-
-
-def split_message(message: str) -> tuple[str, tuple[Attachment, ...]]:
-    """The typed text and the files of a message that `compose_message` made; any other is all typed text."""
-    for heading in _HEADING.finditer(message):
-        text_end = heading.start() - 2
-        if message[max(0, text_end) : heading.start()] == "\n\n" and (files := _files_from(message, heading)):
-            return message[:text_end], files
-    return message, ()
-
-
-def _files_from(message: str, heading: re.Match[str] | None) -> tuple[Attachment, ...]:
-    """The files from the first heading to the end of the message; none if there is any other text between them."""
-    files: list[Attachment] = []
-    while heading is not None:
-        fence = re.compile(rf"^{heading[3]}$", re.MULTILINE).search(message, heading.end())
-        if fence is None:
-            return ()
-        text = message[heading.end() : fence.start()]
-        files.append(Attachment(heading[1], text, int(heading[2].replace(",", ""))))
-        if fence.end() == len(message):
-            return tuple(files)
-        is_followed = message.startswith("\n\n", fence.end())
-        heading = _HEADING.match(message, fence.end() + 2) if is_followed else None
-    return ()

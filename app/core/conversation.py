@@ -78,16 +78,19 @@ class Conversation:
         last = self.last
         return bool(last and last.reply and last.reply.state != "complete")
 
-    def ask(self, prompt: str) -> None:
-        """Add a message. It is on the disk when this returns."""
+    def ask(self, prompt: str, typed_characters: int | None = None) -> None:
+        """Add a message. It is on the disk when this returns.
+
+        typed_characters: how much of it the person typed; None: all of it.
+        """
         last = self.last
         parent = None if last is None else (last.reply or last.prompt).id
-        self._begin(prompt, parent, self.exchanges)
+        self._begin(prompt, typed_characters, parent, self.exchanges)
 
-    def edit(self, prompt: str) -> None:
-        """Replace the last message, if there is one; the old one stays in another version of the chat."""
+    def edit(self, prompt: str, typed_characters: int | None = None) -> None:
+        """Replace the last message, if there is one; the old one stays in another version of the chat. See `ask`."""
         parent = self.last.prompt.parent_id if self.last else None
-        self._begin(prompt, parent, self.exchanges[:-1])
+        self._begin(prompt, typed_characters, parent, self.exchanges[:-1])
 
     def regenerate(self) -> bool:
         """Begin another reply to the last message. False if there is no message."""
@@ -206,11 +209,13 @@ class Conversation:
             messages.append(Message("assistant", last.text))
         return tuple(messages)
 
-    def _begin(self, prompt: str, parent_id: int | None, earlier: list[Exchange]) -> None:
+    def _begin(
+        self, prompt: str, typed_characters: int | None, parent_id: int | None, earlier: list[Exchange]
+    ) -> None:
         self._store_end()
         if self.chat is None:
             self.chat = self._store.create_chat(params=self.params)
-        self.chat, message, reply = self._store.ask(self.chat.id, parent_id, prompt)
+        self.chat, message, reply = self._store.ask(self.chat.id, parent_id, prompt, typed_characters)
         exchange = Exchange(message)
         self.exchanges = [*earlier, exchange]
         self._run(exchange, reply)

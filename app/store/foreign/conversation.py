@@ -126,6 +126,7 @@ def _messages(tree: _Tree, now_s: float) -> Iterator[NewMessage]:
             parent, count = count, count + 1
         role: Role = "user" if entry.role == "user" else "assistant"
         is_shown = entry.id in tree.shown and not any(part.id in tree.shown for part in parts)
-        yield NewMessage(parent, role, text, thinking, "complete", created_s, is_shown, None)
+        typed_characters = len(text) if role == "user" else None
+        yield NewMessage(parent, role, text, thinking, "complete", created_s, is_shown, None, typed_characters)
         waiting += [(child, count, "", "") for child in reversed(children) if child not in parts]
         count += 1
