@@ -88,7 +88,7 @@ class Conversation:
         self._begin(prompt, typed_characters, parent, self.exchanges)
 
     def edit(self, prompt: str, typed_characters: int | None = None) -> None:
-        """Replace the last message, if there is one; the old one stays in another version of the chat. See `ask`."""
+        """Replace the last message, if there is one; the old one stays in another version. See `ask`."""
         parent = self.last.prompt.parent_id if self.last else None
         self._begin(prompt, typed_characters, parent, self.exchanges[:-1])
 

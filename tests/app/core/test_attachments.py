@@ -8,8 +8,6 @@ from typing import Literal
 from unicodedata import normalize
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from app.core.attachments import (
     MAX_FILE_BYTES,
