@@ -33,6 +33,7 @@ MAX_FOLDER_ENTRIES = 5000
 _MENTION = re.compile(r"""(?:\A|(?<=\s))@(?:"([^"\n]+)"|([^\s"]+))""")
 _PUNCTUATION = ".,;:!?)]}'"
 """Not part of a path at the end of a mention, unless a file has that name."""
+MAX_FINAL_MARKS = 16
 _PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
 """Part of a shell pattern, which is not expanded here."""
 
@@ -94,7 +95,7 @@ def read_mention(mention: str, folder: Path) -> Attachment:
 
     folder: what a relative path starts from.
     """
-    for spelling in _spellings(mention):
+    for spelling in spellings(mention):
         path = _path_of(spelling, folder)
         try:
             found = path and _on_disk(path)
@@ -137,7 +138,7 @@ def _hidden_last(name: str) -> tuple[bool, str]:
 
 def _why_missing(mention: str, folder: Path) -> str:
     """Why a mention names no file, and which ones may have been meant."""
-    *_, spelling = _spellings(mention)
+    *_, spelling = spellings(mention)
     path = _path_of(spelling, folder)
     typed = spelling[1:].strip('"')
     there_is_none = f"There is no file {_shown(typed)}."
@@ -172,13 +173,16 @@ def _shown(name: str) -> str:
     return line if len(line) <= MAX_SHOWN_CHARACTERS else f"{line[:MAX_SHOWN_CHARACTERS]}…"
 
 
-def _spellings(mention: str) -> Iterator[str]:
-    """The mention, then with less and less of the punctuation at its end."""
+def spellings(mention: str) -> Iterator[str]:
+    """The mention, then with less and less of the punctuation at its end.
+
+    Of a long run of punctuation, no more than the first marks can be part of a name.
+    """
     yield mention
     if not mention.endswith('"'):
-        while mention[-1:] in _PUNCTUATION and len(mention) > 2:
-            mention = mention[:-1]
-            yield mention
+        name = mention[:2] + mention[2:].rstrip(_PUNCTUATION)
+        end = min(len(mention) - 1, len(name) + MAX_FINAL_MARKS)
+        yield from (mention[:length] for length in range(end, len(name) - 1, -1))
 
 
 def _path_of(mention: str, folder: Path) -> Path | None:

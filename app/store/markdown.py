@@ -137,12 +137,13 @@ def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
             f"{VERSION}. Update Slipstream."
         )
     messages = []
-    rest = list(sections[1:])
-    while rest:
-        first = rest.pop(0)
-        has_thoughts = [section.kind for section in rest[:2]] == ["thoughts", "answer"]
-        parts = [rest.pop(0), rest.pop(0)] if has_thoughts else []
-        messages.append(_read_message(first, parts, name))
+    position = 1
+    while position < len(sections):
+        parts = sections[position + 1 : position + 3]
+        if [section.kind for section in parts] != ["thoughts", "answer"]:
+            parts = ()
+        messages.append(_read_message(sections[position], parts, name))
+        position += 1 + len(parts)
     return NewChat(
         facts.title, facts.model, facts.drafter, facts.params, facts.created_s, facts.updated_s, tuple(messages)
     )

@@ -118,8 +118,7 @@ class ReplyWidget(Scrollbarless, Vertical):
 
     def __init__(self, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
         super().__init__(classes="reply")
-        self.source = ""
-        """The text so far, sanitised."""
+        self._source_parts: list[str] = []
         self._undrawn = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
@@ -130,6 +129,12 @@ class ReplyWidget(Scrollbarless, Vertical):
         self._is_tinted = is_tinted
         self._is_finished = False
         self.thoughts = Thoughts()
+
+    @property
+    def source(self) -> str:
+        """The text so far, sanitised."""
+        self._source_parts = ["".join(self._source_parts)]
+        return self._source_parts[0]
 
     def compose(self) -> ComposeResult:
         self._choose_view()
@@ -149,7 +154,7 @@ class ReplyWidget(Scrollbarless, Vertical):
         text = sanitise(text)
         if text:
             self.thoughts.finish()
-        self.source += text
+        self._source_parts.append(text)
         self._undrawn += text
         if self._undrawn and not self._is_flush_due:
             self._is_flush_due = True
