@@ -57,6 +57,18 @@ def test_a_paste_presses_no_keys(tmp_path: Path) -> None:
     assert kept(tmp_path)[0][1] == "one \u241b\x11 \u241b]0;\x07 \u241b[13u\u241bx\n two"
 
 
+def test_a_paste_that_never_ends_swallows_no_keys(tmp_path: Path) -> None:
+    with slipstream(tmp_path, Script(pieces=["An answer."]), faults="impatient") as terminal:
+        terminal.until("ready")
+        terminal.type(f"{PASTE_BEGINS}pasted\rwords")
+        terminal.until("words")
+        terminal.type(" and keys\r")
+        terminal.until("An answer.")
+        terminal.type("\x11")
+        assert terminal.wait() == 0
+    assert kept(tmp_path)[0][1] == "pasted\nwords and keys"
+
+
 def test_without_this_driver_one_byte_ends_it(tmp_path: Path) -> None:
     with slipstream(tmp_path, Script(), faults="no-driver") as terminal:
         terminal.until("ready")
