@@ -130,7 +130,7 @@ class Pull:
     def start(self) -> None:
         """Returns at once. The last event is PullFinished or PullFailed, unless the pull is cancelled."""
         try:
-            errors = tempfile.TemporaryFile()
+            errors = tempfile.TemporaryFile()  # noqa: SIM115 (the thread that reads closes it)
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "models.pull_worker"],
                 stdin=subprocess.PIPE,

@@ -1,8 +1,8 @@
 """The command `slipstream` as it is installed, with an engine that follows a script.
 
 `python program.py SCRIPT FAULTS WORDS...`; FAULTS, divided by commas, take a defence away, to show that a test
-sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; crash: fail at page up; impatient: do
-not wait for the end of a paste.
+sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; crash: fail at page up; impatient:
+give up the end of a paste early.
 """
 
 from __future__ import annotations

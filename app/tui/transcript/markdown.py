@@ -17,7 +17,7 @@ from textual.style import Style
 
 from app.text.figures import MUTED
 from app.tui.transcript.flow import Align, FlowRow, RuleRow, TextRow, WholeTable, join_with_blank_rows
-from app.tui.transcript.mathematics import DISPLAYED_FORMULA, keep_formulas
+from app.tui.transcript.mathematics import CAN_GROW, DISPLAYED_FORMULA, keep_formulas
 
 MERGED_CHARACTERS = 1500
 """Text pieces are merged up to this length, which draws in a few milliseconds."""
@@ -48,13 +48,26 @@ def _parser() -> MarkdownIt:
 
 def _read_inline(state: StateCore) -> None:
     """Parse styles and links; a paragraph that is too long stays plain text."""
+    last = _last_text(state.tokens) if state.env.pop(CAN_GROW, False) else None
     for token in state.tokens:
         if token.type == "inline":
             token.children = []
+            if token is last:
+                state.env[CAN_GROW] = True
             if len(token.content) > MAX_STYLED_CHARACTERS:
                 token.children.append(Token(PLAIN_TEXT, "", 0, content=token.content))
             elif token.content:
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
+
+
+def _last_text(tokens: Sequence[Token]) -> Token | None:
+    """The last inline token of the last block; None if the block has none."""
+    for token in reversed(tokens):
+        if token.type == "inline":
+            return token
+        if token.level == 0 and token.nesting >= 0:
+            break
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +149,7 @@ class GrowingMarkdown:
         """
         self.source += text
         tail = self.source[self._open_start :]
-        tail_blocks = blocks(tail, self._references)
+        tail_blocks = blocks(tail, self._references, can_grow=True)
         # A last line without its line break may still become part of the block above it.
         if len(tail_blocks) > 1 and tail.count("\n") > tail_blocks[-1].line:
             last = tail_blocks.pop()
@@ -171,8 +184,15 @@ def merge(pieces: Sequence[Piece], following: Iterable[MarkdownBlock]) -> list[P
     return merged
 
 
-def blocks(source: str, references: MutableMapping[str, Any] | None = None) -> list[MarkdownBlock]:
-    """The top-level blocks of a text. references: link definitions known so far; new ones are added."""
+def blocks(
+    source: str, references: MutableMapping[str, Any] | None = None, *, can_grow: bool = False
+) -> list[MarkdownBlock]:
+    """The top-level blocks of a text. references: link definitions known so far; new ones are added.
+
+    can_grow: more may follow at its end.
+    """
+    references = {} if references is None else references
+    references[CAN_GROW] = can_grow
     parsed: list[MarkdownBlock] = []
     lines: list[str] | None = None
     builder = _PieceBuilder()
@@ -336,7 +356,8 @@ def inline(token: Token, *, is_cell: bool = False) -> Content:
         elif child.type == "softbreak" and any(map(_is_displayed, children[max(0, number - 1) : number + 2])):
             parts.append(Content("\n"))
         elif child.type in ("text", PLAIN_TEXT) and is_cell:
-            text = Content("\n").join(_leaf(child, " ".join(styles), line) for line in _lines_of_cell(child.content))
+            style = " ".join(styles)
+            text = Content("\n").join(_leaf(child, style, line) for line in _lines_of_cell(child.content))
             parts.append(text.stylize(links[-1]) if links else text)
         else:
             text = _leaf(child, " ".join(styles))

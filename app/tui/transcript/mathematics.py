@@ -29,6 +29,10 @@ _OPENING_IN_LINE = re.compile(r"\\\(|\\\[|\$\$|(?<![\w\\$])\$(?![\s$])")
 _REST_OF_SINGLE = re.compile(r"(?:\\.|[^\\$`\n])+?(?<!\s)\$(?![\w$])")
 _SETEXT_LINE = re.compile(r" {0,3}(=+|-+)\s*$")
 _OPENING = re.compile(r"\\\\|\\\[|\$\$|`+")
+CAN_GROW = "can grow"
+"""The key in the parser's environment that says that the text being read is the end of a reply that streams in."""
+MOST_OPEN_CHARACTERS = 300
+"""Of a formula in a line whose end may still come. Until then its source is shown, as it will be then."""
 MOST_LINE_CHARACTERS = 10_000
 """Of a line that begins a formula of several lines."""
 _CLOSINGS = "closing delimiters"
@@ -102,6 +106,8 @@ def _formula(state: StateInline, silent: bool) -> bool:
     else:
         match = _SINGLE_DOLLARS.match(state.src, state.pos, state.posMax) if opening[:1] == "$" else None
         end = match.end() if match and "**" not in match[1] else -1
+    if opening in (r"\(", r"\[") and end < 0 and state.env.get(CAN_GROW):
+        end = state.posMax if state.posMax - state.pos <= MOST_OPEN_CHARACTERS else -1
     if end < 0 or end > state.posMax:
         return False
     if not silent:
