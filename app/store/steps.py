@@ -109,9 +109,9 @@ def import_chat(connection: sqlite3.Connection, chat: NewChat) -> Chat:
     for message in chat.messages:
         parent_id = None if message.parent is None else ids[message.parent]
         texts = (cleaned(message.text), cleaned(message.thinking))
-        values = (chat_id, parent_id, message.role, *texts, message.state, message.created_s)
-        values = (*values, message.typed_characters)
-        ids.append(_insert_message(connection, values))
+        position = (chat_id, parent_id, message.role)
+        facts_of_message = (message.state, message.created_s, message.typed_characters)
+        ids.append(_insert_message(connection, (*position, *texts, *facts_of_message)))
         if message.stats is not None:
             rows.insert_stats(connection, ids[-1], message.stats)
     tree = tree_of(connection, chat_id)

@@ -265,10 +265,10 @@ async def test_what_only_looks_like_a_file_is_shown_as_it_was_typed(folder: Path
         assert story.engine.requests[-1].messages[-1].text == typed
         await story.until_seen("❯ see", "@notes.txt (5 bytes):", "```txt")
         assert "▤" not in story.screen()
-        chat_id = story.conversation.chat and story.conversation.chat.id
-        assert chat_id is not None
+        sent_in = story.conversation.chat
+        assert sent_in is not None
         await story.run("stop")
-        story.conversation.open(chat_id)
+        story.conversation.open(sent_in.id)
         await story.transcript.show(story.conversation.exchanges)
         await story.until_seen("@notes.txt (5 bytes):")
         assert "▤" not in story.screen()
