@@ -125,7 +125,7 @@ MARKDOWN: dict[str, Make] = {
     "nested quotes": lambda n: ">" * 20 * n + "a",
     "quotes that are too deep": lambda n: (">" * 70 + "a\n\n") * (n // 6),
     "definitions": lambda n: "".join(f"[a{k}]: b\n" for k in range(n)),
-    "open definitions": lambda n: "[a\n" * n,
+    "open definitions": lambda n: "[a\n" * 4 * n,  # more than the parser nests
     "fences in lists": lambda n: "- ```\n" * n,
     "code": lambda n: "```python\n" + "x = (1)\n" * n + "```",
     "one line of code": lambda n: "```python\n" + "x=(" * n + "\n```",
