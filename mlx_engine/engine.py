@@ -193,6 +193,11 @@ class Engine:
     def _check_target(self, folder: Path) -> None:
         prompt = self._format.render([events.Message("user", "Hello")])
         context_tokens = self._target.facts.context_tokens
+        if not prompt.ids:
+            raise ModelFolderError(
+                f"{folder}: its chat template makes nothing of a message: it is empty, or renders no text. "
+                "Pull the model again."
+            )
         if context_tokens <= len(prompt.ids):
             raise ModelFolderError(
                 f"{folder}: its context of {context_tokens} tokens is too small: the chat template alone takes "

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from models.pull import (
 
 READ_BYTES = 1 << 20
 PACE_WINDOW_S = 5.0
+MAX_SHOWN_FOLDERS = 3
 
 Emit = Callable[[PullEvent], None]
 
@@ -135,10 +136,7 @@ class Puller:
         folder = hub_cache.repo_folder(cache, source.repo)
         chosen = hub_cache.files_to_pull(listing)
         if "config.json" not in chosen or not any(name.endswith(".safetensors") for name in chosen):
-            raise PullError(
-                "content", f"{source.repo} contains no model in the safetensors format. Choose one that does: "
-                "`slipstream models list` shows some."
-            )  # fmt: skip
+            raise PullError("content", _why_no_model(source.repo, listing))
         if self._job.scope == "description":
             chosen = {name: facts for name, facts in chosen.items() if not name.endswith(".safetensors")}
         files = [RepoFile(source, commit, name, facts, folder) for name, facts in chosen.items()]
@@ -303,6 +301,26 @@ class Puller:
                 is_checking=is_checking,
             )
         )
+
+
+def _why_no_model(repo: str, names: Iterable[str]) -> str:
+    """Why a repository cannot be pulled that has no model where one is expected."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    folders = sorted({name.rpartition("/")[0] for name in weights if "/" in name})
+    if folders:
+        shown = ", ".join(folders[:MAX_SHOWN_FOLDERS])
+        return (
+            f"{repo} keeps its weights in folders of their own ({shown}), where a pull does not look. "
+            f"Run `hf download {repo} --local-dir FOLDER`, and open the model's folder with --model."
+        )
+    if weights:
+        return (
+            f"{repo} has weights but no config.json beside them, so it is not a whole model. Nothing was pulled."
+        )
+    return (
+        f"{repo} contains no model in the safetensors format. Choose one that does: `slipstream models list` "
+        "shows some."
+    )
 
 
 def _size(path: Path) -> int:

@@ -89,17 +89,24 @@ class Conversation:
         last = self.last
         return bool(last and last.reply and last.reply.state != "complete")
 
-    def ask(self, prompt: str) -> None:
-        """Add a message. It is on the disk when this returns."""
+    def ask(self, prompt: str, typed_characters: int | None = None) -> None:
+        """Add a message. It is on the disk when this returns.
+
+        typed_characters: how much of it the person typed; None: all of it.
+        """
 
         def parent() -> int | None:
             return (self.last.reply or self.last.prompt).id if self.last else None
 
-        self._begin(prompt, parent, self.exchanges)
+        self._begin(prompt, typed_characters, parent, self.exchanges)
 
-    def edit(self, prompt: str) -> None:
-        """Replace the last message, if there is one; the old one stays in another version of the chat."""
-        self._begin(prompt, lambda: self.last.prompt.parent_id if self.last else None, self.exchanges[:-1])
+    def edit(self, prompt: str, typed_characters: int | None = None) -> None:
+        """Replace the last message, if there is one; the old one stays in another version. See `ask`."""
+
+        def parent() -> int | None:
+            return self.last.prompt.parent_id if self.last else None
+
+        self._begin(prompt, typed_characters, parent, self.exchanges[:-1])
 
     def regenerate(self) -> bool:
         """Begin another reply to the last message. False if there is no message."""
@@ -249,12 +256,20 @@ class Conversation:
             messages.append(Message("assistant", last.text))
         return tuple(messages)
 
-    def _begin(self, prompt: str, parent_id: Callable[[], int | None], earlier: list[Exchange]) -> None:
+    def _begin(
+        self,
+        prompt: str,
+        typed_characters: int | None,
+        parent_id: Callable[[], int | None],
+        earlier: list[Exchange],
+    ) -> None:
         self._store_end()
         if self.chat is None:
             self._epoch = self._store.epoch
             self.chat = self._store.create_chat(params=self.params)
-        self.chat, message, reply = self._keep(lambda: self._store.ask(self._chat_id, parent_id(), prompt))
+        self.chat, message, reply = self._keep(
+            lambda: self._store.ask(self._chat_id, parent_id(), prompt, typed_characters)
+        )
         self._is_deletion_known = False
         exchange = Exchange(message)
         self.exchanges = [*earlier, exchange]
@@ -343,6 +358,7 @@ class Conversation:
                         created_s=stored.created_s,
                         is_shown=True,
                         stats=stored.stats,
+                        typed_characters=stored.typed_characters,
                     )
                 )
         return tuple(messages)

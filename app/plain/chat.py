@@ -25,6 +25,7 @@ from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
+from app.core.message_files import compose_message, split_message
 from app.core.models_list import own_and_bundled, pulled_state
 from app.core.pair_choice import Choose, PairChoice, absolute
 from app.core.phase import Phase
@@ -316,11 +317,11 @@ class PlainChat(ReplyView):
 
     # Replies
 
-    async def _send(self, text: str, ask: Callable[[str], Awaitable[None]]) -> None:
+    async def _send(self, text: str, ask: Callable[[str, int], Awaitable[None]]) -> None:
         """Attach the files that the text mentions, and send it. Raises AttachmentError."""
         message = self._with_files(text)
         try:
-            await ask(message)
+            await ask(message, len(text))
         except StoreError as error:
             self._say(f"{error} The message was not sent.")
 
@@ -371,7 +372,7 @@ class PlainChat(ReplyView):
             files[file.mention] = file
         for file in files.values():
             self._say(_attached(file))
-        return attachments.compose_message(text, [*files.values()])
+        return compose_message(text, [*files.values()])
 
     async def _edit(self, text: str) -> None:
         if self._dialogue.last_message() is not None:
@@ -521,7 +522,7 @@ def _text(data: bytes) -> str:
 
 def _typed(exchange: Exchange) -> str:
     """The person's message, and the names of its files."""
-    text, files = attachments.split_message(exchange.prompt.text)
+    text, files = split_message(exchange.prompt.text, exchange.prompt.typed_characters)
     return "\n".join([f"You: {text}", *map(_attached, files)])
 
 

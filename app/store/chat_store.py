@@ -145,18 +145,22 @@ class ChatStore:
         """Restore the chat that was deleted last; None if there is none."""
         return self._database.write(steps.undo_delete)
 
-    def ask(self, chat_id: int, parent_id: int | None, text: str) -> tuple[Chat, StoredMessage, StoredMessage]:
+    def ask(
+        self, chat_id: int, parent_id: int | None, text: str, typed_characters: int | None = None
+    ) -> tuple[Chat, StoredMessage, StoredMessage]:
         """Add the person's message and an empty reply, or neither. Returns the chat, the message and the reply.
 
         When this returns, both are on disk and shown instead of their siblings. A deleted chat is restored.
-        Raises RunningElsewhereError if `parent_id` is a reply that another process is writing.
+        typed_characters: how much of the text the person typed; None: all of it. Raises RunningElsewhereError if
+        `parent_id` is a reply that another process is writing.
         """
         text = cleaned(text)
+        typed = len(text) if typed_characters is None else typed_characters
 
         def add_both(connection: sqlite3.Connection) -> tuple[Chat, StoredMessage, StoredMessage]:
             self._refuse_running(connection, parent_id)
-            message = steps.add_user_message(connection, chat_id, parent_id, text, self._now())
-            reply = steps.append(connection, chat_id, message.id, "assistant", "", self._now(), self._owner)
+            message = steps.add_user_message(connection, chat_id, parent_id, text, self._now(), typed)
+            reply = steps.append(connection, chat_id, message.id, "assistant", "", self._now(), None, self._owner)
             return steps.chat_of(connection, chat_id), message, reply
 
         return self._database.write(add_both)
@@ -166,7 +170,7 @@ class ChatStore:
 
         def add_reply(connection: sqlite3.Connection) -> StoredMessage:
             chat_id = steps.chat_id_of(connection, parent_id)
-            return steps.append(connection, chat_id, parent_id, "assistant", "", self._now(), self._owner)
+            return steps.append(connection, chat_id, parent_id, "assistant", "", self._now(), None, self._owner)
 
         return self._database.write(add_reply, is_durable=False)
 

@@ -66,6 +66,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The search index now has folded texts.
     ("UPDATE message SET is_indexed = 0",),
+    # Files in a message are no longer recognised by what they look like.
+    ("ALTER TABLE message ADD COLUMN typed_characters INTEGER",),
     # Which process runs a reply, which database this is, and how long deleted chats have been kept.
     (
         """CREATE TABLE store (
@@ -95,7 +97,8 @@ value is lost. A published version is never edited; its fixture in the tests mus
 TABLES: dict[str, tuple[str, ...]] = {
     "chat": ("id", "title", "model", "drafter", "params_json", "created_s", "updated_s", "activity", "deleted",
              "deleted_s", "deleted_age_s"),
-    "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked", "owner"),
+    "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked",
+                "typed_characters", "owner"),
     "turn_stats": ("message_id", "finish_reason", "prompt_tokens", "cached_tokens", "generated_tokens", "rounds",
                    "target_passes", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
                    "draft_length", "ttft_s", "decode_s", "plain_tokens_per_s", "speedup", "peak_memory_bytes",

@@ -168,7 +168,8 @@ def _import_message(
     connection: sqlite3.Connection, chat_id: int, parent_id: int | None, message: NewMessage
 ) -> int:
     texts = (cleaned(message.text), cleaned(message.thinking))
-    id = _insert_message(connection, (chat_id, parent_id, message.role, *texts, message.state, message.created_s))
+    facts = (message.state, message.created_s, message.typed_characters)
+    id = _insert_message(connection, (chat_id, parent_id, message.role, *texts, *facts))
     if message.stats is not None:
         rows.insert_stats(connection, id, message.stats)
     return id
@@ -221,13 +222,18 @@ def messages(connection: sqlite3.Connection, chat_id: int) -> list[StoredMessage
 
 
 def add_user_message(
-    connection: sqlite3.Connection, chat_id: int, parent_id: int | None, text: str, now_s: float
+    connection: sqlite3.Connection,
+    chat_id: int,
+    parent_id: int | None,
+    text: str,
+    now_s: float,
+    typed_characters: int | None = None,
 ) -> StoredMessage:
     """Add the person's message to a chat: it gets a title if it has none, and is restored if it was deleted."""
     mark_used(connection, chat_id, now_s)
     change_chat(connection, chat_id, _RESTORED, ())
     give_title(connection, chat_id, text)
-    return append(connection, chat_id, parent_id, "user", text, now_s)
+    return append(connection, chat_id, parent_id, "user", text, now_s, typed_characters)
 
 
 def append(
@@ -237,13 +243,14 @@ def append(
     role: Role,
     text: str,
     now_s: float,
+    typed_characters: int | None = None,
     owner: str | None = None,
 ) -> StoredMessage:
     """Add a message to a chat and show it instead of its siblings. owner: the process that writes a reply."""
     if parent_id is not None and chat_id_of(connection, parent_id) != chat_id:
         raise NotStoredError(f"There is no message {parent_id} in chat {chat_id}.")
     state: State = "complete" if role == "user" else "generating"
-    id = _insert_message(connection, (chat_id, parent_id, role, text, "", state, now_s))
+    id = _insert_message(connection, (chat_id, parent_id, role, text, "", state, now_s, typed_characters))
     if owner is not None:
         connection.execute("UPDATE message SET owner = ? WHERE id = ?", (owner, id))
     return message_of(connection, id)
@@ -349,12 +356,13 @@ def _pick(connection: sqlite3.Connection, tree: Tree, message_id: int) -> None:
 
 
 def _insert_message(connection: sqlite3.Connection, values: Sequence[Any]) -> int:
-    """Insert chat_id, parent_id, role, text, thinking, state and created_s."""
+    """Insert chat_id, parent_id, role, text, thinking, state, created_s and typed_characters."""
     picked = "(SELECT 1 + coalesce(max(picked), 0) FROM message WHERE chat_id = ?1 AND parent_id IS ?2)"
     return _inserted(
         connection.execute(
-            f"""INSERT INTO message (chat_id, parent_id, role, text, thinking, state, created_s, picked)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, {picked})""",
+            f"""INSERT INTO message
+                (chat_id, parent_id, role, text, thinking, state, created_s, typed_characters, picked)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {picked})""",
             values,
         )
     )

@@ -197,7 +197,8 @@ class ChatScreen(ChatActions):
         if not self.composer.take(event.submitted):
             return
         try:
-            await (self.dialogue.ask_instead if event.submitted.is_edit else self.dialogue.ask)(event.text)
+            ask = self.dialogue.ask_instead if event.submitted.is_edit else self.dialogue.ask
+            await ask(event.text, event.typed_characters)
         except StoreError as error:
             self.composer.give_back(event.submitted)
             self._tell(str(error), severity="error")

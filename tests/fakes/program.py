@@ -1,7 +1,8 @@
 """The command `slipstream` as it is installed, with an engine that follows a script.
 
 `python program.py SCRIPT FAULTS WORDS...`; FAULTS, divided by commas, take a defence away, to show that a test
-sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; crash: fail at page up.
+sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; crash: fail at page up; impatient:
+give up the end of a paste early.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from app.cli import main
 from app.text import sanitise
 from app.tui import chat_app
-from app.tui.terminal import barrier, safe_app
+from app.tui.terminal import barrier, input_parser, safe_app
 from app.tui.transcript import turn
 from tests.fakes import scripted_engine
 
@@ -31,6 +32,8 @@ def take_away(fault: str) -> None:
             safe_app.SafeApp.get_driver_class = lambda self: LinuxDriver  # type: ignore[method-assign]
         case "eager":
             vars(turn).update(DRAW_S=0.0, FIRST_DRAW_S=0.0, COST_FACTOR=0)
+        case "impatient":
+            input_parser.PASTE_REST_S = 0.2
         case "crash":
             chat_app.ChatApp.on_prompt_page_requested = lambda self, event: dict[str, str]()["SECRET" + "-KEY"]  # type: ignore[attr-defined]
 

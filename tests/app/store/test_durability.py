@@ -84,7 +84,7 @@ def test_killed_at_any_step_of_sqlite(folder: Path) -> None:
     """From the first statement on an empty disk to the second start: creating, migrating, writing, closing."""
     stride = cases(389, 3)
     counts = []
-    for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 27_500, stride))):
+    for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 29_000, stride))):
         store = ChatStore.open(where / "chats.db")
         assert store.notice is None
         assert acknowledged <= kept(store)
