@@ -6,18 +6,20 @@ import argparse
 import gc
 import json
 import os
-import select
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 
 from app import __version__
-from app.core.attachments import AttachmentError, compose_message, read_mentions
+from app.core.attachments import AttachmentError, read_mentions
 from app.core.chat_options import ChatOptions
+from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
+from app.core.unsaved import last_words
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.remembered import RememberedChoices
@@ -108,6 +110,8 @@ def _chat(options: argparse.Namespace) -> int:
         return chat.return_code or OK
     finally:
         engine.close()
+        if words := last_words(store):
+            console.warn(words)
         store.close()
         console.flush_at_exit()
 
@@ -204,23 +208,28 @@ def _prompt_to_run(typed: str | None) -> str:
     Text from a pipe mentions no files. Raises SlipstreamError.
     """
     if typed in (None, "-"):
-        return _read_standard_input()
+        return _read_standard_input("Press ctrl+c to end.")
     try:
         files = read_mentions(typed, Path())
     except AttachmentError as error:
         raise SlipstreamError(f"{error} Nothing was sent. An @ in piped text attaches no file.") from None
     piped = ""
     if console.has_piped_input():
-        if not select.select([sys.stdin], [], [], PIPE_HINT_S)[0]:
-            console.warn("reading standard input until it ends. Add </dev/null to the command to leave it out.")
-        piped = _read_standard_input().strip("\n")
+        piped = _read_standard_input("Add </dev/null to the command to leave it out, or press ctrl+c.").strip("\n")
     return compose_message(f"{typed}\n\n{piped}" if piped.strip() else typed, files)
 
 
-def _read_standard_input() -> str:
+def _read_standard_input(advice: str) -> str:
+    """All of it. advice: what to do if it does not end, which the person is told after a moment."""
     if sys.stdin is None:
         raise SlipstreamError("Standard input is closed. Type the prompt as an argument, or use a pipe.")
-    data = sys.stdin.buffer.read()
+    hint = threading.Timer(PIPE_HINT_S, console.warn, [f"reading standard input until it ends. {advice}"])
+    hint.daemon = True
+    hint.start()
+    try:
+        data = sys.stdin.buffer.read()
+    finally:
+        hint.cancel()
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

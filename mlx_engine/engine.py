@@ -229,6 +229,11 @@ class Engine:
     def _warm_up_prompt(self, folder: Path) -> list[int]:
         ids = self._format.render([events.Message("user", "Hello")]).ids
         context_tokens = self._target.facts.context_tokens
+        if not ids:
+            raise ModelFolderError(
+                f"{folder}: its chat template makes nothing of a message: it is empty, or renders no text. "
+                "Pull the model again."
+            )
         if context_tokens <= len(ids):
             raise ModelFolderError(
                 f"{folder}: its context of {context_tokens} tokens is too small: the chat template alone takes "

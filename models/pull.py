@@ -6,11 +6,13 @@ hub's cache, and the next pull of the same file resumes from there.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import IO, Literal
 
 import msgspec
 
@@ -24,6 +26,9 @@ RESERVE_BYTES = 1 << 30
 """Disk space that a pull leaves free."""
 
 REPORT_EVERY_S = 0.1
+MAX_ERROR_BYTES = 4096
+MAX_ERROR_CHARACTERS = 300
+"""Of what a broken pull process printed last, in the message."""
 
 Scope = Literal["listing", "description", "everything"]
 
@@ -125,11 +130,12 @@ class Pull:
     def start(self) -> None:
         """Returns at once. The last event is PullFinished or PullFailed, unless the pull is cancelled."""
         try:
+            errors = tempfile.TemporaryFile()  # noqa: SIM115 (the thread that reads closes it)
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "models.pull_worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=errors,
             )
         except OSError as error:
             failed = PullFailed("died", f"The pull process could not be started: {error}.")
@@ -142,7 +148,7 @@ class Pull:
         except OSError:
             pass  # it ended at once; its exit status tells why
         child = self._child
-        self._run_on_thread(lambda: self._read(child))
+        self._run_on_thread(lambda: self._read(child, errors))
 
     def _run_on_thread(self, run: Callable[[], None]) -> None:
         self._reader = threading.Thread(target=run, name="pull-events", daemon=True)
@@ -172,19 +178,22 @@ class Pull:
         """The child's."""
         return self._child.pid if self._child else None
 
-    def _read(self, child: subprocess.Popen[bytes]) -> None:
+    def _read(self, child: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+        """errors: what the child prints when it breaks off."""
         assert child.stdout is not None
         assert child.stdin is not None
         decoder = msgspec.json.Decoder(PullEvent)
         is_over = False
+        how = ""
         try:
             for line in child.stdout:
                 event = decoder.decode(line)
                 is_over = isinstance(event, PullFinished | PullFailed)
                 if not self._is_cancelled:
                     self._on_event(event)
-        except msgspec.DecodeError:
+        except msgspec.DecodeError as error:
             child.kill()
+            how = f"sent something else than a report ({error}), and was ended"
         status = child.wait()
         child.stdout.close()
         try:
@@ -192,7 +201,18 @@ class Pull:
         except OSError:
             pass  # it ended before it read the job
         if not is_over and not self._is_cancelled:
-            self._on_event(PullFailed("died", f"The pull process ended {how_ended(status)}. {AGAIN}"))
+            how = how or f"ended {how_ended(status)}{_last_line(errors)}"
+            self._on_event(PullFailed("died", f"The pull process {how}. {AGAIN}"))
+        errors.close()
 
 
 AGAIN = "Pull again to resume: what has arrived is kept."
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    """The last line of a file, which names the error of an unforeseen end; for the end of a clause."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - MAX_ERROR_BYTES))
+    lines = errors.read().decode("utf-8", "replace").split("\n")
+    last = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+    return f": {last[:MAX_ERROR_CHARACTERS].rstrip('.')}" if last else ""

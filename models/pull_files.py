@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ READ_BYTES = 1 << 20
 TARGET_CONFIG = f"{TARGET_NAME}/config.json"
 """Of a repository that bundles a pair."""
 PACE_WINDOW_S = 5.0
+MAX_SHOWN_FOLDERS = 3
 
 Emit = Callable[[PullEvent], None]
 
@@ -142,10 +143,7 @@ class Puller:
         chosen = hub_cache.files_to_pull(listing)
         is_described = bool({"config.json", TARGET_CONFIG} & chosen.keys())
         if not is_described or not any(name.endswith(".safetensors") for name in chosen):
-            raise PullError(
-                "content", f"{source.repo} contains no model in the safetensors format. Choose one that does: "
-                "`slipstream models list` shows some."
-            )  # fmt: skip
+            raise PullError("content", _why_no_model(source.repo, listing))
         _check_weights(chosen, source.repo)
         if self._job.scope == "description":
             chosen = {name: facts for name, facts in chosen.items() if not name.endswith(".safetensors")}
@@ -330,6 +328,26 @@ def _check_weights(names: Collection[str], repo: str) -> None:
             raise PullError(
                 "content", f"{repo} is not complete: it has no {part}{missing[0]}. Choose another repository."
             )
+
+
+def _why_no_model(repo: str, names: Iterable[str]) -> str:
+    """Why a repository cannot be pulled that has no model where one is expected."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    folders = sorted({name.rpartition("/")[0] for name in weights if "/" in name})
+    if folders:
+        shown = ", ".join(folders[:MAX_SHOWN_FOLDERS])
+        return (
+            f"{repo} keeps its weights in folders of their own ({shown}), where a pull does not look. "
+            f"Run `hf download {repo} --local-dir FOLDER`, and open the model's folder with --model."
+        )
+    if weights:
+        return (
+            f"{repo} has weights but no config.json beside them, so it is not a whole model. Nothing was pulled."
+        )
+    return (
+        f"{repo} contains no model in the safetensors format. Choose one that does: `slipstream models list` "
+        "shows some."
+    )
 
 
 def _size(path: Path) -> int:

@@ -1,8 +1,4 @@
-"""Text files in a message: `@path` mentions, reading the files, and taking a message with files apart again.
-
-In a message the typed text comes first. Each file follows below it under its name, in a code fence longer than any
-fence in the file.
-"""
+"""Text files in a message: `@path` mentions, and reading the files."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from unicodedata import normalize
 
 from app.text.figures import size
@@ -37,9 +33,9 @@ MAX_FOLDER_ENTRIES = 5000
 _MENTION = re.compile(r"""(?:\A|(?<=\s))@(?:"([^"\n]+)"|([^\s"]+))""")
 _PUNCTUATION = ".,;:!?)]}'"
 """Not part of a path at the end of a mention, unless a file has that name."""
+MAX_FINAL_MARKS = 16
 _PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
 """Part of a shell pattern, which is not expanded here."""
-_HEADING = re.compile(r"^(@[^\n]+) \(([0-9]{1,3}(?:,[0-9]{3}){0,3}) bytes\):\n(`{3,})[^`\n]*\n", re.MULTILINE)
 
 
 class AttachmentError(SlipstreamError):
@@ -99,7 +95,7 @@ def read_mention(mention: str, folder: Path) -> Attachment:
 
     folder: what a relative path starts from.
     """
-    for spelling in _spellings(mention):
+    for spelling in spellings(mention):
         path = _path_of(spelling, folder)
         try:
             found = path and _on_disk(path)
@@ -142,7 +138,7 @@ def _hidden_last(name: str) -> tuple[bool, str]:
 
 def _why_missing(mention: str, folder: Path) -> str:
     """Why a mention names no file, and which ones may have been meant."""
-    *_, spelling = _spellings(mention)
+    *_, spelling = spellings(mention)
     path = _path_of(spelling, folder)
     typed = spelling[1:].strip('"')
     there_is_none = f"There is no file {_shown(typed)}."
@@ -177,13 +173,16 @@ def _shown(name: str) -> str:
     return line if len(line) <= MAX_SHOWN_CHARACTERS else f"{line[:MAX_SHOWN_CHARACTERS]}…"
 
 
-def _spellings(mention: str) -> Iterator[str]:
-    """The mention, then with less and less of the punctuation at its end."""
+def spellings(mention: str) -> Iterator[str]:
+    """The mention, then with less and less of the punctuation at its end.
+
+    Of a long run of punctuation, no more than the first marks can be part of a name.
+    """
     yield mention
     if not mention.endswith('"'):
-        while mention[-1:] in _PUNCTUATION and len(mention) > 2:
-            mention = mention[:-1]
-            yield mention
+        name = mention[:2] + mention[2:].rstrip(_PUNCTUATION)
+        end = min(len(mention) - 1, len(name) + MAX_FINAL_MARKS)
+        yield from (mention[:length] for length in range(end, len(name) - 1, -1))
 
 
 def _path_of(mention: str, folder: Path) -> Path | None:
@@ -238,42 +237,3 @@ def _why_not_folder(path: Path, name: str, mention: str) -> str:
     typed_folder = f"{mention[1:].strip(chr(34)).rstrip('/')}/"
     example = f" Attach its files one by one, such as {_listed(typed_folder, files)}." if files else ""
     return f"{name} is a folder. Only text files can be attached.{example}"
-
-
-def compose_message(text: str, attachments: Sequence[Attachment]) -> str:
-    """The typed text, and the files below it."""
-    return text + "".join(map(_block, attachments))
-
-
-def _block(attachment: Attachment) -> str:
-    runs = re.findall(r"`{3,}", attachment.text)
-    fence = "`" * (max(map(len, runs), default=2) + 1)
-    suffix = re.sub(r"[^A-Za-z0-9+_-]", "", PurePath(attachment.mention.strip('@"')).suffix)
-    end = "" if attachment.text.endswith("\n") else "\n"
-    head = f"{attachment.mention} ({attachment.size_bytes:,} bytes):"
-    return f"\n\n{head}\n{fence}{suffix}\n{attachment.text}{end}{fence}"
-
-
-def split_message(message: str) -> tuple[str, tuple[Attachment, ...]]:
-    """The typed text and the files of a message that `compose_message` made; any other is all typed text."""
-    for heading in _HEADING.finditer(message):
-        text_end = heading.start() - 2
-        if message[max(0, text_end) : heading.start()] == "\n\n" and (files := _files_from(message, heading)):
-            return message[:text_end], files
-    return message, ()
-
-
-def _files_from(message: str, heading: re.Match[str] | None) -> tuple[Attachment, ...]:
-    """The files from the first heading to the end of the message; none if there is any other text between them."""
-    files: list[Attachment] = []
-    while heading is not None:
-        fence = re.compile(rf"^{heading[3]}$", re.MULTILINE).search(message, heading.end())
-        if fence is None:
-            return ()
-        text = message[heading.end() : fence.start()]
-        files.append(Attachment(heading[1], text, int(heading[2].replace(",", ""))))
-        if fence.end() == len(message):
-            return tuple(files)
-        is_followed = message.startswith("\n\n", fence.end())
-        heading = _HEADING.match(message, fence.end() + 2) if is_followed else None
-    return ()

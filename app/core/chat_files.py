@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from app.store.records import Chat
+from app.store.records import Chat, Imported
 from models.errors import PathError
 from models.paths import expanded
 
@@ -20,27 +21,36 @@ def export_chat(store: ChatStore, chat: Chat, name: str | None) -> Path:
 
     name: None makes an unused one from the title. Returns the path. Raises StoreError.
     """
-    path = _unused_path(chat.title) if name is None else _path(name)
+    return _export(store, [chat.id], _unused_path(chat.title) if name is None else _path(name))
+
+
+def export_chats(store: ChatStore, chat_ids: Sequence[int], name: str) -> Path:
+    """Write several chats to one file, as `export_chat` does. Returns the path. Raises StoreError."""
+    return _export(store, chat_ids, _path(name))
+
+
+def _export(store: ChatStore, chat_ids: Sequence[int], path: Path) -> Path:
     export = transfer.export_json if transfer.is_json(path) else transfer.export_markdown
-    transfer.write_file(path, export(store, [chat.id]), may_replace=False)
+    transfer.write_file(path, export(store, chat_ids), may_replace=False)
     return path
 
 
-def import_chats(store: ChatStore, name: str) -> tuple[list[Chat], list[Chat]]:
-    """Add the chats of an exported file. Returns the added ones, and those that were there. Raises StoreError."""
+def import_chats(store: ChatStore, name: str) -> Imported:
+    """Add the chats of an exported file. Raises StoreError."""
     return store.import_new(transfer.read_file(_path(name)))
 
 
-def imported_line(added: int, known: int) -> str:
+def imported_line(imported: Imported) -> str:
     """What an import did, as a sentence."""
-    if not known:
-        return f"Imported {added} chat{'s' * (added != 1)}."
-    there = "1 chat was" if known == 1 else f"{known} chats were"
-    return (
-        f"Imported {added} chat{'s' * (added != 1)}; {there} already here."
-        if added
-        else (f"Nothing new to import: {there} already here.")
-    )
+    added, known, grown = (len(chats) for chats in imported)
+    there = "1 chat was already here" if known == 1 else f"{known} chats were already here"
+    if known and not (added or grown):
+        return f"Nothing new to import: {there}."
+    parts = [f"Imported {added} chat{'s' * (added != 1)}"] if added or not grown else []
+    parts += [f"added what is new to {grown} chat{'s' * (grown != 1)}"] if grown else []
+    parts += [there] if known else []
+    line = "; ".join(parts)
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def _path(name: str) -> Path:

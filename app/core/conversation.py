@@ -11,16 +11,23 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from app.store.chat_store import ChatStore
-from app.store.errors import StoreBusyError, StoreError
-from app.store.records import Chat, FinalState, Role, StoredMessage, TurnStats
+from app.store.errors import StoreBusyError, StoreError, StoreReplacedError, TakenOverError
+from app.store.records import Chat, FinalState, NewChat, NewMessage, Role, StoredMessage, TurnStats
 from app.text.sanitise import cleaned
 from mlx_engine.protocol.events import Message
 
+T = TypeVar("T")
+
 SAVE_INTERVAL_S = 1.5
 """What a crash may cost of a running reply; the README promises two seconds."""
+BEAT_INTERVAL_S = 10.0
+"""How often a reply without new words shows other processes that it is still running."""
+REPLACED = "The file of chats is another one than before. This chat was added to it."
+TAKEN_OVER = "Another window has gone on with this reply. What is written here is kept as another version of it."
+DELETED = "This chat was deleted in another window. /undo brings it back, with this reply."
 
 
 @dataclass(slots=True)
@@ -55,6 +62,10 @@ class Conversation:
         self._clock = clock
         self._running: RunningReply | None = None
         self._saved_at_s = 0.0
+        self._epoch = store.epoch
+        """The file that all ids here are from."""
+        self._news: list[str] = []
+        self._is_deletion_known = False
         self.chat: Chat | None = None
         """None until the first message: an empty chat is not stored."""
         self.exchanges: list[Exchange] = []
@@ -78,16 +89,24 @@ class Conversation:
         last = self.last
         return bool(last and last.reply and last.reply.state != "complete")
 
-    def ask(self, prompt: str) -> None:
-        """Add a message. It is on the disk when this returns."""
-        last = self.last
-        parent = None if last is None else (last.reply or last.prompt).id
-        self._begin(prompt, parent, self.exchanges)
+    def ask(self, prompt: str, typed_characters: int | None = None) -> None:
+        """Add a message. It is on the disk when this returns.
 
-    def edit(self, prompt: str) -> None:
-        """Replace the last message, if there is one; the old one stays in another version of the chat."""
-        parent = self.last.prompt.parent_id if self.last else None
-        self._begin(prompt, parent, self.exchanges[:-1])
+        typed_characters: how much of it the person typed; None: all of it.
+        """
+
+        def parent() -> int | None:
+            return (self.last.reply or self.last.prompt).id if self.last else None
+
+        self._begin(prompt, typed_characters, parent, self.exchanges)
+
+    def edit(self, prompt: str, typed_characters: int | None = None) -> None:
+        """Replace the last message, if there is one; the old one stays in another version. See `ask`."""
+
+        def parent() -> int | None:
+            return self.last.prompt.parent_id if self.last else None
+
+        self._begin(prompt, typed_characters, parent, self.exchanges[:-1])
 
     def regenerate(self) -> bool:
         """Begin another reply to the last message. False if there is no message."""
@@ -95,7 +114,7 @@ class Conversation:
         if last is None:
             return False
         self._store_end()
-        reply = self._store.begin_reply(last.prompt.id)
+        reply = self._keep(lambda: self._store.begin_reply(last.prompt.id))
         last.text = last.thinking = ""
         self._run(last, reply)
         return True
@@ -106,7 +125,14 @@ class Conversation:
         if not self.can_go_on or last is None or last.reply is None:
             return False
         self._store_end()
-        self._run(last, self._store.continue_reply(last.reply.id))
+
+        def go_on() -> StoredMessage:
+            assert last.reply is not None
+            return self._store.continue_reply(last.reply.id)
+
+        reply = self._keep(go_on)
+        last.text, last.thinking = reply.text, reply.thinking  # another window may have written more
+        self._run(last, reply)
         if last.thinking and not last.text:
             self.append("", "\n\n")  # the model does not see its earlier thoughts, so new ones follow them
         return True
@@ -128,13 +154,36 @@ class Conversation:
     def flush(self) -> None:
         """Store what the running reply has so far. Raises StoreError, also if the store is busy."""
         running = self._running
-        if running is None or running.end or not (running.unsaved_text or running.unsaved_thinking):
+        if running is None or running.end:
             return
-        try:
+        if not (running.unsaved_text or running.unsaved_thinking):
+            self.beat()
+            return
+
+        def grow() -> None:
             self._store.grow_reply(running.message.id, running.unsaved_text, running.unsaved_thinking)
             running.unsaved_text = running.unsaved_thinking = ""
+
+        try:
+            self._keep(grow)
+            self._notice_deletion()
         finally:
             self._saved_at_s = self._clock()
+
+    def beat(self) -> None:
+        """Show other processes now and then that the reply is still running."""
+        if self._running and not self._running.end and self._clock() - self._saved_at_s >= BEAT_INTERVAL_S:
+            self._saved_at_s = self._clock()
+            self._store.beat()
+
+    def take_news(self) -> list[str]:
+        """What has happened to this chat that the person should be told, once."""
+        news, self._news = self._news, []
+        return news
+
+    def know_deletion(self) -> None:
+        """This chat was deleted here, so it is no news."""
+        self._is_deletion_known = True
 
     def end(self, state: FinalState, stats: TurnStats | None = None) -> None:
         """End the running reply, if there is one. It is on the disk when this returns.
@@ -147,6 +196,7 @@ class Conversation:
 
     def clear(self) -> None:
         self.chat, self.exchanges, self.params = None, [], {}
+        self._is_deletion_known = False
 
     def open(self, chat_id: int, words: str = "") -> None:
         """Open a stored chat. words: what it was searched by; a version with them is shown."""
@@ -178,18 +228,18 @@ class Conversation:
         """Show the version `step` positions further on, or the last one."""
         if self.chat is not None:
             self._store_end()
-            self._store.walk(self.chat.id, step)
+            self._keep(lambda: self._store.walk(self._chat_id, step))
             self._show(self.chat)
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Change the chat's own settings, and store them if it has messages."""
         has_changed, self.params = params != self.params, dict(params)
         if has_changed and self.chat is not None:
-            self.chat = self._store.set_params(self.chat.id, self.params)
+            self.chat = self._keep(lambda: self._store.set_params(self._chat_id, self.params))
 
     def rename(self, title: str) -> None:
         if self.chat is not None:
-            self.chat = self._store.rename(self.chat.id, title)
+            self.chat = self._keep(lambda: self._store.rename(self._chat_id, title))
 
     def to_send(self) -> tuple[Message, ...]:
         """The messages of the next request. The last one is the newest message, or the reply to continue.
@@ -206,14 +256,29 @@ class Conversation:
             messages.append(Message("assistant", last.text))
         return tuple(messages)
 
-    def _begin(self, prompt: str, parent_id: int | None, earlier: list[Exchange]) -> None:
+    def _begin(
+        self,
+        prompt: str,
+        typed_characters: int | None,
+        parent_id: Callable[[], int | None],
+        earlier: list[Exchange],
+    ) -> None:
         self._store_end()
         if self.chat is None:
+            self._epoch = self._store.epoch
             self.chat = self._store.create_chat(params=self.params)
-        self.chat, message, reply = self._store.ask(self.chat.id, parent_id, prompt)
+        self.chat, message, reply = self._keep(
+            lambda: self._store.ask(self._chat_id, parent_id(), prompt, typed_characters)
+        )
+        self._is_deletion_known = False
         exchange = Exchange(message)
         self.exchanges = [*earlier, exchange]
         self._run(exchange, reply)
+
+    @property
+    def _chat_id(self) -> int:
+        assert self.chat is not None
+        return self.chat.id
 
     def _run(self, exchange: Exchange, reply: StoredMessage) -> None:
         exchange.reply = reply
@@ -225,14 +290,92 @@ class Conversation:
         running = self._running
         if running is None or running.end is None:
             return
-        self._running = None
+        state, stats = running.end
+
+        def finish() -> StoredMessage:
+            texts = running.unsaved_text, running.unsaved_thinking
+            return self._store.finish_reply(running.message.id, state, stats, *texts)
+
         try:
-            running.exchange.reply = self._store.finish_reply(
-                running.message.id, *running.end, running.unsaved_text, running.unsaved_thinking
-            )
+            running.exchange.reply = self._keep(finish)
         except StoreBusyError:
-            self._running = running
             raise
+        except StoreError:
+            self._running = None
+            raise
+        self._running = None
+        self._notice_deletion()
+
+    def _keep(self, write: Callable[[], T]) -> T:
+        """Run `write`; if this chat or its reply is no longer where it was, after it has found another place."""
+        self._follow_file()
+        try:
+            return write()
+        except StoreReplacedError:
+            self._follow_file()
+        except TakenOverError:
+            self._branch_off()
+        return write()
+
+    def _follow_file(self) -> None:
+        """Add this chat to the file that has replaced the one it was in."""
+        if self._epoch == self._store.epoch:
+            return
+        if self.chat is not None:
+            running, params = self._running, self.params
+            times = self.chat.created_s, self.chat.updated_s
+            chat = NewChat(
+                self.chat.title, self.chat.model, self.chat.drafter, params, *times, self._as_messages()
+            )
+            self.chat = self._store.import_chats([chat])[0]
+            stored = iter(self._store.path(self.chat.id))
+            for exchange in self.exchanges:
+                exchange.prompt = next(stored)
+                exchange.reply = next(stored) if exchange.reply else None
+            if running is not None and running.exchange.reply is not None:
+                running.message = self._store.continue_reply(running.exchange.reply.id)
+                running.unsaved_text = running.unsaved_thinking = ""
+            self._news.append(REPLACED)
+        self._epoch = self._store.epoch
+
+    def _as_messages(self) -> tuple[NewMessage, ...]:
+        messages: list[NewMessage] = []
+        for exchange in self.exchanges:
+            for stored in (exchange.prompt, exchange.reply):
+                if stored is None:
+                    continue
+                is_reply, is_running = (
+                    stored is exchange.reply,
+                    bool(self._running and stored is self._running.message),
+                )
+                messages.append(
+                    NewMessage(
+                        parent=len(messages) - 1 if messages else None,
+                        role=stored.role,
+                        text=exchange.text if is_reply else stored.text,
+                        thinking=exchange.thinking if is_reply else stored.thinking,
+                        state="interrupted" if is_running or stored.state == "generating" else stored.state,
+                        created_s=stored.created_s,
+                        is_shown=True,
+                        stats=stored.stats,
+                        typed_characters=stored.typed_characters,
+                    )
+                )
+        return tuple(messages)
+
+    def _branch_off(self) -> None:
+        """Go on with the running reply as another version of it, because another process goes on with it too."""
+        running = self._running
+        assert running is not None
+        exchange = running.exchange
+        running.message = exchange.reply = self._store.begin_reply(exchange.prompt.id)
+        running.unsaved_text, running.unsaved_thinking = exchange.text, exchange.thinking
+        self._news.append(TAKEN_OVER)
+
+    def _notice_deletion(self) -> None:
+        if self.chat and not self._is_deletion_known and self._store.is_deleted(self.chat.id):
+            self._is_deletion_known = True
+            self._news.append(DELETED)
 
     def _show(self, chat: Chat) -> None:
         exchanges: list[Exchange] = []
@@ -242,4 +385,5 @@ class Conversation:
             elif exchanges:
                 exchanges[-1].reply = message
                 exchanges[-1].text, exchanges[-1].thinking = message.text, message.thinking
-        self.chat, self.exchanges = chat, exchanges
+        self.chat, self.exchanges, self._epoch = chat, exchanges, self._store.epoch
+        self._is_deletion_known = False

@@ -126,11 +126,8 @@ class CurrentChat:
         """A chat was deleted from the list; it may be this one."""
         if self._conversation.chat and self._conversation.chat.id == chat_id:
             self._deleted_id = chat_id
-            was_replying = self._dialogue.phase.is_replying
+            self._conversation.know_deletion()
             await self.begin()
-            if was_replying:
-                with storing(self._tell):
-                    self._store.delete(chat_id)  # storing the end of its reply has brought it back
 
     async def was_restored(self, chat_id: int) -> None:
         """A chat was brought back in the list; it may be the one that was open."""
@@ -155,15 +152,15 @@ class CurrentChat:
         if not self._dialogue.is_free():
             return
         with storing(self._tell):
-            added, known = import_chats(self._store, name)
-            if added or known:
-                await self.open((added or known)[-1].id)
-            self._tell(imported_line(len(added), len(known)))
+            imported = import_chats(self._store, name)
+            if chats := imported.added or imported.grown or imported.known:
+                await self.open(chats[-1].id)
+            self._tell(imported_line(imported))
 
     def mark_open(self) -> None:
-        """Mark this chat as open, and tell the person if another window has it open."""
+        """Mark this chat as open, and tell the person once if another window has it open."""
         chat_id = self._conversation.chat.id if self._conversation.chat else None
-        is_elsewhere = not self._open_mark.move(chat_id)
+        is_elsewhere = not self._open_mark.move(chat_id) or self._open_mark.has_visitor
         told_id, self._told_elsewhere_id = self._told_elsewhere_id, chat_id if is_elsewhere else None
         if is_elsewhere and told_id != chat_id:
             self._tell(
@@ -178,13 +175,16 @@ class CurrentChat:
         self._open_mark.close()
 
     def save(self) -> None:
-        """Store what the running reply has so far."""
+        """Store what the running reply has so far, and tell what has happened to the chat outside this window."""
         try:
             self._conversation.flush()
         except StoreError as error:
             self._notices.tell_once(f"The running reply is not saved yet. {error}")
         else:
+            self._store.save_again()
             self._notices.check()
+        self._notices.tell_news(self._conversation.take_news())
+        self.mark_open()
 
     def _follow_chat(self) -> None:
         if warning := self._dialogue.settings.follow_chat():

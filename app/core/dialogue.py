@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from app.core.attachments import split_message
 from app.core.comparison import Comparison, requests_to_compare
 from app.core.conversation import Conversation
 from app.core.current_pair import CurrentPair
 from app.core.gauges import Gauges
+from app.core.message_files import split_message
 from app.core.pair_choice import PairChoice
 from app.core.phase import Phase
 from app.core.queued_messages import QueuedMessage
@@ -23,7 +23,7 @@ from app.core.reply_view import ReplyView, Tell
 from app.core.store_notices import StoreNotices, storing
 from app.core.turn_stats import turn_stats
 from app.store.errors import StoreError
-from app.store.records import FinalState
+from app.store.records import FinalState, StoredMessage
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import (
@@ -126,15 +126,18 @@ class Dialogue:
             self._view.show_queue(())
         return queued
 
-    async def ask(self, text: str) -> None:
-        """Send a message: store it, then ask the engine."""
-        self._store(lambda: self.conversation.ask(text))
-        await self._request(lambda: self._view.show_message(text, replaces_last=False))
+    async def ask(self, text: str, typed_characters: int | None = None) -> None:
+        """Send a message: store it, then ask the engine.
 
-    async def ask_instead(self, text: str) -> None:
-        """Send a message in place of the last one, which stays in another version of the chat."""
-        self._store(lambda: self.conversation.edit(text))
-        await self._request(lambda: self._view.show_message(text, replaces_last=True))
+        typed_characters: how much of the text the person typed, before its files; None: all of it.
+        """
+        self._store(lambda: self.conversation.ask(text, typed_characters))
+        await self._request(lambda message: self._view.show_message(message, replaces_last=False))
+
+    async def ask_instead(self, text: str, typed_characters: int | None = None) -> None:
+        """Send a message in place of the last one, which stays in another version of the chat. See `ask`."""
+        self._store(lambda: self.conversation.edit(text, typed_characters))
+        await self._request(lambda message: self._view.show_message(message, replaces_last=True))
 
     async def regenerate(self) -> None:
         """Request another reply to the last message."""
@@ -156,14 +159,14 @@ class Dialogue:
                 return
             await self._request()
 
-    def last_message(self) -> str | None:
+    def last_message(self) -> StoredMessage | None:
         """The message to edit. None if there is none, or a reply is running; tells the person which."""
         if not self.is_free():
             return None
         last = self.conversation.last
         if last is None:
             self._tell("There is no message to edit yet.")
-        return last.prompt.text if last else None
+        return last.prompt if last else None
 
     def stop(self) -> None:
         """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading.
@@ -275,6 +278,7 @@ class Dialogue:
 
     async def hear(self, event: Event) -> None:
         """Handle one event. Events about earlier replies are dropped."""
+        self.conversation.beat()
         if self._comparison is not None:
             self._comparison.hear(event)
         match event:
@@ -337,7 +341,7 @@ class Dialogue:
                 self._rest()
             raise
 
-    async def _request(self, show_message: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def _request(self, show_message: Callable[[StoredMessage], Awaitable[None]] | None = None) -> None:
         """Ask the engine for the reply to the last message, or for the rest of a stopped one.
 
         show_message: None if the message is shown already.
@@ -352,7 +356,7 @@ class Dialogue:
         self._show_store()
         # While the screen is laid out, the person may stop the reply or open another chat.
         if show_message is not None:
-            await show_message()
+            await show_message(exchange.prompt)
             if exchange is not self.conversation.last:
                 await self._view.show_chat(self.conversation)
         if id == self._awaited:
@@ -385,7 +389,7 @@ class Dialogue:
         if self.phase.is_replying and (exchange := self.conversation.last):
             self._end_reply("failed", status, error=message)
             if not exchange.text:
-                typed, files = split_message(exchange.prompt.text)
+                typed, files = split_message(exchange.prompt.text, exchange.prompt.typed_characters)
                 self._view.give_back(typed, [file.mention for file in files])
             self._return_queue()
         elif not self.phase.is_busy:
@@ -408,7 +412,7 @@ class Dialogue:
         """Put the message back in the prompt, to be changed and sent again, if the reply has no word yet."""
         exchange = self.conversation.last
         if self._is_message_new and exchange is not None and not (exchange.text or exchange.thinking):
-            self._view.edit_again(exchange.prompt.text)
+            self._view.edit_again(exchange.prompt)
 
     def _send_next(self) -> None:
         """Send the first of the messages that wait."""
@@ -456,3 +460,4 @@ class Dialogue:
         chat = self.conversation.chat
         self._view.show_title(chat.title if chat else "")
         self._notices.check()
+        self._notices.tell_news(self.conversation.take_news())

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.core.attachments import mentions
+from app.core.attachments import mentions, spellings
 
 MAX_SHOWN_CHARACTERS = 4000
 """A longer text is collapsed: a text area takes seconds to wrap a megabyte, on every key."""
+_PLACEHOLDER = re.compile(r"\[(?:pasted )?text \d+: [\d,]+ characters, [\d,]+ lines?\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class LongTexts:
 
     def whole(self, text: str) -> str:
         """A prompt with every collapsed text in full."""
-        return re.sub(self._pattern, lambda match: self._texts[match[0]].text, text) if self._texts else text
+        return _PLACEHOLDER.sub(self._text_of, text)
 
     def mentions(self, text: str) -> list[str]:
         """Every different `@path` that the person wrote in a prompt, also in a collapsed text."""
@@ -50,24 +51,26 @@ class LongTexts:
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Start and end of every placeholder in a prompt or one line of it."""
-        return (match.span() for match in re.finditer(self._pattern, text)) if self._texts else iter(())
+        return (match.span() for match in _PLACEHOLDER.finditer(text) if match[0] in self._texts)
 
-    @property
-    def _pattern(self) -> str:
-        return "|".join(map(re.escape, self._texts))
+    def _text_of(self, placeholder: re.Match[str]) -> str:
+        long = self._texts.get(placeholder[0])
+        return long.text if long else placeholder[0]
 
     def _collapse_parts(self, text: str, kind: str, mentioned: Sequence[str]) -> str:
-        parts = re.split(f"({self._pattern})", self._collapse_known(text)) if self._texts else [text]
-        return "".join(
-            part
-            if part in self._texts
-            else self._collapse(part, kind, tuple(mention for mention in mentioned if mention in part))
-            for part in parts
-        )
+        collapsed: list[str] = []
+        end = 0
+        known = self._collapse_known(text)
+        for start, next_end in (*self.spans(known), (len(known), len(known))):
+            collapsed += (self._collapse(known[end:start], kind, mentioned), known[start:next_end])
+            end = next_end
+        return "".join(collapsed)
 
-    def _collapse(self, text: str, kind: str, mentioned: tuple[str, ...]) -> str:
+    def _collapse(self, text: str, kind: str, mentioned: Sequence[str]) -> str:
         if len(text) <= MAX_SHOWN_CHARACTERS:
             return text
+        present = {spelling for mention in mentions(text) for spelling in spellings(mention)}
+        mentioned = tuple(mention for mention in mentioned if mention in present)
         lines = text.count("\n") + (not text.endswith("\n"))
         size = f"{len(text):,} characters, {lines:,} line{'s' * (lines != 1)}"
         placeholder = f"[{kind} {len(self._texts) + 1}: {size}]"

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from app.core.conversation import Conversation
 from app.core.phase import Phase
 from app.core.queued_messages import QueuedMessage
-from app.store.records import FinalState, TurnStats
+from app.store.records import FinalState, StoredMessage, TurnStats
 from mlx_engine.protocol.events import Finished, Round
 
 Severity = Literal["information", "warning", "error"]
@@ -29,7 +29,7 @@ class ReplyView:
     def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
         """status: the phase in words, such as `reading prompt 256 of 800`."""
 
-    async def show_message(self, text: str, *, replaces_last: bool) -> None:
+    async def show_message(self, message: StoredMessage, *, replaces_last: bool) -> None:
         """Show a message of the person, below all others or in place of the last turn."""
 
     async def begin_reply(self, text: str, thinking: str) -> None:
@@ -47,7 +47,7 @@ class ReplyView:
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
         """Give back a message that got no reply, to be sent again. mentions: its files, as typed."""
 
-    def edit_again(self, message: str) -> None:
+    def edit_again(self, message: StoredMessage) -> None:
         """Put a message that got no reply into the prompt, to be changed and sent again in its place."""
 
     def show_queue(self, queued: Sequence[QueuedMessage]) -> None:
@@ -61,6 +61,9 @@ class ReplyView:
 
     async def show_chat(self, conversation: Conversation) -> None:
         """Show another chat, another version of it, or a new chat without messages."""
+
+    def show_cut_off(self, is_cut_off: bool) -> None:
+        """Show as long as it lasts that the file of chats cannot be written."""
 
     def show_title(self, title: str) -> None:
         """title: empty before the first message."""

@@ -8,6 +8,9 @@ from difflib import get_close_matches
 
 from app.core.commands import SLASH, Command
 
+MAX_SHOWN_CHARACTERS = 80
+"""Of a wrong argument, in the error."""
+
 NamesFor = Callable[[Command], Sequence[str]]
 """The values of a command that only the running chat knows, such as the names of themes."""
 
@@ -86,12 +89,16 @@ def _with_argument(command: Command, text: str, names_for: NamesFor) -> ParsedCo
             return Refusal(f"/{name} needs {argument.allowed}: /{name} {argument.syntax}")
         return ParsedCommand(command, command.action)
     if argument.completes == "themes" and text not in names_for(command):
-        return Refusal(f"/{name}: use {_listed(names_for(command))}, not {text!r}.")
+        return Refusal(f"/{name}: use {_listed(names_for(command))}, not {_shown(text)}.")
     text = next((choice for choice in argument.choices if choice == text.lower()), text)
     try:
         return ParsedCommand(command, argument.action, (argument.parse(text),))
     except (ValueError, LookupError, OverflowError):
-        return Refusal(f"/{name}: use {argument.allowed}, not {text!r}.")
+        return Refusal(f"/{name}: use {argument.allowed}, not {_shown(text)}.")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…")
 
 
 def _listed(names: Sequence[str]) -> str:

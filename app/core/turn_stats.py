@@ -9,6 +9,7 @@ from app.text.figures import is_slower, per_round, percent, speed, times
 from mlx_engine.protocol.events import Ready
 
 STOPPED = "stopped"
+RUNNING_ELSEWHERE = "running in another window"
 _ENDINGS = {
     "length": "reached the token limit",
     "cancelled": STOPPED,
@@ -51,6 +52,8 @@ def stored_lines(reply: StoredMessage) -> tuple[str, str]:
     figures."""
     if reply.state == "interrupted":
         return STOPPED, STOPPED
+    if reply.state == "generating":
+        return RUNNING_ELSEWHERE, RUNNING_ELSEWHERE
     if reply.stats is None:
         return "", ""
     broke_off = reply.state == "failed"

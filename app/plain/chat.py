@@ -25,13 +25,15 @@ from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
+from app.core.message_files import compose_message, split_message
 from app.core.models_list import own_and_bundled, pulled_state
 from app.core.pair_choice import Choose, PairChoice, absolute
 from app.core.phase import Phase
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import ReplyView, Severity
 from app.core.store_notices import StoreNotices
-from app.core.turn_stats import spoken_line
+from app.core.turn_stats import RUNNING_ELSEWHERE, spoken_line
+from app.core.unsaved import keep_unsaved, what_is_unsaved
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, FinalState, TurnStats
@@ -117,7 +119,7 @@ class PlainChat(ReplyView):
         self._max_line_bytes = max_line_bytes
         self._wrap = WordWrap()
         conversation = Conversation(store)
-        self._notices = StoreNotices(store, self._tell)
+        self._notices = StoreNotices(store, self._tell, self)
         self._dialogue = Dialogue(
             engine,
             conversation,
@@ -141,6 +143,7 @@ class PlainChat(ReplyView):
         self._load_error = ""
         self._is_waiting_for_pair = False
         self._is_over = False
+        self._is_cut_off = False
         self._is_interrupted = False
         self._is_stop_requested = False
         self._exit_code = 0
@@ -271,7 +274,7 @@ class PlainChat(ReplyView):
         lines: list[str] = []
         while True:
             if self._is_prompting:
-                self._write("and: " if lines else "You: ")
+                self._write("and: " if lines else "You (not saved): " if self._is_cut_off else "You: ")
             data = self._typed.readline()
             if data and self._is_prompting:
                 self._wrap.begin_line()
@@ -302,15 +305,34 @@ class PlainChat(ReplyView):
 
     def _quit(self) -> None:
         self._is_over = True
+        self._offer_to_keep()
         self._say("Goodbye.")
+
+    def _offer_to_keep(self) -> None:
+        """Ask where to keep what could not be saved, until it is kept or nothing is typed."""
+        self._chat.save()
+        unsaved = what_is_unsaved(self._store)
+        while unsaved and self._is_prompting:
+            self._say(f"{unsaved}. The file of chats cannot be written.")
+            self._write("Type a file to keep them in, or press enter to quit without them: ")
+            name = _text(self._typed.readline()).strip()
+            self._wrap.begin_line()
+            if not name:
+                return
+            try:
+                self._say(f"Kept in {keep_unsaved(self._store, name)}.")
+            except StoreError as error:
+                self._say(str(error))
+            else:
+                return
 
     # Replies
 
-    async def _send(self, text: str, ask: Callable[[str], Awaitable[None]]) -> None:
+    async def _send(self, text: str, ask: Callable[[str, int], Awaitable[None]]) -> None:
         """Attach the files that the text mentions, and send it. Raises AttachmentError."""
         message = self._with_files(text)
         try:
-            await ask(message)
+            await ask(message, len(text))
         except StoreError as error:
             self._say(f"{error} The message was not sent.")
 
@@ -318,6 +340,7 @@ class PlainChat(ReplyView):
         """Print the running reply to its end."""
         while self._dialogue.phase.is_replying:
             await self._hear()
+        self._chat.save()
 
     async def _hear(self) -> None:
         event = self._inbox.get()
@@ -374,7 +397,7 @@ class PlainChat(ReplyView):
             files[file.mention] = file
         for file in files.values():
             self._say(_attached(file))
-        return attachments.compose_message(text, [*files.values()])
+        return compose_message(text, [*files.values()])
 
     async def _edit(self, text: str) -> None:
         if self._dialogue.last_message() is not None:
@@ -407,6 +430,10 @@ class PlainChat(ReplyView):
             self._write(self._sentences.finish())
             self._say(f"\n{spoken_line(stats)}\n")
 
+    def show_cut_off(self, is_cut_off: bool) -> None:
+        """See ReplyView. The prompt says it."""
+        self._is_cut_off = is_cut_off
+
     async def show_error(self, message: str) -> None:
         """See ReplyView."""
         if self._is_waiting_for_pair:
@@ -425,6 +452,8 @@ class PlainChat(ReplyView):
             self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
             if last.reply and last.reply.state in ("stopped", "interrupted"):
                 self._say("This reply was stopped. /continue continues it.\n")
+            if last.reply and last.reply.state == "generating":
+                self._say(f"This reply is {RUNNING_ELSEWHERE}.\n")
 
     # Settings and chats
 
@@ -518,7 +547,7 @@ def _text(data: bytes) -> str:
 
 def _typed(exchange: Exchange) -> str:
     """The person's message, and the names of its files."""
-    text, files = attachments.split_message(exchange.prompt.text)
+    text, files = split_message(exchange.prompt.text, exchange.prompt.typed_characters)
     return "\n".join([f"You: {text}", *map(_attached, files)])
 
 

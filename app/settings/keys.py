@@ -49,7 +49,7 @@ CODE_KEYS = (
     Key("escape", "leave", "leave_code", "goes back to the prompt", "Prompt"),
 )
 CHAT_KEYS = (
-    Key("escape", "stop", "stop", "stops the reply, keeping its text, or stops loading", "Stop"),
+    Key("escape", "stop", "stop", "stops the reply or loading; before a first word, returns the message", "Stop"),
     Key(
         "ctrl+t",
         "toggle_drafting",

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from app.core.chat_files import imported_line
+from app.core.turn_stats import RUNNING_ELSEWHERE
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import NotStoredError, StoreError
@@ -115,7 +116,8 @@ def _show(store: ChatStore, options: argparse.Namespace) -> int:
 
 def _message_text(message: StoredMessage, has_thoughts: bool) -> str:
     notes = [f"{message.sibling}/{message.siblings}"] if message.siblings > 1 else []
-    notes += [message.state] if message.state != "complete" else []
+    state = RUNNING_ELSEWHERE if message.state == "generating" else message.state
+    notes += [state] if state != "complete" else []
     speaker = "You" if message.role == "user" else "Reply"
     head = f"{speaker} ({', '.join(notes)}):" if notes else f"{speaker}:"
     thoughts = f"[thoughts]\n{message.thinking}\n[answer]\n" if has_thoughts and message.thinking else ""
@@ -151,13 +153,13 @@ def _import(store: ChatStore, options: argparse.Namespace) -> int:
     # Read all files before storing anything, so that a bad file leaves the store as it was.
     new = [chat for name in options.files for chat in _read(name)]
     _refuse_unsaved(store)
-    chats, known = store.import_new(new)
+    imported = store.import_new(new)
     _refuse_unsaved(store)
     if options.json:
-        _say_json({"imported": chats, "already_here": known})
-    elif known:
-        warn(imported_line(len(chats), len(known)))
-    for chat in chats if not options.json else ():
+        _say_json({"imported": imported.added, "already_here": imported.known, "grown": imported.grown})
+    elif imported.known or imported.grown:
+        warn(imported_line(imported))
+    for chat in [*imported.added, *imported.grown] if not options.json else ():
         say(f"{chat.id:>5}  {chat.message_count:>4} messages  {_title(chat)}")
     return OK
 

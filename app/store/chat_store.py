@@ -14,14 +14,18 @@ from typing import Any
 
 from app.store import rows, steps
 from app.store.database import FLUSH_TIMEOUT_S, Database
-from app.store.duplicates import find_stored
-from app.store.errors import StoreBusyError, StoreError
-from app.store.records import Chat, FinalState, Hit, NewChat, StoredMessage, TurnStats
+from app.store.duplicates import find_earlier, find_stored
+from app.store.errors import RunningElsewhereError, StoreBusyError, StoreError
+from app.store.membership import forget_ended
+from app.store.records import Chat, FinalState, Hit, Imported, NewChat, StoredMessage, TurnStats
 from app.store.search import find_chats, find_messages, index_pending, terms_of
 from app.text.sanitise import cleaned
 
 DELETED_KEPT_S = 30 * 24 * 3600.0
-"""How long a deleted chat can be restored."""
+"""How long a deleted chat can be restored, at least."""
+
+
+RUNNING_ELSEWHERE = "This reply is still running in another window. Wait for its end, or stop it there."
 
 
 class ChatStore:
@@ -34,14 +38,18 @@ class ChatStore:
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._database = database
         self._now = now
+        self.kept_path: Path | None = None
+        """Where the person has kept the unsaved chats."""
 
     @classmethod
-    def open(cls, path: Path, now: Callable[[], float] = time.time) -> ChatStore:
+    def open(
+        cls, path: Path, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+    ) -> ChatStore:
         """The store at `path`, created if it is missing. Never raises: problems are described in `notice`.
 
-        Replies that were still being generated are marked as interrupted and keep their text.
+        Replies whose process has ended are marked as interrupted and keep their text. clock: for waiting.
         """
-        store = cls(Database(path), now)
+        store = cls(Database(path, now, clock), now)
         with suppress(StoreBusyError):
             store._database.write(store._tidy, is_durable=False)
         return store
@@ -49,7 +57,7 @@ class ChatStore:
     @classmethod
     def in_memory(cls, now: Callable[[], float] = time.time) -> ChatStore:
         """An empty store in memory, which is lost when the process ends."""
-        return cls(Database(None), now)
+        return cls(Database(None, now), now)
 
     @property
     def notice(self) -> str | None:
@@ -60,6 +68,39 @@ class ChatStore:
     def is_saving(self) -> bool:
         """Whether changes are written to a file, and not only kept in memory."""
         return self._database.is_saving
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the file cannot be written, so that changes are only kept in memory for now."""
+        return self._database.is_cut_off
+
+    @property
+    def epoch(self) -> int:
+        """A number that changes when the file was replaced: ids from before must not be used any more."""
+        return self._database.epoch
+
+    def save_again(self, *, is_urgent: bool = False) -> bool:
+        """Return to the file if it can be written again. Returns whether changes are saved.
+
+        is_urgent: try now, even if that was just tried.
+        """
+        if is_urgent:
+            return self._database.save_again()
+        self._database.save_again_if_due()
+        return self.is_saving
+
+    def unsaved_chats(self) -> list[Chat]:
+        """The chats with changes that are only in memory, oldest first."""
+        return [self.chat(chat_id) for chat_id in self._database.unsaved_chats]
+
+    def beat(self) -> None:
+        """Show other processes that this one still runs its reply."""
+        with suppress(StoreError):
+            self._database.write(lambda connection: None, is_durable=False, patience_s=FLUSH_TIMEOUT_S)
+
+    def is_deleted(self, chat_id: int) -> bool:
+        """Whether a chat is deleted. False if it does not exist."""
+        return self._database.read(lambda connection: steps.is_deleted(connection, chat_id))
 
     def close(self) -> None:
         """Close the store; it cannot be used afterwards."""
@@ -104,16 +145,22 @@ class ChatStore:
         """Restore the chat that was deleted last; None if there is none."""
         return self._database.write(steps.undo_delete)
 
-    def ask(self, chat_id: int, parent_id: int | None, text: str) -> tuple[Chat, StoredMessage, StoredMessage]:
+    def ask(
+        self, chat_id: int, parent_id: int | None, text: str, typed_characters: int | None = None
+    ) -> tuple[Chat, StoredMessage, StoredMessage]:
         """Add the person's message and an empty reply, or neither. Returns the chat, the message and the reply.
 
         When this returns, both are on disk and shown instead of their siblings. A deleted chat is restored.
+        typed_characters: how much of the text the person typed; None: all of it. Raises RunningElsewhereError if
+        `parent_id` is a reply that another process is writing.
         """
         text = cleaned(text)
+        typed = len(text) if typed_characters is None else typed_characters
 
         def add_both(connection: sqlite3.Connection) -> tuple[Chat, StoredMessage, StoredMessage]:
-            message = steps.add_user_message(connection, chat_id, parent_id, text, self._now())
-            reply = steps.append(connection, chat_id, message.id, "assistant", "", self._now())
+            self._refuse_running(connection, parent_id)
+            message = steps.add_user_message(connection, chat_id, parent_id, text, self._now(), typed)
+            reply = steps.append(connection, chat_id, message.id, "assistant", "", self._now(), None, self._owner)
             return steps.chat_of(connection, chat_id), message, reply
 
         return self._database.write(add_both)
@@ -123,22 +170,31 @@ class ChatStore:
 
         def add_reply(connection: sqlite3.Connection) -> StoredMessage:
             chat_id = steps.chat_id_of(connection, parent_id)
-            return steps.append(connection, chat_id, parent_id, "assistant", "", self._now())
+            return steps.append(connection, chat_id, parent_id, "assistant", "", self._now(), None, self._owner)
 
         return self._database.write(add_reply, is_durable=False)
 
     def continue_reply(self, message_id: int) -> StoredMessage:
-        """Let a finished reply grow again."""
-        return self._database.write(lambda connection: steps.resume(connection, message_id), is_durable=False)
+        """Let a reply that was stopped grow again. Returns it as it is now.
+
+        Raises RunningElsewhereError if another process is writing it, and StoreError if it is complete.
+        """
+
+        def resume(connection: sqlite3.Connection) -> StoredMessage:
+            self._refuse_running(connection, message_id)
+            return steps.resume(connection, message_id, self._owner)
+
+        return self._database.write(resume, is_durable=False)
 
     def grow_reply(self, message_id: int, text: str, thinking: str = "") -> None:
-        """Append to a running reply. Every two seconds is often enough.
+        """Append to a running reply of this process. Every two seconds is often enough.
 
-        Hardly waits for another program that has locked the database: the next call can bring the same text.
+        Raises TakenOverError if another process has gone on with it. Hardly waits for another program that has
+        locked the database: the next call can bring the same text.
         """
         pieces = (cleaned(text), cleaned(thinking))
         self._database.write(
-            lambda connection: steps.grow(connection, message_id, pieces, "generating"),
+            lambda connection: steps.grow(connection, message_id, pieces, "generating", self._owner),
             is_durable=False,
             patience_s=FLUSH_TIMEOUT_S,
         )
@@ -151,14 +207,15 @@ class ChatStore:
         text: str = "",
         thinking: str = "",
     ) -> StoredMessage:
-        """Finish a running reply, with the rest of its text. When this returns, it is on disk.
+        """Finish a running reply of this process, with the rest of its text. When this returns, it is on disk.
 
-        The figures replace those of an earlier part of the reply; the chat takes over the pair that they name.
+        A deleted chat stays deleted. The figures replace those of an earlier part of the reply; the chat takes
+        over the pair that they name. Raises TakenOverError if another process has gone on with the reply.
         """
         pieces = (cleaned(text), cleaned(thinking))
 
         def finish(connection: sqlite3.Connection) -> StoredMessage:
-            steps.grow(connection, message_id, pieces, state)
+            steps.grow(connection, message_id, pieces, state, self._owner)
             chat_id = steps.chat_id_of(connection, message_id)
             if stats is not None:
                 rows.insert_stats(connection, message_id, stats)
@@ -210,19 +267,33 @@ class ChatStore:
         """Add chats with all their messages, or nothing. The last one becomes the most recently used."""
         return self._database.write(lambda connection: [steps.import_chat(connection, chat) for chat in chats])
 
-    def import_new(self, chats: Sequence[NewChat]) -> tuple[list[Chat], list[Chat]]:
-        """Add those chats that are not stored yet. Returns the added ones, and those that were there."""
+    def import_new(self, chats: Sequence[NewChat]) -> Imported:
+        """Add those chats that are not stored yet, and what is missing in those that have grown elsewhere."""
 
-        def add_new(connection: sqlite3.Connection) -> tuple[list[Chat], list[Chat]]:
+        def add_new(connection: sqlite3.Connection) -> Imported:
             stored = find_stored(connection, chats)
-            added = [steps.import_chat(connection, chat) for chat, id in zip(chats, stored) if id is None]
-            return added, [steps.chat_of(connection, id) for id in dict.fromkeys(stored) if id is not None]
+            missing = [chat for chat, id in zip(chats, stored) if id is None]
+            earlier = list(zip(missing, find_earlier(connection, missing)))
+            grown = [steps.add_missing(connection, id, chat) for chat, id in earlier if id is not None]
+            added = [steps.import_chat(connection, chat) for chat, id in earlier if id is None]
+            known = [steps.chat_of(connection, id) for id in dict.fromkeys(stored) if id is not None]
+            return Imported(added, known, grown)
 
         return self._database.write(add_new)
 
+    @property
+    def _owner(self) -> str:
+        return self._database.token
+
+    def _refuse_running(self, connection: sqlite3.Connection, message_id: int | None) -> None:
+        if message_id is not None and steps.is_running_elsewhere(connection, message_id, self._owner, self._now()):
+            raise RunningElsewhereError(RUNNING_ELSEWHERE)
+
     def _tidy(self, connection: sqlite3.Connection) -> None:
-        steps.interrupt_running(connection)
-        steps.forget_deleted(connection, before_s=self._now() - DELETED_KEPT_S)
+        steps.interrupt_ended(connection, self._owner, self._now())
+        forget_ended(connection, self._now())
+        steps.grow_older(connection, self._now())
+        steps.forget_deleted(connection, DELETED_KEPT_S)
 
     def _change_chat(self, chat_id: int, changes: str, *values: str | None) -> Chat:
         return self._database.write(lambda connection: steps.change_chat(connection, chat_id, changes, values))

@@ -1,19 +1,32 @@
 """The database while the program runs: transactions, how durable each is, and how to continue when one fails.
 
-If the disk fails, continues in memory; if the file is damaged, continues with what could be rescued. Either
-happens only after a failed attempt, which is then repeated. The caller gets a result or a StoreError.
+If the disk fails, continues in memory, and returns to the file as soon as that can be written; if the file is
+damaged, continues with what could be rescued. Either happens only after a failed attempt, which is then repeated.
+The caller gets a result or a StoreError.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from app.store.connection import BUSY_TIMEOUT_S, is_busy, is_damage, is_unwritable, what_is_wrong
-from app.store.errors import StoreBusyError, StoreError
-from app.store.opening import Opened, continue_in_memory, move_back, open_database, open_in_memory
+from app.store.errors import StoreBusyError, StoreError, StoreReplacedError
+from app.store.membership import Membership, ReplacedDatabaseError
+from app.store.opening import (
+    UNSAVED,
+    Opened,
+    continue_in_memory,
+    move_back,
+    open_again,
+    open_database,
+    open_in_memory,
+)
+from app.store.outage import unsaved_chats, write_unsaved
 from app.store.schema import MIGRATIONS, version_of
 from app.system.files import UnusableFileError, identity
 
@@ -22,18 +35,34 @@ Action = Callable[[sqlite3.Connection], T]
 
 FLUSH_TIMEOUT_S = 0.1
 """How long a write waits for another program if the next write can repeat it: the screen waits with it."""
+RETURN_INTERVAL_S = 2.0
+"""How often it is tried whether the file can be written again."""
+SAVED_AGAIN = "Chats are saved again, with everything written meanwhile."
 _ATTEMPTS = 3
 """The file as it is, the rescued file, memory."""
+_FAILURES = (sqlite3.Error, OSError, UnusableFileError, UnicodeDecodeError, ReplacedDatabaseError)
 
 
 class Database:
     """One process's access to the database, for the thread that opened it."""
 
-    def __init__(self, path: Path | None) -> None:
-        """path: None for one in memory that nobody keeps."""
+    def __init__(
+        self,
+        path: Path | None,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """path: None for one in memory that nobody keeps. now: what others compare with. clock: for waiting."""
         self._path = path.absolute() if path else Path(":memory:")
+        self._has_path = path is not None
+        self._clock = clock
+        self._tried_s = clock()
+        self._membership = Membership(now)
+        self.epoch = 0
+        """Raised when the file has been replaced: ids from before mean nothing in it."""
         self._is_durable: bool | None = None
         self._patience_s: float | None = None
+        self._opened: Opened
         self._take(open_database(self._path) if path else open_in_memory())
 
     @property
@@ -46,9 +75,82 @@ class Database:
         """Whether there is a file; otherwise everything is lost when the process ends."""
         return self._opened.identity is not None
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether there should be a file, but it cannot be written."""
+        return self._has_path and not self.is_saving
+
+    @property
+    def token(self) -> str:
+        """By which other processes know this one."""
+        return self._membership.token
+
+    @property
+    def unsaved_chats(self) -> list[int]:
+        """The chats that have changed since the file could no longer be written."""
+        return unsaved_chats(self._opened.connection) if self.is_cut_off else []
+
     def close(self) -> None:
-        """Close; SQLite then merges its journal into the file."""
-        self._opened.connection.close()
+        """Close, after a last attempt to write what is unsaved; SQLite then merges its journal into the file."""
+        self.save_again()
+        connection = self._opened.connection
+        if self.is_saving:
+            with suppress(sqlite3.Error):
+                self._membership.leave(connection)
+        connection.close()
+
+    def save_again(self) -> bool:
+        """Return to the file if it can be written again. Returns whether changes are saved."""
+        if not self.is_cut_off:
+            return self.is_saving
+        self._tried_s = self._clock()
+        memory = self._opened
+        try:
+            self._return_from(memory)
+        except ReplacedDatabaseError:
+            reason = f"{self._path} is another file than before"
+            self._opened = Opened(
+                memory.connection, f"Chats are no longer saved: {reason}. {UNSAVED}", None, memory.name
+            )
+        except (sqlite3.Error, OSError, UnusableFileError, UnicodeDecodeError):
+            pass
+        return self.is_saving
+
+    def save_again_if_due(self) -> None:
+        """As `save_again`, but not again within `RETURN_INTERVAL_S`."""
+        if self.is_cut_off and self._clock() - self._tried_s >= RETURN_INTERVAL_S:
+            self.save_again()
+
+    def _return_from(self, memory: Opened) -> None:
+        is_missing = identity(self._path) is None
+        opened = open_again(self._path, memory.connection)
+        try:
+            if is_missing:
+                self._membership.rejoin()
+            else:
+                self._write_unsaved(memory, opened.connection)
+        except BaseException:
+            opened.connection.close()
+            raise
+        self._take(Opened(opened.connection, opened.notice or SAVED_AGAIN, opened.identity))
+        memory.connection.close()
+
+    def _write_unsaved(self, memory: Opened, file: sqlite3.Connection) -> None:
+        file.execute("BEGIN IMMEDIATE")
+        try:
+            if self._membership.is_new and memory.name not in (
+                None,
+                file.execute("SELECT name FROM store").fetchone()[0],
+            ):
+                raise ReplacedDatabaseError
+            self._membership.check_in(file)
+            write_unsaved(memory.connection, file)
+            file.execute("COMMIT")
+        except BaseException:
+            if file.in_transaction:
+                file.execute("ROLLBACK")
+            raise
+        self._membership.committed()
 
     def write(self, action: Action[T], is_durable: bool = True, patience_s: float | None = None) -> T:
         """Run `action` in a transaction that is written when this returns.
@@ -56,6 +158,7 @@ class Database:
         If `is_durable`, it survives a power cut; otherwise only a killed process. Raises StoreError if nothing was
         written, and StoreBusyError after `patience_s` (None: `BUSY_TIMEOUT_S`).
         """
+        self.save_again_if_due()
         return self._attempt(lambda: self._write_once(action, is_durable, patience_s))
 
     def read(self, action: Action[T]) -> T:
@@ -66,7 +169,7 @@ class Database:
         for _ in range(_ATTEMPTS):
             try:
                 return transact()
-            except (sqlite3.Error, OSError, UnusableFileError, UnicodeDecodeError) as error:
+            except _FAILURES as error:
                 self._survive(error)
         raise StoreError(f"{self._path} cannot be used, and every attempt to continue without it failed too.")
 
@@ -81,7 +184,16 @@ class Database:
         if self._is_durable != is_durable:
             self._opened.connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             self._is_durable = is_durable
-        return self._transact(action, "BEGIN IMMEDIATE")
+        if not self.is_saving:
+            return self._transact(action, "BEGIN IMMEDIATE")
+
+        def check_in_and_act(connection: sqlite3.Connection) -> T:
+            self._membership.check_in(connection)
+            return action(connection)
+
+        result = self._transact(check_in_and_act, "BEGIN IMMEDIATE")
+        self._membership.committed()
+        return result
 
     def _wait_at_most(self, patience_s: float) -> None:
         if self._patience_s != patience_s:
@@ -120,9 +232,16 @@ class Database:
                 f"{self._path} has been locked by another program for more than {self._patience_s:g} s. "
                 "Close that program and try again."
             ) from error
+        if isinstance(error, ReplacedDatabaseError):
+            self.epoch += 1
+            self._membership.rejoin()
+            raise StoreReplacedError(
+                f"{self._path} is another file than before. Nothing was changed in it."
+            ) from error
         connection, was = self._opened.connection, self._opened.identity
         if was is not None and (_is_damaged(error) or _is_sign_of_damage(error, connection)):
             connection.close()
+            self._membership.rejoin()
             self._take(open_database(self._path, damaged=was))
         elif was is not None and _is_unusable(error):
             self._take(continue_in_memory(connection, self._path, error))
@@ -132,6 +251,7 @@ class Database:
 
     def _take(self, opened: Opened) -> None:
         self._opened = opened
+        self._tried_s = self._clock()
         self._is_durable = self._patience_s = None
 
 

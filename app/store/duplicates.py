@@ -1,8 +1,9 @@
-"""Finds chats that are stored already, so that importing a file twice does not double them."""
+"""Finds chats that are stored already, or earlier states of them, so that importing again does not double them."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from app.store.records import NewChat
@@ -20,18 +21,45 @@ def find_stored(connection: sqlite3.Connection, chats: Sequence[NewChat]) -> lis
            WHERE parent_id IS NULL AND deleted = 0 ORDER BY chat_id"""
     ):
         by_first.setdefault(text, []).append(chat_id)
-    return [_stored(connection, chat, by_first) for chat in chats]
+    known: dict[int, set[int]] = {}
+    return [_stored(connection, chat, by_first, known) for chat in chats]
 
 
-def _stored(connection: sqlite3.Connection, chat: NewChat, by_first: dict[str, list[int]]) -> int | None:
+def find_earlier(connection: sqlite3.Connection, chats: Sequence[NewChat]) -> list[int | None]:
+    """For each chat, the stored one that it goes on from, here or elsewhere: the only one with the same beginning.
+
+    That is the same first message, written at the same moment. None also if two of `chats` begin alike.
+    """
+    stored: dict[tuple[str, float], list[int]] = {}
+    for text, created_s, chat_id in connection.execute(
+        """SELECT text, message.created_s, chat_id FROM message JOIN chat ON chat.id = chat_id
+           WHERE parent_id IS NULL AND deleted = 0 AND message.created_s > 0 ORDER BY chat_id"""
+    ):
+        stored.setdefault((text, created_s), []).append(chat_id)
+    beginnings = [(cleaned(chat.messages[0].text), chat.messages[0].created_s) if chat.messages else None
+                  for chat in chats]  # fmt: skip
+    counts = Counter(beginnings)
+    matches = [
+        stored.get(beginning, []) if beginning and counts[beginning] == 1 else [] for beginning in beginnings
+    ]
+    return [ids[0] if len(set(ids)) == 1 else None for ids in matches]
+
+
+def _stored(
+    connection: sqlite3.Connection, chat: NewChat, by_first: dict[str, list[int]], known: dict[int, set[int]]
+) -> int | None:
+    """known: the paths of stored chats, once they have been read."""
     if not chat.messages:
         return _stored_empty(connection, chat)
     paths = _paths((at, each.parent, each.role, cleaned(each.text)) for at, each in enumerate(chat.messages))
     for chat_id in dict.fromkeys(by_first.get(cleaned(chat.messages[0].text), ())):
-        rows = connection.execute(
-            "SELECT id, parent_id, role, text FROM message WHERE chat_id = ? ORDER BY id", (chat_id,)
-        )
-        if paths <= _paths(rows):
+        if chat_id not in known:
+            known[chat_id] = _paths(
+                connection.execute(
+                    "SELECT id, parent_id, role, text FROM message WHERE chat_id = ? ORDER BY id", (chat_id,)
+                )
+            )
+        if paths <= known[chat_id]:
             return chat_id
     return None
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from app.store.errors import ImportRefusedError
-from app.store.records import FinalState, NewChat, NewMessage, Role, TurnStats
+from app.store.records import Count, FinalState, NewChat, NewMessage, Role, TurnStats
 from app.text.sanitise import sanitise, sanitise_json, sanitise_line
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class _MessageFacts(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     stored_text: str | None = None
     """The original text, if the visible text differs from it."""
     stored_thinking: str | None = None
+    typed_characters: Count | None = None
 
 
 class _Section(NamedTuple):
@@ -87,6 +88,7 @@ def _write_message(message: NewMessage) -> str:
         stats=message.stats,
         stored_text=message.text if message.text != text else None,
         stored_thinking=message.thinking if message.thinking != thinking else None,
+        typed_characters=message.typed_characters,
     )
     head = f"{_mark('message', facts)}\n\n## {_SPEAKERS[message.role]}\n\n"
     if not thinking:
@@ -135,12 +137,13 @@ def _read_chat(sections: Sequence[_Section], name: str) -> NewChat:
             f"{VERSION}. Update Slipstream."
         )
     messages = []
-    rest = list(sections[1:])
-    while rest:
-        first = rest.pop(0)
-        has_thoughts = [section.kind for section in rest[:2]] == ["thoughts", "answer"]
-        parts = [rest.pop(0), rest.pop(0)] if has_thoughts else []
-        messages.append(_read_message(first, parts, name))
+    position = 1
+    while position < len(sections):
+        parts = sections[position + 1 : position + 3]
+        if [section.kind for section in parts] != ["thoughts", "answer"]:
+            parts = ()
+        messages.append(_read_message(sections[position], parts, name))
+        position += 1 + len(parts)
     return NewChat(
         facts.title, facts.model, facts.drafter, facts.params, facts.created_s, facts.updated_s, tuple(messages)
     )
@@ -165,6 +168,7 @@ def _read_message(head: _Section, parts: Sequence[_Section], name: str) -> NewMe
         created_s=facts.created_s,
         is_shown=facts.is_shown,
         stats=facts.stats,
+        typed_characters=facts.typed_characters,
     )
 
 

@@ -21,8 +21,9 @@ from app.store.connection import (
     prepare_to_write,
     what_is_wrong,
 )
+from app.store.outage import note_changes
 from app.store.rescue import copy_rows
-from app.store.schema import MIGRATIONS, TABLES, migrate, version_of
+from app.store.schema import MIGRATIONS, TABLES, migrate, version_of, write_copy
 from app.store.search import prepare_search
 from app.system.files import LOCK_WAIT_S, Identity, UnusableFileError, identity, make_private_file, opening_alone
 
@@ -34,7 +35,10 @@ HEADER_BYTES = 100
 PAGE_BYTES_AT = slice(16, 18)
 """Position of the page size in the header; 1 means 65,536, which ours never are."""
 
-UNSAVED = "New messages are lost when Slipstream ends; export a chat to keep it."
+UNSAVED = (
+    "They will be as soon as that works again. If it does not before Slipstream ends, new messages are lost: "
+    "export a chat to keep it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Opened:
     """A problem that the person should know about, as a sentence; None if there is none."""
     identity: Identity | None
     """None: the database is in memory and is lost when the process ends."""
+    name: str | None = None
+    """In memory: the name of the database that it is a copy of; None if there was none, or it has no name."""
 
 
 def open_database(path: Path, damaged: Identity | None = None) -> Opened:
@@ -70,7 +76,21 @@ def open_in_memory() -> Opened:
 
 def continue_in_memory(connection: sqlite3.Connection, path: Path, error: Exception) -> Opened:
     """Continue in memory with what `connection` can still read, when its file can no longer be written."""
-    return Opened(_copied(connection), f"Chats are no longer saved: {_reason(path, error)}. {UNSAVED}", None)
+    notice = f"Chats are no longer saved: {_reason(path, error)}. {UNSAVED}"
+    return Opened(_copied(connection), notice, None, _name_of(connection))
+
+
+def open_again(path: Path, memory: sqlite3.Connection) -> Opened:
+    """The file at `path`, now that it may be writable again; written anew from `memory` if there is none.
+
+    Raises what opening can raise, and BlockingIOError if another process is opening the file.
+    """
+    if not os.path.lexists(path):
+        return move_back(memory, path)
+    with opening_alone(path, wait_s=0):
+        finish_putting_aside(path)
+        make_private_file(path)
+        return _open_file(path)
 
 
 def move_back(connection: sqlite3.Connection, path: Path) -> Opened:
@@ -78,8 +98,7 @@ def move_back(connection: sqlite3.Connection, path: Path) -> Opened:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with opening_alone(path):
         if not os.path.lexists(path):
-            make_private_file(path)
-            connection.execute("VACUUM INTO ?", (os.fspath(path),))
+            write_copy(connection, path)
         make_private_file(path)
         return _open_file(path)
 
@@ -170,9 +189,9 @@ def _copy_in_memory(path: Path, notice: str) -> Opened:
     try:
         source = connect_to_read(path)
     except (OSError, sqlite3.Error, UnicodeDecodeError):
-        return Opened(_empty_in_memory(), notice, None)
+        return Opened(_noting_changes(_empty_in_memory()), notice, None)
     try:
-        return Opened(_copied(source), notice, None)
+        return Opened(_copied(source), notice, None, _name_of(source))
     finally:
         source.close()
 
@@ -180,7 +199,19 @@ def _copy_in_memory(path: Path, notice: str) -> Opened:
 def _copied(source: sqlite3.Connection) -> sqlite3.Connection:
     memory = _empty_in_memory()
     copy_rows(source, memory)
+    return _noting_changes(memory)
+
+
+def _noting_changes(memory: sqlite3.Connection) -> sqlite3.Connection:
+    note_changes(memory)
     return memory
+
+
+def _name_of(connection: sqlite3.Connection) -> str | None:
+    try:
+        return str(connection.execute("SELECT name FROM store").fetchone()[0])
+    except (sqlite3.Error, TypeError):
+        return None
 
 
 def _empty_in_memory() -> sqlite3.Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -72,6 +72,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     is_shown: bool = True
     """Whether this is the sibling that is shown."""
     stats: TurnStats | None = None
+    typed_characters: int | None = None
+    """How much of the person's message they typed; files follow. None: not known, in chats of earlier versions."""
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class Hit(msgspec.Struct, frozen=True):
     created_s: float
 
 
-class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A message to import. `parent` is the position of an earlier message of the same chat."""
 
     parent: int | None
@@ -97,6 +99,8 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_s: float
     is_shown: bool
     stats: TurnStats | None
+    typed_characters: Count | None = None
+    """See StoredMessage."""
 
 
 class NewChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,3 +113,13 @@ class NewChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_s: float
     updated_s: float
     messages: tuple[NewMessage, ...]
+
+
+class Imported(NamedTuple):
+    """What an import did."""
+
+    added: list[Chat]
+    known: list[Chat]
+    """Those that were there already, with all their messages."""
+    grown: list[Chat]
+    """Those that were there, and got more messages."""

@@ -18,7 +18,7 @@ DatabaseRow = Sequence[Any]
 
 CHAT_COLUMNS = """chat.id, chat.title, chat.model, chat.drafter, chat.params_json, chat.created_s, chat.updated_s,
     (SELECT count(*) FROM message WHERE message.chat_id = chat.id)"""
-MESSAGE_COLUMNS = "id, chat_id, parent_id, role, text, thinking, state, created_s"
+MESSAGE_COLUMNS = "id, chat_id, parent_id, role, text, thinking, state, created_s, typed_characters"
 STATS_COLUMNS = ", ".join(TurnStats.__struct_fields__)
 
 _BY_POSITION = ("drafted_by_position", "accepted_by_position")
@@ -49,7 +49,7 @@ def chat_from(row: DatabaseRow) -> Chat:
 
 def message_from(row: DatabaseRow, stats: TurnStats | None = None) -> StoredMessage:
     """A row of `MESSAGE_COLUMNS`, without its position among siblings."""
-    id, chat_id, parent_id, role, text, thinking, state, created_s = row
+    id, chat_id, parent_id, role, text, thinking, state, created_s, typed_characters = row
     return StoredMessage(
         id=id,
         chat_id=chat_id,
@@ -60,6 +60,7 @@ def message_from(row: DatabaseRow, stats: TurnStats | None = None) -> StoredMess
         state=state if state in get_args(State) else "interrupted",
         created_s=_seconds(created_s),
         stats=stats,
+        typed_characters=typed_characters if isinstance(typed_characters, int) else None,
     )
 
 

@@ -66,18 +66,45 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The search index now has folded texts.
     ("UPDATE message SET is_indexed = 0",),
+    # Files in a message are no longer recognised by what they look like.
+    ("ALTER TABLE message ADD COLUMN typed_characters INTEGER",),
+    # Which process runs a reply, which database this is, and how long deleted chats have been kept.
+    (
+        """CREATE TABLE store (
+            id INTEGER PRIMARY KEY,
+            name TEXT NOT NULL DEFAULT '',
+            age_s REAL NOT NULL DEFAULT 0,
+            seen_s REAL NOT NULL DEFAULT 0
+        )""",
+        "INSERT INTO store (id, name) VALUES (1, lower(hex(randomblob(16))))",
+        """CREATE TABLE process (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token TEXT NOT NULL DEFAULT '' UNIQUE,
+            machine TEXT NOT NULL DEFAULT '',
+            pid INTEGER NOT NULL DEFAULT 0,
+            started TEXT NOT NULL DEFAULT '',
+            beat_s REAL NOT NULL DEFAULT 0,
+            writes INTEGER NOT NULL DEFAULT 0
+        )""",
+        "ALTER TABLE message ADD COLUMN owner TEXT",
+        "ALTER TABLE chat ADD COLUMN deleted_age_s REAL",
+        "UPDATE chat SET deleted_age_s = 0 WHERE deleted > 0",
+    ),
 )
 """Statements by version. Every column that must not be NULL has a default, which rescued rows use if their own
 value is lost. A published version is never edited; its fixture in the tests must keep loading."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "chat": ("id", "title", "model", "drafter", "params_json", "created_s", "updated_s", "activity", "deleted",
-             "deleted_s"),
-    "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked"),
+             "deleted_s", "deleted_age_s"),
+    "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked",
+                "typed_characters", "owner"),
     "turn_stats": ("message_id", "finish_reason", "prompt_tokens", "cached_tokens", "generated_tokens", "rounds",
                    "target_passes", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
                    "draft_length", "ttft_s", "decode_s", "plain_tokens_per_s", "speedup", "peak_memory_bytes",
                    "model", "drafter", "app_version"),
+    "store": ("id", "name", "age_s", "seen_s"),
+    "process": ("id", "token", "machine", "pid", "started", "beat_s", "writes"),
 }  # fmt: skip
 """The columns that are rescued, because a person would miss them: key first, parents before children."""
 
@@ -96,7 +123,7 @@ def migrate(
     """
     version = version_of(connection)
     if path is not None and 0 < version < len(migrations):
-        _back_up(connection, path.with_name(f"{path.name}.bak-v{version}"))
+        write_copy(connection, path.with_name(f"{path.name}.bak-v{version}"))
     for number in range(version, len(migrations)):
         _apply(connection, migrations[number], number + 1)
 
@@ -114,15 +141,18 @@ def _apply(connection: sqlite3.Connection, statements: Sequence[str], version: i
         raise
 
 
-def _back_up(connection: sqlite3.Connection, backup: Path) -> None:
-    """Renamed only when complete: a copy cut short by a full disk must not pass for a backup."""
+def write_copy(connection: sqlite3.Connection, path: Path) -> None:
+    """Write a whole database to a new file. Raises OSError or sqlite3.Error.
+
+    Renamed only when complete: a copy cut short by a full disk must not pass for a whole one.
+    """
     # SQLite writes the file itself, so `replace_file` cannot.
-    unfinished = backup.with_name(f"{backup.name}.part")
+    unfinished = path.with_name(f"{path.name}.part")
     try:
         unfinished.unlink(missing_ok=True)
         # SQLite would make the file readable to everyone, but it accepts an empty one as it is.
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection.execute("VACUUM INTO ?", (os.fspath(unfinished),))
-        os.replace(unfinished, backup)
+        os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

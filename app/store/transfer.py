@@ -131,6 +131,7 @@ def _positioned(messages: Sequence[StoredMessage]) -> Iterable[NewMessage]:
             created_s=message.created_s,
             is_shown=message.is_shown,
             stats=message.stats,
+            typed_characters=message.typed_characters,
         )
 
 

@@ -26,8 +26,15 @@ class Tree:
         # Sorted by id only: a damaged file may repeat an id, and have anything in the other columns.
         self._links = {link.id: link for link in sorted(links, key=lambda link: link.id)}
         self._children: dict[int | None, list[Link]] = {}
+        self._numbers: dict[int, int] = {}
+        self._shown: dict[int | None, Link] = {}
         for link in self._links.values():
-            self._children.setdefault(self.parent(link.id), []).append(link)
+            parent = self.parent(link.id)
+            siblings = self._children.setdefault(parent, [])
+            siblings.append(link)
+            self._numbers[link.id] = len(siblings)
+            if link.picked >= self._shown.setdefault(parent, link).picked:
+                self._shown[parent] = link
 
     def __iter__(self) -> Iterator[int]:
         """All message ids, oldest first."""
@@ -47,8 +54,8 @@ class Tree:
 
     def shown(self, siblings_under: int | None) -> int | None:
         """The child of `siblings_under` that is shown; None if it has none."""
-        children = self._children.get(siblings_under)
-        return max(children, key=lambda link: (link.picked, link.id)).id if children else None
+        link = self._shown.get(siblings_under)
+        return None if link is None else link.id
 
     def path(self) -> list[int]:
         """The messages that are shown, first to last."""
@@ -59,9 +66,9 @@ class Tree:
             at = self.shown(at)
         return path
 
-    def siblings(self, message_id: int) -> list[int]:
-        """All children of the same parent, oldest first, including the message."""
-        return [link.id for link in self._children[self.parent(message_id)]]
+    def sibling(self, message_id: int) -> tuple[int, int]:
+        """The number of a message among its parent's children, from 1, oldest first, and how many there are."""
+        return self._numbers[message_id], len(self._children[self.parent(message_id)])
 
     def leaves(self) -> list[int]:
         """The messages without children, each the end of another path; every message is on at least one.
@@ -80,7 +87,7 @@ class Tree:
 
     def next_pick(self, message_id: int) -> int:
         """A pick number higher than that of any sibling."""
-        return 1 + max(link.picked for link in self._children[self.parent(message_id)])
+        return 1 + self._shown[self.parent(message_id)].picked
 
     def lineage(self, message_id: int) -> list[int]:
         """The message and its ancestors up to the root."""

@@ -8,18 +8,29 @@ from __future__ import annotations
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN = (
+    0x00AD,
+    0x034F,
     0x061C,
+    *range(0x115F, 0x1161),
+    *range(0x17B4, 0x17B6),
+    0x180E,
     0x200B,
     0x200E,
     0x200F,
     *range(0x202A, 0x202F),
-    0x2060,
-    *range(0x2066, 0x206A),
+    *range(0x2060, 0x2070),
+    0x3164,
     0xFEFF,
-    *range(0xE0000, 0xE0080),
+    0xFFA0,
+    *range(0xFFF0, 0xFFFC),
+    *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B),
+    *range(0xE0000, 0xE0100),
+    *range(0xE01F0, 0xE1000),
 )
-"""Characters that change the reading direction or are invisible. The joiners U+200C and U+200D are allowed:
-scripts and emoji need them."""
+"""Characters that change the reading direction or are invisible: Unicode's Default_Ignorable_Code_Point, and the
+interlinear annotations. Allowed are those that scripts and emoji need: the joiners U+200C and U+200D, and the
+variation selectors, those of Mongolian included."""
 
 _STAND_INS: dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -16,15 +17,18 @@ from textual.widgets._toast import ToastHolder
 from app.core.chat_options import ChatOptions
 from app.core.commands import COMMANDS, hint
 from app.core.pair_choice import Choose, PairChoice
+from app.core.unsaved import what_is_unsaved
 from app.settings.keys import APP_KEYS, keymap_of
 from app.store.chat_store import ChatStore
 from app.system.exit_codes import INTERRUPTED
 from app.tui.chat_screen import ChatScreen
 from app.tui.keys import bindings, key_in, prefer
 from app.tui.screens.chats import ChatsScreen
+from app.tui.screens.unsaved import UnsavedScreen
 from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.code_block import CodeBlock
 from mlx_engine.client import EngineHandle
+from mlx_engine.files.atomic import replace_file
 
 QUIT_WINDOW_S = 2.0
 
@@ -49,6 +53,7 @@ class ChatApp(SafeApp):
         """pair: what the engine loads."""
         super().__init__(options.log_path)
         self._options = options
+        self._store = store
         self.own_keys = keymap_of(options.settings.send_key, options.settings.keys or {})
         self.set_keymap(self.own_keys)
         prefer(self._bindings, self.own_keys)
@@ -87,7 +92,7 @@ class ChatApp(SafeApp):
             prompt.move_cursor(prompt.cursor_location)
             return
         if monotonic() - self._interrupted_s < QUIT_WINDOW_S:
-            self.exit(return_code=INTERRUPTED)
+            self._quit(INTERRUPTED)
             return
         self._interrupted_s = monotonic()
         if self.chat_screen.dialogue.phase.is_busy:
@@ -102,6 +107,23 @@ class ChatApp(SafeApp):
         else:
             done = ""
         self.notify(f"{done}Press {key_in(self, 'interrupt')} again to quit.", timeout=QUIT_WINDOW_S)
+
+    async def action_quit(self) -> None:
+        self._quit(0)
+
+    def _quit(self, return_code: int) -> None:
+        """Quit; if something could not be saved, ask first where to keep it. Asked to quit again, do."""
+        self.chat_screen.chat.save()
+        unsaved = what_is_unsaved(self._store)
+        if not unsaved or any(isinstance(screen, UnsavedScreen) for screen in self.screen_stack):
+            self.exit(return_code=return_code)
+            return
+
+        def asked(is_over: bool | None) -> None:
+            if is_over:
+                self.exit(return_code=return_code)
+
+        self.push_screen(UnsavedScreen(self._store, unsaved, key_in(self, "quit")), asked)
 
     def action_copy_answer(self) -> None:
         """Put the code block in focus on the clipboard, else the last answer."""
@@ -138,13 +160,18 @@ class ChatApp(SafeApp):
 
     def _save_screenshot(self) -> None:
         try:
-            self.notify(f"Saved {self.save_screenshot()}")
+            path = Path(self._screenshot_name()).absolute()
+            replace_file(path, self.export_screenshot())
+            self.notify(f"Saved {path}")
         except OSError as error:
             self.notify(
                 f"The screenshot cannot be saved in this folder: {error.strerror}. "
                 "Start Slipstream in another folder.",
                 severity="error",
             )
+
+    def _screenshot_name(self) -> str:
+        return f"{self.TITLE}_{datetime.now():%Y-%m-%d_%H.%M.%S.%f}.svg"
 
     def _screen_changed(self, screen: Screen[object]) -> None:
         """Clear older notifications when a screen opens, so that they do not cover it."""

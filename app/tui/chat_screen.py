@@ -101,7 +101,7 @@ class ChatScreen(ChatActions):
         transcript = Transcript(WELCOME.format(**keys) + about)
         self.view = ChatView(TopLine(pair.title), transcript, self.composer)
         self.reply_view = ReplyOnScreen(self.view, current_pair, conversation, self._tell, options.settings.notify)
-        self._notices = StoreNotices(store, self._tell)
+        self._notices = StoreNotices(store, self._tell, self.reply_view)
         self.dialogue = Dialogue(
             engine,
             conversation,
@@ -197,7 +197,8 @@ class ChatScreen(ChatActions):
         if not self.composer.take(event.submitted):
             return
         try:
-            await (self.dialogue.ask_instead if event.submitted.is_edit else self.dialogue.ask)(event.text)
+            ask = self.dialogue.ask_instead if event.submitted.is_edit else self.dialogue.ask
+            await ask(event.text, event.typed_characters)
         except StoreError as error:
             self.composer.give_back(event.submitted)
             self._tell(str(error), severity="error")

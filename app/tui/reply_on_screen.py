@@ -13,7 +13,7 @@ from app.core.reply_view import ReplyView, Tell
 from app.core.store_notices import storing
 from app.core.turn_stats import reply_line, short_line
 from app.settings.table import Notify
-from app.store.records import FinalState, TurnStats
+from app.store.records import FinalState, StoredMessage, TurnStats
 from app.tui.bars.top_line import NO_DRAFTER
 from app.tui.chat_view import ChatView
 from app.tui.prompt.prompt import Prompt
@@ -52,12 +52,12 @@ class ReplyOnScreen(ReplyView):
             self._phase = phase
             self._view.screen.refresh_bindings()
 
-    async def show_message(self, text: str, *, replaces_last: bool) -> None:
+    async def show_message(self, message: StoredMessage, *, replaces_last: bool) -> None:
         """See ReplyView."""
         self._view.top_line.version = ""  # shown again when the versions can be walked
         if replaces_last:
             await self._view.transcript.drop_turn()
-        await self._view.transcript.add_turn(text)
+        await self._view.transcript.add_turn(message.text, message.typed_characters)
 
     async def begin_reply(self, text: str, thinking: str) -> None:
         """See ReplyView."""
@@ -101,7 +101,7 @@ class ReplyOnScreen(ReplyView):
         """See ReplyView."""
         self._view.composer.prompt.offer(text, mentions)
 
-    def edit_again(self, message: str) -> None:
+    def edit_again(self, message: StoredMessage) -> None:
         """See ReplyView. A text that is being typed stays; up has the message then."""
         if not self._view.composer.prompt.text:
             self._view.composer.edit(message)
@@ -130,6 +130,10 @@ class ReplyOnScreen(ReplyView):
         self._view.has_news = True
         await self._view.transcript.show(conversation.exchanges)
         self._show_version()
+
+    def show_cut_off(self, is_cut_off: bool) -> None:
+        """See ReplyView."""
+        self._view.top_line.is_cut_off = is_cut_off
 
     def show_title(self, title: str) -> None:
         """See ReplyView."""

@@ -2,7 +2,7 @@
 
 `python program.py SCRIPT FAULTS WORDS...`; FAULTS, divided by commas, take a defence away, to show that a test
 sees it: no-sanitiser, no-barrier, no-driver; eager: draw every round at once; hasty: have little
-patience with a silent engine; crash: fail at page up.
+patience with a silent engine; crash: fail at page up; impatient: give up the end of a paste early.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from app.cli import main
 from app.text import sanitise
 from app.tui import chat_app
-from app.tui.terminal import barrier, safe_app
+from app.tui.terminal import barrier, input_parser, safe_app
 from app.tui.transcript import turn
 from mlx_engine import client
 from mlx_engine.protocol import pulse
@@ -37,6 +37,8 @@ def take_away(fault: str) -> None:
             vars(turn).update(DRAW_S=0.0, FIRST_DRAW_S=0.0, COST_FACTOR=0)
         case "hasty":
             client.Patience = partial(pulse.Patience, tick_s=0.05, start_ticks=1000)  # type: ignore[assignment, attr-defined]
+        case "impatient":
+            input_parser.PASTE_REST_S = 0.2
         case "crash":
             chat_app.ChatApp.on_prompt_page_requested = lambda self, event: dict[str, str]()["SECRET" + "-KEY"]  # type: ignore[attr-defined]
 

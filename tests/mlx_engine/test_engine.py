@@ -241,6 +241,14 @@ def test_freed_buffers_are_released_on_the_way_and_after_a_reply(
     assert happened[-1] == "clear"
 
 
+@pytest.mark.parametrize("template", ["", "{# nothing #}", "{% for message in [] %}x{% endfor %}"])
+def test_a_template_that_renders_nothing_is_named(pair: tuple[Path, Path], tmp_path: Path, template: str) -> None:
+    folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelFolderError, match="its chat template makes nothing of a message"):
+        Rig(folder, None)
+
+
 def test_weights_that_are_not_numbers_are_found_at_warm_up(pair: tuple[Path, Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pair[0], tmp_path / "t"))
     weights = load_tensors(folder / "model.safetensors")

@@ -715,6 +715,56 @@ def test_kill_9_and_resume(hub: FakeHub, tmp_path: Path, after_bytes: int) -> No
     assert not [*blobs.glob("*.incomplete")]
 
 
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        (
+            "echo \"thread 'main' panicked\" >&2; echo 'index out of range.' >&2; exit 3",
+            "status 3: index out of range. Pull",
+        ),
+        ("kill -40 $$", "by signal 40. Pull"),
+        ("echo surprise; exec cat", "sent something else than a report (JSON is malformed"),
+        ("exit 0", "with exit status 0. Pull"),
+    ],
+)
+def test_a_pull_process_that_breaks_off_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, told: str
+) -> None:
+    stand_in = tmp_path / "stand-in"
+    stand_in.write_text(f"#!/bin/sh\n{does}\n")
+    stand_in.chmod(0o700)
+    monkeypatch.setattr("models.pull.sys.executable", str(stand_in))
+    watched = Watched(job(tmp_path))
+    failed = watched.until(PullFailed)
+    watched.pull.wait()
+    assert failed.reason == "died"
+    assert told in failed.message
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ("4bit/model.safetensors", "4bit/config.json", "8bit/model.safetensors"),
+            "folders of their own (4bit, 8bit)",
+        ),
+        (("config.json", "4bit/model.safetensors"), "folders of their own (4bit)"),
+        (("model.safetensors",), "no config.json"),
+        (("config.json", "pytorch_model.bin"), "no model in the safetensors format"),
+    ],
+)
+def test_why_a_repository_cannot_be_pulled(
+    hub: FakeHub, tmp_path: Path, names: tuple[str, ...], told: str
+) -> None:
+    hub.repos[REPO] = dict.fromkeys(names, b"{}")
+    watched = Watched(job(tmp_path))
+    failed = watched.until(PullFailed)
+    watched.pull.wait()
+    assert failed.reason == "content"
+    assert told in failed.message
+    assert not hub.asked_for("/resolve/")
+
+
 def test_nothing_is_asked_but_the_model(hub: FakeHub, tmp_path: Path) -> None:
     watched = Watched(job(tmp_path))
     watched.until(PullFinished)

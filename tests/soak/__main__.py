@@ -3,28 +3,33 @@
     python -m tests.soak --turns 1000
 
 Replies are stopped, regenerated and gone on with, drafting changes in the middle, chats are begun and opened
-again, as people do; now and then the engine stands still for a moment. Ends with 0 if memory, threads and files of
-both processes stay flat, nothing is missing from the store, and no log holds a word of what was said.
+again, as people do. Now and then the engine stands still, the disk is full for some turns, and a second process
+opens the chat in the middle of a reply. Ends with 0 if memory, threads and files of both processes stay flat,
+nothing is missing from the store or mixed up in it, and no log holds a word of what was said.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import queue
 import random
 import signal
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from time import monotonic
 
 from app.core.conversation import Conversation
-from app.store.chat_store import ChatStore
+from app.store.chat_store import RUNNING_ELSEWHERE, ChatStore
+from app.store.database import RETURN_INTERVAL_S
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Load
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
+from tests.soak.strain import Disk, look_in, standing_still, try_to_go_on
 from tests.soak.vitals import MB, Vitals, faults, growth_bytes, look_at
 
 CANARY = "quetzalcoatlus"
@@ -42,9 +47,16 @@ class Evening:
 
     def __init__(self, folder: Path, seed: int, max_tokens: int) -> None:
         self.engine = EngineClient(Load(str(TARGET_FOLDER), (str(DRAFTER_FOLDER),)), folder / "engine.log")
-        self.store = ChatStore.open(folder / "chats.db")
+        self._home = folder
+        self._path = database_in(folder)
+        # At every look at the clock it is time to try the disk again.
+        self.store = ChatStore.open(self._path, clock=itertools.count(0.0, RETURN_INTERVAL_S).__next__)
         self.said: list[str] = []
         """Every message, in order."""
+        self.replied: dict[int, tuple[str, str]] = {}
+        """Every reply with its message, by its id."""
+        self.disk = Disk()
+        self.strains: Counter[str] = Counter()
         self._conversation = Conversation(self.store)
         self._heard: queue.SimpleQueue[events.Event] = queue.SimpleQueue()
         self._draw = random.Random(seed)
@@ -58,6 +70,7 @@ class Evening:
         if self._turns % TURNS_A_CHAT == 0:
             self._conversation.clear()
         self._turns += 1
+        self._change_disk()
         kind = self._draw.random()
         if kind < 0.1 and self._conversation.regenerate():
             return self._reply()
@@ -69,6 +82,35 @@ class Evening:
         self.said.append(text)
         self._conversation.ask(text)
         return self._reply()
+
+    def _change_disk(self) -> None:
+        if self.disk.is_full and self._draw.random() < 0.4:
+            self.disk.free()
+        elif self._draw.random() < 0.03:
+            self.strains["full disk"] += 1
+            self.disk.fill()
+
+    def _strain(self) -> None:
+        """In the middle of a reply."""
+        kind, chat = self._draw.random(), self._conversation.chat
+        if kind < 0.1:
+            self.strains["engine stopped"] += 1
+            with standing_still(self.engine.process_id):
+                self.engine.set_draft_length(self._draw.choice((0, 2, "auto")))
+                self._conversation.flush()
+        elif kind < 0.13 and self.store.is_saving and chat is not None:
+            self.strains["second process"] += 1
+            self._conversation.flush()
+            with standing_still(self.engine.process_id):
+                look_in(self._home)
+            if (said := try_to_go_on(self._path, chat.id)) != f"RunningElsewhereError: {RUNNING_ELSEWHERE}":
+                raise SystemExit(f"turn {self._turns}: a second window went on with a running reply: {said}")
+
+    def _note(self) -> None:
+        last = self._conversation.last
+        assert last
+        assert last.reply
+        self.replied[last.reply.id] = last.prompt.text, last.text
 
     def _reply(self) -> None:
         rounds = 0
@@ -91,6 +133,8 @@ class Evening:
                 case events.Round() as done:
                     self._conversation.append(done.text, done.thinking)
                     rounds += 1
+                    if rounds == 3:
+                        self._strain()
                     if rounds == stop_after:
                         self.engine.cancel()
                     if rounds == 5:
@@ -98,6 +142,7 @@ class Evening:
                 case events.Finished() as finished:
                     self._conversation.append(finished.text, finished.thinking)
                     self._conversation.end("complete" if finished.reason == "stop" else "stopped")
+                    self._note()
                     return
                 case events.Failed(message=message) | events.Died(message=message):
                     raise SystemExit(f"turn {self._turns}: {message}")
@@ -128,6 +173,8 @@ def soak(folder: Path, options: argparse.Namespace) -> int:
     for turn in range(1, options.turns + 1):
         evening.turn()
         if turn % every == 0:
+            evening.disk.free()
+        if turn % every == 0:
             for name, process_id in (("chat", os.getpid()), ("engine", evening.engine.process_id)):
                 assert process_id
                 samples[name].append((turn, look_at(process_id)))
@@ -135,13 +182,15 @@ def soak(folder: Path, options: argparse.Namespace) -> int:
                 f"{turn:6} turns  " + "   ".join(f"{name} {_line(each[-1][1])}" for name, each in samples.items())
             )
             sys.stdout.flush()
+    evening.disk.free()
     evening.engine.close()
     evening.store.close()
     found = [fault for name, each in samples.items() for fault in faults(name, each, options.limit_mb * MB)]
-    found += _lost(folder / "chats.db", evening.said) + _leaked(folder)
+    found += _lost(database_in(folder), evening) + _leaked(folder)
     for name, each in samples.items():
         print(f"{name}: {growth_bytes(each) / MB:+.2f} MB per 1,000 turns; {_line(each[-1][1])}")
-    print(f"{options.turns} turns in {monotonic() - began_s:.0f} s; {len(evening.said)} messages, all kept")
+    print(f"{options.turns} turns in {monotonic() - began_s:.0f} s; {len(evening.said)} messages")
+    print("   ".join(f"{name}: {count}" for name, count in evening.strains.items()))
     for fault in found:
         print(f"FAULT {fault}")
     return 1 if found else 0
@@ -151,11 +200,26 @@ def _line(vitals: Vitals) -> str:
     return f"{vitals.memory_bytes / MB:.1f} MB, {vitals.threads} threads, {vitals.files} files"
 
 
-def _lost(path: Path, said: list[str]) -> list[str]:
+def database_in(folder: Path) -> Path:
+    """Where the program has its chats if this is its home."""
+    return folder / "data" / "chats.db"
+
+
+def _lost(path: Path, evening: Evening) -> list[str]:
+    """What is missing from the store, and what should not be there: the mixture of two replies, for instance."""
     store = ChatStore.open(path)
-    kept = {message.text for chat in store.list_chats(limit=-1) for message in store.messages(chat.id)}
+    messages = {message.id: message for chat in store.list_chats(limit=-1) for message in store.messages(chat.id)}
     store.close()
-    return [f"lost: {text}" for text in said if text not in kept]
+    asked = {message.text for message in messages.values() if message.role == "user"}
+    replied = Counter(
+        (messages[message.parent_id].text, message.text)
+        for message in messages.values()
+        if message.role == "assistant" and message.parent_id is not None
+    )
+    expected = Counter(evening.replied.values())
+    found = [f"lost: {text}" for text in evening.said if text not in asked]
+    found += [f"lost: the reply to {text}" for text, _ in expected - replied]
+    return found + [f"mixed up: a reply to {text}" for text, _ in replied - expected]
 
 
 def _leaked(folder: Path) -> list[str]:

@@ -50,6 +50,24 @@ class _Tree:
     shown: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a message."""
+
+    last: Entry
+    before: _Parts | None = None
+
+    def texts(self) -> tuple[str, str]:
+        """Text and thoughts of all parts."""
+        entries = [self.last]
+        part = self.before
+        while part is not None:
+            entries.append(part.last)
+            part = part.before
+        entries.reverse()
+        return paragraphs(each.text for each in entries), paragraphs(each.thinking for each in entries)
+
+
 def in_line(spoken: Iterable[tuple[str, str, float]]) -> list[Entry]:
     """Entries of role, text and time, each of which follows the one before."""
     entries = [
@@ -88,11 +106,26 @@ def _tree_of(conversation: Conversation) -> _Tree:
     }
     last = conversation.last_id if conversation.last_id in entries else next(reversed(entries), None)
     tree = _Tree(shown=set(_lineage(entries, last, spoken)))
+    nearest: dict[str, str | None] = {}
     for id, entry in entries.items():
         if id in spoken:
-            above = next(_lineage(entries, entry.parent, spoken), None)
+            above = _nearest_spoken(entries, entry.parent, spoken, nearest)
             tree.children.setdefault(above, []).append(entry)
     return tree
+
+
+def _nearest_spoken(
+    entries: Mapping[str, Entry], id: str | None, spoken: set[str], nearest: dict[str, str | None]
+) -> str | None:
+    """The entry itself or the first of its ancestors that is spoken. nearest: those that are known already."""
+    passed: list[str] = []
+    while id is not None and id in entries and id not in spoken and id not in nearest:
+        nearest[id] = None  # for a circle, which leads nowhere
+        passed.append(id)
+        id = entries[id].parent
+    above = id if id in spoken else nearest.get(id or "")
+    nearest.update(dict.fromkeys(passed, above))
+    return above
 
 
 def _lineage(entries: Mapping[str, Entry], id: str | None, spoken: set[str]) -> Iterator[str]:
@@ -108,16 +141,16 @@ def _lineage(entries: Mapping[str, Entry], id: str | None, spoken: set[str]) -> 
 def _messages(tree: _Tree, now_s: float) -> Iterator[NewMessage]:
     """The messages, parents first. A reply in several parts, such as around the call of a tool, becomes one."""
     count = 0
-    waiting: list[tuple[Entry, int | None, str, str]] = [
-        (root, None, "", "") for root in reversed(tree.children.get(None, []))
+    waiting: list[tuple[_Parts, int | None]] = [
+        (_Parts(root), None) for root in reversed(tree.children.get(None, []))
     ]
-    """Each entry with the position of its message's parent, and text and thoughts of earlier parts."""
+    """Each entry, with the earlier parts of its message and the position of the message's parent."""
     while waiting:
-        entry, parent, text, thinking = waiting.pop()
-        text, thinking = paragraphs((text, entry.text)), paragraphs((thinking, entry.thinking))
+        whole, parent = waiting.pop()
+        entry = whole.last
         children = tree.children.get(entry.id, [])
         parts = [child for child in children if entry.role == child.role == "assistant"]
-        waiting += [(part, parent, text, thinking) for part in reversed(parts)]
+        waiting += [(_Parts(part, whole), parent) for part in reversed(parts)]
         if parts and len(parts) == len(children):
             continue
         created_s = entry.created_s or now_s
@@ -126,6 +159,9 @@ def _messages(tree: _Tree, now_s: float) -> Iterator[NewMessage]:
             parent, count = count, count + 1
         role: Role = "user" if entry.role == "user" else "assistant"
         is_shown = entry.id in tree.shown and not any(part.id in tree.shown for part in parts)
-        yield NewMessage(parent, role, text, thinking, "complete", created_s, is_shown, None)
-        waiting += [(child, count, "", "") for child in reversed(children) if child not in parts]
+        text, thinking = whole.texts()
+        typed_characters = len(text) if role == "user" else None
+        yield NewMessage(parent, role, text, thinking, "complete", created_s, is_shown, None, typed_characters)
+        ids_of_parts = {part.id for part in parts}
+        waiting += [(_Parts(child), count) for child in reversed(children) if child.id not in ids_of_parts]
         count += 1

@@ -12,6 +12,7 @@ from app.text.sanitise import sanitise_line
 
 NAME = f"Slipstream {__version__}"
 NO_DRAFTER = "no drafter"
+NOT_SAVED = "not saved"
 
 
 class TopLine(Widget):
@@ -26,6 +27,8 @@ class TopLine(Widget):
     """The chat's title; empty before its first message."""
     settings = reactive("")
     """What this chat does differently, in a few words."""
+    is_cut_off = reactive(False)
+    """Whether chats cannot be saved at present."""
     pull = reactive("")
     """The pull that goes on in the background; empty: none."""
     version = reactive("")
@@ -44,7 +47,10 @@ class TopLine(Widget):
     def render(self) -> Content:
         """Shortens the names, never the state. The program's name is shown where there is room for all."""
         pull = Content.styled(f"↓ {sanitise_line(self.pull)} · ", "$text-accent") if self.pull else Content()
-        state = pull + Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
+        unsaved = Content.styled(f"{NOT_SAVED} · ", "bold $text-error") if self.is_cut_off else Content()
+        state = (
+            unsaved + pull + Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
+        )
         version = Content.styled(f" · {self.version}" if self.version else "", MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:

@@ -11,10 +11,12 @@ from textual.app import ComposeResult, SuspendNotSupported
 from textual.containers import Vertical
 from textual.message import Message
 
-from app.core import attachments, slash
+from app.core import slash
 from app.core.attachments import Attachment, AttachmentError
 from app.core.dialogue import Dialogue
+from app.core.message_files import compose_message, split_message
 from app.core.prompt_history import PromptHistory
+from app.store.records import StoredMessage
 from app.system.editor import EditorError, edit, editor_command, undisturbed
 from app.tui.prompt.attachment_line import AttachmentLine
 from app.tui.prompt.completion_list import CompletionList
@@ -32,6 +34,8 @@ class Composer(Vertical):
         """A message to send, with its files. Call `take` first, and `give_back` if it cannot be sent."""
 
         text: str
+        typed_characters: int
+        """How much of the text the person typed; the files follow."""
         submitted: Prompt.Submitted
 
     @dataclass
@@ -110,9 +114,9 @@ class Composer(Vertical):
             self.prompt.offer(submitted.text, submitted.mentions)
         self._dialogue.take_back_message()
 
-    def edit(self, message: str) -> None:
+    def edit(self, message: StoredMessage) -> None:
         """Put a message that was sent into the prompt, with its files, to edit it."""
-        text, files = attachments.split_message(message)
+        text, files = split_message(message.text, message.typed_characters)
         self.prompt.begin_edit(text, [file.mention for file in files], files)
 
     @work(exclusive=True)
@@ -151,7 +155,8 @@ class Composer(Vertical):
             self.give_back(submitted)
             self.post_message(self.AttachmentFailed(f"{error} Press enter again to send the message without it."))
             return
-        self.post_message(self.MessageReady(attachments.compose_message(submitted.text, files), submitted))
+        message = compose_message(submitted.text, files)
+        self.post_message(self.MessageReady(message, len(submitted.text), submitted))
 
     @on(CompletionList.Clicked)
     def _choose(self, event: CompletionList.Clicked) -> None:

@@ -21,6 +21,7 @@ from app.store.errors import StoreError
 from app.store.records import Chat
 from app.text.figures import day
 from app.text.sanitise import sanitise, sanitise_line
+from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 
 MOST_SHOWN = 200
@@ -73,7 +74,7 @@ class ChatsScreen(ModalScreen[tuple[int, str] | None]):
         self._listed_query = ""
         """The query that the list currently shows matches of. Renaming uses its input, and gives it back."""
         self._search_timer: Timer | None = None
-        self._input = Input(query, SEARCH_HINT, id="chats-search", compact=True)
+        self._input = LineInput(query, SEARCH_HINT, id="chats-search", compact=True)
         self._list = OptionList(id="chats-list", markup=False)
         self._hint = Static(id="chats-hint", markup=False)
 

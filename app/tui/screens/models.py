@@ -21,6 +21,7 @@ from app.core.downloads import Downloads
 from app.core.models_list import model_rows, removable_repos
 from app.text import figures
 from app.text.sanitise import sanitise, sanitise_line
+from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
@@ -78,7 +79,7 @@ class ModelsScreen(ModalScreen[str | None]):
         self._message = "Checking which models are here"
         self._explained = ""
         """The model that the message and the question are about."""
-        self._filter = Input("", FILTER_HINT, id="models-search", compact=True)
+        self._filter = LineInput("", FILTER_HINT, id="models-search", compact=True)
         self._titles = Static(id="models-titles", markup=False)
         self._list = _ModelList(id="models-list", markup=False)
         self._hint = Static(id="models-hint", markup=False)

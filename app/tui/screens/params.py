@@ -20,6 +20,7 @@ from app.settings.keys import NEWLINE_KEYS
 from app.settings.kinds import Choice
 from app.settings.table import Setting, per_chat
 from app.text.sanitise import sanitise_line
+from app.tui.screens.line_input import LineInput
 
 KEYS = "enter or ctrl+s: apply · ctrl+r: as in all chats · esc: cancel"
 SCOPE = "Changes here hold for this chat only. For all: `slipstream settings`."
@@ -163,7 +164,7 @@ def _input_for(setting: Setting) -> Input | TextArea | ChoiceInput:
         return area
     if isinstance(kind, Choice) and len(kind.meanings) <= MAX_ARROW_CHOICES:
         return ChoiceInput(tuple(dict.fromkeys(kind.to_text(value) for value in kind.meanings.values())))
-    return Input(placeholder=setting.info.unset, compact=True, classes="param-field")
+    return LineInput(placeholder=setting.info.unset, compact=True, classes="param-field")
 
 
 class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):

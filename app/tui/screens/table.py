@@ -15,6 +15,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from app.tui.screens.line_input import LineInput
+
 NAME_COLUMNS = 22
 SIDE_BY_SIDE_COLUMNS = 50
 """From this window width on, a meaning is shown beside its name; in narrower windows, below it."""
@@ -45,7 +47,7 @@ class TableScreen(ModalScreen[None]):
         super().__init__()
         self._tables = [(title, list(rows)) for title, rows in tables]
         self._is_searchable = is_searchable
-        self._search = Input("", "Search keys, gauges and commands", id="help-search", compact=True)
+        self._search = LineInput("", "Search keys, gauges and commands", id="help-search", compact=True)
         self._left = Static(classes="help-column", markup=False)
         self._right = Static(classes="help-column", markup=False)
         columns = Horizontal(self._left, self._right, id="help-columns")

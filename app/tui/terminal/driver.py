@@ -73,6 +73,11 @@ class PasteGuard:
         self._partial_marker = ""
         """The start of a marker at the end of the last chunk. Outside a paste it was passed on already."""
 
+    def give_up(self) -> None:
+        """The end of the paste does not come: what follows are keys."""
+        if self._is_inside:
+            self._is_inside, self._partial_marker = False, ""
+
     def feed(self, text: str) -> str:
         """The next text for the parser. Inside a paste, a partial marker waits for the next chunk."""
         output: list[str] = []
@@ -232,8 +237,11 @@ class TerminalDriver(LinuxDriver):
                 elif text := self._without_answer(""):
                     for message in parser.feed(guard.feed(text)):
                         self.process_message(message)
+                was_pasting = parser.is_pasting
                 for message in parser.tick():
                     self.process_message(message)
+                if was_pasting and not parser.is_pasting:
+                    guard.give_up()
 
     def _without_answer(self, text: str) -> str:
         """The input without the answer to `ask_background`. text: empty if nothing has come for a while."""

@@ -24,6 +24,8 @@ ESC = "\x1b"
 PASTE_BEGINS, PASTE_ENDS = "\x1b[200~", "\x1b[201~"
 REST_S = 1.0
 """How long the rest of a report may take to arrive. A person cannot have typed what came before."""
+PASTE_REST_S = 3.0
+"""How long the rest of a paste may take to arrive. Without its end, what came is the paste, and keys are keys."""
 MAX_REPORT = 128
 MAX_STRING = 4096
 """Longer reports are dropped."""
@@ -69,6 +71,8 @@ class InputParser(XTermParser):
         self._ahead: deque[str] = deque()
         """Characters to read again, because they ended a report that was not complete."""
         self._reports_size = False
+        self.is_pasting = False
+        """Whether a paste has begun, and its end has neither come nor been given up."""
         super().__init__(debug)
 
     def parse(self, token_callback: Emit) -> Reading:
@@ -170,14 +174,16 @@ class InputParser(XTermParser):
         return ""
 
     def _paste(self, emit: Emit) -> Reading:
-        """Text up to the end marker. PasteGuard leaves no other escape character in it."""
+        """Text up to the end marker, or to a long silence. PasteGuard leaves no other escape character in it."""
         pasted: list[str] = []
-        while True:
-            character = yield from self._next()
-            pasted.append(character or "")
+        self.is_pasting = True
+        while (character := (yield from self._next(PASTE_REST_S))) is not None:
+            pasted.append(character)
             if character == "~" and "".join(pasted[-len(PASTE_ENDS) :]) == PASTE_ENDS:
+                del pasted[-len(PASTE_ENDS) :]
                 break
-        if text := "".join(pasted[: -len(PASTE_ENDS)]).replace("\x00", ""):
+        self.is_pasting = False
+        if text := "".join(pasted).replace("\x00", ""):
             emit(events.Paste(text))
 
     def _events_of(self, report: str) -> list[Message]:

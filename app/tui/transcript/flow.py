@@ -153,9 +153,9 @@ class WholeTable(FlowRow):
             cells_of_column = [cells[number] for cells in self.cells if number < len(cells)]
             column.width = max(1, *(line.cell_length for cell in cells_of_column for line in _lines_of(cell)))
         room = width - self.prefix.cell_length - len(COLUMN_SEPARATOR) * (len(columns) - 1)
-        _shrink(columns, room)
-        if sum(column.width for column in columns) > room:
+        if sum(min(column.width, MIN_COLUMN_CELLS) for column in columns) > room:
             return self._as_text(width)
+        _shrink(columns, room)
         lines: list[RenderedLine] = []
         for number, cells in enumerate(self.cells):
             texts = [cell.stylize("bold") if number == 0 else cell for cell in cells]

@@ -17,10 +17,12 @@ from textual.style import Style
 
 from app.text.figures import MUTED
 from app.tui.transcript.flow import Align, FlowRow, RuleRow, TextRow, WholeTable, join_with_blank_rows
-from app.tui.transcript.mathematics import DISPLAYED_FORMULA, keep_formulas
+from app.tui.transcript.mathematics import CAN_GROW, DISPLAYED_FORMULA, keep_formulas
 
 MERGED_CHARACTERS = 1500
 """Text pieces are merged up to this length, which draws in a few milliseconds."""
+ROW_CHARACTERS = 8
+"""At least this many are counted for a row: rules and empty headings have none."""
 
 INLINE_STYLES = {"strong": "bold", "em": "italic", "s": "strike"}
 HEADING_STYLES = {"h1": "bold underline", "h2": "bold underline"}
@@ -28,9 +30,11 @@ CODE_INDENT = "  "
 TAB_CELLS = 4
 MAX_NESTING = 60
 """Levels of nested lists and quotes; a list counts twice. The parser drops anything deeper."""
-LINE_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
+LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 MAX_STYLED_CHARACTERS = 10_000
 """Of one paragraph. The parser's time grows with the square of the number of markers that are never closed."""
+PLAIN_TEXT = "plain_text"
+"""The type of such a paragraph's token: the parser searches tokens of its own type `text` for links."""
 
 
 @cache
@@ -44,13 +48,26 @@ def _parser() -> MarkdownIt:
 
 def _read_inline(state: StateCore) -> None:
     """Parse styles and links; a paragraph that is too long stays plain text."""
+    last = _last_text(state.tokens) if state.env.pop(CAN_GROW, False) else None
     for token in state.tokens:
         if token.type == "inline":
             token.children = []
+            if token is last:
+                state.env[CAN_GROW] = True
             if len(token.content) > MAX_STYLED_CHARACTERS:
-                token.children.append(Token("text", "", 0, content=token.content))
-            else:
+                token.children.append(Token(PLAIN_TEXT, "", 0, content=token.content))
+            elif token.content:
                 state.md.inline.parse(token.content, state.md, state.env, token.children)
+
+
+def _last_text(tokens: Sequence[Token]) -> Token | None:
+    """The last inline token of the last block; None if the block has none."""
+    for token in reversed(tokens):
+        if token.type == "inline":
+            return token
+        if token.level == 0 and token.nesting >= 0:
+            break
+    return None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +149,7 @@ class GrowingMarkdown:
         """
         self.source += text
         tail = self.source[self._open_start :]
-        tail_blocks = blocks(tail, self._references)
+        tail_blocks = blocks(tail, self._references, can_grow=True)
         # A last line without its line break may still become part of the block above it.
         if len(tail_blocks) > 1 and tail.count("\n") > tail_blocks[-1].line:
             last = tail_blocks.pop()
@@ -167,9 +184,17 @@ def merge(pieces: Sequence[Piece], following: Iterable[MarkdownBlock]) -> list[P
     return merged
 
 
-def blocks(source: str, references: MutableMapping[str, Any] | None = None) -> list[MarkdownBlock]:
-    """The top-level blocks of a text. references: link definitions known so far; new ones are added."""
+def blocks(
+    source: str, references: MutableMapping[str, Any] | None = None, *, can_grow: bool = False
+) -> list[MarkdownBlock]:
+    """The top-level blocks of a text. references: link definitions known so far; new ones are added.
+
+    can_grow: more may follow at its end.
+    """
+    references = {} if references is None else references
+    references[CAN_GROW] = can_grow
     parsed: list[MarkdownBlock] = []
+    lines: list[str] | None = None
     builder = _PieceBuilder()
     for token in _parser().parse(source, references):
         if token.level == 0 and token.nesting >= 0:
@@ -180,7 +205,8 @@ def blocks(source: str, references: MutableMapping[str, Any] | None = None) -> l
         if token.level == 0 and token.nesting <= 0:
             builder.finish()
             if builder.is_too_deep:
-                parsed[-1].pieces = [_as_source(source.split("\n")[start:end])]
+                lines = source.split("\n") if lines is None else lines
+                parsed[-1].pieces = [_as_source(lines[start:end])]
     return [block for block in parsed if block.pieces]
 
 
@@ -265,7 +291,8 @@ class _PieceBuilder:
     def finish(self) -> None:
         """Turn the remaining rows into a piece at the end of the block."""
         if self._rows:
-            self.pieces.append(TextPiece(tuple(self._rows), self._characters))
+            characters = max(self._characters, len(self._rows) * ROW_CHARACTERS)
+            self.pieces.append(TextPiece(tuple(self._rows), characters))
             self._rows, self._characters = [], 0
 
     def _add_code(self, token: Token) -> None:
@@ -328,9 +355,9 @@ def inline(token: Token, *, is_cell: bool = False) -> Content:
             links.pop()
         elif child.type == "softbreak" and any(map(_is_displayed, children[max(0, number - 1) : number + 2])):
             parts.append(Content("\n"))
-        elif child.type == "text" and is_cell:
-            lines = [_leaf(child, " ".join(styles), line) for line in LINE_BREAK.split(child.content)]
-            text = Content("\n").join(lines)
+        elif child.type in ("text", PLAIN_TEXT) and is_cell:
+            style = " ".join(styles)
+            text = Content("\n").join(_leaf(child, style, line) for line in _lines_of_cell(child.content))
             parts.append(text.stylize(links[-1]) if links else text)
         else:
             text = _leaf(child, " ".join(styles))
@@ -338,6 +365,14 @@ def inline(token: Token, *, is_cell: bool = False) -> Content:
                 text = text.stylize(_link_style(str(child.attrs.get("src", ""))))
             parts.append(text.stylize(links[-1]) if links else text)
     return Content().join(parts)
+
+
+def _lines_of_cell(text: str) -> list[str]:
+    """The parts between line breaks, without the blanks around the breaks."""
+    first, *rest = LINE_BREAK.split(text)
+    if not rest:
+        return [first]
+    return [first.rstrip(), *(line.strip() for line in rest[:-1]), rest[-1].lstrip()]
 
 
 def _is_displayed(token: Token) -> bool:

@@ -7,6 +7,7 @@ and table cells. The rules here make a token of each formula before any other ru
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
@@ -24,11 +25,18 @@ MOST_CHARACTERS = 4000
 _CONTENT = r"(?:\\.|[^\\$`])+?"
 _SINGLE_DOLLARS = re.compile(rf"\$(?![\s$])({_CONTENT})(?<!\s)\$(?![\d$])", re.DOTALL)
 """As in Pandoc: no space inside the dollars, and no digit after them, so that `$5 and $10` is money."""
-_FORMULA_IN_LINE = re.compile(
-    r"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$|(?<![\w\\$])\$(?![\s$])(?:\\.|[^\\$`\n])+?(?<!\s)\$(?![\w$])"
-)
+_OPENING_IN_LINE = re.compile(r"\\\(|\\\[|\$\$|(?<![\w\\$])\$(?![\s$])")
+_REST_OF_SINGLE = re.compile(r"(?:\\.|[^\\$`\n])+?(?<!\s)\$(?![\w$])")
 _SETEXT_LINE = re.compile(r" {0,3}(=+|-+)\s*$")
 _OPENING = re.compile(r"\\\\|\\\[|\$\$|`+")
+CAN_GROW = "can grow"
+"""The key in the parser's environment that says that the text being read is the end of a reply that streams in."""
+MOST_OPEN_CHARACTERS = 300
+"""Of a formula in a line whose end may still come. Until then its source is shown, as it will be then."""
+MOST_LINE_CHARACTERS = 10_000
+"""Of a line that begins a formula of several lines."""
+_CLOSINGS = "closing delimiters"
+"""The key of what is known about them, in the parser's environment."""
 _PIPE = "\x02"
 """Stands for `|` in formulas while tables are split into cells. Sanitised text does not contain it."""
 
@@ -43,10 +51,43 @@ def keep_formulas(parser: MarkdownIt) -> None:
 
 def _hide_pipes(state: StateCore) -> None:
     if "|" in state.src:
-        state.src = _FORMULA_IN_LINE.sub(lambda formula: formula[0].replace("|", _PIPE), state.src)
+        lines = state.src.split("\n")
+        state.src = "\n".join(_with_hidden_pipes(line) if "|" in line else line for line in lines)
+
+
+def _with_hidden_pipes(line: str) -> str:
+    parts: list[str] = []
+    end = 0
+    for start, formula_end in _formulas_in(line):
+        parts += (line[end:start], line[start:formula_end].replace("|", _PIPE))
+        end = formula_end
+    return "".join((*parts, line[end:]))
+
+
+def _formulas_in(line: str) -> Iterator[tuple[int, int]]:
+    """Start and end of every formula that is complete in a line. Searches once for a delimiter that is missing."""
+    position = 0
+    unclosed: set[str] = set()
+    while opening := _OPENING_IN_LINE.search(line, position):
+        start, position = opening.span()
+        if opening[0] == "$":
+            single = _REST_OF_SINGLE.match(line, position)
+            end = single.end() if single else -1
+        elif opening[0] in unclosed:
+            end = -1
+        else:
+            closing = CLOSING[opening[0]]
+            found = line.find(closing, position + 1)
+            end = found + len(closing) if found >= 0 else -1
+            if end < 0:
+                unclosed.add(opening[0])
+        if end >= 0:
+            yield start, end
+            position = end
 
 
 def _show_pipes(state: StateCore) -> None:
+    state.env.pop(_CLOSINGS, None)
     for token in state.tokens:
         for part in (token, *(token.children or ())):
             part.content, part.info = part.content.replace(_PIPE, "|"), part.info.replace(_PIPE, "|")
@@ -65,6 +106,8 @@ def _formula(state: StateInline, silent: bool) -> bool:
     else:
         match = _SINGLE_DOLLARS.match(state.src, state.pos, state.posMax) if opening[:1] == "$" else None
         end = match.end() if match and "**" not in match[1] else -1
+    if opening in (r"\(", r"\[") and end < 0 and state.env.get(CAN_GROW):
+        end = state.posMax if state.posMax - state.pos <= MOST_OPEN_CHARACTERS else -1
     if end < 0 or end > state.posMax:
         return False
     if not silent:
@@ -89,7 +132,7 @@ def _formula_paragraph(state: StateBlock, start: int, end: int, silent: bool) ->
                 break
             if not has_formula and _SETEXT_LINE.match(text):
                 break
-        closing = _still_open(text, closing)
+        closing = _still_open(text[:MOST_LINE_CHARACTERS], closing)
         if closing and not has_formula:
             has_formula = _is_closed(state, line, closing)
             closing = closing if has_formula else ""
@@ -136,11 +179,25 @@ def _still_open(text: str, closing: str) -> str:
 
 
 def _is_closed(state: StateBlock, start: int, closing: str) -> bool:
-    """Whether a formula that is open at the end of line `start` ends in the same paragraph, or may still end."""
+    """Whether a formula that is open at the end of line `start` ends in the same paragraph, or may still end.
+
+    The answer is the same for all lines up to the one that decides it, so every line is searched once.
+    """
     is_inside = state.sCount[start] >= state.blkIndent
+    known = state.env.setdefault(_CLOSINGS, {})
+    key = (closing, is_inside, state.blkIndent, state.lineMax)
+    first, last, is_closed = known.get(key, (0, 0, False))
+    if not first <= start < last:
+        last, is_closed = _end_of(state, start, closing, is_inside)
+        known[key] = start, last, is_closed
+    return bool(is_closed)
+
+
+def _end_of(state: StateBlock, start: int, closing: str, is_inside: bool) -> tuple[int, bool]:
+    """The line that decides whether a formula is closed, and whether it is."""
     for line in range(start + 1, state.lineMax):
         if state.isEmpty(line) or (is_inside and state.sCount[line] < state.blkIndent):
-            return False
+            return line, False
         if closing in state.src[state.bMarks[line] : state.eMarks[line]]:
-            return True
-    return True
+            return line, True
+    return state.lineMax, True

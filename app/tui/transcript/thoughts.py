@@ -20,11 +20,41 @@ DRAW_S = 0.25
 
 def folded_rows(source: str) -> list[FlowRow]:
     """The folded line of an old turn's thoughts, which cannot be unfolded; no row without thoughts."""
-    return [TextRow(Content.styled(_summary("▸ thought", source), MUTED))] if source.strip() else []
+    words = len(source.split())
+    return [TextRow(Content.styled(_summary("▸ thought", words), MUTED))] if words else []
 
 
-def _summary(state: str, source: str) -> str:
-    return f"{state} · {len(source.split()):,} words"
+def _summary(state: str, words: int) -> str:
+    return f"{state} · {words:,} words"
+
+
+class GrowingText:
+    """A text that grows at its end, as lines and as a number of words. Looks at every character once."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self.lines: list[str] = [""]
+        """Without blanks at the beginning of the text."""
+        self.words = 0
+        self._is_in_word = False
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        self._parts = ["".join(self._parts)]
+        return self._parts[0]
+
+    def add(self, text: str) -> None:
+        if not text:
+            return
+        self._parts.append(text)
+        self.words += len(text.split()) - (self._is_in_word and not text[0].isspace())
+        self._is_in_word = not text[-1].isspace()
+        if self.words == 0:
+            return
+        first, *rest = (text if self.lines != [""] else text.lstrip()).split("\n")
+        self.lines[-1] += first
+        self.lines += rest
 
 
 class Thoughts(Vertical):
@@ -34,8 +64,7 @@ class Thoughts(Vertical):
 
     def __init__(self) -> None:
         super().__init__(classes="thoughts")
-        self.source = ""
-        """The text so far, sanitised."""
+        self._text = GrowingText()
         self._is_over = False
         self._is_flush_due = False
         self._line = Static(classes="thoughts-line", markup=False)
@@ -47,9 +76,14 @@ class Thoughts(Vertical):
         yield self._line
         yield self._body
 
+    @property
+    def source(self) -> str:
+        """The text so far, sanitised."""
+        return self._text.text
+
     def write(self, text: str) -> None:
         """Append text; it is shown at the next flush."""
-        self.source += sanitise(text)
+        self._text.add(sanitise(text))
         if not self._is_flush_due:
             self._is_flush_due = True
             self.set_timer(DRAW_S, self._flush)
@@ -69,22 +103,21 @@ class Thoughts(Vertical):
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        self.display = bool(self.source.strip())
+        self.display = self._text.words > 0
         state = "thought" if self._is_over else "thinking"
         arrow = "▸" if self.is_folded else "▾"
-        summary = f"{_summary(f'{arrow} {state}', self.source)} · {key_in(self.app, 'thoughts')}"
+        summary = f"{_summary(f'{arrow} {state}', self._text.words)} · {key_in(self.app, 'thoughts')}"
         self._line.update(Content.styled(summary, MUTED), layout=False)
         self._body.display = not self.is_folded
         if not self.is_folded:
             self._body.show(self._updated_rows())
 
     def _updated_rows(self) -> list[TextRow]:
-        """A row for every line. Unchanged rows are reused, so that they are not wrapped again."""
-        old_rows = self._rows
-        self._rows = [
-            old_rows[number]
-            if number < len(old_rows) and old_rows[number].text.plain == line
-            else TextRow(Content.styled(line, MUTED))
-            for number, line in enumerate(self.source.strip().split("\n"))
-        ]
-        return self._rows
+        """A row for every line. Only the last one may have grown; the others are not wrapped again."""
+        lines = self._text.lines
+        kept = self._rows[: max(0, len(self._rows) - 1)]
+        self._rows = [*kept, *(TextRow(Content.styled(line, MUTED)) for line in lines[len(kept) :])]
+        end = len(lines)
+        while end > 1 and not lines[end - 1].strip():
+            end -= 1
+        return self._rows[:end]

@@ -35,6 +35,8 @@ LEGENDS = (
 """What follows the name of the tint, before and behind COPIED, longest first."""
 SETTLED_CHARACTERS = 1500
 """A widget with this much text draws in a few milliseconds; after its line, the text continues in a new one."""
+LONGEST_CHARACTERS = 8000
+"""With this much text without the end of a line, it continues after the last blank."""
 
 
 class TintStyles(NamedTuple):
@@ -42,6 +44,12 @@ class TintStyles(NamedTuple):
 
     drafted: str
     copied: str
+
+    def of(self, run: DraftedRun) -> str:
+        """The style of a run; empty if it was not drafted."""
+        if not run.is_drafted:
+            return ""
+        return self.copied if run.is_copied else self.drafted
 
 
 def tint_styles(app: App[object]) -> TintStyles:
@@ -61,13 +69,24 @@ def tint_name(app: App[object]) -> str:
 
 def tinted(runs: DraftedRuns, styles: TintStyles, start: int = 0) -> Content:
     """The text from run `start` on, with the drafted runs in their styles."""
-    return Content.assemble(*(_styled(run, styles) for run in runs.runs[start:]))
+    return Content.assemble(*((run.text, styles.of(run)) for run in runs.runs[start:]))
 
 
-def _styled(run: DraftedRun, styles: TintStyles) -> str | tuple[str, str]:
-    if not run.is_drafted:
-        return run.text
-    return run.text, styles.copied if run.is_copied else styles.drafted
+def _end_of_widget(text: str, start: int, length_before: int) -> tuple[int, int] | None:
+    """Where a widget ends that has `length_before` characters and goes on with the text from `start`.
+
+    Also returns where the next one begins: behind the end of a line, or, if the line is too long, behind a blank
+    or anywhere. None: the widget takes the rest of the text.
+    """
+    settled = start + max(0, SETTLED_CHARACTERS - length_before)
+    longest = start + max(0, LONGEST_CHARACTERS - length_before)
+    line_end = text.find("\n", settled, longest)
+    if line_end >= 0:
+        return line_end, line_end + 1
+    if len(text) <= longest:
+        return None
+    blank = text.rfind(" ", settled, longest)
+    return (blank, blank + 1) if blank >= 0 else (longest, longest)
 
 
 class TintedText(Vertical):
@@ -76,21 +95,35 @@ class TintedText(Vertical):
     def __init__(self) -> None:
         super().__init__(classes="tinted")
         self._drawn_run_count = 0
-        self._last_text = Content()
+        self._last_parts: list[Content] = []
         """The text of the last widget. The widgets above it never change."""
+        self._last_length = 0
+        """Of this text."""
         self._last: Static | None = None
 
     async def draw(self, runs: DraftedRuns) -> None:
         """Append the runs that are new since the last call. `runs` must be the same, grown object every time."""
-        text = self._last_text + tinted(runs, tint_styles(self.app), self._drawn_run_count)
+        styles = tint_styles(self.app)
+        new_runs = runs.runs[self._drawn_run_count :]
         self._drawn_run_count = len(runs.runs)
-        while (end := text.plain.find("\n", SETTLED_CHARACTERS)) >= 0:
-            await self._draw_last(text[:end])
-            self._last, text = None, text[end + 1 :]
-        await self._draw_last(text)
-        self._last_text = text
+        for run in new_runs:
+            start = 0
+            while (cut := _end_of_widget(run.text, start, self._last_length)) is not None:
+                end, next_start = cut
+                self._append(run.text[start:end], styles.of(run))
+                await self._draw_last()
+                self._last, self._last_parts, self._last_length = None, [], 0
+                start = next_start
+            self._append(run.text[start:], styles.of(run))
+        await self._draw_last()
 
-    async def _draw_last(self, text: Content) -> None:
+    def _append(self, text: str, style: str) -> None:
+        self._last_parts.append(Content.styled(text, style) if style else Content(text))
+        self._last_length += len(text)
+
+    async def _draw_last(self) -> None:
+        text = Content().join(self._last_parts)
+        self._last_parts = [text]
         if self._last is None:
             self._last = Static(text, markup=False)
             await self.mount(self._last)

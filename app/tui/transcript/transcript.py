@@ -191,13 +191,14 @@ class Transcript(Container):
     def last_turn(self) -> Turn | None:
         return self._turns[-1] if self._turns else None
 
-    async def add_turn(self, prompt: str) -> Turn:
-        """Show a message of the person, and follow the end again."""
+    async def add_turn(self, prompt: str, typed_characters: int | None = None) -> Turn:
+        """Show a message of the person, and follow the end again. typed_characters: see `split_message`."""
         self.show_version((1, 1), None)  # while a reply runs, no version can be walked to
         if self.last_turn:
             self.last_turn.allow_going_on(is_allowed=False)  # only the newest reply can be continued
         await self._freeze_old()
-        turn = Turn(prompt, is_tinted=self.is_tinted, has_all_figures=self.has_all_figures)
+        rows = message_rows(prompt, typed_characters)
+        turn = Turn(rows, is_tinted=self.is_tinted, has_all_figures=self.has_all_figures)
         self._turns.append(turn)
         await self._stack.mount(turn)
         self.follow()
@@ -235,7 +236,7 @@ class Transcript(Container):
             self._frozen.add(*map(_rows_of, old))
             await self._stack.mount(self._frozen)
         for exchange in exchanges[-LIVE_TURNS:]:
-            turn = await self.add_turn(exchange.prompt.text)
+            turn = await self.add_turn(exchange.prompt.text, exchange.prompt.typed_characters)
             if reply := exchange.reply:
                 can_go_on = reply.state in ("stopped", "interrupted")
                 short, full = _figures_of(exchange)
@@ -332,7 +333,7 @@ def _error_of(exchange: Exchange) -> str:
 
 def _rows_of(exchange: Exchange) -> TurnRows:
     error = _error_of(exchange)
-    message = message_rows(exchange.prompt.text)
+    message = message_rows(exchange.prompt.text, exchange.prompt.typed_characters)
     rows = turn_rows(
         message,
         exchange.thinking,

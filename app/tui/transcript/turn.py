@@ -12,8 +12,8 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from app.core.attachments import split_message
 from app.core.drafted_runs import DraftedRuns
+from app.core.message_files import split_message
 from app.core.turn_stats import CAN_GO_ON
 from app.store.records import Role
 from app.text.figures import MUTED
@@ -31,6 +31,7 @@ PAUSE_PER_DRAW = 4
 more than about a fifth of one core."""
 MAX_SHOWN_CHARACTERS = 4000
 MAX_SHOWN_LINES = 60
+MAX_SHOWN_FILES = 30
 """No more of a message is drawn: wrapping a megabyte takes seconds."""
 
 
@@ -48,14 +49,16 @@ def version_mark(version: tuple[int, int]) -> str:
     return "‹ {}/{} ›".format(*version) if version[1] > 1 else ""
 
 
-def message_rows(text: str) -> list[FlowRow]:
-    """The person's message, shortened, with the names of its files."""
-    text, files = split_message(text)
+def message_rows(text: str, typed_characters: int | None = None) -> list[FlowRow]:
+    """The person's message, shortened, with the names of its files. typed_characters: see `split_message`."""
+    text, files = split_message(text, typed_characters)
     shown = "\n".join(text[:MAX_SHOWN_CHARACTERS].splitlines()[:MAX_SHOWN_LINES])
     lines = [Content.styled(line, "bold") for line in sanitise(shown).split("\n")]
     if len(shown) < len(text.rstrip("\n")):
         lines.append(Content.styled(f"… {len(text):,} characters in total", MUTED))
-    lines += [Content.styled(f"▤ {file.summary}", MUTED) for file in files]
+    lines += [Content.styled(f"▤ {file.summary}", MUTED) for file in files[:MAX_SHOWN_FILES]]
+    if len(files) > MAX_SHOWN_FILES:
+        lines.append(Content.styled(f"… {len(files):,} files in total", MUTED))
     mark, margin = Content.styled("❯ ", "bold $text-primary"), Content("  ")
     return [TextRow(line, margin if number else mark, margin) for number, line in enumerate(lines)]
 
@@ -115,8 +118,7 @@ class ReplyWidget(Scrollbarless, Vertical):
 
     def __init__(self, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
         super().__init__(classes="reply")
-        self.source = ""
-        """The text so far, sanitised."""
+        self._source_parts: list[str] = []
         self._undrawn = ""
         self._is_flush_due = False
         self._pause_s = FIRST_DRAW_S
@@ -127,6 +129,12 @@ class ReplyWidget(Scrollbarless, Vertical):
         self._is_tinted = is_tinted
         self._is_finished = False
         self.thoughts = Thoughts()
+
+    @property
+    def source(self) -> str:
+        """The text so far, sanitised."""
+        self._source_parts = ["".join(self._source_parts)]
+        return self._source_parts[0]
 
     def compose(self) -> ComposeResult:
         self._choose_view()
@@ -146,7 +154,7 @@ class ReplyWidget(Scrollbarless, Vertical):
         text = sanitise(text)
         if text:
             self.thoughts.finish()
-        self.source += text
+        self._source_parts.append(text)
         self._undrawn += text
         if self._undrawn and not self._is_flush_due:
             self._is_flush_due = True
@@ -234,9 +242,11 @@ class ReplyWidget(Scrollbarless, Vertical):
 class Turn(Scrollbarless, Vertical):
     """The person's message, the reply, and errors."""
 
-    def __init__(self, message: str, *, is_tinted: bool = False, has_all_figures: bool = False) -> None:
+    def __init__(
+        self, message: Sequence[FlowRow], *, is_tinted: bool = False, has_all_figures: bool = False
+    ) -> None:
         super().__init__(classes="turn")
-        self._message = message_rows(message)
+        self._message = message
         self._message_block = TextBlock(self._message, classes="prompt")
         self.reply: ReplyWidget | None = None
         self._errors: list[str] = []

@@ -20,7 +20,7 @@ from app.core.store_notices import StoreNotices
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from app.store.records import FinalState, TurnStats
+from app.store.records import FinalState, StoredMessage, TurnStats
 from mlx_engine.protocol.events import Answering, Event, Failed, Finished, Loading, Round, Silent
 from tests.app.tui.pilot import PAIR, choose
 from tests.fakes.engine import FakeEngine
@@ -43,8 +43,8 @@ class Recorder(ReplyView):
         self.phases.append((phase, status))
         self.is_error = is_error
 
-    async def show_message(self, text: str, *, replaces_last: bool) -> None:
-        self.shown.append(f"{'edited' if replaces_last else 'message'}: {text}")
+    async def show_message(self, message: StoredMessage, *, replaces_last: bool) -> None:
+        self.shown.append(f"{'edited' if replaces_last else 'message'}: {message.text}")
         if (done := self.while_showing_message()) is not None:
             await done
 
@@ -64,8 +64,8 @@ class Recorder(ReplyView):
     def give_back(self, text: str, mentions: Sequence[str]) -> None:
         self.shown.append(f"back: {text}")
 
-    def edit_again(self, message: str) -> None:
-        self.shown.append(f"edit: {message}")
+    def edit_again(self, message: StoredMessage) -> None:
+        self.shown.append(f"edit: {message.text}")
 
     def show_queue(self, queued: Sequence[QueuedMessage]) -> None:
         self.queue = [message.text for message in queued]

@@ -22,9 +22,11 @@ from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat
+from app.store.transfer import read_file
 from app.text.sentences import Sentences
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Event, Failed, Generate, Load, Loading
+from tests.app.store.support import full_disk
 from tests.app.tui.pilot import PAIR, choose
 from tests.app.tui.terminal import Terminal, slipstream
 from tests.app.tui.test_terminal_signals import kept
@@ -93,6 +95,23 @@ def test_a_conversation_is_said_and_kept(store: ChatStore) -> None:
     stats = store.path(chat.id)[1].stats
     assert stats is not None
     assert stats.accepted == 3
+
+
+def test_what_cannot_be_saved_is_said_and_can_be_kept_elsewhere(
+    store: ChatStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full_disk():
+        said = talk(store, AnsweringEngine("Hello."), "Hi", "/quit", str(tmp_path / "no" / "kept.json"), "")
+        words = " ".join(said)
+        assert "Chats are no longer saved" in words
+        assert "You (not saved): " in words
+        assert words.count("Type a file to keep them in") == 2, "asked again"
+        assert "1 chat has unsaved messages: “Hi”." in words
+        assert "No such file" in words
+    monkeypatch.setattr(ChatStore, "save_again", lambda self, *, is_urgent=False: False)
+    said = talk(store, AnsweringEngine(), "/quit", str(tmp_path / "kept.json"))
+    assert "kept.json." in " ".join(said)
+    assert [message.text for message in read_file(tmp_path / "kept.json")[0].messages] == ["Hi", "Hello."]
 
 
 def test_slower_is_said_in_words(store: ChatStore) -> None:

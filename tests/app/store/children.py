@@ -53,14 +53,16 @@ def write_some_turns(path: Path, seed: int, count: int) -> None:
     for number in range(count):
         _one_turn(store, chat_id, f"{seed}.{number}", random_)
         if number % 10 == 9:
-            store.ask(store.list_chats()[random_.randrange(2) - 1].id, None, f"visit {seed}.{number}")
+            visited = store.list_chats()[random_.randrange(2) - 1].id
+            store.finish_reply(store.ask(visited, None, f"visit {seed}.{number}")[2].id, "stopped")
             print(f"visit {seed}.{number}", flush=True)
     assert store.is_saving, store.notice
     store.close()
 
 
 def _one_turn(store: ChatStore, chat_id: int, name: str, random_: random.Random) -> None:
-    path = store.path(chat_id)[-1:]
+    # Another process may be writing the reply that is last.
+    path = [message for message in store.path(chat_id) if message.state == "complete"][-1:]
     text = f"question {name}"
     _, _, reply = store.ask(chat_id, path[0].id if path else None, text)
     print(text, flush=True)

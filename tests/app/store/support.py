@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
+import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from app.store import steps
 from app.store.chat_store import ChatStore
@@ -104,3 +108,47 @@ def is_sound(path: Path) -> bool:
 def damaged(content: bytes) -> bytes:
     """A file without its last pages: SQLite notices, and most messages are still readable."""
     return content[: len(content) // 4096 * 3 // 4 * 4096]
+
+
+@contextmanager
+def full_disk() -> Iterator[Callable[[], None]]:
+    """While open, this process can write no byte to any file. Gives what ends that early."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+
+    def free() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    try:
+        yield free
+    finally:
+        free()
+
+
+FILLER = "filler"
+
+
+@contextmanager
+def small_disk(folder: Path, size: str = "8m") -> Iterator[Path]:
+    """A file system of its own at `folder`, where this is allowed; the test is skipped elsewhere."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        is_mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except OSError:
+        is_mounted = False
+    if not is_mounted:
+        pytest.skip("only root can mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill_disk(folder: Path) -> None:
+    """Fill the disk that `folder` is on, with a file called `FILLER`, to the last byte."""
+    with (folder / FILLER).open("wb", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with suppress(OSError):
+                while file.write(b"x" * size):
+                    pass

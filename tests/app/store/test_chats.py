@@ -14,6 +14,8 @@ from app.store.records import NewChat, NewMessage, TurnStats
 from app.store.title import TITLE_CHARACTERS, automatic_title
 from tests.app.store.support import Clock, answer, rows, say, texts
 
+DAY_S = 24 * 3600.0
+
 
 def titles(store: ChatStore) -> list[str]:
     return [chat.title for chat in store.list_chats()]
@@ -50,6 +52,15 @@ def test_a_title_that_was_given_stays(store: ChatStore) -> None:
     with pytest.raises(StoreError, match="at least one letter"):
         store.rename(named, " \n ")
     assert store.chat(named).title == "Mine"
+
+
+def after_days(days: int, path: Path, clock: Clock) -> ChatStore:
+    """The store, after it was opened every day."""
+    for _ in range(days - 1):
+        clock.now_s += DAY_S
+        ChatStore.open(path, clock).close()
+    clock.now_s += DAY_S
+    return ChatStore.open(path, clock)
 
 
 def test_the_chat_last_used_comes_first_whatever_the_clock_says(store: ChatStore, clock: Clock) -> None:
@@ -104,7 +115,7 @@ def test_figures_are_kept_with_the_reply(store: ChatStore) -> None:
     )  # fmt: skip
     chat = store.create_chat()
     reply = store.begin_reply(say(store, chat.id, "hello"))
-    assert store.finish_reply(reply.id, "complete", stats, text="hi").stats == stats
+    assert store.finish_reply(reply.id, "stopped", stats, text="hi").stats == stats
     store.continue_reply(reply.id)
     assert store.finish_reply(
         reply.id, "complete", TurnStats(generated_tokens=3), text=" there"
@@ -176,14 +187,36 @@ def test_deleted_chats_are_forgotten_after_a_month(store: ChatStore, path: Path,
     assert len(store.search("platypus")) == 2
     store.delete(gone)
     store.close()
-    clock.now_s += DELETED_KEPT_S + 1
-    again = ChatStore.open(path, clock)
+    again = after_days(40, path, clock)
     assert again.undo_delete() is None
     assert [hit.chat_id for hit in again.search("platypus")] == [kept]
     assert say(again, kept, "next") > 4, "an id is never given twice"
     again.close()
     for table in ("message", "message_index"):
         assert rows(path, f"SELECT count(*) FROM {table} WHERE text LIKE '%platypus%'") == [(1,)]
+
+
+@pytest.mark.parametrize("is_wrong", ["at deleting", "afterwards"])
+@pytest.mark.parametrize("error_s", [-1.7e9, -60 * DAY_S, 60 * DAY_S, 1e9])
+def test_a_clock_that_was_wrong_once_costs_no_deleted_chat(
+    store: ChatStore, path: Path, clock: Clock, is_wrong: str, error_s: float
+) -> None:
+    store.create_chat("a")
+    store.close()
+    for name in ("at deleting", "afterwards"):
+        clock.now_s += error_s if name == is_wrong else 0
+        opened = ChatStore.open(path, clock)
+        if name == "at deleting":
+            opened.delete(1)
+        opened.close()
+        clock.now_s -= error_s if name == is_wrong else 0
+    again = after_days(int(DELETED_KEPT_S / DAY_S), path, clock)
+    assert again.undo_delete()
+    again.delete(1)
+    again.close()
+    again = after_days(40, path, clock)
+    assert again.undo_delete() is None, "it is not kept for ever"
+    again.close()
 
 
 def test_a_chat_of_thousands_of_messages_can_be_forgotten(store: ChatStore, path: Path, clock: Clock) -> None:
@@ -194,8 +227,7 @@ def test_a_chat_of_thousands_of_messages_can_be_forgotten(store: ChatStore, path
     assert len(store.path(chat.id)) == 3000
     store.delete(chat.id)
     store.close()
-    clock.now_s += DELETED_KEPT_S + 1
-    ChatStore.open(path, clock).close()
+    after_days(40, path, clock).close()
     assert rows(path, "SELECT count(*) FROM message") == [(0,)]
 
 
@@ -230,29 +262,27 @@ def test_unknown_numbers_are_named(store: ChatStore) -> None:
 
 def test_a_reply_that_has_ended_grows_only_when_it_is_continued(store: ChatStore) -> None:
     chat = store.create_chat()
-    reply_id = answer(store, say(store, chat.id, "hello"), "hi")
+    reply_id = store.begin_reply(say(store, chat.id, "hello")).id
+    store.finish_reply(reply_id, "stopped", text="hi")
     with pytest.raises(NotStoredError):
         store.grow_reply(reply_id, "!")
     store.continue_reply(reply_id)
     store.grow_reply(reply_id, "!", "hm")
     path = store.path(chat.id)
     assert (path[-1].text, path[-1].thinking, path[-1].state) == ("hi!", "hm", "generating")
+    store.finish_reply(reply_id, "complete")
+    with pytest.raises(StoreError, match="complete by now"):
+        store.continue_reply(reply_id)
 
 
-def test_a_reply_that_was_being_made_is_interrupted_when_the_store_opens_again(
-    store: ChatStore, path: Path, clock: Clock
-) -> None:
+def test_a_reply_whose_store_was_closed_is_interrupted(store: ChatStore, path: Path, clock: Clock) -> None:
     chat = store.create_chat()
     reply = store.begin_reply(say(store, chat.id, "hello"))
     store.grow_reply(reply.id, "half a", "a thought")
+    store.close()
     other = ChatStore.open(path, clock)
     last = other.path(chat.id)[-1]
     assert (last.text, last.thinking, last.state) == ("half a", "a thought", "interrupted")
-    # The first window was still writing: it continues, and its text wins.
-    store.grow_reply(reply.id, " word")
-    assert other.path(chat.id)[-1].state == "generating"
-    store.finish_reply(reply.id, "complete")
-    assert [(each.text, each.state) for each in other.path(chat.id)][-1] == ("half a word", "complete")
     other.close()
 
 

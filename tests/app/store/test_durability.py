@@ -14,6 +14,7 @@ from time import process_time
 import pytest
 
 from app.store.chat_store import ChatStore
+from app.store.errors import StoreReplacedError
 from app.store.opening import open_database
 from app.store.schema import MIGRATIONS
 from tests.app.store import children
@@ -83,7 +84,7 @@ def test_killed_at_any_step_of_sqlite(folder: Path) -> None:
     """From the first statement on an empty disk to the second start: creating, migrating, writing, closing."""
     stride = cases(389, 3)
     counts = []
-    for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 20_500, stride))):
+    for where, acknowledged in lives(finished(start("die_at_each_step", folder, 1, 29_000, stride))):
         store = ChatStore.open(where / "chats.db")
         assert store.notice is None
         assert acknowledged <= kept(store)
@@ -167,7 +168,7 @@ def test_killed_at_any_point_of_putting_a_damaged_store_aside(folder: Path) -> N
 def test_a_disk_that_is_full_at_any_size(folder: Path) -> None:
     stride = cases(20_011, 4001)
     counts = []
-    for where, acknowledged in lives(finished(start("starve_at_each_size", folder, 0, 820_000, stride))):
+    for where, acknowledged in lives(finished(start("starve_at_each_size", folder, 0, 920_000, stride))):
         store = ChatStore.open(where / "chats.db")
         assert store.notice is None
         assert acknowledged <= kept(store)
@@ -254,7 +255,9 @@ def test_a_store_replaced_under_the_running_program_is_not_overwritten(
     path.with_name("other.db").replace(path)
     for journal in ("chats.db-wal", "chats.db-shm"):
         path.with_name(journal).unlink()
-    assert say(store, chat.id, "goes to what is there now")
+    with pytest.raises(StoreReplacedError, match="another file than before"):
+        say(store, chat.id, "into somebody else's chat")
+    assert say(store, store.create_chat().id, "goes to what is there now")
     again = open_database(path).connection
     found = [text for (text,) in again.execute("SELECT text FROM message ORDER BY id")]
     assert found == ["their", "chats", "goes to what is there now"]

@@ -277,12 +277,12 @@ def test_the_database_of_another_program_is_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", [CHATGPT, CLAUDE, LLM, MESSAGES, OTERM_TEXT.encode()])
 def test_importing_twice_does_not_double(store: ChatStore, content: Any) -> None:
-    added, known = store.import_new(read(content))
-    assert known == []
+    added, known, grown = store.import_new(read(content))
+    assert known == grown == []
     for chat in added:
         answer(store, say(store, chat.id, "And then?"), "Nothing.")
-    again, known = store.import_new(read(content))
-    assert again == []
+    again, known, grown = store.import_new(read(content))
+    assert again == grown == []
     assert {chat.id for chat in known} == {chat.id for chat in added}
     store.delete(added[0].id)
     assert len(store.import_new(read(content))[0]) == 1, "a deleted chat is not there"
@@ -298,7 +298,52 @@ def test_our_own_export_does_not_double_either(store: ChatStore, clock: Clock) -
     newer = transfer.export_json(store, [1]).encode()
     elsewhere = ChatStore.in_memory(clock)
     elsewhere.import_new(transfer.read_bytes(file, "x"))
-    assert len(elsewhere.import_new(transfer.read_bytes(newer, "x"))[0]) == 1, "it has grown"
+    imported = elsewhere.import_new(transfer.read_bytes(newer, "x"))
+    assert (imported.added, imported.known, len(imported.grown)) == ([], [], 1)
+    assert texts(elsewhere, 1) == texts(store, chat.id)
+
+
+def chatgpt_of(*turns: str, began_s: float = 1000.0) -> list[Any]:
+    """An export of ChatGPT with one chat."""
+    mapping: dict[str, Any] = {
+        str(at): {
+            "id": str(at), "parent": str(at - 1) if at else None, "children": [],
+            "message": {
+                "author": {"role": "assistant" if at % 2 else "user"}, "content": {"parts": [text]},
+                "create_time": began_s + at,
+            },
+        }
+        for at, text in enumerate(turns)
+    }  # fmt: skip
+    return [{"title": "T", "create_time": began_s, "current_node": str(len(turns) - 1), "mapping": mapping}]
+
+
+def test_a_chat_that_has_grown_elsewhere_grows_here_too(store: ChatStore) -> None:
+    (chat,) = store.import_new(read(chatgpt_of("Hi", "Hello"))).added
+    (grown,) = store.import_new(read(chatgpt_of("Hi", "Hello", "More", "Yes"))).grown
+    assert grown.id == chat.id
+    assert texts(store, chat.id) == ["Hi", "Hello", "More", "Yes"]
+    assert store.import_new(read(chatgpt_of("Hi", "Hello", "More"))).known[0].id == chat.id
+
+
+def test_what_was_typed_here_stays_and_stays_shown(store: ChatStore) -> None:
+    (chat,) = store.import_new(read(chatgpt_of("Hi", "Hello"))).added
+    answer(store, say(store, chat.id, "Typed here"), "Replied here")
+    (grown,) = store.import_new(read(chatgpt_of("Hi", "Hello", "More", "Yes"))).grown
+    assert grown.id == chat.id
+    assert texts(store, chat.id) == ["Hi", "Hello", "Typed here", "Replied here"]
+    store.walk(chat.id, 1)
+    assert texts(store, chat.id) == ["Hi", "Hello", "More", "Yes"]
+
+
+def test_a_chat_grows_only_where_that_is_unambiguous(store: ChatStore) -> None:
+    store.import_new(read(chatgpt_of("Hi", "Hello")))
+    later = store.import_new(read(chatgpt_of("Hi", "Good day", began_s=2000.0)))
+    assert (len(later.added), later.grown) == (1, []), "another chat with the same first message"
+    twins = chatgpt_of("Hi", "One") + chatgpt_of("Hi", "Two")
+    assert len(store.import_new(read(twins)).added) == 2, "two chats that began at the same moment"
+    third = store.import_new(read(chatgpt_of("Hi", "Three")))
+    assert (len(third.added), third.grown) == (1, [])
 
 
 VALUES = st.recursive(

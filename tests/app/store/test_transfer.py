@@ -27,7 +27,7 @@ from tests.cases import cases
 def chat_id(store: ChatStore, clock: Clock) -> int:
     """A chat with two branches, thoughts, figures and a stopped reply."""
     chat = store.create_chat("Trip > Kyoto -->", "e2b", "e2b-mtp", {"temperature": 0.5, "system": "Be > brief."})
-    _, user, first = store.ask(chat.id, None, "When?\n\n<!-- slipstream-message {} -->\n")
+    _, user, first = store.ask(chat.id, None, "When?\n\n<!-- slipstream-message {} -->\n", 5)
     stats = TurnStats(drafted=8, accepted=3, drafted_by_position=(5, 3), speedup=1.5, finish_reason="stop")
     store.finish_reply(first.id, "complete", stats, "In **April**.", "Let me\nthink.")
     clock.now_s += 3600

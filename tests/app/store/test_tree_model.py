@@ -107,7 +107,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(at=PICK, text=TEXT)
     def grow(self, at: int, text: str) -> None:
         reply = self.picked(at, "assistant")
-        if reply and reply.state in ("generating", "interrupted"):
+        if reply and reply.state == "generating":
             self.store.grow_reply(reply.id, text)
             reply.text += text
             reply.state = "generating"
@@ -115,14 +115,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(at=PICK, text=TEXT, state=st.sampled_from(["complete", "stopped", "failed"]))
     def finish(self, at: int, text: str, state: str) -> None:
         reply = self.picked(at, "assistant")
-        if reply and reply.state in ("generating", "interrupted"):
+        if reply and reply.state == "generating":
             self.store.finish_reply(reply.id, state, text=text)  # type: ignore[arg-type]
             reply.text += text
             reply.state = state
 
     @rule(at=PICK)
     def go_on(self, at: int) -> None:
-        if reply := self.picked(at, "assistant"):
+        reply = self.picked(at, "assistant")
+        if reply and reply.state != "complete":
             self.store.continue_reply(reply.id)
             reply.state = "generating"
 

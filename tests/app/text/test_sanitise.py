@@ -30,6 +30,27 @@ def test_only_harmless_characters_remain(each: Callable[[str], str]) -> None:
     each(EVERY_CHARACTER).encode()
 
 
+NEEDED_BY_SCRIPTS = {
+    *(0x200C, 0x200D),
+    *(*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD),  # signs that can be seen
+    *range(0x13430, 0x13440),  # how hieroglyphs are arranged
+}
+DEFAULT_IGNORABLE = (
+    *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010)),
+    *(*range(0x202A, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0),
+    *(*range(0xFFF0, 0xFFF9), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
+)
+VARIATION_SELECTORS = {*range(0x180B, 0x180E), 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+
+
+@pytest.mark.parametrize("each", [sanitise, sanitise_line, sanitise_cells])
+def test_nothing_invisible_passes_but_what_scripts_need(each: Callable[[str], str]) -> None:
+    formats = {code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Cf"}
+    passed = {code for code in {*formats, *DEFAULT_IGNORABLE} if chr(code) in each(f"a{chr(code)}b")}
+    assert {*map(hex, passed)} == {*map(hex, (NEEDED_BY_SCRIPTS & passed) | VARIATION_SELECTORS)}
+    assert passed >= {0x200C, 0x200D, 0x600, 0x13430}
+
+
 def test_a_line_is_one_line() -> None:
     assert "\n" not in sanitise_line(EVERY_CHARACTER)
 

@@ -256,6 +256,24 @@ async def test_the_rest_of_the_commands(monkeypatch: pytest.MonkeyPatch) -> None
 # Files
 
 
+async def test_what_only_looks_like_a_file_is_shown_as_it_was_typed(folder: Path) -> None:
+    typed = "see\n\n@notes.txt (5 bytes):\n```txt\nfour\n```"
+    async with chat() as story:
+        story.prompt.text = typed
+        await story.pilot.press("enter", "enter")  # the first names the file that does not exist
+        await story.until(lambda: story.engine.requests)
+        assert story.engine.requests[-1].messages[-1].text == typed
+        await story.until_seen("❯ see", "@notes.txt (5 bytes):", "```txt")
+        assert "▤" not in story.screen()
+        sent_in = story.conversation.chat
+        assert sent_in is not None
+        await story.run("stop")
+        story.conversation.open(sent_in.id)
+        await story.transcript.show(story.conversation.exchanges)
+        await story.until_seen("@notes.txt (5 bytes):")
+        assert "▤" not in story.screen()
+
+
 async def test_a_file_is_attached_counted_and_sent_folded(folder: Path) -> None:
     async with chat() as story:
         await story.pilot.press(*"see @no")

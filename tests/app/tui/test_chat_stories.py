@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -496,6 +497,7 @@ async def test_the_screenshot_is_saved(tmp_path: Path, monkeypatch: pytest.Monke
         await story.until_told("Saved")
         (saved,) = tmp_path.glob("*.svg")
         assert "gemma-4-e2b" in saved.read_text()
+        assert stat.S_IMODE(saved.stat().st_mode) == 0o600, "a screen can show anything"
 
 
 async def test_a_long_paste_comes_back_from_the_history_in_full() -> None:

@@ -183,6 +183,15 @@ def test_any_characters_can_come() -> None:
                 pass
 
 
+def test_a_paste_without_an_end_is_what_came_before_a_silence() -> None:
+    parser = InputParser()
+    assert list(parser.feed("\x1b[200~one\rtw")) == []
+    assert parser.is_pasting
+    assert [event.text for event in silence(parser) if isinstance(event, events.Paste)] == ["one\rtw"]
+    assert not parser.is_pasting
+    assert [event.key for event in parser.feed("o\r") if isinstance(event, events.Key)] == ["o", "enter"]
+
+
 def test_a_paste_is_one_event() -> None:
     [paste] = heard("\x1b[200~one\r\n\ttwo~\x1b[201~")
     assert isinstance(paste, events.Paste)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.selection import SELECT_ALL
 
 from app.tui.transcript.flow import wrap_rows
-from app.tui.transcript.markdown import GrowingMarkdown, as_rows
+from app.tui.transcript.markdown import GrowingMarkdown, Piece, as_rows, rows_of
 from app.tui.transcript.text_block import TextBlock
 from tests.app.tui.pilot import chat
 from tests.app.tui.test_markdown import drawn, shown
@@ -115,7 +117,8 @@ def test_a_stream_with_formulas_ends_like_the_whole_text(source: str, data: st.D
         size = data.draw(st.integers(1, 12))
         pieces = growing.append(source[start : start + size])
         start += size
-    assert shown(pieces) == shown(GrowingMarkdown().parse_whole(source))
+    assert shown(pieces) == shown(GrowingMarkdown().append(source))
+    assert shown(growing.parse_whole(source)) == shown(GrowingMarkdown().parse_whole(source))
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=20).map("".join))
@@ -135,3 +138,25 @@ async def test_the_mouse_copies_the_source_of_a_formula() -> None:
         selected = block.get_selection(SELECT_ALL)
         assert selected is not None
         assert selected[0] == reply
+
+
+def text_of(pieces: Sequence[Piece]) -> str:
+    return "\n".join(line.content.plain for line in wrap_rows(rows_of(pieces), 80))
+
+
+@pytest.mark.parametrize("formula", [r"\(\{a_1 * b_2 * c\}\)", r"\[x_1 * y * z\]"])
+def test_a_formula_that_streams_in_never_changes(formula: str) -> None:
+    growing = GrowingMarkdown()
+    growing.append("First **words**.\n\nThen **bold** and ")
+    growing.append(formula[:2])
+    for character in formula[2:]:
+        pieces = growing.append(character)
+        assert text_of(pieces).endswith(f"and {formula[: len(growing.source) - 36].rstrip()}")
+    assert text_of(growing.append(" and **more**\n")).endswith(f"{formula} and more")
+
+
+def test_what_is_no_formula_is_text_in_the_end() -> None:
+    source = "Escaped \\(**bold**\n\nNext"
+    assert text_of(GrowingMarkdown().append(source)) == text_of(GrowingMarkdown().parse_whole(source))
+    assert text_of(GrowingMarkdown().append("Escaped \\(**bold**")) == "Escaped \\(**bold**"
+    assert text_of(GrowingMarkdown().parse_whole("Escaped \\(**bold**")) == "Escaped (bold"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,37 @@ def test_a_paste_presses_no_keys(tmp_path: Path) -> None:
         terminal.type("\x11")
         assert terminal.wait() == 0
     assert kept(tmp_path)[0][1] == "one \u241b\x11 \u241b]0;\x07 \u241b[13u\u241bx\n two"
+
+
+def test_keys_of_one_burst_edit_a_list_in_their_order(tmp_path: Path) -> None:
+    with slipstream(tmp_path, Script(pieces=["An answer."])) as terminal:
+        terminal.until("ready")
+        terminal.type("Hi\r")
+        terminal.until("An answer.")
+        terminal.type(F4)
+        terminal.until("2 messages")
+        terminal.type("\x12")
+        terminal.until("enter saves the title")
+        terminal.type("one\x15two\x01three \x05!\x7f?\r")
+        terminal.until("three two?")
+        terminal.type("\x1b")
+        terminal.type("\x11")
+        assert terminal.wait() == 0
+    [database] = tmp_path.rglob("chats.db")
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT title FROM chat").fetchall() == [("three two?",)]
+
+
+def test_a_paste_that_never_ends_swallows_no_keys(tmp_path: Path) -> None:
+    with slipstream(tmp_path, Script(pieces=["An answer."]), faults="impatient") as terminal:
+        terminal.until("ready")
+        terminal.type(f"{PASTE_BEGINS}pasted\rwords")
+        terminal.until("words")
+        terminal.type(" and keys\r")
+        terminal.until("An answer.")
+        terminal.type("\x11")
+        assert terminal.wait() == 0
+    assert kept(tmp_path)[0][1] == "pasted\nwords and keys"
 
 
 def test_without_this_driver_one_byte_ends_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from app.tui.transcript.tint import (
     COLOURLESS_COPIED_TINT,
     COLOURLESS_TINT,
     COPIED_TINT,
+    LONGEST_CHARACTERS,
     SETTLED_CHARACTERS,
     TINT,
     TintedText,
@@ -99,6 +100,22 @@ async def test_drafted_text_is_tinted_as_it_streams_in() -> None:
         assert not story.app.query_one(TintLegend).display
         await story.pilot.press("f5")
         await story.until(lambda: Seen(story).tinted() == "**Hello**.")
+
+
+@pytest.mark.parametrize("text", ["word " * 6000, "x" * 30_000, "line\n" * 6000], ids=["words", "word", "lines"])
+async def test_a_long_text_is_divided_and_none_of_it_is_lost(text: str) -> None:
+    async with chat() as story:
+        await story.pilot.press("f5")
+        await story.send("Hi")
+        story.engine.begin()
+        for start in range(0, len(text), 700):
+            story.engine.say(text[start : start + 700], drafted_characters=350)
+        await story.until(lambda: "".join(Seen(story).text.split()) == "".join(text.split()))
+        seen = Seen(story)
+        assert max(len(part.plain) for part in seen.parts) <= LONGEST_CHARACTERS
+        assert len(seen.text.replace("\n", " ")) in (len(text), len(text) + len(seen.parts) - 1)
+        assert len(seen.tinted().split()) >= len(text[:350].split())
+        story.engine.finish()
 
 
 async def test_the_tint_is_switched_on_and_off_during_a_reply() -> None:

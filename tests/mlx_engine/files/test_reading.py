@@ -61,8 +61,8 @@ def test_tensors_add_up_to_the_file(layout: str) -> None:
     [
         b"",
         b"abc",
-        safetensors({}, length=1 << 63),
-        safetensors({}, length=99 << 20),
+        safetensors({}, length=3),
+        safetensors({}, length=1),
         safetensors(b"not json"),
         safetensors([]),
         safetensors(b"[" * 100_000),
@@ -138,10 +138,10 @@ def test_a_header_is_bounded_in_memory(tmp_path: Path) -> None:
     assert peak_bytes < 50 << 20
 
 
-def test_a_huge_config_is_not_read(tmp_path: Path) -> None:
+def test_a_large_config_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with path.open("wb") as file:
-        file.truncate(1 << 33)
+        file.truncate((8 << 20) + 1)
     assert "larger than 8 MiB" in refusal(lambda: read_json(path))
 
 
