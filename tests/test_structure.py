@@ -30,12 +30,12 @@ def test_a_fresh_interpreter_brings_in_only_what_it_may(imported: str, absent: s
     assert not absent & set(run.stdout.split())
 
 
-def test_models_know_the_engines_files_and_errors_alone() -> None:
+def test_models_know_the_engines_files_errors_and_prefill_chunks_alone() -> None:
     modules = [path.stem for path in (ROOT / "models").glob("*.py") if path.stem != "__init__"]
     code = f"import sys; from models import pocket, {', '.join(modules)}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     engine = {name for name in run.stdout.split() if name.startswith("mlx_engine.")}
-    allowed = {"mlx_engine.protocol", "mlx_engine.protocol.errors"}
+    allowed = {"mlx_engine.protocol", "mlx_engine.protocol.errors", "mlx_engine.protocol.prefill_chunk"}
     assert {name for name in engine if not name.startswith("mlx_engine.files")} == allowed
 
 

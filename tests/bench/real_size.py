@@ -139,6 +139,7 @@ def rows(folder: Path, prompt_tokens: int, tokens: int) -> Iterator[tuple[str, s
         ("peak_bytes", "peak resident memory", 1e9, "GB"),
         ("ttft_cpu_s", f"first token after {prompt_tokens}, processor time", 1, "s"),
         ("token_cpu_s", "a token of plain decoding, processor time", 1, "s"),
+        ("reply_cpu_s", "prompt and reply together, processor time", 1, "s"),
         ("token_s", "a token of plain decoding", 1, "s"),
     ):
         ours, theirs = (facts[side][fact] / scale for side in SIDES)

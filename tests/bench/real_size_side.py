@@ -86,6 +86,7 @@ def main() -> None:
                 "peak_bytes": resident_bytes("VmHWM"),
                 "ttft_s": first[0] - loaded[0],
                 "ttft_cpu_s": first[1] - loaded[1],
+                "reply_cpu_s": later[1] - loaded[1],
                 "token_s": (later[0] - first[0]) / max(1, len(rest)),
                 "token_cpu_s": (later[1] - first[1]) / max(1, len(rest)),
             }

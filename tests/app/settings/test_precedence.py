@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from textual.theme import BUILTIN_THEMES
 
 from app.settings.effective import DEFAULT, REMEMBERED, read_settings
-from app.settings.kinds import Choice, FreeText, Kind, Number
+from app.settings.kinds import AutoOr, Choice, FreeText, Kind, Number
 from app.settings.table import THEMES, Setting, Settings, per_chat, table
 from app.shell.settings import example
 from mlx_engine.protocol.events import SamplingOptions
@@ -34,6 +34,8 @@ def values_of(setting: Setting) -> st.SearchStrategy[Any]:
         if kind.is_whole:
             return st.integers(int(kind.least), int(kind.most))
         return st.floats(kind.least, kind.most)
+    if isinstance(kind, AutoOr):
+        return st.just("auto") | st.integers(int(kind.number.least), int(kind.number.most))
     if isinstance(kind, Choice):
         return st.sampled_from(list(kind.meanings.values()))
     assert isinstance(kind, FreeText)
