@@ -130,13 +130,7 @@ class Pull:
     def start(self) -> None:
         """Returns at once. The last event is PullFinished or PullFailed, unless the pull is cancelled."""
         try:
-            errors = tempfile.TemporaryFile()  # noqa: SIM115 (the thread that reads closes it)
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "models.pull_worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+            self._child, errors = self._start_child()
         except OSError as error:
             failed = PullFailed("died", f"The pull process could not be started: {error}.")
             self._run_on_thread(lambda: self._on_event(failed))
@@ -149,6 +143,21 @@ class Pull:
             pass  # it ended at once; its exit status tells why
         child = self._child
         self._run_on_thread(lambda: self._read(child, errors))
+
+    def _start_child(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        """The process, and the file with what it prints when it breaks off. Raises OSError."""
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (the thread that reads closes it)
+        try:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "models.pull_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        except OSError:
+            errors.close()
+            raise
+        return child, errors
 
     def _run_on_thread(self, run: Callable[[], None]) -> None:
         self._reader = threading.Thread(target=run, name="pull-events", daemon=True)
