@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from rich.color import Color as RichColor
 from textual.color import Color
+from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES
 
 from app.core.chat_options import ChatOptions
@@ -100,21 +102,35 @@ async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch
         assert story.app.theme == "nord"
 
 
-def contrasts(story: Story) -> dict[str, float]:
-    """Each text in the box of an open list, with the contrast to its background."""
-    region = next(
-        iter(story.app.screen.query("#models, #chats, #params, #help, CommandPalette > Vertical"))
-    ).region
+ORNAMENTS = " ▁▂▃▄▅▆▇█▌▐▏▎▔▕━─│┼╭╮╰╯╶╴"
+
+
+def contrasts(strips: Iterable[Strip]) -> dict[str, float]:
+    """Each text, with the contrast to its background."""
     found = {}
-    for strip in story.strips()[region.y + 1 : region.bottom - 1]:
-        for segment in strip.crop(region.x + 1, region.right - 1):
-            text = segment.text.strip(" ▁▂▃▄▅▆▇█")
+    for strip in strips:
+        for segment in strip:
+            text = segment.text.strip(ORNAMENTS)
             if text and segment.style and segment.style.color and segment.style.bgcolor:
                 fore, back = (
                     Color(*colour.get_truecolor()) for colour in (segment.style.color, segment.style.bgcolor)
                 )
                 found[text] = contrast(fore, back)
     return found
+
+
+def open_box(story: Story) -> Iterator[Strip]:
+    """The list or dialog that is open, with its title, and the line of its keys at the bottom."""
+    region = next(
+        iter(story.app.screen.query("#models, #chats, #params, #help, CommandPalette > Vertical"))
+    ).region
+    rows = story.strips()
+    yield from (strip.crop(region.x, region.right) for strip in rows[region.y : region.bottom])
+    yield rows[-1]
+
+
+def illegible(strips: Iterable[Strip]) -> dict[str, float]:
+    return {text: round(ratio, 2) for text, ratio in contrasts(strips).items() if ratio < MIN_CONTRAST - 0.05}
 
 
 @pytest.mark.parametrize("key", ["f2", "f4", "f6", "f1", "ctrl+p"])
@@ -129,7 +145,35 @@ async def test_lists_can_be_read_in_every_theme(key: str, tmp_path: Path, monkey
         for theme in (name for name in THEMES if name not in OF_THE_TERMINAL):
             story.app.theme = theme
             await story.pilot.pause()
-            box = contrasts(story)
-            assert len(box) > 2
-            low = {text: round(ratio, 2) for text, ratio in box.items() if ratio < MIN_CONTRAST - 0.05}
-            assert not low, f"{theme}: {low}"
+            assert len(contrasts(open_box(story))) > 4
+            assert not illegible(open_box(story)), theme
+
+
+ALL_KINDS = """Some **bold**, `code` and [a link](https://example.org).
+
+> A quotation
+
+| name | value |
+|---|---|
+| one | 2 |
+
+```python
+def double(n: int = 1) -> str:
+    \"\"\"The comment.\"\"\"
+    return "two" * n  # never more
+```
+"""
+
+
+async def test_the_chat_can_be_read_in_every_theme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    async with chat(ChatOptions(Settings(draft=4, theme="nord")), size=(110, 50)) as story:
+        await story.exchange("Hello", ALL_KINDS)
+        await story.until_seen("never more")
+        for theme in (name for name in THEMES if name not in OF_THE_TERMINAL):
+            story.app.theme = theme
+            for keys in ((), ("slash", "t"), ("ctrl+u", "f5"), ("f5", "shift+tab"), ("escape",)):
+                await story.pilot.press(*keys)
+                await story.pilot.pause()
+                assert len(contrasts(story.strips())) > 20
+                assert not illegible(story.strips()), f"{theme}, {keys}"
