@@ -94,6 +94,39 @@ async def test_where_there_are_16_colours_they_are_the_terminals_own(
         assert not story.app._options.state.values.theme, "what the terminal can show is no choice of the person"
 
 
+def look_of(story: Story, text: str) -> tuple[object, ...]:
+    """What sets this text apart on the screen."""
+    [style] = [each.style for strip in story.strips() for each in strip if text in each.text][:1]
+    assert style is not None
+    return style.bgcolor, style.reverse, style.underline
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "xterm"}, {"NO_COLOR": "1"}, {"COLORTERM": "truecolor"}])
+@pytest.mark.parametrize(
+    ("keys", "selected", "other"),
+    [
+        (("f2", "down"), "e2b-8bit", "e2b-4bit"),
+        (("f4",), "second question", "first question"),
+        (("ctrl+p",), "Attach a file", "Copy the last answer"),
+        (("slash", "t"), "/think", "/temp"),
+    ],
+)
+async def test_the_selected_row_is_seen_with_any_colours(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], keys: tuple[str, ...], selected: str, other: str
+) -> None:
+    monkeypatch.delenv("COLORTERM")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    async with chat(size=(120, 36)) as story:
+        await story.exchange("first question", "Yes.")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("second question", "Yes.")
+        await story.pilot.press("ctrl+n", *keys)
+        await story.until_seen(selected, other)
+        await story.pilot.pause()
+        assert look_of(story, selected) != look_of(story, other)
+
+
 @pytest.mark.parametrize("term", ["xterm-256color", "tmux-256color"])
 async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
     monkeypatch.delenv("COLORTERM")
