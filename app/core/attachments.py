@@ -80,9 +80,12 @@ def file_size(count_bytes: int) -> str:
 
 
 def mentions(text: str) -> list[str]:
-    """Every different `@path` in a text, in order, as it is typed. An @ before punctuation alone is none."""
+    """Every different `@path` in a text, in order, as it is typed. An @ before punctuation alone is none.
+
+    `@*` and `@..` are mentions, of a pattern and a folder.
+    """
     found = (match[0] for match in _MENTION.finditer(text))
-    return list(dict.fromkeys(each for each in found if each.endswith('"') or re.search(r"[\w/~]", each)))
+    return list(dict.fromkeys(each for each in found if each.endswith('"') or re.search(r"[\w/~*]|^@\.\.$", each)))
 
 
 def mention_of(path: str) -> str:

@@ -43,6 +43,8 @@ class Completable:
     commands: tuple[str, ...]
     arguments: tuple[str, ...]
     """Values of its argument that are known."""
+    takes_files: bool
+    """Whether its argument can be something else, such as a file."""
     flags: tuple[Flag, ...]
 
 
@@ -80,7 +82,8 @@ def _completables(
         ]
     arguments = [each for each in parser._actions if not each.option_strings and each is not nested]
     values = tuple(value for each in arguments for value in _values(each, models))
-    yield Completable(path, _short(help), tuple(parsers), tuple(dict.fromkeys(values)), tuple(flags))
+    takes_files = any(each.choices is None for each in arguments)
+    yield Completable(path, _short(help), tuple(parsers), tuple(dict.fromkeys(values)), takes_files, tuple(flags))
     for name, subparser in parsers.items():
         yield from _completables(subparser, models, f"{path} {name}".strip(), helps.get(name, ""))
 
@@ -144,6 +147,9 @@ def _bash(rows: Sequence[Completable]) -> str:
         [
             "_slipstream() {",
             "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}",
+            "    # --flag=value is three words to bash.",
+            '    if [[ $current == "=" ]]; then current=""',
+            '    elif [[ $previous == "=" ]]; then previous=${COMP_WORDS[COMP_CWORD-2]}; fi',
             '    local path="" word words="" flags=""',
             '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do',
             '        case "$path $word" in',
@@ -174,19 +180,24 @@ def _zsh(rows: Sequence[Completable]) -> str:
         flags = [_quoted(f"{name}:{flag.help}") for flag in row.flags for name in flag.names]
         yield f'        "{row.path}")'
         yield f"            offered=({' '.join([*commands, *map(_quoted, row.arguments)])})"
+        yield f"            files={'yes' if row.takes_files else 'no'}"
         yield f"            flags=({' '.join(flags)}) ;;"
 
     return "\n".join(
         [
             "_slipstream() {",
-            '    local here="" word',
+            '    local here="" word files previous=${words[CURRENT-1]}',
             "    local -a offered flags",
             '    for word in "${words[@]:1:$((CURRENT-2))}"; do',
             '        case "$here $word" in',
             f'            {_path_patterns(rows)}) here="${{here:+$here }}$word" ;;',
             "        esac",
             "    done",
-            '    case "$here:${words[CURRENT-1]}" in',
+            "    if [[ ${words[CURRENT]} == --*=* ]]; then",
+            "        previous=${words[CURRENT]%%=*}",
+            "        compset -P '*='",
+            "    fi",
+            '    case "$here:$previous" in',
             *_value_cases(
                 rows, lambda values: f"compadd -- {' '.join(values)}; return" if values else "_files; return"
             ),
@@ -196,7 +207,7 @@ def _zsh(rows: Sequence[Completable]) -> str:
             "    esac",
             "    if [[ $PREFIX == -* ]]; then _describe -o flag flags; return; fi",
             "    (( $#offered )) && _describe command offered",
-            "    _files",
+            "    [[ $files == yes ]] && _files",
             "}",
             "compdef _slipstream slipstream",
             "",
@@ -216,6 +227,8 @@ def _fish_lines(row: Completable, rows: Sequence[Completable]) -> Iterator[str]:
     start = f"complete -c slipstream -n {_quoted('; and '.join(seen))}"
     for name in row.commands:
         yield f"{start} -f -a {name} -d {_quoted(helps[f'{row.path} {name}'.strip()])}"
+    if not row.takes_files:
+        yield f"{start} -f"
     if row.arguments:
         yield f"{start} -a {_quoted(' '.join(row.arguments))}"
     for flag in row.flags:

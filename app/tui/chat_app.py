@@ -21,8 +21,10 @@ from app.core.unsaved import what_is_unsaved
 from app.settings.keys import APP_KEYS, keymap_of
 from app.store.chat_store import ChatStore
 from app.system.exit_codes import INTERRUPTED
+from app.tui.bars.key_line import KeyLine
 from app.tui.chat_screen import ChatScreen
 from app.tui.keys import bindings, key_in, prefer
+from app.tui.layout import SMALL
 from app.tui.screens.chats import ChatsScreen
 from app.tui.screens.unsaved import UnsavedScreen
 from app.tui.terminal.safe_app import SafeApp
@@ -32,7 +34,7 @@ from mlx_engine.files.atomic import replace_file
 
 QUIT_WINDOW_S = 2.0
 
-WINDOW_HEIGHTS = [(0, "-low"), (8, "-tall")]
+WINDOW_HEIGHTS = [(0, "-low"), (8, "-middle"), (SMALL[1] + 1, "-tall")]
 """The rows from which a window has each class. In a low one, everything else makes room for an open list."""
 WINDOW_WIDTHS = [(0, "-narrow"), (62, "-broad")]
 """The columns from which a window has each class. A narrow one has no room beside a notification."""
@@ -174,12 +176,18 @@ class ChatApp(SafeApp):
         return f"{self.TITLE}_{datetime.now():%Y-%m-%d_%H.%M.%S.%f}.svg"
 
     def _screen_changed(self, screen: Screen[object]) -> None:
-        """Clear older notifications when a screen opens, so that they do not cover it."""
+        """Clear older notifications when a screen opens, so that they do not cover it, and show its keys."""
         if screen.is_modal:
             self.clear_notifications()
             # Textual clears only those of the screen on top, and keeps their space on the others.
             for below in self.screen_stack[:-1]:
                 below.query(ToastHolder).remove()
+            self.call_next(self._show_keys, screen)
+
+    async def _show_keys(self, screen: Screen[object]) -> None:
+        """Give a list or dialog a key line of its own."""
+        if screen.is_attached and not screen.query(KeyLine):
+            await screen.mount(KeyLine())
 
     def _background_known(self, is_light: bool) -> None:
         """Use the light theme in a light terminal, unless the person has chosen one meanwhile."""

@@ -80,7 +80,7 @@ def test_the_pocket_pair_says_the_same_with_and_without_drafting() -> None:
 
 
 @pytest.mark.slow
-def test_any_pair_of_folders(pair: tuple[Path, Path]) -> None:
+def test_any_pair_of_folders(pair: tuple[Path, Path], tmp_path: Path) -> None:
     said = as_json("--model", str(pair[0]), "--drafter", str(pair[1]), "--max-tokens", "9", "Hi")
     assert said["stats"]["generated_tokens"] == len(said["token_ids"]) <= 9
     assert said["model"]["drafter"] == "target-assistant"
@@ -89,9 +89,8 @@ def test_any_pair_of_folders(pair: tuple[Path, Path]) -> None:
     alone = as_json("--model", str(pair[0]), "--drafter", "none", "--max-tokens", "9", "Hi")
     assert alone["model"]["drafter"] is None
     assert alone["token_ids"] == said["token_ids"]
-    shutil.move(pair[1], pair[1].with_name("elsewhere"))
-    looked_up = as_json("--model", str(pair[0]), "--max-tokens", "9", "Hi")
-    shutil.move(pair[1].with_name("elsewhere"), pair[1])
+    by_itself = Path(shutil.copytree(pair[0], tmp_path / "alone" / "target"))
+    looked_up = as_json("--model", str(by_itself), "--max-tokens", "9", "Hi")
     assert looked_up["model"]["drafter"] == "lookup", "without an assistant, the text itself"
 
 
@@ -266,8 +265,10 @@ def test_folders_that_cannot_be_loaded(pair: tuple[Path, Path], tmp_path: Path) 
     weights = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(weights[:-100])
     assert "damaged" in refused(slipstream("run", "--model", str(broken), "Hi"), 1)
-    (broken / "evil.py").write_text("")
-    assert "evil.py" in refused(slipstream("run", "--model", str(broken), "Hi"), 1)
+    with_code = Path(shutil.copytree(pair[0], tmp_path / "with code"))
+    config = json.loads((with_code / "config.json").read_text())
+    (with_code / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Evil"}}))
+    assert "auto_map" in refused(slipstream("run", "--model", str(with_code), "Hi"), 1)
     other = ROOT / "tests" / "golden" / "31b" / "assistant"
     run = slipstream("run", "--model", str(pair[0]), "--drafter", str(other), "--max-tokens", "5", "Hi")
     assert run.returncode == 0

@@ -1,4 +1,4 @@
-"""The key line at the bottom: what each key does now, on the screen that is open. A click on a key presses it."""
+"""The key line at the bottom of a screen: what each key does there now. A click on a key presses it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KeyLine(Widget):
     ALLOW_SELECT = False
 
     def __init__(self) -> None:
-        super().__init__(id="key-line")
+        super().__init__(classes="key-line")
         self.has_palette = True
         """Whether the command palette's key is shown at the right edge."""
         self._keys: list[ShownKey] = []
@@ -46,16 +46,12 @@ class KeyLine(Widget):
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
-        self.app.screen_change_signal.subscribe(self, self._screen_changed)
-
-    def _screen_changed(self, screen: Screen[object]) -> None:
-        """Show the keys of a list or dialog that has opened over the chat, or of the chat again."""
-        if screen is not self.screen:
-            screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
-        self._bindings_changed(screen)
+        self.app.screen_change_signal.subscribe(self, self._bindings_changed)
+        self._bindings_changed(self.app.screen)
 
     def _bindings_changed(self, screen: Screen[object]) -> None:
-        if screen is not self.app.screen:
+        """screen: the one in front. If it is another one, this line is behind it."""
+        if screen is not self.screen or screen is not self.app.screen:
             return
         keys: dict[str, ShownKey] = {}
         palette = None

@@ -35,7 +35,8 @@ from app.tui.keys import bindings, own_keys
 from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
 
-PLACEHOLDER = "Message · / commands · @ file · "
+PLACEHOLDER = ("Message", "/ commands", "@ file")
+"""What an empty prompt says, as much as its width has room for. The key for a new line follows."""
 
 
 class Prompt(TextArea):
@@ -109,12 +110,12 @@ class Prompt(TextArea):
         self._long_texts = LongTexts()
         super().__init__(
             id="prompt",
-            placeholder=f"{PLACEHOLDER}ctrl+j: new line",
             tab_behavior="focus",
             highlight_cursor_line=False,
         )
         self._send_keys: tuple[str, ...] = ("enter",)
         self._newline_keys: tuple[str, ...] = NEWLINE_KEYS
+        self._key_hint = ""
         self._history = history
         self._completions = completions
         self._attachments = attachments
@@ -138,8 +139,17 @@ class Prompt(TextArea):
     def use_keys(self, send: tuple[str, ...], newline: tuple[str, ...]) -> None:
         """Use other keys for the two that are handled here and not by bindings."""
         self._send_keys, self._newline_keys = send, newline
-        hint = f"{send[0]}: send" if "enter" in newline else f"{newline[0]}: new line"
-        self.placeholder = PLACEHOLDER + hint
+        self._key_hint = f"{send[0]}: send" if "enter" in newline else f"{newline[0]}: new line"
+        self._fit_placeholder()
+
+    def on_resize(self) -> None:
+        self._fit_placeholder()
+
+    def _fit_placeholder(self) -> None:
+        hints = [*PLACEHOLDER, self._key_hint]
+        while len(hints) > 1 and len(" · ".join(hints)) > self.content_size.width:
+            hints.pop()
+        self.placeholder = " · ".join(hints)
 
     # The text
 

@@ -78,10 +78,10 @@ class TableScreen(ModalScreen[None]):
         self._show()
 
     def action_scroll(self, lines: int) -> None:
-        self._scroll.scroll_relative(y=lines, animate=False)
+        self._scroll.scroll_relative(y=lines, animate=False, immediate=True)
 
     def action_page(self, pages: int) -> None:
-        self._scroll.scroll_relative(y=pages * self._scroll.size.height, animate=False)
+        self._scroll.scroll_relative(y=pages * self._scroll.size.height, animate=False, immediate=True)
 
     def _show(self) -> None:
         width, height = self.app.size

@@ -34,11 +34,14 @@ def readable(variables: Mapping[str, str], *, is_dark: bool) -> dict[str, str]:
         return dict(variables)
     extreme = WHITE if is_dark else BLACK
 
-    def adjusted(text: Color) -> Color:
-        blends = (text.blend(extreme, step / STEPS, alpha=1) for step in range(STEPS + 1))
-        return next((blend for blend in blends if _has_contrast(blend, backgrounds)), extreme)
+    colours = {name: readable_on(Color.parse(variables[name]), backgrounds, extreme) for name in TEXTS}
+    return {**variables, **{name: colour.hex for name, colour in colours.items()}}
 
-    return {**variables, **{name: adjusted(Color.parse(variables[name])).hex for name in TEXTS}}
+
+def readable_on(text: Color, backgrounds: Sequence[Color], extreme: Color) -> Color:
+    """A text's colour, blended towards `extreme` until it has enough contrast to all backgrounds."""
+    blends = (text.blend(extreme, step / STEPS, alpha=1) for step in range(STEPS + 1))
+    return next((blend for blend in blends if _has_contrast(blend, backgrounds)), extreme)
 
 
 def contrast(one: Color, other: Color) -> float:

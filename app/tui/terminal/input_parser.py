@@ -289,6 +289,8 @@ def _normal_report(
         # iTerm2 has a bit of its own for option with an arrow.
         bits = bits & ~SUPER | ALT if bits & SUPER and end in "ABCDFH" else bits
         return _report_of(code, bits, "", end) if f"{code}{end}" in FUNCTIONAL_KEYS else ""
+    if code == ord("[") and bits == CTRL:
+        code, bits = ord(ESC), 0  # what other terminals send for it
     if f"{code}u" in FUNCTIONAL_KEYS:
         return _report_of(code, bits, _texts(text), end)
     if not _is_text(code) or (text and not _texts(text)):

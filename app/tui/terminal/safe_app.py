@@ -23,6 +23,7 @@ from app.tui.screens.link import LinkScreen, WebLink, open_in_browser, parse_web
 from app.tui.terminal.barrier import Barrier
 from app.tui.terminal.contrast import readable
 from app.tui.terminal.driver import TerminalDriver
+from app.tui.terminal.readable_text import ReadableText
 from app.tui.transcript.text_block import TextBlock
 
 MAX_SHOWN_CHARACTERS = 200
@@ -41,7 +42,7 @@ class SafeApp(App[None]):
         if is_colourless:
             self.theme = "ansi-dark"
         self._log_path = log_path
-        self._barrier = Barrier()
+        self._last_filters = (ReadableText(), Barrier())
         self.own_keys: Mapping[str, str] = {}
         """The person's own keys by the id of their action, for sentences that name a key."""
 
@@ -84,8 +85,8 @@ class SafeApp(App[None]):
             self._driver.write(f"\x1b]9;{sanitise_line(text)}\x07")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters, and the barrier after them."""
-        return (*super().get_line_filters(), self._barrier)
+        """Textual's filters, and those after them that make texts readable and safe."""
+        return (*super().get_line_filters(), *self._last_filters)
 
     def open_url(self, url: str, *, new_tab: bool = True) -> None:
         """Show the whole address and open it only after a confirmation; refuse all but http and https."""

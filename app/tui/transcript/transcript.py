@@ -114,7 +114,7 @@ class TurnList(VerticalScroll, can_focus=False):
         Textual sends no Resize if something asked for a widget's region between a change and its layout.
         """
         is_changed = super()._size_updated(size, virtual_size, container_size, layout)
-        if size != self._placed_size:
+        if self.size != self._placed_size:  # the parameter has the padding too
             self.call_later(self._restore_place)
         return is_changed
 
@@ -267,10 +267,9 @@ class Transcript(Container):
         """Scroll by pages; negative: up."""
         if not self._list.max_scroll_y:
             return
-        if pages < 0:
-            self._list.scroll_page_up(animate=False)
-        else:
-            self._list.scroll_page_down(animate=False)
+        # At once, so that the next key of a burst scrolls on from there.
+        lines = pages * self._list.scrollable_content_region.height
+        self._list.scroll_to(y=self._list.scroll_y + lines, animate=False, immediate=True)
 
     def toggle_thoughts(self) -> bool:
         """Fold or unfold the thoughts of all replies alike. False if there are none."""

@@ -57,6 +57,8 @@ def test_files_are_found_where_they_are(tmp_path: Path, monkeypatch: pytest.Monk
         ("@*.md", 'There is no file *.md. Patterns are not expanded: attach each file by its name, such as '
                   '@"my file.md" or @notes.md.'),
         ("@*.zip", "There is no file *.zip. Patterns are not expanded: attach each file by its name."),
+        ("@*", 'There is no file *. Patterns are not expanded: attach each file by its name, such as '
+               '@café.txt, @"my file.md" or @notes.md.'),
         ("@src", "src is a folder. Only text files can be attached. "
                  "Attach its files one by one, such as @src/main.py."),
         ("@src/", "src/ is a folder. Only text files can be attached. "
@@ -67,8 +69,9 @@ def test_what_names_no_file_is_refused_with_the_nearest_names(tmp_path: Path, me
     (tmp_path / "src").mkdir()
     for name in ("notes.md", "café.txt", "my file.md", ".hidden", "src/main.py"):
         (tmp_path / name).write_text("x")
+    [found] = mentions(f"Read {mention} please")
     with pytest.raises(AttachmentError) as refused:
-        read_mention(mention, tmp_path)
+        read_mention(found, tmp_path)
     assert str(refused.value) == said
 
 
@@ -83,6 +86,7 @@ def test_a_name_is_found_in_the_other_unicode_form(
 
 def test_an_at_sign_before_punctuation_is_no_mention() -> None:
     assert mentions("@ @, @!? @- @@ and @a") == ["@a"]
+    assert mentions("@* and @..") == ["@*", "@.."]
 
 
 def test_every_file_of_a_text_is_read_once(tmp_path: Path) -> None:

@@ -77,3 +77,33 @@ async def test_the_meaning_of_a_setting_is_whole_at_any_width(size: tuple[int, i
             words = f"{setting.info.help} {setting.info.kind.allowed}".split()
             await story.until(partial(shows_all, story, words))
             await story.pilot.press("tab" if setting.name == "system" else "down")
+
+
+@pytest.mark.parametrize(
+    ("width", "hint"),
+    [
+        (80, "Message · / commands · @ file · ctrl+j: new line"),
+        (44, "Message · / commands · @ file"),
+        (20, "Message"),
+    ],
+)
+async def test_an_empty_prompt_says_whole_words(width: int, hint: str) -> None:
+    async with chat(size=(80, 24)) as story:
+        await story.pilot.resize_terminal(width, 24)
+        await story.until(
+            lambda: story.prompt.render_line(0).text.strip() == hint, story.prompt.render_line(0).text
+        )
+
+
+@pytest.mark.parametrize("width", [80, 44, 24])
+async def test_each_completion_is_one_row(width: int) -> None:
+    async with chat(size=(width, 24)) as story:
+        await story.pilot.press("f3", "slash", "t", "h")
+        await story.until_seen("/thoughts")
+        await story.pilot.pause()
+        rows = story.screen().split("\n")
+        [first, second] = [
+            next(y for y, row in enumerate(rows) if name in row) for name in ("/think", "/thoughts")
+        ]
+        assert second == first + 1
+        assert rows[second + 1].split()[:1] == ["/theme"]

@@ -567,3 +567,31 @@ async def test_a_place_that_was_left_is_not_gone_back_to() -> None:
         await story.pilot.pause(0.1)
         assert story.transcript.is_following
         await story.until_seen("w39x39")
+
+
+async def test_every_page_key_scrolls_a_page() -> None:
+    async with chat() as story:
+        await story.exchange("q", "\n\n".join(f"line {number}" for number in range(60)))
+        turns = story.transcript._list
+        await story.until(lambda: turns.max_scroll_y > 60)
+        await story.pilot.pause(0.1)
+        page, end = turns.size.height, turns.max_scroll_y
+        for pages in (1, 2, 3):
+            await story.pilot.press("pageup")
+            await story.pilot.pause(0.1)
+            assert turns.scroll_y == end - pages * page
+        for direction, lines in ((1, end - page), (-1, end - 3 * page)):
+            for _ in range(2):
+                story.prompt.action_page(direction)
+            await story.pilot.pause(0.1)
+            assert turns.scroll_y == lines
+
+
+async def test_a_key_that_is_held_scrolls_the_help_line_by_line() -> None:
+    async with chat() as story:
+        await story.pilot.press("f1")
+        await story.until_seen("Keys")
+        for _ in range(5):
+            story.app.screen.action_scroll(1)  # type: ignore[attr-defined]
+        await story.pilot.pause(0.1)
+        assert story.app.screen.query_one("#help-scroll").scroll_y == 5

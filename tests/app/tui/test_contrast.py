@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from rich.color import Color as RichColor
 from textual.color import Color
+from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES
 
 from app.core.chat_options import ChatOptions
@@ -22,6 +24,7 @@ from app.tui.terminal.contrast import (
 )
 from app.tui.terminal.safe_app import SafeApp
 from tests.app.tui.pilot import Story, chat
+from tests.cases import cases
 
 OF_THE_TERMINAL = [name for name in THEMES if name.startswith("ansi-")]
 
@@ -92,6 +95,39 @@ async def test_where_there_are_16_colours_they_are_the_terminals_own(
         assert not story.app._options.state.values.theme, "what the terminal can show is no choice of the person"
 
 
+def look_of(story: Story, text: str) -> tuple[object, ...]:
+    """What sets this text apart on the screen."""
+    [style] = [each.style for strip in story.strips() for each in strip if text in each.text][:1]
+    assert style is not None
+    return style.bgcolor, style.reverse, style.underline
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "xterm"}, {"NO_COLOR": "1"}, {"COLORTERM": "truecolor"}])
+@pytest.mark.parametrize(
+    ("keys", "selected", "other"),
+    [
+        (("f2", "down"), "e2b-8bit", "e2b-4bit"),
+        (("f4",), "second question", "first question"),
+        (("ctrl+p",), "Attach a file", "Copy the last answer"),
+        (("slash", "t"), "/think", "/temp"),
+    ],
+)
+async def test_the_selected_row_is_seen_with_any_colours(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], keys: tuple[str, ...], selected: str, other: str
+) -> None:
+    monkeypatch.delenv("COLORTERM")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    async with chat(size=(120, 36)) as story:
+        await story.exchange("first question", "Yes.")
+        await story.pilot.press("ctrl+n")
+        await story.exchange("second question", "Yes.")
+        await story.pilot.press("ctrl+n", *keys)
+        await story.until_seen(selected, other)
+        await story.pilot.pause()
+        assert look_of(story, selected) != look_of(story, other)
+
+
 @pytest.mark.parametrize("term", ["xterm-256color", "tmux-256color"])
 async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
     monkeypatch.delenv("COLORTERM")
@@ -100,21 +136,35 @@ async def test_with_more_colours_a_theme_is_kept(monkeypatch: pytest.MonkeyPatch
         assert story.app.theme == "nord"
 
 
-def contrasts(story: Story) -> dict[str, float]:
-    """Each text in the box of an open list, with the contrast to its background."""
-    region = next(
-        iter(story.app.screen.query("#models, #chats, #params, #help, CommandPalette > Vertical"))
-    ).region
+ORNAMENTS = " ▁▂▃▄▅▆▇█▌▐▏▎▔▕━─│┼╭╮╰╯╶╴"
+
+
+def contrasts(strips: Iterable[Strip]) -> dict[str, float]:
+    """Each text, with the contrast to its background."""
     found = {}
-    for strip in story.strips()[region.y + 1 : region.bottom - 1]:
-        for segment in strip.crop(region.x + 1, region.right - 1):
-            text = segment.text.strip(" ▁▂▃▄▅▆▇█")
+    for strip in strips:
+        for segment in strip:
+            text = segment.text.strip(ORNAMENTS)
             if text and segment.style and segment.style.color and segment.style.bgcolor:
                 fore, back = (
                     Color(*colour.get_truecolor()) for colour in (segment.style.color, segment.style.bgcolor)
                 )
                 found[text] = contrast(fore, back)
     return found
+
+
+def open_box(story: Story) -> Iterator[Strip]:
+    """The list or dialog that is open, with its title, and the line of its keys at the bottom."""
+    region = next(
+        iter(story.app.screen.query("#models, #chats, #params, #help, CommandPalette > Vertical"))
+    ).region
+    rows = story.strips()
+    yield from (strip.crop(region.x, region.right) for strip in rows[region.y : region.bottom])
+    yield rows[-1]
+
+
+def illegible(strips: Iterable[Strip]) -> dict[str, float]:
+    return {text: round(ratio, 2) for text, ratio in contrasts(strips).items() if ratio < MIN_CONTRAST - 0.05}
 
 
 @pytest.mark.parametrize("key", ["f2", "f4", "f6", "f1", "ctrl+p"])
@@ -129,7 +179,37 @@ async def test_lists_can_be_read_in_every_theme(key: str, tmp_path: Path, monkey
         for theme in (name for name in THEMES if name not in OF_THE_TERMINAL):
             story.app.theme = theme
             await story.pilot.pause()
-            box = contrasts(story)
-            assert len(box) > 2
-            low = {text: round(ratio, 2) for text, ratio in box.items() if ratio < MIN_CONTRAST - 0.05}
-            assert not low, f"{theme}: {low}"
+            assert len(contrasts(open_box(story))) > 4
+            assert not illegible(open_box(story)), theme
+
+
+ALL_KINDS = """Some **bold**, `code` and [a link](https://example.org).
+
+> A quotation
+
+| name | value |
+|---|---|
+| one | 2 |
+
+```python
+def double(n: int = 1) -> str:
+    \"\"\"The comment.\"\"\"
+    return "two" * n  # never more
+```
+"""
+
+
+SOME_THEMES = ["textual-dark", "textual-light", "nord", "solarized-light"]
+
+
+@pytest.mark.parametrize("theme", cases(SOME_THEMES, [name for name in THEMES if name not in OF_THE_TERMINAL]))
+async def test_the_chat_can_be_read_in_every_theme(theme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    async with chat(ChatOptions(Settings(draft=4, theme=theme)), size=(110, 50)) as story:
+        await story.exchange("Hello", ALL_KINDS)
+        await story.until_seen("never more")
+        for keys in ((), ("slash", "t"), ("escape", "ctrl+u", "shift+tab")):
+            await story.pilot.press(*keys)
+            await story.pilot.pause()
+            assert len(contrasts(story.strips())) > 20
+            assert not illegible(story.strips()), keys

@@ -94,6 +94,8 @@ NAMES = {
     "\x1b[27;5;1077~": "ctrl+t",
     "\x1b[945::97;5u": "ctrl+a",
     "\x1b[97::113;5u": "ctrl+a",
+    "\x1b[91;5u": "escape",
+    "\x1b[91;69u": "escape",
 }
 
 
