@@ -43,12 +43,13 @@ def per_round(tokens: float | None) -> str:
 
 
 def size(count_bytes: int | None) -> str:
-    """Seven characters: `17.2 GB`, ` 48 MB`."""
+    """Seven characters: `17.2 GB`, ` 106 GB`, `  48 MB`."""
     if count_bytes is None:
         return f"{UNKNOWN} GB".rjust(7)
     if count_bytes < 1e9:
         return f"{count_bytes / 1e6:.0f} MB".rjust(7)
-    return f"{count_bytes / 1e9:.1f} GB".rjust(7)
+    digits = 1 if count_bytes < 99.95e9 else 0
+    return f"{count_bytes / 1e9:.{digits}f} GB".rjust(7)
 
 
 def local_time(moment_s: float) -> datetime | None:

@@ -29,6 +29,8 @@ def test_slower_agrees_with_what_is_shown(value: float | None, *, is_slower: boo
 def test_sizes() -> None:
     assert figures.size(17_200_000_000) == "17.2 GB"
     assert figures.size(48_000_000) == "  48 MB"
+    assert figures.size(99_940_000_000) == "99.9 GB"
+    assert figures.size(105_800_000_000) == " 106 GB"
     assert figures.thousands(812) == "812"
     assert figures.thousands(3120) == "3.1k"
     assert figures.thousands(131_072) == "131k"
