@@ -205,6 +205,7 @@ class Engine:
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
             prefill_chunk=self._chunk.tokens,
+            has_experts=self._target.facts.is_moe,
             refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )

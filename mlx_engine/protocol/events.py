@@ -178,6 +178,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """What converting the target to float32 added to its size; 0 if nothing was converted."""
     prefill_chunk: int = 256
     """Tokens of a prompt that one pass reads, at the most."""
+    has_experts: bool = False
+    """Whether the target is a mixture of experts."""
     refusal: str | None = None
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
