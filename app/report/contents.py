@@ -82,7 +82,7 @@ def as_text(report: Report) -> str:
         if isinstance(value, dict) and value:
             lines = ",\n".join(f"    {json.dumps(key)}: {_line(one)}" for key, one in value.items())
             parts.append(f"  {json.dumps(name)}: {{\n{lines}\n  }}")
-        elif isinstance(value, list) and value:
+        elif isinstance(value, list | tuple) and value:
             lines = ",\n".join(f"    {_line(one)}" for one in value)
             parts.append(f"  {json.dumps(name)}: [\n{lines}\n  ]")
         else:
@@ -105,4 +105,4 @@ def _rounded(value: object) -> object:
         return float(f"{value:.4g}")
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list) else value
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value

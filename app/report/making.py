@@ -9,7 +9,7 @@ import msgspec
 
 from app.bench.machine_state import machine_facts
 from app.report.choosing import choose_defaults
-from app.report.contents import Report, ReportedPair, TerminalFacts
+from app.report.contents import Defaults, Report, ReportedPair, TerminalFacts
 from app.system.privacy import nameless
 from mlx_engine.protocol.events import Load, Ready
 from mlx_engine.protocol.micro_figures import MicroFigures, row_steps
@@ -60,8 +60,8 @@ def reported_pair(title: str, load: Load, ready: Ready) -> ReportedPair:
 
 def advice(report: Report) -> str:
     """The settings that would be faster here, in a sentence; empty if nothing was measured."""
-    pair, chosen = report.pair, report.chosen
-    if pair is None or chosen is None or report.figures is None:
+    pair, chosen = report.pair, report.chosen or Defaults()
+    if pair is None or chosen == Defaults():
         return ""
     flags = []
     if chosen.start_length not in (None, pair.start_length):
@@ -86,4 +86,4 @@ def _nameless(value: Any) -> Any:
         return nameless(value)
     if isinstance(value, dict):
         return {key: _nameless(one) for key, one in value.items()}
-    return [_nameless(one) for one in value] if isinstance(value, list) else value
+    return [_nameless(one) for one in value] if isinstance(value, list | tuple) else value
