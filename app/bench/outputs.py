@@ -40,6 +40,10 @@ class Outputs:
         """Whether one of them takes standard output, so that nothing else may be printed there."""
         return STANDARD_OUTPUT in self._paths.values()
 
+    def has(self, format: str) -> bool:
+        """Whether this format is written."""
+        return format in self._paths
+
     def write(self, results: Results) -> list[str]:
         """Write all of them. Returns the names of the files. Raises SlipstreamError."""
         for format, path in self._paths.items():

@@ -63,6 +63,7 @@ class ClockworkEngine:
         """The reply that makes no progress until it is cancelled."""
         self.requests: list[Generate] = []
         self.measures: list[int] = []
+        self.cancel_measures: Callable[[], None] = lambda: None
         self.figures: MicroFigures | None = MicroFigures(product_s={1: 0.001, 2: 0.0015})
         self.loads: list[Load] = []
         self.is_cancelled = False
@@ -103,7 +104,8 @@ class ClockworkEngine:
         self._reply(request)
 
     def cancel(self) -> None:
-        """End the reply at its next round."""
+        """End the reply at its next round, or the measurements that do not end by themselves."""
+        self.cancel_measures()
         self.is_cancelled = True
         self.cancelled.append(self.requests[-1].id)
         if len(self.requests) == self.hangs_at:
@@ -127,6 +129,10 @@ class ClockworkEngine:
     def close(self) -> None:
         """Remember it."""
         self.is_closed = True
+
+    def fail(self, id: int, message: str) -> None:
+        """A request fails."""
+        self._emit(Failed(id, message))
 
     def _reply(self, request: Generate) -> None:
         submitted_at_s = self.clock.time_s
