@@ -65,6 +65,10 @@ class EngineHandle(Protocol):
         """Ask how many tokens a text has. Counted follows, unless no pair is loaded."""
         ...
 
+    def measure(self, id: int) -> None:
+        """Ask for measurements of the loaded pair. Measured follows, or Failed; cancel ends them."""
+        ...
+
     def switch(self, load: events.Load) -> None:
         """End the engine, then start it with another pair. Blocks until the old one's memory is free.
 
@@ -187,6 +191,10 @@ class EngineClient:
         if self._is_loaded:
             self._uncounted.add(id)
             self._send_if_possible(events.Count(id, text))
+
+    def measure(self, id: int) -> None:
+        """See EngineHandle."""
+        self._send_if_possible(events.Measure(id))
 
     def switch(self, load: events.Load) -> None:
         """See EngineHandle."""

@@ -21,11 +21,13 @@ from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
 from mlx_engine.loading.told import is_news
+from mlx_engine.micro_bench import MicroBench
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
@@ -87,6 +89,16 @@ class Engine:
     def count(self, text: str) -> int:
         """The number of tokens of plain text."""
         return len(self._format.encode(text))
+
+    def measure(self, control: ReplyControl) -> MicroFigures:
+        """Half a minute of measurements of the pair. Raises RequestError if it is cancelled."""
+        steering = Steering(control, self._policies)
+        try:
+            return MicroBench(
+                self._target, list(self._drafters.values()), steering, self._clock, _working_set_bytes()
+            ).run()
+        finally:
+            mx.clear_cache()
 
     def generate(self, request: events.Generate, control: ReplyControl) -> None:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
@@ -193,6 +205,7 @@ class Engine:
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
             prefill_chunk=self._chunk.tokens,
+            has_experts=self._target.facts.is_moe,
             refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )

@@ -27,7 +27,7 @@ LEAVE_S = 2.0
 """How long the running task may still take once the parent is gone or has closed the pipe."""
 MAX_REASON_CHARACTERS = 300
 
-Task = events.Load | events.Count | tuple[events.Generate, ReplyControl]
+Task = events.Load | events.Count | tuple[events.Generate | events.Measure, ReplyControl]
 
 
 class EventPipe:
@@ -79,6 +79,9 @@ class Commands:
             case events.Generate():
                 self._latest = ReplyControl(command.draft_length)
                 self.tasks.put((command, self._latest))
+            case events.Measure():
+                self._latest = ReplyControl(0)
+                self.tasks.put((command, self._latest))
             case events.Cancel() if self._latest:
                 self._latest.is_cancelled = True
             case events.SetDraftLength(draft_length) if self._latest:
@@ -101,7 +104,10 @@ def serve(commands: Commands, emit: Emit) -> int:
                 case (request, control):
                     if engine is None:
                         raise SlipstreamError("No model is loaded. Choose a model, then send the message again.")
-                    engine.generate(request, control)
+                    if isinstance(request, events.Measure):
+                        emit(events.Measured(request.id, engine.measure(control)))
+                    else:
+                        engine.generate(request, control)
         except SlipstreamError as error:
             emit(events.Failed(request_id, str(error)))
         except BrokenPipeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,11 @@ from app.bench.energy import EnergyMeter
 from mlx_engine.client import EngineHandle, raise_if_failed
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
+
+STOP_S = 0.2
+"""How often measurements look for a request to stop: the engine sends nothing meanwhile."""
 
 
 class Clock(Protocol):
@@ -64,14 +69,15 @@ class BlockingEngine:
         self.notices: list[str] = []
         """Notices from the engine, in the order they came."""
 
-    def load(self) -> events.Ready:
-        """Start, and wait until the pair is loaded. Raises SlipstreamError, also for a refused drafter."""
+    def load(self, *, needs_drafter: bool = True) -> events.Ready:
+        """Start, and wait until the pair is loaded. Raises SlipstreamError, also for a refused drafter if it is
+        needed."""
         self._engine.on_event = self._inbox.put
         self._engine.start()
         while True:
             event = self._next_event()
             if isinstance(event, events.Ready):
-                if event.refusal:
+                if event.refusal and needs_drafter:
                     raise SlipstreamError(event.refusal)
                 return event
 
@@ -114,8 +120,24 @@ class BlockingEngine:
                     used_j = self._meter.used_j(before_j)
                     return Answer(stats, tuple(token_ids), started, event, used_j)
 
-    def _next_event(self) -> events.Event:
-        event = self._inbox.get()
+    def measure(self) -> MicroFigures:
+        """Half a minute of measurements of the loaded pair.
+
+        Raises RequestError, also if a stop was requested, and EngineDiedError.
+        """
+        self._engine.measure(self._next_id)
+        self._next_id += 1
+        is_cancelled = False
+        while True:
+            if self._stop.is_requested and not is_cancelled:
+                self._engine.cancel()
+                is_cancelled = True
+            with suppress(queue.Empty):
+                if isinstance(event := self._next_event(STOP_S), events.Measured):
+                    return event.figures
+
+    def _next_event(self, timeout_s: float | None = None) -> events.Event:
+        event = self._inbox.get(timeout=timeout_s)
         raise_if_failed(event)
         if isinstance(event, events.Notice | events.Silent):
             self.notices.append(event.message)

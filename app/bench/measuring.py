@@ -32,7 +32,10 @@ from app.text.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load, Ready
+from mlx_engine.protocol.micro_figures import MicroFigures
 
+COMPLETE = ("tight", "passes", "time")
+"""How runs end that are followed by the micro-benchmark."""
 EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
 
@@ -76,6 +79,7 @@ class _RunInProgress:
         self._job, self._clock, self._engine = job, clock, engine
         self._started_at_s = clock.now_s()
         self._results = _empty(job, ready)
+        self._micro: MicroFigures | None = None
         self._file = ResultsFile.create(job.folder, self._results)
         wants_live = is_terminal(sys.stdout) and not job.outputs.takes_standard_output
         self._live = LiveTable(sys.stdout if wants_live else None, job.plan.settings)
@@ -84,11 +88,26 @@ class _RunInProgress:
         """Measure, saving after every block."""
         try:
             runner.run(self._show, self._keep)
+            if (
+                runner.measured.ended in COMPLETE
+                and self._job.outputs.has("json")
+                and not self._job.method.is_quick
+            ):
+                self._measure_micro(runner.measured)
         except KeyboardInterrupt:  # the second ctrl+c, in the middle of a round
             runner.measured.ended = "interrupted"
             self._keep(runner.measured)
         finally:
             self._live.clear()
+
+    def _measure_micro(self, measured: Measured) -> None:
+        """If it fails, or is stopped, the run keeps what it has."""
+        _say("measuring kernels and prefill chunks, half a minute more; ctrl+c leaves that out.")
+        try:
+            self._micro = self._engine.measure()
+        except SlipstreamError as error:
+            measured.notes.append(f"without micro-figures: {error}")
+        self._keep(measured)
 
     def finish(self) -> int:
         """Show and write the results. Returns the exit code. Raises SlipstreamError if nothing was measured."""
@@ -126,6 +145,7 @@ class _RunInProgress:
             replies=tuple(measured.replies),
             rows=make_rows(measured.replies, plan.settings),
             notes=(*_notes(self._job), *map(sanitise_line, self._engine.notices), *measured.notes),
+            micro=self._micro,
         )
         try:
             self._file.write(self._results)

@@ -33,12 +33,16 @@ class Outputs:
             raise SlipstreamError("Only one format can go to standard output. Name files for the others.")
         for path in paths.values():
             if path != STANDARD_OUTPUT:
-                _check(Path(path), may_replace)
+                check_file(Path(path), may_replace)
 
     @property
     def takes_standard_output(self) -> bool:
         """Whether one of them takes standard output, so that nothing else may be printed there."""
         return STANDARD_OUTPUT in self._paths.values()
+
+    def has(self, format: str) -> bool:
+        """Whether this format is written."""
+        return format in self._paths
 
     def write(self, results: Results) -> list[str]:
         """Write all of them. Returns the names of the files. Raises SlipstreamError."""
@@ -51,7 +55,8 @@ class Outputs:
         return [path for path in self._paths.values() if path != STANDARD_OUTPUT]
 
 
-def _check(path: Path, may_replace: bool) -> None:
+def check_file(path: Path, may_replace: bool) -> None:
+    """Raises SlipstreamError if the file cannot be written, or exists and may not be replaced."""
     if os.path.lexists(path) and not may_replace:
         raise SlipstreamError(f"{path} already exists. Choose another name, or use --force to replace it.")
     if path.is_dir():

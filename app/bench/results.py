@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from app.bench.statistics import Estimate
+from mlx_engine.protocol.micro_figures import MicroFigures
 
 FORMAT = "slipstream-bench"
-VERSION = 2
-"""2 added `pair.is_wired`. Files from version 1 on can be read."""
+VERSION = 3
+"""2 added `pair.is_wired`, 3 `micro`. Files from version 1 on can be read."""
 OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
@@ -160,3 +161,5 @@ class Results(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Calculated from the replies; stored for programs that read the file."""
     notes: tuple[str, ...] = ()
     """Notes that readers of the results need."""
+    micro: MicroFigures | None = None
+    """Kernels, drafters and prefill chunks, measured after runs that are written as JSON; None: not measured."""

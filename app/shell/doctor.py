@@ -13,7 +13,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import msgspec
 
 from app.settings.effective import read_settings
 from app.settings.errors import SettingsError
+from app.shell import report
 from app.system import places
 from app.system.console import is_terminal, say, say_json
 from app.system.device import ask_device, machine_now
@@ -56,21 +57,22 @@ class Check:
 def add_parser(subparsers: Any) -> None:
     """Register `doctor`."""
     parser = subparsers.add_parser("doctor", help="check this machine and your setup, with advice on each problem")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    report.add_arguments(parser, form)
     parser.set_defaults(command=doctor)
 
 
 def doctor(options: argparse.Namespace) -> int:
     """Print the report. Returns 0 even if there are problems: finding them is not a failure."""
     device = ask_device()
-    # People are asked to send this.
-    checks = [
-        replace(check, value=impersonal(check.value), advice=impersonal(check.advice))
-        for check in examine(device, os.environ)
-    ]
+    if options.report:
+        return report.run(options, device, rows(device))
+    checks = _impersonal_checks(device)
     if options.json:
-        rows = [msgspec.to_builtins(check) for check in checks]
-        say_json(json.dumps({"checks": rows, "problems": sum(bool(check.advice) for check in checks)}))
+        say_json(
+            json.dumps({"checks": rows(device, checks), "problems": sum(bool(check.advice) for check in checks)})
+        )
         return OK
     topic = ""
     for check in checks:
@@ -83,6 +85,19 @@ def doctor(options: argparse.Namespace) -> int:
     problems = sum(bool(check.advice) for check in checks)
     say(f"\n{problems} {'problem' if problems == 1 else 'problems'}, marked ->." if problems else "\nNo problems.")
     return OK
+
+
+def rows(device: Mapping[str, Any] | None, checks: Sequence[Check] | None = None) -> list[dict[str, str]]:
+    """The checks for JSON; None: made now."""
+    return [msgspec.to_builtins(check) for check in checks or _impersonal_checks(device)]
+
+
+def _impersonal_checks(device: Mapping[str, Any] | None) -> list[Check]:
+    # People are asked to send this.
+    return [
+        replace(check, value=impersonal(check.value), advice=impersonal(check.advice))
+        for check in examine(device, os.environ)
+    ]
 
 
 def examine(device: Mapping[str, Any] | None, environment: Mapping[str, str]) -> Iterator[Check]:

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from mlx_engine.protocol.micro_figures import MicroFigures
+
 MAX_DRAFT_LENGTH = 16
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -81,6 +83,12 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
     text: str
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Ask for half a minute of measurements of the loaded pair, which Cancel ends. Measured or Failed answers."""
+
+    id: int
+
+
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Load a pair."""
 
@@ -124,7 +132,7 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Ask for a sign of life. Pong answers at once, also while the engine loads or computes."""
 
 
-Command = Load | Generate | Cancel | SetDraftLength | Count | Ping
+Command = Load | Generate | Cancel | SetDraftLength | Count | Measure | Ping
 """Front end to engine."""
 
 
@@ -170,6 +178,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """What converting the target to float32 added to its size; 0 if nothing was converted."""
     prefill_chunk: int = 256
     """Tokens of a prompt that one pass reads, at the most."""
+    has_experts: bool = False
+    """Whether the target is a mixture of experts."""
     refusal: str | None = None
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
@@ -269,6 +279,13 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """The answer to Measure."""
+
+    id: int
+    figures: MicroFigures
+
+
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to Ping. The client keeps it to itself."""
 
@@ -305,6 +322,7 @@ Event = (
     | Finished
     | Failed
     | Counted
+    | Measured
     | Pong
     | LastWords
     | Died

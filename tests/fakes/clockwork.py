@@ -13,11 +13,13 @@ from mlx_engine.protocol.events import (
     FinishReason,
     Generate,
     Load,
+    Measured,
     Prefilled,
     Ready,
     Round,
     Started,
 )
+from mlx_engine.protocol.micro_figures import MicroFigures
 
 PREFILL_S_PER_TOKEN = 0.001
 ROUND_S = 0.05
@@ -60,6 +62,9 @@ class ClockworkEngine:
         self.hangs_at = 1 << 30
         """The reply that makes no progress until it is cancelled."""
         self.requests: list[Generate] = []
+        self.measures: list[int] = []
+        self.cancel_measures: Callable[[], None] = lambda: None
+        self.figures: MicroFigures | None = MicroFigures(product_s={1: 0.001, 2: 0.0015})
         self.loads: list[Load] = []
         self.is_cancelled = False
         self.cancelled: list[int] = []
@@ -99,7 +104,8 @@ class ClockworkEngine:
         self._reply(request)
 
     def cancel(self) -> None:
-        """End the reply at its next round."""
+        """End the reply at its next round, or the measurements that do not end by themselves."""
+        self.cancel_measures()
         self.is_cancelled = True
         self.cancelled.append(self.requests[-1].id)
         if len(self.requests) == self.hangs_at:
@@ -111,6 +117,11 @@ class ClockworkEngine:
     def count(self, id: int, text: str) -> None:
         """Nobody asks for it."""
 
+    def measure(self, id: int) -> None:
+        """Measure at once what `figures` says; a failure if it is None."""
+        self.measures.append(id)
+        self._emit(Failed(id, "no room") if self.figures is None else Measured(id, self.figures))
+
     def switch(self, load: Load) -> None:
         """Remember it."""
         self.loads.append(load)
@@ -118,6 +129,10 @@ class ClockworkEngine:
     def close(self) -> None:
         """Remember it."""
         self.is_closed = True
+
+    def fail(self, id: int, message: str) -> None:
+        """A request fails."""
+        self._emit(Failed(id, message))
 
     def _reply(self, request: Generate) -> None:
         submitted_at_s = self.clock.time_s

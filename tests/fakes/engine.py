@@ -34,6 +34,7 @@ class FakeEngine:
         self.requests: list[Generate] = []
         self.draft_lengths: list[DraftSetting] = []
         self.counts: list[Count] = []
+        self.measures: list[int] = []
         self.loads: list[Load] = []
         self.cancels = 0
         self.is_closed = False
@@ -76,6 +77,10 @@ class FakeEngine:
         """Four characters are a token here."""
         self.counts.append(Count(id, text))
         self.emit(Counted(id, len(text) // 4))
+
+    def measure(self, id: int) -> None:
+        """Keep the id; `emit` answers it."""
+        self.measures.append(id)
 
     def switch(self, load: Load) -> None:
         """Remember what is to be loaded; `emit` tells how it went."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,43 @@ def test_a_run_is_shown_kept_and_written(
     assert bench.engine.is_closed
     with pytest.raises(SlipstreamError, match=r"already exists.*--force"):
         Outputs({"csv": files["csv"]}, may_replace=False)
+
+
+def test_a_json_file_has_the_micro_figures(results: Results, tmp_path: Path) -> None:
+    for flags, is_quick, has_micro in ((["json"], False, True), (["json"], True, False), (["csv"], False, False)):
+        bench = Bench(plan(passes=1))
+        folder = tmp_path / f"{flags[0]}{is_quick}"
+        folder.mkdir()
+        job = job_of(bench, results, folder / "kept", **{name: str(folder / f"out.{name}") for name in flags})
+        job = replace(job, method=msgspec.structs.replace(results.method, is_quick=is_quick))
+        assert measure(job, bench.engine, bench.clock) == 0
+        (kept,) = (folder / "kept").rglob("*.json")
+        assert read_results(kept).micro == (bench.engine.figures if has_micro else None)
+        assert len(bench.engine.measures) == has_micro
+
+
+def test_a_run_without_micro_figures_says_why(results: Results, tmp_path: Path) -> None:
+    bench = Bench(plan(passes=1))
+    bench.engine.figures = None
+    job = job_of(bench, results, tmp_path / "kept", json=str(tmp_path / "out.json"))
+    assert measure(job, bench.engine, bench.clock) == 0
+    written = read_results(tmp_path / "out.json")
+    assert written.replies
+    assert written.micro is None
+    assert "without micro-figures: no room" in written.notes
+
+
+def test_a_stop_ends_the_micro_benchmark_and_keeps_the_run(results: Results, tmp_path: Path) -> None:
+    bench = Bench(plan(passes=1))
+
+    def interrupted(id: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        bench.engine.cancel_measures = lambda: bench.engine.fail(id, "The measurements were stopped.")
+
+    bench.engine.measure = interrupted  # type: ignore[method-assign]
+    job = job_of(bench, results, tmp_path / "kept", json=str(tmp_path / "out.json"))
+    assert measure(job, bench.engine, bench.clock) == 0
+    assert "stopped" in " ".join(read_results(tmp_path / "out.json").notes)
 
 
 def test_an_interrupted_run_is_kept_and_exits_130(
