@@ -173,7 +173,7 @@ def begin_round(
     # The maximum is finite only if every logit is a number below infinity: one reduction, no additional wait.
     accepted = mx.where(mx.isfinite(mx.max(logits)), verdict.accepted, NOT_FINITE)
     result = mx.concatenate([accepted[None], verdict.token, *drafts])
-    mx.async_eval(result, hidden, *(array for tapped in cache.tapped.values() for array in tapped.arrays()))
+    mx.async_eval(result, hidden, *(array for tapped in cache.tapped for array in tapped.arrays()))
     session.target_passes += 1
     return PendingRound(drafter, len(draft.tokens), hidden, verdict.token, seen, result, is_pipelined)
 

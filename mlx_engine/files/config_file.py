@@ -17,6 +17,8 @@ TEXT_ONLY_TYPES = ("gemma4_text", "gemma4_unified_text")
 """Of exports without the other parts: the whole config is what others have as text_config."""
 TARGET_TYPES = ("gemma4", "gemma4_unified", *TEXT_ONLY_TYPES)
 ASSISTANT_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
+SPECULATORS_KINDS = ("dspark", "dflash", "eagle3")
+DRAFTER_ARCHITECTURES = ("Gemma4DSparkModel", "Gemma4Eagle3Model", "DFlashDraftModel")
 CODE_KEYS = ("model_file", "auto_map")
 DEFAULT_VOCAB_SIZE = 262144
 DEFAULT_SHARED_LAYERS = 20
@@ -45,13 +47,24 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def refuse_code_keys(config: Mapping[str, Any], source: Path) -> None:
-    """Raises ModelFolderError if the config names code to be run. Code that nothing names is not looked at."""
-    code = [key for key in CODE_KEYS if key in config]
+    """Raises ModelFolderError if the config names code to be run. Code that nothing names is not looked at.
+
+    Drafters of known packagings are saved with the name of their training code, and need none.
+    """
+    code = [key for key in CODE_KEYS if key in config and not (key == "auto_map" and is_drafter_packaging(config))]
     if code:
         raise ModelFolderError(
             f"{source} asks for code of its own to be run ({code[0]}). Slipstream never runs code from a model "
             "folder. Use a checkpoint that contains only data."
         )
+
+
+def is_drafter_packaging(config: Mapping[str, Any]) -> bool:
+    """A block drafter or EAGLE-3, of speculators, DeepSpec or z-lab."""
+    architectures = config.get("architectures")
+    return config.get("speculators_model_type") in SPECULATORS_KINDS or (
+        isinstance(architectures, list) and len(architectures) == 1 and architectures[0] in DRAFTER_ARCHITECTURES
+    )
 
 
 def target_text_config(config: Mapping[str, Any], source: Path) -> dict[str, Any]:

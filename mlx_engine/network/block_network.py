@@ -18,6 +18,7 @@ import mlx.nn as nn
 from mlx_engine.network.kv_cache import Rows, SlidingCache
 from mlx_engine.network.layer_stack import after_attention, before_attention, keys_and_values
 from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
+from mlx_engine.network.qwen3_layers import Qwen3Attention, SwiGLU, queries_of, sliding_mask
 from mlx_engine.network.tapped_rows import MOST_ROWS, TappedRows
 
 NO_SCALAR = mx.array(1.0)
@@ -27,6 +28,10 @@ class Gemma4BlockLayer(gemma4_text.DecoderLayer):
     """A full layer of Gemma 4: one projection for keys and values, partial rotation, four norms and a scalar."""
 
     window: int | None = None
+
+    def mask(self, keys: int, rows: int) -> mx.array | None:
+        """Of the block's rows, the last of `keys`, (rows, keys) bool; None if they see everything."""
+        return None if self.window is None else sliding_mask(keys, rows, self.window)
 
     def project(self, x: mx.array, position: int) -> tuple[mx.array, mx.array, mx.array]:
         """Queries, keys and values of the block's rows (1, L, hidden)."""
@@ -42,39 +47,6 @@ class Gemma4BlockLayer(gemma4_text.DecoderLayer):
         return after_attention(self, x, (attention, None, self.layer_scalar))
 
 
-class _Qwen3Attention(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        hidden, bias = config["hidden_size"], bool(config.get("attention_bias", False))
-        self.n_heads, self.n_kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-        self.head_dim = config.get("head_dim") or hidden // self.n_heads
-        self.scale = self.head_dim**-0.5
-        self.use_k_eq_v = False
-        self.q_proj = nn.Linear(hidden, self.n_heads * self.head_dim, bias=bias)
-        self.k_proj = nn.Linear(hidden, self.n_kv_heads * self.head_dim, bias=bias)
-        self.v_proj = nn.Linear(hidden, self.n_kv_heads * self.head_dim, bias=bias)
-        self.o_proj = nn.Linear(self.n_heads * self.head_dim, hidden, bias=bias)
-        self.q_norm = nn.RMSNorm(self.head_dim, eps=config["rms_norm_eps"])
-        self.k_norm = nn.RMSNorm(self.head_dim, eps=config["rms_norm_eps"])
-        self.rope = nn.RoPE(self.head_dim, traditional=False, base=_rope_theta(config))
-
-    def v_norm(self, values: mx.array) -> mx.array:
-        """Qwen3 has none."""
-        return values
-
-
-class _SwiGLU(nn.Module):
-    def __init__(self, hidden: int, intermediate: int) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        rows: mx.array = self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
-        return rows
-
-
 class Qwen3BlockLayer(nn.Module):
     """A layer of Qwen3. A sliding one is causal inside the block and sees `window` positions, itself included."""
 
@@ -82,17 +54,19 @@ class Qwen3BlockLayer(nn.Module):
         super().__init__()
         types = config.get("layer_types") or ["full_attention"] * config["num_hidden_layers"]
         self.window = config["sliding_window"] if types[index] == "sliding_attention" else None
-        self.self_attn = _Qwen3Attention(config)
-        self.mlp = _SwiGLU(config["hidden_size"], config["intermediate_size"])
+        self.self_attn = Qwen3Attention(config, config["hidden_size"])
+        self.mlp = SwiGLU(config["hidden_size"], config["intermediate_size"])
         self.input_layernorm = nn.RMSNorm(config["hidden_size"], eps=config["rms_norm_eps"])
         self.post_attention_layernorm = nn.RMSNorm(config["hidden_size"], eps=config["rms_norm_eps"])
+
+    def mask(self, keys: int, rows: int) -> mx.array | None:
+        """See Gemma4BlockLayer."""
+        return None if self.window is None else sliding_mask(keys, rows, self.window)
 
     def project(self, x: mx.array, position: int) -> tuple[mx.array, mx.array, mx.array]:
         """See Gemma4BlockLayer."""
         attention, x = self.self_attn, self.input_layernorm(x)
-        queries = attention.q_proj(x).reshape(*x.shape[:-1], attention.n_heads, attention.head_dim)
-        queries = attention.rope(attention.q_norm(queries).transpose(0, 2, 1, 3), offset=position)
-        return (queries, *keys_and_values(attention, x, position))
+        return (queries_of(attention, x, position), *keys_and_values(attention, x, position))
 
     def context(self, rows: mx.array, position: int) -> Rows:
         """See Gemma4BlockLayer."""
@@ -103,6 +77,26 @@ class Qwen3BlockLayer(nn.Module):
         x = x + self.self_attn.o_proj(attention.transpose(0, 2, 1, 3).reshape(*x.shape[:-1], -1))
         rows: mx.array = x + self.mlp(self.post_attention_layernorm(x))
         return rows
+
+
+class SpeculatorsBlockLayer(Qwen3BlockLayer):
+    """A layer of speculators' packagings: in a sliding one the whole block sees the same rows of the context."""
+
+    is_causal: bool
+    """Inside the block of a sliding layer."""
+
+    def __init__(self, config: dict[str, Any], index: int) -> None:
+        super().__init__(config, index)
+        self.is_causal = not config.get("sliding_window_non_causal")
+
+    def mask(self, keys: int, rows: int) -> mx.array | None:
+        """See Gemma4BlockLayer."""
+        if self.window is None:
+            return None
+        columns, context = mx.arange(keys)[None], keys - rows
+        is_context = (columns >= context - self.window) & (columns < context)
+        last_seen = mx.arange(context, keys)[:, None] if self.is_causal else mx.full((rows, 1), keys)
+        return is_context | ((columns >= context) & (columns <= last_seen))
 
 
 class BlockNetwork(nn.Module):
@@ -122,7 +116,7 @@ class BlockNetwork(nn.Module):
             position = cache.offset
             queries, keys, values = layer.project(x, position)
             keys, values = cache.update_and_fetch(keys, values)
-            mask = None if layer.window is None else _sliding_mask(keys.shape[2], x.shape[1], layer.window)
+            mask = layer.mask(keys.shape[2], x.shape[1])
             attention = mx.fast.scaled_dot_product_attention(
                 queries, keys, values, scale=layer.self_attn.scale, mask=mask
             )
@@ -163,16 +157,3 @@ class BlockContext:
         rows = network.hidden_norm(network.fc(taken.rows))
         for layer, cache in zip(network.layers, self.caches):
             cache.update_and_fetch(*layer.context(rows, taken.position))
-
-
-def _sliding_mask(keys: int, rows: int, window: int) -> mx.array:
-    """(rows, keys) bool: the last `rows` keys are the block's own. By position, so that a row is never seen by
-    another because of where it stands in a buffer."""
-    queried = mx.arange(keys - rows, keys)[:, None]
-    distance = queried - mx.arange(keys)[None]
-    return (distance >= 0) & (distance < window)
-
-
-def _rope_theta(config: dict[str, Any]) -> float:
-    nested = config.get("rope_parameters") or {}
-    return float(nested.get("rope_theta") or config.get("rope_theta") or 10_000.0)

@@ -10,7 +10,7 @@ The layer caches have the interface that mlx-lm's layers expect: `offset`, `upda
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -259,11 +259,11 @@ class TargetCache:
         self,
         layers: Sequence[LayerCache],
         last_of_type: dict[str, int],
-        tapped: Mapping[tuple[int, ...], TappedRows] | None = None,
+        tapped: Sequence[TappedRows] = (),
     ) -> None:
-        """tapped: rows of layers that drafters tap, by those layers."""
+        """tapped: rows of layers that drafters tap, one per drafter."""
         self.layers = list(layers)
-        self.tapped = tapped or {}
+        self.tapped = tuple(tapped)
         self._last_of_type = last_of_type
 
     @property
@@ -284,7 +284,7 @@ class TargetCache:
             self._rollback_taps()
 
     def _rollback_taps(self) -> None:
-        for rows in self.tapped.values():
+        for rows in self.tapped:
             rows.rollback(self.frontier)
 
     def snapshot(self, frontier: int) -> CacheSnapshot:
@@ -314,7 +314,7 @@ class TargetCache:
     def arrays(self) -> list[mx.array]:
         """The arrays to evaluate to bring the cache up to date."""
         rows = [array for layer in self.layers if layer.offset for array in layer.view()]
-        return rows + [array for tapped in self.tapped.values() for array in tapped.arrays()]
+        return rows + [array for tapped in self.tapped for array in tapped.arrays()]
 
 
 def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.array) -> Rows:

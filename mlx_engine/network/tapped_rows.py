@@ -34,7 +34,7 @@ class TappedRows:
 
     def __init__(self, layers: Sequence[int]) -> None:
         """layers: whose outputs, in the order in which the drafter reads them; EMBEDDING for the embedding."""
-        self._layers = tuple(layers)
+        self.layers = tuple(layers)
         self._chunks: list[list[mx.array]] = []
         """Of each pass: the output of every layer, (1, n, hidden)."""
         self._position = 0
@@ -50,7 +50,7 @@ class TappedRows:
         """Add the rows of a pass: the outputs of all tapped layers, (1, n, hidden) each."""
         if first_position != self.offset:  # rows before it were read without taps, as those of a saved cache
             self._chunks, self._position = [], first_position
-        self._chunks.append([outputs[layer] for layer in self._layers])
+        self._chunks.append([outputs[layer] for layer in self.layers])
         while len(self._chunks) > 1 and self.offset - self._position - self._chunks[0][0].shape[1] >= MOST_ROWS:
             self._position += self._chunks.pop(0)[0].shape[1]
 

@@ -102,19 +102,19 @@ class Gemma4Target:
             FullCache() if kind == "full_attention" else SlidingCache(self.facts.sliding_window)
             for kind in self._owned_types
         ]
-        return TargetCache(layers, self._last_of_type, {taps: TappedRows(taps) for taps in self._taps})
+        return TargetCache(layers, self._last_of_type, [TappedRows(taps) for taps in self._taps])
 
-    def tap(self, layers: Sequence[int]) -> tuple[int, ...]:
-        """Keep the outputs of these layers in caches made from now on; returns their key in TargetCache.tapped.
+    def tap(self, layers: Sequence[int]) -> int:
+        """Keep the outputs of these layers in caches made from now on; returns their index in TargetCache.tapped.
 
-        layers: indices, EMBEDDING for the embedding. Raises IndexError if there is no such layer.
+        Drafters with the same taps have rows of their own, since they take them. layers: indices, EMBEDDING for
+        the embedding. Raises IndexError if there is no such layer.
         """
         taps = tuple(layers)
         if not taps or not all(EMBEDDING <= layer < len(self._layers) for layer in taps):
             raise IndexError(f"layers {list(taps)} of {len(self._layers)}")
-        if taps not in self._taps:
-            self._taps.append(taps)
-        return taps
+        self._taps.append(taps)
+        return len(self._taps) - 1
 
     def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target."""
@@ -127,7 +127,7 @@ class Gemma4Target:
         state, so only the last row is computed there. That saves more than half of E2B's work, and 4 layers in 10
         of E4B's. A layer that is tapped, and those below it, are computed for all rows.
         """
-        highest_tap = max((layer for taps in cache.tapped for layer in taps), default=EMBEDDING)
+        highest_tap = max((layer for tapped in cache.tapped for layer in tapped.layers), default=EMBEDDING)
         last_row_from = max(len(self._owned_types) - 1, highest_tap + 1)
         if last_row_from >= len(self._layers):
             return self._run(tokens, cache, None)[:, -1:]
@@ -140,7 +140,7 @@ class Gemma4Target:
         last_row = None if last_row_from is None else (last_row_from, self.facts.sliding_window)
         attended = _PassAttention(self._layer_types, cache, tokens.shape[1], last_row)
         x = self._layers(x, position, attended, inputs, last_row_from, outputs)
-        for tapped in cache.tapped.values():
+        for tapped in cache.tapped:
             assert outputs is not None
             tapped.append(outputs, position)
         return self._model.model.norm(x)
@@ -155,18 +155,27 @@ class Gemma4Target:
 
     def logits(self, hidden: mx.array) -> mx.array:
         """See Target."""
+        logits = self.uncapped_logits(hidden)
+        cap = self._model.final_logit_softcapping
+        return logits if cap is None else gemma4_text.logit_softcap(cap, logits)
+
+    def uncapped_logits(self, hidden: mx.array) -> mx.array:
+        """The LM head alone: logits (L, vocab) before the softcap."""
         if self._model.tie_word_embeddings:
             logits = self._model.model.embed_tokens.as_linear(hidden)
         else:
             logits = self._model.lm_head(hidden)
-        if self._model.final_logit_softcapping is not None:
-            logits = gemma4_text.logit_softcap(self._model.final_logit_softcapping, logits)
         return logits[0]
 
     def embed(self, tokens: mx.array) -> mx.array:
         """See Target."""
         body = self._model.model
         return body.embed_tokens(tokens) * body.embed_scale
+
+    def embedding_rows(self, tokens: mx.array) -> mx.array:
+        """Rows of the embedding table (1, L, hidden), not scaled."""
+        rows: mx.array = self._model.model.embed_tokens(tokens)
+        return rows
 
     @property
     def layer_count(self) -> int:

@@ -8,7 +8,7 @@
 | drafts come from | slot 0, the last token's, on | slot 1 on |
 | each draft | corrected by the one before it (Markov head) | drawn alone |
 
-Every tap is the output of the layer that it names.
+Every tap is the output of the layer that it names. `speculators_block.py` reads another packaging of both.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ from mlx_engine.network.target import Target
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 from mlx_engine.speculation.draft_choice import Offer
-from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier
+from mlx_engine.speculation.draft_vocabulary import DraftVocabulary
+from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, adapt
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler, history_after
+from mlx_engine.speculation.speculators_config import kind_of
 
 DSPARK, DFLASH = "Gemma4DSparkModel", "DFlashDraftModel"
+MOST_BLOCK_TOKENS = 64
+SAME_VOCABULARY = DraftVocabulary(None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,11 @@ class BlockModel(Protocol):
         ...
 
     def logits(self, hidden: mx.array) -> mx.array:
-        """Logits (L, vocab) for hidden states (1, L, hidden)."""
+        """Logits (L, vocab) for hidden states (1, L, hidden), by draft ids."""
         ...
 
     def corrected(self, logits: mx.array, previous: mx.array) -> mx.array:
-        """Logits (1, vocab) once the token before, (1,), is known."""
+        """Logits (1, vocab) once the token before, (1,), is known: its id is the target's."""
         ...
 
     is_sequential: bool
@@ -76,12 +80,20 @@ class BlockModel(Protocol):
 class BlockDrafter:
     """A `Drafter` over a block network and the target whose layers it taps."""
 
-    def __init__(self, name: str, model: BlockModel, facts: BlockFacts, tap_key: tuple[int, ...]) -> None:
-        """tap_key: of its rows in the target's caches."""
+    def __init__(
+        self,
+        name: str,
+        model: BlockModel,
+        facts: BlockFacts,
+        tap_index: int,
+        vocabulary: DraftVocabulary = SAME_VOCABULARY,
+    ) -> None:
+        """tap_index: of its rows in the target's caches."""
         self.name = name
         self._model = model
         self._facts = facts
-        self._tap_key = tap_key
+        self._vocabulary = vocabulary
+        self._tap_index = tap_index
         self._context = BlockContext(model.network)
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
@@ -97,13 +109,14 @@ class BlockDrafter:
     ) -> Distribution:
         """See Drafter. The block always has its full size, since its slots see each other."""
         facts = self._facts
-        self._context.follow(cache.tapped[self._tap_key])
+        self._context.follow(cache.tapped[self._tap_index])
         masks = mx.full((facts.block_size - 1,), facts.mask_token, dtype=mx.int32)
         rows = self._model.embed(mx.concatenate([frontier.token, masks])[None])
         hidden = self._model.network(rows, self._context)
         logits = self._model.logits(hidden[:, facts.first_slot : facts.first_slot + length])
         position = len(committed)
         if not self._model.is_sequential:
+            logits = self._vocabulary.spread(logits)
             seen = None if frontier.seen is None else mx.broadcast_to(frontier.seen, logits.shape)
             return sampler.draw(logits, position, RandomStream.DRAFT, seen)
         return self._draw_in_turn(logits, frontier, position, sampler)
@@ -112,7 +125,7 @@ class BlockDrafter:
         token, seen = frontier.token, frontier.seen
         drafts: list[Distribution] = []
         for index in range(len(logits)):
-            corrected = self._model.corrected(logits[index : index + 1], token)
+            corrected = self._vocabulary.spread(self._model.corrected(logits[index : index + 1], token))
             drafts.append(sampler.draw(corrected, position + index, RandomStream.DRAFT, seen))
             token = drafts[-1].tokens
             seen = history_after(seen, token)
@@ -184,7 +197,7 @@ class DFlashModel(nn.Module):
 
 def reads(source: DrafterSource) -> bool:
     """The folder contains one of these packagings."""
-    return _architecture(source.config) in (DSPARK, DFLASH)
+    return kind_of(source.config) is None and _architecture(source.config) in (DSPARK, DFLASH)
 
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: checkpoint.OnRead) -> BlockDrafter:
@@ -206,8 +219,8 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: checkpoint.OnRea
     weights = {_own_name(name): array for name, array in checkpoint.load_weights(folder).items()}
     weights = {name: array for name, array in weights.items() if not name.startswith("confidence_head.")}
     checkpoint.fill_module(model, weights, config, folder, on_read)
-    if source.bits:
-        checkpoint.quantize(model, source.bits)
+    weights.clear()
+    adapt(model, source, network)
     name = "dspark" if is_dspark and model.is_sequential else "dflash"
     return BlockDrafter(name, model, facts, network.tap(facts.taps))
 
@@ -230,7 +243,7 @@ def read_facts(config: dict[str, Any], source: Path) -> BlockFacts:
     vocab_size = number("vocab_size", 1, 1 << 24)
     return BlockFacts(
         taps=tuple(taps),
-        block_size=number("block_size", 1 if is_dspark else 2, 64),
+        block_size=number("block_size", 1 if is_dspark else 2, MOST_BLOCK_TOKENS),
         mask_token=number("mask_token_id", 0, vocab_size - 1),
         first_slot=0 if is_dspark else 1,
     )

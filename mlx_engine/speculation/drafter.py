@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from mlx_engine.files.config_file import read_config
+from mlx_engine.network import checkpoint
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.network.precision import convert_float16, convert_to_float32
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.sampling import Distribution, Sampler, history_after
@@ -95,6 +98,17 @@ class DraftedTarget:
 
 LoadDrafter = Callable[[DrafterSource, DraftedTarget, OnRead], Drafter]
 """Loads one kind. Raises ModelFolderError, or PairMismatchError if the drafter does not fit the target."""
+
+
+def adapt(module: nn.Module, source: DrafterSource, target: Gemma4Target) -> None:
+    """Quantize a loaded network as requested, and compute it in a precision like the target's."""
+    if source.bits:
+        checkpoint.quantize(module, source.bits)
+    if target.is_float32:
+        convert_to_float32(module)
+    elif not target.has_float16:
+        convert_float16(module)  # beside another dtype everything would be computed in float32
+
 
 Step = Callable[[mx.array, mx.array | None, int], Distribution]
 """Draws one token from the token before it, the tokens that the reply contains, and its position."""

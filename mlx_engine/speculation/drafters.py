@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from mlx_engine.files.config_file import loaded_bytes
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.protocol.events import LOOKUP
-from mlx_engine.speculation import assistant_drafter, block_drafter, lookup, model_drafter
+from mlx_engine.speculation import (
+    assistant_drafter,
+    block_drafter,
+    eagle_drafter,
+    lookup,
+    model_drafter,
+    speculators_block,
+)
 from mlx_engine.speculation.drafter import DraftedTarget, Drafter, DrafterSource, LoadDrafter
 
 
@@ -28,6 +35,8 @@ class DrafterKind:
 KINDS = (
     DrafterKind(LOOKUP, lookup.load, reads=None),
     DrafterKind("block", block_drafter.load, reads=block_drafter.reads),
+    DrafterKind("speculators block", speculators_block.load, reads=speculators_block.reads),
+    DrafterKind("eagle3", eagle_drafter.load, reads=eagle_drafter.reads),
     DrafterKind("assistant", assistant_drafter.load, reads=assistant_drafter.reads),
     DrafterKind("model", model_drafter.load, reads=lambda source: True),
 )
