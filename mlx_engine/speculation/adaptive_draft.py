@@ -24,7 +24,13 @@ from mlx_engine.speculation.draft_choice import (
     Offers,
     expected_tokens,
 )
-from mlx_engine.speculation.estimates import VERSION, DrafterEstimates, Estimates
+from mlx_engine.speculation.estimates import (
+    MAX_MISSES,
+    MOST_SAVED_TOKENS,
+    VERSION,
+    DrafterEstimates,
+    Estimates,
+)
 from mlx_engine.speculation.learned_acceptance import Acceptance
 from mlx_engine.speculation.learned_costs import Costs
 
@@ -34,13 +40,18 @@ SETTLED_SHARE, SETTLED_ROUNDS = 0.007, 300
 """Where drafting helps and every arm was tried once, costs change slowly and probes find little."""
 SWITCHING_COST = 0.15
 """What a round costs besides if it interrupts plain ones, in plain rounds: the next has to wait for the host."""
-FREE_MISSES, MAX_MISSES = 3, 6
-"""A miss is a drafting round without an accepted draft. From the fourth miss in a row on, each halves how often
-probes are made, down to an eighth. Prose has three in a row now and then; a useless drafter has nothing else."""
+FIRST_ROUND_COST = 1.0
+"""What the first round of an arm in a run costs besides, in rounds of that arm: it compiles, its caches are cold."""
+FREE_MISSES = 3
+"""A miss is a drafting round without an accepted draft. Each miss beyond these halves how often probes are made,
+down to an eighth, and an accepted draft halves the misses. Prose has three in a row now and then; a useless drafter
+has little else."""
 GUESSED_ROW_COST = 0.05
 """What each row of a verify pass costs before any was measured, in plain rounds; low, so that it is measured."""
 COPY_MARGIN = 1.1
 """By how much a copy must promise to be faster: the best of many uncertain promises is mostly too good."""
+MISSED_COPY_MARGIN = 0.15
+"""By how much more for each recent copy that brought nothing. Text that is rewritten promises several times as much."""
 COPY_LENGTHS = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
 """Few enough that each is measured soon."""
 MOST_POSTPONED_ROUNDS = 64
@@ -72,8 +83,12 @@ class AdaptiveDraft:
         }
         self._start_length = start_length
         self._context_tokens = kept.context_tokens if kept else 0
-        self._misses = 0
-        self._saved_tokens = self._expected_tokens = 0.0
+        self._misses = kept.misses if kept else 0
+        self._saved_tokens = kept.saved_tokens if kept else 0.0
+        self._copy_misses = kept.copy_misses if kept else 0
+        self._expected_tokens = 0.0
+        self._cold = set(self._arms) if kept else set()
+        """Arms that are known from an earlier run and were not made in this one."""
         self._probe: Choice | None = None
         self._ranking: list[Choice] = []
         """The best arm of every drafter and the plain one, the fastest first."""
@@ -102,7 +117,15 @@ class AdaptiveDraft:
         }
         for name in set(self._names) - set(drafters):
             drafters[name] = DrafterEstimates(rounds_s=self._costs.rounds_s(name))
-        return Estimates(VERSION, drafters, self._costs.plain_rounds_s, self._context_tokens)
+        return Estimates(
+            version=VERSION,
+            drafters=drafters,
+            plain_rounds_s=self._costs.plain_rounds_s,
+            context_tokens=self._context_tokens,
+            misses=self._misses,
+            copy_misses=self._copy_misses,
+            saved_tokens=min(max(self._saved_tokens, -MOST_SAVED_TOKENS), MOST_SAVED_TOKENS),
+        )
 
     def choose(self, offers: Offers) -> Choice:
         """See DraftPolicy."""
@@ -130,13 +153,16 @@ class AdaptiveDraft:
         self._rounds += 1
         self._plain_rounds += done.is_pipelined
         arm = self._arm_of(done)
-        if arm:
+        if arm is None:
+            self._copy_misses = _misses_after(self._copy_misses, done)
+        else:
             self._last_round_of[arm] = self._rounds
+            self._cold.discard(arm)
             for index, acceptance in self._acceptance.items():
                 if not arm.length or index == arm.drafter:
                     acceptance.observe(done)
             if arm.length:
-                self._misses = 0 if done.accepted else min(self._misses + 1, MAX_MISSES)
+                self._misses = _misses_after(self._misses, done)
         is_settled = (self._probe or self._ranking[0]).length > 0 and self._rounds > SETTLED_ROUNDS
         self._saved_tokens += (SETTLED_SHARE if is_settled else PROBING_SHARE) * (done.accepted + 1)
         if self._probe:
@@ -181,7 +207,7 @@ class AdaptiveDraft:
         for index, offer in enumerate(offers):
             if offer.chances is None or not offer.tokens:
                 continue
-            most = most or COPY_MARGIN * self._pace_of(planned)
+            most = most or self._copy_margin * self._pace_of(planned)
             seconds, tokens, reached = self._rounds_s(index), 1.0, 1.0
             interruption_s = 0.0 if planned.length else SWITCHING_COST * seconds[0]
             for length, chance in enumerate(offer.chances[: offer.tokens], 1):
@@ -191,6 +217,10 @@ class AdaptiveDraft:
                 if pace > most and length in COPY_LENGTHS:
                     best, most = Choice(index, length), pace
         return best
+
+    @property
+    def _copy_margin(self) -> float:
+        return COPY_MARGIN + MISSED_COPY_MARGIN * self._copy_misses
 
     def _pace_of(self, planned: Choice) -> float:
         """Expected tokens per second of an arm."""
@@ -242,6 +272,8 @@ class AdaptiveDraft:
         def loss_tokens(arm: int) -> float:
             """What probing an arm will probably lose."""
             lost_s = costs_s[arm] * (1 - speeds[arm] / speeds[best])
+            if self._arms[arm] in self._cold:
+                lost_s += FIRST_ROUND_COST * costs_s[arm]
             return (_rounds_of(self._arms[arm]) * lost_s + SWITCHING_COST * costs_s[0]) * speeds[best] * patience
 
         def overdue(arm: int) -> float:
@@ -261,6 +293,10 @@ class AdaptiveDraft:
         self._saved_tokens -= loss_tokens
         self._expected_tokens = expected_tokens
         self._probe, self._probe_rounds, self._postponed_rounds = arm, _rounds_of(arm), 0
+
+
+def _misses_after(misses: int, done: RoundFacts) -> int:
+    return misses // 2 if done.accepted else min(misses + 1, MAX_MISSES)
 
 
 def _rounds_of(arm: Choice) -> int:

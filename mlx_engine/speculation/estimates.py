@@ -18,6 +18,8 @@ SAMPLES_KEPT = 31
 """How many times are kept for each length."""
 SHORTEST_S, LONGEST_S = 1e-6, 1e6
 """Bounds of a believable time for one round."""
+MAX_MISSES = 6
+MOST_SAVED_TOKENS = 64.0
 MAX_DRAFTERS = 8
 MAX_FILE_BYTES = 1 << 18
 """Several times the size of a full file."""
@@ -57,6 +59,12 @@ class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds of the last plain rounds, oldest first."""
     context_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Length of the context in which these times were measured."""
+    misses: Annotated[int, msgspec.Meta(ge=0, le=MAX_MISSES)] = 0
+    """Recent drafting rounds without an accepted draft; an accepted one halves them."""
+    copy_misses: Annotated[int, msgspec.Meta(ge=0, le=MAX_MISSES)] = 0
+    """The same of rounds that copied."""
+    saved_tokens: Annotated[float, msgspec.Meta(ge=-MOST_SAVED_TOKENS, le=MOST_SAVED_TOKENS)] = 0.0
+    """What the next probe may cost already, so that short runs probe no more often than a long one."""
 
 
 def load(path: Path) -> tuple[Estimates | None, str | None]:

@@ -19,27 +19,47 @@ OLD_ROUNDS = 500
 class _Samples:
     """Seconds of the recent rounds of one drafter and length."""
 
-    def __init__(self, rounds_s: Sequence[float]) -> None:
-        self._samples = deque(((0, round_s) for round_s in rounds_s), maxlen=SAMPLES_KEPT)
+    def __init__(self, kept_s: Sequence[float]) -> None:
+        """kept_s: of an earlier run."""
+        self._kept_s = kept_s
+        self._samples: deque[tuple[int, float]] = deque(maxlen=SAMPLES_KEPT)
         """The number of the round and its seconds."""
-        self.typical_s = _typical(rounds_s)
+        self._recent_s: float | None = None
+        self.kept_typical_s = _typical(kept_s)
 
-    def add(self, round_number: int, round_s: float) -> None:
+    def add(self, round_number: int, round_s: float, slowness: float) -> None:
         samples = self._samples
-        samples.append((round_number, min(max(round_s, SHORTEST_S), LONGEST_S)))
+        if self.kept_typical_s and not samples:  # compiles, or begins with cold caches
+            round_s = min(round_s, self.kept_typical_s * slowness)
+        samples.append((round_number, round_s))
         while len(samples) > FEW_SAMPLES and samples[0][0] < round_number - OLD_ROUNDS:
             samples.popleft()
-        self.typical_s = _typical([sample_s for _, sample_s in samples])
+        self._recent_s = None
+
+    def typical_s(self, slowness: float) -> float | None:
+        """None if there are too few rounds. slowness: how long rounds take, relative to the earlier run."""
+        if self.kept_typical_s and len(self._samples) < FEW_SAMPLES:
+            missing = FEW_SAMPLES - len(self._samples)
+            return _typical([*self._seconds, *[self.kept_typical_s * slowness] * missing])
+        if self._recent_s is None:
+            self._recent_s = _typical(self._seconds)
+        return self._recent_s
+
+    def rounds_s(self, slowness: float) -> list[float]:
+        """As if all of them were of this run."""
+        kept_s = [] if len(self._samples) >= FEW_SAMPLES else [_bounded(each * slowness) for each in self._kept_s]
+        return [*kept_s, *self._seconds][-SAMPLES_KEPT:]
 
     @property
-    def rounds_s(self) -> list[float]:
+    def _seconds(self) -> list[float]:
         return [round_s for _, round_s in self._samples]
 
 
 class Costs:
     """Typical seconds of a round, by drafter and length; a single slow round does not matter.
 
-    A length without enough samples is put on the line between its neighbours that have them.
+    A length without enough samples is put on the line between its neighbours that have them. What an earlier run
+    measured is used in proportion: the machine may be faster or slower now, and all rounds with it.
     """
 
     def __init__(self, drafters: Collection[str], kept: Estimates | None) -> None:
@@ -48,45 +68,67 @@ class Costs:
         self._drafting = {
             name: [_Samples(rounds_s) for rounds_s in _kept_rounds_s(kept, name)] for name in drafters
         }
+        self._ratios: deque[float] = deque(maxlen=SAMPLES_KEPT)
+        """Of recent rounds to those of the earlier run."""
+        self._slowness = 1.0
+        self._curves: dict[str, list[float] | None] = {}
+        """What `curve` returned since the latest round."""
 
     @property
     def plain_s(self) -> float | None:
         """Seconds of a plain round; None while too few were measured."""
-        return self._plain.typical_s
+        return self._plain.typical_s(self._slowness)
 
     @property
     def plain_rounds_s(self) -> list[float]:
         """See Estimates."""
-        return self._plain.rounds_s
+        return self._plain.rounds_s(self._slowness)
 
     def rounds_s(self, drafter: str) -> list[list[float]]:
         """See DrafterEstimates."""
-        return [samples.rounds_s for samples in self._drafting[drafter]]
+        return [samples.rounds_s(self._slowness) for samples in self._drafting[drafter]]
 
     def observe(self, done: RoundFacts, round_s: float) -> None:
         """Learn from a round. A plain one counts only if it was pipelined: others waited for the host."""
         self._rounds += 1
         if done.drafted and done.drafter in self._drafting:
-            self._drafting[done.drafter][done.drafted - 1].add(self._rounds, round_s)
+            samples = self._drafting[done.drafter][done.drafted - 1]
         elif done.is_pipelined:
-            self._plain.add(self._rounds, round_s)
+            samples = self._plain
+        else:
+            return
+        round_s = _bounded(round_s)
+        if samples.kept_typical_s:
+            self._ratios.append(round_s / samples.kept_typical_s)
+            self._slowness = _typical(self._ratios) or 1.0
+        samples.add(self._rounds, round_s, self._slowness)
+        self._curves.clear()
 
     def knows(self, drafter: str) -> bool:
         """Rounds of this drafter have been measured, of one length at least."""
-        return any(samples.typical_s for samples in self._drafting[drafter])
+        return any(samples.typical_s(self._slowness) for samples in self._drafting[drafter])
 
     def curve(self, drafter: str) -> list[float] | None:
         """Seconds of a round of each length 0 to 16; None until plain and this drafter's rounds were measured."""
-        if self.plain_s is None or not self.knows(drafter):
+        if drafter not in self._curves:
+            self._curves[drafter] = self._new_curve(drafter)
+        return self._curves[drafter]
+
+    def _new_curve(self, drafter: str) -> list[float] | None:
+        plain_s = self.plain_s
+        if plain_s is None:
             return None
-        known = [(0, self.plain_s)]
+        known = [(0, plain_s)]
         for length, samples in enumerate(self._drafting[drafter], 1):
-            if samples.typical_s is not None:
-                known.append((length, samples.typical_s))
+            typical_s = samples.typical_s(self._slowness)
+            if typical_s is not None:
+                known.append((length, typical_s))
         longest, longest_s = known[-1]
+        if longest == 0:
+            return None
         # Half of the slope so far, since the first draft costs most of it. This is optimistic on purpose: a length
         # that looks good is tried, and measured.
-        beyond_s = max(longest_s - self.plain_s, 0) / longest / 2 * (LENGTHS - longest)
+        beyond_s = max(longest_s - plain_s, 0) / longest / 2 * (LENGTHS - longest)
         known.append((LENGTHS, longest_s + beyond_s))
         curve = []
         for (left, left_s), (right, right_s) in pairwise(known):
@@ -100,7 +142,11 @@ def _kept_rounds_s(kept: Estimates | None, drafter: str) -> Sequence[Sequence[fl
     return kept.drafters[drafter].rounds_s if kept and drafter in kept.drafters else nothing
 
 
-def _typical(samples: Sequence[float]) -> float | None:
+def _bounded(round_s: float) -> float:
+    return min(max(round_s, SHORTEST_S), LONGEST_S)
+
+
+def _typical(samples: Collection[float]) -> float | None:
     """Mean of the middle third; of few samples, one of the shortest, since first rounds are often slow."""
     count, ordered = len(samples), sorted(samples)
     if count < FEW_SAMPLES:

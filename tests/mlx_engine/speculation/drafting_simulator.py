@@ -154,6 +154,11 @@ class SimulatedPair:
         """Of a round, in plain rounds."""
         return self.curve[length] * (1.0 if length or is_pipelined else self.alone)
 
+    @property
+    def first_rounds_cost(self) -> float:
+        """What the first rounds of the lengths cost beyond later ones, in plain rounds; not in `throughput`."""
+        return sum((self.slow_first - 1) * self.curve[length] for length in self._seen if length)
+
     def _accepted(self, length: int) -> int:
         fell = (at for at in range(length) if self._chance.random() >= self.hazards[at])
         return next(fell, length)
@@ -222,6 +227,32 @@ def changed(curve: str, before: str, after: str, seed: int) -> float:
     machine.hazards = KINDS[after]
     machine.run(policy, 64)
     return machine.run(policy, 200) / best_throughput(machine.curve, machine.hazards)[1]
+
+
+THIN = line(1.3, 0.2)
+"""A small network on a processor, where most of a round is the host's work and every row costs more of it."""
+TOKENS_OF_RUN = 150
+PACES = (1.0, 1.6, 0.7, 1.2, 0.8, 1.5)
+"""How slow the machine is from run to run, as other programs come and go."""
+
+
+def runs_in_turn(curve: Curve, hazards: Hazards, runs: int, seed: int) -> list[float]:
+    """Throughput of runs of one short reply each, every one starting from what the run before it saved.
+
+    In each run the first round of a length takes much longer, and the machine is faster or slower than before.
+    """
+    kept, made = None, []
+    for run in range(runs):
+        machine = SimulatedPair(curve, hazards, 100 * seed + run, alone=1.3, slow_first=2.5)
+        machine.plain_s *= PACES[(run + seed) % len(PACES)]
+        policy = adaptive(4, kept)
+        tokens = 0.0
+        while tokens < TOKENS_OF_RUN:
+            machine.run(policy, 1)
+            tokens += expected_tokens(hazards, machine.chosen[-1][0])
+        made.append(tokens / (tokens / machine.throughput() + machine.first_rounds_cost))
+        kept = policy.estimates
+    return made
 
 
 def main() -> None:

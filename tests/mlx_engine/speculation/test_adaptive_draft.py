@@ -6,6 +6,7 @@ tests.mlx_engine.speculation.drafting_simulator` prints the whole table.
 
 from __future__ import annotations
 
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -15,10 +16,12 @@ import pytest
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
 from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
 from mlx_engine.speculation.draft_choice import DraftPolicy, FixedLength
+from mlx_engine.speculation.learned_costs import Costs
 from tests.mlx_engine.speculation.drafting_simulator import (
     CURVES,
     DRAFTER,
     KINDS,
+    THIN,
     SimulatedDrafters,
     SimulatedPair,
     adaptive,
@@ -28,6 +31,7 @@ from tests.mlx_engine.speculation.drafting_simulator import (
     line,
     next_length,
     round_facts,
+    runs_in_turn,
     settled,
     start_length,
 )
@@ -167,6 +171,57 @@ def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
     machine.context_tokens = context_tokens
     machine.run(policy, 300)
     assert machine.run(adaptive(2, policy.estimates), 100) >= 0.96
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.08, 0.3])
+def test_where_drafting_does_not_pay_short_runs_soon_cost_nothing(chance: float) -> None:
+    runs = [runs_in_turn(THIN, fading(then=chance), 12, seed) for seed in range(8)]
+    assert fmean(share for run in runs for share in run[2:]) >= 0.985
+
+
+def test_a_useful_drafter_is_used_from_the_beginning_of_short_runs() -> None:
+    curve, hazards = CURVES["31B M3 Ultra"], KINDS["prose"]
+    runs = [runs_in_turn(curve, hazards, 12, seed) for seed in range(8)]
+    assert fmean(share for run in runs for share in run[2:]) >= 0.9 * best_throughput(curve, hazards)[1]
+
+
+def test_short_runs_try_a_drafter_again_that_was_always_wrong() -> None:
+    kept = None
+    for run in range(40):
+        machine = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["always wrong" if run < 8 else "prose"], run)
+        policy = adaptive(4, kept)
+        machine.run(policy, 150)
+        kept = policy.estimates
+    assert machine.throughput() >= 0.9 * best_throughput(machine.curve, machine.hazards)[1]
+
+
+@pytest.mark.parametrize("slowness", [0.5, 3.0])
+def test_a_machine_that_is_slower_or_faster_than_when_it_was_measured(slowness: float) -> None:
+    curve = CURVES["31B M3 Ultra"]
+    first = adaptive(4)
+    SimulatedPair(curve, KINDS["code"], noise=0.0, stalls=0.0).run(first, 400)
+    costs = Costs((DRAFTER,), first.estimates)
+    before = costs.curve(DRAFTER)
+    for _ in range(6):
+        costs.observe(round_facts(0, 0, is_pipelined=True), 0.03 * slowness)
+    after = costs.curve(DRAFTER)
+    assert before
+    assert after == pytest.approx([round_s * slowness for round_s in before])
+    assert fmean(costs.rounds_s(DRAFTER)[3]) == pytest.approx(0.03 * slowness * curve[4])
+
+
+def test_the_first_round_of_a_length_in_a_run_may_take_long() -> None:
+    first = adaptive(4)
+    SimulatedPair(CURVES["31B M3 Ultra"], KINDS["code"], noise=0.0, stalls=0.0).run(first, 400)
+    costs = Costs((DRAFTER,), first.estimates)
+    before = costs.curve(DRAFTER)
+    assert before
+    for length, rounds_s in enumerate(first.estimates.drafters[DRAFTER].rounds_s, 1):
+        if len(rounds_s) > 2:
+            costs.observe(round_facts(length, 0, is_pipelined=False), 3.0)
+            costs.observe(round_facts(0, 0, is_pipelined=True), before[0])
+            costs.observe(round_facts(0, 0, is_pipelined=True), before[0])
+    assert max(chain(*costs.rounds_s(DRAFTER))) < 3.0
 
 
 def test_plain_rounds_of_a_reply_with_drafting_off_do_not_keep_it_from_beginning() -> None:

@@ -77,6 +77,25 @@ def test_the_baseline_is_measured_even_if_every_round_copies() -> None:
     assert 4 <= lengths.count(0) < 20
 
 
+def test_copies_that_bring_nothing_have_to_promise_more_also_in_the_next_run() -> None:
+    policy, offers = with_copies(), [Offer(16), Offer(16, [0.6] * 16)]
+    for is_pipelined in (False, *[True] * 20):
+        policy.observe(round_facts(0, 0, is_pipelined), 0.03)
+    for _ in range(20):
+        policy.observe(round_facts(4, 0, is_pipelined=False, drafter=ASSISTANT), 0.09)
+        policy.observe(round_facts(0, 0, is_pipelined=True), 0.03)
+    copied = []
+    for _ in range(3):
+        for _ in range(30):
+            choice = policy.choose(offers)
+            is_copy = choice.drafter == 1
+            copied.append(is_copy)
+            policy.observe(round_facts(choice.length, 0, not is_copy, drafter=LOOKUP), 0.05 if is_copy else 0.03)
+        policy = AdaptiveDraft((ASSISTANT, LOOKUP), 4, policy.estimates)
+    assert 1 <= sum(copied) <= 8
+    assert policy.choose([Offer(16), Offer(16, [0.97] * 16)]).drafter == 1, "likely copies are still made"
+
+
 def test_a_drafter_that_offers_nothing_is_not_chosen() -> None:
     assert with_copies().choose([Offer(0), Offer(0, ())]) == PLAIN
     assert with_copies().choose([Offer(0), Offer(3, [0.9] * 3)]).drafter == 1
