@@ -157,7 +157,11 @@ def _header(facts: CacheFacts, tensors: Sequence[NewTensor], data_hash: str) -> 
         entries[tensor.name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (begin, end)}
         begin = end
     header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % LENGTH_BYTES)
+    return signed(header + b" " * (-len(header) % LENGTH_BYTES))
+
+
+def signed(header: bytes) -> bytes:
+    """A header with its own hash in place of NO_HASH."""
     return header.replace(_mark(NO_HASH), _mark(hashlib.sha256(header).hexdigest()), 1)
 
 

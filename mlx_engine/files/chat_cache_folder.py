@@ -22,6 +22,9 @@ SUFFIX = ".safetensors"
 SHARE_OF_FREE_DISK = 10
 """The bound where none is set: one part in this many of what is free without the cache."""
 
+LATEST_STAMP_NS = 2**63 - 1
+"""The system takes no later time."""
+
 
 @dataclass(frozen=True, slots=True)
 class CachedChat:
@@ -99,12 +102,13 @@ class ChatCacheFolder:
 
     def next_stamp_ns(self) -> int:
         """A time of change later than those of all files."""
-        return max(time.time_ns(), *(file.stamp_ns + 1 for file in self._files()), 0)
+        latest_ns = max((file.stamp_ns for file in self._files()), default=0)
+        return min(max(time.time_ns(), latest_ns + 1), LATEST_STAMP_NS)
 
     def touch(self, path: Path) -> None:
         """The file was used."""
         stamp_ns = self.next_stamp_ns()
-        with suppress(OSError, OverflowError):
+        with suppress(OSError):
             os.utime(path, ns=(stamp_ns, stamp_ns), follow_symlinks=False)
 
     def delete(self, chat_id: int) -> None:
