@@ -23,6 +23,7 @@ from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pa
 from mlx_engine.loading.told import is_news
 from mlx_engine.micro_bench import MicroBench
 from mlx_engine.network.chunk_length import ChunkLength
+from mlx_engine.network.disk_cache import DiskCache, StoredChat
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
@@ -39,6 +40,8 @@ CACHED_BUFFER_BYTES = 1 << 30
 """MLX keeps freed buffers for reuse; without a limit they pile up, since verify passes change their shapes."""
 CLEAR_EVERY_ROUNDS = 256
 """In a long reply freed buffers are also released on the way."""
+FINISH_S = 1.5
+"""How long the end of the engine waits for a chat that is being written. The client waits longer."""
 
 Emit = Callable[[events.Event], None]
 
@@ -75,6 +78,8 @@ class Engine:
         )
         self._chunk = ChunkLength(_chunk_range(load, self._target))
         self._prefix = PrefixCache(self._target, self._chunk)
+        chats = load.chat_cache_folder
+        self._disk = DiskCache(Path(chats) if chats else None, load.chat_cache_bytes, self._target, folder)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.name, mx.get_active_memory())
         notices = (pair.notice, _float32_notice(load, self._target), self._policies.notice, self._claim.notice)
@@ -103,11 +108,16 @@ class Engine:
     def generate(self, request: events.Generate, control: ReplyControl) -> None:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
+        stored = self._disk.find(request.chat_id)
+        if stored:
+            texts = [message.text for message in request.messages if message.role == "assistant"]
+            self._known_replies = stored.replies(texts) | self._known_replies
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies)
         options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
         self._forget_other_replies(request.messages)
+        self._disk.begin(request.chat_id)
         try:
-            self._reply(request.id, prompt, options, submitted_at_s)
+            self._reply(request.id, prompt, options, submitted_at_s, stored)
         except BaseException as error:
             # The caches may be out of step with their tokens.
             self._prefix = PrefixCache(self._target, self._chunk)
@@ -119,10 +129,23 @@ class Engine:
             raise
         finally:
             mx.clear_cache()
+        self._disk.keep(request.chat_id, self._prefix, self._known_replies)
         self._save_estimates()
 
-    def _reply(self, id: int, prompt: RenderedPrompt, options: DecodeOptions, submitted_at_s: float) -> None:
+    def close(self) -> None:
+        """Finish what is being written. No method may be called afterwards."""
+        self._disk.finish(FINISH_S)
+
+    def _reply(
+        self,
+        id: int,
+        prompt: RenderedPrompt,
+        options: DecodeOptions,
+        submitted_at_s: float,
+        stored: StoredChat | None,
+    ) -> None:
         session = Session(self._target, list(self._drafters.values()), self._prefix)
+        self._disk.recall(stored, self._prefix, prompt.ids)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))

@@ -96,6 +96,8 @@ def serve(commands: Commands, emit: Emit) -> int:
         try:
             match task:
                 case events.Load():
+                    if engine is not None:
+                        engine.close()
                     engine = None
                     engine = Engine(task, emit)
                 case events.Count(id, text):
@@ -121,6 +123,8 @@ def serve(commands: Commands, emit: Emit) -> int:
             else:
                 emit(events.Failed(request_id, f"The engine failed ({reason}). Your next message restarts it."))
             return wire.STATUS_REPORTED
+    if engine is not None:
+        engine.close()
     return STATUS_OK
 
 

@@ -11,11 +11,12 @@ Knows token ids and positions, but not what they mean.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import mlx.core as mx
 
 from mlx_engine.network.chunk_length import ChunkLength
-from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot
+from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache
 from mlx_engine.network.target import Target
 from mlx_engine.text.common_prefix import common_length
 
@@ -30,6 +31,17 @@ MORE_SNAPSHOTS_BYTES = 512 << 20
 """Snapshots of earlier turns are kept while all snapshots together are below this."""
 SHORTEST_SNAPSHOT_TOKENS = 8
 """Reading fewer tokens than this again costs less than a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Tokens, and what was read of them."""
+
+    tokens: list[int]
+    """The first `cache.frontier` of them have been read."""
+    cache: TargetCache
+    snapshots: list[CacheSnapshot]
+    """In the order of their frontiers, all before the cache's."""
 
 
 class PrefixCache:
@@ -56,6 +68,24 @@ class PrefixCache:
         self._return_to(max(0, min(shared, len(prompt) - 2)))
         self.tokens = list(prompt)
         return self.cache.frontier
+
+    def reach(self, prompt: Sequence[int]) -> int:
+        """How many tokens `resume` would keep of a prompt."""
+        frontier = min(common_length(self.tokens[: self.cache.frontier], prompt), len(prompt) - 2)
+        if frontier >= self.cache.oldest_frontier:
+            return max(0, frontier)
+        usable = [snapshot for snapshot in self._snapshots if snapshot.oldest_frontier <= frontier]
+        return min(frontier, usable[-1].frontier) if usable else 0
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that is here."""
+        return Conversation(self.tokens, self.cache, self._snapshots)
+
+    def adopt(self, conversation: Conversation) -> None:
+        """Go on with a conversation that was read earlier, in place of the one that is here."""
+        self.tokens, self.cache = conversation.tokens, conversation.cache
+        self._snapshots, self.hidden = list(conversation.snapshots), None
 
     def prefill(self, branch_points: Collection[int] = ()) -> Iterator[int]:
         """Read `tokens` up to the last but one, in chunks; yields how many have been handed over after each.

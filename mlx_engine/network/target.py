@@ -199,6 +199,23 @@ class Gemma4Target:
         return dtype_name
 
     @property
+    def owned_types(self) -> list[str]:
+        """The types of the layers that own a cache."""
+        return list(self._owned_types)
+
+    @property
+    def row_shapes(self) -> list[tuple[int, int]]:
+        """(K/V heads, head size) of each layer that owns a cache."""
+        owning = self._model.layers[: len(self._owned_types)]
+        return [(layer.self_attn.n_kv_heads, layer.self_attn.head_dim) for layer in owning]
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the activations and the K/V cache."""
+        dtype: mx.Dtype = self._model.model.norm.weight.dtype
+        return dtype
+
+    @property
     def item_bytes(self) -> int:
         """Size of one number in the activations and the K/V cache."""
         return int(self._model.model.norm.weight.dtype.size)

@@ -64,6 +64,8 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Let the model think before it answers."""
     measures_baseline: bool = True
     """Make a few plain rounds now and then to measure the baseline decode speed, which speedup is relative to."""
+    chat_id: int | None = None
+    """The stored chat, whose rows are kept on disk for the next start of the engine; None: they are not."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -109,6 +111,10 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Tokens of a prompt to read in one pass; None: by layout and device, and fewer where they take long."""
     estimates_folder: str | None = None
     """Where the automatic draft length's estimates are kept from run to run; None: they are not kept."""
+    chat_cache_folder: str | None = None
+    """Where the rows of chats are kept from run to run; None: they are not."""
+    chat_cache_bytes: int | None = None
+    """The most that they may take on disk; None: a tenth of what is free there. 0: nothing is kept or read."""
     start_length: int | None = None
     """The first draft length of `auto` when nothing is known yet; None: depends on the GPU."""
     refusal: str | None = None

@@ -1,0 +1,207 @@
+"""A conversation's rows as tensors of a file, and back.
+
+The full layers' rows are stored once. Sliding layers are stored where the conversation can be continued: at its
+end, and at its snapshots. Where these overlap, their rows are stored once as well.
+
+Knows token ids and rows, but not what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from mlx_engine.files.chat_cache_file import CacheFacts, CacheFileError, CacheHead, NewTensor
+from mlx_engine.network.kv_cache import CacheSnapshot, LayerSnapshot, Rows, TargetCache
+from mlx_engine.network.prefix import SNAPSHOTS_KEPT, Conversation
+from mlx_engine.network.target import SLIDING, Gemma4Target
+from mlx_engine.text.common_prefix import common_length
+
+DTYPES = {mx.float32: "F32", mx.bfloat16: "BF16", mx.float16: "F16"}
+EARLIER_SHARE = 10
+"""Snapshots of earlier turns are stored while sliding rows take at most one part in this many of the full rows'
+bytes."""
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """A conversation, ready to be written. Its memory is shared with the caches until they go on."""
+
+    tokens: list[int]
+    spans: list[Interval]
+    frontiers: list[Interval]
+    tensors: list[NewTensor]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all tensors."""
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+
+def rows_to_store(conversation: Conversation) -> StoredRows:
+    """What a file needs of a conversation. Waits for the device."""
+    cache = conversation.cache
+    frontier = cache.frontier
+    points = [*conversation.snapshots, cache.snapshot(frontier)]
+    points = points[-_points_worth_storing(cache, points) :]
+    intervals = _intervals(points)
+    spans = joined(intervals)
+    tensors: list[NewTensor] = []
+    for index, layer in enumerate(cache.layers):
+        if points[-1].layers[index].rows is None:
+            tensors += _tensors(str(index), [layer.view()])
+            continue
+        for number, span in enumerate(spans):
+            parts = list(_parts(span, points, intervals, index))
+            tensors += _tensors(f"{index}.{number}", parts)
+    return StoredRows(conversation.tokens[:frontier], spans, intervals, tensors)
+
+
+def _sliding_rows(point: CacheSnapshot) -> int:
+    return next((layer.rows[0].shape[2] for layer in point.layers if layer.rows), 0)
+
+
+def _intervals(points: Sequence[CacheSnapshot]) -> list[Interval]:
+    return [(point.frontier - _sliding_rows(point), point.frontier) for point in points]
+
+
+def _points_worth_storing(cache: TargetCache, points: Sequence[CacheSnapshot]) -> int:
+    """How many, from the end: those that the next prompt may return to, and earlier ones that cost little."""
+    rows = [layer.view() for layer, kept in zip(cache.layers, points[-1].layers) if kept.rows is None]
+    room_bytes = sum(part.nbytes for both in rows for part in both) // EARLIER_SHARE
+    count = min(len(points), SNAPSHOTS_KEPT + 1)
+    while count < len(points):
+        spans = joined(_intervals(points[-count - 1 :]))
+        row_bytes = points[-1].nbytes // max(1, _sliding_rows(points[-1]))
+        if sum(end - begin for begin, end in spans) * row_bytes > room_bytes:
+            break
+        count += 1
+    return count
+
+
+def joined(intervals: Sequence[Interval]) -> list[Interval]:
+    """What the intervals cover, in order and apart from each other."""
+    spans: list[Interval] = []
+    for begin, end in sorted(interval for interval in intervals if interval[0] < interval[1]):
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], end)
+        else:
+            spans.append((begin, end))
+    return spans
+
+
+def _parts(
+    span: Interval, points: Sequence[CacheSnapshot], intervals: Sequence[Interval], index: int
+) -> Iterator[Rows]:
+    """The rows of a span in one layer, from one snapshot after another."""
+    position = span[0]
+    for (begin, end), point in sorted(zip(intervals, points), key=lambda each: each[0]):
+        rows = point.layers[index].rows
+        if rows is not None and begin <= position < end <= span[1]:
+            yield rows[0][..., position - begin :, :], rows[1][..., position - begin :, :]
+            position = end
+
+
+def _tensors(name: str, parts: Sequence[Rows]) -> Iterator[NewTensor]:
+    for kind, arrays in zip(("keys", "values"), zip(*parts)):
+        batch, heads, _, dim = arrays[0].shape
+        # A slice of one head is contiguous: nothing is copied.
+        pieces = [array[0, head].reshape(-1).view(mx.uint8) for head in range(heads) for array in arrays]
+        mx.eval(pieces)
+        shape = (batch, heads, sum(array.shape[2] for array in arrays), dim)
+        yield NewTensor(f"{name}.{kind}", DTYPES[arrays[0].dtype], shape, [memoryview(piece) for piece in pieces])
+
+
+def reach(facts: CacheFacts, prompt: Sequence[int], window: int) -> int:
+    """How many tokens of a prompt a stored conversation spares; as PrefixCache.reach for the one in memory."""
+    shared = min(common_length(facts.tokens, prompt), len(prompt) - 2)
+    points = [(begin + window + 1 if begin else 0, end) for begin, end in facts.frontiers]
+    return max((min(shared, end) for oldest, end in points if oldest <= shared), default=0)
+
+
+def read_conversation(
+    head: CacheHead, stored: Iterator[tuple[str, bytearray]], target: Gemma4Target
+) -> Conversation:
+    """The conversation of a file, tensor by tensor. Raises CacheFileError if it is not one of this target."""
+    facts, cache = head.facts, target.new_cache()
+    check_facts(facts, target)
+    reader = _Reader(head, stored, target.dtype)
+    end = len(facts.tokens)
+    points: list[list[LayerSnapshot]] = [[] for _ in facts.frontiers[:-1]]
+    for index, (layer, kind, row) in enumerate(zip(cache.layers, target.owned_types, target.row_shapes)):
+        if kind != SLIDING:
+            layer.update_and_fetch(*reader.rows(str(index), row, end))
+            snapshots = [LayerSnapshot(0)] * len(points)
+        else:
+            spans = [
+                reader.rows(f"{index}.{number}", row, stop - begin)
+                for number, (begin, stop) in enumerate(facts.spans)
+            ]
+            snapshots = [_snapshot(at, facts.spans, spans, target) for at in facts.frontiers]
+            mx.eval([snapshot.rows for snapshot in snapshots])
+            layer.restore(end, snapshots[-1])
+        for point, snapshot in zip(points, snapshots):
+            point.append(snapshot)
+        mx.eval(layer.view())
+    reader.finish()
+    kept = [CacheSnapshot(at, tuple(point)) for (_, at), point in zip(facts.frontiers, points)]
+    return Conversation(list(facts.tokens), cache, kept)
+
+
+class _Reader:
+    """Takes the tensors in the order in which `rows_to_store` lists them."""
+
+    def __init__(self, head: CacheHead, stored: Iterator[tuple[str, bytearray]], dtype: mx.Dtype) -> None:
+        self._head, self._stored, self._dtype = head, stored, dtype
+
+    def rows(self, name: str, row: tuple[int, int], count: int) -> Rows:
+        """The next two tensors: keys and values of `count` rows, which have these heads and this size."""
+        shape = (1, row[0], count, row[1])
+        return self._next(f"{name}.keys", shape), self._next(f"{name}.values", shape)
+
+    def _next(self, expected: str, shape: tuple[int, ...]) -> mx.array:
+        tensor = self._head.tensors.get(expected)
+        if tensor is None or tensor.shape != shape or tensor.dtype != DTYPES.get(self._dtype):
+            raise CacheFileError(f"its tensor {expected} is not of this model")
+        name, data = next(self._stored, ("", bytearray()))
+        if name != expected:
+            raise CacheFileError("it has other tensors than this model")
+        return mx.array(memoryview(data)).view(self._dtype).reshape(shape)  # type: ignore[arg-type]
+
+    def finish(self) -> None:
+        """Nothing is left; the hash of the data is compared here."""
+        if next(self._stored, None) is not None:
+            raise CacheFileError("it has other tensors than this model")
+
+
+def check_facts(facts: CacheFacts, target: Gemma4Target) -> None:
+    """Raises CacheFileError for positions that cannot be right, and for tokens that the target does not have."""
+    end, window = len(facts.tokens), target.facts.sliding_window
+    if not facts.tokens or not all(0 <= token < target.facts.vocab_size for token in facts.tokens):
+        raise CacheFileError("its tokens are not of this model")
+    if joined(facts.spans) != facts.spans or not facts.frontiers or facts.frontiers[-1][1] != end:
+        raise CacheFileError("its positions are not in order")
+    ends = [at for _, at in facts.frontiers]
+    if sorted(set(ends)) != ends:
+        raise CacheFileError("its positions are not in order")
+    if not all(0 <= token < target.facts.vocab_size for ids in facts.replies.values() for token in ids):
+        raise CacheFileError("its replies are not of this model")
+    for begin, at in facts.frontiers:
+        is_stored = any(first <= begin and at <= last for first, last in facts.spans)
+        if not (0 <= begin < at <= end and is_stored and (begin == 0 or at - begin > window)):
+            raise CacheFileError("the sliding layers' rows do not reach far enough")
+
+
+def _snapshot(
+    interval: Interval, spans: Sequence[Interval], stored: Sequence[Rows], target: Gemma4Target
+) -> LayerSnapshot:
+    begin, end = interval
+    (first, _), rows = next(
+        (span, rows) for span, rows in zip(spans, stored) if span[0] <= begin and end <= span[1]
+    )
+    # Multiplying copies, as in SlidingCache.snapshot.
+    keys, values = (part[..., begin - first : end - first, :] * 1 for part in rows)
+    return LayerSnapshot(begin + target.facts.sliding_window + 1 if begin else 0, (keys, values))
