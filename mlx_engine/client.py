@@ -292,7 +292,8 @@ class EngineClient:
             return f"The engine sent {garbage}, and was ended. {_restart(log_path)}"
         words = "" if status in FROM_OUTSIDE else self._tail.last_line()
         quoted = f" ({words})" if words else ""
-        return f"The engine ended {how_ended(status)}{quoted}. {_advice(status, log_path, words)}"
+        advice = _advice(status, log_path, words, self._load.smaller)
+        return f"The engine ended {how_ended(status)}{quoted}. {advice}"
 
     def _watch(self, outbox: Outbox, pulse: Pulse, has_ended: threading.Event) -> None:
         """Ask for a sign of life while one is due, and tell when there is none."""
@@ -366,10 +367,11 @@ def _thread(name: str, run: Callable[..., None], *arguments: object) -> threadin
     return thread
 
 
-def _advice(status: int, log_path: Path | None, words: str = "") -> str:
-    """words: what the process said about its end; empty: nothing."""
+def _advice(status: int, log_path: Path | None, words: str = "", smaller: str | None = None) -> str:
+    """words: what the process said about its end; empty: nothing. smaller: the next smaller model."""
     if status in OUT_OF_MEMORY and (not words or ABOUT_MEMORY.search(words)):
-        return "The machine may have been out of memory: try a smaller variant. Your next message restarts it."
+        choice = f"--model {smaller}" if smaller else "a smaller variant"
+        return f"The machine may have been out of memory: try {choice}. Your next message restarts it."
     return _restart(log_path)
 
 

@@ -26,6 +26,7 @@ from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
@@ -188,7 +189,7 @@ class Engine:
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,
             memory_bytes=mx.get_active_memory(),
-            working_set_bytes=_working_set_bytes(),
+            working_set_bytes=working_set_bytes(),
             load_s=load_s,
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
@@ -219,6 +220,8 @@ class Engine:
                 f"{folder}: its weights give no usable numbers (NaN). Pull the model again."
             ) from None
         except COMPUTING_ERRORS as error:
+            if is_from_device(error):
+                raise  # nothing is wrong with the folder; the worker says what to do
             raise ModelFolderError(
                 f"{folder}: the network in its config.json cannot be run ({str(error)[:200]}). "
                 "Pull the model again, or use a smaller variant."
@@ -249,13 +252,14 @@ class Engine:
                 refusal = (
                     f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
                 )
-        except COMPUTING_ERRORS as error:
+        except (*COMPUTING_ERRORS, MemoryError) as error:
             refusal = computing_refusal(name, error)
         if refusal is None:
             self._drafters[name] = GuardedDrafter(drafter, _notice_of_failure(self._emit, name))
         else:
             self._refusals.append(refusal)
-            del self._drafters[name]
+            del drafter, self._drafters[name]
+            mx.clear_cache()
 
 
 class _Laps:
@@ -313,35 +317,37 @@ def _notice_of_failure(emit: Emit, name: str) -> Callable[[Exception], None]:
     would be in memory while the next one is loaded."""
 
     def report(error: Exception) -> None:
-        emit(
-            events.Notice(
-                f"The drafter {name} failed ({str(error)[:200] or type(error).__name__}). "
-                "Replies go on without it. Load the model again to retry."
-            )
-        )
+        why = f"The drafter {name} failed ({quoted(error)}). Load the model again to retry."
+        emit(events.Notice(memory_refusal(name, error) if is_out_of_memory(error) else why))
 
     return report
 
 
 def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
     """By what the loaded weights leave of the device's memory."""
-    working_set_bytes = _working_set_bytes()
+    device_bytes = working_set_bytes()
     return chunk_range(
         load.prefill_chunk,
         is_moe=target.facts.is_moe,
         has_gpu=mx.metal.is_available(),
         row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
-        room_bytes=None if working_set_bytes is None else working_set_bytes - mx.get_active_memory(),
+        room_bytes=None if device_bytes is None else device_bytes - mx.get_active_memory(),
     )
 
 
 def _wire_weights() -> None:
     """Keep what is in memory now, the weights, from being paged out; later conversations are not covered."""
     if mx.metal.is_available():
-        mx.set_wired_limit(min(mx.get_active_memory(), _working_set_bytes() or 0))
+        mx.set_wired_limit(min(mx.get_active_memory(), working_set_bytes() or 0))
 
 
-def _working_set_bytes() -> int | None:
+def memory_bytes() -> int:
+    """What MLX has allocated now."""
+    return int(mx.get_active_memory())
+
+
+def working_set_bytes() -> int | None:
+    """The most memory that the device recommends to use; None: unknown."""
     size = mx.device_info().get("max_recommended_working_set_size")
     return int(size) if size else None
 

@@ -17,6 +17,7 @@ from mlx_engine.loading.overflow import widen_if_overflowing
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load, Loading
+from mlx_engine.protocol.out_of_memory import is_out_of_memory, memory_refusal
 from mlx_engine.speculation import drafters
 from mlx_engine.speculation.drafter import DraftedTarget, Drafter, DrafterSource
 from mlx_engine.text.prompt import ChatFormat
@@ -82,7 +83,7 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
             loaded = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
         except ModelFolderError as error:
             pair.refusals.append(str(error))
-        except COMPUTING_ERRORS as error:
+        except (*COMPUTING_ERRORS, MemoryError) as error:
             pair.refusals.append(computing_refusal(source.name, error))
         else:
             if loaded.name in {other.name for other in pair.drafters.values()}:
@@ -93,7 +94,9 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
 
 
 def computing_refusal(drafter: str, error: Exception) -> str:
-    """Why a drafter whose network raises one of COMPUTING_ERRORS is not used, for people."""
+    """Why a drafter whose network raises one of COMPUTING_ERRORS, or needs too much memory, is not used."""
+    if is_out_of_memory(error):
+        return memory_refusal(drafter, error)
     return (
         f"The drafter {drafter} cannot be run ({str(error)[:200] or type(error).__name__}). "
         "Pull it again, or use --drafter none."

@@ -107,6 +107,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Why a requested drafter is missing, if the front end knows already; Ready repeats it."""
     target_name: str | None = None
     """The target's name for people; None: the name of its folder."""
+    smaller: str | None = None
+    """The name of the next smaller model, to suggest where memory runs out; None: the front end knows none."""
     drafter_names: dict[str, str] = {}
     """By folder, the names of drafters for people; of others it is the name of the folder."""
 

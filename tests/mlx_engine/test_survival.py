@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from mlx_engine.decode import DecodeOptions, generate
-from mlx_engine.engine import Engine
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError
@@ -18,6 +17,7 @@ from mlx_engine.protocol.events import Generate, Message, RoundFacts
 from mlx_engine.speculation.drafter import Frontier
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
+from mlx_engine.warm_up import WarmUp
 from tests.fakes.folders import write_pair
 from tests.fakes.markov import (
     COUNTING_DRAFTER,
@@ -121,9 +121,9 @@ def test_the_turn_after_broken_numbers_is_a_clean_one(
 def test_a_network_that_does_not_compute_is_refused_in_words(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(self: Engine, folder: Path) -> None:
-        raise RuntimeError("[malloc] Unable to allocate")
+    def failing(self: WarmUp) -> None:
+        raise RuntimeError("[matmul] Last dimension of first input")
 
-    monkeypatch.setattr(Engine, "_check_target", failing)
-    with pytest.raises(ModelFolderError, match=r"cannot be run .*Unable to allocate"):
+    monkeypatch.setattr(WarmUp, "run_target", failing)
+    with pytest.raises(ModelFolderError, match=r"cannot be run .*Last dimension"):
         Rig(pair[0], None)
