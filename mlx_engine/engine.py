@@ -23,7 +23,7 @@ from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pa
 from mlx_engine.loading.told import is_news
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
-from mlx_engine.network.target import Gemma4Target
+from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
@@ -62,7 +62,7 @@ class Engine:
         self._settings = GenerationConfig.read(folder)
         self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
         self._settings.check(folder, self._end_tokens, self._target.facts.vocab_size)
-        self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
+        self._start_length = load.start_length or _start_length(pair.target)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
@@ -333,6 +333,13 @@ def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
         row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
         room_bytes=None if device_bytes is None else device_bytes - mx.get_active_memory(),
     )
+
+
+def _start_length(target: Gemma4Target) -> int:
+    facts = target.facts
+    kv_heads, _ = facts.kv_geometry.get(SLIDING, (facts.heads, 0))
+    architecture = str(mx.device_info().get("architecture"))
+    return start_length(architecture, version("mlx"), facts.heads // kv_heads, facts.is_moe)
 
 
 def _wire_weights() -> None:
