@@ -19,7 +19,7 @@ from mlx_engine.files.config_file import read_config
 from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
-from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.loading.pair import COMPUTING_ERRORS, LoadedPair, computing_refusal, load_pair
 from mlx_engine.loading.told import is_news
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
@@ -55,7 +55,7 @@ class Engine:
         if load.is_wired:
             _wire_weights()
         self._format, self._target = pair.format, pair.target
-        self._drafters = pair.drafters
+        self._drafters, self._drafter_bits = pair.drafters, pair.drafter_bits
         """As in `LoadedPair`."""
         self._refusals = [load.refusal] if load.refusal else []
         self._refusals += pair.refusals
@@ -68,7 +68,7 @@ class Engine:
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
         self._warm_up(folder)
         self._policies = DraftPolicies(
-            _estimates_path(load, pair.target),
+            _estimates_path(load, pair),
             self._start_length,
             [drafter.name for drafter in self._drafters.values()],
         )
@@ -80,9 +80,9 @@ class Engine:
         for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
-        age = self._format.age_notice()
-        if age and is_news(Path(state) if state else None, age):
-            emit(events.Notice(age))
+        for once in (self._format.age_notice(), _bits_notice(load, pair)):
+            if once and is_news(Path(state) if state else None, once):
+                emit(events.Notice(once))
         emit(self._ready(load, clock() - started_at_s))
 
     def count(self, text: str) -> int:
@@ -194,6 +194,7 @@ class Engine:
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
             prefill_chunk=self._chunk.tokens,
+            drafter_bits=self._drafter_bits,
             refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )
@@ -369,9 +370,19 @@ def _float32_notice(load: events.Load, target: Gemma4Target) -> str | None:
     )
 
 
-def _estimates_path(load: events.Load, target: Gemma4Target) -> Path | None:
+def _bits_notice(load: events.Load, pair: LoadedPair) -> str | None:
+    """For people who did not choose."""
+    if load.drafter_bits is not None or pair.drafter_bits is None:
+        return None
+    return (
+        f"The drafter of {load.name} is loaded at {pair.drafter_bits} bits, since drafting would hold up this GPU "
+        "otherwise. --drafter-bits stored leaves it as it is."
+    )
+
+
+def _estimates_path(load: events.Load, pair: LoadedPair) -> Path | None:
     if load.estimates_folder is None or not load.drafters:
         return None
-    marks = (" compiled" if target.is_compiled else "") + (" float32" if target.added_bytes else "")
+    marks = (" compiled" if pair.target.is_compiled else "") + (" float32" if pair.target.added_bytes else "")
     device = f"{mx.device_info().get('device_name')} mlx {version('mlx')}{marks}"
-    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, load.drafter_bits, device)
+    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, pair.drafter_bits, device)

@@ -146,7 +146,7 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
             title=job.pair.title,
             target=ready.target,
             drafter=ready.drafter,
-            drafter_bits=job.pair.load.drafter_bits,
+            drafter_bits=ready.drafter_bits,
             precision=ready.precision,
             is_compiled=ready.is_compiled,
             is_wired=job.pair.load.is_wired,

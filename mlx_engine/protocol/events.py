@@ -90,7 +90,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Folders of assistants or smaller models, or LOOKUP; which one drafts is chosen for every round. None of
     them: plain decoding only."""
     drafter_bits: int | None = None
-    """Quantize the drafters' weights to 4 or 8 bits while loading; None: leave them as they are."""
+    """Quantize the drafters' weights to 4 or 8 bits while loading; 0: leave them as they are; None: by device and
+    layout."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
     is_float32: bool | None = None
@@ -172,6 +173,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """What converting the target to float32 added to its size; 0 if nothing was converted."""
     prefill_chunk: int = 256
     """Tokens of a prompt that one pass reads, at the most."""
+    drafter_bits: int | None = None
+    """Bits to which drafters were quantized while loading; None: they are as stored."""
     refusal: str | None = None
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
