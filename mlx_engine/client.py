@@ -23,6 +23,9 @@ from mlx_engine.protocol.outbox import Outbox, OutboxFullError
 from mlx_engine.protocol.pulse import Alarm, Patience, Pulse
 
 CLOSE_TIMEOUT_S = 2.0
+WIRED_CLOSE_TIMEOUT_S = 20.0
+"""Wired memory of a process that SIGKILL ended may stay lost until the machine restarts, so an engine with `--wire`
+gets time to leave by itself: two seconds after its pipe is closed it does, unless it hangs in the system."""
 OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)
 """How a process ends when the system, or Metal, is out of memory."""
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)
@@ -216,10 +219,11 @@ class EngineClient:
                 return
             if self._outbox:
                 self._outbox.close()
-            if not self._is_loaded or self._pulse.alarm:
+            is_wired = self._load.is_wired
+            if (not self._is_loaded or self._pulse.alarm) and not is_wired:
                 child.kill()  # it would only notice after loading, or never, and has nothing to save
             try:
-                child.wait(CLOSE_TIMEOUT_S)
+                child.wait(WIRED_CLOSE_TIMEOUT_S if is_wired else CLOSE_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()

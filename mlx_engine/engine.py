@@ -21,6 +21,7 @@ from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.pair import COMPUTING_ERRORS, LoadedPair, computing_refusal, load_pair
 from mlx_engine.loading.told import is_news
+from mlx_engine.loading.wiring import wire_weights
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import SLIDING, Gemma4Target
@@ -52,8 +53,7 @@ class Engine:
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
         pair = load_pair(load, emit)
-        if load.is_wired:
-            _wire_weights()
+        wiring = wire_weights(working_set_bytes()) if load.is_wired else None
         self._format, self._target = pair.format, pair.target
         self._drafters, self._drafter_bits = pair.drafters, pair.drafter_bits
         """As in `LoadedPair`."""
@@ -76,7 +76,13 @@ class Engine:
         self._prefix = PrefixCache(self._target, self._chunk)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.name, mx.get_active_memory())
-        notices = (pair.notice, _float32_notice(load, self._target), self._policies.notice, self._claim.notice)
+        notices = (
+            pair.notice,
+            wiring,
+            _float32_notice(load, self._target),
+            self._policies.notice,
+            self._claim.notice,
+        )
         for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
@@ -341,12 +347,6 @@ def _start_length(target: Gemma4Target) -> int:
     kv_heads, _ = facts.kv_geometry.get(SLIDING, (facts.heads, 0))
     architecture = str(mx.device_info().get("architecture"))
     return start_length(architecture, version("mlx"), facts.heads // kv_heads, facts.is_moe)
-
-
-def _wire_weights() -> None:
-    """Keep what is in memory now, the weights, from being paged out; later conversations are not covered."""
-    if mx.metal.is_available():
-        mx.set_wired_limit(min(mx.get_active_memory(), working_set_bytes() or 0))
 
 
 def memory_bytes() -> int:
