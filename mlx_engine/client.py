@@ -24,8 +24,8 @@ from mlx_engine.protocol.pulse import Alarm, Patience, Pulse
 
 CLOSE_TIMEOUT_S = 2.0
 WIRED_CLOSE_TIMEOUT_S = 20.0
-"""Wired memory of a process that SIGKILL ended may stay lost until the machine restarts, so an engine with `--wire`
-gets time to leave by itself: two seconds after its pipe is closed it does, unless it hangs in the system."""
+"""Wired memory of a process that SIGKILL ended may stay lost until the machine restarts. So one with `--wire`
+gets time to leave by itself, which takes two seconds unless it hangs in the system."""
 OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)
 """How a process ends when the system, or Metal, is out of memory."""
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from app.text.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load, Ready
+from models.awake import staying_awake
 
 EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
@@ -62,7 +64,7 @@ def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> 
     try:
         ready = blocking.load()
         run = _RunInProgress(job, ready, clock, blocking)
-        with _stopping(stop):
+        with _stopping(stop), staying_awake(os.getpid()):
             run.measure(Runner(blocking, ready, job.plan, clock, stop))
     finally:
         engine.close()
