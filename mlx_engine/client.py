@@ -23,6 +23,9 @@ from mlx_engine.protocol.outbox import Outbox, OutboxFullError
 from mlx_engine.protocol.pulse import Alarm, Patience, Pulse
 
 CLOSE_TIMEOUT_S = 2.0
+WIRED_CLOSE_TIMEOUT_S = 20.0
+"""Wired memory of a process that SIGKILL ended may stay lost until the machine restarts. So one with `--wire`
+gets time to leave by itself, which takes two seconds unless it hangs in the system."""
 OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)
 """How a process ends when the system, or Metal, is out of memory."""
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)
@@ -224,10 +227,11 @@ class EngineClient:
                 return
             if self._outbox:
                 self._outbox.close()
-            if not self._is_loaded or self._pulse.alarm:
+            is_wired = self._load.is_wired
+            if (not self._is_loaded or self._pulse.alarm) and not is_wired:
                 child.kill()  # it would only notice after loading, or never, and has nothing to save
             try:
-                child.wait(CLOSE_TIMEOUT_S)
+                child.wait(WIRED_CLOSE_TIMEOUT_S if is_wired else CLOSE_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -300,7 +304,8 @@ class EngineClient:
             return f"The engine sent {garbage}, and was ended. {_restart(log_path)}"
         words = "" if status in FROM_OUTSIDE else self._tail.last_line()
         quoted = f" ({words})" if words else ""
-        return f"The engine ended {how_ended(status)}{quoted}. {_advice(status, log_path, words)}"
+        advice = _advice(status, log_path, words, self._load.smaller)
+        return f"The engine ended {how_ended(status)}{quoted}. {advice}"
 
     def _watch(self, outbox: Outbox, pulse: Pulse, has_ended: threading.Event) -> None:
         """Ask for a sign of life while one is due, and tell when there is none."""
@@ -374,10 +379,11 @@ def _thread(name: str, run: Callable[..., None], *arguments: object) -> threadin
     return thread
 
 
-def _advice(status: int, log_path: Path | None, words: str = "") -> str:
-    """words: what the process said about its end; empty: nothing."""
+def _advice(status: int, log_path: Path | None, words: str = "", smaller: str | None = None) -> str:
+    """words: what the process said about its end; empty: nothing. smaller: the next smaller model."""
     if status in OUT_OF_MEMORY and (not words or ABOUT_MEMORY.search(words)):
-        return "The machine may have been out of memory: try a smaller variant. Your next message restarts it."
+        choice = f"--model {smaller}" if smaller else "a smaller variant"
+        return f"The machine may have been out of memory: try {choice}. Your next message restarts it."
     return _restart(log_path)
 
 

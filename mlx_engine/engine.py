@@ -19,16 +19,18 @@ from mlx_engine.files.config_file import read_config
 from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
-from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.loading.pair import COMPUTING_ERRORS, LoadedPair, computing_refusal, load_pair
 from mlx_engine.loading.told import is_news
+from mlx_engine.loading.wiring import wire_weights
 from mlx_engine.micro_bench import MicroBench
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.disk_cache import DiskCache, StoredChat
 from mlx_engine.network.prefix import PrefixCache
-from mlx_engine.network.target import Gemma4Target
+from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.micro_figures import MicroFigures
+from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
@@ -56,23 +58,22 @@ class Engine:
         mx.set_cache_limit(CACHED_BUFFER_BYTES)
         folder = Path(load.target)
         pair = load_pair(load, emit)
-        if load.is_wired:
-            _wire_weights()
+        wiring = wire_weights(working_set_bytes()) if load.is_wired else None
         self._format, self._target = pair.format, pair.target
-        self._drafters = pair.drafters
+        self._drafters, self._drafter_bits = pair.drafters, pair.drafter_bits
         """As in `LoadedPair`."""
         self._refusals = [load.refusal] if load.refusal else []
         self._refusals += pair.refusals
         self._settings = GenerationConfig.read(folder)
         self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
         self._settings.check(folder, self._end_tokens, self._target.facts.vocab_size)
-        self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
+        self._start_length = load.start_length or _start_length(pair.target)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their text -> the tokens they were generated as."""
         self._warm_up(folder)
         self._policies = DraftPolicies(
-            _estimates_path(load, pair.target),
+            _estimates_path(load, pair),
             self._start_length,
             [drafter.name for drafter in self._drafters.values()],
         )
@@ -82,13 +83,19 @@ class Engine:
         self._disk = DiskCache(Path(chats) if chats else None, load.chat_cache_bytes, self._target, folder)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.name, mx.get_active_memory())
-        notices = (pair.notice, _float32_notice(load, self._target), self._policies.notice, self._claim.notice)
+        notices = (
+            pair.notice,
+            wiring,
+            _float32_notice(load, self._target),
+            self._policies.notice,
+            self._claim.notice,
+        )
         for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
-        age = self._format.age_notice()
-        if age and is_news(Path(state) if state else None, age):
-            emit(events.Notice(age))
+        for once in (self._format.age_notice(), _bits_notice(load, pair)):
+            if once and is_news(Path(state) if state else None, once):
+                emit(events.Notice(once))
         emit(self._ready(load, clock() - started_at_s))
 
     def count(self, text: str) -> int:
@@ -100,7 +107,7 @@ class Engine:
         steering = Steering(control, self._policies)
         try:
             return MicroBench(
-                self._target, list(self._drafters.values()), steering, self._clock, _working_set_bytes()
+                self._target, list(self._drafters.values()), steering, self._clock, working_set_bytes()
             ).run()
         finally:
             mx.clear_cache()
@@ -223,12 +230,13 @@ class Engine:
             precision=self._target.dtype_name,
             context_tokens=self._target.facts.context_tokens,
             memory_bytes=mx.get_active_memory(),
-            working_set_bytes=_working_set_bytes(),
+            working_set_bytes=working_set_bytes(),
             load_s=load_s,
             is_compiled=self._target.is_compiled,
             float32_bytes=self._target.added_bytes,
             prefill_chunk=self._chunk.tokens,
             has_experts=self._target.facts.is_moe,
+            drafter_bits=self._drafter_bits,
             refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )
@@ -255,6 +263,8 @@ class Engine:
                 f"{folder}: its weights give no usable numbers (NaN). Pull the model again."
             ) from None
         except COMPUTING_ERRORS as error:
+            if is_from_device(error):
+                raise  # nothing is wrong with the folder; the worker says what to do
             raise ModelFolderError(
                 f"{folder}: the network in its config.json cannot be run ({str(error)[:200]}). "
                 "Pull the model again, or use a smaller variant."
@@ -285,13 +295,14 @@ class Engine:
                 refusal = (
                     f"The drafter {name} gives no usable numbers (NaN). Pull it again, or use --drafter none."
                 )
-        except COMPUTING_ERRORS as error:
+        except (*COMPUTING_ERRORS, MemoryError) as error:
             refusal = computing_refusal(name, error)
         if refusal is None:
             self._drafters[name] = GuardedDrafter(drafter, _notice_of_failure(self._emit, name))
         else:
             self._refusals.append(refusal)
-            del self._drafters[name]
+            del drafter, self._drafters[name]
+            mx.clear_cache()
 
 
 class _Laps:
@@ -349,35 +360,38 @@ def _notice_of_failure(emit: Emit, name: str) -> Callable[[Exception], None]:
     would be in memory while the next one is loaded."""
 
     def report(error: Exception) -> None:
-        emit(
-            events.Notice(
-                f"The drafter {name} failed ({str(error)[:200] or type(error).__name__}). "
-                "Replies go on without it. Load the model again to retry."
-            )
-        )
+        why = f"The drafter {name} failed ({quoted(error)}). Load the model again to retry."
+        emit(events.Notice(memory_refusal(name, error) if is_out_of_memory(error) else why))
 
     return report
 
 
 def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
     """By what the loaded weights leave of the device's memory."""
-    working_set_bytes = _working_set_bytes()
+    device_bytes = working_set_bytes()
     return chunk_range(
         load.prefill_chunk,
         is_moe=target.facts.is_moe,
         has_gpu=mx.metal.is_available(),
         row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
-        room_bytes=None if working_set_bytes is None else working_set_bytes - mx.get_active_memory(),
+        room_bytes=None if device_bytes is None else device_bytes - mx.get_active_memory(),
     )
 
 
-def _wire_weights() -> None:
-    """Keep what is in memory now, the weights, from being paged out; later conversations are not covered."""
-    if mx.metal.is_available():
-        mx.set_wired_limit(min(mx.get_active_memory(), _working_set_bytes() or 0))
+def _start_length(target: Gemma4Target) -> int:
+    facts = target.facts
+    kv_heads, _ = facts.kv_geometry.get(SLIDING, (facts.heads, 0))
+    architecture = str(mx.device_info().get("architecture"))
+    return start_length(architecture, version("mlx"), facts.heads // kv_heads, facts.is_moe)
 
 
-def _working_set_bytes() -> int | None:
+def memory_bytes() -> int:
+    """What MLX has allocated now."""
+    return int(mx.get_active_memory())
+
+
+def working_set_bytes() -> int | None:
+    """The most memory that the device recommends to use; None: unknown."""
     size = mx.device_info().get("max_recommended_working_set_size")
     return int(size) if size else None
 
@@ -392,9 +406,19 @@ def _float32_notice(load: events.Load, target: Gemma4Target) -> str | None:
     )
 
 
-def _estimates_path(load: events.Load, target: Gemma4Target) -> Path | None:
+def _bits_notice(load: events.Load, pair: LoadedPair) -> str | None:
+    """For people who did not choose."""
+    if load.drafter_bits is not None or pair.drafter_bits is None:
+        return None
+    return (
+        f"The drafter of {load.name} is loaded at {pair.drafter_bits} bits, since drafting would hold up this GPU "
+        "otherwise. --drafter-bits stored leaves it as it is."
+    )
+
+
+def _estimates_path(load: events.Load, pair: LoadedPair) -> Path | None:
     if load.estimates_folder is None or not load.drafters:
         return None
-    marks = (" compiled" if target.is_compiled else "") + (" float32" if target.added_bytes else "")
+    marks = (" compiled" if pair.target.is_compiled else "") + (" float32" if pair.target.added_bytes else "")
     device = f"{mx.device_info().get('device_name')} mlx {version('mlx')}{marks}"
-    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, load.drafter_bits, device)
+    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, pair.drafter_bits, device)

@@ -16,10 +16,11 @@ import time
 from contextlib import suppress
 from typing import IO, NoReturn
 
-from mlx_engine.engine import Emit, Engine
+from mlx_engine.engine import Emit, Engine, memory_bytes, working_set_bytes
 from mlx_engine.protocol import events, wire
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.log_file import trace
+from mlx_engine.protocol.out_of_memory import is_out_of_memory, memory_message
 from mlx_engine.speculation.steering import ReplyControl
 
 STATUS_OK, STATUS_FAILED = 0, 1
@@ -91,6 +92,7 @@ class Commands:
 def serve(commands: Commands, emit: Emit) -> int:
     """Do the queued tasks until they end. Returns the exit status. Raises OSError if the parent is gone."""
     engine: Engine | None = None
+    load = events.Load("")
     while (task := commands.tasks.get()) is not None:
         request_id = task[0].id if isinstance(task, tuple) else None
         try:
@@ -98,7 +100,7 @@ def serve(commands: Commands, emit: Emit) -> int:
                 case events.Load():
                     if engine is not None:
                         engine.close()
-                    engine = None
+                    engine, load = None, task
                     engine = Engine(task, emit)
                 case events.Count(id, text):
                     if engine is not None:
@@ -115,13 +117,18 @@ def serve(commands: Commands, emit: Emit) -> int:
         except BrokenPipeError:
             raise  # the parent is gone
         except BaseException as error:  # a panic of the tokenizers library is no Exception
-            # Most likely out of memory. What this process still has allocated is unknown; a new one starts clean.
+            # What this process still has allocated is unknown; a new one starts clean.
             print(trace(error), file=sys.stderr)
             reason = f"{type(error).__name__}: {error}"[:MAX_REASON_CHARACTERS]
+            message = f"The engine failed ({reason}). Your next message restarts it."
+            if is_out_of_memory(error):
+                message = memory_message(
+                    error, load, memory_bytes(), working_set_bytes(), is_reply=request_id is not None
+                )
             if isinstance(task, events.Count):
                 emit(events.LastWords(reason))
             else:
-                emit(events.Failed(request_id, f"The engine failed ({reason}). Your next message restarts it."))
+                emit(events.Failed(request_id, message))
             return wire.STATUS_REPORTED
     if engine is not None:
         engine.close()

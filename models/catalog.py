@@ -129,6 +129,12 @@ class Catalog:
     own_names: frozenset[str] = frozenset()
     """Names of entries from the person's file."""
 
+    def next_smaller(self, target_bytes: int) -> str | None:
+        """The entry with the largest weights below this size, where sizes are known; never the pocket model."""
+        sizes = {name: entry.target.size_bytes or 0 for name, entry in self.entries.items() if entry.target.repo}
+        smaller = [name for name, size_bytes in sizes.items() if 0 < size_bytes < target_bytes]
+        return max(smaller, key=sizes.__getitem__, default=None)
+
     def name_of(self, name: str) -> str | None:
         """The entry with this name or alias, ignoring case; None if there is none."""
         lowered = name.lower()

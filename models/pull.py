@@ -17,6 +17,7 @@ from typing import IO, Literal
 import msgspec
 
 from mlx_engine.protocol.errors import how_ended
+from models.awake import staying_awake
 from models.errors import Reason
 from models.hub_cache import FileFacts
 
@@ -142,7 +143,7 @@ class Pull:
         except OSError:
             pass  # it ended at once; its exit status tells why
         child = self._child
-        self._run_on_thread(lambda: self._read(child, errors))
+        self._run_on_thread(lambda: self._read_awake(child, errors))
 
     def _start_child(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         """The process, and the file with what it prints when it breaks off. Raises OSError."""
@@ -186,6 +187,10 @@ class Pull:
     def process_id(self) -> int | None:
         """The child's."""
         return self._child.pid if self._child else None
+
+    def _read_awake(self, child: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+        with staying_awake(child.pid):
+            self._read(child, errors)
 
     def _read(self, child: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         """errors: what the child prints when it breaks off."""

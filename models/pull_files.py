@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mlx_engine.files import config_file
+from mlx_engine.files.flush import flush_to_disk
 from mlx_engine.files.quantization import foreign_method, refused_method
 from mlx_engine.files.weight_files import INDEX, choose_weight_files
 from mlx_engine.protocol.errors import ModelFolderError
@@ -235,7 +236,7 @@ class Puller:
             self._report(file, 0, is_due=True)
             digest = self._hash_partial(file, stream)
             self._retried(file.source.repo, file.name, lambda: self._append(file, stream, digest))
-            os.fsync(stream.fileno())
+            flush_to_disk(stream.fileno())
         if digest[0].hexdigest() == file.facts.blob_name:
             return True
         self._done = done_before

@@ -16,6 +16,9 @@ from models.machine import read_machine
 SYSTEM_TIMEOUT_S = 5.0
 PACKAGES = ("mlx", "mlx-lm")
 MAC_PRESSURE = {"1": "normal", "2": "warning", "4": "critical"}
+THERMAL_NOTIFICATION = "com.apple.system.thermalpressurelevel"
+THERMAL_LEVELS = {"0": "nominal", "1": "moderate", "2": "heavy", "3": "trapping", "4": "sleeping"}
+"""kOSThermalPressureLevel... of macOS's libkern/OSThermalNotification.h."""
 
 ReadText = Callable[[str], str]
 """Returns the text of a file or the output of a command; empty if there is none."""
@@ -54,9 +57,16 @@ def mac_state(printed: ReadText) -> tuple[str | None, str | None, str | None]:
     mode = re.search(r"^\s*(?:low)?powermode\s+([12])\s*$", printed("pmset -g"), re.MULTILINE)
     if power and mode:
         power += ", low power mode" if mode[1] == "1" else ", high power mode"
+    return MAC_PRESSURE.get(level), power, _mac_thermal(printed)
+
+
+def _mac_thermal(printed: ReadText) -> str:
+    """Apple silicon reports no CPU_Speed_Limit, but a notification that everybody may read."""
+    pressure = re.search(r"thermalpressurelevel\s+(\d+)", printed(f"notifyutil -g {THERMAL_NOTIFICATION}"))
+    if pressure and pressure[1] in THERMAL_LEVELS:
+        return f"thermal pressure {THERMAL_LEVELS[pressure[1]]}"
     limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", printed("pmset -g therm"))
-    thermal = f"CPU speed limit {limit[1]}%" if limit else None
-    return MAC_PRESSURE.get(level), power, thermal
+    return f"CPU speed limit {limit[1]}%" if limit else "thermal pressure not known"
 
 
 def linux_state(root: Path) -> tuple[str | None, str | None, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load, Ready
 from mlx_engine.protocol.micro_figures import MicroFigures
+from models.awake import staying_awake
 
 COMPLETE = ("tight", "passes", "time")
 """How runs end that are followed by the micro-benchmark."""
@@ -65,7 +67,7 @@ def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> 
     try:
         ready = blocking.load()
         run = _RunInProgress(job, ready, clock, blocking)
-        with _stopping(stop):
+        with _stopping(stop), staying_awake(os.getpid()):
             run.measure(Runner(blocking, ready, job.plan, clock, stop))
     finally:
         engine.close()
@@ -166,7 +168,7 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
             title=job.pair.title,
             target=ready.target,
             drafter=ready.drafter,
-            drafter_bits=job.pair.load.drafter_bits,
+            drafter_bits=ready.drafter_bits,
             precision=ready.precision,
             is_compiled=ready.is_compiled,
             is_wired=job.pair.load.is_wired,

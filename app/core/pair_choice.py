@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from app.settings.table import Settings
 from app.system import places
 from app.text.figures import size
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load
-from models.catalog import load_catalog
+from models.catalog import Catalog, load_catalog
 from models.folders import PairFolders, called, find_pair
 from models.machine import read_machine
 from models.memory_fit import fit, size_of_folders
@@ -81,10 +83,13 @@ def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
     for flag, folder in folders:
         if folder and not folder.is_dir():
             raise SlipstreamError(f"{flag} {folder}: no such folder. Use a folder with a config.json.")
-    if not (pair.is_pocket or options.is_oversized):
-        _refuse_too_large(pair, options)
     drafters = [each.drafter for each in pairs if each.drafter]
+    if not (pair.is_pocket or options.is_oversized):
+        refusal = _refuse_too_large(pair, options)
+        if refusal:
+            pair, drafters = replace(pair, refusal=refusal), []
     load = _load(pair, drafters, LOOKUP in names, options)
+    load = msgspec.structs.replace(load, smaller=_next_smaller(pair, catalog))
     return PairChoice(load, pair.name or called(pair.target), pair.notice, pair.is_pocket)
 
 
@@ -97,8 +102,19 @@ def _drafter_names(option: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in option.split(",") if name.strip() not in ("", "none")))
 
 
-def _refuse_too_large(pair: PairFolders, options: PairOptions) -> None:
-    """Raises SlipstreamError if not even a short conversation fits: loading the pair could crash the machine."""
+def _next_smaller(pair: PairFolders, catalog: Catalog) -> str | None:
+    """What to suggest where memory runs out."""
+    try:
+        return catalog.next_smaller(size_of_folders(pair.target, None).target_bytes or 0)
+    except SlipstreamError:
+        return None  # the engine reports what is wrong with the folder
+
+
+def _refuse_too_large(pair: PairFolders, options: PairOptions) -> str:
+    """Why the drafter is left out, if the model fits only without it; empty if both fit.
+
+    Raises SlipstreamError if not even a short conversation fits: loading the model could crash the machine.
+    """
     machine = read_machine()
     # Until the engine reports what the GPU may use, assume the largest share that macOS gives to any GPU.
     room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
@@ -106,18 +122,26 @@ def _refuse_too_large(pair: PairFolders, options: PairOptions) -> None:
     try:
         pair_size = size_of_folders(pair.target, pair.drafter)
     except SlipstreamError:
-        return  # the engine reports what is wrong with the folder
+        return ""  # the engine reports what is wrong with the folder
     pair_size = replace(pair_size, prefill_chunk=options.prefill_chunk)
     memory_fit = fit(pair_size, machine, is_float32=options.is_float32)
     if memory_fit.needed_bytes is not None and memory_fit.largest_context_tokens == 0:
         name, needed = pair.name or called(pair.target), size(memory_fit.needed_bytes).strip()
+        has_room = f"this machine has room for {size(room).strip()}"
+        alone = replace(pair_size, drafter_bytes=0, draft_layers=None)
+        if pair.drafter and fit(alone, machine, is_float32=options.is_float32).largest_context_tokens:
+            return (
+                f"The drafter {called(pair.drafter)} is left out: both together need {needed} of memory, and "
+                f"{has_room}. Pass --oversized to load it anyway."
+            )
         as_stored = fit(pair_size, machine, is_float32=False)
         keep = "pass --float32 off to leave it in half precision, slower but smaller, "
         raise SlipstreamError(
-            f"{name} needs {needed} of memory, but this machine has room for {size(room).strip()}. Choose a "
+            f"{name} needs {needed} of memory, but {has_room}. Choose a "
             f"smaller model (`slipstream models list` shows what fits), "
             f"{keep if as_stored.largest_context_tokens else ''}or pass --oversized to load it anyway."
         )
+    return ""
 
 
 def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options: PairOptions) -> Load:

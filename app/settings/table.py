@@ -88,9 +88,9 @@ class Settings:
     drafter_bits: Annotated[
         int | None,
         SettingInfo(
-            Choice({"4": 4, "8": 8}, "4 or 8", "4|8"),
-            "quantize the drafter's weights while loading",
-            unset="as stored",
+            Choice({"4": 4, "8": 8, "stored": 0}, "4, 8 or stored", "4|8|stored"),
+            "quantize the drafter's weights while loading; stored: leave them as they are",
+            unset="8 on M5 and later for drafters of 12B, 26B-A4B and 31B, else as stored",
             example="4",
         ),
     ] = None

@@ -149,7 +149,9 @@ def _memory(topic: str, machine: Machine) -> Iterator[Check]:
         advice = ""
         if wired > machine.memory_bytes * 4 // 5:
             advice = "Above 80% of memory, the system may freeze. Run `sudo sysctl iogpu.wired_limit_mb=0`."
-        yield Check(topic, "wired limit", "the system's default" if wired == 0 else figures.size(wired), advice)
+        value = "the system's default" if wired == 0 else figures.size(wired).strip()
+        # Not the limit that --wire sets, which is MLX's own and ends with the engine.
+        yield Check(topic, "GPU memory limit", f"{value} (iogpu.wired_limit_mb)", advice)
 
 
 def _versions() -> Iterator[Check]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mlx_engine.files.flush import flush_to_disk
+
 LOCK_WAIT_S = 10.0
 """How long to wait for another process, which may be migrating a database or moving a damaged one aside."""
 LOCK_POLL_S = 0.02
@@ -76,6 +78,6 @@ def sync_folder(folder: Path) -> None:
     """Write a folder to disk, so that the names of new files survive a power cut. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
+        flush_to_disk(handle)
     finally:
         os.close(handle)

@@ -7,6 +7,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from mlx_engine.files.flush import flush_to_disk
+
 PRIVATE = 0o600
 
 
@@ -28,7 +30,7 @@ def replace_file(path: Path, content: bytes | str, *, mode: int = PRIVATE, is_sy
             if mode != PRIVATE:  # some file systems know no permissions, and refuse to change them
                 os.fchmod(descriptor, mode)
             if is_synced:
-                os.fsync(descriptor)
+                flush_to_disk(descriptor)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):

@@ -28,6 +28,7 @@ from mlx_engine.files.folder_files import is_there, read_bytes
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.network import assistant, target
 from mlx_engine.protocol.errors import ModelFolderError, SlipstreamError
+from mlx_engine.protocol.out_of_memory import is_out_of_memory, quoted
 
 RECORD = "conversion.json"
 RECORD_FORMAT = 1
@@ -76,7 +77,12 @@ def convert(
         )
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         os.rename(partial, copy)  # the whole folder at once, so it is not a case for `replace_file`
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise ModelFolderError(
+                f"Memory ran out while {source} was being quantized ({quoted(error)}). Close other programs, "
+                "or do it on a machine with more memory."
+            ) from None
         raise ModelFolderError(
             f"{copy} could not be written ({error}). Check the free space on the disk."
         ) from None

@@ -13,10 +13,12 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_engine.files.config_file import loaded_bytes, read_config
+from mlx_engine.loading.drafter_bits import chosen_bits
 from mlx_engine.loading.overflow import widen_if_overflowing
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load, Loading
+from mlx_engine.protocol.out_of_memory import is_out_of_memory, memory_refusal
 from mlx_engine.speculation import drafters
 from mlx_engine.speculation.drafter import DraftedTarget, Drafter, DrafterSource
 from mlx_engine.text.prompt import ChatFormat
@@ -35,6 +37,8 @@ class LoadedPair:
     """By their folder, or the name of a kind without one."""
     refusals: list[str] = field(default_factory=list)
     """Why requested drafters were not loaded."""
+    drafter_bits: int | None = None
+    """Bits to which the drafters were quantized while loading; None: they are as stored."""
     notice: str | None = None
     """What was changed to make the target work."""
 
@@ -62,7 +66,8 @@ class LoadProgress:
 def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
     """Load both. Raises ModelFolderError for the target; a drafter that cannot be used is left out."""
     folder = Path(load.target)
-    sources = [DrafterSource(name, load.drafter_bits) for name in load.drafters]
+    bits = {name: chosen_bits(load.drafter_bits, name, _architecture()) for name in load.drafters}
+    sources = [DrafterSource(name, bits[name]) for name in load.drafters]
     read_config(folder)  # before the tokenizer: a folder without a model should be refused as such
     format = ChatFormat(folder)
     progress = LoadProgress(_weights_bytes(folder, sources), on_loading)
@@ -82,18 +87,27 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
             loaded = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
         except ModelFolderError as error:
             pair.refusals.append(str(error))
-        except COMPUTING_ERRORS as error:
+        except (*COMPUTING_ERRORS, MemoryError) as error:
             pair.refusals.append(computing_refusal(source.name, error))
         else:
             if loaded.name in {other.name for other in pair.drafters.values()}:
                 pair.refusals.append(f"{name} is not used: only one drafter of the kind {loaded.name} can be.")
                 continue
             pair.drafters[source.name] = loaded
+            if source.bits:
+                pair.drafter_bits = source.bits
     return pair
 
 
+def _architecture() -> object:
+    """MLX's name for the device."""
+    return mx.device_info().get("architecture")
+
+
 def computing_refusal(drafter: str, error: Exception) -> str:
-    """Why a drafter whose network raises one of COMPUTING_ERRORS is not used, for people."""
+    """Why a drafter whose network raises one of COMPUTING_ERRORS, or needs too much memory, is not used."""
+    if is_out_of_memory(error):
+        return memory_refusal(drafter, error)
     return (
         f"The drafter {drafter} cannot be run ({str(error)[:200] or type(error).__name__}). "
         "Pull it again, or use --drafter none."

@@ -32,6 +32,7 @@ from mlx_engine.files.safetensors_header import read_header
 from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import weight_files
 from mlx_engine.protocol.errors import ModelFolderError
+from mlx_engine.protocol.out_of_memory import is_from_device
 
 QUANTIZATION_GROUP = 64
 """The group size of published MLX conversions."""
@@ -64,6 +65,8 @@ def load_weights(folder: Path, config: Mapping[str, Any] = NO_CONFIG) -> dict[st
             try:
                 tensors = mx.load(f"/dev/fd/{file.fileno()}", format="safetensors")
             except (RuntimeError, ValueError) as error:
+                if is_from_device(error):
+                    raise
                 raise ModelFolderError(f"{path} cannot be loaded ({error}). Pull the model again.") from None
         assert isinstance(tensors, dict)
         weights.update(tensors)
@@ -111,6 +114,8 @@ def fill_module(
         _read(list(weights.values()), on_read)
         mx.eval(module.parameters())
     except RuntimeError as error:
+        if is_from_device(error):
+            raise
         raise ModelFolderError(
             f"{folder}: its weights could not be read into memory ({error}). "
             "Pull the model again if its files have changed, or use a smaller variant."

@@ -17,13 +17,11 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_engine.network import metal_settings
 from mlx_engine.network.kv_cache import Mask, Rows
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
-# Beyond 1,024 keys, MLX's Metal backend uses a special kernel for one row at head size 512. M1 GPUs may refuse the
-# number of threads it asks for (ml-explore/mlx#3885), which ends the process in the middle of a long chat. It also
-# rounds differently from the kernel for several rows, so that drafted and plain replies would differ more often.
-os.environ.setdefault("MLX_SDPA_D512_MIN_KL", str(1 << 30))
+metal_settings.choose_settings(os.environ, mx.device_info().get("architecture"))
 
 MOST_COMPILED_ROWS = 1 + MAX_DRAFT_LENGTH
 """The most rows of a round. Chunks of a prompt have all lengths, and are long enough to hide the host's work."""

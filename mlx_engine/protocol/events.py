@@ -100,7 +100,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Folders of assistants or smaller models, or LOOKUP; which one drafts is chosen for every round. None of
     them: plain decoding only."""
     drafter_bits: int | None = None
-    """Quantize the drafters' weights to 4 or 8 bits while loading; None: leave them as they are."""
+    """Quantize the drafters' weights to 4 or 8 bits while loading; 0: leave them as they are; None: by device and
+    layout."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
     is_float32: bool | None = None
@@ -121,6 +122,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Why a requested drafter is missing, if the front end knows already; Ready repeats it."""
     target_name: str | None = None
     """The target's name for people; None: the name of its folder."""
+    smaller: str | None = None
+    """The name of the next smaller model, to suggest where memory runs out; None: the front end knows none."""
     drafter_names: dict[str, str] = {}
     """By folder, the names of drafters for people; of others it is the name of the folder."""
 
@@ -186,6 +189,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Tokens of a prompt that one pass reads, at the most."""
     has_experts: bool = False
     """Whether the target is a mixture of experts."""
+    drafter_bits: int | None = None
+    """Bits to which drafters were quantized while loading; None: they are as stored."""
     refusal: str | None = None
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True

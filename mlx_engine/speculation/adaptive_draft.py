@@ -48,6 +48,9 @@ down to an eighth, and an accepted draft halves the misses. Prose has three in a
 has little else."""
 GUESSED_ROW_COST = 0.05
 """What each row of a verify pass costs before any was measured, in plain rounds; low, so that it is measured."""
+FULL_TILE_LENGTH, LONG_LENGTH = 15, 8
+"""16 rows fill a tile of the kernels for matrices, and can cost less than 8: the line through shorter lengths does
+not show it. Where this many drafts or more pay, rounds of 16 rows are therefore measured for themselves."""
 COPY_MARGIN = 1.1
 """By how much a copy must promise to be faster: the best of many uncertain promises is mostly too good."""
 MISSED_COPY_MARGIN = 0.15
@@ -283,11 +286,20 @@ class AdaptiveDraft:
             due = min((arm for arm in range(len(speeds)) if arm != best), key=overdue)
         else:  # all that matters is whether drafting helps again
             due = speeds.index(max(speeds[1:]), 1)
+        if self._is_full_tile_unknown(self._arms[best]):
+            due = self._arms.index(Choice(self._arms[best].drafter, FULL_TILE_LENGTH))
         if best and self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS:
             due = 0
         elif self._saved_tokens < loss_tokens(due):
             return
         self._start_probe(self._arms[due], loss_tokens(due), tokens[due])
+
+    def _is_full_tile_unknown(self, best: Choice) -> bool:
+        """Long drafts pay, as measured, and rounds of 16 rows were not measured yet."""
+        if best.length < LONG_LENGTH:
+            return False
+        name = self._names[best.drafter]
+        return self._costs.is_measured(name, best.length) and not self._costs.is_measured(name, FULL_TILE_LENGTH)
 
     def _start_probe(self, arm: Choice, loss_tokens: float, expected_tokens: float) -> None:
         self._saved_tokens -= loss_tokens

@@ -108,6 +108,10 @@ class Costs:
         """Rounds of this drafter have been measured, of one length at least."""
         return any(samples.typical_s(self._slowness) for samples in self._drafting[drafter])
 
+    def is_measured(self, drafter: str, length: int) -> bool:
+        """Enough rounds of this length were measured."""
+        return self._drafting[drafter][length - 1].typical_s is not None
+
     def curve(self, drafter: str) -> list[float] | None:
         """Seconds of a round of each length 0 to 16; None until plain and this drafter's rounds were measured."""
         if drafter not in self._curves:

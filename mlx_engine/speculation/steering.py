@@ -10,15 +10,22 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlx_engine.protocol.apple_gpu import M3, generation_of
 from mlx_engine.protocol.events import DraftSetting, RoundFacts
 from mlx_engine.speculation import estimates
 from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
 from mlx_engine.speculation.draft_choice import Choice, FixedLength, Offers
 
-FIRST_WIDE_GENERATION = 15
-"""From this GPU generation on (M3), MLX multiplies up to five rows for the price of reading the weights once."""
-START_LENGTH, START_LENGTH_BEFORE_WIDE = 4, 2
-"""One less than the rows of a verify pass."""
+START_LENGTH, START_LENGTH_BEFORE_M3 = 4, 2
+"""From M3 on, MLX multiplies up to five rows for the price of reading the weights once (`qmv_wide`, mlx #3764, in
+quantized.cpp). Before, the weights are read again for every row. One less than the rows of a verify pass."""
+START_LENGTH_OF_LATER_MLX = 5
+"""After 0.32.4 MLX has such kernels for 6 to 16 rows (mlx #4712), so a few more drafts cost little."""
+LAST_MLX_OF_FIVE_ROWS = (0, 32, 4)
+START_LENGTH_WITH_EXPERTS = 2
+"""Each row reads experts of its own; reports of 26B-A4B are best with two or three drafts."""
+MOST_FUSED_ROWS, MOST_FUSED_QUERIES = 8, 32
+"""MLX fuses the attention of up to 8 rows, and 32 queries for each K/V head (scaled_dot_product_attention.cpp)."""
 
 
 class ReplyControl:
@@ -76,12 +83,22 @@ class Steering:
         return self._control.is_cancelled
 
 
-def start_length(architecture: str) -> int:
-    """The first draft length on a device, by MLX's name for it (`applegpu_g13s` is an M1 Max)."""
-    generation = re.match(r"applegpu_g(\d+)", architecture)
-    if generation and int(generation[1]) < FIRST_WIDE_GENERATION:
-        return START_LENGTH_BEFORE_WIDE
-    return START_LENGTH
+def start_length(
+    architecture: str, mlx_version: str = "", queries_per_kv_head: int = 1, is_moe: bool = False
+) -> int:
+    """The first draft length on a device, by MLX's name for it (`applegpu_g13s` is an M1 Max).
+
+    queries_per_kv_head: of the sliding layers, which are most of the layers.
+    """
+    generation = generation_of(architecture)
+    if generation is None:
+        return START_LENGTH
+    if generation < M3:
+        return START_LENGTH_BEFORE_M3
+    numbers = tuple(int(number) for number in re.findall(r"\d+", mlx_version)[:3])
+    kernels = START_LENGTH_OF_LATER_MLX if numbers > LAST_MLX_OF_FIVE_ROWS else START_LENGTH
+    fused_rows = min(MOST_FUSED_ROWS, MOST_FUSED_QUERIES // queries_per_kv_head)
+    return max(1, min(kernels, fused_rows - 1, START_LENGTH_WITH_EXPERTS if is_moe else kernels))
 
 
 def estimates_file(folder: Path, target: Path, drafters: Sequence[str], bits: int | None, device: str) -> Path:

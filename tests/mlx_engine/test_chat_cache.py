@@ -123,7 +123,9 @@ def test_a_chat_that_is_larger_than_the_bound_is_not_kept(pair: tuple[Path, Path
     assert chat.files == []
 
 
-def test_replies_keep_the_tokens_that_they_were_generated_as(chat: Reopened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replies_keep_the_tokens_that_they_were_generated_as(
+    chat: Reopened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chat.ask(TEXTS[0])
     reply = chat.rig.engine._known_replies[chat.messages[-1].text]
     chat.start()

@@ -218,9 +218,33 @@ def test_what_memory_may_have_ended_is_said_to_be_so(death: str, advice: str) ->
 READY_AND_DEAF = """
 import sys, time
 from mlx_engine.protocol import events, wire
-wire.write(sys.stdout.buffer, events.Ready("t", None, 4, "float32", 512, 0, None, 0.0))
+wire.write(sys.stdout.buffer, events.Ready("t", {}, 4, "float32", 512, 0, None, 0.0))
 time.sleep(600)
 """
+
+
+class Leaving:
+    """A child that ends when it is waited for."""
+
+    def __init__(self) -> None:
+        self.did: list[str | float] = []
+
+    def kill(self) -> None:
+        self.did.append("killed")
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        self.did.append(timeout_s or 0)
+        return 0
+
+
+@pytest.mark.parametrize(("is_wired", "did"), [(False, ["killed", 2.0]), (True, [20.0])])
+def test_an_engine_with_wired_memory_gets_time_to_leave_by_itself(
+    tmp_path: Path, is_wired: bool, did: list[object]
+) -> None:
+    engine, child = EngineClient(Load("", is_wired=is_wired), tmp_path / "log"), Leaving()
+    engine._child = child  # type: ignore[assignment]
+    engine.close()  # while it loads
+    assert child.did == did
 
 
 def test_a_child_that_does_not_end_within_the_timeout_is_killed(

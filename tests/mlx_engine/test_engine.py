@@ -181,7 +181,7 @@ def test_weights_are_wired_only_where_a_person_asks_for_it(
     limits: list[int] = []
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(mx, "set_wired_limit", limits.append)
-    monkeypatch.setattr(engine, "_working_set_bytes", lambda: room_bytes)
+    monkeypatch.setattr(engine, "working_set_bytes", lambda: room_bytes)
     Rig(*pair, is_compiled=False)
     assert limits == []
     Rig(*pair, is_compiled=False, is_wired=True)

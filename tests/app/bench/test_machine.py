@@ -13,13 +13,32 @@ MAC = {
     "sysctl -n kern.memorystatus_vm_pressure_level": "2\n",
     "pmset -g batt": "Now drawing from 'Battery Power'\n -InternalBattery-0 (id=4653155)\t81%; discharging\n",
     "pmset -g": "Currently in use:\n lowpowermode         1\n sleep                1\n",
+    "notifyutil -g com.apple.system.thermalpressurelevel": "",
     "pmset -g therm": "CPU_Scheduler_Limit \t= 100\nCPU_Speed_Limit \t= 85\n",
 }
 
 
 def test_a_mac() -> None:
     assert mac_state(MAC.__getitem__) == ("warning", "Battery Power, low power mode", "CPU speed limit 85%")
-    assert mac_state(lambda command: "") == (None, None, None)
+    assert mac_state(lambda command: "") == (None, None, "thermal pressure not known")
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        ("com.apple.system.thermalpressurelevel 0\n", "thermal pressure nominal"),
+        ("com.apple.system.thermalpressurelevel 2\n", "thermal pressure heavy"),
+        ("com.apple.system.thermalpressurelevel 77\n", "thermal pressure not known"),
+        ("com.apple.system.thermalpressurelevel: failed\n", "thermal pressure not known"),
+    ],
+)
+def test_throttling_on_apple_silicon_is_read_from_the_notification(printed: str, words: str) -> None:
+    """`pmset -g therm` says there only that no warning was recorded."""
+    silicon = MAC | {
+        "pmset -g therm": "Note: No thermal warning level has been recorded\n",
+        "notifyutil -g com.apple.system.thermalpressurelevel": printed,
+    }
+    assert mac_state(silicon.__getitem__)[2] == words
 
 
 @pytest.mark.parametrize(

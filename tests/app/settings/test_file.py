@@ -86,7 +86,7 @@ def test_nothing_set_is_as_it_is_without_a_file(file: Path, text: str) -> None:
         ("draft: 0", "Use auto, off or 1 to 16."),
         ("draft: on", "Use auto, off or 1 to 16."),
         ("draft_start: 0", "Use a whole number from 1 to 16."),
-        ("drafter_bits: 5", "Use 4 or 8."),
+        ("drafter_bits: 5", "Use 4, 8 or stored."),
         ("sampling: maybe", "Use rejection or coupled."),
         ("max_tokens: 0", "Use a whole number from 1."),
         ("think: perhaps", "Use on or off."),

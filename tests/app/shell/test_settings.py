@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from app.system import places
 from app.system.exit_codes import FAILED
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load, SamplingOptions
-from models.memory_fit import Machine
+from models.catalog import load_catalog
+from models.memory_fit import Fit, Machine, PairSize
 from models.pocket import TARGET_FOLDER
 from tests.fakes.cache import put
 from tests.fakes.folders import write_pair
@@ -229,6 +231,35 @@ def test_a_model_without_room_is_refused_with_both_numbers(
     assert "Using the pocket model instead" in notice
     assert main(["run", "--model", str(target), "Hi"]) == FAILED
     assert "--oversized" in capsys.readouterr().err
+
+
+def test_a_drafter_that_does_not_fit_beside_the_model_is_left_out_with_that_reason(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, assistant = write_pair(home)
+    real, both = pair_choice.fit, 0
+
+    def fit(pair: PairSize, *arguments: object, **named: object) -> Fit:
+        nonlocal both
+        both += bool(pair.drafter_bytes)
+        return replace(real(pair, *arguments, **named), largest_context_tokens=0 if pair.drafter_bytes else 4096)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pair_choice, "fit", fit)
+    load = choose_pair(str(target), PairOptions(str(assistant))).load
+    assert both
+    assert load.drafters == ()
+    assert "left out: both together need" in str(load.refusal)
+    assert choose_pair(str(target), PairOptions(str(assistant), is_oversized=True)).load.drafters
+
+
+def test_the_next_smaller_model_is_known_for_when_memory_runs_out(home: Path) -> None:
+    catalog = load_catalog()
+    sizes = {name: entry.target.size_bytes or 0 for name, entry in catalog.entries.items() if entry.target.repo}
+    smaller = catalog.next_smaller(sizes["31b-4bit"])
+    assert smaller is not None
+    assert sizes[smaller] == max(size for size in sizes.values() if size < sizes["31b-4bit"])
+    assert catalog.next_smaller(1000) is None
+    assert choose_pair(str(write_pair(home)[0]), PairOptions()).load.smaller is None, "smaller than all of them"
 
 
 def test_what_fits_with_a_short_conversation_is_not_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

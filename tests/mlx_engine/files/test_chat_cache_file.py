@@ -106,7 +106,9 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
             dict(read_tensors(file, head))
 
 
-@pytest.mark.parametrize("change", [{"format": 0}, {"format": 2}, {"tokens": "no"}, {"tokens": [1.5]}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"format": 0}, {"format": 2}, {"tokens": "no"}, {"tokens": [1.5]}, {"more": 1}]
+)
 def test_facts_of_another_kind_are_refused(change: dict[str, object], tmp_path: Path) -> None:
     def header(facts: CacheFacts, tensors: object, data_hash: str, own: Callable[..., bytes]) -> bytes:
         entries = json.loads(own(facts, tensors, data_hash))

@@ -26,6 +26,38 @@ def test_early_gpus_begin_with_shorter_drafts(architecture: str, length: int) ->
     assert start_length(architecture) == length
 
 
+NOW, LATER = "0.32.4", "0.33.0"
+
+
+@pytest.mark.parametrize(
+    ("model", "queries_per_kv_head", "is_moe", "now", "later"),
+    [
+        ("E2B", 8, False, 3, 3),
+        ("E4B", 4, False, 4, 5),
+        ("12B", 2, False, 4, 5),
+        ("26B-A4B", 2, True, 2, 2),
+        ("31B", 2, False, 4, 5),
+    ],
+)
+def test_later_gpus_begin_by_the_layout_and_by_what_the_version_can_do(
+    model: str, queries_per_kv_head: int, is_moe: bool, now: int, later: int
+) -> None:
+    for architecture in ("applegpu_g15s", "applegpu_g16p", "applegpu_g17d"):
+        assert start_length(architecture, NOW, queries_per_kv_head, is_moe) == now, model
+        assert start_length(architecture, LATER, queries_per_kv_head, is_moe) == later, model
+    assert start_length("applegpu_g13d", LATER, queries_per_kv_head, is_moe) == 2, "the weights are read per row"
+
+
+def test_no_later_version_is_taken_for_an_earlier_one() -> None:
+    lengths = {
+        version: start_length("applegpu_g15s", version)
+        for version in ("0.9.1", "0.32.4", "0.32.5", "0.32.4.dev20261101", "1.0", "")
+    }
+    assert lengths == {
+        "0.9.1": 4, "0.32.4": 4, "0.32.5": 5, "0.32.4.dev20261101": 4, "1.0": 5, "": 4,
+    }  # fmt: skip
+
+
 def test_a_setting_counts_from_the_next_round_on() -> None:
     control = ReplyControl(3)
     steering = Steering(control, DraftPolicies(None, 4, (DRAFTER,)))
