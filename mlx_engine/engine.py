@@ -29,6 +29,7 @@ from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError,
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.text.model_turn import reply_key
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
 from mlx_engine.warm_up import SHORTEST_PROMPT_TOKENS, TARGET_PASSES, WarmUp
@@ -63,7 +64,7 @@ class Engine:
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
-        """Replies in the latest conversation: their text -> the tokens they were generated as."""
+        """Replies in the latest conversation: their `reply_key` -> the tokens they were generated as."""
         self._warm_up(folder)
         self._policies = DraftPolicies(
             _estimates_path(load, pair.target),
@@ -90,11 +91,11 @@ class Engine:
     def generate(self, request: events.Generate, control: ReplyControl) -> None:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
-        prompt = self._format.render(request.messages, request.is_thinking, self._known_replies)
+        prompt = self._format.render(request.messages, request.is_thinking, self._known_replies, request.tools)
         options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
         self._forget_other_replies(request.messages)
         try:
-            self._reply(request.id, prompt, options, submitted_at_s)
+            self._reply(request, prompt, options, submitted_at_s)
         except BaseException as error:
             # The caches may be out of step with their tokens.
             self._prefix = PrefixCache(self._target, self._chunk)
@@ -108,12 +109,15 @@ class Engine:
             mx.clear_cache()
         self._save_estimates()
 
-    def _reply(self, id: int, prompt: RenderedPrompt, options: DecodeOptions, submitted_at_s: float) -> None:
+    def _reply(
+        self, request: events.Generate, prompt: RenderedPrompt, options: DecodeOptions, submitted_at_s: float
+    ) -> None:
+        id = request.id
         session = Session(self._target, list(self._drafters.values()), self._prefix)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
-        decoder = self._format.reply_decoder(prompt.thought_ids)
+        decoder = self._format.reply_decoder(prompt.thought_ids, has_tools=bool(request.tools))
         text = prompt.reply_prefix
         laps, read_tokens = _Laps(self._clock), cached_tokens
 
@@ -130,7 +134,7 @@ class Engine:
             drafted, rest = _texts(done, session, decoder)
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
-        held_back = decoder.finish()
+        held_back = decoder.finish(is_cut=session.finish_reason != "stop")
         self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session))
 
@@ -142,12 +146,12 @@ class Engine:
             mx.clear_cache()
 
     def _remember_reply(self, text: str, prefix_ids: list[int], decoder: ReplyDecoder) -> None:
-        if text and decoder.has_plain_answer:
-            self._known_replies[text] = prefix_ids + decoder.answer_ids
+        if (text or decoder.calls) and decoder.has_plain_answer:
+            self._known_replies[reply_key(text, decoder.calls)] = prefix_ids + decoder.answer_ids
 
     def _forget_other_replies(self, messages: tuple[events.Message, ...]) -> None:
-        texts = {message.text for message in messages if message.role == "assistant"}
-        self._known_replies = {text: ids for text, ids in self._known_replies.items() if text in texts}
+        keys = {reply_key(message.text, message.calls) for message in messages if message.role == "assistant"}
+        self._known_replies = {key: ids for key, ids in self._known_replies.items() if key in keys}
 
     def _save_estimates(self) -> None:
         try:
@@ -283,6 +287,8 @@ def _round(
         text=drafted.text + rest.text,
         thinking=drafted.thinking + rest.thinking,
         drafted_characters=len(drafted.text),
+        calls=drafted.calls + rest.calls,
+        refused_calls=drafted.refused_calls + rest.refused_calls,
         round_s=round_s,
         elapsed_s=elapsed_s,
         memory_bytes=mx.get_active_memory(),
@@ -299,6 +305,8 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
         target_passes=session.target_passes,
         host_syncs=session.host_syncs,
         peak_memory_bytes=mx.get_peak_memory(),
+        calls=held_back.calls,
+        refused_calls=held_back.refused_calls,
     )
 
 
