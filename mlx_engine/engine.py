@@ -27,8 +27,10 @@ from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
+from mlx_engine.speculation.constraint import Constraint
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.text.grammar import Grammars, Thought
 from mlx_engine.text.model_turn import reply_key
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
@@ -65,6 +67,8 @@ class Engine:
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """Replies in the latest conversation: their `reply_key` -> the tokens they were generated as."""
+        self._grammars: Grammars | None = None
+        """Made for the first request with a schema."""
         self._warm_up(folder)
         self._policies = DraftPolicies(
             _estimates_path(load, pair.target),
@@ -92,7 +96,7 @@ class Engine:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies, request.tools)
-        options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
+        options = self._options(request, prompt, Steering(control, self._policies, _can_measure(request)))
         self._forget_other_replies(request.messages)
         try:
             self._reply(request, prompt, options, submitted_at_s)
@@ -181,7 +185,17 @@ class Engine:
             max_tokens=min(room, request.max_tokens or room),
             control=control,
             branch_points=prompt.branch_points,
+            constraint=self._constraint(request, prompt),
         )
+
+    def _constraint(self, request: events.Generate, prompt: RenderedPrompt) -> Constraint | None:
+        if request.schema is None:
+            return None
+        if self._grammars is None:
+            self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
+        can_think = request.is_thinking and self._format.can_think
+        thought: Thought = "begun" if prompt.thought_ids else "possible" if can_think else "none"
+        return self._grammars.grammar(request.schema, thought, has_tools=bool(request.tools))
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(
@@ -254,6 +268,11 @@ class Engine:
         else:
             self._refusals.append(refusal)
             del self._drafters[name]
+
+
+def _can_measure(request: events.Generate) -> bool:
+    """With a schema no round begins before the one before it is read, so none shows the baseline decode speed."""
+    return request.measures_baseline and request.schema is None
 
 
 class _Laps:

@@ -92,6 +92,9 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Make a few plain rounds now and then to measure the baseline decode speed, which speedup is relative to."""
     tools: tuple[Tool, ...] = ()
     """What the model may call. Without any, a call that it writes all the same is text."""
+    schema: str | None = None
+    """A JSON schema, as JSON text. The answer matches it, unless a limit or a person ends it; with tools it may be
+    calls instead. Needs llguidance."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

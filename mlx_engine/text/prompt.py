@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, Reque
 from mlx_engine.protocol.events import Message, Tool
 from mlx_engine.text.call_reader import CallMarks
 from mlx_engine.text.common_prefix import common_length
+from mlx_engine.text.grammar import Grammars
 from mlx_engine.text.hidden_texts import HiddenTexts
 from mlx_engine.text.model_turn import ModelTurn, in_turns, joined, written_turn
 from mlx_engine.text.reply_text import ReplyDecoder
@@ -249,6 +250,10 @@ class ChatFormat:
         if self._control_ids.isdisjoint(ids):
             return ids
         return [id for character in text for id in self._tokenizer.encode(character, add_special_tokens=False).ids]
+
+    def grammars(self, end_tokens: Set[int], vocab_size: int) -> Grammars:
+        """For replies that match a schema. Takes seconds with Gemma's vocabulary. Raises RequestError."""
+        return Grammars(self._tokenizer, self._controls, end_tokens, vocab_size)
 
     def reply_decoder(self, thought_ids: Sequence[int] = (), has_tools: bool = False) -> ReplyDecoder:
         """A decoder for one reply; thought_ids: of its RenderedPrompt. has_tools: it may contain calls."""

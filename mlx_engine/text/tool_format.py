@@ -112,11 +112,11 @@ def parsed_object(text: str, name: str) -> dict[str, Any]:
         value = json.loads(text or "{}", parse_constant=_refuse_constant)
         depth = _depth(value)
     except (ValueError, RecursionError):
-        raise RequestError(f"{name} are not valid JSON. Send a JSON object.") from None
+        raise RequestError(f"{name} cannot be read: not valid JSON. Send a JSON object.") from None
     if not isinstance(value, dict):
-        raise RequestError(f"{name} are a JSON {type(value).__name__}. Send a JSON object.")
+        raise RequestError(f"{name} cannot be read: a JSON {type(value).__name__}. Send a JSON object.")
     if depth > MAX_DEPTH:
-        raise RequestError(f"{name} are nested more than {MAX_DEPTH} levels deep. Send flatter ones.")
+        raise RequestError(f"{name} cannot be read: nested more than {MAX_DEPTH} levels deep.")
     return value
 
 
