@@ -20,7 +20,7 @@ from app.core.store_notices import StoreNotices
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.system.console import say, say_json, warn
-from app.system.exit_codes import INTERRUPTED, OK
+from app.system.exit_codes import FAILED, INTERRUPTED, OK
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Event, Finished, Round
@@ -43,12 +43,29 @@ class PrintedReply(ReplyView):
         self.error = message
 
 
-def run_once(engine: EngineHandle, pair: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
-    """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply."""
-    return asyncio.run(_run(engine, pair, prompt, settings, is_json))
+def run_once(
+    engine: EngineHandle,
+    pair: PairChoice,
+    prompt: str,
+    settings: Settings,
+    is_json: bool,
+    schema: str | None = None,
+) -> int:
+    """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply.
+
+    schema: a JSON schema that the reply has to match, as JSON text.
+    """
+    return asyncio.run(_run(engine, pair, prompt, settings, is_json, schema))
 
 
-async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
+async def _run(
+    engine: EngineHandle,
+    choice: PairChoice,
+    prompt: str,
+    settings: Settings,
+    is_json: bool,
+    schema: str | None,
+) -> int:
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     engine.on_event = inbox.put
     view = PrintedReply(is_silent=is_json)
@@ -58,7 +75,7 @@ async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: 
         engine,
         conversation,
         CurrentPair(engine, choice, _tell),
-        ReplySettings(settings, conversation),
+        ReplySettings(settings, conversation, schema),
         view,
         _tell,
         StoreNotices(store, _tell),
@@ -81,6 +98,9 @@ async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: 
         say_json(json.dumps(_as_json(dialogue), ensure_ascii=False))
     else:
         say()
+    if schema is not None and finished.reason == "length":
+        warn("the reply was cut off, so it does not match the schema. Use a larger --max-tokens.")
+        return FAILED
     return INTERRUPTED if finished.reason == "cancelled" else OK
 
 

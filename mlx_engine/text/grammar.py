@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Thought = Literal["none", "possible", "begun"]
 """Whether the reply may begin with a thought, or begins inside one."""
+UNSUPPORTED = "Unimplemented keys: "
 SPELLING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -57,7 +58,9 @@ class Grammars:
         lark = "\n".join(_rules(json.dumps(keywords), self._marks, thought, has_tools))
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
         if matcher.is_error():
-            raise RequestError(f"The schema cannot be used: {_reason(matcher.get_error())}. Leave that out.")
+            raise RequestError(
+                f"The schema cannot be used: {_reason(matcher.get_error())}. Change that part of it."
+            )
         return Grammar(matcher, self._end_tokens)
 
 
@@ -148,4 +151,5 @@ def _has_bit(row: bytes, token: int) -> bool:
 def _reason(error: str) -> str:
     """The part of llguidance's message that is about the schema."""
     line = error.partition("failed to compile JSON schema: ")[2] or error
-    return line.partition("\n")[0].rstrip(".")[:300]
+    line = line.partition("\n")[0].rstrip(".")[:300]
+    return line.replace(UNSUPPORTED, "it has keywords that are not supported, ") if UNSUPPORTED in line else line

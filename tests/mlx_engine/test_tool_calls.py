@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 
-from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
-from mlx_engine.network.target import Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Message, Tool
+from tests.fakes.dictated_target import DictatedTarget
 from tests.fakes.folders import write_pair
 from tests.fakes.tool_folder import tool_folder
 from tests.mlx_engine.rig import Rig, only
@@ -22,27 +20,6 @@ pytestmark = pytest.mark.slow
 TOOLS = (Tool("look", "Looks.", '{"type": "object", "properties": {"at": {"type": "string"}}}'),)
 USER = Message("user", "Look at it.")
 CALL, CALL_END, RESULT, QUOTE = 48, 49, 50, 52
-
-
-class DictatedTarget:
-    """A target that is made to write certain tokens from a position on."""
-
-    def __init__(self, own: Target) -> None:
-        self.facts, self.new_cache, self.embed, self.read = own.facts, own.new_cache, own.embed, own.read
-        self._own = own
-        self._position = 0
-        self.script: dict[int, int] = {}
-
-    def forward(self, ids: mx.array, cache: TargetCache) -> mx.array:
-        self._position = cache.frontier + 1
-        return self._own.forward(ids, cache)
-
-    def logits(self, hidden: mx.array) -> mx.array:
-        logits = self._own.logits(hidden)
-        for row in range(len(logits)):
-            if self._position + row in self.script:
-                logits[row, self.script[self._position + row]] = 1e4
-        return logits
 
 
 @pytest.fixture
