@@ -167,17 +167,19 @@ def _settings_and_state(options: argparse.Namespace) -> tuple[EffectiveSettings,
 
 def _run(options: argparse.Namespace) -> int:
     from app.shell.run import run_once
+    from app.shell.schema_file import read_schema
 
     if options.prompt is None and console.is_terminal(sys.stdin):
         console.warn('the prompt is missing. For example: slipstream run "How do I start?"')
         return WRONG_USAGE
     prompt = _prompt_to_run(options.prompt)
+    schema = read_schema(options.schema) if options.schema else None
     effective, state = _settings_and_state(options)
     pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
     engine = EngineClient(pair.load, places.engine_log())
-    return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json)
+    return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json, schema=schema)
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -264,6 +266,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--json", action="store_true", help="print one JSON object with the text, tokens and statistics"
+    )
+    run.add_argument(
+        "--schema",
+        type=Path,
+        metavar="FILE",
+        help="make the reply match the JSON schema in a file; needs `pip install 'slipstream[serve]'`",
     )
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)

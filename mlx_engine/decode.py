@@ -29,9 +29,17 @@ from mlx_engine.network.target import Target
 from mlx_engine.protocol.errors import BrokenNumbersError
 from mlx_engine.protocol.events import FinishReason, RoundFacts
 from mlx_engine.speculation.acceptance import accept
+from mlx_engine.speculation.constraint import Constraint, masked
 from mlx_engine.speculation.draft_choice import PLAIN, Choice, Offer
 from mlx_engine.speculation.drafter import Drafter, Frontier
-from mlx_engine.speculation.sampling import NO_DRAFT, RandomStream, Sampler, history_after, history_rows
+from mlx_engine.speculation.sampling import (
+    NO_DRAFT,
+    Distribution,
+    RandomStream,
+    Sampler,
+    history_after,
+    history_rows,
+)
 
 NOT_FINITE = -1
 """Takes the place of the number of accepted drafts if any of the target's logits is not finite."""
@@ -61,6 +69,8 @@ class DecodeOptions:
     control: Control
     branch_points: tuple[int, ...] = ()
     """Positions in the prompt where a later prompt may differ from it; see PrefixCache.prefill."""
+    constraint: Constraint | None = None
+    """What the reply may consist of; at its start."""
 
 
 @dataclass(slots=True)
@@ -165,7 +175,8 @@ def begin_round(
     hidden = session.target.forward(mx.concatenate([frontier.token, *drafts])[None], cache)
     logits = session.target.logits(hidden)
     seen = history_rows(frontier.seen, draft.tokens)
-    target = sampler.draw(logits, position, RandomStream.TARGET, seen)
+    allowed = logits if options.constraint is None else _constrained(session, options.constraint, logits, draft)
+    target = sampler.draw(allowed, position, RandomStream.TARGET, seen)
 
     keys = sampler.key(position, RandomStream.ACCEPT), sampler.key(position, RandomStream.RESIDUAL)
     verdict = accept(draft, target, keys)
@@ -183,9 +194,10 @@ def begin_ahead(
 ) -> PendingRound | None:
     """Begin the round after `pending` before its result is read, if both are plain; else None.
 
-    Only after a plain round is the next frontier known without the result. budget: tokens left for the new round.
+    Only after a plain round is the next frontier known without the result, and a constraint has to see it on the
+    host. budget: tokens left for the new round.
     """
-    if pending.drafted or budget < 1 or _next_draft(session, options, budget).length:
+    if pending.drafted or options.constraint or budget < 1 or _next_draft(session, options, budget).length:
         return None
     return begin_round(session, options, pending.frontier(0), PLAIN, is_pipelined=True)
 
@@ -215,6 +227,8 @@ def finish_round(
     if pending.drafter:
         pending.drafter.rollback(rejected)
     session.prefix.tokens.extend(committed)
+    if options.constraint:
+        options.constraint.advance(committed)
     return RoundFacts(
         token_ids=committed,
         drafted=pending.drafted,
@@ -223,6 +237,15 @@ def finish_round(
         context_tokens=session.prefix.cache.frontier,
         drafter=pending.drafter.name if pending.drafter else "",
     )
+
+
+def _constrained(session: Session, constraint: Constraint, logits: mx.array, draft: Distribution) -> mx.array:
+    """The logits, -inf for what is not allowed. Waits for the drafts as well, while the target reads them."""
+    if not len(draft.tokens):
+        return masked(logits, constraint.masks([]))
+    mx.async_eval(logits)
+    session.host_syncs += 1
+    return masked(logits, constraint.masks(draft.tokens.tolist()))  # type: ignore[arg-type]
 
 
 def _finish_reason(options: DecodeOptions, is_stopped: bool, is_full: bool) -> FinishReason | None:

@@ -32,8 +32,11 @@ from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError,
 from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
+from mlx_engine.speculation.constraint import Constraint
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.text.grammar import Grammars, Thought
+from mlx_engine.text.model_turn import reply_key
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
 from mlx_engine.warm_up import SHORTEST_PROMPT_TOKENS, TARGET_PASSES, WarmUp
@@ -70,7 +73,9 @@ class Engine:
         self._start_length = load.start_length or _start_length(pair.target)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
-        """Replies in the latest conversation: their text -> the tokens they were generated as."""
+        """Replies in the latest conversation: their `reply_key` -> the tokens they were generated as."""
+        self._grammars: Grammars | None = None
+        """Made for the first request with a schema."""
         self._warm_up(folder)
         self._policies = DraftPolicies(
             _estimates_path(load, pair),
@@ -119,12 +124,12 @@ class Engine:
         if stored:
             texts = [message.text for message in request.messages if message.role == "assistant"]
             self._known_replies = stored.replies(texts) | self._known_replies
-        prompt = self._format.render(request.messages, request.is_thinking, self._known_replies)
-        options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
+        prompt = self._format.render(request.messages, request.is_thinking, self._known_replies, request.tools)
+        options = self._options(request, prompt, Steering(control, self._policies, _can_measure(request)))
         self._forget_other_replies(request.messages)
         self._disk.begin(request.chat_id)
         try:
-            self._reply(request.id, prompt, options, submitted_at_s, stored)
+            self._reply(request, prompt, options, submitted_at_s, stored)
         except BaseException as error:
             # The caches may be out of step with their tokens.
             self._prefix = PrefixCache(self._target, self._chunk)
@@ -145,18 +150,19 @@ class Engine:
 
     def _reply(
         self,
-        id: int,
+        request: events.Generate,
         prompt: RenderedPrompt,
         options: DecodeOptions,
         submitted_at_s: float,
         stored: StoredChat | None,
     ) -> None:
+        id = request.id
         session = Session(self._target, list(self._drafters.values()), self._prefix)
         self._disk.recall(stored, self._prefix, prompt.ids)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
         self._emit(events.Started(id, len(prompt.ids), cached_tokens))
-        decoder = self._format.reply_decoder(prompt.thought_ids)
+        decoder = self._format.reply_decoder(prompt.thought_ids, has_tools=bool(request.tools))
         text = prompt.reply_prefix
         laps, read_tokens = _Laps(self._clock), cached_tokens
 
@@ -173,7 +179,7 @@ class Engine:
             drafted, rest = _texts(done, session, decoder)
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
-        held_back = decoder.finish()
+        held_back = decoder.finish(is_cut=session.finish_reason != "stop")
         self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session))
 
@@ -185,12 +191,12 @@ class Engine:
             mx.clear_cache()
 
     def _remember_reply(self, text: str, prefix_ids: list[int], decoder: ReplyDecoder) -> None:
-        if text and decoder.has_plain_answer:
-            self._known_replies[text] = prefix_ids + decoder.answer_ids
+        if (text or decoder.calls) and decoder.has_plain_answer:
+            self._known_replies[reply_key(text, decoder.calls)] = prefix_ids + decoder.answer_ids
 
     def _forget_other_replies(self, messages: tuple[events.Message, ...]) -> None:
-        texts = {message.text for message in messages if message.role == "assistant"}
-        self._known_replies = {text: ids for text, ids in self._known_replies.items() if text in texts}
+        keys = {reply_key(message.text, message.calls) for message in messages if message.role == "assistant"}
+        self._known_replies = {key: ids for key, ids in self._known_replies.items() if key in keys}
 
     def _save_estimates(self) -> None:
         try:
@@ -220,7 +226,17 @@ class Engine:
             max_tokens=min(room, request.max_tokens or room),
             control=control,
             branch_points=prompt.branch_points,
+            constraint=self._constraint(request, prompt),
         )
+
+    def _constraint(self, request: events.Generate, prompt: RenderedPrompt) -> Constraint | None:
+        if request.schema is None:
+            return None
+        if self._grammars is None:
+            self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
+        can_think = request.is_thinking and self._format.can_think
+        thought: Thought = "begun" if prompt.thought_ids else "possible" if can_think else "none"
+        return self._grammars.grammar(request.schema, thought, has_tools=bool(request.tools))
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(
@@ -305,6 +321,11 @@ class Engine:
             mx.clear_cache()
 
 
+def _can_measure(request: events.Generate) -> bool:
+    """With a schema no round begins before the one before it is read, so none shows the baseline decode speed."""
+    return request.measures_baseline and request.schema is None
+
+
 class _Laps:
     """A stopwatch for the times from commit to commit."""
 
@@ -336,6 +357,8 @@ def _round(
         text=drafted.text + rest.text,
         thinking=drafted.thinking + rest.thinking,
         drafted_characters=len(drafted.text),
+        calls=drafted.calls + rest.calls,
+        refused_calls=drafted.refused_calls + rest.refused_calls,
         round_s=round_s,
         elapsed_s=elapsed_s,
         memory_bytes=mx.get_active_memory(),
@@ -352,6 +375,8 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
         target_passes=session.target_passes,
         host_syncs=session.host_syncs,
         peak_memory_bytes=mx.get_peak_memory(),
+        calls=held_back.calls,
+        refused_calls=held_back.refused_calls,
     )
 
 

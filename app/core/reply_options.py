@@ -19,10 +19,20 @@ class ReplyOptions:
     max_tokens: int | None = None
     is_thinking: bool = False
     system: str | None = None
+    schema: str | None = None
+    """A JSON schema that replies match, as JSON text."""
 
     def request(self, id: int, messages: tuple[Message, ...]) -> Generate:
         """messages: including the system prompt."""
-        return Generate(id, messages, self.sampling, self.draft_length, self.max_tokens, self.is_thinking)
+        return Generate(
+            id,
+            messages,
+            self.sampling,
+            self.draft_length,
+            self.max_tokens,
+            self.is_thinking,
+            schema=self.schema,
+        )
 
 
 def per_chat_values(settings: Settings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from app.core.chat_settings import ChatSettings, describe_changes
@@ -18,7 +19,9 @@ class ReplySettings:
     Changing may raise StoreError: the change then lasts until the program ends.
     """
 
-    def __init__(self, settings: Settings, conversation: Conversation) -> None:
+    def __init__(self, settings: Settings, conversation: Conversation, schema: str | None = None) -> None:
+        """schema: a JSON schema that every reply has to match, as JSON text."""
+        self._schema = schema
         self.chat = ChatSettings(per_chat_values(settings))
         self._conversation = conversation
         self.draft_length_when_on: DraftSetting = "auto"
@@ -54,6 +57,6 @@ class ReplySettings:
         self._conversation.set_params(self.chat.stored)
 
     def _apply(self) -> None:
-        self.options = reply_options(self.chat.values)
+        self.options = replace(reply_options(self.chat.values), schema=self._schema)
         self._conversation.system = self.options.system
         self.draft_length_when_on = self.options.draft_length or self.draft_length_when_on

@@ -21,7 +21,7 @@ from app.core.store_notices import StoreNotices
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.system.console import say, say_json, warn
-from app.system.exit_codes import INTERRUPTED, OK
+from app.system.exit_codes import FAILED, INTERRUPTED, OK
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Event, Finished, Notice, Round, Silent
@@ -84,12 +84,29 @@ class Interrupts:
             warn(f"{event.message} Wait for it, or press ctrl+c to quit.")
 
 
-def run_once(engine: EngineHandle, pair: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
-    """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply."""
-    return asyncio.run(_run(engine, pair, prompt, settings, is_json))
+def run_once(
+    engine: EngineHandle,
+    pair: PairChoice,
+    prompt: str,
+    settings: Settings,
+    is_json: bool,
+    schema: str | None = None,
+) -> int:
+    """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply.
+
+    schema: a JSON schema that the reply has to match, as JSON text.
+    """
+    return asyncio.run(_run(engine, pair, prompt, settings, is_json, schema))
 
 
-async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: Settings, is_json: bool) -> int:
+async def _run(
+    engine: EngineHandle,
+    choice: PairChoice,
+    prompt: str,
+    settings: Settings,
+    is_json: bool,
+    schema: str | None,
+) -> int:
     inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     """None only wakes the reader, to check for an interrupt."""
     engine.on_event = inbox.put
@@ -100,7 +117,7 @@ async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: 
         engine,
         conversation,
         CurrentPair(engine, choice, _tell),
-        ReplySettings(settings, conversation),
+        ReplySettings(settings, conversation, schema),
         view,
         _tell,
         StoreNotices(store, _tell),
@@ -127,6 +144,9 @@ async def _run(engine: EngineHandle, choice: PairChoice, prompt: str, settings: 
         say_json(json.dumps(_as_json(dialogue), ensure_ascii=False))
     else:
         say()
+    if schema is not None and finished.reason == "length":
+        warn("the reply was cut off, so it does not match the schema. Use a larger --max-tokens.")
+        return FAILED
     return INTERRUPTED if finished.reason == "cancelled" else OK
 
 

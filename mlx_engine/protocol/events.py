@@ -23,11 +23,39 @@ LOOKUP = "lookup"
 """In place of a drafter's folder: prompt lookup, which needs no weights."""
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
+    """A JSON schema, as JSON text: it crosses the pipe as it was written."""
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A complete call of a tool. Nothing has been run."""
+
+    name: str
+    arguments: str = "{}"
+    """A JSON object, as JSON text."""
+    id: str = ""
+    """What the tool's result refers to. Without ids in a request, results follow the order of the calls."""
+
+
 class Message(msgspec.Struct, frozen=True):
     """One message of a conversation, as people read it."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
+    """`tool`: the result of a call; it follows the assistant's message with that call."""
     text: str
+    thinking: str = ""
+    """Of an assistant: its thoughts, which the model sees again until the next message of a person."""
+    calls: tuple[ToolCall, ...] = ()
+    """Of an assistant, written after its text."""
+    call_id: str = ""
+    """Of a tool: which call this is the result of; empty: of the first one without a result."""
+    tool_name: str = ""
+    """Of a tool: its name, for a result whose call is not there."""
 
 
 class SamplingOptions(msgspec.Struct, frozen=True):
@@ -66,6 +94,11 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Make a few plain rounds now and then to measure the baseline decode speed, which speedup is relative to."""
     chat_id: int | None = None
     """The stored chat, whose rows are kept on disk for the next start of the engine; None: they are not."""
+    tools: tuple[Tool, ...] = ()
+    """What the model may call. Without any, a call that it writes all the same is text."""
+    schema: str | None = None
+    """A JSON schema, as JSON text. The answer matches it, unless a limit or a person ends it; with tools it may be
+    calls instead. Needs llguidance."""
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -258,6 +291,10 @@ class Round(RoundFacts, frozen=True, tag="round", kw_only=True):
     """From submit to this commit."""
     drafted_characters: int = 0
     """Length of the drafted part at the start of `text`; a character belongs to the token that completes it."""
+    calls: tuple[ToolCall, ...] = ()
+    """Calls that this round completes, in order."""
+    refused_calls: tuple[str, ...] = ()
+    """Why calls that this round ends are no calls; what the model wrote is in `text`."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -274,6 +311,10 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     host_syncs: int
     """How often the host waited for the device while decoding."""
     peak_memory_bytes: int
+    calls: tuple[ToolCall, ...] = ()
+    """A call that the end of the reply completes."""
+    refused_calls: tuple[str, ...] = ()
+    """As in Round; a reply that was cut off has a cut call here."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -12,34 +12,39 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import read_bytes
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
-from mlx_engine.protocol.events import Message
+from mlx_engine.protocol.events import Message, Tool
+from mlx_engine.text.call_reader import CallMarks
 from mlx_engine.text.common_prefix import common_length
+from mlx_engine.text.grammar import Grammars
+from mlx_engine.text.hidden_texts import HiddenTexts
+from mlx_engine.text.model_turn import ModelTurn, in_turns, joined, written_turn
 from mlx_engine.text.reply_text import ReplyDecoder
 from mlx_engine.text.sandbox import TemplateFailedError
 from mlx_engine.text.template_age import old_habits
 from mlx_engine.text.template_files import TEMPLATE_FILE, read_template
 from mlx_engine.text.template_process import TemplateProcess
 from mlx_engine.text.tokenizer import parse_tokenizer, read_tokenizer_config, special_tokens, vocabulary_size
+from mlx_engine.text.tool_declaration import declaration
+from mlx_engine.text.tool_format import Parts, opened_thought
 
 STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
-"""Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and a call of a tool (Slipstream has no tools)."""
+"""Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and the end of the calls of tools."""
 TURN_SPELLING = "<|turn>"
 CHANNEL_SPELLINGS = ("<|channel>", "<channel|>")
 LONG_CHARACTERS = 1 << 14
 """From here on, encoding a text takes long enough to be noticed."""
-STAND_INS = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
-"""Private-use characters that replace text which the template must not see."""
+END_OF_TURN = "<turn|>\n"
+"""As templates write it."""
 
 KnownReplies = Mapping[str, Sequence[int]]
-"""Text of a reply -> the tokens that it was generated as."""
+"""The `reply_key` of a reply, its text if it has no calls -> the tokens that it was generated as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,30 +125,38 @@ class ChatFormat:
         return frozenset(ids if own is None else ids | {own})
 
     def render(
-        self, messages: Sequence[Message], is_thinking: bool = False, known_replies: KnownReplies | None = None
+        self,
+        messages: Sequence[Message],
+        is_thinking: bool = False,
+        known_replies: KnownReplies | None = None,
+        tools: Sequence[Tool] = (),
     ) -> RenderedPrompt:
-        """Token ids of a conversation up to the model's turn, or into it if the last message is a reply.
+        """Token ids of a conversation up to the model's turn, or into it if that has begun.
 
+        It has begun if the last message is a reply, which is continued, or a call or its result.
         Raises EmptyPromptError, RequestError, ModelFolderError.
         """
-        known_replies = known_replies or {}
+        known = known_replies or {}
         reply_prefix, reply_prefix_ids = "", list[int]()
-        if messages and messages[-1].role == "assistant":
+        if messages and messages[-1].role == "assistant" and not messages[-1].calls:
             *messages, reply = messages
             reply_prefix = reply.text
-            reply_prefix_ids = list(known_replies.get(reply_prefix, ())) or self.encode(reply_prefix)
-        if not messages or not messages[-1].text.strip():
+            reply_prefix_ids = list(known.get(reply_prefix, ())) or self.encode(reply_prefix)
+        entries = in_turns(messages)
+        last = entries[-1] if entries else None
+        if last is None or (isinstance(last, Message) and not last.text.strip()):
             raise EmptyPromptError("The message is empty. Type something first.")
-        hidden = _HiddenTexts(self._split, messages, known_replies)
-        shown = [{"role": m.role, "content": hidden.hide(m)} for m in messages]
+        shown = self._shown(entries, known, tools)
         now_s = time.time()
-        text = self._render_template(shown, is_thinking, now_s, is_models_turn=True)
+        text = self._rendered(shown, shown.messages, is_thinking, now_s, is_models_turn=True)
         # Followed by an answer, the template drops what only opens the model's turn.
-        variants = [shown[:-1], [*shown, {"role": "assistant", "content": "answer"}]]
+        variants = [shown.messages[:-1], [*shown.messages, {"role": "assistant", "content": "answer"}]]
         cuts = [
-            common_length(text, self._render_template(other, is_thinking, now_s)) for other in variants if other
+            common_length(text, self._rendered(shown, other, is_thinking, now_s)) for other in variants if other
         ]
-        ids, branch_points = self._encode_rendered(text, hidden, cuts)
+        ids, branch_points = self._encode_rendered(text, shown.hidden, cuts)
+        if isinstance(last, ModelTurn) and last.has_results_last and is_thinking and self.can_think:
+            ids += self._encode_parts(opened_thought())
         thought_ids = self._opened_thought(ids)
         if reply_prefix:
             # What is continued is an answer: the thought that the template opens ended before it.
@@ -151,6 +164,58 @@ class ChatFormat:
             thought_ids = ()
         branch_points = tuple(sorted({min(point, len(ids)) for point in branch_points}))
         return RenderedPrompt(ids + reply_prefix_ids, branch_points, reply_prefix, reply_prefix_ids, thought_ids)
+
+    def _shown(
+        self, entries: Sequence[Message | ModelTurn], known: KnownReplies, tools: Sequence[Tool]
+    ) -> _ShownConversation:
+        inserts: dict[int, Sequence[int]] = {}
+        """By the index of the entry that they replace; -1: the declarations of the tools."""
+        for index, entry in enumerate(entries):
+            if isinstance(entry, ModelTurn):
+                inserts[index] = written_turn(entry, self._encode_parts, lambda key: list(known.get(key, ())))
+            elif entry.role == "assistant" and entry.text in known:
+                inserts[index] = known[entry.text]
+        if tools:
+            inserts[-1] = [id for tool in tools for id in self._encode_parts(declaration(tool))]
+        texts = [entry.text for entry in entries if isinstance(entry, Message)]
+        hidden = HiddenTexts(self._split, texts, list(inserts.values()))
+        stand_ins = dict(zip(inserts, hidden.stand_ins))
+        messages: list[dict[str, str]] = []
+        for index, entry in enumerate(entries):
+            role, text = (entry.role, entry.text) if isinstance(entry, Message) else ("assistant", "")
+            messages.append({"role": role, "content": stand_ins.get(index) or hidden.hide(text)})
+        if tools:
+            if messages[0]["role"] != "system":
+                messages.insert(0, {"role": "system", "content": ""})
+            messages[0]["content"] = messages[0]["content"].strip() + stand_ins[-1]
+        pending = [
+            stand_ins[index]
+            for index, entry in enumerate(entries)
+            if isinstance(entry, ModelTurn) and entry.has_pending_calls
+        ]
+        opened = stand_ins[len(entries) - 1] if isinstance(entries[-1], ModelTurn) else None
+        return _ShownConversation(hidden, messages, pending, opened)
+
+    def _rendered(
+        self,
+        shown: _ShownConversation,
+        messages: list[dict[str, str]],
+        is_thinking: bool,
+        now_s: float,
+        is_models_turn: bool = False,
+    ) -> str:
+        """What the template makes of messages that are shown, with the turns open that stay open."""
+        is_begun = is_models_turn and shown.opened is not None
+        text = self._render_template(messages, is_thinking, now_s, is_models_turn and not is_begun)
+        for stand_in in shown.pending:
+            text = text.replace(f"{stand_in}{END_OF_TURN}", stand_in)
+        if is_begun:
+            assert shown.opened
+            before, found, _ = text.rpartition(shown.opened)
+            if not found:
+                raise ModelFolderError(f"{self._folder}: its chat template leaves out the model's last turn.")
+            text = before + found
+        return text
 
     def _render_template(
         self, messages: list[dict[str, str]], is_thinking: bool, now_s: float, is_models_turn: bool = False
@@ -168,6 +233,19 @@ class ChatFormat:
                 return ""  # only compared with the prompt
             raise ModelFolderError(f"{self._folder}: its chat template failed ({error}).") from None
 
+    def _encode_parts(self, parts: Parts) -> list[int]:
+        """Marks by their ids, and texts that cannot become marks. Raises RequestError without such marks."""
+        ids: list[int] = []
+        for part in joined(parts):
+            if isinstance(part, str):
+                # JSON can spell out halves of characters, which are no text.
+                ids += self.encode(part.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+            elif part.value in self._controls:
+                ids.append(self._controls[part.value])
+            else:
+                raise RequestError(f"This model cannot use tools: its tokenizer has no {part.value} token.")
+        return ids
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; never a control token, whatever the text spells out."""
         if len(text) < LONG_CHARACTERS:
@@ -179,10 +257,15 @@ class ChatFormat:
             return ids
         return [id for character in text for id in self._tokenizer.encode(character, add_special_tokens=False).ids]
 
-    def reply_decoder(self, thought_ids: Sequence[int] = ()) -> ReplyDecoder:
-        """A decoder for one reply; thought_ids: of its RenderedPrompt."""
+    def grammars(self, end_tokens: Set[int], vocab_size: int) -> Grammars:
+        """For replies that match a schema. Takes seconds with Gemma's vocabulary. Raises RequestError."""
+        return Grammars(self._tokenizer, self._controls, end_tokens, vocab_size)
+
+    def reply_decoder(self, thought_ids: Sequence[int] = (), has_tools: bool = False) -> ReplyDecoder:
+        """A decoder for one reply; thought_ids: of its RenderedPrompt. has_tools: it may contain calls."""
         opens, closes = self._channel_marks
-        decoder = ReplyDecoder(self._tokenizer, opens, closes, self._control_ids)
+        calls = CallMarks(*(self._controls.get(mark.value, -1) for mark in CallMarks.ORDER)) if has_tools else None
+        decoder = ReplyDecoder(self._tokenizer, opens, closes, self._control_ids, calls)
         decoder.add(thought_ids)
         return decoder
 
@@ -208,7 +291,7 @@ class ChatFormat:
         return self._tokenizer.get_vocab() == other._tokenizer.get_vocab()
 
     def _encode_rendered(
-        self, text: str, hidden: _HiddenTexts, cuts: Sequence[int]
+        self, text: str, hidden: HiddenTexts, cuts: Sequence[int]
     ) -> tuple[list[int], tuple[int, ...]]:
         """Token ids, and how many of them lie before each of these positions in the text."""
         ids: list[int] = []
@@ -221,42 +304,21 @@ class ChatFormat:
             counts = [len(ids) if end <= cut else count for cut, count in zip(cuts, counts)]
         return ids, tuple(sorted(set(counts)))
 
-    def _encode_part(self, text: str, hidden: _HiddenTexts) -> list[int]:
+    def _encode_part(self, text: str, hidden: HiddenTexts) -> list[int]:
         ids: list[int] = []
-        for part in hidden.reply_pattern.split(text):
-            reply_ids = hidden.reply_ids.get(part)
-            ids += self.encode(hidden.show(part)) if reply_ids is None else reply_ids
+        for part in hidden.insert_pattern.split(text):
+            inserted = hidden.inserted.get(part)
+            ids += self.encode(hidden.show(part)) if inserted is None else inserted
         return ids
 
 
-class _HiddenTexts:
-    """Replaces control spellings and known replies by characters that no message contains, and restores them."""
+@dataclass(frozen=True, slots=True)
+class _ShownConversation:
+    """A conversation as the template gets it."""
 
-    def __init__(
-        self, controls: re.Pattern[str], messages: Sequence[Message], known_replies: KnownReplies
-    ) -> None:
-        self._controls = controls
-        replies = {m.text for m in messages if m.role == "assistant" and m.text in known_replies}
-        texts = [m.text for m in messages]
-        spellings = {match for text in texts for match in controls.findall(text)}
-        used = set().union(*texts) if spellings or replies else set()
-        needed = len(spellings) + len(replies)
-        free = list(islice((chr(code) for code in STAND_INS if chr(code) not in used), needed))
-        if len(free) < needed:
-            raise RequestError("The conversation contains every private-use character. Remove some of them.")
-        self._spellings = dict(zip(sorted(spellings), free))
-        self._replies = dict(zip(sorted(replies), free[len(spellings) :]))
-        self._originals = {ord(stand_in): spelling for spelling, stand_in in self._spellings.items()}
-        self.reply_ids = {stand_in: known_replies[reply] for reply, stand_in in self._replies.items()}
-        """Stand-in -> the tokens of the reply that it replaces."""
-        self.reply_pattern = re.compile("([" + "".join(self.reply_ids) + "])" if self.reply_ids else "(?!)")
-
-    def hide(self, message: Message) -> str:
-        """The message with a stand-in for each control spelling; a known reply is replaced as a whole."""
-        if message.role == "assistant" and message.text in self._replies:
-            return self._replies[message.text]
-        return self._controls.sub(lambda match: self._spellings[match.group()], message.text)
-
-    def show(self, text: str) -> str:
-        """The text as it was before `hide`."""
-        return text.translate(self._originals)
+    hidden: HiddenTexts
+    messages: list[dict[str, str]]
+    pending: list[str]
+    """Stand-ins of turns that end in calls without results: the template does not close those."""
+    opened: str | None
+    """The stand-in of the last turn, if it is the model's and goes on."""

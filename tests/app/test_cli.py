@@ -125,6 +125,25 @@ def test_estimates_are_kept_and_a_broken_file_is_told_of(home: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_reply_matches_the_schema_of_a_file(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}')
+    said = as_json("--schema", str(schema), "--max-tokens", "300", "--seed", "1", QUESTION)
+    assert isinstance(json.loads(said["text"])["sure"], bool)
+    cut = slipstream("run", "--schema", str(schema), "--max-tokens", "2", QUESTION)
+    assert cut.returncode == 1
+    assert b"cut off, so it does not match the schema" in cut.stderr
+
+
+def test_a_schema_that_cannot_be_read_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    for content, reason in ((b"{", "not valid JSON"), (b"[1]", "no JSON object"), (b"\xff", "UTF-8")):
+        path.write_bytes(content)
+        assert reason in refused(slipstream("run", "--schema", str(path), "Hi"), 1)
+    assert "is not a file" in refused(slipstream("run", "--schema", str(tmp_path), "Hi"), 1)
+
+
+@pytest.mark.slow
 def test_thinking_is_asked_for_and_told_apart() -> None:
     said = as_json("--think", "--draft", "3", QUESTION)
     assert set(said) >= {"text", "thinking"}

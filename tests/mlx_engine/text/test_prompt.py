@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
 from mlx_engine.protocol.events import Message
-from mlx_engine.text.prompt import LONG_CHARACTERS, STAND_INS, ChatFormat
+from mlx_engine.text.hidden_texts import STAND_INS
+from mlx_engine.text.prompt import LONG_CHARACTERS, ChatFormat
 from mlx_engine.text.reply_text import TextStream
 from mlx_engine.text.tokenizer import vocabulary_size
 from models.pocket import TARGET_FOLDER
@@ -441,7 +442,7 @@ def test_stand_ins_are_looked_for_only_as_far_as_needed(monkeypatch: pytest.Monk
                 looked_at.append(code)
                 yield code
 
-    monkeypatch.setattr("mlx_engine.text.prompt.STAND_INS", Codes())
+    monkeypatch.setattr("mlx_engine.text.hidden_texts.STAND_INS", Codes())
     CHAT.render([user("Hello")])
     assert len(looked_at) <= 1
     CHAT.render([user("<bos> and <eos>")])

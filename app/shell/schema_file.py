@@ -1,0 +1,33 @@
+"""The JSON schema that `run --schema FILE` names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mlx_engine.protocol.errors import SlipstreamError
+
+MAX_BYTES = 1 << 20
+
+
+def read_schema(path: Path) -> str:
+    """The text of the file, a JSON object; the engine says whether it can be used. Raises SlipstreamError."""
+    try:
+        if not path.is_file():
+            raise SlipstreamError(f"{path} is not a file. Use --schema with a file that contains a JSON schema.")
+        if path.stat().st_size > MAX_BYTES:
+            raise SlipstreamError(f"{path} is larger than {MAX_BYTES >> 20} MiB. Use a smaller schema.")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SlipstreamError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SlipstreamError(f"{path} is not valid UTF-8. Convert it first, for example with iconv.") from None
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError) as error:
+        raise SlipstreamError(f"{path} is not valid JSON: {error}.") from None
+    if not is_object:
+        raise SlipstreamError(
+            f'{path} contains no JSON object. A schema is one, for example {{"type": "object"}}.'
+        )
+    return text

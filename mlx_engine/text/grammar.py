@@ -1,0 +1,155 @@
+"""Which tokens may come next in a reply that has to match a JSON schema, by llguidance.
+
+The whole reply is one grammar: thoughts if it may have any, then the JSON text, or calls of tools. So a thought
+that ends in the middle of a draft needs no case of its own. JSON is written as Python writes it, without free
+spaces: a model that may put spaces anywhere can write them for ever.
+
+llguidance is an extra, and is imported when the first schema is used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Literal
+
+from tokenizers import Tokenizer
+
+from mlx_engine.protocol.errors import RequestError
+from mlx_engine.text.reply_text import BYTE_TOKEN
+from mlx_engine.text.tool_format import Mark, parsed_object
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+Thought = Literal["none", "possible", "begun"]
+"""Whether the reply may begin with a thought, or begins inside one."""
+UNSUPPORTED = "Unimplemented keys: "
+SPELLING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class Grammars:
+    """Makes the grammars of one tokenizer. Raises RequestError if llguidance is not installed."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, controls: Mapping[str, int], end_tokens: Set[int], vocab_size: int
+    ) -> None:
+        """controls: ids by spelling. end_tokens: all that end a reply. vocab_size: how many logits there are."""
+        try:
+            from llguidance import LLTokenizer, TokenizerWrapper
+        except ImportError:
+            raise RequestError(
+                "A schema needs llguidance, which is not installed. Run `pip install 'slipstream[serve]'`."
+            ) from None
+        self._end_tokens = frozenset(end_tokens)
+        self._marks = {mark: controls.get(mark.value, -1) for mark in Mark}
+        self._tokenizer: LLTokenizer = LLTokenizer(
+            TokenizerWrapper(_Vocabulary(tokenizer, frozenset(controls.values()), min(end_tokens))),
+            n_vocab=vocab_size,
+            # Without them it takes an ordinary token such as </s> for the end.
+            eos_token=sorted(end_tokens),
+        )
+
+    def grammar(self, schema: str, thought: Thought = "none", has_tools: bool = False) -> Grammar:
+        """The grammar of one reply. has_tools: it may consist of calls instead. Raises RequestError."""
+        from llguidance import LLMatcher
+
+        keywords = parsed_object(schema, "The schema") | {"x-guidance": SPELLING}
+        lark = "\n".join(_rules(json.dumps(keywords), self._marks, thought, has_tools))
+        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
+        if matcher.is_error():
+            raise RequestError(
+                f"The schema cannot be used: {_reason(matcher.get_error())}. Change that part of it."
+            )
+        return Grammar(matcher, self._end_tokens)
+
+
+def _rules(schema: str, marks: Mapping[Mark, int], thought: Thought, has_tools: bool) -> Iterator[str]:
+    """In llguidance's form of Lark; <[48]> is a token by its id."""
+    opens, closes = (f"<[{marks[mark]}]>" for mark in (Mark.CHANNEL, Mark.CHANNEL_END))
+    body = "(answer | call+)" if has_tools else "answer"
+    yield "start: " + {"none": "", "possible": "thought? ", "begun": f"PROSE? {closes} "}[thought] + body
+    yield f"answer: %json {schema}"
+    yield "PROSE: /(?s:.+)/"
+    if thought == "possible":
+        yield f'thought: {opens} "thought\\n" PROSE? {closes}'
+    if has_tools:
+        begin, end, quote = (f"<[{marks[mark]}]>" for mark in (Mark.CALL, Mark.CALL_END, Mark.QUOTE))
+        yield f"call: {begin} (PROSE | {quote})* {end}"
+
+
+class Grammar:
+    """Where a reply is in its grammar: after the committed tokens, and after nothing else."""
+
+    def __init__(self, matcher: LLMatcher, end_tokens: frozenset[int]) -> None:
+        self._matcher, self._end_tokens = matcher, end_tokens
+
+    def masks(self, draft: Sequence[int]) -> list[bytes]:
+        """A bit for each token, for the row before each draft and the row after the last.
+
+        Rows behind a draft that is not allowed, or that ends the reply, are never drawn from: they repeat its row.
+        """
+        rows = [self._matcher.compute_bitmask()]
+        taken = 0
+        for token in draft:
+            # The mask decides: where text is forced, the matcher also takes tokens that the mask leaves out.
+            if token in self._end_tokens or not _has_bit(rows[-1], token):
+                break
+            if not self._matcher.try_consume_tokens([token]):
+                break
+            taken += 1
+            rows.append(self._matcher.compute_bitmask())
+        if taken:
+            self._matcher.rollback(taken)
+        return rows + rows[-1:] * (len(draft) + 1 - len(rows))
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """Take tokens that were committed. Raises RequestError if they do not match."""
+        texts = [token for token in tokens if token not in self._end_tokens]
+        # A refused token would leave the matcher in an error for good: it is only tried.
+        if self._matcher.try_consume_tokens(texts) < len(texts) or self._matcher.is_error():
+            raise RequestError(
+                "The reply cannot match its schema: the model's settings suppress every token that may come next."
+            )
+
+
+class _Vocabulary:
+    """Tokens as the bytes that they stand for, in the form that llguidance reads.
+
+    Tags such as <b> are ordinary tokens of Gemma's vocabulary, though its tokenizer.json lists them with the
+    special ones; read from there, they could never be written.
+    """
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer, controls: Set[int], end_token: int) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = end_token
+        size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        spellings = [tokenizer.id_to_token(id) for id in range(size)]
+        self.tokens = [_bytes(spelling) for spelling in spellings]
+        self.special_token_ids = [
+            id
+            for id, spelling in enumerate(spellings)
+            if id in controls or not spelling or spelling.startswith("<unused")
+        ]
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        text = text.decode() if isinstance(text, bytes) else text
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _bytes(spelling: str | None) -> bytes:
+    byte = BYTE_TOKEN.fullmatch(spelling or "")
+    return bytes([int(byte[1], 16)]) if byte else (spelling or "<missing>").replace("▁", " ").encode()
+
+
+def _has_bit(row: bytes, token: int) -> bool:
+    return token // 8 < len(row) and bool(row[token // 8] >> token % 8 & 1)
+
+
+def _reason(error: str) -> str:
+    """The part of llguidance's message that is about the schema."""
+    line = error.partition("failed to compile JSON schema: ")[2] or error
+    line = line.partition("\n")[0].rstrip(".")[:300]
+    return line.replace(UNSUPPORTED, "it has keywords that are not supported, ") if UNSUPPORTED in line else line
