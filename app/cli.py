@@ -87,6 +87,7 @@ def _chat(options: argparse.Namespace) -> int:
         sources={name: effective.sources[name] for name in ("theme", "model") if effective.is_set_by_person(name)},
         fallback=fallback_pair(effective, pair, pair_options),
         notices=tuple(text for text in (*effective.warnings, state.notice, notice) if text),
+        examine=doctor.examined,
     )
     engine = EngineClient(pair.load, places.engine_log())
     # Started first, so that it loads while the screen is being built.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from app.core.pair_choice import PairChoice
 from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
+
+Examine = Callable[[], tuple[Mapping[str, Any] | None, Sequence[Mapping[str, str]]]]
+"""What MLX says about this machine (None: it does not start), and the rows of `slipstream doctor`. Takes time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class ChatOptions:
     """Choices remembered from earlier runs."""
     notices: tuple[str, ...] = ()
     """Shown at the start."""
+    examine: Examine = lambda: (None, ())
+    """For a report about this machine."""
 
     def remember(self, name: str, value: str | bool, tell: Callable[[str], None]) -> None:
         """Remember a choice made on the screen for the next run, or tell the person why it is not remembered."""

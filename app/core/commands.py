@@ -92,6 +92,7 @@ _SEARCH = Argument("WORDS", "chats")
 _EXPORT = Argument("FILE", "export", completes="files")
 _IMPORT = Argument("FILE", "import", "an exported file", completes="files", is_required=True)
 _ATTACH = Argument("FILE", "attach", "a text file", completes="files", is_required=True)
+_REPORT = Argument("FILE", "report", completes="files")
 _MESSAGE = Argument("TEXT", "edit")
 _COPY = Argument("answer|code", "copy", "answer, or code for its last code block", _is_code, ("answer", "code"))
 _THINK = Argument("on|off", "set_thinking", "on or off", _is_on, ("on", "off"))
@@ -146,6 +147,7 @@ COMMANDS = (
     ),
     Command("Show or hide the gauge panel", "toggle_panel", "gauges"),
     Command("Theme", "change_theme", "theme", _THEME, "change the colours"),
+    Command("Report about this machine", "report", "report", _REPORT, "measures, shows and writes it"),
     Command("Paths", "paths", "paths", hint="where files are kept"),
     Command("Stop the reply", "stop", "stop"),
     Command("Send the message", "send"),

@@ -65,9 +65,9 @@ def add_parser(subparsers: Any) -> None:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print the report. Returns 0 even if there are problems: finding them is not a failure."""
-    device = ask_device()
     if options.report:
-        return report.run(options, device, rows(device))
+        return report.run(options, *examined())
+    device = ask_device()
     checks = _impersonal_checks(device)
     if options.json:
         say_json(
@@ -85,6 +85,12 @@ def doctor(options: argparse.Namespace) -> int:
     problems = sum(bool(check.advice) for check in checks)
     say(f"\n{problems} {'problem' if problems == 1 else 'problems'}, marked ->." if problems else "\nNo problems.")
     return OK
+
+
+def examined() -> tuple[Mapping[str, Any] | None, Sequence[Mapping[str, str]]]:
+    """What MLX says about this machine, and the checks, for a report."""
+    device = ask_device()
+    return device, rows(device)
 
 
 def rows(device: Mapping[str, Any] | None, checks: Sequence[Check] | None = None) -> list[dict[str, str]]:

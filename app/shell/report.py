@@ -115,7 +115,7 @@ def publish(report: Report, name: str, *, may_replace: bool) -> int:
 
 def terminal_facts(*, wants_keys: bool = False) -> TerminalFacts:
     """Of the terminal that this runs in. wants_keys: ask the person to press some."""
-    from app.system.terminal_bytes import VARIABLES, Terminal, ask_terminal, read_keys
+    from app.system.terminal_bytes import Terminal, ask_terminal, read_keys, variables_in
 
     columns, lines = shutil.get_terminal_size((0, 0))
     answers: dict[str, str] = {}
@@ -127,7 +127,7 @@ def terminal_facts(*, wants_keys: bool = False) -> TerminalFacts:
             keys = read_keys(terminal, tell) if wants_keys else {}
     return TerminalFacts(
         size=f"{columns} x {lines}" if columns else "not a terminal",
-        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        variables=variables_in(os.environ),
         answers=answers,
         keys=keys,
     )

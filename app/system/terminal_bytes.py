@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 
@@ -31,6 +31,10 @@ SKIP = b" "
 REST_S = 0.05
 """The bytes of one key come within this time."""
 READ_BYTES = 256
+
+
+def variables_in(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: environment[name] for name in VARIABLES if name in environment}
 
 
 class Terminal:

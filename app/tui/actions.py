@@ -5,6 +5,7 @@ Most only call the Dialogue (replies and settings), CurrentChat (stored chats) o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,8 +20,11 @@ from app.core.dialogue import Dialogue
 from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
 from app.core.pair_choice import Choose, absolute
+from app.report.contents import TerminalFacts
+from app.report.making import reported_pair
 from app.store.chat_store import ChatStore
 from app.system import places
+from app.system.terminal_bytes import variables_in
 from app.tui.chat_view import ChatView
 from app.tui.keys import key_in, own_keys
 from app.tui.layout import PANEL_NEEDS_COLUMNS, PANEL_NEEDS_ROWS, layout
@@ -31,14 +35,20 @@ from app.tui.screens.comparison import ComparisonScreen
 from app.tui.screens.help import help_screen
 from app.tui.screens.models import ModelsScreen, PullReported
 from app.tui.screens.params import ParamsScreen
+from app.tui.screens.report import ReportScreen
 from app.tui.screens.table import TableScreen
 from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.markdown import code_blocks
+from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import DraftSetting
+from mlx_engine.protocol.events import DraftSetting, Event
 from models.hub_cache import cache_folder
 from models.machine import read_machine
+from models.paths import expanded
 from models.pull import PullFailed, PullFinished
+
+REPORT_FILE = "slipstream-report.json"
+"""Where a report is written if the person names no file."""
 
 
 class ChatActions(Screen[None]):
@@ -52,6 +62,7 @@ class ChatActions(Screen[None]):
     options: ChatOptions
     store: ChatStore
     choose: Choose
+    _engine: EngineHandle
 
     wants_panel: bool | None
     """Whether the person wants the gauge panel; None: by the width of the window."""
@@ -301,6 +312,26 @@ class ChatActions(Screen[None]):
 
     def action_help(self) -> None:
         self.app.push_screen(help_screen(own_keys(self.app)))
+
+    def action_report(self, name: str | None = None) -> None:
+        """Measure this machine, and show a report about it, to be written to a file."""
+        if not self.dialogue.is_free():
+            return
+        pair = self.dialogue.pair
+        if pair.ready is None:
+            self.app.notify("The model is not loaded yet. Ask for the report again when it is.")
+            return
+        width, height = self.app.size
+        terminal = TerminalFacts(size=f"{width} x {height}", variables=variables_in(os.environ))
+        reported = reported_pair(pair.choice.title, pair.choice.load, pair.ready)
+        path = expanded(name or REPORT_FILE).absolute()
+        self.app.push_screen(ReportScreen(self._engine, reported, self.options.examine, terminal, path))
+
+    def tell_report(self, event: Event) -> None:
+        """Hand an event of the engine to the report that is open, if one is."""
+        for screen in self.app.screen_stack:
+            if isinstance(screen, ReportScreen):
+                screen.hear(event)
 
     def action_paths(self) -> None:
         paths = {name: str(path) for name, path in places.everything().items()}

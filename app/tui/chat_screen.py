@@ -45,7 +45,7 @@ from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Counted, Event, Round
+from mlx_engine.protocol.events import Counted, Died, Event, Failed, Measured, Round
 from models.pull import PullEvent
 
 WELCOME = f"""\
@@ -183,6 +183,8 @@ class ChatScreen(ChatActions):
         if isinstance(event, Counted):
             self.composer.counted(event.id, event.tokens)
             return
+        if isinstance(event, Measured | Failed | Died):
+            self.tell_report(event)
         before = self.dialogue.pair.ready
         await self.dialogue.hear(event)
         ready = self.dialogue.pair.ready

@@ -9,7 +9,9 @@ import pytest
 
 from mlx_engine import worker
 from mlx_engine.protocol import events, wire
+from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Generate, Load, Message
+from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.speculation.steering import ReplyControl
 from tests.mlx_engine.rig import only
 
@@ -48,3 +50,45 @@ def test_an_error_nobody_expected_is_said_and_ends_the_process(
     logged = capfd.readouterr().err
     assert "Traceback" in logged
     assert CANARY not in logged
+
+
+class MeasuringEngine:
+    """Measures until it is stopped."""
+
+    def __init__(self, load: Load, emit: Any) -> None:
+        pass
+
+    def measure(self, control: ReplyControl) -> MicroFigures:
+        if control.is_cancelled:
+            raise RequestError("stopped")
+        return MicroFigures(verify_s={1: 0.5})
+
+
+class Pipe:
+    """A pipe with these commands in it."""
+
+    def __init__(self, *commands: events.Command) -> None:
+        self._data = b"".join(map(wire.encode, commands))
+
+    def read(self, size: int, /) -> bytes:
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_measurements_are_answered_or_cancelled(monkeypatch: pytest.MonkeyPatch, is_cancelled: bool) -> None:
+    monkeypatch.setattr(worker, "Engine", MeasuringEngine)
+    emitted: list[events.Event] = []
+    sent: list[events.Command] = [
+        Load("fits"),
+        events.Measure(-1),
+        *([events.Cancel()] if is_cancelled else []),
+        events.Measure(-2),
+    ]
+    commands = worker.Commands(Pipe(*sent), emitted.append)
+    monkeypatch.setattr(commands, "tasks", queue.SimpleQueue())
+    commands.read_all()
+    # The end of the pipe stops what was asked for last.
+    assert worker.serve(commands, emitted.append) == worker.STATUS_OK
+    first = events.Failed(-1, "stopped") if is_cancelled else events.Measured(-1, MicroFigures(verify_s={1: 0.5}))
+    assert emitted == [first, events.Failed(-2, "stopped")]
