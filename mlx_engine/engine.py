@@ -70,11 +70,10 @@ class Engine:
         self._grammars: Grammars | None = None
         """Made for the first request with a schema."""
         self._warm_up(folder)
-        self._policies = DraftPolicies(
-            _estimates_path(load, pair.target),
-            self._start_length,
-            [drafter.name for drafter in self._drafters.values()],
-        )
+        names = [drafter.name for drafter in self._drafters.values()]
+        self._policies = DraftPolicies(_estimates_path(load, pair.target), self._start_length, names)
+        self._schema_policies = DraftPolicies(None, self._start_length, names)
+        """For replies with a schema: what they teach about drafts and rounds holds for no others."""
         self._chunk = ChunkLength(_chunk_range(load, self._target))
         self._prefix = PrefixCache(self._target, self._chunk)
         state = load.estimates_folder
@@ -96,7 +95,9 @@ class Engine:
         """Make one reply; emits Started, Prefilled, Rounds and Finished. Raises RequestError."""
         submitted_at_s = self._clock()
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies, request.tools)
-        options = self._options(request, prompt, Steering(control, self._policies, _can_measure(request)))
+        options = self._options(
+            request, prompt, Steering(control, self._policies_of(request), _can_measure(request))
+        )
         self._forget_other_replies(request.messages)
         try:
             self._reply(request, prompt, options, submitted_at_s)
@@ -134,7 +135,7 @@ class Engine:
 
         for done in generate(session, options, on_prefill):
             round_s = laps.next_s()
-            self._observe(done, round_s, session)
+            self._observe(self._policies_of(request), done, round_s, session)
             drafted, rest = _texts(done, session, decoder)
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
@@ -142,10 +143,13 @@ class Engine:
         self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session))
 
-    def _observe(self, done: events.RoundFacts, round_s: float, session: Session) -> None:
+    def _policies_of(self, request: events.Generate) -> DraftPolicies:
+        return self._policies if request.schema is None else self._schema_policies
+
+    def _observe(self, policies: DraftPolicies, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short
         replies do best with short drafts."""
-        self._policies.observe(done, round_s)
+        policies.observe(done, round_s)
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 
