@@ -77,11 +77,10 @@ class Engine:
         self._grammars: Grammars | None = None
         """Made for the first request with a schema."""
         self._warm_up(folder)
-        self._policies = DraftPolicies(
-            _estimates_path(load, pair),
-            self._start_length,
-            [drafter.name for drafter in self._drafters.values()],
-        )
+        names = [drafter.name for drafter in self._drafters.values()]
+        self._policies = DraftPolicies(_estimates_path(load, pair), self._start_length, names)
+        self._schema_policies = DraftPolicies(None, self._start_length, names)
+        """For replies with a schema: what they teach about drafts and rounds holds for no others."""
         self._chunk = ChunkLength(_chunk_range(load, self._target))
         self._prefix = PrefixCache(self._target, self._chunk)
         chats = load.chat_cache_folder
@@ -125,7 +124,9 @@ class Engine:
             texts = [message.text for message in request.messages if message.role == "assistant"]
             self._known_replies = stored.replies(texts) | self._known_replies
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies, request.tools)
-        options = self._options(request, prompt, Steering(control, self._policies, _can_measure(request)))
+        options = self._options(
+            request, prompt, Steering(control, self._policies_of(request), _can_measure(request))
+        )
         self._forget_other_replies(request.messages)
         self._disk.begin(request.chat_id)
         try:
@@ -175,7 +176,7 @@ class Engine:
 
         for done in generate(session, options, on_prefill):
             round_s = laps.next_s()
-            self._observe(done, round_s, session)
+            self._observe(self._policies_of(request), done, round_s, session)
             drafted, rest = _texts(done, session, decoder)
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
@@ -183,10 +184,13 @@ class Engine:
         self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session))
 
-    def _observe(self, done: events.RoundFacts, round_s: float, session: Session) -> None:
+    def _policies_of(self, request: events.Generate) -> DraftPolicies:
+        return self._policies if request.schema is None else self._schema_policies
+
+    def _observe(self, policies: DraftPolicies, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short
         replies do best with short drafts."""
-        self._policies.observe(done, round_s)
+        policies.observe(done, round_s)
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 

@@ -118,6 +118,16 @@ def test_a_thought_is_free_and_the_answer_after_it_matches(tmp_path: Path) -> No
         assert "".join(done.thinking for done in only(events.Round, emitted)) == text
 
 
+def test_what_a_reply_with_a_schema_teaches_holds_for_no_other(pocket: Rig) -> None:
+    """Its drafts are often wrong, and drafting must not be off for the chat afterwards."""
+    policies = pocket.engine._policies
+    before = policies._auto.estimates
+    pocket.ask(Generate(1, USER, SamplingOptions(0), "auto", 60, schema=SCHEMA))
+    assert policies._auto.estimates == before
+    pocket.ask(Generate(2, USER, SamplingOptions(0), "auto", 60))
+    assert policies._auto.estimates != before
+
+
 def test_a_schema_that_cannot_be_used_fails_before_anything_is_read(pocket: Rig) -> None:
     with pytest.raises(RequestError, match='"not"'):
         pocket.ask(Generate(1, USER, schema='{"not": {}}'))
