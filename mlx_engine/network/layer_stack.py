@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_engine.network.kv_cache import Mask, Rows
+from mlx_engine.network.layer_cache import Mask, Rows
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
 # Beyond 1,024 keys, MLX's Metal backend uses a special kernel for one row at head size 512. M1 GPUs may refuse the
