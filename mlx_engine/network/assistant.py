@@ -18,7 +18,7 @@ import mlx.nn as nn
 from mlx_engine.files.config_file import ASSISTANT_TYPES, assistant_text_config, loaded_parts, read_config
 from mlx_engine.files.tensor_names import ORDERING, check_head, is_head
 from mlx_engine.network import checkpoint
-from mlx_engine.network.kv_cache import Mask, Rows
+from mlx_engine.network.layer_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
 from mlx_engine.network.precision import convert_to_float32

@@ -15,7 +15,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_engine.network.kv_cache import Rows, SlidingCache
+from mlx_engine.network.kv_cache import SlidingCache
+from mlx_engine.network.layer_cache import Rows
 from mlx_engine.network.layer_stack import after_attention, before_attention, keys_and_values
 from mlx_engine.network.mlx_lm_gemma4 import gemma4_text
 from mlx_engine.network.qwen3_layers import Qwen3Attention, SwiGLU, queries_of, sliding_mask

@@ -4,18 +4,16 @@ Both kinds of cache keep their rows in order of position, in one buffer with roo
 changes a number: nothing is copied, and no row that is still needed has been overwritten. (A ring buffer would
 overwrite its oldest row with one that may yet be rejected.) Sliding caches do drop their oldest rows; a snapshot
 restores those that a conversation may return to.
-
-The layer caches have the interface that mlx-lm's layers expect: `offset`, `update_and_fetch`, `make_mask`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 import mlx.core as mx
 
+from mlx_engine.network.layer_cache import LayerCache, LayerSnapshot, Mask, Rows
 from mlx_engine.network.mlx_lm_gemma4 import create_causal_mask
 from mlx_engine.network.tapped_rows import TappedRows
 from mlx_engine.protocol.errors import RollbackError
@@ -25,64 +23,11 @@ GROWTH_ROWS = 256
 ROLLBACK_RESERVE_ROWS = 32
 """Rows that a sliding buffer keeps beyond its window: more than the longest draft and a round begun ahead."""
 
-Rows = tuple[mx.array, mx.array]
-"""Keys and values, each (1, kv_heads, length, head_dim)."""
-Mask = mx.array | Literal["causal"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSnapshot:
-    """Restores one layer to the frontier where the snapshot was taken."""
-
-    oldest_frontier: int
-    """The earliest position that a rollback can reach after restoring."""
-    rows: Rows | None = None
-    """Copies of the rows that the layer may drop; None if it drops none."""
-
-
-class LayerCache(Protocol):
-    """The keys and values of one attention layer."""
-
-    offset: int
-    """Tokens read so far, which is also the position of the next token."""
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
-        """Append rows; return all rows that they may attend to, themselves included."""
-        ...
-
-    def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
-        """The mask for `rows` rows that are about to be appended, over what `update_and_fetch` will return."""
-        ...
-
-    def rollback(self, tokens: int) -> None:
-        """Drop the newest `tokens` rows, exactly. Raises RollbackError if that is impossible."""
-        ...
-
-    @property
-    def oldest_frontier(self) -> int:
-        """The earliest position that a rollback can reach."""
-        ...
-
-    def snapshot(self, frontier: int) -> LayerSnapshot:
-        """A snapshot at `frontier`, which a rollback must still reach. Valid until one goes further back."""
-        ...
-
-    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """Return to `frontier`, where the snapshot was taken."""
-        ...
-
-    def view(self) -> Rows:
-        """The rows that a drafter may attend to, not copied."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the buffers."""
-        ...
-
 
 class FullCache:
     """Keeps every row."""
+
+    window_rows = held_from = 0
 
     def __init__(self) -> None:
         self.offset = 0
@@ -126,6 +71,15 @@ class FullCache:
         """See LayerCache."""
         return _slice(self._buffer, 0, self.offset)
 
+    def rows(self, begin: int, end: int) -> Rows:
+        """See LayerCache."""
+        return _slice(self._buffer, begin, end)
+
+    def replace(self, parts: Sequence[Rows], frontier: int, capacity: int) -> None:
+        """See LayerCache."""
+        self._buffer = _joined(parts, max(frontier, capacity)) if parts else None
+        self.offset = frontier
+
     @property
     def nbytes(self) -> int:
         """See LayerCache."""
@@ -146,8 +100,13 @@ class SlidingCache:
         self._buffer: Rows | None = None
 
     @property
+    def window_rows(self) -> int:
+        """See LayerCache. One more than the window: assistants were trained to attend that far."""
+        return self._window + 1
+
+    @property
     def _kept_rows(self) -> int:
-        return self._window + 1 + ROLLBACK_RESERVE_ROWS
+        return self.window_rows + ROLLBACK_RESERVE_ROWS
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
         """See LayerCache."""
@@ -213,9 +172,7 @@ class SlidingCache:
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache."""
         oldest = max(self._oldest, frontier - self._kept_rows)
-        keys, values = _slice(self._buffer, oldest - self._oldest, frontier - self._oldest)
-        # Multiplying copies. A slice would keep the whole buffer alive, and every write would then copy it.
-        return LayerSnapshot(self._oldest_frontier(oldest), (keys * 1, values * 1))
+        return LayerSnapshot(self._oldest_frontier(oldest), copied(self.rows(oldest, frontier)))
 
     def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
         """See LayerCache."""
@@ -224,9 +181,23 @@ class SlidingCache:
         self._oldest = frontier - snapshot.rows[0].shape[2]
 
     def view(self) -> Rows:
-        """The last window + 1 rows: assistants were trained to attend that far."""
-        oldest = max(self._oldest, self.offset - (self._window + 1))
-        return _slice(self._buffer, oldest - self._oldest, self.offset - self._oldest)
+        """The last `window_rows` rows."""
+        return self.rows(max(self._oldest, self.offset - self.window_rows), self.offset)
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """See LayerCache."""
+        return _slice(self._buffer, begin - self._oldest, end - self._oldest)
+
+    def replace(self, parts: Sequence[Rows], frontier: int, capacity: int) -> None:
+        """See LayerCache."""
+        self._buffer = _joined(parts, 0) if parts else None
+        self.offset = frontier
+        self._oldest = frontier - (self._buffer[0].shape[2] if self._buffer else 0)
+
+    @property
+    def held_from(self) -> int:
+        """See LayerCache."""
+        return max(self._oldest, self.offset - self._kept_rows)
 
     @property
     def nbytes(self) -> int:
@@ -272,6 +243,21 @@ class TargetCache:
         return self.layers[0].offset
 
     @property
+    def full(self) -> list[LayerCache]:
+        """The layers that keep every row."""
+        return [layer for layer in self.layers if not layer.window_rows]
+
+    @property
+    def sliding(self) -> list[LayerCache]:
+        """The layers that drop old rows, at the same positions."""
+        return [layer for layer in self.layers if layer.window_rows]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all buffers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    @property
     def oldest_frontier(self) -> int:
         """The earliest position that a rollback can reach."""
         return max(layer.oldest_frontier for layer in self.layers)
@@ -281,11 +267,12 @@ class TargetCache:
         if tokens:
             for layer in self.layers:
                 layer.rollback(tokens)
-            self._rollback_taps()
+            self.rollback_taps(self.frontier)
 
-    def _rollback_taps(self) -> None:
+    def rollback_taps(self, frontier: int) -> None:
+        """Drop tapped rows from this position on."""
         for rows in self.tapped:
-            rows.rollback(self.frontier)
+            rows.rollback(frontier)
 
     def snapshot(self, frontier: int) -> CacheSnapshot:
         """A snapshot at `frontier`, evaluated. Valid until the cache is rolled back behind it.
@@ -305,7 +292,7 @@ class TargetCache:
         """Return to where the snapshot was taken."""
         for layer, kept in zip(self.layers, snapshot.layers, strict=True):
             layer.restore(snapshot.frontier, kept)
-        self._rollback_taps()
+        self.rollback_taps(self.frontier)
 
     def shared_kv(self) -> dict[str, Rows]:
         """What an assistant attends to: by type, the rows of the last layer that has its own cache. Not copied."""
@@ -334,6 +321,25 @@ def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.
 def _write(buffer: Rows, at: int, keys: mx.array, values: mx.array) -> None:
     for room, rows in zip(buffer, (keys, values)):
         room[..., at : at + rows.shape[2], :] = rows
+
+
+def copied(rows: Rows) -> Rows:
+    """A copy of rows. A slice would keep the whole buffer alive, and every write would then copy it."""
+    return rows[0] * 1, rows[1] * 1
+
+
+def _joined(parts: Sequence[Rows], capacity: int) -> Rows:
+    """A new buffer with all rows, and at least `capacity` rows long."""
+    if len(parts) == 1 and parts[0][0].shape[2] >= capacity:
+        return copied(parts[0])
+    count = sum(keys.shape[2] for keys, _ in parts)
+    room = max(0, -(-capacity // GROWTH_ROWS) * GROWTH_ROWS - count)
+    joined = []
+    for like, arrays in zip(parts[0], zip(*parts)):
+        batch, heads, _, dim = like.shape
+        rooms = [mx.zeros((batch, heads, room, dim), like.dtype)] if room else []
+        joined.append(mx.concatenate([*arrays, *rooms], axis=2))
+    return joined[0], joined[1]
 
 
 def _slice(buffer: Rows | None, begin: int, end: int) -> Rows:

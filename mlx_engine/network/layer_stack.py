@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_engine.network import metal_settings
-from mlx_engine.network.kv_cache import Mask, Rows
+from mlx_engine.network.layer_cache import Mask, Rows
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
 metal_settings.choose_settings(os.environ, mx.device_info().get("architecture"))

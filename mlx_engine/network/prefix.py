@@ -1,9 +1,12 @@
-"""The prompt cache of one model: kept from turn to turn, so that each turn reads only what is new.
+"""The prompt cache of one model: kept from turn to turn and from chat to chat, so that only what is new is read.
 
 The next prompt repeats the last one up to some point: the end of the reply; or the start of the model's turn, if
 the template renders past replies differently from how they were generated (it strips thoughts, or the empty
 thought block); or the start of a message that was edited. Within the reserve of the sliding layers, a rollback
 returns to that point; further back, a snapshot does, taken where prompts may branch.
+
+A prompt of another conversation, or one that goes back by more than a few tokens, parks the running conversation
+in a tree first, and continues the one in the tree that it repeats the most of.
 
 Knows token ids and positions, but not what they mean.
 """
@@ -15,8 +18,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from mlx_engine.network import handover
+from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache
+from mlx_engine.network.prefix_tree import PrefixTree
 from mlx_engine.network.target import Target
 from mlx_engine.text.common_prefix import common_length
 
@@ -45,45 +51,95 @@ class Conversation:
 
 
 class PrefixCache:
-    """A model's cache together with the tokens of the conversation. `tokens` may be ahead of what was read."""
+    """A model's cache together with the tokens of the running conversation, and those of others.
 
-    def __init__(self, target: Target, chunk: ChunkLength | None = None) -> None:
-        """chunk: how many tokens `prefill` reads at once; None: always PREFILL_CHUNK_TOKENS."""
+    `tokens` may be ahead of what was read.
+    """
+
+    def __init__(
+        self, target: Target, chunk: ChunkLength | None = None, budget: CacheBudget | None = None
+    ) -> None:
+        """chunk: how many tokens `prefill` reads at once; None: always PREFILL_CHUNK_TOKENS. budget: of all
+        conversations; None: one of its own."""
         self._target = target
         self._chunk = chunk
+        self._budget = budget or CacheBudget()
         self._snapshots: list[CacheSnapshot] = []
         self.cache = target.new_cache()
         self.tokens: list[int] = []
         """The conversation so far; the first `cache.frontier` tokens of it have been read."""
         self.hidden: mx.array | None = None
         """(1, 1, hidden): the hidden state of the last token that `prefill` read."""
+        self._tree = PrefixTree(max((layer.window_rows for layer in self.cache.layers), default=0))
+        self._row_bytes, self._sliding_bytes = 0, 0
+        """What a token takes in the full layers, and the sliding layers' buffers; 0: nothing was read yet."""
+        self._lent = 0
+        """Up to here the conversation is in the tree, and its nodes rely on the rows in `cache`."""
+        self._budget.share(self._tree, lambda: self.nbytes)
 
     def resume(self, prompt: Sequence[int]) -> int:
-        """Continue with `prompt`: keep what the cache has of it, and drop the rest.
+        """Continue with `prompt`: keep what was read of it, in whichever conversation.
 
         The last two tokens of the prompt are never kept: decoding needs the hidden state of the last but one.
         Returns the number of tokens kept.
         """
-        shared = common_length(self.tokens[: self.cache.frontier], prompt)
-        self._return_to(max(0, min(shared, len(prompt) - 2)))
+        self._measure_rows()
+        read, most = self.tokens[: self.cache.frontier], max(0, len(prompt) - 2)
+        kept = min(common_length(read, prompt), most)
+        is_near = len(read) - kept < SHORTEST_SNAPSHOT_TOKENS
+        can_roll_back = kept >= max(self.cache.oldest_frontier, self._lent)
+        if is_near and can_roll_back and kept >= self._tree.best(prompt[:most]):
+            self._roll_back(kept)
+        else:
+            self._switch(read, prompt[:most], len(prompt))
         self.tokens = list(prompt)
+        self._budget.keep(max(0, self._expected_bytes(len(prompt)) - self.cache.nbytes))
         return self.cache.frontier
+
+    def _measure_rows(self) -> None:
+        if self.cache.frontier:
+            full_bytes = sum(rows.nbytes for layer in self.cache.full for rows in layer.view())
+            self._row_bytes = full_bytes // self.cache.frontier
+            self._sliding_bytes = max(self._sliding_bytes, sum(layer.nbytes for layer in self.cache.sliding))
+
+    def _expected_bytes(self, tokens: int) -> int:
+        return tokens * self._row_bytes + self._sliding_bytes
+
+    def _roll_back(self, frontier: int) -> None:
+        self.cache.rollback(self.cache.frontier - frontier)
+        # A snapshot relies on the rows of the full layers before it.
+        self._snapshots = [old for old in self._snapshots if old.frontier <= frontier]
+
+    def _switch(self, read: Sequence[int], prompt: Sequence[int], capacity: int) -> None:
+        now = self._budget.next_use()
+        handover.park(self._tree, self.cache, read, self._snapshots, now)
+        self._lent = self._tree.best(prompt)
+        handover.load(self._tree, self.cache, read, prompt[: self._lent], capacity, now)
+
+    def forget(self) -> None:
+        """Drop all conversations."""
+        self._tree.clear()
+        self._snapshots, self.tokens, self._lent = [], [], 0
+        self.cache, self.hidden = self._target.new_cache(), None
 
     def reach(self, prompt: Sequence[int]) -> int:
         """How many tokens `resume` would keep of a prompt."""
-        frontier = min(common_length(self.tokens[: self.cache.frontier], prompt), len(prompt) - 2)
-        if frontier >= self.cache.oldest_frontier:
-            return max(0, frontier)
-        usable = [snapshot for snapshot in self._snapshots if snapshot.oldest_frontier <= frontier]
-        return min(frontier, usable[-1].frontier) if usable else 0
+        most = max(0, len(prompt) - 2)
+        running = min(common_length(self.tokens[: self.cache.frontier], prompt), most)
+        if running < self.cache.oldest_frontier:
+            usable = [snapshot for snapshot in self._snapshots if snapshot.oldest_frontier <= running]
+            running = min(running, usable[-1].frontier) if usable else 0
+        return max(running, self._tree.best(prompt[:most]))
 
     @property
     def conversation(self) -> Conversation:
-        """The conversation that is here."""
+        """The running conversation."""
         return Conversation(self.tokens, self.cache, self._snapshots)
 
     def adopt(self, conversation: Conversation) -> None:
-        """Go on with a conversation that was read earlier, in place of the one that is here."""
+        """Park the running conversation, and go on with one that was read earlier."""
+        self._measure_rows()
+        self._switch(self.tokens[: self.cache.frontier], (), 0)
         self.tokens, self.cache = conversation.tokens, conversation.cache
         self._snapshots, self.hidden = list(conversation.snapshots), None
 
@@ -130,22 +186,9 @@ class PrefixCache:
         """Read the tokens that follow in one pass; the last one's hidden state (1, 1, hidden), not evaluated."""
         return self._target.read(mx.array([tokens], dtype=mx.int32), self.cache)
 
-    def _return_to(self, frontier: int) -> None:
-        if frontier == 0:
-            self.cache = self._target.new_cache()
-        elif frontier < self.cache.oldest_frontier:
-            usable = [snapshot for snapshot in self._snapshots if snapshot.oldest_frontier <= frontier]
-            if usable:
-                self.cache.restore(usable[-1])
-            else:
-                self.cache = self._target.new_cache()
-        self.cache.rollback(max(0, self.cache.frontier - frontier))
-        # A snapshot relies on the rows of the full layers before it.
-        self._snapshots = [old for old in self._snapshots if old.frontier <= self.cache.frontier]
-
     def _take_snapshots(self, positions: Sequence[int]) -> None:
         for frontier in positions:
-            latest = self._snapshots[-1].frontier if self._snapshots else 0
+            latest = self._snapshots[-1].frontier if self._snapshots else self._lent
             if latest < frontier <= self.cache.frontier:
                 self._snapshots.append(self.cache.snapshot(frontier))
         while len(self._snapshots) > SNAPSHOTS_KEPT and self._has_too_many():
@@ -164,3 +207,8 @@ class PrefixCache:
     def snapshot_bytes(self) -> int:
         """Bytes of all snapshots."""
         return sum(snapshot.nbytes for snapshot in self._snapshots)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the running conversation."""
+        return self.cache.nbytes + self.snapshot_bytes

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from mlx_engine.files.chat_cache_file import CacheFacts, CacheFileError, CacheHead, NewTensor
-from mlx_engine.network.kv_cache import CacheSnapshot, LayerSnapshot, Rows, TargetCache
+from mlx_engine.network.kv_cache import CacheSnapshot, TargetCache
+from mlx_engine.network.layer_cache import LayerSnapshot, Rows
 from mlx_engine.network.prefix import SNAPSHOTS_KEPT, Conversation
 from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.text.common_prefix import common_length

@@ -16,7 +16,8 @@ import mlx.core as mx
 from mlx_engine.files.config_file import TARGET_TYPES, loaded_parts, read_config, target_text_config
 from mlx_engine.files.tensor_names import target_names
 from mlx_engine.network import checkpoint
-from mlx_engine.network.kv_cache import FullCache, LayerCache, Mask, Rows, SlidingCache, TargetCache
+from mlx_engine.network.kv_cache import FullCache, SlidingCache, TargetCache
+from mlx_engine.network.layer_cache import LayerCache, Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
 from mlx_engine.network.mlx_lm_gemma4 import gemma4, gemma4_text
 from mlx_engine.network.precision import convert_float16, convert_to_float32, has_float16

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import mlx.nn as nn
 
 from mlx_engine.files.config_file import read_config
 from mlx_engine.network import checkpoint
+from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.precision import convert_float16, convert_to_float32
@@ -94,6 +95,8 @@ class DraftedTarget:
     folder: Path
     network: Gemma4Target
     format: ChatFormat
+    budget: CacheBudget = field(default_factory=CacheBudget)
+    """Of the conversations that target and drafters keep in memory."""
 
 
 LoadDrafter = Callable[[DrafterSource, DraftedTarget, OnRead], Drafter]

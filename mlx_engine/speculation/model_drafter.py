@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import mlx.core as mx
 
+from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
@@ -22,11 +23,11 @@ class ModelDrafter:
 
     name = "model"
 
-    def __init__(self, model: Target, vocab_size: int | None = None) -> None:
-        """vocab_size: the target's, which may have fewer rows than the drafter."""
+    def __init__(self, model: Target, vocab_size: int | None = None, budget: CacheBudget | None = None) -> None:
+        """vocab_size: the target's, which may have fewer rows than the drafter. budget: of all conversations."""
         self._model = model
         self._vocab_size = vocab_size or model.facts.vocab_size
-        self._prefix = PrefixCache(model)
+        self._prefix = PrefixCache(model, budget=budget)
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         """See Drafter."""
@@ -80,4 +81,4 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> Model
         )
     if model.has_float16:
         model.widen_float16()  # a draft model that overflows would be of no use
-    return ModelDrafter(model, vocab_size)
+    return ModelDrafter(model, vocab_size, target.budget)

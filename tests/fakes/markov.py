@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from mlx_engine.network.kv_cache import LayerSnapshot, Mask, Rows, TargetCache
+from mlx_engine.network.kv_cache import TargetCache
+from mlx_engine.network.layer_cache import LayerSnapshot, Mask, Rows
 from mlx_engine.network.target import TargetFacts
 from mlx_engine.protocol.errors import RollbackError
 from mlx_engine.speculation.draft_choice import Offer
@@ -45,6 +46,20 @@ class CountingCache:
 
     def view(self) -> Rows:
         return mx.zeros((1, 1, 1, 1)), mx.zeros((1, 1, 1, 1))
+
+    def rows(self, begin: int, end: int) -> Rows:
+        return mx.zeros((1, 1, end - begin, 1)), mx.zeros((1, 1, end - begin, 1))
+
+    def replace(self, parts: Sequence[Rows], frontier: int, capacity: int) -> None:
+        self.offset = frontier
+
+    @property
+    def window_rows(self) -> int:
+        return 0
+
+    @property
+    def held_from(self) -> int:
+        return 0
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, LayerCache, SlidingCache
+from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
+from mlx_engine.network.layer_cache import LayerCache
 from mlx_engine.protocol.errors import RollbackError
 from tests.fakes import tiny
 
