@@ -272,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
         "--schema",
         type=Path,
         metavar="FILE",
-        help="make the reply match the JSON schema in a file; needs `pip install 'slipstream[serve]'`",
+        help="make the reply match the JSON schema in a file; needs `pip install llguidance`",
     )
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)

@@ -39,7 +39,8 @@ class Grammars:
             from llguidance import LLTokenizer, TokenizerWrapper
         except ImportError:
             raise RequestError(
-                "A schema needs llguidance, which is not installed. Run `pip install 'slipstream[serve]'`."
+                "A schema needs llguidance, which is not installed. Run `pip install llguidance`, or install "
+                "Slipstream with its extra: `pip install --editable '.[serve]'`."
             ) from None
         self._end_tokens = frozenset(end_tokens)
         self._marks = {mark: controls.get(mark.value, -1) for mark in Mark}

@@ -14,6 +14,8 @@ from mlx_engine.protocol.events import Message, ToolCall
 from mlx_engine.text.tool_format import Mark, Part, Parts, written_call, written_result, written_thought
 
 UNKNOWN_TOOL = "unknown"
+NO_TEXT = "\ud800"
+"""Begins the key of a reply with calls. No message contains it, so no text stands for tokens of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def reply_key(text: str, calls: Sequence[ToolCall] = ()) -> str:
     """What a reply is remembered by: its text, and what its calls say, however clients write that."""
     if not calls:
         return text
-    return "\0".join([text.strip(), *(part for call in calls for part in (call.name, _canonical(call.arguments)))])
+    parts = [part for call in calls for part in (call.name, _canonical(call.arguments))]
+    return "\0".join([NO_TEXT + text.strip(), *parts])
 
 
 def written_turn(

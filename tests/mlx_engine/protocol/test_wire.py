@@ -26,6 +26,19 @@ def test_a_round_comes_out_as_it_went_in(text: str, ids: list[int], seconds: flo
     assert wire.read(pipe, events.Event) is None
 
 
+@given(st.text())
+def test_tools_and_schemas_come_out_as_they_went_in(text: str) -> None:
+    """Numbers of any size too: they cross as JSON text."""
+    huge = '{"n": ' + "9" * 60 + "}"
+    call = events.ToolCall(text, huge, "1")
+    messages = (events.Message("assistant", text, text, (call,)), events.Message("tool", text, call_id="1"))
+    sent = events.Generate(1, messages, tools=(events.Tool(text, text, huge),), schema=huge)
+    pipe = BytesIO()
+    wire.write(pipe, sent)
+    pipe.seek(0)
+    assert wire.read(pipe, events.Command) == sent
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -199,5 +199,5 @@ def test_without_llguidance_a_schema_says_what_to_install(monkeypatch: pytest.Mo
 
     monkeypatch.delitem(sys.modules, "llguidance", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(RequestError, match=r"slipstream\[serve\]"):
+    with pytest.raises(RequestError, match=r"pip install llguidance"):
         ChatFormat(TARGET_FOLDER).grammars(ENDS, VOCAB)

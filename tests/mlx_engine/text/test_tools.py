@@ -109,6 +109,14 @@ def test_a_known_reply_with_calls_returns_as_its_own_tokens(chat: ChatFormat) ->
     assert ids[begin + len(own)] == RESULT
 
 
+def test_no_text_is_taken_for_a_known_call(chat: ChatFormat) -> None:
+    key = reply_key("", [ToolCall("f")])
+    with pytest.raises(UnicodeEncodeError):
+        key.encode()
+    ids = chat.render([USER, Message("assistant", key[1:]), USER], known_replies={key: [CALL, CALL_END]}).ids
+    assert CALL not in ids
+
+
 def test_the_next_request_continues_the_prompt_of_the_one_before(chat: ChatFormat) -> None:
     call = Message("assistant", "", calls=(ToolCall("f", id="1"),))
     first = chat.render([USER, call, Message("tool", "ok", call_id="1")]).ids
