@@ -52,6 +52,7 @@ class Answer:
     started: events.Started
     finished: events.Finished
     energy_j: float | None
+    last_round: events.Round | None = None
 
 
 class BlockingEngine:
@@ -95,6 +96,7 @@ class BlockingEngine:
         stats = ReplyStats(BaselineSpeed())
         token_ids: list[int] = []
         started: events.Started | None = None
+        last_round: events.Round | None = None
         is_cancelled = False
         before_j = self._meter.read_j()
         self._engine.generate(request)
@@ -108,11 +110,12 @@ class BlockingEngine:
                     started = event
                 case events.Round():
                     stats.add(event)
+                    last_round = event
                     token_ids += event.token_ids
                 case events.Finished():
                     assert started
                     used_j = self._meter.used_j(before_j)
-                    return Answer(stats, tuple(token_ids), started, event, used_j)
+                    return Answer(stats, tuple(token_ids), started, event, used_j, last_round)
 
     def _next_event(self) -> events.Event:
         event = self._inbox.get()

@@ -25,7 +25,7 @@ TURNS = 20
 
 
 def make_defensive(open_connection: sqlite3.Connection) -> sqlite3.Connection:
-    """The same connection in defensive mode, which Python sets from 3.12 on; before, the handle is its first field."""
+    """The same connection in defensive mode. Before Python 3.12, by SQLite's handle, which is its first field."""
     if sys.version_info >= (3, 12):
         open_connection.setconfig(DEFENSIVE, True)
         return open_connection
