@@ -32,6 +32,7 @@ from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
 from app.system import console, places
 from app.system.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
+from app.system.mac import why_unusable
 from app.system.signals import ending_on_signals
 from app.text.sanitise import cleaned
 from mlx_engine.client import EngineClient
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = options.command
+        if command in (_chat, _run, _bench) and (why := why_unusable()):
+            raise SlipstreamError(why)
         with ending_on_signals():
             return command(options)
     except SlipstreamError as error:

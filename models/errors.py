@@ -15,7 +15,18 @@ from typing import Literal
 from mlx_engine.protocol.errors import SlipstreamError
 
 Reason = Literal[
-    "name", "offline", "gated", "private", "missing", "busy", "server", "network", "disk", "content", "died"
+    "name",
+    "offline",
+    "gated",
+    "private",
+    "missing",
+    "busy",
+    "server",
+    "network",
+    "disk",
+    "room",
+    "content",
+    "died",
 ]
 
 

@@ -7,6 +7,7 @@ listing also records the size and hash of every file. Opens no connection.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -31,6 +32,8 @@ from models.paths import expanded, home_folder, in_utf8
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WITHOUT_LINKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
+"""What making a link fails with on file systems that have none."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TREE_FORMAT = 1
 MAX_TREE_BYTES = 16 << 20
@@ -242,7 +245,10 @@ def _write_record(path: Path, content: bytes | str) -> None:
 
 
 def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
-    """Make `name` of a snapshot point to its content, replacing a link that points elsewhere."""
+    """Make `name` of a snapshot point to its content, replacing a link that points elsewhere.
+
+    Without links, as on exFAT, it becomes a copy. Raises PullError if there is no room for that, and OSError.
+    """
     link = folder / "snapshots" / commit / name
     target = os.path.join("..", "..", *[".."] * name.count("/"), "blobs", blob_name)
     if link.is_symlink() and os.readlink(link) == target:
@@ -251,8 +257,29 @@ def link_file(folder: Path, commit: str, name: str, blob_name: str) -> None:
     # A link cannot be written like a file: it is made under another name and then renamed.
     fresh = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
-    os.symlink(target, fresh)
+    try:
+        os.symlink(target, fresh)
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        blob = folder / "blobs" / blob_name
+        if link.is_file() and link.stat().st_size == blob.stat().st_size:
+            return
+        _copy(blob, fresh)
     os.replace(fresh, link)
+
+
+def _copy(blob: Path, copy: Path) -> None:
+    try:
+        shutil.copyfile(blob, copy)
+    except OSError as error:
+        copy.unlink(missing_ok=True)
+        raise PullError(
+            "disk",
+            f"{blob.parent.parent} is on a file system without links, where each file is kept twice. A copy of "
+            f"{blob.stat().st_size / 1e9:.1f} GB failed ({error.strerror or error}). Set HF_HOME to another disk, "
+            "on a Mac one with APFS.",
+        ) from None
 
 
 @_reading

@@ -35,6 +35,10 @@ PROCESS_BYTES = 400 << 20
 """The engine's process without a model: Python, MLX, the tokenizer."""
 BUFFER_CACHE_BYTES = 1 << 30
 """The most freed memory that MLX keeps for reuse."""
+BUFFERS_IN_FLIGHT = 10
+"""Metal command buffers that MLX has under way at most (MAX_ACTIVE_TASKS in its scheduler.h). Each keeps what its
+operations work on until it is done, and with the scores of a long context is full after about one layer."""
+ROWS_OF_A_ROUND = 17
 USUAL_CONTEXT_TOKENS = 8192
 """A long chat; the verdict is for this length unless another is given."""
 TIGHT_SHARE = 0.9
@@ -62,6 +66,8 @@ class PairSize:
     """For a drafter with a K/V cache of its own; an assistant uses the target's."""
     prefill_chunk: int | None = None
     """Tokens of a prompt in one pass; None: by layout and device."""
+    buffers_in_flight: int = 1
+    """Layers of a drafted round whose working space exists at the same time."""
     half_precision_bytes: int = 0
     """Bytes of both that are stored in half precision; converted to float32, they take twice as much."""
 
@@ -83,7 +89,8 @@ class PairSize:
             row_bytes=attention_row_bytes(pair.layers.heads, pair.item_bytes),
             room_bytes=None if weights is None else machine.working_set_bytes - weights,
         )
-        return replace(pair, prefill_chunk=chunks.most_tokens)
+        in_flight = BUFFERS_IN_FLIGHT if machine.has_gpu and pair.drafter_bytes else 1
+        return replace(pair, prefill_chunk=chunks.most_tokens, buffers_in_flight=in_flight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +244,10 @@ def working_bytes(pair: PairSize, context_tokens: int) -> int:
     scores = 2 * layers.heads * rows * context_tokens
     activations = rows * (6 * layers.hidden_size + 3 * layers.intermediate_size)
     heads = 2 * rows * layers.heads * max(layers.full_head_dim, layers.sliding_head_dim)
-    step = (scores + activations + heads) * pair.item_bytes + 17 * layers.vocab_size * 4
+    step = (scores + activations + heads) * pair.item_bytes + ROWS_OF_A_ROUND * layers.vocab_size * 4
+    # The layers of a prefill chunk are as large, but then nothing else is under way.
+    round_rows = min(ROWS_OF_A_ROUND, context_tokens)
+    step = max(step, pair.buffers_in_flight * 2 * layers.heads * round_rows * context_tokens * pair.item_bytes)
     # A layer's buffer is copied as it grows, so for a moment two exist.
     growing = 2 * layers.full_kv_heads * layers.full_head_dim * _grown(context_tokens) * pair.item_bytes
     return PROCESS_BYTES + step + growing + min(BUFFER_CACHE_BYTES, 2 * step)

@@ -53,6 +53,8 @@ class PullJob(msgspec.Struct, frozen=True):
     retry_waits_s: tuple[float, ...] = RETRY_WAITS_S
     """Pauses between attempts that brought no bytes; after the last attempt the pull ends."""
     reserve_bytes: int = RESERVE_BYTES
+    is_insisting: bool = False
+    """Pull even if the disk seems to have no room."""
     report_every_s: float = REPORT_EVERY_S
 
 

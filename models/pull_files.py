@@ -162,12 +162,14 @@ class Puller:
         cache = Path(self._job.cache)
         cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
-        if missing and missing + self._job.reserve_bytes > free:
+        if missing and missing + self._job.reserve_bytes > free and not self._job.is_insisting:
+            # macOS frees more when it is needed (purgeable space, local snapshots), which no call of POSIX counts.
             raise PullError(
-                "disk",
+                "room",
                 f"{cache} has {free / 1e9:.1f} GB free, but {missing / 1e9:.1f} GB are still to be pulled and "
                 f"{self._job.reserve_bytes / 1e9:.1f} GB should stay free. Make room (`slipstream models rm`), "
-                "or set HF_HOME to another disk.",
+                "or set HF_HOME to another disk. A Mac may free more by itself: to pull anyway, start the same "
+                "pull again in the chat, or use `slipstream models pull --insist`.",
             )
 
     def _pull_repo(self, source: RepoRevision, files: list[RepoFile]) -> None:

@@ -57,6 +57,7 @@ class Answer:
     started: events.Started
     finished: events.Finished
     energy_j: float | None
+    last_round: events.Round | None = None
 
 
 class BlockingEngine:
@@ -101,6 +102,7 @@ class BlockingEngine:
         stats = ReplyStats(BaselineSpeed())
         token_ids: list[int] = []
         started: events.Started | None = None
+        last_round: events.Round | None = None
         is_cancelled = False
         before_j = self._meter.read_j()
         self._engine.generate(request)
@@ -114,11 +116,12 @@ class BlockingEngine:
                     started = event
                 case events.Round():
                     stats.add(event)
+                    last_round = event
                     token_ids += event.token_ids
                 case events.Finished():
                     assert started
                     used_j = self._meter.used_j(before_j)
-                    return Answer(stats, tuple(token_ids), started, event, used_j)
+                    return Answer(stats, tuple(token_ids), started, event, used_j, last_round)
 
     def measure(self) -> MicroFigures:
         """Half a minute of measurements of the loaded pair.

@@ -14,7 +14,8 @@ from mlx_engine.protocol.micro_figures import MicroFigures
 
 FORMAT = "slipstream-bench"
 VERSION = 3
-"""2 added `pair.is_wired`, 3 `micro`. Files from version 1 on can be read."""
+"""2 added `pair.is_wired`, 3 `micro`, and `settled_memory_bytes` and `context_tokens` of replies.
+Files from version 1 on can be read."""
 OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
@@ -46,6 +47,10 @@ class MeasuredReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     decode_s: float
     """From the end of prefill to the last commit."""
     peak_memory_bytes: Count
+    settled_memory_bytes: Count | None = None
+    """What MLX had allocated after the last round; the peak above it is working space."""
+    context_tokens: Count | None = None
+    """Tokens in the caches after the last round. Both are None in files before version 3."""
     energy_j: float | None = None
     """Used by the whole processor during the reply; None if the system does not report it."""
     is_same: bool | None = None

@@ -288,6 +288,8 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
         accepted=stats.accepted,
         decode_s=stats.decode_s,
         peak_memory_bytes=answer.finished.peak_memory_bytes,
+        settled_memory_bytes=answer.last_round.memory_bytes if answer.last_round else None,
+        context_tokens=answer.last_round.context_tokens if answer.last_round else None,
         energy_j=answer.energy_j,
     )
 

@@ -31,6 +31,8 @@ class Downloads:
         self._report = report
         self._changed = changed
         self._number = 0
+        self._without_room = ""
+        """The model whose pull was refused for room; pulling it again insists."""
         self._pull: Pull | None = None
 
     @property
@@ -41,7 +43,9 @@ class Downloads:
         """Pull these sources of the model `name`. Nothing else may be running."""
         repos = tuple(RepoRevision(source.repo, source.revision) for source in sources if source and source.repo)
         self._number += 1
-        self._pull = Pull(PullJob(repos, str(cache), report_every_s=REPORT_S), partial(self._report, self._number))
+        job = PullJob(repos, str(cache), is_insisting=name == self._without_room, report_every_s=REPORT_S)
+        self._pull = Pull(job, partial(self._report, self._number))
+        self._without_room = ""
         self.name, self.line, self.brief = name, "Contacting the hub", f"pulling {name}"
         self._pull.start()
         self._changed()
@@ -58,6 +62,8 @@ class Downloads:
                 again = f" Trying again in {time_left(wait_s)}." if wait_s else ""
                 self.line, self.brief = f"Nothing arrives: {why.rstrip('.')}.{again}", f"retrying {self.name}"
             case PullFinished() | PullFailed():
+                if isinstance(event, PullFailed) and event.reason == "room":
+                    self._without_room = self.name
                 self._pull, self.name, self.line, self.brief = None, "", "", ""
         self._changed()
         return True

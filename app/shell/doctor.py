@@ -27,6 +27,7 @@ from app.system import places
 from app.system.console import is_terminal, say, say_json
 from app.system.device import ask_device, machine_now
 from app.system.exit_codes import OK
+from app.system.mac import why_unusable
 from app.system.privacy import impersonal
 from app.text import figures
 from mlx_engine.protocol.errors import SlipstreamError
@@ -118,7 +119,8 @@ def examine(device: Mapping[str, Any] | None, environment: Mapping[str, str]) ->
 
 def _machine(machine: Machine, device: Mapping[str, Any] | None) -> Iterator[Check]:
     topic, chip = "Machine", machine.chip
-    yield Check(topic, "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}"
+    yield Check(topic, "system", system, why_unusable() or "")
     generation = gpu_generation(chip)
     advice = ""
     if generation is not None and generation < FIRST_WIDE_GENERATION:

@@ -49,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
     pull.add_argument("--revision", metavar="REV", help="commit, branch or tag of the main model")
     pull.add_argument("--no-drafter", action="store_true", help="pull only the main model, not its drafter")
     pull.add_argument("--offline", action="store_true", help="only check whether it is here; use no network")
+    pull.add_argument("--insist", action="store_true", help="pull even if the disk seems to have no room")
     for command in (pull, remove):
         command.add_argument("--yes", "-y", action="store_true", help="do not ask for confirmation")
     convert = add("convert", convert_model, "make a quantized copy of a model or its drafter")

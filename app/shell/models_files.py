@@ -41,7 +41,7 @@ def pull_models(options: argparse.Namespace) -> int:
         size = _expected_size(requests, catalog, name, cache)
         if size is not None and not _may_pull(fit(size, machine_now(ask_device()))):
             return FAILED
-    pull(requests, cache, is_offline=options.offline, show=show)
+    pull(requests, cache, is_offline=options.offline, show=show, is_insisting=options.insist)
     return OK
 
 

@@ -33,13 +33,15 @@ def pull(
     scope: Scope = "everything",
     is_offline: bool = False,
     show: str = "line",
+    is_insisting: bool = False,
 ) -> list[Listed]:
     """Pull models. Returns what the hub listed. Raises PullError; ctrl+c stops at once.
 
-    show: line, json or nothing.
+    show: line, json or nothing. is_insisting: pull even if the disk seems to have no room.
     """
     inbox: queue.SimpleQueue[PullEvent] = queue.SimpleQueue()
-    running = Pull(PullJob(tuple(requests), str(cache), scope, is_offline), inbox.put)
+    job = PullJob(tuple(requests), str(cache), scope, is_offline, is_insisting=is_insisting)
+    running = Pull(job, inbox.put)
     display = _Display(show)
     listed: list[Listed] = []
     running.start()

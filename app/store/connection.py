@@ -14,6 +14,8 @@ JOURNAL_KEPT_BYTES = 16 * 1024 * 1024
 CACHED_PAGES_BYTES = 256 * 1024
 """The system caches the file anyway. SQLite's default of 2 MB makes nothing faster, and until it is full, the
 growing memory looks like a leak."""
+SMALLEST_PAGE_BYTES, LARGEST_PAGE_BYTES = 512, 65536
+"""The largest is written as 1."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -65,15 +67,39 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     if journal.exists():
         # In a folder that cannot be written, SQLite has no place for shared memory and cannot read the journal.
         with suppress(sqlite3.OperationalError):
-            return _readable(f"{uri}?mode=ro")
-    return _readable(f"{uri}?immutable=1")
+            return _readable(f"{uri}?mode=ro", path)
+    return _readable(f"{uri}?immutable=1", path)
 
 
-def _readable(uri: str) -> sqlite3.Connection:
+def _readable(uri: str, path: Path) -> sqlite3.Connection:
     connection = _connection(uri, is_uri=True)
     try:
         # With this, SQLite uses the real size of a truncated file instead of the size in its header.
         connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        if _kind(error) == sqlite3.SQLITE_CORRUPT:
+            return _of_its_real_size(path)
+        raise
+    return connection
+
+
+def _of_its_real_size(path: Path) -> sqlite3.Connection:
+    """The file in memory, with a header that makes SQLite use its real size.
+
+    For an SQLite in defensive mode, which ignores `writable_schema`; macOS's own can be one. By
+    sqlite.org/fileformat2.html, the size in the header counts only while the numbers at 24 and 92 are equal, and
+    bytes 18 and 19 say whether there is a journal beside the file. Raises sqlite3.Error if this does not help.
+    """
+    content = bytearray(path.read_bytes())
+    page_bytes = int.from_bytes(content[16:18], "big")
+    content += bytes(-len(content) % (page_bytes if page_bytes >= SMALLEST_PAGE_BYTES else LARGEST_PAGE_BYTES))
+    content[18:20] = b"\x01\x01"
+    content[92:96] = bytes(byte ^ 0xFF for byte in content[24:28])
+    connection = _connection(":memory:")
+    try:
+        connection.deserialize(content)
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error:
         connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -15,6 +16,8 @@ from tempfile import TemporaryDirectory
 from mlx_engine.protocol.errors import SlipstreamError
 
 COMMON_EDITORS = ("nano", "vim", "vi")
+COMMON_EDITORS_OF_A_MAC = ("vim", "vi", "nano")
+"""What macOS calls nano is pico (since 12.3), which breaks long lines."""
 MOST_BYTES = 16 << 20
 
 
@@ -33,7 +36,8 @@ def editor_command(environment: Mapping[str, str]) -> list[str]:
             if not arguments or shutil.which(arguments[0], path=environment.get("PATH")) is None:
                 raise EditorError(f"${variable} is {command!r}, but there is no such program. Use another one.")
             return arguments
-    editor = next((name for name in COMMON_EDITORS if shutil.which(name, path=environment.get("PATH"))), None)
+    common = COMMON_EDITORS_OF_A_MAC if platform.system() == "Darwin" else COMMON_EDITORS
+    editor = next((name for name in common if shutil.which(name, path=environment.get("PATH"))), None)
     if editor is None:
         raise EditorError("No editor was found. Choose one: export EDITOR=nano")
     return [editor]

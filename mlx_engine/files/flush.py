@@ -6,8 +6,7 @@ import fcntl
 import os
 
 FULL_FLUSH: int | None = getattr(fcntl, "F_FULLFSYNC", None)
-"""Only macOS has it: fsync ends there when the bytes have reached the drive, which may still keep them in its cache
-(fsync(2) of macOS)."""
+"""Only macOS has it. There fsync returns when the drive has the bytes, maybe only in its cache: see fsync(2)."""
 
 
 def flush_to_disk(descriptor: int) -> None:

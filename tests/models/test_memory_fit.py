@@ -387,3 +387,19 @@ def test_this_machine() -> None:
     assert 0 < found.free_bytes <= found.memory_bytes
     assert found.chip
     assert read_machine(working_set_bytes=5).working_set_bytes == 5
+
+
+def test_drafted_rounds_of_a_long_context_keep_ten_buffers_on_a_gpu() -> None:
+    """What MLX has under way stays in memory: with drafting, the scores of up to ten layers."""
+    catalog = load_catalog()
+    pair = size_of_entry(catalog.entries["31b-4bit"], catalog)
+    mac = Machine("Apple M3 Ultra", 256 << 30, 192 << 30, True, 256 << 30)
+    linux = Machine("AMD EPYC", 256 << 30, 192 << 30, True, 256 << 30)
+    drafted, plain = pair.as_computed(mac, False), replace(pair, drafter_bytes=0).as_computed(mac, False)
+    tokens = 100_000
+    scores = 2 * pair.layers.heads * 17 * tokens * pair.item_bytes
+    assert (drafted.buffers_in_flight, plain.buffers_in_flight) == (10, 1)
+    assert pair.as_computed(linux, False).buffers_in_flight == 1
+    short = replace(drafted, prefill_chunk=64)
+    assert working_bytes(short, tokens) - working_bytes(replace(short, buffers_in_flight=1), tokens) >= 5 * scores
+    assert working_bytes(short, tokens) >= 10 * scores

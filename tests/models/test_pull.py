@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import queue
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -255,7 +257,7 @@ def test_a_newer_commit_takes_over_when_all_of_it_is_here(hub: FakeHub, tmp_path
 
     assert isinstance(pull(tmp_path, scope="description")[-1], PullFinished)
     assert in_use() == COMMIT
-    assert failure(pull(tmp_path, reserve_bytes=1 << 60)).reason == "disk"
+    assert failure(pull(tmp_path, reserve_bytes=1 << 60)).reason == "room"
     assert in_use() == COMMIT
     hub.fail(hashlib.sha256(newer_weights).hexdigest(), Cut(1000), *[Cut(0)] * 2)
     assert failure(pull(tmp_path)).reason == "network"
@@ -592,9 +594,50 @@ def test_what_is_no_model_for_slipstream_is_refused_before_its_weights(hub: Fake
 
 def test_a_disk_that_is_too_small_is_noticed_first(hub: FakeHub, tmp_path: Path) -> None:
     failed = failure(pull(tmp_path, reserve_bytes=1 << 60))
-    assert failed.reason == "disk"
+    assert failed.reason == "room"
     assert "still to be pulled" in failed.message
+    assert "--insist" in failed.message
     assert not hub.asked_for("/resolve/")
+
+
+def test_a_person_can_insist_since_a_mac_frees_more_when_it_is_needed(hub: FakeHub, tmp_path: Path) -> None:
+    assert isinstance(pull(tmp_path, reserve_bytes=1 << 60, is_insisting=True)[-1], PullFinished)
+
+
+@pytest.fixture
+def _without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on exFAT."""
+
+    def refuse(target: str, link: Path) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+
+
+@pytest.mark.usefixtures("_without_links")
+def test_without_links_files_are_copied(hub: FakeHub, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert isinstance(pull(tmp_path)[-1], PullFinished)
+    found = hub_cache.find_snapshot(tmp_path, REPO)
+    assert found is not None
+    assert found.is_complete
+    assert (found.folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert not (found.folder / "model.safetensors").is_symlink()
+    assert not list(found.folder.glob(".*"))
+
+
+@pytest.mark.usefixtures("_without_links")
+def test_without_links_and_without_room_for_a_copy_it_says_so(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, copy: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    failed = failure(pull(tmp_path))
+    assert failed.reason == "disk"
+    assert "file system without links" in failed.message
+    assert "No space left" in failed.message
 
 
 def test_a_cache_that_cannot_be_written(hub: FakeHub, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_the_arithmetic_on_a_steady_machine() -> None:
     assert rows["4"].acceptance == pytest.approx(3 / 4)
     assert rows["4"].tokens_per_round == pytest.approx(4.0)
     assert rows["4"].peak_memory_bytes == 5_000_000
+    assert all(reply.settled_memory_bytes is not None and reply.context_tokens for reply in measured.replies)
     assert rows["4"].energy_j_per_token is None
     assert measured.ended == "tight"
 

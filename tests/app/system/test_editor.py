@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import signal
 import stat
@@ -85,6 +86,18 @@ def test_which_editor(tmp_path: Path) -> None:
             editor_command(environment)
     with pytest.raises(EditorError, match="could not be started"):
         edit("text", [str(tmp_path / "gone")])
+
+
+@pytest.mark.parametrize(("system", "editor"), [("Linux", "nano"), ("Darwin", "vim")])
+def test_a_mac_s_nano_is_pico_which_breaks_long_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, editor: str
+) -> None:
+    for name in ("nano", "vim"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    assert editor_command({"PATH": str(tmp_path)}) == [editor]
+    assert editor_command({"PATH": str(tmp_path), "EDITOR": "nano"}) == ["nano"]
 
 
 def test_ctrl_c_in_the_editor_is_not_ours() -> None:

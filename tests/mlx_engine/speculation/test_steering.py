@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mlx_engine import engine
+from mlx_engine.loading.pair import load_pair
 from mlx_engine.protocol.errors import RequestError
+from mlx_engine.protocol.events import LOOKUP, Load
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
+from models.pocket import TARGET_FOLDER
 from tests.mlx_engine.speculation.drafting_simulator import DRAFTER, next_length, round_facts
 
 
@@ -125,3 +129,13 @@ def test_what_was_learned_is_there_in_the_next_run(tmp_path: Path) -> None:
     broken = DraftPolicies(path, 4, (DRAFTER,))
     assert broken.notice is not None
     assert str(path) in broken.notice
+
+
+def test_a_new_version_of_mlx_learns_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its kernels may cost something else."""
+    load, paths = Load(str(TARGET_FOLDER), (LOOKUP,), estimates_folder=str(tmp_path)), set()
+    pair = load_pair(load, lambda event: None)
+    for version in ("0.32.4", "0.33.0", "0.33.0"):
+        monkeypatch.setattr(engine, "version", {"mlx": version}.__getitem__)
+        paths.add(engine._estimates_path(load, pair))
+    assert len(paths) == 2
