@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from app.bench.machine_state import machine_facts
 from app.report.choosing import choose_defaults
 from app.report.contents import Defaults, Report, ReportedPair, TerminalFacts
 from app.system.privacy import nameless
@@ -28,6 +27,9 @@ def make_report(
     notes: Sequence[str] = (),
 ) -> Report:
     """A report that names nobody. device: what MLX says; None if it does not start."""
+    # The chat imports this module when it starts, and what that one needs takes long to import.
+    from app.bench.machine_state import machine_facts
+
     report = Report(
         machine=machine_facts(),
         device=dict(device or {}),
