@@ -15,9 +15,9 @@ from app.store.records import StoredMessage
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Message
 
-Kind = Literal["chat", "code", "prose", "enumeration", "json", "own", "stored"]
+Kind = Literal["chat", "code", "prose", "enumeration", "json", "rewriting", "own", "stored"]
 """own: from a person's file; stored: from their chats."""
-BUNDLED_KINDS: tuple[Kind, ...] = ("chat", "code", "prose", "enumeration", "json")
+BUNDLED_KINDS: tuple[Kind, ...] = ("chat", "code", "prose", "enumeration", "json", "rewriting")
 DATA_FOLDER = Path(__file__).with_name("data")
 MOST_BYTES = 1 << 20
 MOST_PROMPTS = 200

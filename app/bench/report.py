@@ -33,6 +33,8 @@ def as_text(results: Results) -> str:
         lines += ["", *table.bars(results.rows, mode, context)]
         lines += ["", "Speedup by kind of prompt", ""]
         lines += table.kind_table(results.rows, mode, context, results.method.settings)
+        if drafters := table.drafter_table(results.rows, mode, context, results.method.settings):
+            lines += ["", _drafters_title(results), "", *drafters]
     lines += ["", "Time to first token, with an empty prompt cache", ""]
     lines += table.first_token_lines(results.first_tokens)
     lines += ["", *_foot(results)]
@@ -47,7 +49,9 @@ def as_markdown(results: Results) -> str:
         lines += ["", f"**{mode.capitalize()}, {context} context, all kinds of prompts**", ""]
         lines += _markdown_table(results.rows, mode, context)
         lines += ["", "Speedup by kind of prompt:", ""]
-        lines += _markdown_kinds(results, mode, context)
+        lines += _markdown_lines(table.kind_table(results.rows, mode, context, results.method.settings))
+        if drafters := table.drafter_table(results.rows, mode, context, results.method.settings):
+            lines += ["", f"{_drafters_title(results)}:", "", *_markdown_lines(drafters)]
     times = "; ".join(
         line.strip() for line in map(" ".join, map(str.split, table.first_token_lines(results.first_tokens)))
     )
@@ -130,8 +134,12 @@ def _markdown_table(rows: Sequence[ResultRow], mode: str, context: str) -> list[
     return lines
 
 
-def _markdown_kinds(results: Results, mode: str, context: str) -> list[str]:
-    lines = table.kind_table(results.rows, mode, context, results.method.settings)  # type: ignore[arg-type]
+def _drafters_title(results: Results) -> str:
+    return f"Who proposed the tokens at draft {table.drafter_setting(results.method.settings)}"
+
+
+def _markdown_lines(lines: Sequence[str]) -> list[str]:
+    """The first column has no name."""
     cells = [["", *lines[0].split()], *(line.split() for line in lines[1:])]
     return ["| " + " | ".join(cells[0]) + " |", "|" + "---|" * len(cells[0])] + [
         "| " + " | ".join(row) + " |" for row in cells[1:]

@@ -14,7 +14,7 @@ from mlx_engine.protocol.micro_figures import MicroFigures
 
 FORMAT = "slipstream-bench"
 VERSION = 3
-"""2 added `pair.is_wired`, 3 `micro`, and `settled_memory_bytes` and `context_tokens` of replies.
+"""2 added `pair.is_wired`, 3 `micro`, `accepted_by_drafter`, and `settled_memory_bytes` and `context_tokens` of replies.
 Files from version 1 on can be read."""
 OLDEST_VERSION = 1
 
@@ -44,6 +44,8 @@ class MeasuredReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     target_passes: Count
     drafted: Count
     accepted: Count
+    accepted_by_drafter: dict[str, Count] = {}
+    """By the name of its kind; empty in files of versions before 3, which did not record it."""
     decode_s: float
     """From the end of prefill to the last commit."""
     peak_memory_bytes: Count
@@ -83,6 +85,8 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ms_per_token: Estimate | None
     tokens_per_s: float | None
     acceptance: float | None
+    token_shares: dict[str, float] = {}
+    """What share of the tokens each drafter proposed; the model's own tokens are the rest."""
     tokens_per_round: float | None
     speedup: Estimate | None
     """Compared with off in each complete block; None for off itself, and without a complete block."""

@@ -6,7 +6,7 @@ machine during the block slows both sides of the ratio alike.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, MeasuredReply, Mode, ResultRow
@@ -101,6 +101,7 @@ def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[floa
         ms_per_token=latency,
         tokens_per_s=1000 / latency.median if latency and latency.median > 0 else None,
         acceptance=sum(reply.accepted for reply in replies) / drafted if drafted else None,
+        token_shares=_token_shares(replies, tokens),
         tokens_per_round=tokens / passes if passes else None,
         speedup=estimate(ratios.get(key, [])),
         compared=len(compared),
@@ -109,6 +110,13 @@ def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[floa
         energy_j_per_token=_energy(replies),
         peak_memory_bytes=max((reply.peak_memory_bytes for reply in replies), default=None),
     )
+
+
+def _token_shares(replies: Sequence[MeasuredReply], tokens: int) -> dict[str, float]:
+    accepted: Counter[str] = Counter()
+    for reply in replies:
+        accepted.update(reply.accepted_by_drafter)
+    return {name: count / tokens for name, count in accepted.items() if count}
 
 
 def _first_difference(differing: Sequence[MeasuredReply]) -> str | None:

@@ -286,6 +286,7 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
         target_passes=stats.rounds,
         drafted=stats.drafted,
         accepted=stats.accepted,
+        accepted_by_drafter={name: counts.accepted for name, counts in stats.by_drafter.items()},
         decode_s=stats.decode_s,
         peak_memory_bytes=answer.finished.peak_memory_bytes,
         settled_memory_bytes=answer.last_round.memory_bytes if answer.last_round else None,

@@ -11,7 +11,7 @@ from app.bench.statistics import Estimate
 COLUMNS = (
     "mode", "context", "kind", "draft", "replies", "ms_per_token", "ms_per_token_low", "ms_per_token_high",
     "tokens_per_s", "acceptance", "tokens_per_round", "speedup", "speedup_low", "speedup_high", "speedup_blocks",
-    "compared", "identical", "first_difference", "energy_j_per_token", "peak_memory_bytes",
+    "compared", "identical", "first_difference", "energy_j_per_token", "peak_memory_bytes", "token_shares",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def as_csv(results: Results) -> str:
                 row.mode, row.context, row.kind, row.setting, row.replies, *latency, row.tokens_per_s,
                 row.acceptance, row.tokens_per_round, *speedup, blocks, row.compared, row.same,
                 row.first_difference, row.energy_j_per_token, row.peak_memory_bytes,
+                "; ".join(f"{name} {share:.4f}" for name, share in row.token_shares.items()),
             ]
         )  # fmt: skip
     return text.getvalue()

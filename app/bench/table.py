@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.bench.advice import speedup_text
-from app.bench.results import EVERY_KIND, OFF, Context, FirstToken, Mode, ResultRow
+from app.bench.results import AUTO, EVERY_KIND, OFF, Context, FirstToken, Mode, ResultRow
 from app.bench.rows import find_row, first_token_times
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 
@@ -13,6 +13,7 @@ HEAD = (
     f"{'draft':>5} {'ms/token':>8} {'tok/s':>6} {'accept':>6} {'tok/rd':>6} {'speedup':>17} {'identical':>9} "
     f"{'J/tok':>5} {'peak':>7}"
 )
+UNDRAFTED = "undrafted"
 BAR_WIDTH = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -41,6 +42,30 @@ def kind_table(rows: Sequence[ResultRow], mode: Mode, context: Context, settings
             cells.append(f"{row.speedup.median:.2f}×" if row and row.speedup else UNKNOWN)
         lines.append(f"{kind:<12}" + "".join(f"{cell:>{width}}" for cell in cells))
     return lines
+
+
+def drafter_table(rows: Sequence[ResultRow], mode: Mode, context: Context, settings: Sequence[str]) -> list[str]:
+    """By kind of prompt, the share of the tokens that each drafter proposed; empty if all are from one drafter.
+
+    Of `auto`, or of the last setting if that was not measured.
+    """
+    chosen = [
+        row for row in rows if (row.mode, row.context, row.setting) == (mode, context, drafter_setting(settings))
+    ]
+    names = list(dict.fromkeys(name for row in chosen for name in row.token_shares))
+    if len(names) < 2:
+        return []
+    lines = [f"{'':<12}" + "".join(f"{name:>12}" for name in (*names, UNDRAFTED))]
+    for row in chosen:
+        shares = [row.token_shares.get(name, 0.0) for name in names]
+        cells = "".join(f"{percent(share):>12}" for share in (*shares, 1 - sum(shares)))
+        lines.append(f"{row.kind:<12}{cells}")
+    return lines
+
+
+def drafter_setting(settings: Sequence[str]) -> str:
+    """The setting that `drafter_table` shows."""
+    return AUTO if AUTO in settings else settings[-1]
 
 
 def bars(rows: Sequence[ResultRow], mode: Mode, context: Context) -> list[str]:

@@ -41,11 +41,11 @@ SETTLED_SHARE, SETTLED_ROUNDS = 0.007, 300
 SWITCHING_COST = 0.15
 """What a round costs besides if it interrupts plain ones, in plain rounds: the next has to wait for the host."""
 FIRST_ROUND_COST = 1.0
-"""What the first round of an arm in a run costs besides, in rounds of that arm: it compiles, its caches are cold."""
+"""What the first round of an arm in a run costs besides, in rounds of that arm: something compiles, or is cold."""
 FREE_MISSES = 3
 """A miss is a drafting round without an accepted draft. Each miss beyond these halves how often probes are made,
-down to an eighth, and an accepted draft halves the misses. Prose has three in a row now and then; a useless drafter
-has little else."""
+down to an eighth, and an accepted draft halves the misses. Prose has three in a row now and then; a useless
+drafter has little else."""
 GUESSED_ROW_COST = 0.05
 """What each row of a verify pass costs before any was measured, in plain rounds; low, so that it is measured."""
 FULL_TILE_LENGTH, LONG_LENGTH = 15, 8
@@ -54,9 +54,11 @@ not show it. Where this many drafts or more pay, rounds of 16 rows are therefore
 COPY_MARGIN = 1.1
 """By how much a copy must promise to be faster: the best of many uncertain promises is mostly too good."""
 MISSED_COPY_MARGIN = 0.15
-"""By how much more for each recent copy that brought nothing. Text that is rewritten promises several times as much."""
+"""By how much more for each recent copy that brought nothing. Rewritten text promises several times as much."""
 COPY_LENGTHS = frozenset({1, 2, 3, 4, 6, 8, 12, 16})
 """Few enough that each is measured soon."""
+PLAIN_ROUNDS_A_DECISION = 4
+"""While plain rounds are best, whether to probe is decided this often: they are the shortest rounds there are."""
 MOST_POSTPONED_ROUNDS = 64
 """A probe waits for so many rounds while copies are better; without a limit the baseline would never be known."""
 
@@ -95,6 +97,10 @@ class AdaptiveDraft:
         self._probe: Choice | None = None
         self._ranking: list[Choice] = []
         """The best arm of every drafter and the plain one, the fastest first."""
+        self._undecided_rounds = 0
+        """Rounds since the ranking was made; some of them if plain rounds were the best and all were plain."""
+        self._is_used = True
+        """Asked since the latest round: the rounds are chosen here, not by a fixed length."""
         self._reset_costs(kept)
         self._decide()
 
@@ -134,6 +140,10 @@ class AdaptiveDraft:
         """See DraftPolicy."""
         if not offers:
             return PLAIN
+        self._is_used = True
+        is_idle = self._ranking[0] == PLAIN and self._undecided_rounds < PLAIN_ROUNDS_A_DECISION
+        if self._undecided_rounds and not self._probe and not is_idle:
+            self._decide()
         planned = self._within(offers)
         is_due = self._postponed_rounds >= MOST_POSTPONED_ROUNDS
         if self._probe and (is_due or self._probe_rounds < _rounds_of(self._probe)):
@@ -166,12 +176,13 @@ class AdaptiveDraft:
                     acceptance.observe(done)
             if arm.length:
                 self._misses = _misses_after(self._misses, done)
-        is_settled = (self._probe or self._ranking[0]).length > 0 and self._rounds > SETTLED_ROUNDS
-        self._saved_tokens += (SETTLED_SHARE if is_settled else PROBING_SHARE) * (done.accepted + 1)
+        if self._is_used:
+            is_settled = (self._probe or self._ranking[0]).length > 0 and self._rounds > SETTLED_ROUNDS
+            self._saved_tokens += (SETTLED_SHARE if is_settled else PROBING_SHARE) * (done.accepted + 1)
+        self._is_used = False
+        self._undecided_rounds += PLAIN_ROUNDS_A_DECISION if done.drafted else 1
         if self._probe:
             self._follow_probe(self._probe, done, arm)
-        if not self._probe:
-            self._decide()
 
     def _arm_of(self, done: RoundFacts) -> Choice | None:
         """None for a round that copied."""
@@ -193,6 +204,7 @@ class AdaptiveDraft:
             self._saved_tokens += done.accepted + 1 - self._expected_tokens
         if self._probe_rounds == 0:
             self._probe = None
+            self._undecided_rounds = PLAIN_ROUNDS_A_DECISION
 
     def _within(self, offers: Offers) -> Choice:
         """The probe, or else the fastest arm, as far as it is offered."""
@@ -242,6 +254,7 @@ class AdaptiveDraft:
 
     def _decide(self) -> None:
         """Rank the arms by what is known now, and start a probe if one is due."""
+        self._undecided_rounds = 0
         unknown = [index for index in self._learned if self._costs.curve(self._names[index]) is None]
         if unknown:
             self._ranking = [Choice(index, self._start_length) for index in unknown]
@@ -271,28 +284,30 @@ class AdaptiveDraft:
         self, best: int, speeds: Sequence[float], costs_s: Sequence[float], tokens: Sequence[float]
     ) -> None:
         patience = 1 if best else 2 ** max(0, self._misses - FREE_MISSES)
+        switching_s = SWITCHING_COST * costs_s[0]
+        owes_plain = self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS
+        if self._saved_tokens < switching_s * speeds[best] * patience and not owes_plain:
+            return  # nothing is that cheap
 
         def loss_tokens(arm: int) -> float:
             """What probing an arm will probably lose."""
-            lost_s = costs_s[arm] * (1 - speeds[arm] / speeds[best])
-            if self._arms[arm] in self._cold:
-                lost_s += FIRST_ROUND_COST * costs_s[arm]
-            return (_rounds_of(self._arms[arm]) * lost_s + SWITCHING_COST * costs_s[0]) * speeds[best] * patience
+            choice = self._arms[arm]
+            lost_s = _rounds_of(choice) * costs_s[arm] * (1 - speeds[arm] / speeds[best])
+            if choice in self._cold:
+                lost_s += FIRST_ROUND_COST * costs_s[arm] * _rounds_of(choice)
+            return (lost_s + switching_s) * speeds[best] * patience
 
         def overdue(arm: int) -> float:
             return loss_tokens(arm) / (self._rounds - self._last_round_of[self._arms[arm]] + 1)
 
         if best:
-            due = min((arm for arm in range(len(speeds)) if arm != best), key=overdue)
+            due = 0 if owes_plain else min((arm for arm in range(len(speeds)) if arm != best), key=overdue)
         else:  # all that matters is whether drafting helps again
             due = speeds.index(max(speeds[1:]), 1)
-        if self._is_full_tile_unknown(self._arms[best]):
+        if not (best and owes_plain) and self._is_full_tile_unknown(self._arms[best]):
             due = self._arms.index(Choice(self._arms[best].drafter, FULL_TILE_LENGTH))
-        if best and self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS:
-            due = 0
-        elif self._saved_tokens < loss_tokens(due):
-            return
-        self._start_probe(self._arms[due], loss_tokens(due), tokens[due])
+        if (best and owes_plain) or self._saved_tokens >= loss_tokens(due):
+            self._start_probe(self._arms[due], loss_tokens(due), tokens[due])
 
     def _is_full_tile_unknown(self, best: Choice) -> bool:
         """Long drafts pay, as measured, and rounds of 16 rows were not measured yet."""

@@ -16,6 +16,7 @@ PRIOR_DRAFTS = 2.0
 """The prior counts as much as this many drafts. With more, learning is slow; with fewer, single drafts decide."""
 MAX_CERTAINTY = 0.99
 """No draft is taken to be accepted, or rejected, with more certainty than this: any outcome stays possible."""
+LEAST_CHANCE = 1 - MAX_CERTAINTY
 NO_DRAFTS = (0.0,) * MAX_DRAFT_LENGTH
 LONG_ROUNDS, SHORT_ROUNDS = 100, 10
 """Spans of the two acceptance averages: long enough to tell lengths apart that differ by a few percent; and a
@@ -42,22 +43,24 @@ class FadingCounts:
 
     def observe(self, done: RoundFacts) -> None:
         """Add one round and let the others fade."""
-        self.drafted = [count * self._fading for count in self.drafted]
-        self.accepted = [count * self._fading for count in self.accepted]
+        fading = self._fading
+        self.drafted = [count * fading for count in self.drafted]
+        self.accepted = [count * fading for count in self.accepted]
         for position in range(min(done.accepted + 1, done.drafted)):
             self.drafted[position] += 1
             self.accepted[position] += position < done.accepted
 
-    def acceptance(self, prior: float) -> list[float]:
+    def acceptance(self, prior: float, positions: int = MAX_DRAFT_LENGTH) -> list[float]:
         """The chance of each position's draft, given that all before it are accepted.
 
-        A position with few drafts is taken to be as good as the position before it, and the first one to be as
-        good as `prior`.
+        positions: how many are asked for. A position with few drafts is taken to be as good as the position before
+        it, and the first one to be as good as `prior`.
         """
         rates = []
-        for drafted, accepted in zip(self.drafted, self.accepted):
-            rate = (accepted + PRIOR_DRAFTS * prior) / (drafted + PRIOR_DRAFTS)
-            prior = min(max(rate, 1 - MAX_CERTAINTY), MAX_CERTAINTY)
+        for drafted, accepted in zip(self.drafted[:positions], self.accepted):
+            prior = (accepted + PRIOR_DRAFTS * prior) / (drafted + PRIOR_DRAFTS)
+            if not LEAST_CHANCE < prior < MAX_CERTAINTY:
+                prior = LEAST_CHANCE if prior < MAX_CERTAINTY else MAX_CERTAINTY
             rates.append(prior)
         return rates
 
@@ -75,12 +78,16 @@ class Acceptance:
         self._short = FadingCounts(SHORT_ROUNDS)
         self._first_drafts = FIRST_DRAFT_ROUNDS if kept else PRIOR_DRAFTS
         self._evidence_nats = 0.0
+        self._tokens: list[float] | None = None
+        """By length; None after a round that may have changed them."""
 
     def observe(self, done: RoundFacts) -> None:
         """Learn from a round."""
+        self._tokens = None
         if done.drafted:
-            self._evidence_nats += _surprise_nats(done, self.long.acceptance(self.first_draft))
-            self._evidence_nats -= _surprise_nats(done, self._short.acceptance(self.first_draft))
+            tried = done.accepted + 1
+            self._evidence_nats += _surprise_nats(done, self.long.acceptance(self.first_draft, tried))
+            self._evidence_nats -= _surprise_nats(done, self._short.acceptance(self.first_draft, tried))
             self._evidence_nats = max(self._evidence_nats, 0.0)
             self._first_drafts = min(self._first_drafts + 1, FIRST_DRAFT_ROUNDS)
             self.first_draft += ((done.accepted > 0) - self.first_draft) / self._first_drafts
@@ -92,8 +99,10 @@ class Acceptance:
 
     def tokens_per_round(self) -> list[float]:
         """Expected tokens of a round of each length 0 to 16, the target's own token included."""
-        reached = accumulate(self.long.acceptance(self.first_draft), mul, initial=1.0)
-        return list(accumulate(reached))
+        if self._tokens is None:
+            reached = accumulate(self.long.acceptance(self.first_draft), mul, initial=1.0)
+            self._tokens = list(accumulate(reached))
+        return self._tokens
 
 
 def _surprise_nats(done: RoundFacts, acceptance: Sequence[float]) -> float:

@@ -25,12 +25,11 @@ class _Samples:
         self._samples: deque[tuple[int, float]] = deque(maxlen=SAMPLES_KEPT)
         """The number of the round and its seconds."""
         self._recent_s: float | None = None
+        """What is typical of them; None if that has to be calculated anew."""
         self.kept_typical_s = _typical(kept_s)
 
-    def add(self, round_number: int, round_s: float, slowness: float) -> None:
+    def add(self, round_number: int, round_s: float) -> None:
         samples = self._samples
-        if self.kept_typical_s and not samples:  # compiles, or begins with cold caches
-            round_s = min(round_s, self.kept_typical_s * slowness)
         samples.append((round_number, round_s))
         while len(samples) > FEW_SAMPLES and samples[0][0] < round_number - OLD_ROUNDS:
             samples.popleft()
@@ -38,9 +37,12 @@ class _Samples:
 
     def typical_s(self, slowness: float) -> float | None:
         """None if there are too few rounds. slowness: how long rounds take, relative to the earlier run."""
-        if self.kept_typical_s and len(self._samples) < FEW_SAMPLES:
-            missing = FEW_SAMPLES - len(self._samples)
-            return _typical([*self._seconds, *[self.kept_typical_s * slowness] * missing])
+        count = len(self._samples)
+        if self.kept_typical_s and count < FEW_SAMPLES:
+            kept_s = self.kept_typical_s * slowness
+            return _typical([*self._seconds, *[kept_s] * (FEW_SAMPLES - count)]) if count else kept_s
+        if count == 0:
+            return None
         if self._recent_s is None:
             self._recent_s = _typical(self._seconds)
         return self._recent_s
@@ -49,6 +51,11 @@ class _Samples:
         """As if all of them were of this run."""
         kept_s = [] if len(self._samples) >= FEW_SAMPLES else [_bounded(each * slowness) for each in self._kept_s]
         return [*kept_s, *self._seconds][-SAMPLES_KEPT:]
+
+    @property
+    def has_recent(self) -> bool:
+        """A round of this run was measured."""
+        return bool(self._samples)
 
     @property
     def _seconds(self) -> list[float]:
@@ -70,7 +77,7 @@ class Costs:
         }
         self._ratios: deque[float] = deque(maxlen=SAMPLES_KEPT)
         """Of recent rounds to those of the earlier run."""
-        self._slowness = 1.0
+        self._known_slowness: float | None = 1.0
         self._curves: dict[str, list[float] | None] = {}
         """What `curve` returned since the latest round."""
 
@@ -100,9 +107,17 @@ class Costs:
         round_s = _bounded(round_s)
         if samples.kept_typical_s:
             self._ratios.append(round_s / samples.kept_typical_s)
-            self._slowness = _typical(self._ratios) or 1.0
-        samples.add(self._rounds, round_s, self._slowness)
+            self._known_slowness = None
+            if not samples.has_recent:  # something compiles, or is cold
+                round_s = min(round_s, samples.kept_typical_s * self._slowness)
+        samples.add(self._rounds, round_s)
         self._curves.clear()
+
+    @property
+    def _slowness(self) -> float:
+        if self._known_slowness is None:
+            self._known_slowness = _typical(self._ratios) or 1.0
+        return self._known_slowness
 
     def knows(self, drafter: str) -> bool:
         """Rounds of this drafter have been measured, of one length at least."""
@@ -122,9 +137,9 @@ class Costs:
         plain_s = self.plain_s
         if plain_s is None:
             return None
-        known = [(0, plain_s)]
+        known, slowness = [(0, plain_s)], self._slowness
         for length, samples in enumerate(self._drafting[drafter], 1):
-            typical_s = samples.typical_s(self._slowness)
+            typical_s = samples.typical_s(slowness)
             if typical_s is not None:
                 known.append((length, typical_s))
         longest, longest_s = known[-1]

@@ -55,21 +55,22 @@ class CopyChances:
     def __init__(self) -> None:
         self._tried = [PRIOR_TOKENS] * len(PRIOR_CHANCES)
         self._right = [PRIOR_TOKENS * chance for chance in PRIOR_CHANCES]
+        self.by_class = list(PRIOR_CHANCES)
+        """The chance of a token of each class to be right."""
 
     def observe(self, kind: int, is_right: bool) -> None:
         """Count one token of a class."""
         fading = 1 - 1 / COUNTED_TOKENS
         self._tried[kind] = self._tried[kind] * fading + 1
         self._right[kind] = self._right[kind] * fading + is_right
-
-    def of(self, kind: int) -> float:
-        """The chance of a token of a class to be right."""
-        return min(self._right[kind] / self._tried[kind], MAX_CERTAINTY)
+        self.by_class[kind] = min(self._right[kind] / self._tried[kind], MAX_CERTAINTY)
 
 
-def _longer(matched: int) -> int:
-    """The length of a match after one more token. One that goes on behind a break is as good as before it."""
-    return RESUMED_FROM if matched < 2 else min(matched + 1, LONGEST_MATCH)
+_LONGER = [
+    RESUMED_FROM if matched < 2 else min(matched + 1, LONGEST_MATCH) for matched in range(LONGEST_MATCH + 1)
+]
+"""The length of a match after one more token, by its length. One that goes on behind a break is as good as before
+it."""
 
 
 class LookupDrafter:
@@ -81,6 +82,8 @@ class LookupDrafter:
         self._tokens: list[int] = []
         self._next_position: list[dict[int, int]] = [{} for _ in RUN_LENGTHS]
         """For each run length: hash of a run -> the position after its latest occurrence."""
+        self._last_runs: list[int] = []
+        """Hashes of the last tokens, by run length; none for lengths that the text does not have yet."""
         self._source: int | None = None
         """Position of the token that is predicted to come next; None: nothing matches."""
         self._matched = 0
@@ -102,9 +105,9 @@ class LookupDrafter:
         self._source = self._break = None
         self._replacements = {}
         self._surprising = {position for position in self._surprising if position < same}
+        self._hash_last_runs()
         for token in prompt[same:]:
-            self._index()
-            self._tokens.append(token)
+            self._take_in(token)
         self._look_for_better_match()
         return iter(())
 
@@ -114,8 +117,8 @@ class LookupDrafter:
             self._append(token)
         if self._source is None or limit < 1:
             return Offer(0, ())
-        tokens = min(limit, MAX_DRAFT_LENGTH)
-        return Offer(tokens, [self._chances.of(kind) for _, kind in self._copy(self._source, tokens)])
+        tokens, chances = min(limit, MAX_DRAFT_LENGTH), self._chances.by_class
+        return Offer(tokens, [chances[kind] for _, kind in self._copy(self._source, tokens)])
 
     def propose(
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
@@ -135,7 +138,7 @@ class LookupDrafter:
         period = len(self._tokens) - source
         for step in range(length):
             copied.append(self._predicted(source + step % period, matched))
-            matched = _longer(matched)
+            matched = _LONGER[matched]
         return copied
 
     def _predicted(self, source: int, matched: int) -> tuple[int, int]:
@@ -149,8 +152,7 @@ class LookupDrafter:
         """Take in the reply's next token, and find out what the tokens up to it predict."""
         if self._source is not None:
             self._follow(self._source, token)
-        self._index()
-        self._tokens.append(token)
+        self._take_in(token)
         self._look_for_better_match()
         if self._source is None and self._break:
             self._resume(token, *self._break)
@@ -167,7 +169,7 @@ class LookupDrafter:
             if self._matched == 0 and self._break:
                 behind, replaced_at = self._break
                 self._replacements[self._tokens[behind - 1]] = self._tokens[replaced_at]
-            self._source, self._matched = source + 1, _longer(self._matched)
+            self._source, self._matched = source + 1, _LONGER[self._matched]
             return
         is_break = self._matched >= RESUMED_FROM
         self._source, self._matched = (source + 1, 0) if is_break else (None, 0)
@@ -177,8 +179,8 @@ class LookupDrafter:
     def _look_for_better_match(self) -> None:
         """Take the longest match unless the one that is followed is more likely to go on."""
         tokens = self._tokens
-        for length, next_position in zip(RUN_LENGTHS, self._next_position):
-            position = next_position.get(_run_hash(tokens, length), len(tokens))
+        for length, run, next_position in self._runs():
+            position = next_position.get(run, len(tokens))
             if position >= len(tokens):
                 continue
             if position == self._source:
@@ -191,7 +193,7 @@ class LookupDrafter:
     def _is_better(self, matched: int) -> bool:
         if self._source is None:
             return True
-        found, followed = (self._chances.of(_CLASS_OF[length]) for length in (matched, self._matched))
+        found, followed = (self._chances.by_class[_CLASS_OF[length]] for length in (matched, self._matched))
         return (found, matched) >= (followed, self._matched)
 
     def _resume(self, token: int, behind: int, replaced_at: int) -> None:
@@ -203,15 +205,21 @@ class LookupDrafter:
         if token in within:
             self._source, self._matched = behind + within.index(token) + 1, 1
 
-    def _index(self) -> None:
-        """Remember that the next token comes after the runs that end here."""
-        for length, next_position in zip(RUN_LENGTHS, self._next_position):
-            if len(self._tokens) >= length:
-                next_position[_run_hash(self._tokens, length)] = len(self._tokens)
+    def _take_in(self, token: int) -> None:
+        """Append a token, and remember that it comes after the runs that ended here."""
+        for _, run, next_position in self._runs():
+            next_position[run] = len(self._tokens)
+        self._tokens.append(token)
+        self._hash_last_runs()
 
+    def _runs(self) -> Iterator[tuple[int, int, dict[int, int]]]:
+        """The runs that end here, the longest first: their lengths, hashes and later positions."""
+        lengths = RUN_LENGTHS[len(RUN_LENGTHS) - len(self._last_runs) :]
+        return zip(lengths, self._last_runs, self._next_position[-len(lengths) :])
 
-def _run_hash(tokens: Sequence[int], length: int) -> int:
-    return hash(tuple(tokens[-length:]))
+    def _hash_last_runs(self) -> None:
+        tail = tuple(self._tokens[-RUN_LENGTHS[0] :])
+        self._last_runs = [hash(tail[-length:]) for length in RUN_LENGTHS if len(tail) >= length]
 
 
 def _matched_before(tokens: Sequence[int], position: int) -> int:

@@ -190,7 +190,9 @@ class TextStream:
     def _new_text(self) -> tuple[bool, str]:
         """Whether the held run only adds to the text before it, and what it adds."""
         before, both = self._decoded(self._before), self._decoded(self._before + self._held)
-        return both.startswith(before), both[common_length(before, both) :]
+        if both.startswith(before):
+            return True, both[len(before) :]
+        return False, both[common_length(before, both) :]
 
     def _decoded(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from app.bench.prompts import bundled_prompts
 from tests.bench.environment import child_environment
 from tests.bench.pairs import PairFolders
 from tests.bench.sides import Side
@@ -60,7 +61,13 @@ BESIDE_THE_POINT = (
 
 def texts_by_kind() -> dict[str, Sequence[str]]:
     """What is asked, from often to hardly ever as the drafter expects it."""
-    return {"questions": held_out_questions(), "lists": LISTS, "beside the point": BESIDE_THE_POINT}
+    rewriting = [prompt.messages[-1].text for prompt in bundled_prompts(is_pocket=True, kinds=["rewriting"])]
+    return {
+        "questions": held_out_questions(),
+        "lists": LISTS,
+        "rewriting and quoting": rewriting,
+        "beside the point": BESIDE_THE_POINT,
+    }
 
 
 def held_out_questions() -> list[str]:
@@ -91,7 +98,9 @@ class PairBench:
         peers: Path,
         by_processor_time: bool,
         is_compiled: bool | None,
+        before: Path | None = None,
     ) -> None:
+        """before: a checkout of an earlier commit, to measure against."""
         self.pair = pair
         self.clock = Clock("cpu_s", "ttft_cpu_s") if by_processor_time else Clock("decode_s", "ttft_s")
         self.blas = "OpenBLAS" if openblas else "reference"
@@ -99,7 +108,11 @@ class PairBench:
         self.ours = Side("Slipstream", Path(sys.executable), "tests.bench.ours", environment)
         self.mlx_lm = Side("mlx-lm", peers, "tests.bench.mlx_lm_peer", environment)
         self.mlx_vlm = Side("mlx-vlm", peers, "tests.bench.mlx_vlm_peer", environment)
-        self._sides = (self.ours, self.mlx_lm, self.mlx_vlm)
+        self.before: Side | None = None
+        if before:
+            of_before = environment | {"PYTHONPATH": str(before)}
+            self.before = Side("Slipstream before", Path(sys.executable), "tests.bench.ours", of_before, before)
+        self._sides = [self.ours, self.mlx_lm, self.mlx_vlm, *([self.before] if self.before else [])]
         asked = {"target": str(pair.target), "drafter": str(pair.drafter), "is_compiled": is_compiled}
         facts = [side.ask("load", **asked) for side in self._sides]
         self.weights_bytes = int(facts[0]["weights_bytes"])

@@ -19,10 +19,11 @@ from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import load_target
-from mlx_engine.protocol.events import Message
+from mlx_engine.protocol.events import LOOKUP, Message
 from mlx_engine.protocol.prefill_chunk import chunk_range
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter, check_pair
 from mlx_engine.speculation.drafter import Drafter, Frontier
+from mlx_engine.speculation.lookup import LookupDrafter
 from mlx_engine.speculation.sampling import Distribution, Sampler
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, start_length
 from mlx_engine.text.prompt import ChatFormat
@@ -64,12 +65,15 @@ class Ours:
         self._target = load_target(target, is_compiled=is_compiled)
         network = load_assistant(drafter, is_compiled=is_compiled)
         check_pair(network, self._target.facts, (str(drafter), str(target)))
-        self._drafter = AssistantDrafter(network, self._target)
+        self._drafters: dict[str, Drafter] = {
+            "assistant": AssistantDrafter(network, self._target),
+            LOOKUP: LookupDrafter(),
+        }
         self._format = ChatFormat(target) if (target / "tokenizer.json").exists() else None
         self._chunk = self._chunk_length(None)
         self._prefix = PrefixCache(self._target)
         self._start_length = start_length(str(mx.device_info().get("architecture")))
-        self._lengths: dict[str, DraftPolicies] = {}
+        self._policies: dict[str, DraftPolicies] = {}
         return {"weights_bytes": mx.get_active_memory(), "vocab_size": self._target.facts.vocab_size}
 
     def render(self, request: Request) -> Reply:
@@ -85,7 +89,8 @@ class Ours:
 
     def generate(self, request: Request) -> Reply:
         """One reply to a prompt; `length` is a number or `auto`; `estimates` names what auto goes on with; `chunk`
-        is the length of a prefill chunk, or None: as the engine chooses it."""
+        is the length of a prefill chunk, or None: as the engine chooses it. `drafters` are their names; without
+        them auto has all, as in the chat, and a number or a script has the assistant."""
         self._chunk = self._chunk_length(request.get("chunk"))
         self._prefix = PrefixCache(self._target, self._chunk)
         return self._reply(request, ())
@@ -117,16 +122,14 @@ class Ours:
 
     def _reply(self, request: Request, marks: Sequence[int], look: Any = lambda tokens: None) -> Reply:
         mx.reset_peak_memory()
-        script = request.get("script")
-        drafter = self._drafter
-        if script:
-            drafter = ScriptedDrafter(drafter, len(request["prompt"]), script)  # type: ignore[assignment]
+        drafters = self._chosen(request)
         timeline = Timeline()
         cached_tokens = self._prefix.resume(request["prompt"])
-        session = Session(self._target, [drafter], self._prefix)
-        lengths = self._estimates(request.get("estimates"))
-        plan = self._plan(request, lengths, marks)
-        rounds = drafted = accepted = 0
+        session = Session(self._target, drafters, self._prefix)
+        policies = self._estimates(request.get("estimates"), [drafter.name for drafter in drafters])
+        plan = self._plan(request, policies, marks)
+        rounds = drafted = 0
+        accepted = dict.fromkeys(self._drafters, 0)
         before_s = time.perf_counter()
         read_tokens = cached_tokens
 
@@ -140,35 +143,45 @@ class Ours:
             timeline.add(list(done.token_ids))
             now_s = time.perf_counter()
             if rounds:
-                lengths.observe(done, now_s - before_s)
+                policies.observe(done, now_s - before_s)
             before_s = now_s
             if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
                 mx.clear_cache()
-            rounds, drafted, accepted = rounds + 1, drafted + done.drafted, accepted + done.accepted
+            rounds, drafted = rounds + 1, drafted + done.drafted
+            if done.drafted:
+                accepted[done.drafter] += done.accepted
             look(len(timeline.token_ids))
-        reply = timeline.facts() | {"rounds": rounds, "drafted": drafted, "accepted": accepted}
+        reply = timeline.facts() | {"rounds": rounds, "drafted": drafted, "accepted": sum(accepted.values())}
+        reply["copied"] = accepted[LOOKUP]
         reply["round_tokens"] = len(timeline.token_ids)
         reply |= {"passes": session.target_passes, "syncs": session.host_syncs, "cached_tokens": cached_tokens}
         reply |= {"peak_bytes": mx.get_peak_memory(), "kv_bytes": sum(c.nbytes for c in self._prefix.cache.layers)}
         mx.clear_cache()
         return reply
 
+    def _chosen(self, request: Request) -> list[Drafter]:
+        script = request.get("script")
+        if script:
+            return [ScriptedDrafter(self._drafters["assistant"], len(request["prompt"]), script)]
+        usual = self._drafters if request["length"] == "auto" else ("assistant",)
+        return [self._drafters[name] for name in request.get("drafters", usual)]
+
     def _chunk_length(self, setting: int | None) -> ChunkLength:
         facts = self._target.facts
         return ChunkLength(chunk_range(setting, is_moe=facts.is_moe, has_gpu=mx.metal.is_available()))
 
-    def _plan(self, request: Request, lengths: DraftPolicies, marks: Sequence[int]) -> DecodeOptions:
+    def _plan(self, request: Request, policies: DraftPolicies, marks: Sequence[int]) -> DecodeOptions:
         sampler = Sampler(
             temperature=request["temperature"],
             seed=request.get("seed") or 0,
             is_coupled=request.get("rule") == "coupled",
         )
-        steering = Steering(ReplyControl(request["length"]), lengths, measures_baseline=False)
+        steering = Steering(ReplyControl(request["length"]), policies, measures_baseline=False)
         return DecodeOptions(sampler, frozenset(request["stop"]), request["max_tokens"], steering, tuple(marks))
 
-    def _estimates(self, name: str | None) -> DraftPolicies:
-        fresh = DraftPolicies(None, self._start_length, (self._drafter.name,))
-        return self._lengths.setdefault(name, fresh) if name else fresh
+    def _estimates(self, name: str | None, drafters: Sequence[str]) -> DraftPolicies:
+        fresh = DraftPolicies(None, self._start_length, drafters)
+        return self._policies.setdefault(name, fresh) if name else fresh
 
 
 def _resident_bytes() -> int:

@@ -64,7 +64,7 @@ def _measure(options: argparse.Namespace, python: Path) -> Iterator[Figure | str
         pair = find_pair(name, options.quick)
         for openblas in modes:
             try:
-                bench = PairBench(pair, openblas, python, options.processor_time, options.compile)
+                bench = PairBench(pair, openblas, python, options.processor_time, options.compile, options.before)
             except SideError as error:
                 yield f"{name} could not be loaded: {error}"
                 continue
@@ -110,6 +110,9 @@ def _options() -> argparse.Namespace:
         "--compile",
         action=argparse.BooleanOptionalAction,
         help="as Slipstream's setting of that name (default: with Metal)",
+    )
+    parser.add_argument(
+        "--before", type=Path, metavar="CHECKOUT", help="of an earlier commit, for the row of that name"
     )
     parser.add_argument("--quick", action="store_true", help="each thing once and tiny pairs: does the tool work?")
     options = parser.parse_args()

@@ -12,12 +12,14 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mlx_engine.protocol.events import LOOKUP
 from tests.bench.bench_of_pair import PairBench, texts_by_kind
 from tests.bench.measure import Effort, Ratio, abba, best
 from tests.bench.sides import Side
 from tests.bench.table import Figure
 
 LENGTHS = (2, 4, 6, 8, 12)
+ASSISTANT = "assistant"
 SEED = 11
 HOST_LENGTH = 4
 TURNS, CONVERSATION_TOKENS, REPLY_TOKENS = 10, 4000, 32
@@ -110,22 +112,40 @@ def host(bench: PairBench, effort: Effort) -> Rows:
 
 
 def auto(bench: PairBench, effort: Effort) -> Rows:
-    """`auto` that has learned from some rounds against the best fixed length, by the kind of prompt."""
-    kinds: dict[str, Sequence[str]] = {"script": ()} if bench.pair.is_random else texts_by_kind()
-    for kind, texts in kinds.items():
-        prompts = bench.prompts(effort.of_a_kind if texts else effort.replies, texts)
-        lengths = (0, 1, *LENGTHS)
-        fixed = [bench.rate(bench.ours, prompts, length, effort.tokens) for length in lengths]
+    """`auto` that has learned from some rounds against the best drafter and length, by the kind of prompt."""
+    for kind, prompts in _prompts_by_kind(bench, effort):
+        singles: list[tuple[str, int]] = [(ASSISTANT, length) for length in (0, 1, *LENGTHS)]
+        if not bench.pair.is_random:
+            singles += [(LOOKUP, length) for length in LENGTHS]
+        fixed = [
+            bench.rate(bench.ours, prompts, length, effort.tokens, drafters=[drafter])
+            for drafter, length in singles
+        ]
         chosen = best(fixed, effort.looks)
-        rounds = 0
-        while rounds < effort.learning_rounds:
-            rounds += bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)["rounds"]
+        rounds = _learn(bench, bench.ours, kind, prompts, effort)
         adaptive = bench.rate(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
         measured = abba(adaptive, fixed[chosen], effort)
         total = bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
-        drafts = total["drafted"] / total["rounds"]
-        detail = f"best fixed {lengths[chosen]}; auto drafts {drafts:.1f} a round, and knew {rounds} rounds"
-        yield _ratio("auto", bench, f"auto / best fixed length, {kind}", measured, 0.97, detail)
+        detail = f"best single {singles[chosen][0]} {singles[chosen][1]}; {_drafting(total)}, knew {rounds} rounds"
+        yield _ratio("auto", bench, f"auto / best single drafter and length, {kind}", measured, 0.97, detail)
+
+
+def before(bench: PairBench, effort: Effort) -> Rows:
+    """`auto` against that of an earlier commit, both with what they have learned, by the kind of prompt."""
+    if bench.before is None:
+        return
+    for kind, prompts in _prompts_by_kind(bench, effort):
+        for side in (bench.ours, bench.before):
+            _learn(bench, side, kind, prompts, effort)
+        now, earlier = (
+            bench.rate(side, prompts, "auto", effort.tokens, estimates=kind) for side in (bench.ours, bench.before)
+        )
+        measured = abba(now, earlier, effort)
+        total = bench.replies(bench.ours, prompts, "auto", effort.tokens, estimates=kind)
+        its = bench.replies(bench.before, prompts, "auto", effort.tokens, estimates=kind)
+        detail = f"{_drafting(total)}; {_per_round(total):.2f} against {_per_round(its):.2f} tokens per round"
+        aim = 1.8 if kind.startswith("rewriting") else 0.99
+        yield _ratio("before", bench, f"auto / auto before, {kind}", measured, aim, detail)
 
 
 def wrong(bench: PairBench, effort: Effort) -> Rows:
@@ -236,12 +256,32 @@ ROWS: dict[str, Callable[[PairBench, Effort], Rows]] = {
     "rounds": rounds,
     "host": host,
     "auto": auto,
+    "before": before,
     "wrong": wrong,
     "turns": turns,
     "prefill": prefill,
     "memory": memory,
     "coupled": coupled,
 }
+
+
+def _prompts_by_kind(bench: PairBench, effort: Effort) -> Iterator[tuple[str, list[list[int]]]]:
+    kinds: dict[str, Sequence[str]] = {"script": ()} if bench.pair.is_random else texts_by_kind()
+    for kind, texts in kinds.items():
+        yield kind, bench.prompts(effort.of_a_kind if texts else effort.replies, texts)
+
+
+def _learn(bench: PairBench, side: Side, kind: str, prompts: list[list[int]], effort: Effort) -> int:
+    """Let `auto` make rounds; how many."""
+    rounds = 0
+    while rounds < effort.learning_rounds:
+        rounds += bench.replies(side, prompts, "auto", effort.tokens, estimates=kind)["rounds"]
+    return rounds
+
+
+def _drafting(total: dict[str, Any]) -> str:
+    copied = total["copied"] / max(1, total["accepted"])
+    return f"auto drafts {total['drafted'] / total['rounds']:.1f} a round, {copied:.0%} of the accepted are copies"
 
 
 def _best_length(bench: PairBench, side: Side, prompts: list[list[int]], effort: Effort, **settings: Any) -> int:

@@ -15,11 +15,15 @@ class SideError(Exception):
 class Side:
     """A child process that runs one engine; see serve.py."""
 
-    def __init__(self, name: str, python: Path, module: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, python: Path, module: str, environment: dict[str, str], folder: Path | None = None
+    ) -> None:
+        """folder: to run in, which comes before everything on Python's path; None: where this process runs."""
         self.name = name
         self._process = subprocess.Popen(
             [python, "-m", module],
             env=environment,
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

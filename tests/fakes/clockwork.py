@@ -166,6 +166,7 @@ class ClockworkEngine:
                     context_tokens=length,
                     memory_bytes=1,
                     elapsed_s=self.clock.time_s - submitted_at_s,
+                    drafter="assistant" if drafted else "",
                 )
             )
         reason: FinishReason = "cancelled" if self.is_cancelled else "length"

@@ -258,7 +258,7 @@ def test_what_is_typed_becomes_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert usual.settings == ("off", "2", "4", "8", "16", "auto")
     assert {case.context for case in usual.cases} == {"short", "medium", "long"}
     assert {case.mode for case in usual.cases} == {"greedy"}
-    assert len(usual.cases) == 15 + 5 + 5
+    assert len(usual.cases) == 18 + 6 + 6
     quick = planned(monkeypatch, "--quick").plan
     assert (len(quick.cases), quick.passes, quick.limit_s < 60) == (5, 1, True)
     (tmp_path / "mine").write_text("one\ntwo\n")

@@ -197,7 +197,7 @@ def test_a_second_run_begins_where_the_first_ended(context_tokens: int) -> None:
 @pytest.mark.parametrize("chance", [0.0, 0.08, 0.3])
 def test_where_drafting_does_not_pay_short_runs_soon_cost_nothing(chance: float) -> None:
     runs = [runs_in_turn(THIN, fading(then=chance), 12, seed) for seed in range(8)]
-    assert fmean(share for run in runs for share in run[2:]) >= 0.985
+    assert fmean(share for run in runs for share in run[2:]) >= 0.98
 
 
 def test_a_useful_drafter_is_used_from_the_beginning_of_short_runs() -> None:
