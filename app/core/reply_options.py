@@ -20,9 +20,17 @@ class ReplyOptions:
     is_thinking: bool = False
     system: str | None = None
 
-    def request(self, id: int, messages: tuple[Message, ...]) -> Generate:
-        """messages: including the system prompt."""
-        return Generate(id, messages, self.sampling, self.draft_length, self.max_tokens, self.is_thinking)
+    def request(self, id: int, messages: tuple[Message, ...], chat_id: int | None = None) -> Generate:
+        """messages: including the system prompt. chat_id: of the stored chat; None: it is not stored."""
+        return Generate(
+            id,
+            messages,
+            self.sampling,
+            self.draft_length,
+            self.max_tokens,
+            self.is_thinking,
+            chat_id=chat_id,
+        )
 
 
 def per_chat_values(settings: Settings) -> dict[str, Any]:
