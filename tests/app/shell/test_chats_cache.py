@@ -65,7 +65,7 @@ def test_it_is_listed_by_chat_and_cleared(capsys: pytest.CaptureFixture[str]) ->
     assert {chat["chat_id"]: chat["size_bytes"] for chat in facts["chats"]} == {1: 2_000_000, 2: 1_000_000}
     assert json.loads(shown(capsys, "chats", "cache", "--clear", "--json")) == {"freed_bytes": 3_000_000}
     assert cached_ids() == set()
-    assert json.loads(shown(capsys, "chats", "--json"))["chats"], "the chats stay"
+    assert json.loads(shown(capsys, "chats", "list", "--json"))["chats"], "the chats stay"
 
 
 @pytest.mark.usefixtures("two_chats")
