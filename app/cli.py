@@ -34,8 +34,10 @@ from app.system import console, places
 from app.system.exit_codes import FAILED, INTERRUPTED, OK, WRONG_USAGE
 from app.system.mac import why_unusable
 from app.system.signals import ending_on_signals
+from app.text.figures import size
 from app.text.sanitise import cleaned
 from mlx_engine.client import EngineClient
+from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 from mlx_engine.protocol.errors import SlipstreamError
 
 PIPE_HINT_S = 5.0
@@ -82,7 +84,7 @@ def _chat(options: argparse.Namespace) -> int:
         return WRONG_USAGE
     pair_options = pair_options_of(effective.settings)
     pair, notice = first_pair(effective, pair_options)
-    store = ChatStore.open(places.chats_database())
+    store = ChatStore.open(places.chats_database(), cache=ChatCacheFolder(places.chat_cache_folder()))
     chat_options = replace(
         chat_options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
@@ -203,8 +205,10 @@ def _paths(options: argparse.Namespace) -> int:
     if options.json:
         console.say_json(json.dumps({name: str(path) for name, path in paths.items()}))
         return OK
+    cached_bytes = ChatCacheFolder(paths["chat cache"]).size_bytes
     for name, path in paths.items():
-        console.say(f"{name:<12}{path}")
+        taken = f"  ({size(cached_bytes).strip()})" if name == "chat cache" and cached_bytes else ""
+        console.say(f"{name:<12}{path}{taken}")
     return OK
 
 

@@ -56,7 +56,12 @@ class BenchJob:
 def load_of(pair: PairChoice) -> Load:
     """How the bench loads a pair: with lookup if it has no drafter, and without earlier estimates."""
     # Nothing learned in one run may help the next one, or change what the chat has learned.
-    return msgspec.structs.replace(pair.load, drafters=pair.load.drafters or (LOOKUP,), estimates_folder=None)
+    return msgspec.structs.replace(
+        pair.load,
+        drafters=pair.load.drafters or (LOOKUP,),
+        estimates_folder=None,
+        chat_cache_folder=None,
+    )
 
 
 def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> int:

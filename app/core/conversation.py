@@ -241,6 +241,11 @@ class Conversation:
         if self.chat is not None:
             self.chat = self._keep(lambda: self._store.rename(self._chat_id, title))
 
+    @property
+    def stored_id(self) -> int | None:
+        """Of the chat, if what is said is saved to a file."""
+        return self.chat.id if self.chat and self._store.is_saving else None
+
     def to_send(self) -> tuple[Message, ...]:
         """The messages of the next request. The last one is the newest message, or the reply to continue.
 

@@ -365,7 +365,8 @@ class Dialogue:
             return
         self._draft_length = self.settings.draft_length
         try:
-            self._engine.generate(self.settings.options.request(id, self.conversation.to_send()))
+            messages, chat_id = self.conversation.to_send(), self.conversation.stored_id
+            self._engine.generate(self.settings.options.request(id, messages, chat_id))
             if self.phase is Phase.STOPPING:
                 self._engine.cancel()  # the cancel of `stop` came before the request
         except SlipstreamError as error:

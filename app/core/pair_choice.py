@@ -35,6 +35,7 @@ class PairOptions:
     prefill_chunk: int | None = None
     is_float32: bool | None = None
     is_wired: bool = False
+    chat_cache_bytes: int | None = None
     is_oversized: bool = False
     """Load it even if it is too large for memory."""
 
@@ -48,6 +49,7 @@ def pair_options_of(settings: Settings) -> PairOptions:
         prefill_chunk=None if settings.prefill_chunk == "auto" else settings.prefill_chunk,
         is_float32=settings.float32,
         is_wired=settings.wire,
+        chat_cache_bytes=None if settings.chat_cache == "auto" else int(settings.chat_cache * 1e9),
         is_oversized=settings.oversized,
     )
 
@@ -155,6 +157,8 @@ def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options
         is_float32=options.is_float32,
         is_wired=options.is_wired,
         estimates_folder=str(places.estimates_folder()),
+        chat_cache_folder=str(places.chat_cache_folder()),
+        chat_cache_bytes=options.chat_cache_bytes,
         start_length=options.start_length,
         refusal=pair.refusal or None,
         target_name=called(pair.target),

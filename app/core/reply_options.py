@@ -22,8 +22,8 @@ class ReplyOptions:
     schema: str | None = None
     """A JSON schema that replies match, as JSON text."""
 
-    def request(self, id: int, messages: tuple[Message, ...]) -> Generate:
-        """messages: including the system prompt."""
+    def request(self, id: int, messages: tuple[Message, ...], chat_id: int | None = None) -> Generate:
+        """messages: including the system prompt. chat_id: of the stored chat; None: it is not stored."""
         return Generate(
             id,
             messages,
@@ -32,6 +32,7 @@ class ReplyOptions:
             self.max_tokens,
             self.is_thinking,
             schema=self.schema,
+            chat_id=chat_id,
         )
 
 

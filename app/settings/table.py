@@ -133,6 +133,14 @@ class Settings:
             "half a second",
         ),
     ] = "auto"
+    chat_cache: Annotated[
+        float | Literal["auto"],
+        SettingInfo(
+            AutoOr(Number(0, 1_000_000, placeholder="GB")),
+            "GB of disk for what was read of your chats, so that a reopened one answers at once; auto: a tenth of "
+            "what is free; 0: nothing is kept",
+        ),
+    ] = "auto"
     draft: Annotated[
         DraftSetting,
         SettingInfo(

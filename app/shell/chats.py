@@ -12,6 +12,7 @@ import msgspec
 
 from app.core.chat_files import imported_line
 from app.core.turn_stats import RUNNING_ELSEWHERE
+from app.shell import chats_cache
 from app.store import transfer
 from app.store.chat_store import ChatStore
 from app.store.errors import NotStoredError, StoreError
@@ -22,6 +23,7 @@ from app.system.exit_codes import OK, WRONG_USAGE
 from app.text.figures import local_time
 from app.text.folding import folded
 from app.text.sanitise import sanitise_line
+from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 
 NO_LIMIT = -1
 MAX_CANDIDATES = 5
@@ -64,7 +66,11 @@ def add_parser(subparsers: Any) -> None:
     remove = _add(commands, "rm", _remove, "delete chats; --undo restores them for 30 days")
     remove.add_argument("chats", nargs="*", metavar="CHAT", help="number or title of a chat")
     remove.add_argument("--undo", action="store_true", help="restore the chat that was deleted last")
-    for command in (listing, show, search, importing, remove):
+    cache = _add(
+        commands, "cache", chats_cache.list_or_clear, "list or clear what makes reopened chats answer at once"
+    )
+    cache.add_argument("--clear", action="store_true", help="delete it; the chats themselves stay")
+    for command in (listing, show, search, importing, remove, cache):
         command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -82,7 +88,7 @@ def _count(text: str) -> int:
 
 def _run(subcommand: Subcommand, options: argparse.Namespace) -> int:
     """Run a subcommand on the store. Raises SlipstreamError."""
-    store = ChatStore.open(places.chats_database())
+    store = ChatStore.open(places.chats_database(), cache=ChatCacheFolder(places.chat_cache_folder()))
     try:
         if store.notice:
             warn(store.notice)

@@ -30,6 +30,7 @@ from app.system.exit_codes import OK
 from app.system.mac import why_unusable
 from app.system.privacy import impersonal
 from app.text import figures
+from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import load_catalog
@@ -213,12 +214,19 @@ def _disk(cache: Path, environment: Mapping[str, str]) -> Iterator[Check]:
     advice = "Most models need more. Remove one with `slipstream models rm`, or set HF_HOME to another disk."
     yield Check(topic, "free", figures.size(free).strip(), advice if little else "")
     yield _folder(topic, "hub cache", cache)
+    yield _chat_cache(topic)
     try:
         yield from _models(topic, cache)
     except SlipstreamError as error:
         yield Check(topic, "Gemma 4 models", "not known", str(error))
     if name := hub_cache.offline_variable(environment):
         yield Check(topic, name, environment[name], "Models cannot be pulled while it is set.")
+
+
+def _chat_cache(topic: str) -> Check:
+    folder = ChatCacheFolder(places.chat_cache_folder())
+    chats, taken = folder.chats(), figures.size(folder.size_bytes).strip()
+    return Check(topic, "chat cache", f"{len(chats)} chats, {taken} ({folder.folder})" if chats else "empty")
 
 
 def _models(topic: str, cache: Path) -> Iterator[Check]:

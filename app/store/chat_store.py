@@ -20,6 +20,7 @@ from app.store.membership import forget_ended
 from app.store.records import Chat, FinalState, Hit, Imported, NewChat, StoredMessage, TurnStats
 from app.store.search import find_chats, find_messages, index_pending, terms_of
 from app.text.sanitise import cleaned
+from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 
 DELETED_KEPT_S = 30 * 24 * 3600.0
 """How long a deleted chat can be restored, at least."""
@@ -35,23 +36,31 @@ class ChatStore:
     store; any call can change both.
     """
 
-    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+    def __init__(self, database: Database, now: Callable[[], float], cache: ChatCacheFolder | None = None) -> None:
         self._database = database
         self._now = now
+        self._cache = cache
         self.kept_path: Path | None = None
         """Where the person has kept the unsaved chats."""
 
     @classmethod
     def open(
-        cls, path: Path, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+        cls,
+        path: Path,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        cache: ChatCacheFolder | None = None,
     ) -> ChatStore:
         """The store at `path`, created if it is missing. Never raises: problems are described in `notice`.
 
-        Replies whose process has ended are marked as interrupted and keep their text. clock: for waiting.
+        Replies whose process has ended are marked as interrupted and keep their text. clock: for waiting. cache:
+        what the engine has on disk of these chats, which is deleted with them.
         """
-        store = cls(Database(path, now, clock), now)
+        store = cls(Database(path, now, clock), now, cache)
         with suppress(StoreBusyError):
             store._database.write(store._tidy, is_durable=False)
+        with suppress(StoreError):
+            store._tidy_cache()
         return store
 
     @classmethod
@@ -138,8 +147,10 @@ class ChatStore:
         return self._change_chat(chat_id, "params_json = ?", rows.params_to_json(params))
 
     def delete(self, chat_id: int) -> None:
-        """Delete a chat. It can be restored for `DELETED_KEPT_S`."""
+        """Delete a chat. It can be restored for `DELETED_KEPT_S`, but for what the engine has of it on disk."""
         self._database.write(lambda connection: steps.delete_chat(connection, chat_id, self._now()))
+        if self._cache:
+            self._cache.delete(chat_id)
 
     def undo_delete(self) -> Chat | None:
         """Restore the chat that was deleted last; None if there is none."""
@@ -294,6 +305,14 @@ class ChatStore:
         forget_ended(connection, self._now())
         steps.grow_older(connection, self._now())
         steps.forget_deleted(connection, DELETED_KEPT_S)
+
+    def _tidy_cache(self) -> None:
+        """Delete what the engine has on disk of chats that are not here, as after the file was replaced."""
+        cached = self._cache.chats() if self._cache and self.is_saving else []
+        stored = {chat.id for chat in self.list_chats(limit=-1)} if cached else set()
+        for chat in cached:
+            if self._cache and chat.chat_id not in stored:
+                self._cache.delete(chat.chat_id)
 
     def _change_chat(self, chat_id: int, changes: str, *values: str | None) -> Chat:
         return self._database.write(lambda connection: steps.change_chat(connection, chat_id, changes, values))

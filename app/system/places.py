@@ -23,6 +23,7 @@ def everything() -> dict[str, Path]:
         "state": state_file(),
         "prompts": prompt_history(),
         "estimates": estimates_folder(),
+        "chat cache": chat_cache_folder(),
         "bench": bench_folder(),
         "engine log": engine_log(),
         "crash log": app_log(),
@@ -87,6 +88,11 @@ def open_chats() -> Path:
 def estimates_folder() -> Path:
     """The engine's estimates for draft lengths, one file per pair."""
     return state_folder() / "estimates"
+
+
+def chat_cache_folder() -> Path:
+    """What the engine has read of chats, so that a reopened one answers at once."""
+    return state_folder() / "chat_cache"
 
 
 def bench_folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import threading
@@ -12,7 +13,8 @@ import pytest
 
 from mlx_engine import engine as engine_module
 from mlx_engine.files import chat_cache_file
-from mlx_engine.network import disk_cache
+from mlx_engine.files.model_identity import model_identity
+from mlx_engine.network import disk_cache, stored_rows
 from mlx_engine.network.disk_cache import DiskCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Message, SamplingOptions
@@ -96,7 +98,8 @@ def test_the_first_reply_after_a_restart_is_that_of_the_engine_that_never_ended(
     expected = last_turn(talked(pocket, tmp_path / "one"))
     chat = talked(pocket, tmp_path / "two")
     (path,) = chat.files
-    assert path.parent == chat.folder / str(CHAT) and path.stat().st_mode & 0o777 == 0o600
+    assert path.parent == chat.folder / str(CHAT)
+    assert path.stat().st_mode & 0o777 == 0o600
     chat.start()
     assert last_turn(chat) == expected
     (started,) = only(events.Started, chat.rig.emitted)
@@ -105,7 +108,7 @@ def test_the_first_reply_after_a_restart_is_that_of_the_engine_that_never_ended(
 
 def test_without_a_chat_nothing_is_kept(chat: Reopened) -> None:
     chat.ask(TEXTS[0], chat_id=None)
-    assert chat.files == [] and not chat.folder.exists()
+    assert not chat.folder.exists()
 
 
 def test_a_bound_of_nothing_switches_it_off(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -131,7 +134,6 @@ def test_replies_keep_the_tokens_that_they_were_generated_as(
     chat.start()
     assert chat.rig.engine._known_replies == {}
     emitted = chat.ask(TEXTS[1])
-    (started,) = only(events.Started, emitted)
     assert chat.rig.engine._known_replies[chat.messages[1].text] == reply
     assert cached(emitted) > len(reply)
 
@@ -180,7 +182,7 @@ def test_a_file_of_another_version_is_not_read(
     package: str, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chat = talked(pair, tmp_path)
-    own = disk_cache.version
+    own = importlib.metadata.version
     monkeypatch.setattr(disk_cache, "version", lambda name: "0.1" if name == package else own(name))
     chat.start()
     assert last_turn(chat)[0] == 0
@@ -189,10 +191,10 @@ def test_a_file_of_another_version_is_not_read(
 def test_a_model_whose_file_was_replaced_is_another_one(pair: tuple[Path, Path], tmp_path: Path) -> None:
     copy = tmp_path / "target"
     shutil.copytree(pair[0], copy)
-    before = disk_cache.model_identity(copy)
-    assert before == disk_cache.model_identity(copy) != disk_cache.model_identity(pair[0])
+    before = model_identity(copy)
+    assert before == model_identity(copy) != model_identity(pair[0])
     os.utime(copy / "model.safetensors", ns=(1, 1))
-    assert disk_cache.model_identity(copy) != before
+    assert model_identity(copy) != before
 
 
 def test_a_chat_of_other_words_shares_what_it_begins_with(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_a_chat_of_other_words_shares_what_it_begins_with(pair: tuple[Path, Path
 
 def test_what_is_in_memory_is_not_read_from_disk(chat: Reopened, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = 0
-    own = disk_cache.read_conversation
+    own = stored_rows.read_conversation
 
     def counting(*arguments: object) -> object:
         nonlocal reads
@@ -293,7 +295,8 @@ def test_nothing_is_written_while_a_reply_is_computed(
     monkeypatch.setattr(DiskCache, "begin", begin)
     chat.rig.ask(Generate(2, first, max_tokens=2, chat_id=None))
     assert not writer.is_alive()
-    assert pieces == 1 and chat.files == []
+    assert pieces == 1
+    assert chat.files == []
 
 
 def test_the_engine_ends_with_its_chat_written(chat: Reopened, monkeypatch: pytest.MonkeyPatch) -> None:

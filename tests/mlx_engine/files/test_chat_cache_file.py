@@ -110,18 +110,19 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
     "change", [{"format": 0}, {"format": 2}, {"tokens": "no"}, {"tokens": [1.5]}, {"more": 1}]
 )
 def test_facts_of_another_kind_are_refused(change: dict[str, object], tmp_path: Path) -> None:
-    def header(facts: CacheFacts, tensors: object, data_hash: str, own: Callable[..., bytes]) -> bytes:
+    own = chat_cache_file._header
+
+    def header(facts: CacheFacts, tensors: list[NewTensor], data_hash: str) -> bytes:
         entries = json.loads(own(facts, tensors, data_hash))
         metadata = entries["__metadata__"]
         metadata["facts"] = json.dumps(json.loads(metadata["facts"]) | change)
         metadata["head_sha256"] = chat_cache_file.NO_HASH
         return chat_cache_file.signed(json.dumps(entries, separators=(",", ":")).encode())
 
-    own = chat_cache_file._header
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chat_cache_file, "_header", lambda *each: header(*each, own))
+        patch.setattr(chat_cache_file, "_header", header)
         write(tmp_path / "file", OLD)
-    with pytest.raises(CacheFileError, match="format|Expected|unknown"):
+    with pytest.raises(CacheFileError, match=r"format|Expected|unknown"):
         read(tmp_path / "file")
 
 
@@ -131,7 +132,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "link", "folder", "nothing"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=name):
             read(tmp_path / name)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from mlx_engine.files import chat_cache_folder
 from mlx_engine.files.chat_cache_file import TEMPORARY
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 
@@ -77,7 +78,7 @@ def test_what_can_never_fit_deletes_nothing(folder: ChatCacheFolder) -> None:
 def test_the_bound_is_a_tenth_of_what_is_free_without_the_cache(
     folder: ChatCacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_cache_folder.shutil, "disk_usage", lambda path: SimpleNamespace(free=900))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=900))
     assert folder.bound_bytes(None) == 90
     write(folder, 1, 100)
     assert folder.bound_bytes(None) == 100
@@ -89,7 +90,7 @@ def test_a_clock_that_jumps_changes_no_order(
     jumps: tuple[int, ...], folder: ChatCacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for chat_id, now_ns in enumerate(jumps):
-        monkeypatch.setattr(chat_cache_folder.time, "time_ns", lambda now_ns=now_ns: now_ns)
+        monkeypatch.setattr(time, "time_ns", lambda now_ns=now_ns: now_ns)
         write(folder, chat_id)
     assert ids(folder) == [2, 1, 0]
     folder.touch(folder.file(0, "m"))

@@ -173,7 +173,7 @@ def test_a_long_chat_takes_hardly_more_than_its_full_rows() -> None:
     assert len(rows.frontiers) > 3, "earlier turns are there where they cost little"
 
 
-@pytest.mark.parametrize("one, other", [("e2b", "e4b"), ("31b", "12b-unified"), ("e2b", "26b-a4b")])
+@pytest.mark.parametrize(("one", "other"), [("e2b", "e4b"), ("31b", "12b-unified"), ("e2b", "26b-a4b")])
 def test_another_layout_is_refused(one: str, other: str, tmp_path: Path) -> None:
     stored(talked(tiny.target(one)), tmp_path / "file")
     with pytest.raises(CacheFileError):
@@ -192,7 +192,7 @@ def test_another_dtype_and_another_vocabulary_are_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "spans, frontiers",
+    ("spans", "frontiers"),
     [
         ([(0, 50)], [(0, 50)]),  # not the end
         ([(100, 160), (90, 120)], [(100, 160)]),  # not in order

@@ -1,0 +1,99 @@
+"""A chat reopened after a restart: its first token beside that of a cold engine, and what the chat takes on disk.
+
+    python -m tests.bench.reopen --pairs pocket e2b --tokens 4000
+
+Both sides read the same prompt: the chat and a new message. Counts come first: they do not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import mlx.core as mx
+
+from mlx_engine.network.disk_cache import DiskCache
+from mlx_engine.network.prefix import PrefixCache
+from mlx_engine.network.stored_rows import StoredRows, rows_to_store
+from mlx_engine.network.target import Gemma4Target, load_target
+from tests.bench.pairs import NAMES, find_pair
+
+CHAT, PATIENCE_S = 1, 600.0
+MESSAGE_TOKENS, TURN_TOKENS = 40, 500
+AIM, BYTES_AIM = 0.05, 1.1
+
+
+def first_token(
+    target: Gemma4Target, disk: DiskCache | None, prompt: Sequence[int], marks: Sequence[int] = ()
+) -> tuple[float, int, PrefixCache]:
+    """Seconds to the first token, and how many tokens were read for it."""
+    prefix = PrefixCache(target)
+    begun_at_s = time.perf_counter()
+    if disk:
+        disk.recall(disk.find(CHAT), prefix, prompt)
+    kept = prefix.resume(prompt)
+    for _ in prefix.prefill(marks):
+        pass
+    token = mx.argmax(target.logits(target.forward(mx.array([prompt[-1:]]), prefix.cache)))
+    mx.eval(token)
+    return time.perf_counter() - begun_at_s, len(prompt) - kept, prefix
+
+
+def full_bytes(rows: StoredRows) -> int:
+    """Of the full layers' own rows."""
+    return sum(tensor.size_bytes for tensor in rows.tensors if tensor.name.count(".") == 1)
+
+
+def measure(name: str, tokens: int, repeats: int) -> None:
+    """Print one pair's figures."""
+    folder = find_pair(name).target
+    target = load_target(folder, is_compiled=mx.metal.is_available())
+    draw = random.Random(tokens)
+    prompt = draw.choices(range(10, min(2000, target.facts.vocab_size)), k=tokens + MESSAGE_TOKENS)
+    with tempfile.TemporaryDirectory() as place:
+        disk = DiskCache(Path(place), None, target, folder)
+        disk.begin(CHAT)
+        _, _, prefix = first_token(target, None, prompt[:tokens], range(TURN_TOKENS, tokens, TURN_TOKENS))
+        begun_at_s = time.perf_counter()
+        rows = rows_to_store(prefix.conversation)
+        gathered_s = time.perf_counter() - begun_at_s
+        disk.keep(CHAT, prefix, {})
+        disk.finish(PATIENCE_S)
+        written_s = time.perf_counter() - begun_at_s - gathered_s
+        cold, reopened = [], []
+        for _ in range(repeats):
+            cold.append(first_token(target, None, prompt))
+            reopened.append(first_token(target, disk, prompt))
+        disk_bytes = sum(path.stat().st_size for path in Path(place).rglob("*.safetensors"))
+    cold_s, reopened_s = (median(seconds for seconds, _, _ in side) for side in (cold, reopened))
+    share = disk_bytes / full_bytes(rows)
+    print(f"{name}, {tokens:,} tokens")
+    print(f"  tokens read: reopened / cold      {reopened[0][1]:,} / {cold[0][1]:,}")
+    times = f"{reopened_s:.3f} s / {cold_s:.3f} s"
+    print(f"  first token: reopened / cold      {reopened_s / cold_s:.3f} (aim {AIM}; {times})")
+    print(f"  bytes on disk per token           {disk_bytes / tokens:,.0f}")
+    print(
+        f"  beside the full layers' own rows  {share:.2f} (aim {BYTES_AIM}; snapshots: {len(rows.frontiers) - 1})"
+    )
+    print(f"  gathered after the reply, written {gathered_s * 1e3:.0f} ms, {written_s * 1e3:.0f} ms beside it")
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", nargs="+", choices=NAMES, default=["pocket"])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4000], help="of the chat")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    for name in options.pairs:
+        for tokens in options.tokens:
+            measure(name, tokens, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
