@@ -5,6 +5,7 @@ The only clock of the engine is here; the loop has none.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol import events
+from mlx_engine.protocol.conversation_memory import conversation_bytes
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.guarded import GuardedDrafter
@@ -38,11 +40,13 @@ CACHED_BUFFER_BYTES = 1 << 30
 CLEAR_EVERY_ROUNDS = 256
 """In a long reply freed buffers are also released on the way."""
 
+MOST_KNOWN_REPLIES = 1000
+
 Emit = Callable[[events.Event], None]
 
 
 class Engine:
-    """A pair in memory and its latest conversation. All methods belong to one thread."""
+    """A pair in memory and its conversations. All methods belong to one thread."""
 
     def __init__(self, load: events.Load, emit: Emit, clock: Callable[[], float] = time.perf_counter) -> None:
         """Load and warm up; emits Loading and Ready, and a Notice where needed. Raises ModelFolderError."""
@@ -63,7 +67,7 @@ class Engine:
         self._start_length = load.start_length or start_length(str(mx.device_info().get("architecture")))
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
-        """Replies in the latest conversation: their text -> the tokens they were generated as."""
+        """The latest replies of all conversations: their text -> the tokens they were generated as."""
         self._warm_up(folder)
         self._policies = DraftPolicies(
             _estimates_path(load, pair.target),
@@ -71,7 +75,8 @@ class Engine:
             [drafter.name for drafter in self._drafters.values()],
         )
         self._chunk = ChunkLength(_chunk_range(load, self._target))
-        self._prefix = PrefixCache(self._target, self._chunk)
+        pair.budget.most_bytes = conversation_bytes(load.conversation_bytes, _room_bytes())
+        self._prefix = PrefixCache(self._target, self._chunk, pair.budget)
         state = load.estimates_folder
         self._claim = Claim(Path(state) if state else None, load.name, mx.get_active_memory())
         notices = (pair.notice, _float32_notice(load, self._target), self._policies.notice, self._claim.notice)
@@ -92,12 +97,12 @@ class Engine:
         submitted_at_s = self._clock()
         prompt = self._format.render(request.messages, request.is_thinking, self._known_replies)
         options = self._options(request, prompt, Steering(control, self._policies, request.measures_baseline))
-        self._forget_other_replies(request.messages)
+        self._forget_old_replies(request.messages)
         try:
             self._reply(request.id, prompt, options, submitted_at_s)
         except BaseException as error:
             # The caches may be out of step with their tokens.
-            self._prefix = PrefixCache(self._target, self._chunk)
+            self._prefix.forget()
             if isinstance(error, BrokenNumbersError) and self._target.has_float16:
                 raise BrokenNumbersError(
                     "The model is stored in float16, and its numbers overflowed there, so the reply ends here. "
@@ -145,9 +150,14 @@ class Engine:
         if text and decoder.has_plain_answer:
             self._known_replies[text] = prefix_ids + decoder.answer_ids
 
-    def _forget_other_replies(self, messages: tuple[events.Message, ...]) -> None:
-        texts = {message.text for message in messages if message.role == "assistant"}
-        self._known_replies = {text: ids for text, ids in self._known_replies.items() if text in texts}
+    def _forget_old_replies(self, messages: tuple[events.Message, ...]) -> None:
+        known = self._known_replies
+        for text in [
+            message.text for message in messages if message.role == "assistant" and message.text in known
+        ]:
+            known[text] = known.pop(text)  # the latest use comes last
+        for text in list(known)[:-MOST_KNOWN_REPLIES]:
+            del known[text]
 
     def _save_estimates(self) -> None:
         try:
@@ -325,8 +335,14 @@ def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
         is_moe=target.facts.is_moe,
         has_gpu=mx.metal.is_available(),
         row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
-        room_bytes=None if working_set_bytes is None else working_set_bytes - mx.get_active_memory(),
+        room_bytes=None if working_set_bytes is None else _room_bytes(),
     )
+
+
+def _room_bytes() -> int:
+    """What the weights leave of the memory."""
+    memory_bytes = _working_set_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory_bytes - mx.get_active_memory()
 
 
 def _wire_weights() -> None:
