@@ -137,8 +137,8 @@ class Settings:
         float | Literal["auto"],
         SettingInfo(
             AutoOr(Number(0, 1024)),
-            "GB of memory for chats that were read, so that going back to one is quick; auto: a quarter of what the "
-            "model leaves",
+            "GB of memory for chats that were read, so that going back to one is quick; auto: a quarter of what "
+            "the model leaves",
         ),
     ] = "auto"
     draft: Annotated[

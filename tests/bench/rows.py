@@ -174,7 +174,7 @@ def turns(bench: PairBench, effort: Effort) -> Rows:
 
 
 def chats(bench: PairBench, effort: Effort) -> Rows:
-    """Time to the first token in two chats in turn: both kept, against one kept, where each turn reads its chat."""
+    """Going back to the first of two chats: both kept, against only one, so that the chat is read again."""
     prompts = [_long_prompt(bench, CONVERSATION_TOKENS, seed) for seed in (37, 41)]
     answers: dict[bool, dict[str, Any]] = {}
 
