@@ -5,9 +5,10 @@ The only clock of the engine is here; the loop has none.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from mlx_engine.network.disk_cache import DiskCache, StoredChat
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.protocol import events
+from mlx_engine.protocol.conversation_memory import conversation_bytes
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
@@ -48,11 +50,13 @@ CLEAR_EVERY_ROUNDS = 256
 FINISH_S = 1.5
 """How long the end of the engine waits for a chat that is being written. The client waits longer."""
 
+MOST_KNOWN_REPLIES = 1000
+
 Emit = Callable[[events.Event], None]
 
 
 class Engine:
-    """A pair in memory and its latest conversation. All methods belong to one thread."""
+    """A pair in memory and its conversations. All methods belong to one thread."""
 
     def __init__(self, load: events.Load, emit: Emit, clock: Callable[[], float] = time.perf_counter) -> None:
         """Load and warm up; emits Loading and Ready, and a Notice where needed. Raises ModelFolderError."""
@@ -73,7 +77,7 @@ class Engine:
         self._start_length = load.start_length or _start_length(pair.target)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
-        """Replies in the latest conversation: their `reply_key` -> the tokens they were generated as."""
+        """The latest replies of all conversations: their `reply_key` -> the tokens they were generated as."""
         self._grammars: Grammars | None = None
         """Made for the first request with a schema."""
         self._warm_up(folder)
@@ -82,7 +86,8 @@ class Engine:
         self._schema_policies = DraftPolicies(None, self._start_length, names)
         """For replies with a schema: what they teach about drafts and rounds holds for no others."""
         self._chunk = ChunkLength(_chunk_range(load, self._target))
-        self._prefix = PrefixCache(self._target, self._chunk)
+        pair.budget.most_bytes = conversation_bytes(load.conversation_bytes, _room_bytes())
+        self._prefix = PrefixCache(self._target, self._chunk, pair.budget)
         chats = load.chat_cache_folder
         self._disk = DiskCache(Path(chats) if chats else None, load.chat_cache_bytes, self._target, folder)
         state = load.estimates_folder
@@ -127,13 +132,13 @@ class Engine:
         options = self._options(
             request, prompt, Steering(control, self._policies_of(request), _can_measure(request))
         )
-        self._forget_other_replies(request.messages)
+        self._forget_old_replies(_reply_keys(request))
         self._disk.begin(request.chat_id)
         try:
-            self._reply(request, prompt, options, submitted_at_s, stored)
+            newest = self._reply(request, prompt, options, submitted_at_s, stored)
         except BaseException as error:
             # The caches may be out of step with their tokens.
-            self._prefix = PrefixCache(self._target, self._chunk)
+            self._prefix.forget()
             if isinstance(error, BrokenNumbersError) and self._target.has_float16:
                 raise BrokenNumbersError(
                     "The model is stored in float16, and its numbers overflowed there, so the reply ends here. "
@@ -142,7 +147,7 @@ class Engine:
             raise
         finally:
             mx.clear_cache()
-        self._disk.keep(request.chat_id, self._prefix, self._known_replies)
+        self._disk.keep(request.chat_id, self._prefix, self._replies_of(request, newest))
         self._save_estimates()
 
     def close(self) -> None:
@@ -156,7 +161,8 @@ class Engine:
         options: DecodeOptions,
         submitted_at_s: float,
         stored: StoredChat | None,
-    ) -> None:
+    ) -> str | None:
+        """Returns the key that the reply is remembered by, if it is."""
         id = request.id
         session = Session(self._target, list(self._drafters.values()), self._prefix)
         self._disk.recall(stored, self._prefix, prompt.ids)
@@ -181,8 +187,9 @@ class Engine:
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
         held_back = decoder.finish(is_cut=session.finish_reason != "stop")
-        self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
+        key = self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session))
+        return key
 
     def _policies_of(self, request: events.Generate) -> DraftPolicies:
         return self._policies if request.schema is None else self._schema_policies
@@ -194,13 +201,26 @@ class Engine:
         if session.target_passes % CLEAR_EVERY_ROUNDS == 0:
             mx.clear_cache()
 
-    def _remember_reply(self, text: str, prefix_ids: list[int], decoder: ReplyDecoder) -> None:
-        if (text or decoder.calls) and decoder.has_plain_answer:
-            self._known_replies[reply_key(text, decoder.calls)] = prefix_ids + decoder.answer_ids
+    def _remember_reply(self, text: str, prefix_ids: list[int], decoder: ReplyDecoder) -> str | None:
+        if not (text or decoder.calls) or not decoder.has_plain_answer:
+            return None
+        key = reply_key(text, decoder.calls)
+        self._known_replies[key] = prefix_ids + decoder.answer_ids
+        return key
 
-    def _forget_other_replies(self, messages: tuple[events.Message, ...]) -> None:
-        keys = {reply_key(message.text, message.calls) for message in messages if message.role == "assistant"}
-        self._known_replies = {key: ids for key, ids in self._known_replies.items() if key in keys}
+    def _forget_old_replies(self, keys: Collection[str]) -> None:
+        """keys: of the replies in the conversation that goes on, which are used now."""
+        known = self._known_replies
+        for key in [key for key in keys if key in known]:
+            known[key] = known.pop(key)  # the latest use comes last
+        for key in list(known)[:-MOST_KNOWN_REPLIES]:
+            del known[key]
+
+    def _replies_of(self, request: events.Generate, newest: str | None) -> dict[str, list[int]]:
+        """The known replies of the request's conversation. newest: the key of its answer."""
+        known = self._known_replies
+        keys = [*_reply_keys(request), *([newest] if newest else [])]
+        return {key: known[key] for key in keys if key in known}
 
     def _save_estimates(self) -> None:
         try:
@@ -330,6 +350,11 @@ def _can_measure(request: events.Generate) -> bool:
     return request.measures_baseline and request.schema is None
 
 
+def _reply_keys(request: events.Generate) -> list[str]:
+    """Of the replies in a request's conversation, oldest first."""
+    return [reply_key(message.text, message.calls) for message in request.messages if message.role == "assistant"]
+
+
 class _Laps:
     """A stopwatch for the times from commit to commit."""
 
@@ -403,8 +428,14 @@ def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
         is_moe=target.facts.is_moe,
         has_gpu=mx.metal.is_available(),
         row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
-        room_bytes=None if device_bytes is None else device_bytes - mx.get_active_memory(),
+        room_bytes=None if device_bytes is None else _room_bytes(),
     )
+
+
+def _room_bytes() -> int:
+    """What the weights leave of the memory."""
+    all_bytes = working_set_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return all_bytes - memory_bytes()
 
 
 def _start_length(target: Gemma4Target) -> int:

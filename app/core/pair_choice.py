@@ -33,6 +33,7 @@ class PairOptions:
     start_length: int | None = None
     is_compiled: bool | None = None
     prefill_chunk: int | None = None
+    conversation_bytes: int | None = None
     is_float32: bool | None = None
     is_wired: bool = False
     chat_cache_bytes: int | None = None
@@ -47,6 +48,7 @@ def pair_options_of(settings: Settings) -> PairOptions:
         start_length=settings.draft_start,
         is_compiled=settings.compile,
         prefill_chunk=None if settings.prefill_chunk == "auto" else settings.prefill_chunk,
+        conversation_bytes=None if settings.chat_memory == "auto" else int(settings.chat_memory * 1e9),
         is_float32=settings.float32,
         is_wired=settings.wire,
         chat_cache_bytes=None if settings.chat_cache == "auto" else int(settings.chat_cache * 1e9),
@@ -154,6 +156,7 @@ def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
         prefill_chunk=options.prefill_chunk,
+        conversation_bytes=options.conversation_bytes,
         is_float32=options.is_float32,
         is_wired=options.is_wired,
         estimates_folder=str(places.estimates_folder()),

@@ -70,7 +70,9 @@ def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
     if stats.rounds:
         drafts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
     ttft = [] if stats.ttft_s is None else [f"TTFT {stats.ttft_s:.2f} s"]
-    return " · ".join([*_pace(stats), *drafts, *_speedup(stats), *ttft, *_ending(stats, broke_off)])
+    return " · ".join(
+        [*_pace(stats), *drafts, *_speedup(stats), *ttft, *_prompt(stats), *_ending(stats, broke_off)]
+    )
 
 
 def short_line(stats: TurnStats, *, broke_off: bool = False) -> str:
@@ -103,6 +105,13 @@ def _pace(stats: TurnStats) -> list[str]:
     if not stats.generated_tokens or stats.decode_s <= 0:
         return [tokens]
     return [tokens, f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s"]
+
+
+def _prompt(stats: TurnStats) -> list[str]:
+    """How much of the prompt was kept, where something was."""
+    if not stats.cached_tokens:
+        return []
+    return [f"{stats.prompt_tokens - stats.cached_tokens} of {stats.prompt_tokens} prompt tok read"]
 
 
 def _speedup(stats: TurnStats) -> list[str]:

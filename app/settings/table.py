@@ -141,6 +141,14 @@ class Settings:
             "what is free; 0: nothing is kept",
         ),
     ] = "auto"
+    chat_memory: Annotated[
+        float | Literal["auto"],
+        SettingInfo(
+            AutoOr(Number(0, 1024)),
+            "GB of memory for chats that were read, so that going back to one is quick; auto: a quarter of what "
+            "the model leaves",
+        ),
+    ] = "auto"
     draft: Annotated[
         DraftSetting,
         SettingInfo(

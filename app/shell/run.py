@@ -168,6 +168,11 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
         "finish_reason": finished.reason,
         "prompt_tokens": started.prompt_tokens,
         "cached_tokens": started.cached_tokens,
+        "tokens_from": {
+            "memory": started.memory_tokens,
+            "disk": started.disk_tokens,
+            "read": started.read_tokens,
+        },
         "stats": {
             "rounds": stats.rounds,
             "target_passes": finished.target_passes,

@@ -15,6 +15,7 @@ import mlx.core as mx
 from mlx_engine.files.config_file import loaded_bytes, read_config
 from mlx_engine.loading.drafter_bits import chosen_bits
 from mlx_engine.loading.overflow import widen_if_overflowing
+from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Load, Loading
@@ -33,6 +34,8 @@ class LoadedPair:
 
     format: ChatFormat
     target: Gemma4Target
+    budget: CacheBudget = field(default_factory=CacheBudget)
+    """Of the conversations that all of them keep in memory."""
     drafters: dict[str, Drafter] = field(default_factory=dict)
     """By their folder, or the name of a kind without one."""
     refusals: list[str] = field(default_factory=list)
@@ -84,7 +87,9 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
         if drafters.has_folder(source):
             progress.start(f"reading {name}")
         try:
-            loaded = drafters.load_drafter(source, DraftedTarget(folder, target, format), progress.add)
+            loaded = drafters.load_drafter(
+                source, DraftedTarget(folder, target, format, pair.budget), progress.add
+            )
         except ModelFolderError as error:
             pair.refusals.append(str(error))
         except (*COMPUTING_ERRORS, MemoryError) as error:

@@ -143,6 +143,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Wire the weights in memory, on Metal. Kernel panics have been linked to this (ml-explore/mlx#3186)."""
     prefill_chunk: int | None = None
     """Tokens of a prompt to read in one pass; None: by layout and device, and fewer where they take long."""
+    conversation_bytes: int | None = None
+    """The most memory for conversations, those that are not running included; None: by the machine's."""
     estimates_folder: str | None = None
     """Where the automatic draft length's estimates are kept from run to run; None: they are not kept."""
     chat_cache_folder: str | None = None
@@ -241,7 +243,19 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     id: int
     prompt_tokens: int
     cached_tokens: int
-    """Prompt tokens that were already in the prompt cache."""
+    """Prompt tokens that need not be read: kept in memory or on disk."""
+    disk_tokens: int = 0
+    """Those of them that came from disk."""
+
+    @property
+    def memory_tokens(self) -> int:
+        """Prompt tokens that were kept in memory."""
+        return self.cached_tokens - self.disk_tokens
+
+    @property
+    def read_tokens(self) -> int:
+        """Prompt tokens that are read anew."""
+        return self.prompt_tokens - self.cached_tokens
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):

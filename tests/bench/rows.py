@@ -23,6 +23,7 @@ ASSISTANT = "assistant"
 SEED = 11
 HOST_LENGTH = 4
 TURNS, CONVERSATION_TOKENS, REPLY_TOKENS = 10, 4000, 32
+NEW_TOKENS = 22
 LONG_PROMPT_TOKENS = 2048
 MEMORY_TOKENS, MEMORY_SAMPLES = 10_000, 5
 GROWTH_ALLOWED = 0.01
@@ -192,6 +193,54 @@ def turns(bench: PairBench, effort: Effort) -> Rows:
         yield _ratio("turns", bench, figure, measured, 0.25, detail, "at most")
 
 
+def chats(bench: PairBench, effort: Effort) -> Rows:
+    """Going back to the first of two chats: both kept, against only one, so that the chat is read again."""
+    prompts = [_long_prompt(bench, CONVERSATION_TOKENS, seed) for seed in (37, 41)]
+    answers: dict[bool, dict[str, Any]] = {}
+
+    def first_token(is_kept: bool) -> float:
+        for is_first, prompt in ((True, prompts[0]), (not is_kept, prompts[1])):
+            _turn(bench.ours, prompt, is_first=is_first)
+        again = [*prompts[0], *_long_prompt(bench, NEW_TOKENS, 43)]
+        answers[is_kept] = _turn(bench.ours, again, is_first=not is_kept)
+        return float(answers[is_kept][bench.clock.first_token])
+
+    few = dataclasses.replace(effort, repeats=min(effort.repeats, 3))
+    measured = abba(lambda: first_token(True), lambda: first_token(False), few)
+    total = CONVERSATION_TOKENS + NEW_TOKENS
+    read, anew = (total - answers[is_kept]["cached_tokens"] for is_kept in (True, False))
+    yield Figure(
+        "chats",
+        bench.pair.name,
+        bench.blas,
+        "tokens read on return to a chat / anew",
+        read / anew,
+        0.05,
+        "at most",
+    )
+    detail = f"{measured.a * 1e3:.0f} ms against {measured.b * 1e3:.0f} ms; {read} and {anew} tokens read"
+    yield _ratio(
+        "chats", bench, "two chats in turn, time to first token / anew", measured, 0.05, detail, "at most"
+    )
+
+
+def _long_prompt(bench: PairBench, tokens: int, step: int) -> list[int]:
+    return [(step * at) % (bench.vocab_size - 10) + 10 for at in range(tokens)]
+
+
+def _turn(side: Side, prompt: list[int], *, is_first: bool) -> dict[str, Any]:
+    return side.ask(
+        "turn",
+        prompt=prompt,
+        is_first=is_first,
+        marks=[len(prompt)],
+        length=0,
+        max_tokens=1,
+        temperature=0.0,
+        stop=[],
+    )
+
+
 def prefill(bench: PairBench, effort: Effort) -> Rows:
     """Time to the first token of a long prompt, in the engine's own chunks: against 256, and against mlx-lm."""
     prompt = [(37 * at) % (bench.vocab_size - 10) + 10 for at in range(LONG_PROMPT_TOKENS)]
@@ -259,6 +308,7 @@ ROWS: dict[str, Callable[[PairBench, Effort], Rows]] = {
     "before": before,
     "wrong": wrong,
     "turns": turns,
+    "chats": chats,
     "prefill": prefill,
     "memory": memory,
     "coupled": coupled,

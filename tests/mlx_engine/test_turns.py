@@ -262,3 +262,31 @@ def test_a_stopped_reply_goes_on_as_if_it_had_not_been_stopped(small: Talk) -> N
     small.messages[-2:] = [Message("assistant", text)]
     question = "And on again?"
     assert read(small.ask(question)) <= small.length_of(question) + AROUND_A_MESSAGE
+
+
+def test_two_chats_in_turn_read_only_their_new_messages(small: Talk) -> None:
+    """What was generated in the one is not split anew after the other."""
+    other = Talk(small.rig)
+    other.target = small.target
+    small.rig.engine._prefix.forget()
+    talks = (small, other)
+    prefix = small.rig.engine._prefix = PrefixCache(small.target)
+    for talk, text in zip(talks, ("How do I turn drafting off, and what happens then?", "Hello there")):
+        talk.ask(text)
+    for text in ("And on again?", "What does acceptance mean?"):
+        for talk in talks:
+            assert read(talk.ask(text)) <= talk.length_of(text) + AROUND_A_MESSAGE
+    assert small.rig.engine._prefix is prefix
+
+
+def test_a_budget_of_nothing_keeps_the_running_conversation_alone(folders: dict[str, tuple[Path, Path]]) -> None:
+    rig = Rig(*folders["small"], conversation_bytes=0)
+    hello, again = (Message("user", text) for text in ("Hello", "How do I turn drafting off?"))
+
+    def kept(*messages: Message) -> int:
+        return only(events.Started, rig.ask(Generate(1, messages, SamplingOptions(), 4, 8)))[0].cached_tokens
+
+    assert kept(hello) == 0
+    assert kept(hello) > 0, "the running one"
+    assert kept(again) < 8, "what both begin with"
+    assert kept(hello) < 8

@@ -18,6 +18,7 @@ from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
 from mlx_engine.network.target import Gemma4Target, load_target
+from mlx_engine.protocol.conversation_memory import conversation_bytes
 from mlx_engine.protocol.prefill_chunk import ChunkRange
 from models import memory_fit, pocket
 from models.catalog import Catalog, load_catalog
@@ -255,6 +256,23 @@ def test_a_longer_chunk_needs_more_memory(catalog: Catalog) -> None:
         fit(replace(size, prefill_chunk=chunk), machine(64)).needed_bytes for chunk in (None, 512, 1024, 2048)
     ]
     assert needed[1] < needed[0] == needed[2] < needed[3]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("gigabytes", USUAL_MACS_GB)
+def test_what_fits_does_with_other_conversations_in_memory(catalog: Catalog, gigabytes: float) -> None:
+    """The most that the engine keeps of them, beside a pass over a usual context."""
+    working_set = estimated_working_set(int(gigabytes * 1e9))
+    here = Machine("Apple M4", int(gigabytes * 1e9), working_set, True, int(gigabytes * 1e9))
+    for entry in catalog.entries.values():
+        size = size_of_entry(entry, catalog)
+        if size.target_bytes is None or size.drafter_bytes is None or fit(size, here).verdict != "fits":
+            continue
+        weights = size.target_bytes + size.drafter_bytes
+        computed = size.as_computed(here, is_float32=False)
+        kept = conversation_bytes(None, working_set - weights)
+        context = min(memory_fit.USUAL_CONTEXT_TOKENS, size.layers.max_context)
+        running = kv_bytes(size.layers, context, size.item_bytes, computed.chunk_tokens)
+        assert weights + max(kept, running) + working_bytes(computed, context) <= working_set
 
 
 def machine(gigabytes: float, free: float | None = None, chip: str = "Apple M4") -> Machine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.core.reply_facts import ReplyFacts
 from app.core.turn_stats import reply_line, short_line, turn_stats
-from mlx_engine.protocol.events import Finished, FinishReason
+from mlx_engine.protocol.events import Finished, FinishReason, Started
 from tests.app.tui.test_chat_gauges import a_round
 
 
@@ -44,3 +44,10 @@ def test_only_what_was_measured_is_named() -> None:
 
 def test_a_reply_without_tokens_has_no_speed() -> None:
     assert line_of(ReplyFacts(), "cancelled") == "0 tok · stopped"
+
+
+def test_the_line_says_how_much_of_the_prompt_was_read() -> None:
+    facts = facts_of(0.1, 0.2)
+    facts.add(Started(1, prompt_tokens=4022, cached_tokens=4000))
+    assert line_of(facts, "stop").endswith("TTFT 0.41 s · 22 of 4022 prompt tok read")
+    assert "prompt" not in short_line(turn_stats(facts, None))

@@ -270,11 +270,18 @@ def test_what_fits_with_a_short_conversation_is_not_refused(home: Path, monkeypa
 
 def test_what_is_set_about_a_pair_reaches_the_engine() -> None:
     settings = Settings(
-        drafter="lookup", drafter_bits=4, draft_start=3, compile=True, wire=True, float32=False, prefill_chunk=700
+        drafter="lookup",
+        drafter_bits=4,
+        draft_start=3,
+        compile=True,
+        wire=True,
+        float32=False,
+        prefill_chunk=700,
+        chat_memory=1.5,
     )
     load = choose_pair(None, pair_options_of(settings)).load
     assert (load.drafters, load.drafter_bits, load.start_length) == ((LOOKUP,), 4, 3)
     assert load.is_compiled
     assert load.is_wired
-    assert (load.is_float32, load.prefill_chunk) == (False, 700)
+    assert (load.is_float32, load.prefill_chunk, load.conversation_bytes) == (False, 700, 1_500_000_000)
     assert choose_pair(None, pair_options_of(Settings())).load.prefill_chunk is None
