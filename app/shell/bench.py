@@ -30,7 +30,7 @@ QUICK_MINUTES = 40 / 60
 """Leaves time to load the model within one minute."""
 QUICK_MAX_TOKENS = 32
 FORMATS = {
-    "json": "all measurements as JSON",
+    "json": "all measurements as JSON, with half a minute of kernel figures unless --quick is given",
     "csv": "the rows of all tables as CSV",
     "markdown": "the tables as Markdown",
     "svg": "a chart of speedup by draft length and kind of prompt",

@@ -27,7 +27,7 @@ def test_commands_are_filtered_as_one_types() -> None:
     assert "/help" in names(at("/"))
     assert names(at("/ed")) == ["/edit", "/editor", "/seed"]
     assert names(at("/EDITO")) == ["/editor"]
-    assert names(at("/port")) == ["/export", "/import"]
+    assert names(at("/port")) == ["/export", "/import", "/report"]
     assert names(at("/zzz")) == []
 
 
