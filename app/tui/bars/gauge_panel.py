@@ -17,6 +17,8 @@ from app.tui.keys import key_in
 PANEL_WIDTH = 38
 _COLUMN = 34
 """Cells for text: the panel width without border and padding."""
+_MOST_DRAFTERS = 2
+"""A low window has no room for more."""
 _MAX_SINGLE_COLUMN_ROWS = 4
 """Up to this many draft positions are listed one per line, more in two columns."""
 
@@ -61,7 +63,7 @@ def panel_lines(reading: GaugeReading) -> Content:
         _gauge_line("Drafting", drafting_state(reading).removeprefix("draft ")),
         _gauge_line("Tokens per round", figures.per_round(reading.tokens_per_round)),
         _gauge_line("Acceptance", figures.percent(reading.acceptance)),
-        *_drafter_line(reading),
+        *_drafter_lines(reading),
         *_position_rows(reading),
     ]
     return Content("\n").join(lines)
@@ -71,10 +73,12 @@ def _gauge_line(name: str, value: str) -> Content:
     return Content.assemble((name, figures.MUTED), value.rjust(_COLUMN - len(name)))
 
 
-def _drafter_line(reading: GaugeReading) -> list[Content]:
+def _drafter_lines(reading: GaugeReading) -> list[Content]:
     """Which drafters the accepted tokens came from, if there is a choice."""
-    shares = [f"{name} {figures.percent(share).strip()}" for name, share in reading.accepted_share]
-    return [_gauge_line("Accepted from", " · ".join(shares[:2]))] if shares else []
+    return [
+        _gauge_line(f"Accepted from {name}", figures.percent(share))
+        for name, share in reading.accepted_share[:_MOST_DRAFTERS]
+    ]
 
 
 def _acceptance_by_position(reading: GaugeReading) -> list[float]:
@@ -84,7 +88,7 @@ def _acceptance_by_position(reading: GaugeReading) -> list[float]:
 
 def _changing_row_count(reading: GaugeReading | None) -> int:
     """The rows that are not always there."""
-    return len(_drafter_line(reading)) + len(_position_rows(reading)) if reading else 0
+    return len(_drafter_lines(reading)) + len(_position_rows(reading)) if reading else 0
 
 
 def _position_rows(reading: GaugeReading) -> list[Content]:

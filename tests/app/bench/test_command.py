@@ -260,7 +260,7 @@ def test_what_is_typed_becomes_the_plan(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert {case.mode for case in usual.cases} == {"greedy"}
     assert len(usual.cases) == 18 + 6 + 6
     quick = planned(monkeypatch, "--quick").plan
-    assert (len(quick.cases), quick.passes, quick.limit_s < 60) == (5, 1, True)
+    assert (len(quick.cases), quick.passes, quick.limit_s < 60) == (6, 1, True)
     (tmp_path / "mine").write_text("one\ntwo\n")
     own = planned(monkeypatch, "--prompts", str(tmp_path / "mine"), "--sampled", "--greedy", "--draft", "3").plan
     assert own.settings == ("off", "3")

@@ -273,3 +273,13 @@ async def test_auto_shows_the_chosen_length() -> None:
         for _ in range(12):
             story.engine.say("word ", is_plain=True)
         await story.until_seen("AUTO off", "auto is off: no gain from drafting")
+
+
+@pytest.mark.parametrize("shares", [(("lookup", 1.0),), (("assistant", 0.8), ("lookup", 0.2))])
+def test_the_panel_has_a_row_for_each_drafter_that_fits_beside_its_share(
+    shares: tuple[tuple[str, float], ...],
+) -> None:
+    lines = panel_lines(reading(draft_length="auto", accepted_share=shares)).plain.split("\n")
+    rows = [line for line in lines if line.startswith("Accepted from")]
+    assert [row.split() for row in rows] == [["Accepted", "from", name, f"{share:.0%}"] for name, share in shares]
+    assert {len(row) for row in rows} == {34}
