@@ -105,7 +105,7 @@ class Engine:
         self._forget_other_replies(request.messages)
         self._disk.begin(request.chat_id)
         try:
-            self._reply(request.id, prompt, options, submitted_at_s, stored)
+            reply = self._reply(request.id, prompt, options, submitted_at_s, stored)
         except BaseException as error:
             # The caches may be out of step with their tokens.
             self._prefix = PrefixCache(self._target, self._chunk)
@@ -117,7 +117,9 @@ class Engine:
             raise
         finally:
             mx.clear_cache()
-        self._disk.keep(request.chat_id, self._prefix, self._known_replies)
+        texts = {reply, *(message.text for message in request.messages if message.role == "assistant")}
+        replies = {text: ids for text, ids in self._known_replies.items() if text in texts}
+        self._disk.keep(request.chat_id, self._prefix, replies)
         self._save_estimates()
 
     def close(self) -> None:
@@ -131,12 +133,14 @@ class Engine:
         options: DecodeOptions,
         submitted_at_s: float,
         stored: StoredChat | None,
-    ) -> None:
+    ) -> str:
+        """Returns its text."""
         session = Session(self._target, list(self._drafters.values()), self._prefix)
-        self._disk.recall(stored, self._prefix, prompt.ids)
+        recalled_tokens = self._disk.recall(stored, self._prefix, prompt.ids)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
-        self._emit(events.Started(id, len(prompt.ids), cached_tokens))
+        disk_tokens = min(recalled_tokens, cached_tokens)
+        self._emit(events.Started(id, len(prompt.ids), cached_tokens, disk_tokens))
         decoder = self._format.reply_decoder(prompt.thought_ids)
         text = prompt.reply_prefix
         laps, read_tokens = _Laps(self._clock), cached_tokens
@@ -155,8 +159,10 @@ class Engine:
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
         held_back = decoder.finish()
-        self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
+        text += held_back.text
+        self._remember_reply(text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session))
+        return text
 
     def _observe(self, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short

@@ -193,7 +193,19 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     id: int
     prompt_tokens: int
     cached_tokens: int
-    """Prompt tokens that were already in the prompt cache."""
+    """Prompt tokens that need not be read: kept in memory or on disk."""
+    disk_tokens: int = 0
+    """Those of them that came from disk."""
+
+    @property
+    def memory_tokens(self) -> int:
+        """Prompt tokens that were kept in memory."""
+        return self.cached_tokens - self.disk_tokens
+
+    @property
+    def read_tokens(self) -> int:
+        """Prompt tokens that are read anew."""
+        return self.prompt_tokens - self.cached_tokens
 
 
 class Prefilled(msgspec.Struct, frozen=True, tag="prefilled"):
