@@ -165,10 +165,11 @@ class Engine:
         """Returns the key that the reply is remembered by, if it is."""
         id = request.id
         session = Session(self._target, list(self._drafters.values()), self._prefix)
-        self._disk.recall(stored, self._prefix, prompt.ids)
+        recalled_tokens = self._disk.recall(stored, self._prefix, prompt.ids)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
-        self._emit(events.Started(id, len(prompt.ids), cached_tokens))
+        disk_tokens = min(recalled_tokens, cached_tokens)
+        self._emit(events.Started(id, len(prompt.ids), cached_tokens, disk_tokens))
         decoder = self._format.reply_decoder(prompt.thought_ids, has_tools=bool(request.tools))
         text = prompt.reply_prefix
         laps, read_tokens = _Laps(self._clock), cached_tokens
