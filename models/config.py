@@ -15,8 +15,7 @@ from mlx_engine.files.config_file import ASSISTANT_TYPES, TARGET_TYPES
 from mlx_engine.files.quantization import quantization_block
 from mlx_engine.files.tensor_names import LoadedParts
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
-
-MAX_NUMBER = 1 << 31
+from models.drafter_config import MAX_NUMBER, drafter_layers
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
 
@@ -55,11 +54,13 @@ class Config:
     parts: LoadedParts
     """Which tensors of its checkpoint are loaded."""
     bits: int | None
+    is_drafter_packaging: bool = False
+    """A block drafter or EAGLE-3, with K/V of its own."""
 
     @property
     def is_drafter(self) -> bool:
-        """Whether this is an assistant instead of a model to chat with."""
-        return self.model_type in ASSISTANT_TYPES
+        """Whether this only drafts for a target, instead of being a model to chat with."""
+        return self.is_drafter_packaging or self.model_type in ASSISTANT_TYPES
 
 
 def read_config(folder: Path) -> Config:
@@ -69,6 +70,8 @@ def read_config(folder: Path) -> Config:
 
 def parse_config(config: dict[str, Any], source: Path) -> Config:
     """The facts in a config that is already read; `source` names it in errors. Raises ModelFolderError."""
+    if config_file.is_drafter_packaging(config):
+        return _drafter_config(config, source)
     model_type = config.get("model_type")
     if model_type not in (*TARGET_TYPES, *ASSISTANT_TYPES):
         raise ModelFolderError(
@@ -90,6 +93,21 @@ def parse_config(config: dict[str, Any], source: Path) -> Config:
         layers=values.layers(kinds),
         parts=parts,
         bits=_bits(config),
+    )
+
+
+def _drafter_config(config: dict[str, Any], source: Path) -> Config:
+    """Of a block drafter or EAGLE-3."""
+    config_file.refuse_code_keys(config, source)
+    layers = msgspec.convert(drafter_layers(config, source), LayerFacts)
+    return Config(
+        model_type=str(config.get("speculators_model_type") or config["architectures"][0]),
+        hidden_size=layers.hidden_size,
+        kv_geometry=(),
+        layers=layers,
+        parts=config_file.loaded_parts(config, source),
+        bits=_bits(config),
+        is_drafter_packaging=True,
     )
 
 

@@ -23,9 +23,10 @@ Called = Callable[[Path], str]
 
 
 def matching_drafter(target: Path, is_qat: bool, cache: Path, called: Called) -> Path | None:
-    """An assistant that was made for such a target, and whose name tells the same branch.
+    """A drafter that was made for such a target, and whose name tells the same branch.
 
-    Folders beside the target come before the cache; of several, the one whose name is most like the target's.
+    Assistants come before other kinds, folders beside the target before the cache; of several, the one whose
+    name is most like the target's.
     """
     try:
         config = read_config(target)
@@ -33,9 +34,13 @@ def matching_drafter(target: Path, is_qat: bool, cache: Path, called: Called) ->
         return None  # the engine reports it
     name = called(target)
 
-    def likeness(folder: Path) -> tuple[int, str]:
-        other = called(folder)
-        return -len(list(takewhile(lambda pair: pair[0] == pair[1], zip(name.lower(), other.lower())))), other
+    def likeness(folder: Path) -> tuple[bool, int, str]:
+        other, is_no_assistant = called(folder), read_config(folder).is_drafter_packaging
+        return (
+            is_no_assistant,
+            -len(list(takewhile(lambda pair: pair[0] == pair[1], zip(name.lower(), other.lower())))),
+            other,
+        )
 
     for folders in (_neighbours(target), _cached(cache)):
         fitting = [folder for folder in folders if is_qat_name(called(folder)) == is_qat and _fits(folder, config)]

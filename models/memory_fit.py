@@ -64,6 +64,8 @@ class PairSize:
     """Size of one number in activations and K/V."""
     draft_layers: LayerFacts | None = None
     """For a drafter with a K/V cache of its own; an assistant uses the target's."""
+    drafter_has_snapshots: bool = True
+    """A smaller model is kept from turn to turn as the target is; a block drafter and EAGLE-3 are not."""
     prefill_chunk: int | None = None
     """Tokens of a prompt in one pass; None: by layout and device."""
     buffers_in_flight: int = 1
@@ -161,10 +163,11 @@ def _summands_of_context(pair: PairSize, tokens: int) -> tuple[Summand, ...]:
     """The parts that depend on the length of the chat."""
     readers = [layers for layers in (pair.layers, pair.draft_layers) if layers is not None]
     kv = sum(kv_bytes(layers, tokens, pair.item_bytes, pair.chunk_tokens) for layers in readers)
+    kept = readers if pair.drafter_has_snapshots else readers[:1]
     return (
         Summand(f"K/V of {tokens:,} tokens", kv),
         Summand(
-            "snapshots of past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in readers)
+            "snapshots of past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in kept)
         ),
         Summand("working space", working_bytes(pair, tokens)),
     )
@@ -274,19 +277,21 @@ def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
     config, tensors = read_config(target), read_tensors(target)
     check_stored(tensors, config_file.read_config(target), target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
-    drafter_bytes, draft_layers = 0, None
+    drafter_bytes, draft_layers, has_snapshots = 0, None, True
     half_bytes = half_precision_bytes(tensors, config)
     if drafter is not None:
         own, own_tensors = read_config(drafter), read_tensors(drafter)
         drafter_bytes = loaded_bytes(own_tensors, own)
         half_bytes += half_precision_bytes(own_tensors, own)
-        draft_layers = None if own.is_drafter else own.layers
+        has_own_kv = own.is_drafter_packaging or not own.is_drafter
+        draft_layers, has_snapshots = own.layers if has_own_kv else None, not own.is_drafter_packaging
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
         item_bytes=ITEM_BITS[norm.dtype] // 8 if norm else 2,
         draft_layers=draft_layers,
+        drafter_has_snapshots=has_snapshots,
         half_precision_bytes=half_bytes,
     )
 

@@ -117,6 +117,8 @@ def is_tied(config: Mapping[str, Any], source: Path) -> bool:
 
 def loaded_parts(config: Mapping[str, Any], source: Path) -> LoadedParts:
     """Which tensors of a checkpoint are loaded. Raises ModelFolderError naming a key that is wrong."""
+    if is_drafter_packaging(config):
+        return LoadedParts(is_tied=True, is_packaged=True)
     if config.get("model_type") in ASSISTANT_TYPES:
         is_ordered = bool(config.get("use_ordered_embeddings", False))
         return LoadedParts(is_tied(config, source), is_assistant=True, is_ordered=is_ordered)

@@ -21,6 +21,8 @@ OTHER_PARTS = (
 """Parts of a checkpoint that a text chat does not load."""
 NOT_WEIGHTS = ("self_attn.rotary_emb", "input_max", "input_min", "output_max", "output_min")
 OWN_KV = (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm")
+NOT_DRAFTING = ("verifier_", "confidence_head.", "t2d", "d2t")
+"""Of block drafters and EAGLE-3: copies of the target's tensors, and what is no part of the network."""
 ORDERING = "masked_embedding.token_ordering"
 
 
@@ -34,9 +36,13 @@ class LoadedParts:
     is_assistant: bool = False
     is_ordered: bool = False
     """An assistant with a centroid head."""
+    is_packaged: bool = False
+    """A block drafter or EAGLE-3."""
 
     def __contains__(self, name: object) -> bool:
         """Whether a tensor of this name is loaded."""
+        if self.is_packaged:
+            return not str(name).startswith(NOT_DRAFTING)
         own = _without_prefix(str(name))
         if own.startswith(LM_HEAD):
             return not self.is_tied

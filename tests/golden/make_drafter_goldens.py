@@ -4,7 +4,7 @@ Drafts of speculators come from the forward passes of its own training code, tho
 model, fed as its evaluator does. Each drafter is trained for a moment on the target's greedy reply, so that some
 drafts are accepted, saved in bfloat16, read again and run in float32. It knows nothing of MLX or Slipstream.
 
-Run with torch 2.14.1 (CPU), speculators 0.9.0 and transformers 5.19.0, and with DeepSpec (commit afdfa7c) on
+Run with torch 2.14.1 (CPU), speculators 0.9.0, transformers 5.19.0 (5.12.1 for DeepSpec) and DeepSpec afdfa7c on
 PYTHONPATH: `python -m tests.golden.make_drafter_goldens`.
 """
 
@@ -285,9 +285,6 @@ def deepspec(reply: Reply, steps: int) -> tuple[Any, Draft, list[str]]:
         "draft_num_hidden_layers": 1,
     }  # fmt: skip
     config: Any = Gemma4TextConfig(**stored)
-    for key, value in stored.items():  # later versions of transformers keep some of them elsewhere
-        if not hasattr(config, key):
-            setattr(config, key, value)
     config._attn_implementation = "sdpa"
     model: Any = Gemma4Eagle3Model(config)
     randomise(model, reply)
@@ -398,7 +395,7 @@ DRAFTERS: dict[str, tuple[int, Callable[[Reply], tuple[Any, Draft, list[str]]], 
         ),
         (),
     ),
-    "eagle3-deepspec": (301, lambda reply: deepspec(reply, 15), ()),
+    "eagle3-deepspec": (301, lambda reply: deepspec(reply, 45), ()),
     "dspark-anchor": (
         401,
         lambda reply: block(

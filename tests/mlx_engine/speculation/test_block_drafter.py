@@ -122,7 +122,9 @@ def test_a_mistake_in_the_network_changes_the_drafts(
     monkeypatch: pytest.MonkeyPatch, name: str, mistake: Callable[[pytest.MonkeyPatch, BlockDrafter], None]
 ) -> None:
     pair = loaded(FOLDER / name)
-    mistake(monkeypatch, drafter_in(pair))
+    drafter = drafter_in(pair)
+    assert isinstance(drafter, BlockDrafter)
+    mistake(monkeypatch, drafter)
     assert drafts_of(name, pair)[0] != drafts_of(name)[0]
 
 
