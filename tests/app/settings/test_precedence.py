@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from textual.theme import BUILTIN_THEMES
 
 from app.settings.effective import DEFAULT, REMEMBERED, read_settings
-from app.settings.kinds import Choice, FreeText, Kind, Number
+from app.settings.kinds import AutoOr, Choice, FreeText, Kind, Number
 from app.settings.table import THEMES, Setting, Settings, per_chat, table
 from app.shell.settings import example
 from mlx_engine.protocol.events import SamplingOptions
@@ -28,12 +28,16 @@ def kind_of(setting: Setting) -> Kind:
     return setting.info.kind
 
 
+def numbers(kind: Number) -> st.SearchStrategy[int | float]:
+    return st.integers(int(kind.least), int(kind.most)) if kind.is_whole else st.floats(kind.least, kind.most)
+
+
 def values_of(setting: Setting) -> st.SearchStrategy[Any]:
     kind = kind_of(setting)
+    if isinstance(kind, AutoOr):
+        return st.one_of(st.just("auto"), numbers(kind.number))
     if isinstance(kind, Number):
-        if kind.is_whole:
-            return st.integers(int(kind.least), int(kind.most))
-        return st.floats(kind.least, kind.most)
+        return numbers(kind)
     if isinstance(kind, Choice):
         return st.sampled_from(list(kind.meanings.values()))
     assert isinstance(kind, FreeText)
