@@ -28,14 +28,16 @@ def kind_of(setting: Setting) -> Kind:
     return setting.info.kind
 
 
+def numbers(kind: Number) -> st.SearchStrategy[int | float]:
+    return st.integers(int(kind.least), int(kind.most)) if kind.is_whole else st.floats(kind.least, kind.most)
+
+
 def values_of(setting: Setting) -> st.SearchStrategy[Any]:
     kind = kind_of(setting)
-    if isinstance(kind, Number):
-        if kind.is_whole:
-            return st.integers(int(kind.least), int(kind.most))
-        return st.floats(kind.least, kind.most)
     if isinstance(kind, AutoOr):
-        return st.just("auto") | st.integers(int(kind.number.least), int(kind.number.most))
+        return st.one_of(st.just("auto"), numbers(kind.number))
+    if isinstance(kind, Number):
+        return numbers(kind)
     if isinstance(kind, Choice):
         return st.sampled_from(list(kind.meanings.values()))
     assert isinstance(kind, FreeText)
