@@ -10,11 +10,11 @@ import pytest
 
 from mlx_engine import worker
 from mlx_engine.engine import Engine
-from mlx_engine.loading import pair as loading
 from mlx_engine.network import checkpoint
 from mlx_engine.protocol import events, wire
 from mlx_engine.protocol.events import Generate, Load, Message
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory
+from mlx_engine.speculation import drafters
 from mlx_engine.speculation.steering import ReplyControl
 from mlx_engine.warm_up import WarmUp
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
@@ -100,7 +100,7 @@ def test_a_drafter_without_memory_is_left_out_with_that_reason(
     monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     if place == "reading":
-        monkeypatch.setattr(loading.drafters, "load_drafter", failing(FAILURES[1]))
+        monkeypatch.setattr(drafters, "load_drafter", failing(FAILURES[1]))
     else:
         monkeypatch.setattr(WarmUp, "run_drafter", failing(FAILURES[1]))
     rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER)

@@ -19,6 +19,7 @@ from app.system import places
 from app.system.exit_codes import FAILED
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load, SamplingOptions
+from models import memory_fit
 from models.catalog import load_catalog
 from models.memory_fit import Fit, Machine, PairSize
 from models.pocket import TARGET_FOLDER
@@ -237,7 +238,7 @@ def test_a_drafter_that_does_not_fit_beside_the_model_is_left_out_with_that_reas
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, assistant = write_pair(home)
-    real, both = pair_choice.fit, 0
+    real, both = memory_fit.fit, 0
 
     def fit(pair: PairSize, *arguments: object, **named: object) -> Fit:
         nonlocal both

@@ -14,6 +14,7 @@ from app import cli
 from app.cli import main
 from app.shell import doctor
 from app.system import mac
+from app.system.device import machine_now
 from app.system.exit_codes import FAILED
 from app.system.mac import why_unusable, why_unusable_mac
 
@@ -60,7 +61,7 @@ def test_it_is_said_at_the_start(
 
 @pytest.mark.usefixtures("_rosetta")
 def test_and_by_the_doctor() -> None:
-    checks = {check.what: check for check in doctor._machine(doctor.machine_now(None), None)}
+    checks = {check.what: check for check in doctor._machine(machine_now(None), None)}
     assert "under Rosetta" in checks["system"].advice
 
 
