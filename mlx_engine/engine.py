@@ -5,11 +5,9 @@ The only clock of the engine is here; the loop has none.
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Collection
-from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,23 +18,30 @@ from mlx_engine.files.config_file import read_config
 from mlx_engine.loading.claim import Claim
 from mlx_engine.loading.end_tokens import end_tokens
 from mlx_engine.loading.generation_config import GenerationConfig
-from mlx_engine.loading.pair import COMPUTING_ERRORS, LoadedPair, computing_refusal, load_pair
+from mlx_engine.loading.on_device import (
+    bits_notice,
+    chunk_range_of,
+    estimates_path,
+    float32_notice,
+    room_bytes,
+    start_length_of,
+    working_set_bytes,
+)
+from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
 from mlx_engine.loading.told import is_news
 from mlx_engine.loading.wiring import wire_weights
 from mlx_engine.micro_bench import MicroBench
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.disk_cache import DiskCache, StoredChat
 from mlx_engine.network.prefix import PrefixCache
-from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.protocol import events
 from mlx_engine.protocol.conversation_memory import conversation_bytes
 from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
 from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
-from mlx_engine.protocol.prefill_chunk import ChunkRange, attention_row_bytes, chunk_range
 from mlx_engine.speculation.constraint import Constraint
 from mlx_engine.speculation.guarded import GuardedDrafter
-from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering, estimates_file, start_length
+from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering
 from mlx_engine.text.grammar import Grammars, Thought
 from mlx_engine.text.model_turn import reply_key
 from mlx_engine.text.prompt import RenderedPrompt
@@ -74,7 +79,7 @@ class Engine:
         self._settings = GenerationConfig.read(folder)
         self._end_tokens = end_tokens(read_config(folder), self._settings, self._format)
         self._settings.check(folder, self._end_tokens, self._target.facts.vocab_size)
-        self._start_length = load.start_length or _start_length(pair.target)
+        self._start_length = load.start_length or start_length_of(pair.target)
         self._last_save_error = ""
         self._known_replies: dict[str, list[int]] = {}
         """The latest replies of all conversations: their `reply_key` -> the tokens they were generated as."""
@@ -82,11 +87,11 @@ class Engine:
         """Made for the first request with a schema."""
         self._warm_up(folder)
         names = [drafter.name for drafter in self._drafters.values()]
-        self._policies = DraftPolicies(_estimates_path(load, pair), self._start_length, names)
+        self._policies = DraftPolicies(estimates_path(load, pair), self._start_length, names)
         self._schema_policies = DraftPolicies(None, self._start_length, names)
         """For replies with a schema: what they teach about drafts and rounds holds for no others."""
-        self._chunk = ChunkLength(_chunk_range(load, self._target))
-        pair.budget.most_bytes = conversation_bytes(load.conversation_bytes, _room_bytes())
+        self._chunk = ChunkLength(chunk_range_of(load, self._target))
+        pair.budget.most_bytes = conversation_bytes(load.conversation_bytes, room_bytes())
         self._prefix = PrefixCache(self._target, self._chunk, pair.budget)
         chats = load.chat_cache_folder
         self._disk = DiskCache(Path(chats) if chats else None, load.chat_cache_bytes, self._target, folder)
@@ -95,14 +100,14 @@ class Engine:
         notices = (
             pair.notice,
             wiring,
-            _float32_notice(load, self._target),
+            float32_notice(load, self._target),
             self._policies.notice,
             self._claim.notice,
         )
         for notice in (*notices, *self._settings.notices):
             if notice:
                 emit(events.Notice(notice))
-        for once in (self._format.age_notice(), _bits_notice(load, pair)):
+        for once in (self._format.age_notice(), bits_notice(load, pair)):
             if once and is_news(Path(state) if state else None, once):
                 emit(events.Notice(once))
         emit(self._ready(load, clock() - started_at_s))
@@ -419,67 +424,3 @@ def _notice_of_failure(emit: Emit, name: str) -> Callable[[Exception], None]:
         emit(events.Notice(memory_refusal(name, error) if is_out_of_memory(error) else why))
 
     return report
-
-
-def _chunk_range(load: events.Load, target: Gemma4Target) -> ChunkRange:
-    """By what the loaded weights leave of the device's memory."""
-    device_bytes = working_set_bytes()
-    return chunk_range(
-        load.prefill_chunk,
-        is_moe=target.facts.is_moe,
-        has_gpu=mx.metal.is_available(),
-        row_bytes=attention_row_bytes(target.facts.heads, target.item_bytes),
-        room_bytes=None if device_bytes is None else _room_bytes(),
-    )
-
-
-def _room_bytes() -> int:
-    """What the weights leave of the memory."""
-    all_bytes = working_set_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return all_bytes - memory_bytes()
-
-
-def _start_length(target: Gemma4Target) -> int:
-    facts = target.facts
-    kv_heads, _ = facts.kv_geometry.get(SLIDING, (facts.heads, 0))
-    architecture = str(mx.device_info().get("architecture"))
-    return start_length(architecture, version("mlx"), facts.heads // kv_heads, facts.is_moe)
-
-
-def memory_bytes() -> int:
-    """What MLX has allocated now."""
-    return int(mx.get_active_memory())
-
-
-def working_set_bytes() -> int | None:
-    """The most memory that the device recommends to use; None: unknown."""
-    size = mx.device_info().get("max_recommended_working_set_size")
-    return int(size) if size else None
-
-
-def _float32_notice(load: events.Load, target: Gemma4Target) -> str | None:
-    if not target.added_bytes:
-        return None
-    more = f"{target.added_bytes / 1e9:.1f} GB" if target.added_bytes >= 50_000_000 else "a little"
-    return (
-        f"Parts of {load.name} are stored in half precision and were converted to float32, which takes {more} "
-        "more memory: without a GPU they would be several times slower. --float32 off leaves them as stored."
-    )
-
-
-def _bits_notice(load: events.Load, pair: LoadedPair) -> str | None:
-    """For people who did not choose."""
-    if load.drafter_bits is not None or pair.drafter_bits is None:
-        return None
-    return (
-        f"The drafter of {load.name} is loaded at {pair.drafter_bits} bits, since drafting would hold up this GPU "
-        "otherwise. --drafter-bits stored leaves it as it is."
-    )
-
-
-def _estimates_path(load: events.Load, pair: LoadedPair) -> Path | None:
-    if load.estimates_folder is None or not load.drafters:
-        return None
-    marks = (" compiled" if pair.target.is_compiled else "") + (" float32" if pair.target.added_bytes else "")
-    device = f"{mx.device_info().get('device_name')} mlx {version('mlx')}{marks}"
-    return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, pair.drafter_bits, device)

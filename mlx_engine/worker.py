@@ -16,7 +16,8 @@ import time
 from contextlib import suppress
 from typing import IO, NoReturn
 
-from mlx_engine.engine import Emit, Engine, memory_bytes, working_set_bytes
+from mlx_engine.engine import Emit, Engine
+from mlx_engine.loading.on_device import memory_bytes, working_set_bytes
 from mlx_engine.protocol import events, wire
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.log_file import trace

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_engine import engine
+from mlx_engine.loading import on_device
 from mlx_engine.loading.pair import load_pair
 from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import LOOKUP, Load
@@ -136,6 +136,6 @@ def test_a_new_version_of_mlx_learns_anew(monkeypatch: pytest.MonkeyPatch, tmp_p
     load, paths = Load(str(TARGET_FOLDER), (LOOKUP,), estimates_folder=str(tmp_path)), set()
     pair = load_pair(load, lambda event: None)
     for version in ("0.32.4", "0.33.0", "0.33.0"):
-        monkeypatch.setattr(engine, "version", {"mlx": version}.__getitem__)
-        paths.add(engine._estimates_path(load, pair))
+        monkeypatch.setattr(on_device, "version", {"mlx": version}.__getitem__)
+        paths.add(on_device.estimates_path(load, pair))
     assert len(paths) == 2
