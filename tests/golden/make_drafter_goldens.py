@@ -60,7 +60,7 @@ class Reply:
         assert self.greedy[:8] == golden["greedy"][:8]
         self.text = [*self.prompt, *self.greedy]
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def run(self, tokens: list[int]) -> Any:
         """The target's output for a text."""
         if tuple(tokens) not in self.outputs:
@@ -193,7 +193,7 @@ def eagle(reply: Reply, layer: Any, steps: int, **options: Any) -> tuple[Any, Dr
 
     train(step, model, steps)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def draft(text: list[int]) -> list[torch.Tensor]:
         drafted: list[torch.Tensor] = []
         known = list(text)
@@ -257,7 +257,7 @@ def block(reply: Reply, steps: int, slot: int, is_dspark: bool, **options: Any) 
 
     train(step, model, steps)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def draft(text: list[int]) -> list[torch.Tensor]:
         made, token, drafted = logits_of(text, [len(text) - 1])[0, slot:], text[-1], []
         for logits in made:
@@ -313,7 +313,7 @@ def deepspec(reply: Reply, steps: int) -> tuple[Any, Draft, list[str]]:
 
     train(step, model, steps)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def draft(text: list[int]) -> list[torch.Tensor]:
         cache, drafted = DynamicCache(), list[torch.Tensor]()
         state = states_of(text, cache)[:, -1:]
@@ -350,7 +350,7 @@ def save(name: str, model: Any, absent: list[str], config_without: tuple[str, ..
 
 def golden(reply: Reply, draft: Draft, reference: str) -> dict[str, Any] | None:
     """Rounds of the greedy reply; None if they are not a good test."""
-    rounds, done = [], 1
+    rounds, done = list[dict[str, Any]](), 1
     for _ in range(ROUNDS):
         logits = draft([*reply.prompt, *reply.greedy[:done]])
         tokens = [int(row.argmax()) for row in logits]
@@ -374,7 +374,7 @@ def golden(reply: Reply, draft: Draft, reference: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-SLIDING = {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 0}
+SLIDING: dict[str, Any] = {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 0}
 BOTH_SLIDING = SLIDING | {"layer_types": ["sliding_attention"] * 2}
 ONE_SLIDING = SLIDING | {"layer_types": ["sliding_attention", "full_attention"]}
 
