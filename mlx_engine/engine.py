@@ -117,9 +117,9 @@ class Engine:
             raise
         finally:
             mx.clear_cache()
-        texts = {reply, *(message.text for message in request.messages if message.role == "assistant")}
-        replies = {text: ids for text, ids in self._known_replies.items() if text in texts}
-        self._disk.keep(request.chat_id, self._prefix, replies)
+        replies = {reply, *(message.text for message in request.messages if message.role == "assistant")}
+        known = {text: ids for text, ids in self._known_replies.items() if text in replies}
+        self._disk.keep(request.chat_id, self._prefix, known)
         self._save_estimates()
 
     def close(self) -> None:
