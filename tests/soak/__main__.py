@@ -42,11 +42,16 @@ QUESTIONS = (
 )  # fmt: skip
 
 
+CONVERSATION_BYTES = 4 << 20
+"""Full after a few chats, so that memory has to stay flat from then on."""
+
+
 class Evening:
     """One person, one engine, one store."""
 
     def __init__(self, folder: Path, seed: int, max_tokens: int) -> None:
-        self.engine = EngineClient(Load(str(TARGET_FOLDER), (str(DRAFTER_FOLDER),)), folder / "engine.log")
+        load = Load(str(TARGET_FOLDER), (str(DRAFTER_FOLDER),), conversation_bytes=CONVERSATION_BYTES)
+        self.engine = EngineClient(load, folder / "engine.log")
         self._home = folder
         self._path = database_in(folder)
         # At every look at the clock it is time to try the disk again.
