@@ -125,7 +125,7 @@ class Costs:
 
     def is_measured(self, drafter: str, length: int) -> bool:
         """Enough rounds of this length were measured."""
-        return self._drafting[drafter][length - 1].typical_s is not None
+        return self._drafting[drafter][length - 1].typical_s(self._slowness) is not None
 
     def curve(self, drafter: str) -> list[float] | None:
         """Seconds of a round of each length 0 to 16; None until plain and this drafter's rounds were measured."""

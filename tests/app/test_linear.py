@@ -172,7 +172,7 @@ class Drawn(tint.TintedText):
 
 @pytest.mark.parametrize("text", ["word ", "line\n", "x"])
 def test_the_tint_of_a_long_reply(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tint, "tint_style", lambda app: "underline")
+    monkeypatch.setattr(tint, "tint_styles", lambda app: tint.TintStyles("underline", "italic"))
     monkeypatch.setattr(tint.TintedText, "app", None)
 
     def draw(n: int, piece: int) -> int:

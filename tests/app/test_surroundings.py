@@ -23,6 +23,7 @@ COMMANDS = {
     "settings": [],
     "completion": ["bash"],
     "chats list": ["--json"],
+    "chats cache": ["--json"],
     "chats search": ["word", "--json"],
     "chats show": ["1"],
     "chats export": ["1"],
@@ -123,7 +124,7 @@ def test_a_pipe_in_place_of_the_log_the_estimates_or_the_catalog_hangs_nothing(t
     assert len(lines) == 2
     assert any("engine.log cannot be written (it is not a regular file)" in line for line in lines)
     assert any(
-        "estimates for the automatic draft length cannot be used (it is not a regular file)" in line
+        "estimates for automatic drafting cannot be used (it is not a regular file)" in line
         for line in lines
     )
     (tmp_path / "config").mkdir()

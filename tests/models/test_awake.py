@@ -52,10 +52,12 @@ def test_without_the_tool_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_p
         pass
 
 
-def test_a_pull_keeps_it_awake(calls: Iterator[list[list[str]]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pull_keeps_it_awake(
+    calls: Iterator[list[list[str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     started = next(calls)
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    job = pull.PullJob((), "/nowhere")
+    job = pull.PullJob((), str(tmp_path))
     running = pull.Pull(job, lambda event: None)
     running.start()
     running.wait()
