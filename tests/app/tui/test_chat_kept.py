@@ -608,7 +608,7 @@ async def test_what_fails_because_the_window_is_gone_is_no_crash(
     """A hang-up while the message is being shown: its widgets cannot be mounted any more."""
     async with chat(database=database) as story:
 
-        async def hang_up(transcript: Transcript, prompt: str) -> Turn:
+        async def hang_up(transcript: Transcript, *shown: object) -> Turn:
             transcript.app.exit(return_code=129)
             raise MountError("the screen has gone")
 
