@@ -21,6 +21,8 @@ from tests.fakes.scripted_engine import Script
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.sampled(2)
+
 WORDS = "These words must not be lost."
 LOADING, STREAMING = Script(stalls_at="load"), Script(pieces=[WORDS, " More"], stalls_at="stream")
 

@@ -14,6 +14,8 @@ from app import cli
 from tests.paths import ROOT
 from tests.patience import PROGRAM_PATIENCE_S
 
+pytestmark = pytest.mark.sampled(4)
+
 COMMANDS = {
     "chat": ["--plain"],
     "run": ["Hi"],
@@ -124,8 +126,7 @@ def test_a_pipe_in_place_of_the_log_the_estimates_or_the_catalog_hangs_nothing(t
     assert len(lines) == 2
     assert any("engine.log cannot be written (it is not a regular file)" in line for line in lines)
     assert any(
-        "estimates for automatic drafting cannot be used (it is not a regular file)" in line
-        for line in lines
+        "estimates for automatic drafting cannot be used (it is not a regular file)" in line for line in lines
     )
     (tmp_path / "config").mkdir()
     os.mkfifo(tmp_path / "config" / "catalog.yaml")

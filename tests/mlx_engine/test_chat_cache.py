@@ -24,7 +24,7 @@ from tests.fakes.folders import write_pair
 from tests.mlx_engine.rig import Rig, only, token_ids
 from tests.patience import PATIENCE_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(3)]
 
 CHAT = 7
 GREEDY = SamplingOptions(temperature=0)
@@ -55,7 +55,7 @@ class Reopened:
         both = {"chat_cache_folder": str(self.folder), **self._load, **load}
         self.rig = Rig(self._pair[0], self._pair[1], **both)
 
-    def ask(self, text: str, max_tokens: int = 70, chat_id: int | None = CHAT) -> list[events.Event]:
+    def ask(self, text: str, max_tokens: int = 30, chat_id: int | None = CHAT) -> list[events.Event]:
         """One turn, and what is then on disk is complete."""
         self.messages.append(Message("user", text))
         request = Generate(1, tuple(self.messages), GREEDY, max_tokens=max_tokens, chat_id=chat_id)
@@ -166,7 +166,8 @@ def test_a_damaged_file_costs_a_prefill(damage: str, pair: tuple[Path, Path], tm
     assert last_turn(chat) == last_turn(cold)
     assert cold.rig.engine._prefix.tokens == chat.rig.engine._prefix.tokens
     chat.start()
-    assert cached(chat.ask("More?")) > 150, "it was written again"
+    (started,) = only(events.Started, chat.ask("More?"))
+    assert started.disk_tokens > started.prompt_tokens - 20, "it was written again"
 
 
 def test_a_file_of_another_model_is_not_read(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from app.cli import main
 from tests.app.tui.terminal import Terminal
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
     assert main(["completion", shell]) == 0

@@ -16,6 +16,8 @@ from tests.app.report.public_reports import PUBLISHED
 from tests.app.tui.pilot import Story, chat
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.sampled(2)
+
 FIGURES = PUBLISHED[-1].report().figures
 OPTIONS = ChatOptions(
     Settings(draft=4), examine=lambda: ({"name": "Apple M9"}, [{"what": "disk", "value": "full"}])

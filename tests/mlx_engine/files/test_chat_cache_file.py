@@ -29,6 +29,8 @@ from mlx_engine.files.chat_cache_file import (
 )
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 
+pytestmark = pytest.mark.sampled(2)
+
 POINTS = ["created", "header", "piece", "data", "hashed", "synced", "replaced"]
 OLD, NEW = 1, 2
 

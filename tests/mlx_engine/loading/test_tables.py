@@ -22,6 +22,8 @@ from tests.fakes.folders import VOCAB, write_pair
 from tests.mlx_engine.helpers import load_tensors
 from tests.mlx_engine.rig import Rig, only, token_ids
 
+pytestmark = pytest.mark.sampled(2)
+
 HELLO = (Message("user", "Hello there, how are you?"),)
 ORDERING = "masked_embedding.token_ordering"
 

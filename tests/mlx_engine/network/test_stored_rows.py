@@ -25,6 +25,8 @@ from mlx_engine.network.target import Gemma4Target
 from tests.fakes import tiny
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, tokens
 
+pytestmark = pytest.mark.sampled(3)
+
 DRAW = random.Random(23)
 
 

@@ -30,6 +30,8 @@ from tests.mlx_engine.speculation.golden_drafts import (
     proposal,
 )
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_drafts_are_those_of_the_reference(name: str) -> None:

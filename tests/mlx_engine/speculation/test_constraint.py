@@ -18,6 +18,8 @@ from tests.fakes.markov import MarkovDrafter, MarkovTarget, PointDrafter
 from tests.mlx_engine.helpers import ScriptedControl, session_for, tokens
 from tests.mlx_engine.speculation.distributions import ALPHA, P_LOGITS, Q_LOGITS, SAMPLERS, VOCAB, exact, pvalue
 
+pytestmark = pytest.mark.sampled(2)
+
 REPLY_TOKENS = 6_000
 ALLOWED = np.array(
     [[1, 0, 1, 0, 1], [0, 1, 1, 0, 0], [1, 1, 0, 1, 1], [0, 0, 0, 0, 1], [1, 1, 0, 1, 0]],

@@ -14,6 +14,8 @@ from mlx_engine.speculation.nucleus import SORTED_TOKENS, _by_bits, _by_halves, 
 from mlx_engine.speculation.sampling import RandomStream, Sampler
 from tests.mlx_engine.speculation.distributions import ALPHA, pvalue
 
+pytestmark = pytest.mark.sampled(2)
+
 GEMMA_VOCAB = 262_144
 WAYS: dict[str, Callable[[mx.array, float], mx.array]] = {"halves": _by_halves, "bits": _by_bits}
 

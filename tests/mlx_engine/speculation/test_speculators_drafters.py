@@ -22,6 +22,8 @@ from mlx_engine.speculation.eagle_drafter import EagleDrafter
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, load_tensors
 from tests.mlx_engine.speculation.golden_drafts import FOLDER, GOLDENS, changed, drafter_in, drafts_of, loaded
 
+pytestmark = pytest.mark.sampled(4)
+
 EAGLES = ("eagle3-llama", "eagle3-qwen3", "eagle3-deepspec")
 BLOCKS = ("dspark-anchor", "dspark-masks", "dflash-speculators")
 SPECULATORS = ("eagle3-llama", "eagle3-qwen3", *BLOCKS)
