@@ -23,7 +23,7 @@ from mlx_engine.protocol.pulse import Alarm, Patience, Pulse
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
 
-READY = 'events.Ready("t", None, 4, "float32", 512, 0, None, 0.0)'
+READY = 'events.Ready("t", {}, 4, "float32", 512, 0, None, 0.0)'
 HASTY = Patience(tick_s=0.02, start_ticks=10_000, silent_ticks=3, stop_ticks=10)
 WORKER = f"""
 import os, sys, time
@@ -41,6 +41,8 @@ class Engine:
     def generate(self, request, control):
         exec(request.messages[-1].text, globals() | {{"emit": self.emit, "control": control}})
         self.emit(events.Finished(request.id, "stop", "", "", 1, 1, 1))
+    def close(self):
+        pass
 
 class Panic(BaseException):
     "As the tokenizers library has them."
