@@ -19,7 +19,7 @@ from tests.fakes.dictated_target import DictatedTarget
 from tests.fakes.folders import write_pair
 from tests.mlx_engine.rig import Rig, only, token_ids
 
-pytestmark = [pytest.mark.slow, pytest.mark.sampled(3)]
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(6)]
 
 USER = (Message("user", "Describe drafting."),)
 SCHEMA = json.dumps(

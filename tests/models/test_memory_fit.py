@@ -41,6 +41,8 @@ from tests.fakes.folders import write_pair
 from tests.mlx_engine.helpers import load_tensors
 from tests.paths import GOLDEN
 
+pytestmark = pytest.mark.sampled(4)
+
 LAYOUTS = ["e2b", "e4b", "12b-unified", "26b-a4b", "31b"]
 PAIRS = {
     "pocket": (pocket.TARGET_FOLDER, pocket.DRAFTER_FOLDER),

@@ -22,6 +22,8 @@ from tests.app.store.support import Clock, is_sound, rows, say, texts
 from tests.cases import cases
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.sampled(2)
+
 REOPENED_S = 1.0
 """Of this process's own time: a busy machine is not counted."""
 

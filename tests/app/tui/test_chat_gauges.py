@@ -14,6 +14,8 @@ from mlx_engine.protocol.events import Generate, Round
 from tests.app.tui.pilot import Story, chat, layouts_asked_for
 from tests.fakes.engine import FakeEngine
 
+pytestmark = pytest.mark.sampled(2)
+
 READING = GaugeReading(
     draft_length=4,
     has_drafter=True,

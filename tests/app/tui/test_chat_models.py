@@ -19,6 +19,8 @@ from models.memory_fit import Machine
 from models.pull import PullEvent, PullFailed, PullFinished, PullJob, PullProgress, RepoPulled, Waiting
 from tests.app.tui.pilot import Story, chat
 
+pytestmark = pytest.mark.sampled(2)
+
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

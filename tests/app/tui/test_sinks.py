@@ -10,6 +10,8 @@ import pytest
 
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.sampled(2)
+
 APP = ROOT / "app"
 SHELL = {"console.py"}
 """The only module that may write to the shell."""

@@ -19,6 +19,8 @@ from tests.app.tui.test_terminal_signals import kept
 from tests.fakes.scripted_engine import Script
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.sampled(2)
+
 F2, F4, F6, F9 = "\x1bOQ", "\x1bOS", "\x1b[17~", "\x1b[20~"
 EVERY_BYTE_BUT_KEYS = bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
 

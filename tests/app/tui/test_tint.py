@@ -31,6 +31,8 @@ from app.tui.transcript.tint import (
 from app.tui.transcript.turn import ReplyWidget
 from tests.app.tui.pilot import Story, chat
 
+pytestmark = pytest.mark.sampled(2)
+
 PARTS = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 14), st.booleans()))
 STYLES = TintStyles("underline", "italic")
 

@@ -27,7 +27,7 @@ from tests.fakes.folders import write_pair
 from tests.mlx_engine.rig import Rig, only, token_ids
 from tests.paths import GOLDEN
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(2)]
 
 HELLO = (Message("user", "Hello there, how are you?"),)
 

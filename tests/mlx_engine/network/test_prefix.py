@@ -27,6 +27,8 @@ from tests.cases import cases
 from tests.fakes import tiny
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, session_for, tokens
 
+pytestmark = pytest.mark.sampled(3)
+
 TOLERANCE = 1e-4
 DRAW = random.Random(11)
 

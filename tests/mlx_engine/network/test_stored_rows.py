@@ -25,7 +25,7 @@ from mlx_engine.network.target import Gemma4Target
 from tests.fakes import tiny
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, tokens
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(6)
 
 DRAW = random.Random(23)
 

@@ -18,7 +18,7 @@ from tests.fakes.markov import MarkovDrafter, MarkovTarget, PointDrafter
 from tests.mlx_engine.helpers import ScriptedControl, session_for, tokens
 from tests.mlx_engine.speculation.distributions import ALPHA, P_LOGITS, Q_LOGITS, SAMPLERS, VOCAB, exact, pvalue
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(4)
 
 REPLY_TOKENS = 6_000
 ALLOWED = np.array(
