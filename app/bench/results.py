@@ -15,8 +15,7 @@ from mlx_engine.protocol.micro_figures import MicroFigures
 FORMAT = "slipstream-bench"
 VERSION = 3
 """2 added `pair.is_wired`; 3 `micro`, `accepted_by_drafter`, and `settled_memory_bytes` and `context_tokens` of
-replies.
-Files from version 1 on can be read."""
+replies. Files from version 1 on can be read."""
 OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
