@@ -70,12 +70,13 @@ class PrefixCache:
         """The conversation so far; the first `cache.frontier` tokens of it have been read."""
         self.hidden: mx.array | None = None
         """(1, 1, hidden): the hidden state of the last token that `prefill` read."""
-        self._tree = PrefixTree(max((layer.window_rows for layer in self.cache.layers), default=0))
+        self.tree = PrefixTree(max((layer.window_rows for layer in self.cache.layers), default=0))
+        """The parked conversations."""
         self._row_bytes, self._sliding_bytes = 0, 0
         """What a token takes in the full layers, and the sliding layers' buffers; 0: nothing was read yet."""
         self._lent = 0
         """Up to here the conversation is in the tree, and its nodes rely on the rows in `cache`."""
-        self._budget.share(self._tree, lambda: self.nbytes)
+        self._budget.share(self)
 
     def resume(self, prompt: Sequence[int]) -> int:
         """Continue with `prompt`: keep what was read of it, in whichever conversation.
@@ -88,7 +89,7 @@ class PrefixCache:
         kept = min(common_length(read, prompt), most)
         is_near = len(read) - kept < SHORTEST_SNAPSHOT_TOKENS
         can_roll_back = kept >= max(self.cache.oldest_frontier, self._lent)
-        if is_near and can_roll_back and kept >= self._tree.best(prompt[:most]):
+        if is_near and can_roll_back and kept >= self.tree.best(prompt[:most]):
             self._roll_back(kept)
         else:
             self._switch(read, prompt[:most], len(prompt))
@@ -112,13 +113,13 @@ class PrefixCache:
 
     def _switch(self, read: Sequence[int], prompt: Sequence[int], capacity: int) -> None:
         now = self._budget.next_use()
-        handover.park(self._tree, self.cache, read, self._snapshots, now)
-        self._lent = self._tree.best(prompt)
-        handover.load(self._tree, self.cache, read, prompt[: self._lent], capacity, now)
+        handover.park(self.tree, self.cache, read, self._snapshots, now)
+        self._lent = self.tree.best(prompt)
+        handover.load(self.tree, self.cache, read, prompt[: self._lent], capacity, now)
 
     def forget(self) -> None:
         """Drop all conversations."""
-        self._tree.clear()
+        self.tree.clear()
         self._snapshots, self.tokens, self._lent = [], [], 0
         self.cache, self.hidden = self._target.new_cache(), None
 
@@ -129,7 +130,7 @@ class PrefixCache:
         if running < self.cache.oldest_frontier:
             usable = [snapshot for snapshot in self._snapshots if snapshot.oldest_frontier <= running]
             running = min(running, usable[-1].frontier) if usable else 0
-        return max(running, self._tree.best(prompt[:most]))
+        return max(running, self.tree.best(prompt[:most]))
 
     @property
     def conversation(self) -> Conversation:

@@ -63,6 +63,9 @@ class MeasuringEngine:
             raise RequestError("stopped")
         return MicroFigures(verify_s={1: 0.5})
 
+    def close(self) -> None:
+        pass
+
 
 class Pipe:
     """A pipe with these commands in it."""

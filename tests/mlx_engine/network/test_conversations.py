@@ -157,7 +157,7 @@ def test_the_least_recently_used_chat_goes_first() -> None:
     budget.most_bytes = budget.nbytes
     here.ask(chats[3])
     assert budget.nbytes - here.prefix.nbytes < budget.most_bytes
-    kept = {index: here.prefix._tree.best(chats[index]) for index in range(3)}
+    kept = {index: here.prefix.tree.best(chats[index]) for index in range(3)}
     assert kept[0] > 50
     assert kept[1] < 50, "longest unused"
 
@@ -233,11 +233,11 @@ def test_any_tree_of_conversations(
 
 def assert_tree_is_sound(prefix: PrefixCache) -> None:
     """What is lent is read by the running conversation, and rows are as many as tokens."""
-    lent = prefix._tree.path(prefix.tokens[: prefix._lent])
+    lent = prefix.tree.path(prefix.tokens[: prefix._lent])
     assert (lent[-1].end if lent else 0) == prefix._lent
-    for before, after in pairwise([prefix._tree.root, *lent]):
+    for before, after in pairwise([prefix.tree.root, *lent]):
         assert after.parent is before
-    for node in prefix._tree.nodes():
+    for node in prefix.tree.nodes():
         assert (node.full is None) == (node in lent)
         for keys, values in [*(node.full or ()), *(node.sliding or ())]:
             assert keys.shape[2] == values.shape[2] == len(node.tokens)
