@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from app.serve.answer import Answer, EndReason, Piece, Usage
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.anthropic_request import read_request
-from app.serve.dialects.fields import Json
+from app.serve.dialects.server_sent_events import event
 from app.serve.errors import ServeError, TooLongError
 from app.serve.request import AnswerRequest
 from mlx_engine.protocol.events import ToolCall
@@ -39,7 +39,7 @@ SIGNATURE = "slipstream"
 class AnthropicMessages:
     """`POST /v1/messages`, and the body of `POST /v1/messages/count_tokens`."""
 
-    def read(self, body: Json) -> AnswerRequest:
+    def read(self, body: Mapping[str, Any]) -> AnswerRequest:
         """See Dialect."""
         return read_request(body)
 
@@ -179,4 +179,4 @@ def _token_counts(prompt_tokens: int, cached_tokens: int, output_tokens: int) ->
 
 
 def _event(kind: str, **fields: Any) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+    return event({"type": kind, **fields}, kind)
