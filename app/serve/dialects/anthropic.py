@@ -160,7 +160,8 @@ def _message(head: AnswerHead, usage: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ending(answer: Answer) -> dict[str, Any]:
-    return {"stop_reason": STOP_REASONS[answer.reason], "stop_sequence": answer.stop_string}
+    reason = STOP_REASONS[answer.reason]
+    return {"stop_reason": reason, "stop_sequence": answer.stop_string, "stop_details": None}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
