@@ -19,6 +19,7 @@ from mlx_engine.protocol.events import Message, Tool, ToolCall
 
 BILLING_LINE = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
 """Claude Code begins its system prompt with it, and changes it within a conversation."""
+THOUGHTFUL_EFFORTS = ("xhigh", "max")
 
 
 def read_request(values: Mapping[str, Any]) -> AnswerRequest:
@@ -26,7 +27,6 @@ def read_request(values: Mapping[str, Any]) -> AnswerRequest:
     body = Fields(values)
     conversation = _Conversation(body)
     tools, strict_tools = _read_tools(body, conversation.referenced_tools)
-    thinking = body.object("thinking")
     return AnswerRequest(
         messages=tuple(conversation.messages),
         tools=tools,
@@ -36,8 +36,7 @@ def read_request(values: Mapping[str, Any]) -> AnswerRequest:
         sampling=read_sampling(body),
         max_tokens=read_token_limit(body, "max_tokens"),
         stop=_read_stop(body),
-        # `adaptive` is what Claude Code sends with every request, and asks for nothing.
-        is_thinking=thinking is not None and thinking.value("type") == "enabled",
+        is_thinking=_read_is_thinking(body),
         is_streamed=bool(body.flag("stream")),
         model=body.text("model") or "",
         draft_length=read_draft_length(body),
@@ -212,6 +211,17 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> ToolChoice:
             named = next((tool for tool in tools if tool.name == choice.value("name")), None)
             return named or choice.refuse("name", "is none of the request's tools.")
     return choice.refuse("type", "must be auto, any, tool or none.")
+
+
+def _read_is_thinking(body: Fields) -> bool:
+    """Claude Code says `adaptive` and a high effort in every request; only more than that asks for thoughts."""
+    thinking, config = body.object("thinking"), body.object("output_config")
+    match thinking and thinking.value("type"):
+        case "enabled":
+            return True
+        case "adaptive":
+            return config is not None and config.value("effort") in THOUGHTFUL_EFFORTS
+    return False
 
 
 def _read_schema(body: Fields) -> str | None:
