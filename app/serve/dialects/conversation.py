@@ -54,6 +54,8 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
             whole.append(message)
     if not whole:
         raise BadRequestError(f"{key} is empty. Send at least one message.", key)
+    if whole[-1].calls:
+        raise BadRequestError(f"The last message in {key} calls tools. Send their results behind it.", key)
     if whole[-1].role in ("user", "system") and not whole[-1].text.strip():
         raise BadRequestError(f"The last message in {key} has no text. Send some.", key)
     return tuple(whole)
