@@ -1,5 +1,8 @@
-"""What all APIs have in common about messages: the same conversation is read as the same messages, whether a client
-writes a content as text or in parts, and however it divides what people and the system say."""
+"""What all APIs have in common about messages.
+
+The same conversation is read as the same messages, whether a client writes a content as text or in parts, and
+however it divides what people and the system say.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,11 @@ OTHER_STAND_IN = "[something that cannot be read here]"
 
 def content_text(fields: Fields, key: str, separator: str = PARAGRAPHS) -> str:
     """A content that is text, a list of parts or null."""
-    if not isinstance(fields.value(key), list):
+    parts = fields.value(key)
+    if not isinstance(parts, list):
         return fields.text(key) or ""
-    return separator.join(text for text in (_part_text(fields, key, at) for at in _indexes(fields, key)) if text)
+    texts = [_part_text(part, fields, f"{key}[{index}]") for index, part in enumerate(parts)]
+    return separator.join(text for text in texts if text)
 
 
 def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
@@ -49,25 +54,21 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
             whole.append(message)
     if not whole:
         raise BadRequestError(f"{key} is empty. Send at least one message.", key)
+    if whole[-1].calls:
+        raise BadRequestError(f"The last message in {key} calls tools. Send their results behind it.", key)
     if whole[-1].role in ("user", "system") and not whole[-1].text.strip():
         raise BadRequestError(f"The last message in {key} has no text. Send some.", key)
     return tuple(whole)
 
 
-def _indexes(fields: Fields, key: str) -> range:
-    return range(len(fields.items(key)))
-
-
-def _part_text(fields: Fields, key: str, index: int) -> str:
-    part: Any = fields.items(key)[index]
+def _part_text(part: Any, fields: Fields, key: str) -> str:
     if isinstance(part, str):
         return whole_characters(part)
     if not isinstance(part, Mapping):
-        fields.refuse(f"{key}[{index}]", "is no part of a message. Send text, or an object with a type.")
+        raise fields.error(key, "is no part of a message. Send text, or an object with a type.")
     kind = part.get("type")
     if isinstance(kind, str) and kind in STAND_INS:
         return STAND_INS[kind]
-    field = next((name for name in ("text", "refusal") if part.get(name) is not None), None)
-    if field is None:
-        return OTHER_STAND_IN
-    return Fields(part, fields.place(f"{key}[{index}]")).text(field) or ""
+    inner = Fields(part, fields.place(key))
+    text = inner.text("text")
+    return OTHER_STAND_IN if text is None else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from app.serve.errors import BadRequestError
 
@@ -21,10 +21,10 @@ class Fields:
         """Such as `messages[2].content`."""
         return f"{self._place}.{key}" if self._place else key
 
-    def refuse(self, key: str, problem: str) -> NoReturn:
-        """Raises BadRequestError. problem: goes on after the field's place."""
+    def error(self, key: str, problem: str) -> BadRequestError:
+        """problem: goes on after the field's place."""
         place = self.place(key)
-        raise BadRequestError(f"{place} {problem}", place)
+        return BadRequestError(f"{place} {problem}", place)
 
     def value(self, key: str) -> Any:
         return self._values.get(key)
@@ -39,17 +39,20 @@ class Fields:
             case str() as text:
                 return whole_characters(text)
             case value:
-                self._refuse_kind(key, value, "text")
+                raise self._kind_error(key, value, "text")
 
     def name(self, key: str) -> str:
         """A text that must be there."""
-        return self.text(key) or self.refuse(key, "is missing. Send a name.")
+        text = self.text(key)
+        if not text:
+            raise self.error(key, "is missing. Send a name.")
+        return text
 
     def flag(self, key: str) -> bool | None:
         value = self._values.get(key)
         if value is None or isinstance(value, bool):
             return value
-        self._refuse_kind(key, value, "true or false")
+        raise self._kind_error(key, value, "true or false")
 
     def number(self, key: str, least: float, most: float) -> float | None:
         """A number in this range, both ends included."""
@@ -57,9 +60,9 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self._refuse_kind(key, value, "a number")
+            raise self._kind_error(key, value, "a number")
         if not least <= value <= most:
-            self.refuse(key, f"is out of range. Send a number from {least:g} to {most:g}.")
+            raise self.error(key, f"is out of range. Send a number from {least:g} to {most:g}.")
         return float(value)
 
     def whole_number(self, key: str) -> int | None:
@@ -68,9 +71,9 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self._refuse_kind(key, value, "a whole number")
+            raise self._kind_error(key, value, "a whole number")
         if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
-            self.refuse(key, "is not a whole number. Send one.")
+            raise self.error(key, "is not a whole number. Send one.")
         return int(value)
 
     def object(self, key: str) -> Fields | None:
@@ -80,7 +83,7 @@ class Fields:
             case Mapping() as values:
                 return Fields(values, self.place(key))
             case value:
-                self._refuse_kind(key, value, "an object")
+                raise self._kind_error(key, value, "an object")
 
     def items(self, key: str) -> list[Any]:
         """The items of a list; none if it is not there."""
@@ -90,14 +93,20 @@ class Fields:
             case list() as items:
                 return items
             case value:
-                self._refuse_kind(key, value, "a list")
+                raise self._kind_error(key, value, "a list")
 
     def objects(self, key: str) -> Iterator[Fields]:
         """A list whose items are objects."""
         for index, item in enumerate(self.items(key)):
             if not isinstance(item, Mapping):
-                self._refuse_kind(f"{key}[{index}]", item, "an object")
+                raise self._kind_error(f"{key}[{index}]", item, "an object")
             yield Fields(item, self.place(f"{key}[{index}]"))
+
+    def texts(self, key: str) -> list[str]:
+        """A list whose items are texts."""
+        items = self.items(key)
+        fields = Fields({f"{key}[{index}]": item for index, item in enumerate(items)}, self._place)
+        return [fields.text(f"{key}[{index}]") or "" for index in range(len(items))]
 
     def schema(self, key: str) -> str:
         """An object as JSON text, its keys in the client's order; `{}` if it is not there."""
@@ -105,7 +114,7 @@ class Fields:
         if value is None:
             return "{}"
         if not isinstance(value, Mapping):
-            self._refuse_kind(key, value, "a JSON schema, which is an object")
+            raise self._kind_error(key, value, "a JSON schema, which is an object")
         return self._written(key, value, sorts_keys=False)
 
     def arguments(self, key: str) -> str:
@@ -116,11 +125,13 @@ class Fields:
             try:
                 value = json.loads(value.strip() or "{}")
             except (ValueError, RecursionError):
-                self.refuse(key, "is not valid JSON. Send the arguments of the call as a JSON object.")
+                raise self.error(
+                    key, "is not valid JSON. Send the arguments of the call as a JSON object."
+                ) from None
         if value is None:
             value = {}
         if not isinstance(value, Mapping):
-            self._refuse_kind(key, value, "the arguments of the call as a JSON object")
+            raise self._kind_error(key, value, "the arguments of the call as a JSON object")
         return self._written(key, value, sorts_keys=True)
 
     def _written(self, key: str, value: Mapping[str, Any], sorts_keys: bool) -> str:
@@ -128,12 +139,12 @@ class Fields:
             # In ASCII, which spells out halves of characters too.
             return json.dumps(value, separators=(",", ":"), sort_keys=sorts_keys, allow_nan=False)
         except (ValueError, RecursionError):
-            self.refuse(
+            raise self.error(
                 key, "is nested too deeply, or has a number that JSON cannot write. Send a simpler object."
-            )
+            ) from None
 
-    def _refuse_kind(self, key: str, value: Any, expected: str) -> NoReturn:
-        self.refuse(key, f"is {_kind(value)}. Send {expected}.")
+    def _kind_error(self, key: str, value: Any, expected: str) -> BadRequestError:
+        return self.error(key, f"is {_kind(value)}. Send {expected}.")
 
 
 def whole_characters(text: str) -> str:

@@ -43,21 +43,18 @@ def read_token_limit(body: Fields, *keys: str) -> int | None:
         limit = body.whole_number(key)
         if limit is not None:
             if limit < 1 and limit != -1:
-                body.refuse(key, "is below 1. Send the most tokens to generate, or leave it out for no limit.")
+                raise body.error(
+                    key, "is below 1. Send the most tokens to generate, or leave it out for no limit."
+                )
             return None if limit == -1 else min(limit, MOST_TOKENS)
     return None
 
 
 def read_stop(body: Fields) -> tuple[str, ...]:
     """One text or a list of them; empty ones stop nothing."""
-    if isinstance(body.value("stop"), str):
-        texts = [body.text("stop") or ""]
-    else:
-        items = body.items("stop")
-        fields = Fields({str(index): item for index, item in enumerate(items)}, body.place("stop"))
-        texts = [fields.text(str(index)) or "" for index in range(len(items))]
+    texts = [body.text("stop") or ""] if isinstance(body.value("stop"), str) else body.texts("stop")
     if len(texts) > MAX_STOP_STRINGS:
-        body.refuse("stop", f"has more than {MAX_STOP_STRINGS} texts. Send fewer.")
+        raise body.error("stop", f"has more than {MAX_STOP_STRINGS} texts. Send fewer.")
     return tuple(text for text in texts if text)
 
 
@@ -85,11 +82,11 @@ def read_schema(form: Fields | None) -> str | None:
             assert form
             described = form.object("json_schema") or form
             if not described.has("schema"):
-                described.refuse("schema", "is missing. Send the JSON schema that the answer must match.")
+                raise described.error("schema", "is missing. Send the JSON schema that the answer must match.")
             return described.schema("schema")
         case _:
             assert form
-            form.refuse("type", "cannot be produced here. Send text, json_object or json_schema.")
+            raise form.error("type", "cannot be produced here. Send text, json_object or json_schema.")
 
 
 def read_draft_length(body: Fields) -> DraftSetting:
@@ -99,7 +96,7 @@ def read_draft_length(body: Fields) -> DraftSetting:
         return "auto"
     length = own.number("draft", 0, MAX_DRAFT_LENGTH)
     if length is None or not length.is_integer():
-        own.refuse("draft", f"is no draft length. Send auto, or 0 to {MAX_DRAFT_LENGTH} tokens.")
+        raise own.error("draft", f"is no draft length. Send auto, or 0 to {MAX_DRAFT_LENGTH} tokens.")
     return int(length)
 
 
@@ -107,7 +104,7 @@ def refuse_if(body: Fields, key: str, harmless: tuple[Any, ...], reason: str) ->
     """Raise BadRequestError if a field asks for what no answer here has. harmless: values that ask for nothing."""
     value = body.value(key)
     if value is not None and not any(type(value) is type(one) and value == one for one in harmless):
-        body.refuse(key, reason)
+        raise body.error(key, reason)
 
 
 def _object_or_nothing(body: Fields, key: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 COMMENT = b": keep-alive\n\n"
-"""What every reader skips."""
+"""A sign of life that every reader skips."""
+DONE = b"data: [DONE]\n\n"
 
 
 def event(data: Mapping[str, Any], name: str | None = None) -> bytes:
