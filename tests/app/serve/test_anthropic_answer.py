@@ -171,9 +171,12 @@ def test_a_wrong_request_is_refused_with_its_field() -> None:
 
 def test_a_failure_in_mid_stream_is_an_error_and_no_end() -> None:
     script = Script([Piece("Hel")], error=EngineFailedError("The engine ended."))
-    with script.client() as client, client.messages.stream(model="gemma-4", max_tokens=9, messages=HI) as stream:
-        with pytest.raises(anthropic.APIStatusError, match="The engine ended"):
-            stream.get_final_message()
+    with (
+        script.client() as client,
+        client.messages.stream(model="gemma-4", max_tokens=9, messages=HI) as stream,
+        pytest.raises(anthropic.APIStatusError, match="The engine ended"),
+    ):
+        stream.get_final_message()
     assert b"message_stop" not in script.stream()
 
 

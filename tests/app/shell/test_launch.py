@@ -25,8 +25,9 @@ SMALL = Endpoint("http://127.0.0.1:8765", "gemma-4-12b", BARE_BELOW_TOKENS - 1)
 AGENT = """#!{python} -P
 import json, os, sys
 from pathlib import Path
-files = {{word: Path(word).read_text() for word in sys.argv[1:] if Path(word).is_absolute() and Path(word).is_file()}}
-seen = {{"arguments": sys.argv[1:], "variables": dict(os.environ), "files": files}}
+arguments = sys.argv[1:]
+files = {{word: Path(word).read_text() for word in arguments if word.startswith("/") and Path(word).is_file()}}
+seen = {{"arguments": arguments, "variables": dict(os.environ), "files": files}}
 Path({seen!r}).write_text(json.dumps(seen))
 {then}
 """
