@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from app.serve.answer import Answer, EndReason, Piece, Usage
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.anthropic_request import read_request
+from app.serve.dialects.openai_answer import drafting_object
 from app.serve.dialects.server_sent_events import event
 from app.serve.errors import ServeError, TooLongError
 from app.serve.request import AnswerRequest
@@ -52,7 +52,7 @@ class AnthropicMessages:
         return _message(head, _usage(answer.usage)) | {
             "content": blocks,
             **_ending(answer),
-            "slipstream": asdict(answer.drafting),
+            "slipstream": drafting_object(answer.drafting),
         }
 
     def stream(self, request: AnswerRequest, head: AnswerHead) -> AnswerStream:
@@ -104,7 +104,11 @@ class _MessageStream:
     def end(self, answer: Answer) -> bytes:
         """See AnswerStream."""
         empty = self._opened(_text("")) if self._index < 0 else b""
-        facts = {"delta": _ending(answer), "usage": _usage(answer.usage), "slipstream": asdict(answer.drafting)}
+        facts = {
+            "delta": _ending(answer),
+            "usage": _usage(answer.usage),
+            "slipstream": drafting_object(answer.drafting),
+        }
         return empty + self._closed() + _event("message_delta", **facts) + _event("message_stop")
 
     def fail(self, error: ServeError) -> bytes:

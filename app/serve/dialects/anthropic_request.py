@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from app.serve.dialects.conversation import OTHER_STAND_IN, PARAGRAPHS, STAND_INS
-from app.serve.dialects.fields import Fields, whole_characters
-from app.serve.dialects.openai_options import read_draft_length, read_sampling, read_token_limit
+from app.serve.dialects.fields import Fields
+from app.serve.dialects.openai_options import read_draft_length, read_sampling, read_schema, read_token_limit
 from app.serve.request import AnswerRequest, ToolChoice
 from mlx_engine.protocol.events import Message, Tool, ToolCall
 
@@ -35,7 +35,7 @@ def read_request(values: Mapping[str, Any]) -> AnswerRequest:
         schema=_read_schema(body),
         sampling=read_sampling(body),
         max_tokens=read_token_limit(body, "max_tokens"),
-        stop=_read_stop(body),
+        stop=tuple(filter(None, body.texts("stop_sequences"))),
         is_thinking=_read_is_thinking(body),
         is_streamed=bool(body.flag("stream")),
         model=body.text("model") or "",
@@ -57,9 +57,11 @@ class _Conversation:
         for message in body.objects("messages"):
             self._read(message)
         if self.messages and self.messages[-1].calls:
-            body.refuse("messages", "end in calls of tools. Send their results as tool_result blocks of a user.")
+            raise body.error(
+                "messages", "end in calls of tools. Send their results as tool_result blocks of a user."
+            )
         if not any(message.role in ("user", "tool") for message in self.messages):
-            body.refuse("messages", "have none of a user. Send at least one.")
+            raise body.error("messages", "have none of a user. Send at least one.")
 
     def _read(self, message: Fields) -> None:
         match message.value("role"):
@@ -70,7 +72,7 @@ class _Conversation:
             case "assistant":
                 self._add_assistant(message)
             case _:
-                message.refuse("role", "must be user, assistant or system.")
+                raise message.error("role", "must be user, assistant or system.")
 
     def _add_system(self, fields: Fields, key: str) -> None:
         """One that follows others is a message of its own, so that what was read before stays the same."""
@@ -84,7 +86,7 @@ class _Conversation:
         results = [self._result(block) for block in blocks if block.value("type") == "tool_result"]
         text = _joined(_text(block) for block in blocks if block.value("type") != "tool_result")
         if not results and not text.strip():
-            message.refuse("content", "is empty. Send text, or leave the message out.")
+            raise message.error("content", "is empty. Send text, or leave the message out.")
         self.messages += results
         if text.strip():
             self._add(Message("user", text), PARAGRAPHS)
@@ -122,7 +124,7 @@ class _Conversation:
     def _result(self, block: Fields) -> Message:
         id = self._ids.get(block.name("tool_use_id"))
         if id is None:
-            block.refuse("tool_use_id", "names no tool_use block of the messages before.")
+            raise block.error("tool_use_id", "names no tool_use block of the messages before.")
         parts = list(_blocks(block, "content"))
         self.referenced_tools |= {
             part.name("tool_name") for part in parts if part.value("type") == "tool_reference"
@@ -152,7 +154,7 @@ def _text(block: Fields) -> str:
             return _text_of_document(block)
         case str():
             return STAND_INS.get(kind, OTHER_STAND_IN)
-    return block.refuse("type", "must be the name of a kind of block, such as text.")
+    raise block.error("type", "must be the name of a kind of block, such as text.")
 
 
 def _text_of_document(block: Fields) -> str:
@@ -191,7 +193,7 @@ def _read_tools(body: Fields, referenced: Set[str]) -> tuple[tuple[Tool, ...], f
         if fields.flag("defer_loading") and name not in referenced:
             continue
         if name in tools:
-            fields.refuse("name", "is also the name of another tool. Give each a name of its own.")
+            raise fields.error("name", "is also the name of another tool. Give each a name of its own.")
         tools[name] = Tool(name, fields.text("description") or "", fields.schema("input_schema"))
         if fields.flag("strict"):
             strict.add(name)
@@ -205,12 +207,16 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> ToolChoice:
     match choice.value("type"):
         case "auto" | "none" as kind:
             return "none" if kind == "none" else "auto"
+        case "any" if tools:
+            return "required"
         case "any":
-            return "required" if tools else choice.refuse("type", "asks for a call, but there are no tools.")
+            raise choice.error("type", "asks for a call, but there are no tools. Send some, or auto.")
         case "tool":
-            named = next((tool for tool in tools if tool.name == choice.value("name")), None)
-            return named or choice.refuse("name", "is none of the request's tools.")
-    return choice.refuse("type", "must be auto, any, tool or none.")
+            for tool in tools:
+                if tool.name == choice.value("name"):
+                    return tool
+            raise choice.error("name", "is none of the request's tools.")
+    raise choice.error("type", "must be auto, any, tool or none.")
 
 
 def _read_is_thinking(body: Fields) -> bool:
@@ -225,18 +231,6 @@ def _read_is_thinking(body: Fields) -> bool:
 
 
 def _read_schema(body: Fields) -> str | None:
-    """`output_config.format`, or `output_format` as older clients write it."""
+    """From `output_config.format`, or `output_format` as older clients write it."""
     config = body.object("output_config")
-    form = (config and config.object("format")) or body.object("output_format")
-    if form is None:
-        return None
-    if form.value("type") != "json_schema":
-        form.refuse("type", "must be json_schema.")
-    return form.schema("schema") if form.has("schema") else form.refuse("schema", "is missing.")
-
-
-def _read_stop(body: Fields) -> tuple[str, ...]:
-    stop = body.items("stop_sequences")
-    if not all(isinstance(text, str) and text for text in stop):
-        body.refuse("stop_sequences", "must be a list of texts, none of them empty.")
-    return tuple(map(whole_characters, stop))
+    return read_schema((config and config.object("format")) or body.object("output_format"))

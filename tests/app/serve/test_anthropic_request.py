@@ -16,7 +16,7 @@ from app.serve.request import AnswerRequest
 from mlx_engine.protocol.events import Message, Tool, ToolCall
 from tests.cases import cases
 
-RECORDED = Path(__file__).parent / "recorded" / "claude_code.json"
+RECORDED = Path(__file__).parent / "clients" / "anthropic" / "claude_code.json"
 BILLING = "x-anthropic-billing-header: cc_version={}; cc_entrypoint=cli; cch=00000;"
 TOOL = {"name": "look", "description": "Look.", "input_schema": {"type": "object", "properties": {}}}
 
@@ -263,7 +263,7 @@ def test_settings_of_the_answer() -> None:
         ({"temperature": -1}, "temperature"),
         ({"top_p": 1.5}, "top_p"),
         ({"stop_sequences": "END"}, "stop_sequences"),
-        ({"stop_sequences": [""]}, "stop_sequences"),
+        ({"stop_sequences": [1]}, "stop_sequences[0]"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"stream": "yes"}, "stream"),
