@@ -198,7 +198,7 @@ def _serve(options: argparse.Namespace) -> int:
             console.warn(text)
         return pair
 
-    return serve_command.serve(options, choose)
+    return serve_command.serve(options, choose, reply_options_of(effective.settings))
 
 
 def _bench(options: argparse.Namespace) -> int:
