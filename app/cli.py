@@ -27,6 +27,7 @@ from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
 from app.shell import completion, doctor
+from app.shell import launch as launch_command
 from app.shell import models as models_command
 from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
@@ -55,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argv.insert(0, "chat")
     if len(argv) == 1 and argv[0] in LISTING_COMMANDS:
         argv.append("list")
+    argv, agents_own = launch_command.cut(argv)
     try:
-        options = _parser().parse_args(argv)
+        options = _parser().parse_args(argv, argparse.Namespace(agents_own=agents_own))
         command: Callable[[argparse.Namespace], int] = options.command
         if command in (_chat, _run, _bench) and (why := why_unusable()):
             raise SlipstreamError(why)
@@ -287,6 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = bench_command.add_parser(commands)
     add_flags(bench)
     bench.set_defaults(command=_bench)
+    launch_command.add_parser(commands)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
     doctor.add_parser(commands)

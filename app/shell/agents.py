@@ -19,6 +19,8 @@ BARE_NOTE = (
     "hooks and most tools."
 )
 MAX_OUTPUT_TOKENS = 8192
+UNUSED_KEY = "local"
+"""For a server that asks for none; clients refuse to run without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,7 @@ class Endpoint:
     """Without a path: `http://127.0.0.1:8765`."""
     model: str
     context_tokens: int
-    key: str = "local"
-    """Any text, unless the server wants a certain one; clients refuse to run without."""
+    key: str = UNUSED_KEY
 
     @property
     def output_tokens(self) -> int:

@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from app.shell.agents import AGENTS, Endpoint, Setup
-from app.system.console import tell
+from app.shell.agents import AGENTS, UNUSED_KEY, Endpoint, Setup
+from app.system import places
+from app.system.console import tell, warn
+from app.system.running_server import RunningServer, find_server
 from mlx_engine.protocol.errors import SlipstreamError
 
 SIGNAL_BASE = 128
 """Shells give the exit status of a program that a signal ended as this and the signal's number."""
+SERVE = (sys.executable, "-P", "-m", "app.cli", "serve", "--port", "0")
+LOOK_S = 0.1
+"""Between two looks for a server that is being started."""
+END_S = 20.0
+"""How long a server may take to end."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register `launch`. What stands behind `--` is not for this parser: see `cut`."""
+    parser = subparsers.add_parser(
+        "launch",
+        help="run an agent that uses this server, which is started if none runs",
+        epilog="Arguments after -- are the agent's own, as in: slipstream launch claude -- --continue",
+    )
+    parser.add_argument("agent", choices=tuple(AGENTS), help="the agent to run")
+    parser.add_argument("--model", metavar="MODEL", help="the model of a server that is started")
+    parser.set_defaults(command=_launch)
+
+
+def cut(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments of `slipstream launch`, and those of the agent."""
+    if argv[:1] != ["launch"] or "--" not in argv:
+        return list(argv), []
+    at = list(argv).index("--")
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
+def _launch(options: argparse.Namespace) -> int:
+    program_of(options.agent)
+    with _server(options.model) as server:
+        return run_agent(options.agent, endpoint_of(server), options.agents_own)
+
+
+def endpoint_of(server: RunningServer) -> Endpoint:
+    """The server as agents are told of it."""
+    # Any name gets the loaded model; agents give a meaning to colons, slashes and spaces.
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.model).strip("-") or "gemma-4"
+    return Endpoint(server.url, name, server.context_tokens, server.key or UNUSED_KEY)
 
 
 def program_of(name: str) -> str:
@@ -43,6 +88,46 @@ def run_agent(name: str, endpoint: Endpoint, arguments: Sequence[str]) -> int:
             tell(setup.note)
         with _interrupts_left_to_the_agent():
             return _status(_started([program, *setup.arguments, *arguments], setup))
+
+
+@contextmanager
+def _server(model: str | None) -> Iterator[RunningServer]:
+    """The server that runs, or one that runs until the end of this. Raises SlipstreamError."""
+    if server := find_server(places.server_file()):
+        if model is not None and model != server.model:
+            warn(
+                f"the server that runs has {server.model}, and is used as it is. End it to start one with {model}."
+            )
+        yield server
+        return
+    with tempfile.TemporaryFile() as output:
+        command = (*SERVE, *(() if model is None else ("--model", model)))
+        tell("Starting a server, which ends with the agent.")
+        # In a session of its own, so that ctrl+c in the agent does not end it.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            yield _announced(process, output)
+        finally:
+            process.terminate()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _announced(process: subprocess.Popen[bytes], output: Any) -> RunningServer:
+    """The server of this process, once it answers. output: what it has printed. Raises SlipstreamError."""
+    while process.poll() is None:
+        server = find_server(places.server_file())
+        if server and server.process_id == process.pid:
+            return server
+        time.sleep(LOOK_S)
+    output.seek(0)
+    said = output.read().decode("utf-8", "replace").strip()
+    raise SlipstreamError(f"The server did not start. It said:\n{said}")
 
 
 def _started(command: Sequence[str], setup: Setup) -> subprocess.Popen[bytes]:

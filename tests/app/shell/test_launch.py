@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
+from app.cli import main
+from app.shell import launch
 from app.shell.agents import AGENTS, BARE_BELOW_TOKENS, Endpoint
 from app.shell.editors import EDITORS, editor_of
 from app.shell.launch import run_agent
+from app.system import places
+from app.system.processes import start_of
+from app.system.running_server import RunningServer, announce, find_server
 from mlx_engine.protocol.errors import SlipstreamError
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
@@ -165,6 +170,8 @@ def test_an_agent_that_a_signal_ended_has_the_status_that_shells_give(agent: Fak
 
 PROGRAM = """
 import sys
+from app.cli import main
+from app.shell import launch
 from app.shell.agents import Endpoint
 from app.shell.launch import run_agent
 from app.system.signals import ending_on_signals
@@ -206,6 +213,66 @@ def test_ctrl_c_is_for_the_agent_and_sigterm_ends_both(
         assert child.wait(PATIENCE_S) == status
         assert child.stdout.read() == b""
     assert not list(tmp_path.glob("slipstream-*"))
+
+
+SERVER = """
+import os, signal, sys
+from pathlib import Path
+from app.system import places
+from app.system.running_server import RunningServer, announce
+Path(sys.argv[1]).write_text(f"{os.getpid()} {sys.argv[2:]}")
+if sys.argv[2:]:
+    sys.exit("There is no such model.")
+announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:1", "Own: model", 99, None, "1"))
+signal.pause()
+"""
+
+
+@pytest.fixture
+def server_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program stands in place of the server; this file says which process it is, and its arguments."""
+    note = tmp_path / "server"
+    monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path / "slipstream"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(launch, "SERVE", (sys.executable, "-P", "-c", SERVER, str(note)))
+    return note
+
+
+def test_a_server_that_runs_is_used_and_stays(
+    agent: FakeAgent, server_note: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.install("aider")
+    announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:2", "gemma", 9, "a key", "1"))
+    assert main(["launch", "aider", "--model", "other", "--", "--yes", "--"]) == 7
+    assert agent.seen()["arguments"][-2:] == ["--yes", "--"]
+    assert agent.seen()["variables"]["OPENAI_API_BASE"] == "http://127.0.0.1:2/v1"
+    assert agent.seen()["variables"]["OPENAI_API_KEY"] == "a key"
+    assert "the server that runs has gemma" in capsys.readouterr().err
+    assert not server_note.exists()
+    assert find_server(places.server_file())
+
+
+def test_a_server_is_started_if_none_runs_and_ends_with_the_agent(agent: FakeAgent, server_note: Path) -> None:
+    agent.install("opencode")
+    assert main(["launch", "opencode"]) == 7
+    config = json.loads(agent.seen()["variables"]["OPENCODE_CONFIG_CONTENT"])
+    assert config["model"] == "slipstream/Own-model"
+    assert start_of(int(server_note.read_text().split()[0])) is None
+    assert find_server(places.server_file()) is None
+
+
+def test_a_server_that_does_not_start_says_why(
+    agent: FakeAgent, server_note: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.install("pi")
+    assert main(["launch", "pi", "--model", "none"]) == 1
+    assert "The server did not start. It said:\nThere is no such model." in capsys.readouterr().err
+    assert server_note.read_text().endswith("['--model', 'none']")
+
+
+def test_no_server_is_started_for_a_program_that_is_missing(agent: FakeAgent, server_note: Path) -> None:
+    assert main(["launch", "codex"]) == 1
+    assert not server_note.exists()
 
 
 def test_settings_for_editors() -> None:
