@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from app.serve.errors import BadRequestError, EngineFailedError, ServeError, TooLongError
@@ -22,9 +22,14 @@ ReplyEvent = events.Started | events.Prefilled | events.Round | events.Finished
 class EngineLine:
     """Belongs to one event loop."""
 
-    def __init__(self, engine: EngineHandle, load: events.Load) -> None:
-        """load: what the engine was made with, to load it again."""
-        self._engine, self._load = engine, load
+    def __init__(
+        self,
+        engine: EngineHandle,
+        load: events.Load,
+        on_loaded: Callable[[events.Ready], None] = lambda ready: None,
+    ) -> None:
+        """load: what the engine was made with, to load it again. on_loaded: told each time."""
+        self._engine, self._load, self._on_loaded = engine, load, on_loaded
         self.ready: events.Ready | None = None
         """None while no pair is loaded."""
         self.baseline = BaselineSpeed()
@@ -57,7 +62,7 @@ class EngineLine:
         error yet. Waits until the pair is loaded."""
         async with self._room:
             await self._load_again()
-            future = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[events.Checked] = asyncio.get_running_loop().create_future()
             self._checks[request.id] = future
             try:
                 await asyncio.to_thread(self._engine.check, request)
@@ -102,6 +107,7 @@ class EngineLine:
         match event:
             case events.Ready():
                 self.ready, self.baseline = event, BaselineSpeed()
+                self._on_loaded(event)
             case events.Checked(id=id):
                 if (future := self._checks.get(id)) and not future.done():
                     future.set_result(event)
@@ -127,8 +133,10 @@ class EngineLine:
 
     def _fail_all(self, error: ServeError) -> None:
         self.ready = None
-        for id in [*self._checks, *([] if self._reply_id is None else [self._reply_id])]:
+        for id in list(self._checks):
             self._fail(id, error)
+        if self._reply_id is not None:
+            self._fail(self._reply_id, error)
 
 
 def _refusal(failed: events.Failed) -> ServeError:

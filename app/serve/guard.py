@@ -1,8 +1,8 @@
 """Who may ask, and how much: applied before a request reaches a route.
 
-A web page that a person visits can send requests to their machine. It cannot hide that it is one: browsers add Origin
-to all that could change something, and Host says the name that the page used, also where that name was made to lead
-here. Programs send neither a foreign Host nor any Origin.
+A web page that a person visits can send requests to their machine. It cannot hide that it is one: browsers add
+Origin to all that could change something, and Host says the name that the page used, also where that name was made
+to lead here. Programs send neither a foreign Host nor any Origin.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ class Job:
     state: State = "queued"
     started_s: float | None = None
     """When the engine began; None: it waits."""
+    ended_s: float | None = None
+    """When the outcome was known."""
     read_tokens: int = 0
     """Of the prompt, so far."""
     facts: ReplyFacts = field(default_factory=ReplyFacts)
@@ -55,6 +57,11 @@ class Job:
         return not self.request.tools and self.checked.prompt_tokens <= SHORT_TOKENS
 
     @property
+    def age_s(self) -> float:
+        """From its arrival to its outcome, or to now."""
+        return (self.ended_s or time.monotonic()) - self.arrived_s
+
+    @property
     def is_unwanted(self) -> bool:
         """The answer is to end."""
         return self.has_left or self.is_stopped
@@ -66,7 +73,7 @@ class Job:
 
     def finish(self, outcome: Answer | ServeError) -> None:
         """Nothing more comes."""
-        self.outcome, self.state = outcome, "done"
+        self.outcome, self.state, self.ended_s = outcome, "done", time.monotonic()
         self._changed.set()
 
     @property

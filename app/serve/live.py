@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -82,7 +81,7 @@ def _state(job: Job) -> dict[str, Any]:
         "client": job.client,
         "state": job.state,
         "failed": failure.code if failure else None,
-        "age_s": round(time.monotonic() - job.arrived_s, 2),
+        "age_s": round(job.age_s, 2),
         "queued_s": round(drafting.queued_s, 2),
         "prompt_tokens": job.checked.prompt_tokens,
         "cached_tokens": drafting.cached_tokens,

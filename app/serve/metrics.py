@@ -1,4 +1,4 @@
-"""`GET /metrics`, in Prometheus' text format. Where a figure means the same as in other servers, it has their name."""
+"""`GET /metrics`, in Prometheus' text format. What means the same as in other servers has their name."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Metrics:
     """Counts requests that have ended."""
 
     def __init__(self) -> None:
-        self._totals: Counter[str] = Counter({name: 0 for name in COUNTERS})
+        self._totals: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self._reasons: Counter[str] = Counter()
         self._histograms = {
             "time_to_first_token_seconds": ("From a request's arrival to its first token.", Histogram()),
@@ -59,7 +59,7 @@ class Metrics:
             "e2e_request_latency_seconds": ("From a request's arrival to the end of its answer.", Histogram()),
         }
 
-    def note(self, job: Job, now_s: float) -> None:
+    def note(self, job: Job) -> None:
         """A job has ended."""
         outcome = job.outcome
         if isinstance(outcome, ServeError):
@@ -78,7 +78,7 @@ class Metrics:
         )
         self._totals["spec_decode_num_draft_tokens"] += drafting.drafted_tokens
         self._totals["spec_decode_num_accepted_tokens"] += drafting.accepted_tokens
-        values = (drafting.ttft_s, drafting.queued_s, now_s - job.arrived_s)
+        values = (drafting.ttft_s, drafting.queued_s, job.age_s)
         for (_, histogram), value in zip(self._histograms.values(), values):
             if value is not None:
                 histogram.add(value)

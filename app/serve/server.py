@@ -18,6 +18,7 @@ from app import __version__
 from app.serve import metrics
 from app.serve.answering import Answering
 from app.serve.dialect import Dialect
+from app.serve.dialects import MESSAGES_ROUTE
 from app.serve.engine_line import EngineLine
 from app.serve.errors import ServeError, UnknownRouteError, WrongMethodError
 from app.serve.guard import Guard, Policy, read_json
@@ -25,25 +26,31 @@ from app.serve.job import Job
 from app.serve.live import LiveRequests, client_name
 from app.serve.sending import STREAM_HEADERS, AnswerResponse, error_response, json_response
 from mlx_engine.client import EngineHandle
-from mlx_engine.protocol.events import Load
+from mlx_engine.protocol.events import Load, Ready
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-COUNT_ROUTE = "/v1/messages/count_tokens"
 
 
 class Server:
     """The engine as an endpoint. `app` is an ASGI application."""
 
-    def __init__(self, engine: EngineHandle, load: Load, dialects: Mapping[str, Dialect], policy: Policy) -> None:
-        """dialects: by route. load: what the engine loads."""
+    def __init__(
+        self,
+        engine: EngineHandle,
+        load: Load,
+        dialects: Mapping[str, Dialect],
+        policy: Policy,
+        on_loaded: Callable[[Ready], None] = lambda ready: None,
+    ) -> None:
+        """dialects: by route. load: what the engine loads. on_loaded: told each time."""
         self._load, self._dialects = load, dialects
         self._created_s = int(time.time())
-        self.line = EngineLine(engine, load)
+        self.line = EngineLine(engine, load, on_loaded)
         self._live, self._metrics = LiveRequests(), metrics.Metrics()
         self._answering = Answering(self.line, self._note)
         routes = [self._route("POST", path, self._answers(dialect)) for path, dialect in dialects.items()]
-        if counting := dialects.get("/v1/messages"):
-            routes.append(self._route("POST", COUNT_ROUTE, self._counts(counting)))
+        if counting := dialects.get(MESSAGES_ROUTE):
+            routes.append(self._route("POST", f"{MESSAGES_ROUTE}/count_tokens", self._counts(counting)))
         routes += [
             self._route("GET", "/v1/models", self._models),
             self._route("GET", "/v1/models/{id:path}", self._model),
@@ -82,7 +89,7 @@ class Server:
     def _refusal(self, request: Request, error: ServeError) -> Response:
         """In the form of the dialect that the client speaks."""
         path = request.url.path
-        dialect = self._dialects.get("/v1/messages" if path.startswith("/v1/messages") else path)
+        dialect = self._dialects.get(MESSAGES_ROUTE if path.startswith(MESSAGES_ROUTE) else path)
         return error_response(error, dialect.error(error) if dialect else None)
 
     def _answers(self, dialect: Dialect) -> Endpoint:
@@ -144,7 +151,7 @@ class Server:
     def _note(self, job: Job) -> None:
         self._live.note(job)
         if job.outcome is not None:
-            self._metrics.note(job, time.monotonic())
+            self._metrics.note(job)
 
     async def _unknown(self, request: Request, error: Exception) -> Response:
         routes = ", ".join(sorted([*self._dialects, "/v1/models"]))
