@@ -27,7 +27,7 @@ from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
-from app.shell import completion, doctor
+from app.shell import completion, doctor, editors
 from app.shell import launch as launch_command
 from app.shell import models as models_command
 from app.shell import settings as settings_command
@@ -192,6 +192,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.print_config is not None:
+        return editors.print_settings(options)
     effective, state = _settings_and_state(options)
 
     def choose() -> PairChoice:
@@ -299,7 +301,9 @@ def _parser() -> argparse.ArgumentParser:
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)
         command.set_defaults(command=action)
-    serve_command.add_parser(commands).set_defaults(command=_serve)
+    serve = serve_command.add_parser(commands)
+    editors.add_flag(serve)
+    serve.set_defaults(command=_serve)
     bench = bench_command.add_parser(commands)
     add_flags(bench)
     bench.set_defaults(command=_bench)

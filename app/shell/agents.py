@@ -7,9 +7,12 @@ the agent as ever, and never written.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from app.system.running_server import RunningServer
 
 PROVIDER = "slipstream"
 BARE_BELOW_TOKENS = 16_384
@@ -19,6 +22,7 @@ BARE_NOTE = (
     "hooks and most tools."
 )
 MAX_OUTPUT_TOKENS = 8192
+ANY_MODEL = "gemma-4"
 UNUSED_KEY = "local"
 """For a server that asks for none; clients refuse to run without."""
 
@@ -32,6 +36,13 @@ class Endpoint:
     model: str
     context_tokens: int
     key: str = UNUSED_KEY
+
+    @classmethod
+    def of(cls, server: RunningServer) -> Endpoint:
+        """The server as programs are told of it."""
+        # Any name gets the loaded model; programs give a meaning to colons, slashes and spaces.
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.model).strip("-") or ANY_MODEL
+        return cls(server.url, name, server.context_tokens, server.key or UNUSED_KEY)
 
     @property
     def output_tokens(self) -> int:
@@ -173,7 +184,7 @@ def _aider(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
         (
             *("--model", model, "--weak-model", model, "--editor-model", model),
             *("--model-metadata-file", str(folder / "models.json")),
-            *("--no-show-model-warnings", "--no-check-update", "--analytics-disable"),
+            *("--no-show-model-warnings", "--no-show-release-notes", "--no-check-update", "--no-analytics"),
         ),
         {"OPENAI_API_BASE": f"{endpoint.url}/v1", "OPENAI_API_KEY": endpoint.key},
         files={"models.json": json.dumps({model: facts})},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.shell.agents import AGENTS, UNUSED_KEY, Endpoint, Setup
+from app.shell.agents import AGENTS, Endpoint, Setup
 from app.system import places
 from app.system.console import tell, warn
 from app.system.running_server import RunningServer, find_server
@@ -54,14 +53,7 @@ def cut(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _launch(options: argparse.Namespace) -> int:
     program_of(options.agent)
     with _server(options.model) as server:
-        return run_agent(options.agent, endpoint_of(server), options.agents_own)
-
-
-def endpoint_of(server: RunningServer) -> Endpoint:
-    """The server as agents are told of it."""
-    # Any name gets the loaded model; agents give a meaning to colons, slashes and spaces.
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.model).strip("-") or "gemma-4"
-    return Endpoint(server.url, name, server.context_tokens, server.key or UNUSED_KEY)
+        return run_agent(options.agent, Endpoint.of(server), options.agents_own)
 
 
 def program_of(name: str) -> str:

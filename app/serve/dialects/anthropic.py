@@ -72,7 +72,6 @@ class AnthropicMessages:
         }
 
 
-
 class _MessageStream:
     """Writes an answer block by block: of thoughts, of text, or one call."""
 

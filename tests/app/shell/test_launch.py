@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from app.cli import main
 from app.shell import launch
 from app.shell.agents import AGENTS, BARE_BELOW_TOKENS, Endpoint
-from app.shell.editors import EDITORS, editor_of
 from app.shell.launch import run_agent
 from app.system import places
 from app.system.processes import start_of
@@ -273,17 +271,3 @@ def test_a_server_that_does_not_start_says_why(
 def test_no_server_is_started_for_a_program_that_is_missing(agent: FakeAgent, server_note: Path) -> None:
     assert main(["launch", "codex"]) == 1
     assert not server_note.exists()
-
-
-def test_settings_for_editors() -> None:
-    zed = json.loads(EDITORS["zed"].settings(ENDPOINT))
-    provider = zed["language_models"]["openai_compatible"]["Slipstream"]
-    assert provider["api_url"] == "http://127.0.0.1:8765/v1"
-    assert provider["available_models"][0]["max_tokens"] == 32_768
-    model = yaml.safe_load(EDITORS["continue"].settings(ENDPOINT))["models"][0]
-    assert model["apiBase"] == "http://127.0.0.1:8765/v1"
-    assert model["defaultCompletionOptions"] == {"contextLength": 32_768, "maxTokens": 8192}
-    with pytest.raises(SlipstreamError, match="Cursor's own servers"):
-        editor_of("cursor")
-    with pytest.raises(SlipstreamError, match="Use zed or continue"):
-        editor_of("ed")
