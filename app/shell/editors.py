@@ -16,7 +16,6 @@ from app.system.exit_codes import OK
 from app.system.running_server import find_server
 from mlx_engine.protocol.errors import SlipstreamError
 
-
 USUAL_CONTEXT_TOKENS = 32_768
 """Of Gemma 4 in the memory of most machines."""
 
@@ -36,8 +35,8 @@ def print_settings(options: argparse.Namespace) -> int:
     else:
         endpoint = Endpoint(f"http://{options.host}:{options.port}", ANY_MODEL, USUAL_CONTEXT_TOKENS)
         tell(
-            f"No server runs, so a context of {USUAL_CONTEXT_TOKENS:,} tokens is only assumed. Start one and print "
-            "this again to get the model's."
+            f"No server runs, so a context of {USUAL_CONTEXT_TOKENS:,} tokens is assumed. Start one and print "
+            "this again for the model's."
         )
     say(editor.settings(endpoint))
     tell(editor.place)
