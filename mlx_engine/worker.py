@@ -166,7 +166,7 @@ def serve(commands: Commands, emit: Emit) -> int:
                     try:
                         engine = Engine(task, emit)
                     finally:
-                        commands.checks.end_load(engine and engine.check)
+                        commands.checks.end_load(engine.check if engine else None)
                 case events.Count(id, text):
                     if engine is not None:
                         emit(events.Counted(id, engine.count(text)))

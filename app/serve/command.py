@@ -11,7 +11,7 @@ from app import __version__
 from app.core.pair_choice import PairChoice
 from app.settings.flags import add_flags
 from app.system import places
-from app.system.console import say, tell, warn
+from app.system.console import Arguments, say, tell, warn
 from app.system.exit_codes import OK
 from app.system.running_server import RunningServer, announce, withdraw
 from mlx_engine.client import EngineClient
@@ -22,7 +22,7 @@ HOST, PORT = "127.0.0.1", 8765
 KEY_VARIABLE = "SLIPSTREAM_KEY"
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add_parser(commands: argparse._SubParsersAction[Arguments]) -> argparse.ArgumentParser:
     """Add the command's parser."""
     parser = commands.add_parser("serve", help="answer editors and agents over the APIs of OpenAI and Anthropic")
     parser.add_argument(

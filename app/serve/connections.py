@@ -59,13 +59,24 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        self._stop_write_deadline()
-        self._write_deadline = self.loop.call_later(WRITE_S, self.transport.abort)
+        self._expect_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         super().resume_writing()
         self._stop_write_deadline()
+
+    def _expect_reader(self, waiting_bytes: int) -> None:
+        """Abort unless fewer bytes wait after a while."""
+        self._stop_write_deadline()
+        self._write_deadline = self.loop.call_later(WRITE_S, self._check_reader, waiting_bytes)
+
+    def _check_reader(self, before_bytes: int) -> None:
+        now_bytes = self.transport.get_write_buffer_size()
+        if now_bytes < before_bytes:
+            self._expect_reader(now_bytes)
+        else:
+            self.transport.abort()
 
     def _wait_for_request(self) -> None:
         self._stop_waiting()

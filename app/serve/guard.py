@@ -67,7 +67,8 @@ class Policy:
         assert self.key is not None
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = [headers.get("x-api-key", ""), token.strip() if scheme.lower() == "bearer" else ""]
-        return any(hmac.compare_digest(key.encode(), self.key.encode()) for key in given)
+        # The bytes as they came: headers have no encoding.
+        return any(hmac.compare_digest(key.encode("latin-1"), self.key.encode()) for key in given)
 
 
 def is_loopback(name: str) -> bool:

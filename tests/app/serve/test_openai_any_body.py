@@ -97,13 +97,13 @@ def attempt(dialect: Dialect, body: Mapping[str, Any]) -> tuple[AnswerRequest | 
 
 
 @pytest.mark.parametrize("dialect", [ChatCompletions(), Completions(), Responses()])
-@settings(max_examples=cases(60, 20_000))
+@settings(max_examples=cases(60, 2_000))
 @given(body=BODIES)
 def test_any_body_is_read_or_refused(dialect: Dialect, body: Mapping[str, Any]) -> None:
     check(dialect, body)
 
 
-@settings(max_examples=cases(60, 20_000))
+@settings(max_examples=cases(60, 2_000))
 @given(messages=MESSAGES, rest=BODIES)
 def test_any_messages_are_read_or_refused(messages: list[Any], rest: Mapping[str, Any]) -> None:
     check(ChatCompletions(), {**rest, "messages": messages})
@@ -118,7 +118,7 @@ PIECE = st.builds(
 )
 
 
-@settings(max_examples=cases(60, 5_000))
+@settings(max_examples=cases(60, 1_000))
 @given(pieces=st.lists(PIECE, max_size=6))
 def test_streams_say_what_whole_answers_say(pieces: list[Piece]) -> None:
     answer = answer_of(pieces)

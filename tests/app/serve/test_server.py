@@ -14,6 +14,7 @@ from app.serve import sending
 from mlx_engine.protocol.events import Checked, Failed, Generate, ToolCall
 from tests.app.serve.scripted import data_of
 from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
+from tests.cases import cases
 from tests.patience import PATIENCE_S
 
 
@@ -323,7 +324,8 @@ def test_unknown_routes_and_methods_answer_in_json(quick: Served) -> None:
 
 
 def test_many_clients_at_once(quick: Served) -> None:
-    """64 connections, 1,000 requests: none is refused or broken."""
+    """64 connections, and with `--long` 1,000 requests: none is refused or broken."""
+    requests = cases(200, 1000)
     statuses: list[int] = []
 
     def ask(count: int) -> None:
@@ -332,10 +334,10 @@ def test_many_clients_at_once(quick: Served) -> None:
                 answer = client.post(CHAT, json=chat(stream=bool(number % 2)))
                 statuses.append(answer.status_code if "there." in answer.text else 0)
 
-    counts = [1000 // 64 + (index < 1000 % 64) for index in range(64)]
+    counts = [len(range(index, requests, 64)) for index in range(64)]
     threads = [threading.Thread(target=ask, args=(count,)) for count in counts]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(4 * PATIENCE_S)
-    assert statuses == [200] * 1000
+    assert statuses == [200] * requests
