@@ -34,7 +34,7 @@ class CallingEngine(HeldEngine):
         elif request.tools and request.messages[-1].role != "tool":
             self.say("", thinking="Where?")
             self.say("I look.")
-            self.emit(replace(self.round(""), calls=(ToolCall("look", '{"at":"the sky"}'),)))
+            self.emit(replace(self.round(""), calls=(ToolCall("look", '{"at":"the sky"}', "call_1a"),)))
             self.finish()
         else:
             self.say(f"There is {request.messages[-1].text}.")
