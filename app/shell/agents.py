@@ -72,6 +72,8 @@ class Agent:
     program: str
     install: str
     """The command that installs it."""
+    own_tokens: int
+    """About what its instructions and tools take of the context, before the person has said a word."""
     set_up: Callable[[Endpoint, Path, Sequence[str]], Setup]
     """From the server, the temporary folder and the person's arguments."""
 
@@ -192,9 +194,9 @@ def _aider(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
 
 
 AGENTS = {
-    "claude": Agent("claude", "npm install -g @anthropic-ai/claude-code", _claude),
-    "codex": Agent("codex", "npm install -g @openai/codex", _codex),
-    "opencode": Agent("opencode", "npm install -g opencode-ai", _opencode),
-    "pi": Agent("pi", "npm install -g @mariozechner/pi-coding-agent", _pi),
-    "aider": Agent("aider", "python -m pip install aider-install && aider-install", _aider),
+    "claude": Agent("claude", "npm install -g @anthropic-ai/claude-code", 1_000, _claude),
+    "codex": Agent("codex", "npm install -g @openai/codex", 8_400, _codex),
+    "opencode": Agent("opencode", "npm install -g opencode-ai", 7_100, _opencode),
+    "pi": Agent("pi", "npm install -g @mariozechner/pi-coding-agent", 1_300, _pi),
+    "aider": Agent("aider", "python -m pip install aider-install && aider-install", 800, _aider),
 }

@@ -72,6 +72,7 @@ def run_agent(name: str, endpoint: Endpoint, arguments: Sequence[str]) -> int:
     Raises SlipstreamError.
     """
     program = program_of(name)
+    _check_room(name, endpoint)
     with tempfile.TemporaryDirectory(prefix="slipstream-") as folder:
         setup = AGENTS[name].set_up(endpoint, Path(folder), arguments)
         for file, content in setup.files.items():
@@ -80,6 +81,16 @@ def run_agent(name: str, endpoint: Endpoint, arguments: Sequence[str]) -> int:
             tell(setup.note)
         with _interrupts_left_to_the_agent():
             return _status(_started([program, *setup.arguments, *arguments], setup))
+
+
+def _check_room(name: str, endpoint: Endpoint) -> None:
+    """Raise SlipstreamError where an agent would be refused at its first request, which not all take as an end."""
+    own_tokens = AGENTS[name].own_tokens
+    if endpoint.context_tokens <= own_tokens:
+        raise SlipstreamError(
+            f"{name} has no room in a context of {endpoint.context_tokens:,} tokens: its own instructions and tools "
+            f"take {own_tokens:,}. Use a model with a longer context, or an agent that says less, such as pi."
+        )
 
 
 @contextmanager

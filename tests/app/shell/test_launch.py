@@ -153,6 +153,13 @@ def test_a_missing_program_is_named_with_the_way_to_install_it(agent: FakeAgent,
     )
 
 
+@pytest.mark.parametrize("name", ["codex", "opencode"])
+def test_an_agent_without_room_for_its_own_instructions_is_not_run(agent: FakeAgent, name: str) -> None:
+    agent.install(name)
+    with pytest.raises(SlipstreamError, match="no room in a context of 4,096 tokens"):
+        run_agent(name, Endpoint("http://127.0.0.1:1", "pocket", 4096), [])
+
+
 def test_a_program_that_cannot_be_run_is_named(agent: FakeAgent) -> None:
     agent.install("pi")
     program = agent.folder / "pi"
@@ -221,7 +228,7 @@ from app.system.running_server import RunningServer, announce
 Path(sys.argv[1]).write_text(f"{os.getpid()} {sys.argv[2:]}")
 if sys.argv[2:]:
     sys.exit("There is no such model.")
-announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:1", "Own: model", 99, None, "1"))
+announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:1", "Own: model", 9999, None, "1"))
 signal.pause()
 """
 
@@ -240,7 +247,7 @@ def test_a_server_that_runs_is_used_and_stays(
     agent: FakeAgent, server_note: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     agent.install("aider")
-    announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:2", "gemma", 9, "a key", "1"))
+    announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:2", "gemma", 9999, "a key", "1"))
     assert main(["launch", "aider", "--model", "other", "--", "--yes", "--"]) == 7
     assert agent.seen()["arguments"][-2:] == ["--yes", "--"]
     assert agent.seen()["variables"]["OPENAI_API_BASE"] == "http://127.0.0.1:2/v1"
