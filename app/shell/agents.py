@@ -57,8 +57,6 @@ class Setup:
     arguments: Sequence[str] = ()
     """Put before those that the person gives."""
     variables: dict[str, str] = field(default_factory=dict)
-    removed_variables: Sequence[str] = ()
-    """Those of the person's that would lead the agent elsewhere."""
     files: dict[str, str] = field(default_factory=dict)
     """By name, what is written into the temporary folder."""
     note: str = ""
@@ -79,30 +77,35 @@ class Agent:
 
 
 def _claude(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
-    is_small = endpoint.context_tokens < BARE_BELOW_TOKENS and "--bare" not in given
-    is_bare = is_small or "--bare" in given
-    names_permissions = any(
-        word.split("=")[0] in ("--permission-mode", "--dangerously-skip-permissions") for word in given
-    )
+    flags = {word.partition("=")[0] for word in given}
+    is_small = endpoint.context_tokens < BARE_BELOW_TOKENS and "--bare" not in flags
+    # A key that is not known yet has to be approved in a dialog, a token has not; --bare reads keys alone.
+    key, other = "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"
+    if is_small or "--bare" in flags:
+        key, other = other, key
     models = ("ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL")
     kinds = ("OPUS", "SONNET", "HAIKU")
+    variables = {
+        "ANTHROPIC_BASE_URL": endpoint.url,
+        key: endpoint.key,
+        other: "",
+        **dict.fromkeys(models, endpoint.model),
+        **{f"ANTHROPIC_DEFAULT_{kind}_MODEL": endpoint.model for kind in kinds},
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(endpoint.context_tokens),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(endpoint.output_tokens),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    arguments = ["--bare"] if is_small else []
+    if not flags & {"--permission-mode", "--dangerously-skip-permissions"}:
+        # Its own default asks Anthropic's servers before every action.
+        arguments += ["--permission-mode", "default"]
+    if "--settings" not in flags:
+        # Variables in the person's settings file would count for more than those of the process.
+        arguments += ["--settings", str(folder / "claude.json")]
     return Setup(
-        (
-            *(["--bare"] if is_small else []),
-            # Its own default asks Anthropic's servers before every action.
-            *([] if names_permissions else ["--permission-mode", "default"]),
-        ),
-        {
-            "ANTHROPIC_BASE_URL": endpoint.url,
-            # A key that is not known yet has to be approved in a dialog, a token has not; --bare reads keys alone.
-            "ANTHROPIC_API_KEY" if is_bare else "ANTHROPIC_AUTH_TOKEN": endpoint.key,
-            **dict.fromkeys(models, endpoint.model),
-            **{f"ANTHROPIC_DEFAULT_{kind}_MODEL": endpoint.model for kind in kinds},
-            "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(endpoint.context_tokens),
-            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(endpoint.output_tokens),
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        },
-        ("ANTHROPIC_AUTH_TOKEN" if is_bare else "ANTHROPIC_API_KEY",),
+        arguments,
+        variables,
+        files={"claude.json": json.dumps({"env": variables})},
         note=BARE_NOTE.format(endpoint.context_tokens) if is_small else "",
     )
 

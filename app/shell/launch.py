@@ -88,8 +88,8 @@ def _check_room(name: str, endpoint: Endpoint) -> None:
     own_tokens = AGENTS[name].own_tokens
     if endpoint.context_tokens <= own_tokens:
         raise SlipstreamError(
-            f"{name} has no room in a context of {endpoint.context_tokens:,} tokens: its own instructions and tools "
-            f"take {own_tokens:,}. Use a model with a longer context, or an agent that says less, such as pi."
+            f"{name} has no room in a context of {endpoint.context_tokens:,} tokens: its own instructions and "
+            f"tools take {own_tokens:,}. Use a model with a longer context, or a smaller agent, such as pi."
         )
 
 
@@ -134,9 +134,8 @@ def _announced(process: subprocess.Popen[bytes], output: Any) -> RunningServer:
 
 
 def _started(command: Sequence[str], setup: Setup) -> subprocess.Popen[bytes]:
-    own = {name: value for name, value in os.environ.items() if name not in setup.removed_variables}
     try:
-        return subprocess.Popen(command, env=own | setup.variables)
+        return subprocess.Popen(command, env=os.environ | setup.variables)
     except OSError as error:
         raise SlipstreamError(f"{command[0]} cannot be run: {error.strerror}.") from None
 

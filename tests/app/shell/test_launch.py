@@ -80,10 +80,12 @@ def launched(agent: FakeAgent, name: str, *arguments: str, endpoint: Endpoint = 
 def test_claude_is_led_to_the_server_and_told_its_window(agent: FakeAgent) -> None:
     seen = launched(agent, "claude", "-p", "Hi")
     variables = seen["variables"]
-    assert seen["arguments"] == ["--permission-mode", "default", "-p", "Hi"]
+    [(settings, content)] = seen["files"].items()
+    assert seen["arguments"] == ["--permission-mode", "default", "--settings", settings, "-p", "Hi"]
+    assert json.loads(content)["env"].items() <= variables.items()
     assert variables["ANTHROPIC_BASE_URL"] == ENDPOINT.url
     assert variables["ANTHROPIC_AUTH_TOKEN"] == "local"
-    assert "ANTHROPIC_API_KEY" not in variables
+    assert variables["ANTHROPIC_API_KEY"] == ""
     assert variables["ANTHROPIC_MODEL"] == variables["ANTHROPIC_DEFAULT_HAIKU_MODEL"] == "gemma-4-12b"
     assert variables["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
     assert variables["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "8192"
@@ -93,13 +95,14 @@ def test_claude_is_led_to_the_server_and_told_its_window(agent: FakeAgent) -> No
 def test_claude_is_bare_in_a_small_context_and_says_so(
     agent: FakeAgent, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = launched(agent, "claude", "--permission-mode=plan", endpoint=SMALL)
-    assert seen["arguments"] == ["--bare", "--permission-mode=plan"]
+    seen = launched(agent, "claude", "--permission-mode=plan", "--settings", "{}", endpoint=SMALL)
+    assert seen["arguments"] == ["--bare", "--permission-mode=plan", "--settings", "{}"]
     assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
-    assert "ANTHROPIC_AUTH_TOKEN" not in seen["variables"]
+    assert seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
     assert "no room for all of Claude Code" in capsys.readouterr().err
     seen = launched(agent, "claude", "--bare")
-    assert seen["arguments"] == ["--permission-mode", "default", "--bare"]
+    assert seen["arguments"][-1] == "--bare"
+    assert seen["arguments"].count("--bare") == 1
     assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
     assert not capsys.readouterr().err
 
