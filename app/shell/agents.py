@@ -65,9 +65,8 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A program that `slipstream launch` can run."""
+    """A program that `slipstream launch` can run, by the program's name."""
 
-    program: str
     install: str
     """The command that installs it."""
     own_tokens: int
@@ -197,9 +196,9 @@ def _aider(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
 
 
 AGENTS = {
-    "claude": Agent("claude", "npm install -g @anthropic-ai/claude-code", 1_000, _claude),
-    "codex": Agent("codex", "npm install -g @openai/codex", 8_400, _codex),
-    "opencode": Agent("opencode", "npm install -g opencode-ai", 7_100, _opencode),
-    "pi": Agent("pi", "npm install -g @mariozechner/pi-coding-agent", 1_300, _pi),
-    "aider": Agent("aider", "python -m pip install aider-install && aider-install", 800, _aider),
+    "claude": Agent("npm install -g @anthropic-ai/claude-code", 1_000, _claude),
+    "codex": Agent("npm install -g @openai/codex", 8_400, _codex),
+    "opencode": Agent("npm install -g opencode-ai", 7_100, _opencode),
+    "pi": Agent("npm install -g @mariozechner/pi-coding-agent", 1_300, _pi),
+    "aider": Agent("python -m pip install aider-install && aider-install", 800, _aider),
 }

@@ -27,7 +27,8 @@ SERVE = (sys.executable, "-P", "-m", "app.cli", "serve", "--port", "0")
 LOOK_S = 0.1
 """Between two looks for a server that is being started."""
 END_S = 20.0
-"""How long a server may take to end."""
+"""How long a program may take to end."""
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,11 +59,10 @@ def _launch(options: argparse.Namespace) -> int:
 
 def program_of(name: str) -> str:
     """The path of an agent's program. Raises SlipstreamError if it is not installed."""
-    agent = AGENTS[name]
-    if path := shutil.which(agent.program):
+    if path := shutil.which(name):
         return path
     raise SlipstreamError(
-        f"{agent.program} is not installed. Install it with `{agent.install}`, and run this again."
+        f"{name} is not installed. Install it with `{AGENTS[name].install}`, and run this again."
     )
 
 
@@ -113,12 +113,7 @@ def _server(model: str | None) -> Iterator[RunningServer]:
         try:
             yield _announced(process, output)
         finally:
-            process.terminate()
-            try:
-                process.wait(END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
 
 
 def _announced(process: subprocess.Popen[bytes], output: Any) -> RunningServer:
@@ -134,8 +129,10 @@ def _announced(process: subprocess.Popen[bytes], output: Any) -> RunningServer:
 
 
 def _started(command: Sequence[str], setup: Setup) -> subprocess.Popen[bytes]:
+    # A person's proxy cannot reach this machine's loopback address.
+    direct = {name: ",".join(filter(None, (os.environ.get(name), *LOOPBACK))) for name in ("NO_PROXY", "no_proxy")}
     try:
-        return subprocess.Popen(command, env=os.environ | setup.variables)
+        return subprocess.Popen(command, env=os.environ | direct | setup.variables)
     except OSError as error:
         raise SlipstreamError(f"{command[0]} cannot be run: {error.strerror}.") from None
 
@@ -145,10 +142,18 @@ def _status(agent: subprocess.Popen[bytes]) -> int:
     try:
         code = agent.wait()
     except BaseException:
-        agent.terminate()
-        agent.wait()
+        _end(agent)
         raise
     return code if code >= 0 else SIGNAL_BASE - code
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

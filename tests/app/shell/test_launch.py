@@ -45,7 +45,7 @@ class FakeAgent:
 
     def install(self, name: str, then: str = "sys.exit(7)") -> None:
         """then: what the program does at last."""
-        program = self.folder / AGENTS[name].program
+        program = self.folder / name
         program.write_text(AGENT.format(python=sys.executable, seen=str(self._seen), then=then))
         program.chmod(0o700)
 
@@ -107,6 +107,13 @@ def test_claude_is_bare_in_a_small_context_and_says_so(
     assert not capsys.readouterr().err
 
 
+def test_a_proxy_is_not_asked_for_the_server(agent: FakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    variables = launched(agent, "pi")["variables"]
+    assert variables["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert variables["no_proxy"] == "127.0.0.1,localhost"
+
+
 def test_codex_gets_a_provider_on_the_command_line(agent: FakeAgent) -> None:
     *settings, last = launched(agent, "codex", "exec")["arguments"]
     assert last == "exec"
@@ -151,9 +158,7 @@ def test_aider_gets_the_windows_size_in_a_file(agent: FakeAgent) -> None:
 def test_a_missing_program_is_named_with_the_way_to_install_it(agent: FakeAgent, name: str) -> None:
     with pytest.raises(SlipstreamError) as caught:
         run_agent(name, ENDPOINT, [])
-    assert f"{AGENTS[name].program} is not installed. Install it with `{AGENTS[name].install}`" in str(
-        caught.value
-    )
+    assert f"{name} is not installed. Install it with `{AGENTS[name].install}`" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["codex", "opencode"])
