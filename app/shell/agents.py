@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,16 +79,15 @@ class Agent:
 def _claude(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
     flags = {word.partition("=")[0] for word in given}
     is_small = endpoint.context_tokens < BARE_BELOW_TOKENS and "--bare" not in flags
-    # A key that is not known yet has to be approved in a dialog, a token has not; --bare reads keys alone.
-    key, other = "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"
-    if is_small or "--bare" in flags:
-        key, other = other, key
+    is_bare = is_small or "--bare" in flags
+    has_settings = "--settings" in flags
     models = ("ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL")
     kinds = ("OPUS", "SONNET", "HAIKU")
     variables = {
         "ANTHROPIC_BASE_URL": endpoint.url,
-        key: endpoint.key,
-        other: "",
+        # A key in a variable has to be approved in a dialog, and --bare reads no token.
+        "ANTHROPIC_AUTH_TOKEN": "" if is_bare else endpoint.key,
+        "ANTHROPIC_API_KEY": endpoint.key if is_bare and has_settings else "",
         **dict.fromkeys(models, endpoint.model),
         **{f"ANTHROPIC_DEFAULT_{kind}_MODEL": endpoint.model for kind in kinds},
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(endpoint.context_tokens),
@@ -98,13 +98,14 @@ def _claude(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
     if not flags & {"--permission-mode", "--dangerously-skip-permissions"}:
         # Its own default asks Anthropic's servers before every action.
         arguments += ["--permission-mode", "default"]
-    if "--settings" not in flags:
+    if not has_settings:
         # Variables in the person's settings file would count for more than those of the process.
         arguments += ["--settings", str(folder / "claude.json")]
+    helper = {"apiKeyHelper": f"echo {shlex.quote(endpoint.key)}"} if is_bare else {}
     return Setup(
         arguments,
         variables,
-        files={"claude.json": json.dumps({"env": variables})},
+        files={"claude.json": json.dumps({"env": variables} | helper)},
         note=BARE_NOTE.format(endpoint.context_tokens) if is_small else "",
     )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +102,12 @@ def test_claude_is_bare_in_a_small_context_and_says_so(
     assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
     assert seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
     assert "no room for all of Claude Code" in capsys.readouterr().err
-    seen = launched(agent, "claude", "--bare")
+    seen = launched(agent, "claude", "--bare", endpoint=replace(ENDPOINT, key="it's a key"))
     assert seen["arguments"][-1] == "--bare"
     assert seen["arguments"].count("--bare") == 1
-    assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
+    [settings] = map(json.loads, seen["files"].values())
+    assert shlex.split(settings["apiKeyHelper"]) == ["echo", "it's a key"]
+    assert seen["variables"]["ANTHROPIC_API_KEY"] == seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
     assert not capsys.readouterr().err
 
 
