@@ -18,7 +18,7 @@ from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Ready
 
-HOST, PORT = "127.0.0.1", 8765
+HOST, PORT, MAX_PORT = "127.0.0.1", 8765, 65535
 KEY_VARIABLE = "SLIPSTREAM_KEY"
 
 
@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[Arguments]) -> argparse.Argu
     parser.add_argument(
         "--host", default=HOST, metavar="ADDRESS", help=f"where to listen (default: {HOST}, this machine alone)"
     )
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"(default: {PORT})")
+    parser.add_argument("--port", type=_port, default=PORT, metavar="N", help=f"(default: {PORT})")
     parser.add_argument(
         "--key",
         default=os.environ.get(KEY_VARIABLE),
@@ -66,13 +66,13 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
     engine = EngineClient(pair.load, places.engine_log())
 
     def tell_ready(ready: Ready) -> None:
-        drafter = f", drafted by {ready.drafter}" if ready.drafter else ", without a drafter"
-        say(f"{ready.target} is ready{drafter}. Context: {ready.context_tokens:,} tokens.")
         server = RunningServer.this_process(url, ready.target, ready.context_tokens, policy.key, __version__)
         try:
             announce(places.server_file(), server)
         except OSError as error:
             warn(f"{places.server_file()} cannot be written ({error.strerror}), so the chat will not find it.")
+        drafter = f", drafted by {ready.drafter}" if ready.drafter else ", without a drafter"
+        say(f"{ready.target} is ready{drafter}. Context: {ready.context_tokens:,} tokens.")
 
     server = Server(engine, pair.load, all_dialects(), policy, tell_ready)
     say(f"Slipstream serves {pair.load.name} at {url}. Press ctrl+c to end.")
@@ -87,13 +87,19 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
     return OK
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port. Use 1 to {MAX_PORT}, or 0 for any free one.")
+    return int(text)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Raises SlipstreamError."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        why = error.strerror or error
         raise SlipstreamError(
             f"The server cannot listen at {host}, port {port}: {why}. Choose another with --port."
         ) from None
