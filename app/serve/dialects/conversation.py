@@ -43,10 +43,12 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
     """What people, or the system, say in several messages after one another becomes one message.
 
     A system message within the conversation stays where it is: moved to the front it would change the beginning of
-    the prompt, which is what was read already. key: the field of the messages, for BadRequestError.
+    the prompt, which is what was read already. A reply that was stopped before its first word is left out.
+    key: the field of the messages, for BadRequestError.
     """
     whole: list[Message] = []
-    for role, run in itertools.groupby(messages, key=lambda message: message.role):
+    told = (message for message in messages if message.role != "assistant" or message.text or message.calls)
+    for role, run in itertools.groupby(told, key=lambda message: message.role):
         if role in ("user", "system"):
             whole.append(Message(role, PARAGRAPHS.join(message.text for message in run if message.text)))
         else:
