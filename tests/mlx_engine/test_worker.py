@@ -22,6 +22,8 @@ CANARY = "what nobody else may read"
 class FailingEngine:
     """Loads, and then fails at whatever it is asked."""
 
+    check = None
+
     def __init__(self, load: Load, emit: Any) -> None:
         if load.target == "huge":
             raise MemoryError("no room")
@@ -54,6 +56,8 @@ def test_an_error_nobody_expected_is_said_and_ends_the_process(
 
 class MeasuringEngine:
     """Measures until it is stopped."""
+
+    check = None
 
     def __init__(self, load: Load, emit: Any) -> None:
         pass

@@ -84,7 +84,11 @@ def _ask_as_openai(url: str) -> None:
         assert again.output_text == completion.choices[0].message.content
         assert again.usage is not None
         assert again.usage.input_tokens_details.cached_tokens > 0, "the prompt was read already"
-        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        schema: dict[str, object] = {
+            "type": "object",
+            "properties": {"n": {"type": "integer"}},
+            "required": ["n"],
+        }
         answer = client.chat.completions.create(
             model="any",
             messages=[{"role": "user", "content": "A number, please."}],

@@ -146,3 +146,19 @@ def contents(response: dict[str, Any]) -> tuple[str, str, list[Any]]:
         (item.get("namespace"), item["name"], item["call_id"]) for item in items if item["type"] == "function_call"
     ]
     return "".join(thoughts), "".join(texts), calls
+
+
+def test_long_lists_are_read() -> None:
+    """A text or a list that is copied for every item makes this test noticeably slow."""
+    count = 30_000
+    call = {"type": "function_call", "name": "f", "arguments": "{}"}
+    tools = [{"type": "function", "name": f"f{index}"} for index in range(count)]
+
+    (joined,) = ChatCompletions().read({"messages": [{"role": "user", "content": "word"}] * count}).messages
+    calls, _ = Responses().read({"input": [call] * count + [{"role": "user", "content": "Hi"}]}).messages
+    request = Responses().read(
+        {"input": "Hi", "tools": tools, "tool_choice": {"type": "allowed_tools", "tools": tools}}
+    )
+
+    assert len(joined.text) == count * len("word\n\n") - 2
+    assert len(calls.calls) == len(request.tools) == count
