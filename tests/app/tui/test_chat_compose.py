@@ -355,6 +355,7 @@ async def test_what_was_typed_meanwhile_stays_where_a_message_is_stopped(disk: t
         assert story.prompt.text == "next"
         await story.pilot.press("up")
         assert story.prompt.text == "see @main.py"
+        disk.set()
 
 
 @pytest.mark.parametrize("typed", ["see @main.py", "/edit see @main.py"])
