@@ -10,7 +10,7 @@ import msgspec
 from app.report.choosing import choose_defaults
 from app.report.contents import Defaults, Report, ReportedPair, TerminalFacts
 from app.system.privacy import nameless
-from mlx_engine.protocol.events import Load, Ready
+from mlx_engine.protocol.events import Ready
 from mlx_engine.protocol.micro_figures import MicroFigures, row_steps
 
 FROM_THE_SYSTEM = ("machine", "device", "figures")
@@ -46,7 +46,7 @@ def make_report(
     return msgspec.convert(cleaned, Report, strict=False)
 
 
-def reported_pair(title: str, load: Load, ready: Ready) -> ReportedPair:
+def reported_pair(title: str, ready: Ready) -> ReportedPair:
     return ReportedPair(
         title=title,
         drafter=next(iter(ready.drafters), None),
@@ -54,7 +54,7 @@ def reported_pair(title: str, load: Load, ready: Ready) -> ReportedPair:
         has_experts=ready.has_experts,
         start_length=ready.start_length,
         prefill_chunk=ready.prefill_chunk,
-        drafter_bits=load.drafter_bits,
+        drafter_bits=ready.drafter_bits,
         memory_bytes=ready.memory_bytes,
         refusal=ready.refusal,
     )

@@ -83,7 +83,7 @@ def measured_report(
         try:
             tell(f"Loading {pair.title} ...")
             ready = blocking.load(needs_drafter=False)
-            reported = reported_pair(pair.title, pair.load, ready)
+            reported = reported_pair(pair.title, ready)
             tell("Measuring; this takes half a minute ...")
             figures = blocking.measure()
         except SlipstreamError as error:

@@ -323,7 +323,7 @@ class ChatActions(Screen[None]):
             return
         width, height = self.app.size
         terminal = TerminalFacts(size=f"{width} x {height}", variables=variables_in(os.environ))
-        reported = reported_pair(pair.choice.title, pair.choice.load, pair.ready)
+        reported = reported_pair(pair.choice.title, pair.ready)
         path = expanded(name or REPORT_FILE).absolute()
         self.app.push_screen(ReportScreen(self._engine, reported, self.options.examine, terminal, path))
 
