@@ -184,6 +184,11 @@ class Catalog:
         own = self.drafters_for(family) if family else {}
         return next((one for one in own.items() if one[1].kind == lowered), None)
 
+    def location_of(self, model: str) -> str:
+        """Where a drafter of the catalog comes from; any other name itself."""
+        drafter = self.drafter_of(model)
+        return drafter[1].source.location if drafter else model
+
     def by_repo(self, repo: str) -> tuple[str, CatalogEntry] | None:
         """The entry whose target is this repository; the hub ignores case."""
         for name, entry in self.entries.items():

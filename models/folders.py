@@ -127,6 +127,10 @@ class _Finder:
         except ModelFolderError:
             config = None  # the engine reports it
         found = self._catalog.drafter_of(drafter, self._family_of(config) if config else None)
+        if found is None and drafter.lower() in {one.kind for one in self._catalog.drafters.values()}:
+            raise ModelsError(
+                f"The catalog has no {drafter} drafter for {called(target)}. Use --drafter auto, or a folder or hub id."
+            )
         if found is None:
             return None
         name, entry = found
@@ -200,8 +204,9 @@ class _Finder:
     def _advice(self, target: Config) -> str:
         family = self._family_of(target)
         for name, entry in self._catalog.entries.items():
-            if entry.family == family and entry.drafter is not None and not entry.target.qat:
-                return f"The right one is {entry.drafter.location}: run `slipstream models pull {name}`."
+            if entry.family == family and entry.drafter and not entry.target.qat:
+                how = f"run `slipstream models pull {name}`" if entry.drafter.repo else "--drafter auto finds it"
+                return f"The right one is {entry.drafter.location}: {how}."
         return "Use the -assistant folder of the same variant, or --drafter none."
 
     def _branch_notice(self, name: str | None, source: str, drafter: Path) -> str:
