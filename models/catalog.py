@@ -218,7 +218,9 @@ def _read(path: Path) -> Catalog:
     tree = _yaml(path)
     unknown = tree.keys() - {"format", "families", "entries", "drafters"}
     if unknown:
-        raise CatalogError(f"{path}: {min(map(str, unknown))!r} is unknown. Use format, families, entries and drafters.")
+        raise CatalogError(
+            f"{path}: {min(map(str, unknown))!r} is unknown. Use format, families, entries and drafters."
+        )
     if tree.get("format") != FORMAT:
         raise CatalogError(f"{path}: format is {tree.get('format')!r}; this version reads format: {FORMAT}.")
     return Catalog(

@@ -143,9 +143,7 @@ class _Finder:
             )
         folder = self._folder(entry.source)
         if folder is None:
-            raise ModelsError(
-                f"The drafter {name} is not on this machine. Run `slipstream models pull {name}`."
-            )
+            raise ModelsError(f"The drafter {name} is not on this machine. Run `slipstream models pull {name}`.")
         return folder
 
     def _family_of(self, target: Config) -> str | None:

@@ -173,7 +173,7 @@ class Dialogue:
     def stop(self) -> None:
         """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading.
 
-        Before the reply's first word, its message goes back to the prompt, and so do the messages that wait for the
+        Before the reply's first word, its message goes back to the prompt. So do the messages that wait for the
         reply; those sent from now on wait until it has stopped. An engine that does not answer is restarted.
         """
         if self.pair.is_silent:

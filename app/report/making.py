@@ -13,6 +13,8 @@ from app.system.privacy import nameless
 from mlx_engine.protocol.events import Ready
 from mlx_engine.protocol.micro_figures import MicroFigures, row_steps
 
+REPORT_FILE = "slipstream-report.json"
+"""Where a report is written if the person names no file."""
 FROM_THE_SYSTEM = ("machine", "device", "figures")
 """Names of chips, versions and numbers. A person may be called as a chip's maker is."""
 

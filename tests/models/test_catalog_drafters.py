@@ -52,7 +52,9 @@ def cache(tmp_path: Path) -> Path:
 def test_the_bundled_ones_are_marked_unchecked_and_have_a_note_where_they_need_one() -> None:
     drafters = load_catalog().drafters
     assert {drafter.kind for drafter in drafters.values()} == {"dspark", "dflash", "eagle3"}
-    assert {drafter.family for drafter in drafters.values()} == {"12b", "26b-a4b", "31b"}, "none is known of others"
+    assert {drafter.family for drafter in drafters.values()} == {"12b", "26b-a4b", "31b"}, (
+        "none is known of others"
+    )
     for name, drafter in drafters.items():
         assert name.startswith(f"{drafter.family}-{drafter.kind}")
         assert drafter.source.repo
@@ -72,7 +74,9 @@ def test_a_drafter_is_found_by_name_and_by_kind(cache: Path, catalog: Catalog, m
 
 
 def test_one_that_is_not_here_says_how_to_get_it(cache: Path, catalog: Catalog) -> None:
-    with pytest.raises(ModelsError, match="tiny-eagle3 is not on this machine. Run `slipstream models pull tiny-eagle3`"):
+    with pytest.raises(
+        ModelsError, match="tiny-eagle3 is not on this machine. Run `slipstream models pull tiny-eagle3`"
+    ):
         find_pair("tiny", "eagle3", catalog, cache)
 
 
@@ -85,7 +89,9 @@ def test_one_for_another_family_is_refused_with_both_numbers_before_it_is_pulled
     assert "The right one is me/tiny-assistant" in pair.refusal
 
 
-def test_a_file_that_is_not_what_its_entry_says_is_refused_with_both_numbers(cache: Path, catalog: Catalog) -> None:
+def test_a_file_that_is_not_what_its_entry_says_is_refused_with_both_numbers(
+    cache: Path, catalog: Catalog
+) -> None:
     put(cache, REPOS["tiny-dflash"], GOLDEN / "e2b" / "assistant")
     pair = find_pair("tiny", "dflash", catalog, cache)
     assert pair.drafter is None

@@ -97,7 +97,9 @@ def test_list_shows_everything_with_its_fit_and_a_first_choice(shell: Shell, cac
     put(cache, TARGET, GOLDEN / "e4b" / "target")
     put(cache, "me/gemma", GOLDEN / "e2b" / "target")
     text = shell("models", "list")
-    assert len([line for line in text.splitlines() if "Gemma 4" in line and "for Gemma" not in line]) == 21  # with the suggestion
+    assert (
+        len([line for line in text.splitlines() if "Gemma 4" in line and "for Gemma" not in line]) == 21
+    )  # with the suggestion
     assert "Also here: me/gemma" in text
     assert "To start with: 31b-4bit." in text
     rows = {row["name"]: row for row in shell.json("models", "list")["models"]}

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from textual import events
 from textual.binding import Binding
 from textual.widgets import TextArea
-from textual.widgets.text_area import Selection
 from textual.widgets._toast import Toast
+from textual.widgets.text_area import Selection
 
 from app.core import attachments
 from app.core.attachments import Attachment

@@ -104,7 +104,9 @@ async def test_an_edited_message_sent_while_the_reply_is_stopping_stays_and_says
         await story.pilot.press("escape")
         await story.until(lambda: story.prompt.text == "helo")
         await story.pilot.press("enter")
-        await story.until_told("The reply is still stopping. Try again in a moment. Your text stays in the prompt.")
+        await story.until_told(
+            "The reply is still stopping. Try again in a moment. Your text stays in the prompt."
+        )
         assert story.prompt.text == "helo"
 
 

@@ -39,7 +39,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> LoadedPair:
 
 def _write_assistant(folder: Path, text: dict[str, Any]) -> None:
     """One with random weights, which is right about as often as chance."""
-    own = text | {"layer_types": ["sliding_attention", "full_attention"], "num_hidden_layers": 2, "hidden_size": 16}
+    own = text | {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "num_hidden_layers": 2,
+        "hidden_size": 16,
+    }
     config = {"model_type": "gemma4_assistant", "backbone_hidden_size": text["hidden_size"], "text_config": own}
     network = Assistant(AssistantConfig.from_dict(config))
     tiny.randomise(network, 5)
@@ -108,7 +112,9 @@ def test_whoever_drafts_a_round_the_tokens_are_the_targets(
     names = [drafter.name for drafter in pair.drafters.values()]
     drafted = {(done.drafter, done.drafted) for done in made if done.drafted}
     assert drafted <= {(names[choice.drafter], choice.length) for choice in choices}
-    assert {name for name, _ in drafted} >= {names[choice.drafter] for choice in choices if choice.length} - {LOOKUP}
+    assert {name for name, _ in drafted} >= {names[choice.drafter] for choice in choices if choice.length} - {
+        LOOKUP
+    }
     assert session.target_passes == session.host_syncs == len(made), "one pass and one wait a round"
 
 
