@@ -267,10 +267,12 @@ def _resolved(source: Source, path: Path) -> Source:
 def _checked(catalog: Catalog, path: Path) -> Catalog:
     """The catalog itself. Raises CatalogError if its entries contradict each other."""
     taken = dict.fromkeys(catalog.entries, "an entry")
-    for name, one in (*catalog.entries.items(), *catalog.drafters.items()):
-        if one.family not in catalog.families:
+    families = {name: entry.family for name, entry in catalog.entries.items()}
+    families |= {name: drafter.family for name, drafter in catalog.drafters.items()}
+    for name, family in families.items():
+        if family not in catalog.families:
             known = ", ".join(sorted(catalog.families))
-            raise CatalogError(f"{path}: {name!r}: family {one.family!r} is unknown. Use one of {known}.")
+            raise CatalogError(f"{path}: {name!r}: family {family!r} is unknown. Use one of {known}.")
     for name in catalog.drafters:
         if name in taken:
             raise CatalogError(f"{path}: {name!r} is the name of a model and of a drafter. Rename one of them.")

@@ -129,7 +129,8 @@ class _Finder:
         found = self._catalog.drafter_of(drafter, self._family_of(config) if config else None)
         if found is None and drafter.lower() in {one.kind for one in self._catalog.drafters.values()}:
             raise ModelsError(
-                f"The catalog has no {drafter} drafter for {called(target)}. Use --drafter auto, or a folder or hub id."
+                f"The catalog has no {drafter} drafter for {called(target)}. "
+                "Use --drafter auto, or a folder or hub id."
             )
         if found is None:
             return None

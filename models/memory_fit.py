@@ -290,7 +290,7 @@ def expected_half_precision_bytes(weights_bytes: int, bits: int | None) -> int:
 
 
 def size_of_folders(target: Path, *drafters: Path | None) -> PairSize:
-    """The sizes of a target and its drafters (None: there is none), from headers alone. Raises ModelFolderError."""
+    """The sizes of a target and its drafters, from headers alone. None: no drafter. Raises ModelFolderError."""
     config, tensors = read_config(target), read_tensors(target)
     check_stored(tensors, config_file.read_config(target), target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)

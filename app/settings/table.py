@@ -80,9 +80,9 @@ class Settings:
         str,
         SettingInfo(
             FreeText(DRAFTER, "NAME|FOLDER|HUB-ID|assistant|lookup|auto|none"),
-            "the drafter: a name from `slipstream models list`, an assistant or a smaller model of the same family; "
-            "lookup: copies from the text itself, without weights; several with commas: the best for each round; "
-            "auto: the model's assistant if it is here, and lookup; none: no drafting",
+            "the drafter: a name from `slipstream models list`, an assistant or a smaller model of the same "
+            "family; lookup: copies from the text itself, without weights; several with commas: the best for each "
+            "round; auto: the model's assistant if it is here, and lookup; none: no drafting",
         ),
     ] = "auto"
     drafter_bits: Annotated[

@@ -60,7 +60,8 @@ def show_info(options: argparse.Namespace) -> int:
     if options.context is not None and options.context < 1:
         raise ModelsError(f"--context {options.context} is out of range: use 1 or more tokens.")
     catalog, machine = own_and_bundled(), machine_now(ask_device())
-    if (drafter := catalog.drafter_of(options.model)) is not None and catalog.name_of(options.model) is None:
+    drafter = catalog.drafter_of(options.model)
+    if drafter is not None and catalog.name_of(options.model) is None:
         return _show_drafter(*drafter, catalog, options)
     name, entry, pair = resolve(options.model, catalog)
     size, source = size_of(entry, pair, catalog)
@@ -71,8 +72,8 @@ def show_info(options: argparse.Namespace) -> int:
         )
     if options.json:
         target = str(pair.target) if pair else None
-        drafter = str(pair.drafter) if pair and pair.drafter else None
-        print_json({"name": name, "entry": entry, "target": target, "drafter": drafter, "sizes_from": source,
+        own = str(pair.drafter) if pair and pair.drafter else None
+        print_json({"name": name, "entry": entry, "target": target, "drafter": own, "sizes_from": source,
                      "fit": result})  # fmt: skip
         return OK
     if entry is not None:

@@ -19,7 +19,7 @@ class ChunkLength:
         self.tokens = range.most_tokens
         """Of the next chunk."""
         self.awaited_tokens = 0
-        """Of the chunks that the latest wait was for: chunks are handed over before the one before is waited for."""
+        """Of the chunks that the latest wait was for: a chunk is handed over before the one before it is done."""
 
     def observe(self, elapsed_s: float) -> None:
         """Learn how long that wait was. Fewer tokens than planned tell only that they take too long, too."""

@@ -26,7 +26,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """The bundled one, with a family whose models are here."""
     layers = msgspec.to_builtins(read_config(TARGET).layers)
     entry = {
-        "family": "tiny", "precision": "bf16", "target": {"repo": "me/tiny"}, "drafter": {"repo": "me/tiny-assistant"},
+        "family": "tiny", "precision": "bf16", "target": {"repo": "me/tiny"},
+        "drafter": {"repo": "me/tiny-assistant"},
         "recommended_memory_gb": 4, "draft_length": 2,
     }  # fmt: skip
     own = {
@@ -74,9 +75,7 @@ def test_a_drafter_is_found_by_name_and_by_kind(cache: Path, catalog: Catalog, m
 
 
 def test_one_that_is_not_here_says_how_to_get_it(cache: Path, catalog: Catalog) -> None:
-    with pytest.raises(
-        ModelsError, match="tiny-eagle3 is not on this machine. Run `slipstream models pull tiny-eagle3`"
-    ):
+    with pytest.raises(ModelsError, match=r"tiny-eagle3 is not .*\. Run `slipstream models pull tiny-eagle3`"):
         find_pair("tiny", "eagle3", catalog, cache)
 
 
@@ -105,7 +104,7 @@ def test_a_kind_that_nobody_made_for_the_model_is_said(tmp_path: Path, catalog: 
 
 
 def test_a_drafter_is_no_model_to_chat_with(cache: Path, catalog: Catalog) -> None:
-    with pytest.raises(CatalogError, match="31b-dflash is a drafter: .* 31b and --drafter 31b-dflash"):
+    with pytest.raises(CatalogError, match=r"31b-dflash is a drafter: .* 31b and --drafter 31b-dflash"):
         find_pair("31b-dflash", "auto", catalog, cache)
 
 

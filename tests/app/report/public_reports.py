@@ -85,7 +85,8 @@ PUBLISHED = (
     Published("M2 Max", "applegpu_g14s", 400e9, "26B-A4B 4-bit", 42, linear(0.47), 700, has_experts=True),
     # 42 plain, 47 with 2 drafts, 29 to 36 with 4 (reddit 1u13do9), at the usual acceptance.
     Published(
-        "M3 Max", "applegpu_g15s", 400e9, "26B-A4B", 42, {1: 1, 2: 1.45, 3: 1.89, 4: 2.8, 5: 3.75}, 900, has_experts=True
+        "M3 Max", "applegpu_g15s", 400e9, "26B-A4B", 42,
+        {1: 1, 2: 1.45, 3: 1.89, 4: 2.8, 5: 3.75}, 900, has_experts=True
     ),
     # A round with K drafts costs 0.83 + 0.17 K plain steps, and 5 rows are best (mlxcel #1217); from 6 on, the
     # weights are read twice. 310 tok/s prefill.
@@ -95,17 +96,19 @@ PUBLISHED = (
     ),
     # mlx #3839: quantized product by rows; 18.4 tok/s and 293 tok/s prefill (mlx-dspark).
     Published(
-        "M4 Pro", "applegpu_g16s", 273e9, "12B 8-bit", 18.4, {1: 1, 2: 1.03, 3: 1.22, 4: 1.47, 5: 1.75, 6: 2.07, 8: 2.69}, 293
+        "M4 Pro", "applegpu_g16s", 273e9, "12B 8-bit", 18.4,
+        {1: 1, 2: 1.03, 3: 1.22, 4: 1.47, 5: 1.75, 6: 2.07, 8: 2.69}, 293
     ),
     # Rounds of 31.2, 35.5, 57.0 and 61.1 ms with 3, 4, 8 and 16 drafts (mlxcel), less 1.8 ms for each draft of a
     # drafter at 4 bits; 59 tok/s plain (ax-engine), about 2,000 prefill. 17 rows cost less than 9.
     Published(
-        "M5 Max", "applegpu_g17s", 614e9, "12B 4-bit", 59, {1: 1, 2: 1.17, 3: 1.34, 4: 1.52, 5: 1.67, 9: 2.51, 17: 1.9}, 2000
+        "M5 Max", "applegpu_g17s", 614e9, "12B 4-bit", 59,
+        {1: 1, 2: 1.17, 3: 1.34, 4: 1.52, 5: 1.67, 9: 2.51, 17: 1.9}, 2000
     ),
 )  # fmt: skip
 
 
 def table(rows: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Lines of Markdown, by chip: model, then for each default what is chosen, and in brackets what is built in."""
+    """Lines of Markdown, by chip: model, then for each default what is chosen, in brackets what is built in."""
     lines = ["| chip | model | first draft length | prefill chunk | drafter |", "|---|---|---|---|---|"]
     return lines + [f"| {chip} | {' | '.join(cells)} |" for chip, cells in rows.items()]
