@@ -186,12 +186,10 @@ class Engine:
         self._emit(events.Started(id, len(prompt.ids), cached_tokens, disk_tokens))
         decoder = self._format.reply_decoder(prompt.thought_ids, has_tools=bool(request.tools))
         text = prompt.reply_prefix
-        laps, read_tokens = _Laps(self._clock), cached_tokens
+        laps = _Laps(self._clock)
 
         def on_prefill(done_tokens: int) -> None:
-            nonlocal read_tokens
-            self._chunk.observe(done_tokens - read_tokens, laps.next_s())
-            read_tokens = done_tokens
+            self._chunk.observe(laps.next_s())
             self._emit(events.Prefilled(id, done_tokens, len(prompt.ids)))
             laps.restart()
 
