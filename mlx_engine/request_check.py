@@ -9,6 +9,8 @@ from mlx_engine.text.grammar import ReplyForm, check_form
 from mlx_engine.text.prompt import ChatFormat, KnownReplies, RenderedPrompt
 
 MOST_PROMPTS = 8
+USUAL_CHARACTERS = 4
+"""Of a token."""
 
 
 class RequestCheck:
@@ -31,6 +33,8 @@ class RequestCheck:
 
     def checked(self, request: events.Generate) -> events.Checked:
         """A prompt that is too long is no error here. Raises RequestError for anything else."""
+        if self._is_hopeless(characters := _characters(request)):
+            return events.Checked(request.id, characters // USUAL_CHARACTERS, self._context_tokens)
         prompt = self._render(request)
         self._prompts[request.id] = request, prompt
         for id in list(self._prompts)[:-MOST_PROMPTS]:
@@ -46,6 +50,12 @@ class RequestCheck:
         if form.is_constrained:
             check_form(form)
         return events.Checked(request.id, len(prompt.ids), self._context_tokens)
+
+    def _is_hopeless(self, characters: int) -> bool:
+        """Whether no tokens are long enough for it to fit. Encoding it would keep other requests waiting."""
+        # A vocabulary is only looked through for texts that are long already.
+        is_long = characters >= 2 * USUAL_CHARACTERS * self._context_tokens
+        return is_long and characters >= self._format.longest_token * self._context_tokens
 
     def rendered(self, request: events.Generate) -> RenderedPrompt:
         """The prompt as the model reads it. Raises RequestError."""
@@ -68,3 +78,10 @@ class RequestCheck:
                 f"{self._context_tokens} tokens. Shorten the message or start a new chat."
             )
         return room
+
+
+def _characters(request: events.Generate) -> int:
+    texts = [len(message.text) + len(message.thinking) for message in request.messages]
+    texts += [len(call.arguments) for message in request.messages for call in message.calls]
+    texts += [len(tool.description) + len(tool.parameters) for tool in request.tools]
+    return sum(texts) + len(request.prompt or "")

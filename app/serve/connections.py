@@ -17,6 +17,8 @@ SPARE_FILES = 64
 """For the models, the engine's pipes and the log."""
 HEADER_S = 20.0
 """How long a client may take from its connection to the end of its headers."""
+KEEP_ALIVE_S = 75.0
+"""How long a connection may be idle after an answer."""
 WRITE_S = 60.0
 """How long a client may take nothing of what waits for it."""
 MAX_HEADER_BYTES = 32 << 10
@@ -34,7 +36,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._wait_for_request()
+        self._wait_for_request(HEADER_S)
         if len(self.connections) > most_connections() and _idle:
             next(iter(_idle)).transport.abort()
 
@@ -54,7 +56,7 @@ class Connection(H11Protocol):
         """See H11Protocol."""
         super().on_response_complete()
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
-            self._wait_for_request()
+            self._wait_for_request(KEEP_ALIVE_S)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -78,10 +80,10 @@ class Connection(H11Protocol):
         else:
             self.transport.abort()
 
-    def _wait_for_request(self) -> None:
+    def _wait_for_request(self, patience_s: float) -> None:
         self._stop_waiting()
         _idle[self] = None
-        self._deadline = self.loop.call_later(HEADER_S, self.transport.abort)
+        self._deadline = self.loop.call_later(patience_s, self.transport.abort)
 
     def _stop_waiting(self) -> None:
         _idle.pop(self, None)
@@ -122,7 +124,7 @@ def uvicorn_options() -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,
-        "timeout_keep_alive": 75,
+        "timeout_keep_alive": int(KEEP_ALIVE_S),
         "timeout_graceful_shutdown": 2,
         "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
     }

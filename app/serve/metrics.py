@@ -13,6 +13,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "slipstream:"
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 COUNTERS = {
+    "request_errors": "Requests that failed.",
     "prompt_tokens": "Tokens of prompts, cached ones included.",
     "generation_tokens": "Tokens of replies.",
     "prefix_cache_queries": "Tokens of prompts that were looked for in the cache.",
@@ -63,7 +64,7 @@ class Metrics:
         """A job has ended."""
         outcome = job.outcome
         if isinstance(outcome, ServeError):
-            self._reasons["error"] += 1
+            self._totals["request_errors"] += 1
         if not isinstance(outcome, Answer):
             return
         self._reasons[outcome.reason] += 1
@@ -97,7 +98,9 @@ class Metrics:
         for name, about in COUNTERS.items():
             yield from _head(f"{name}_total", about, "counter")
             yield f"{PREFIX}{name}_total {self._totals[name]}"
-        yield from _head("request_success_total", "Requests that have ended, by how.", "counter")
+        yield from _head(
+            "request_success_total", "Requests that were answered, by how the answer ended.", "counter"
+        )
         for reason, count in sorted(self._reasons.items()):
             yield f'{PREFIX}request_success_total{{finished_reason="{reason}"}} {count}'
         for name, (about, histogram) in self._histograms.items():

@@ -369,7 +369,8 @@ class Checked(msgspec.Struct, frozen=True, tag="checked"):
 
     id: int
     prompt_tokens: int
-    """As Started will say, unless a reply is made in between that the prompt contains."""
+    """As Started will say, unless a reply is made in between that the prompt contains. An estimate where the
+    prompt is many times too long."""
     context_tokens: int
     """The most tokens of prompt and reply together."""
 

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mlx_engine.files.config_bounds import tables_too_small
@@ -94,6 +95,11 @@ class ChatFormat:
         end = self._special_tokens["eos_token"]
         added = self._tokenizer.get_added_tokens_decoder().items()
         return {token.content: id for id, token in added if token.special or token.content == end}
+
+    @cached_property
+    def longest_token(self) -> int:
+        """The most characters that a token stands for."""
+        return max(map(len, self._tokenizer.get_vocab()), default=1)
 
     def check_fits(self, embedded_tokens: int) -> None:
         """Raise ModelFolderError if an id is beyond the model's embedding table.

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mlx_engine import client
 from mlx_engine.client import EngineClient
@@ -96,6 +97,28 @@ def test_what_cannot_be_said_is_not_taken_for_the_end_of_the_engine(rig: ClientR
         rig.client.generate(Generate(1, (Message("user", "\udcff"),)))
     rig.client.generate(Generate(2, HELLO, max_tokens=5))
     assert ids_of(rig.until(events.Finished))
+
+
+@pytest.mark.slow
+def test_a_request_is_checked_beside_a_reply_and_by_an_engine_that_starts_again(rig: ClientRig) -> None:
+    rig.client.check(Generate(1, HELLO))  # while the pair is being loaded
+    *loading, checked = rig.until(events.Checked)
+    assert any(isinstance(event, events.Ready) for event in loading)
+    assert isinstance(checked, events.Checked)
+    rig.client.generate(Generate(2, HELLO, max_tokens=5000))
+    rig.until(events.Round)
+    rig.client.check(Generate(3, HELLO))
+    rig.client.check(Generate(4, HELLO, max_tokens=0))
+    *beside, refused = rig.until(events.Failed)
+    assert not any(isinstance(event, events.Finished) for event in beside)
+    assert replace(checked, id=3) in beside
+    assert refused == events.Failed(4, "A limit of 0 tokens is out of range: use 1 or more.", "refused")
+    rig.client.cancel()
+    rig.until(events.Finished)
+    os.kill(rig.client.process_id or 0, signal.SIGKILL)
+    rig.until(events.Died)
+    rig.client.check(Generate(5, HELLO))
+    assert rig.until(events.Checked)[-1] == replace(checked, id=5)
 
 
 def ids_of(heard: list[events.Event]) -> list[int]:

@@ -52,6 +52,17 @@ def test_a_prompt_that_is_too_long_is_counted(pocket: Rig) -> None:
         pocket.ask(request)
 
 
+def test_a_prompt_that_is_many_times_too_long_is_not_encoded(pocket: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = pocket.engine._format
+    words = "word " * (chat.longest_token * 4096 // 5 + 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(chat, "encode", None)
+        for request in (Generate(1, (Message("user", words),)), Generate(1, (), prompt=words)):
+            assert pocket.engine.check.checked(request).prompt_tokens > 4096
+    spaces = Generate(2, (Message("user", words[:-10]),))
+    assert pocket.engine.check.checked(spaces).prompt_tokens > 4096
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
