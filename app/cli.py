@@ -135,6 +135,7 @@ def _chat_plainly(
     is_chosen: bool,
 ) -> int:
     from app.plain.chat import PlainChat
+    from app.plain.lines import Lines
 
     if not is_chosen:
         reason = "TERM is dumb" if os.environ.get("TERM") else "TERM is not set"
@@ -143,19 +144,14 @@ def _chat_plainly(
         sys.stdout.reconfigure(errors="replace")
     if sys.stdin is None or sys.stdout is None:
         raise SlipstreamError("Standard input or output is closed, so there is no way to chat.")
-    streams = (sys.stdin.buffer, sys.stdout)
     is_prompting = console.is_terminal(sys.stdin)
-    max_line_bytes = console.MAX_TYPED_BYTES if is_prompting else None
-    PlainChat(
-        engine,
-        pair,
-        options,
-        store,
-        streams,
-        choose=choose,
+    lines = Lines(
+        sys.stdin.buffer,
+        sys.stdout,
         is_prompting=is_prompting,
-        max_line_bytes=max_line_bytes,
-    ).run()
+        max_line_bytes=console.MAX_TYPED_BYTES if is_prompting else None,
+    )
+    PlainChat(engine, pair, options, store, lines, choose=choose).run()
     return OK
 
 
@@ -202,7 +198,7 @@ def _serve(options: argparse.Namespace) -> int:
             console.warn(text)
         return pair
 
-    return serve_command.serve(options, choose)
+    return serve_command.serve(options, choose, reply_options_of(effective.settings))
 
 
 def _bench(options: argparse.Namespace) -> int:
