@@ -97,5 +97,9 @@ def test_measurements_are_answered_or_cancelled(monkeypatch: pytest.MonkeyPatch,
     commands.read_all()
     # The end of the pipe stops what was asked for last.
     assert worker.serve(commands, emitted.append) == worker.STATUS_OK
-    first = events.Failed(-1, "stopped") if is_cancelled else events.Measured(-1, MicroFigures(verify_s={1: 0.5}))
-    assert emitted == [first, events.Failed(-2, "stopped")]
+    first = (
+        events.Failed(-1, "stopped", "refused")
+        if is_cancelled
+        else events.Measured(-1, MicroFigures(verify_s={1: 0.5}))
+    )
+    assert emitted == [first, events.Failed(-2, "stopped", "refused")]
