@@ -97,13 +97,13 @@ def attempt(dialect: Dialect, body: Mapping[str, Any]) -> tuple[AnswerRequest | 
 
 
 @pytest.mark.parametrize("dialect", [ChatCompletions(), Completions(), Responses()])
-@settings(max_examples=cases(60, 2_000))
+@settings(max_examples=cases(60, 1_000))
 @given(body=BODIES)
 def test_any_body_is_read_or_refused(dialect: Dialect, body: Mapping[str, Any]) -> None:
     check(dialect, body)
 
 
-@settings(max_examples=cases(60, 2_000))
+@settings(max_examples=cases(60, 1_000))
 @given(messages=MESSAGES, rest=BODIES)
 def test_any_messages_are_read_or_refused(messages: list[Any], rest: Mapping[str, Any]) -> None:
     check(ChatCompletions(), {**rest, "messages": messages})
