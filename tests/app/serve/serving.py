@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import uvicorn
 
+from app.core.reply_options import ReplyOptions
 from app.serve.connections import uvicorn_options
 from app.serve.dialects import all_dialects
 from app.serve.guard import Policy
@@ -99,10 +100,12 @@ class Served:
 
 
 @contextmanager
-def serving(engine: FakeEngine, key: str | None = None, host: str = "127.0.0.1") -> Iterator[Served]:
+def serving(
+    engine: FakeEngine, key: str | None = None, host: str = "127.0.0.1", usual: ReplyOptions | None = None
+) -> Iterator[Served]:
     """Run a server in a thread."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = Server(engine, Load("fake"), all_dialects(), Policy(host, key))
+    server = Server(engine, Load("fake"), all_dialects(), Policy(host, key), usual)
     runner = uvicorn.Server(uvicorn.Config(server.app, **uvicorn_options()))
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -10,8 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.core.reply_options import ReplyOptions
 from app.serve import sending
-from mlx_engine.protocol.events import Checked, Failed, Generate, ToolCall
+from app.serve.answering import Answering
+from mlx_engine.protocol.events import Checked, Failed, Generate, SamplingOptions, Silent, ToolCall
 from tests.app.serve.scripted import data_of
 from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
 from tests.cases import cases
@@ -245,6 +247,56 @@ def test_a_load_that_fails_is_tried_again_by_the_next_request(served: Served, en
         counted = client.post("/v1/messages/count_tokens", json=chat())
     assert counted.status_code == 200
     assert len(engine.loads) == 1
+
+
+def test_an_engine_that_hangs_is_ended_and_started_again(served: Served, engine: HeldEngine) -> None:
+    asking = Asking(served, chat())
+    engine.next_request()
+    engine.emit(Silent("The engine has not answered for 10 seconds."))
+    refused = asking.answer()
+    assert refused.status_code == 503
+    assert "started again" in refused.json()["error"]["message"]
+    again = Asking(served, chat())
+    engine.next_request()
+    assert len(engine.loads) == 1
+    engine.finish(text="Here again.")
+    assert "Here again." in again.answer().text
+
+
+def test_a_fault_of_the_server_ends_the_reply_that_nobody_follows(
+    served: Served, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    canary = "what nobody else may read"
+
+    def fail(*_: object) -> None:
+        raise ValueError(canary)
+
+    asking = Asking(served, chat())
+    engine.next_request()
+    engine.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr(Answering, "_take", fail)
+        engine.say("Hello")
+        engine.wait_for_cancel()
+        broken = asking.answer()
+    assert (broken.status_code, broken.json()["error"]["code"]) == (500, "internal_error")
+    again = Asking(served, chat())
+    engine.next_request()
+    engine.finish(text="Here again.")
+    assert "Here again." in again.answer().text
+    assert canary not in capfd.readouterr().err
+
+
+def test_what_a_request_leaves_open_is_as_the_settings_say() -> None:
+    engine = QuickEngine()
+    usual = ReplyOptions(SamplingOptions(temperature=0.5, top_k=3, rule="coupled"), draft_length=2, max_tokens=50)
+    with serving(engine, usual=usual) as served, served.client() as client:
+        client.post(CHAT, json=chat())
+        client.post(CHAT, json=chat(temperature=0.9, max_tokens=7))
+    first, second = engine.requests
+    assert (first.sampling, first.draft_length, first.max_tokens) == (usual.sampling, 2, 50)
+    assert second.sampling == SamplingOptions(temperature=0.9, top_k=3, rule="coupled")
+    assert second.max_tokens == 7
 
 
 def test_a_stop_string_ends_the_answer_before_it(served: Served, engine: HeldEngine) -> None:
