@@ -27,7 +27,8 @@ from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
-from app.shell import completion, doctor
+from app.shell import completion, doctor, editors
+from app.shell import launch as launch_command
 from app.shell import models as models_command
 from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argv.insert(0, "chat")
     if len(argv) == 1 and argv[0] in LISTING_COMMANDS:
         argv.append("list")
+    argv, agents_own = launch_command.cut(argv)
     try:
-        options = _parser().parse_args(argv)
+        options = _parser().parse_args(argv, argparse.Namespace(agents_own=agents_own))
         command: Callable[[argparse.Namespace], int] = options.command
         if command in (_chat, _run, _bench, _serve) and (why := why_unusable()):
             raise SlipstreamError(why)
@@ -186,6 +188,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.print_config is not None:
+        return editors.print_settings(options)
     effective, state = _settings_and_state(options)
 
     def choose() -> PairChoice:
@@ -194,7 +198,7 @@ def _serve(options: argparse.Namespace) -> int:
             console.warn(text)
         return pair
 
-    return serve_command.serve(options, choose)
+    return serve_command.serve(options, choose, reply_options_of(effective.settings))
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -293,10 +297,13 @@ def _parser() -> argparse.ArgumentParser:
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)
         command.set_defaults(command=action)
-    serve_command.add_parser(commands).set_defaults(command=_serve)
+    serve = serve_command.add_parser(commands)
+    editors.add_flag(serve)
+    serve.set_defaults(command=_serve)
     bench = bench_command.add_parser(commands)
     add_flags(bench)
     bench.set_defaults(command=_bench)
+    launch_command.add_parser(commands)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
     doctor.add_parser(commands)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from app import __version__
 from app.core.pair_choice import PairChoice
+from app.core.reply_options import ReplyOptions
 from app.settings.flags import add_flags
 from app.system import places
 from app.system.console import Arguments, say, tell, warn
@@ -39,8 +40,11 @@ def add_parser(commands: argparse._SubParsersAction[Arguments]) -> argparse.Argu
     return parser
 
 
-def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
-    """Serve until ctrl+c. choose: the pair to load. Returns the exit code. Raises SlipstreamError."""
+def serve(options: argparse.Namespace, choose: Callable[[], PairChoice], usual: ReplyOptions) -> int:
+    """Serve until ctrl+c. choose: the pair to load. usual: for what requests leave open.
+
+    Returns the exit code. Raises SlipstreamError.
+    """
     try:
         import uvicorn
 
@@ -74,7 +78,7 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
         drafter = f", drafted by {ready.drafter}" if ready.drafter else ", without a drafter"
         say(f"{ready.target} is ready{drafter}. Context: {ready.context_tokens:,} tokens.")
 
-    server = Server(engine, pair.load, all_dialects(), policy, tell_ready)
+    server = Server(engine, pair.load, all_dialects(), policy, usual, tell_ready)
     say(f"Slipstream serves {pair.load.name} at {url}. Press ctrl+c to end.")
     say(f"  OpenAI: {url}/v1  (chat/completions, completions, responses, models)")
     say(f"  Anthropic: {url}  (v1/messages)")
@@ -106,4 +110,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(host: str, port: int) -> str:
+    """By which this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
