@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ def print_settings(options: argparse.Namespace) -> int:
             "this again for the model's."
         )
     say(editor.settings(endpoint))
-    tell(editor.place)
+    tell(editor.place.format(key=shlex.quote(endpoint.key)))
     return OK
 
 
@@ -49,7 +50,7 @@ class Editor:
 
     settings: Callable[[Endpoint], str]
     place: str
-    """Where to put them, and what else there is to do."""
+    """Where to put them, and what else there is to do, with {key} for the server's."""
 
 
 def _zed(endpoint: Endpoint) -> str:
@@ -85,8 +86,8 @@ def _continue(endpoint: Endpoint) -> str:
 EDITORS = {
     "zed": Editor(
         _zed,
-        "For Zed's settings.json. Zed wants a key too: `export SLIPSTREAM_API_KEY=local` before it starts, or any "
-        "text in its settings of LLM providers.",
+        "For Zed's settings.json. Zed wants a key too: `export SLIPSTREAM_API_KEY={key}` before it starts, "
+        "or enter the key in its settings of LLM providers.",
     ),
     "continue": Editor(_continue, "For ~/.continue/config.yaml."),
 }

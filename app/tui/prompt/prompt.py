@@ -9,42 +9,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
 from textual import events, on, work
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.content import Content
-from textual.document._document import EditResult, Location
-from textual.document._edit import Edit
+from textual.document._document import Location
 from textual.message import Message
-from textual.strip import Strip
 from textual.widgets import TextArea
-from textual.widgets.text_area import Selection
 
 from app.core import slash
 from app.core.attachments import Attachment, mention_of, mentions
 from app.core.completion import Candidate, Completions, PartialPath, complete, list_files
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
-from app.core.long_texts import LongTexts
+from app.core.earlier_prompts import EarlierPrompts
 from app.core.prompt_history import PromptHistory
 from app.core.queued_messages import QueuedMessage, joined
 from app.settings.keys import NEWLINE_KEYS, PROMPT_KEYS
-from app.text.sanitise import sanitise_cells
-from app.text.words import word_at
 from app.tui.keys import bindings, own_keys
 from app.tui.prompt.attachment_line import AttachmentLine, MentionResult
 from app.tui.prompt.completion_list import CompletionList
+from app.tui.prompt.long_text_area import LongTextArea
 
 PLACEHOLDER = ("Message", "/ commands", "@ file")
 """What an empty prompt says, as much as its width has room for. The key for a new line follows."""
 
 
-class Prompt(TextArea):
+class Prompt(LongTextArea):
     """A text area that grows up to ten rows and remembers what was sent.
 
-    A long text is collapsed to a placeholder such as `[pasted text 1: 9,000 characters, 80 lines]`, which is
-    edited like a single letter; `whole_text` has it in full. While the list of completions above is open, it gets
-    enter, tab, escape, up and down.
+    While the list of completions above is open, it gets enter, tab, escape, up and down.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -106,8 +99,6 @@ class Prompt(TextArea):
         attachments: AttachmentLine,
         names_for: slash.NamesFor,
     ) -> None:
-        # First, because TextArea's constructor validates a selection already.
-        self._long_texts = LongTexts()
         super().__init__(
             id="prompt",
             tab_behavior="focus",
@@ -116,7 +107,7 @@ class Prompt(TextArea):
         self._send_keys: tuple[str, ...] = ("enter",)
         self._newline_keys: tuple[str, ...] = NEWLINE_KEYS
         self._key_hint = ""
-        self._history = history
+        self._earlier = EarlierPrompts(history)
         self._completions = completions
         self._attachments = attachments
         self._names_for = names_for
@@ -124,11 +115,6 @@ class Prompt(TextArea):
         """The text and the cursor that the list of completions is for."""
         self._inserted_text = ""
         """The last text that was not typed: it gets no completions."""
-        self._sent = list(history.entries)
-        self._history_index: int | None = None
-        """Which of the sent prompts is shown; None: the new one."""
-        self._unsent: dict[int | None, str] = {}
-        """Texts as the person changed them, by index in the history, until something is sent."""
         self._before_edit: str | None = None
         """The text before the last message was put here to be edited; None: it is not being edited."""
 
@@ -154,35 +140,20 @@ class Prompt(TextArea):
     # The text
 
     @property
-    def whole_text(self) -> str:
-        """The text with every long text in full."""
-        return self._long_texts.whole(self.text)
-
-    @property
-    def _collapsed(self) -> str:
-        """The text for the history: everything long is collapsed, with the mentions that it has now."""
-        return self._long_texts.collapse_own(self.text, self._long_texts.mentions(self.text))
-
-    @property
     def is_editing(self) -> bool:
         """Whether the last message is being edited."""
         return self._before_edit is not None
 
     def discard(self) -> None:
         """Empty the prompt, or stop editing the last message; up brings the text back."""
-        if self.text.strip() and self._sent[-1:] != [collapsed := self._collapsed]:
-            self._sent.append(collapsed)
-            self._history.add(self.whole_text.rstrip())
-        self._history_index = None
-        self._unsent.clear()
+        self._earlier.leave(self._collapsed, self.whole_text)
         self._end_edit(self._before_edit or "")
 
     def keep_draft(self) -> None:
         """Put what was typed and not sent into the history, from where up brings it back in the next run."""
-        is_draft = self._history_index is None or self.text != self._sent[self._history_index]
-        for text in (self._before_edit, self._unsent.get(None), self.text if is_draft else ""):
+        for text in (self._before_edit, *self._earlier.drafts(self.text)):
             if text and text.strip():
-                self._history.add(self._long_texts.whole(text).rstrip(), is_draft=True)
+                self._earlier.keep_draft(self._long_texts.whole(text).rstrip())
 
     def offer(self, text: str, mentioned: Sequence[str]) -> None:
         """Put a message into the prompt, unless that has a text. A message that was sent is in the history too.
@@ -279,20 +250,23 @@ class Prompt(TextArea):
 
     def action_earlier(self) -> None:
         """Move up; in the first row, take back the messages that wait to be sent, or show the previous prompt."""
-        is_at_top = self.cursor_at_first_line and self._history_index is None and not self.is_editing
+        is_at_top = self.cursor_at_first_line and self._earlier.is_at_new and not self.is_editing
         if is_at_top and (queued := self._dialogue.take_back_queue()):
             self.take_back(queued)
-        elif self.cursor_at_first_line and self._sent and self._history_index != 0:
-            self._show_prompt(len(self._sent) - 1 if self._history_index is None else self._history_index - 1)
-        else:
+        elif not (self.cursor_at_first_line and self._show_earlier(-1)):
             self.action_cursor_up()
 
     def action_later(self) -> None:
         """Move down; in the last row, show the next prompt, and after the last one the new one."""
-        if self.cursor_at_last_line and self._history_index is not None:
-            self._show_prompt(self._history_index + 1 if self._history_index + 1 < len(self._sent) else None)
-        else:
+        if not (self.cursor_at_last_line and self._show_earlier(1)):
             self.action_cursor_down()
+
+    def _show_earlier(self, step: int) -> bool:
+        """Show the prompt before (-1) or after this one. False if there is none."""
+        text = self._earlier.walk(step, self._collapsed)
+        if text is not None:
+            self.put(text)
+        return text is not None
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave the keys that walk the versions to the text while there is one."""
@@ -316,15 +290,6 @@ class Prompt(TextArea):
     def action_page(self, pages: int) -> None:
         """Scroll the transcript: the prompt is never longer than a page."""
         self.post_message(self.PageRequested(pages))
-
-    def render_line(self, y: int) -> Strip:
-        """Empty if the prompt has no columns: Textual divides by their number."""
-        return super().render_line(y) if self.content_size.width else Strip.blank(0)
-
-    def get_line(self, line_index: int) -> Text:
-        """The line as it is drawn: control characters stay in the text, but never reach the terminal."""
-        line = super().get_line(line_index)
-        return Text(sanitise_cells(line.plain), end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
         """Handle enter, newline and the keys of the text here, in the order of typing.
@@ -360,24 +325,13 @@ class Prompt(TextArea):
                 return True
         return False
 
-    def on_click(self, event: events.Click) -> None:
-        """Select a word with two clicks, and a line with three."""
-        if event.chain not in (2, 3):
-            return
-        event.stop()
-        event.prevent_default()
-        row, column = self.get_target_document_location(event)
-        line = self.document.get_line(row)
-        if event.chain == 2:
-            start, end = word_at(line, column)
-            self.selection = Selection((row, start), (row, end))
-        else:
-            self.selection = Selection((row, 0), (row, len(line)))
-
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
         self._paste(event.text)
+
+    def action_paste(self) -> None:
+        self._paste(self.app.clipboard)
 
     def _paste(self, text: str) -> None:
         pasted = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -398,58 +352,6 @@ class Prompt(TextArea):
         if before.endswith("@"):
             return text[1:]
         return f" {text}" if before and not before[-1].isspace() else text
-
-    @property
-    def selected_text(self) -> str:
-        """The selection with every long text in full, for use outside the prompt."""
-        return self._long_texts.whole(super().selected_text)
-
-    def action_cut(self) -> None:
-        """Cut the selection, else the line, with every long text in full on the clipboard."""
-        super().action_cut()
-        if (whole := self._long_texts.whole(self.app.clipboard)) != self.app.clipboard:
-            self.app.copy_to_clipboard(whole)
-
-    def action_paste(self) -> None:
-        self._paste(self.app.clipboard)
-
-    def validate_selection(self, selection: Selection) -> Selection:
-        """Move both ends out of placeholders: the cursor passes one like a single letter."""
-        cursor = self.cursor_location
-        return Selection(*(self._outside_placeholder(end, cursor) for end in selection))
-
-    def _outside_placeholder(self, location: Location, cursor: Location) -> Location:
-        """The other side of the placeholder than the cursor's; the nearer side if the cursor is at neither."""
-        start, end = self._placeholder_sides(location)
-        if cursor in (start, end):
-            return start if cursor == end else end
-        return min(start, end, key=lambda side: abs(side[1] - location[1]))
-
-    def _insert(self, text: str) -> None:
-        self.replace(text, *self.selection, maintain_selection_offset=False)
-
-    def edit(self, edit: Edit) -> EditResult:
-        """Edit the text. A placeholder is deleted whole, and nothing is inserted into one."""
-        # When Textual deletes the last line, the end is in the row below it.
-        start, end = edit.top, min(edit.bottom, self.document.end)
-        if start == end:
-            start = end = self._placeholder_sides(end)[1]
-        else:
-            start, end = self._placeholder_sides(start)[0], self._placeholder_sides(end)[1]
-        return super().edit(Edit(edit.text, start, end, edit.maintain_selection_offset))
-
-    def _placeholder_sides(self, location: Location) -> tuple[Location, Location]:
-        """Start and end of the placeholder around a location; twice the location itself if there is none."""
-        row, column = location
-        for start, end in self._long_texts.spans(self.document.get_line(row)):
-            if start < column < end:
-                return (row, start), (row, end)
-        return location, location
-
-    def _show_prompt(self, index: int | None) -> None:
-        self._unsent[self._history_index] = self._collapsed
-        self._history_index = index
-        self.put(self._unsent.get(index, "" if index is None else self._sent[index]))
 
     # Completion
 

@@ -29,6 +29,7 @@ def test_the_settings_are_of_the_server_that_runs(capsys: pytest.CaptureFixture[
     [model] = provider["available_models"]
     assert (model["name"], model["max_tokens"], model["max_output_tokens"]) == ("Gemma-4", 9000, 2250)
     assert "settings.json" in printed.err
+    assert "SLIPSTREAM_API_KEY='a key'" in printed.err
     assert main(["serve", "--print-config", "continue"]) == 0
     [model] = yaml.safe_load(capsys.readouterr().out)["models"]
     assert (model["apiBase"], model["apiKey"]) == ("http://127.0.0.1:2/v1", "a key")

@@ -25,6 +25,7 @@ from models.memory_fit import Fit, Machine, PairSize
 from models.pocket import TARGET_FOLDER
 from tests.fakes.cache import put
 from tests.fakes.folders import write_pair
+from tests.paths import GOLDEN
 
 Shell = pytest.CaptureFixture[str]
 
@@ -251,6 +252,33 @@ def test_a_drafter_that_does_not_fit_beside_the_model_is_left_out_with_that_reas
     assert load.drafters == ()
     assert "left out: both together need" in str(load.refusal)
     assert choose_pair(str(target), PairOptions(str(assistant), is_oversized=True)).load.drafters
+
+
+BLOCK_TARGET = GOLDEN / "drafters" / "target-12b"
+BLOCK, EAGLE = GOLDEN / "drafters" / "dspark-12b", GOLDEN / "drafters" / "eagle3-llama"
+
+
+def test_of_several_drafters_the_first_ones_that_fit_are_loaded(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = memory_fit.fit
+    one_bytes = memory_fit.size_of_folders(BLOCK_TARGET, BLOCK).drafter_bytes or 0
+
+    def fit(pair: PairSize, *arguments: object, **named: object) -> Fit:
+        context_tokens = 0 if (pair.drafter_bytes or 0) > one_bytes else 4096
+        return replace(real(pair, *arguments, **named), largest_context_tokens=context_tokens)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pair_choice, "fit", fit)
+    load = choose_pair(str(BLOCK_TARGET), PairOptions(f"{BLOCK},{EAGLE},lookup")).load
+    assert load.drafters == (str(BLOCK), LOOKUP)
+    assert "The drafter eagle3-llama is left out: all together need" in str(load.refusal)
+
+
+def test_a_wrong_drafter_among_several_is_named_with_both_numbers_and_the_others_stay(home: Path) -> None:
+    wrong = GOLDEN / "e2b" / "assistant"
+    load = choose_pair(str(BLOCK_TARGET), PairOptions(f"{BLOCK},{wrong},lookup")).load
+    assert load.drafters == (str(BLOCK), LOOKUP)
+    assert f"{wrong} was made for a target with a hidden size of 32; {BLOCK_TARGET} has 72" in str(load.refusal)
 
 
 def test_the_next_smaller_model_is_known_for_when_memory_runs_out(home: Path) -> None:

@@ -41,3 +41,8 @@ def test_nothing_but_line_breaks_is_added(pieces: list[str], width: int) -> None
     whole = "".join(pieces)
     if max(map(len, whole.split()), default=0) <= width:
         assert max(map(len, WordWrap().add(whole, width).split("\n"))) <= width
+
+
+def test_a_word_that_fills_its_last_line_leaves_no_room_in_it() -> None:
+    assert WordWrap().add("abcdefghij kl", 5) == "abcdefghij\nkl"
+    assert WordWrap().add("abcdefgh ij kl", 5) == "abcdefgh \nij kl"

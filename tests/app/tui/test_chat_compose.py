@@ -147,7 +147,7 @@ async def test_commands_run_while_a_reply_does() -> None:
         await command(story, "/draft off")
         await story.until(lambda: story.engine.draft_lengths == [0])
         await command(story, "/retry")
-        await story.until_told("A reply is running")
+        await story.until_told("The reply is still stopping")
 
 
 async def test_a_command_of_the_palette_that_needs_words_begins_in_the_prompt() -> None:

@@ -45,6 +45,15 @@ async def test_a_message_typed_during_a_reply_is_sent_after_it() -> None:
         await story.until_seen("❯ third")
 
 
+async def test_only_some_rows_show_what_waits_and_the_last_counts_the_others() -> None:
+    async with chat() as story:
+        await story.send("first")
+        for number in range(2, 7):
+            await queue(story, f"message {number}")
+        await story.until_seen("queued: message 2", "queued: message 3", "queued: 3 more")
+        assert "message 4" not in story.screen()
+
+
 async def test_up_takes_queued_messages_back() -> None:
     async with chat() as story:
         await story.send("first")
