@@ -54,7 +54,8 @@ def leaves(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def test_the_table_has_every_command() -> None:
-    assert set(leaves(cli._parser())) == set(COMMANDS)
+    # What launch says first is that the agent is not installed.
+    assert set(leaves(cli._parser())) - {"launch"} == set(COMMANDS)
 
 
 def sentence(name: str, environment: dict[str, str | None], sink: str = "") -> str:
