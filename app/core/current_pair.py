@@ -73,8 +73,8 @@ class CurrentPair:
 
     @property
     def has_drafter(self) -> bool:
-        """True until it is loaded, since it may have one."""
-        return self.ready is None or self.ready.drafter is not None
+        """Whether drafting can be switched. True until it is loaded, since it may."""
+        return self.ready is None or self.ready.can_draft
 
     @property
     def can_think(self) -> bool:
@@ -140,7 +140,9 @@ class CurrentPair:
             self._tell("Your next message loads it again. /model lists the other models.")
 
     def why_no_drafting(self, purpose: str) -> str:
-        """Why there is nothing to `purpose`, such as "compare", where the pair has no drafter."""
+        """Why there is nothing to `purpose`, such as "compare", where drafting cannot be switched."""
+        if self.ready is not None and self.ready.server is not None:
+            return f"{self.ready.server.why_drafting_stays} So there is nothing to {purpose}."
         if self.ready is not None and self.ready.refusal is not None:
             return f"Drafting is off, so there is nothing to {purpose}. {self.ready.refusal}"
         return f"This model runs without a drafter, so there is nothing to {purpose}."
@@ -148,7 +150,8 @@ class CurrentPair:
     def _load(self, choice: PairChoice) -> None:
         self.choice = choice
         self.is_silent = False
-        self.state, self.status, self.ready = PairState.LOADING, "unloading", None
+        status = "connecting" if choice.is_served else "unloading"
+        self.state, self.status, self.ready = PairState.LOADING, status, None
         self.baseline = BaselineSpeed()
         if choice.notice:
             self._tell(choice.notice)

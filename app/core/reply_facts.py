@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlx_engine.protocol.events import Finished, Round, Started
-from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
+from mlx_engine.protocol.events import Finished, Part, Round, Started
+from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats, ServerStats
 
 
 class ReplyFacts:
@@ -15,22 +15,33 @@ class ReplyFacts:
         self.thinking = ""
         self.token_ids: list[int] = []
         self._baseline = baseline or BaselineSpeed()
-        self.stats = ReplyStats(self._baseline)
+        self.stats: ReplyStats | ServerStats = ReplyStats(self._baseline)
         self.started: Started | None = None
         """None until the prompt has been rendered."""
         self.finished: Finished | None = None
         """None until the reply is complete."""
 
-    def add(self, event: Started | Round | Finished) -> None:
+    def add(self, event: Started | Round | Part | Finished) -> None:
         match event:
             case Started():
                 self.started = event
                 return
             case Round():
                 self._baseline.add(event)
-                self.stats.add(event)
+                if isinstance(self.stats, ReplyStats):
+                    self.stats.add(event)
                 self.token_ids += event.token_ids
+            case Part():
+                self._of_server().add(event)
             case Finished():
                 self.finished = event
+                if event.reported is not None:
+                    self._of_server().add(event)
         self.text += event.text
         self.thinking += event.thinking
+
+    def _of_server(self) -> ServerStats:
+        """The figures, which a server's first message makes those of a server."""
+        if not isinstance(self.stats, ServerStats):
+            self.stats = ServerStats()
+        return self.stats

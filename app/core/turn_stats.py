@@ -7,6 +7,7 @@ from app.core.reply_facts import ReplyFacts
 from app.store.records import StoredMessage, TurnStats
 from app.text.figures import is_slower, per_round, percent, speed, times
 from mlx_engine.protocol.events import Ready
+from mlx_engine.protocol.stats import ServerStats
 
 STOPPED = "stopped"
 RUNNING_ELSEWHERE = "running in another window"
@@ -19,6 +20,8 @@ _ENDINGS = {
 def turn_stats(facts: ReplyFacts, ready: Ready | None, error: str = "") -> TurnStats:
     """The figures that the engine reported. error: why the reply failed."""
     stats, started, finished = facts.stats, facts.started, facts.finished
+    if isinstance(stats, ServerStats):
+        return _server_stats(stats, finished.reason if finished else error or None, ready)
     lengths = [count for count in stats.drafted_by_position if count]
     return TurnStats(
         finish_reason=finished.reason if finished else error or None,
@@ -43,6 +46,30 @@ def turn_stats(facts: ReplyFacts, ready: Ready | None, error: str = "") -> TurnS
     )
 
 
+def _server_stats(stats: ServerStats, reason: str | None, ready: Ready | None) -> TurnStats:
+    reported = stats.reported
+    return TurnStats(
+        finish_reason=reason,
+        prompt_tokens=reported.prompt_tokens,
+        cached_tokens=reported.cached_tokens,
+        generated_tokens=reported.generated_tokens,
+        rounds=reported.rounds,
+        target_passes=None,
+        drafted=reported.drafted,
+        accepted=reported.accepted,
+        ttft_s=stats.ttft_s,
+        decode_s=stats.decode_s,
+        speedup=stats.speedup,
+        peak_memory_bytes=reported.peak_memory_bytes,
+        model=ready.target if ready else "",
+        app_version=__version__,
+        server=reported.source or (ready.server.name if ready and ready.server else "a server"),
+        is_about=reported.is_about,
+        tokens_per_round=reported.tokens_per_round,
+        remark=reported.remark,
+    )
+
+
 CAN_GO_ON = "/continue"
 """Follows the figures of a reply that can be continued."""
 
@@ -61,17 +88,25 @@ def stored_lines(reply: StoredMessage) -> tuple[str, str]:
 
 
 def reply_line(stats: TurnStats, *, broke_off: bool = False) -> str:
-    """The line below a reply with all figures. It names only what was measured."""
-    if not stats.generated_tokens:
+    """The line below a reply with all figures. It names only what was measured or reported."""
+    if stats.generated_tokens == 0:
         return short_line(stats, broke_off=broke_off)
     drafts = []
-    if stats.drafted:
-        drafts.append(f"{percent(stats.accepted / stats.drafted).strip()} acc")
-    if stats.rounds:
-        drafts.append(f"{per_round(stats.generated_tokens / stats.rounds)} tok/rd")
-    ttft = [] if stats.ttft_s is None else [f"TTFT {stats.ttft_s:.2f} s"]
+    if (acceptance := _acceptance(stats)) is not None:
+        drafts.append(f"{percent(acceptance).strip()} acc{f' {stats.remark}' if stats.remark else ''}")
+    if (tokens_per_round := _tokens_per_round(stats)) is not None:
+        drafts.append(f"{per_round(tokens_per_round)} tok/rd")
+    ttft = [] if stats.ttft_s is None else [f"TTFT {stats.ttft_s:.2f} s{_seen_here(stats)}"]
     return " · ".join(
-        [*_pace(stats), *drafts, *_speedup(stats), *ttft, *_prompt(stats), *_ending(stats, broke_off)]
+        [
+            *_pace(stats, _seen_here(stats)),
+            *drafts,
+            *_speedup(stats),
+            *ttft,
+            *_prompt(stats),
+            *_source(stats),
+            *_ending(stats, broke_off),
+        ]
     )
 
 
@@ -82,34 +117,59 @@ def short_line(stats: TurnStats, *, broke_off: bool = False) -> str:
 
 def spoken_line(stats: TurnStats, *, broke_off: bool = False) -> str:
     """The same figures, for a screen reader."""
-    parts = [f"{stats.generated_tokens} tokens"]
+    about = "about " if stats.is_about else ""
+    parts = [] if stats.generated_tokens is None else [f"{about}{stats.generated_tokens} tokens"]
     ending = _ending(stats, broke_off)
-    if not stats.generated_tokens:
+    if stats.generated_tokens == 0:
         return ", ".join([*parts, *ending]) + "."
-    if stats.decode_s > 0:
-        parts.append(f"{speed(stats.generated_tokens / stats.decode_s).strip()} tokens per second")
-    if stats.drafted:
-        parts.append(f"{stats.accepted / stats.drafted:.0%} of the drafts accepted")
-    if stats.rounds:
-        parts.append(f"{stats.generated_tokens / stats.rounds:.1f} tokens per round")
+    if stats.tokens_per_s is not None:
+        parts.append(f"{speed(stats.tokens_per_s).strip()} tokens per second{_seen_here(stats)}")
+    if (acceptance := _acceptance(stats)) is not None:
+        parts.append(f"{acceptance:.0%} of the drafts accepted{f' {stats.remark}' if stats.remark else ''}")
+    if (tokens_per_round := _tokens_per_round(stats)) is not None:
+        parts.append(f"{tokens_per_round:.1f} tokens per round")
     if stats.speedup is not None:
         slower = ", which is slower" if is_slower(stats.speedup) else ""
         parts.append(f"{stats.speedup:.2f} times plain speed{slower}")
     if stats.ttft_s is not None:
-        parts.append(f"first token after {stats.ttft_s:.2f} seconds")
-    return ", ".join([*parts, *ending]) + "."
+        parts.append(f"first token after {stats.ttft_s:.2f} seconds{_seen_here(stats)}")
+    return ", ".join([*parts, *_source(stats), *ending]) + "."
 
 
-def _pace(stats: TurnStats) -> list[str]:
-    tokens = f"{stats.generated_tokens} tok"
-    if not stats.generated_tokens or stats.decode_s <= 0:
+def _acceptance(stats: TurnStats) -> float | None:
+    return stats.accepted / stats.drafted if stats.drafted and stats.accepted is not None else None
+
+
+def _tokens_per_round(stats: TurnStats) -> float | None:
+    if stats.server:
+        return stats.tokens_per_round
+    return stats.generated_tokens / stats.rounds if stats.generated_tokens and stats.rounds else None
+
+
+def _seen_here(stats: TurnStats) -> str:
+    """Follows a time that was measured on this machine while another one did the work."""
+    return " seen here" if stats.server else ""
+
+
+def _source(stats: TurnStats) -> list[str]:
+    """Whose counts these are, and that there are none."""
+    if not stats.server:
+        return []
+    return [f"counted by {stats.server}" if stats.generated_tokens is not None else f"{stats.server} counts nothing"]
+
+
+def _pace(stats: TurnStats, seen_here: str = "") -> list[str]:
+    if stats.generated_tokens is None:
+        return []
+    tokens = f"{'about ' if stats.is_about else ''}{stats.generated_tokens} tok"
+    if stats.tokens_per_s is None:
         return [tokens]
-    return [tokens, f"{speed(stats.generated_tokens / stats.decode_s).strip()} tok/s"]
+    return [tokens, f"{speed(stats.tokens_per_s).strip()} tok/s{seen_here}"]
 
 
 def _prompt(stats: TurnStats) -> list[str]:
     """How much of the prompt was kept, where something was."""
-    if not stats.cached_tokens:
+    if not stats.cached_tokens or stats.prompt_tokens is None:
         return []
     return [f"{stats.prompt_tokens - stats.cached_tokens} of {stats.prompt_tokens} prompt tok read"]
 

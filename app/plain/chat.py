@@ -244,6 +244,8 @@ class PlainChat(ReplyView):
 
     def _pair_words(self) -> str:
         pair = self._dialogue.pair
+        if pair.ready and pair.ready.server:
+            return f"{sanitise_line(pair.choice.title)}, answered by {pair.ready.server.name}"
         drafter = pair.ready.drafter if pair.ready else None
         return f"{sanitise_line(pair.choice.title)}, " + (
             "without a drafter" if drafter is None else f"drafting with {drafter}"
@@ -417,7 +419,7 @@ class PlainChat(ReplyView):
         self._is_thinking_shown = False
         self._write("Assistant: ")
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         """See ReplyView. Sentence by sentence, so that a screen reader reads them whole."""
         if part.thinking and not self._is_thinking_shown:
             self._is_thinking_shown = True

@@ -24,7 +24,7 @@ from app.system.console import say, say_json, warn
 from app.system.exit_codes import FAILED, INTERRUPTED, OK
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Event, Finished, Notice, Round, Silent
+from mlx_engine.protocol.events import Event, Finished, Notice, Part, Round, Silent
 
 
 class PrintedReply(ReplyView):
@@ -34,7 +34,7 @@ class PrintedReply(ReplyView):
         self.error = ""
         self._is_silent = is_silent
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         """See ReplyView."""
         if not self._is_silent:
             say(part.text, end="")
