@@ -16,6 +16,7 @@ from pathlib import Path
 from app import __version__
 from app.core.attachments import AttachmentError, read_mentions
 from app.core.chat_options import ChatOptions
+from app.core.engines import chooser, engine_for
 from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
@@ -36,7 +37,7 @@ from app.system.mac import why_unusable
 from app.system.signals import ending_on_signals
 from app.text.figures import size
 from app.text.sanitise import cleaned
-from mlx_engine.client import EngineClient
+from mlx_engine.client import EngineHandle
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 from mlx_engine.protocol.errors import SlipstreamError
 
@@ -94,14 +95,10 @@ def _chat(options: argparse.Namespace) -> int:
         notices=tuple(text for text in (*effective.warnings, state.notice, notice) if text),
         examine=doctor.examined,
     )
-    engine = EngineClient(pair.load, places.engine_log())
+    engine = engine_for(pair, effective.settings.server)
     # Started first, so that it loads while the screen is being built.
     engine.start()
-
-    def choose(model: str, is_oversized: bool) -> PairChoice:
-        allowed = replace(pair_options, is_oversized=is_oversized or pair_options.is_oversized)
-        return choose_pair(model, allowed)
-
+    choose = chooser(effective.settings.server, pair_options)
     try:
         if wants_plain or is_dumb:
             return _chat_plainly(engine, pair, choose, chat_options, store, is_chosen=wants_plain)
@@ -123,7 +120,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _chat_plainly(
-    engine: EngineClient,
+    engine: EngineHandle,
     pair: PairChoice,
     choose: Choose,
     options: ChatOptions,
@@ -184,7 +181,7 @@ def _run(options: argparse.Namespace) -> int:
     pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
-    engine = EngineClient(pair.load, places.engine_log())
+    engine = engine_for(pair, effective.settings.server)
     return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json, schema=schema)
 
 

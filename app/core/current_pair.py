@@ -17,6 +17,11 @@ InThread = Callable[[Callable[[], None]], object]
 """Runs something slow without waiting for it."""
 
 
+def short_name(model: str) -> str:
+    """Of a server's model: some name it by the folder that it is in on their machine."""
+    return model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model
+
+
 class PairState(Enum):
     """How far loading is."""
 
@@ -61,6 +66,13 @@ class CurrentPair:
         """The name of `choice` until it is loaded, if the person chose it in this chat."""
         self._refusal: str | None = None
         """Why the last pair's drafter could not be used; the person is told once."""
+
+    @property
+    def title(self) -> str:
+        """Its name on the screen; of a server, once it is known, its model as well."""
+        if self.choice.is_served and self.ready is not None:
+            return f"{short_name(self.ready.target)} at {self.choice.title}"
+        return self.choice.title
 
     @property
     def is_loading(self) -> bool:
@@ -110,7 +122,7 @@ class CurrentPair:
         self.state, self.status, self.ready = PairState.LOADED, "ready", ready
         self._last_loaded = self.choice
         name, self._chosen_name = self._chosen_name, None
-        if name is not None:
+        if name is not None and not self.choice.is_served:
             self._remember(name)
         refusal, self._refusal = self._refusal, ready.refusal
         if ready.refusal is not None and ready.refusal != refusal:

@@ -21,6 +21,20 @@ class ReplyFacts:
         self.finished: Finished | None = None
         """None until the reply is complete."""
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """All of the prompt; None: not known, or not yet."""
+        if isinstance(self.stats, ServerStats):
+            return self.stats.reported.prompt_tokens
+        return self.started.prompt_tokens if self.started else None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Those of them that needed no reading."""
+        if isinstance(self.stats, ServerStats):
+            return self.stats.reported.cached_tokens
+        return self.started.cached_tokens if self.started else None
+
     def add(self, event: Started | Round | Part | Finished) -> None:
         match event:
             case Started():

@@ -44,7 +44,7 @@ from app.text.sentences import Sentences
 from app.text.wrapping import WordWrap
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Round
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Part, Round
 from models.hub_cache import cache_folder
 
 LISTED_CHATS = 10
@@ -245,7 +245,7 @@ class PlainChat(ReplyView):
     def _pair_words(self) -> str:
         pair = self._dialogue.pair
         if pair.ready and pair.ready.server:
-            return f"{sanitise_line(pair.choice.title)}, answered by {pair.ready.server.name}"
+            return f"{sanitise_line(pair.title)}, answered by {pair.ready.server.name}"
         drafter = pair.ready.drafter if pair.ready else None
         return f"{sanitise_line(pair.choice.title)}, " + (
             "without a drafter" if drafter is None else f"drafting with {drafter}"

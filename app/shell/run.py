@@ -158,7 +158,6 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
     facts, ready = dialogue.facts, dialogue.pair.ready
     stats, started, finished = facts.stats, facts.started, facts.finished
     assert ready
-    assert started
     assert finished
     drafts = max((n for n, count in enumerate(stats.drafted_by_position, 1) if count), default=0)
     return {
@@ -166,9 +165,10 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
         "thinking": facts.thinking,
         "token_ids": facts.token_ids,
         "finish_reason": finished.reason,
-        "prompt_tokens": started.prompt_tokens,
-        "cached_tokens": started.cached_tokens,
-        "tokens_from": {
+        "prompt_tokens": facts.prompt_tokens,
+        "cached_tokens": facts.cached_tokens,
+        "tokens_from": started
+        and {
             "memory": started.memory_tokens,
             "disk": started.disk_tokens,
             "read": started.read_tokens,
@@ -198,5 +198,6 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
             "drafter": ready.drafter,
             "drafters": list(ready.drafters.values()),
             "draft": dialogue.settings.draft_length or "off",
+            "server": ready.server.name if ready.server else None,
         },
     }

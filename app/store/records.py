@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from mlx_engine.protocol.events import ServerFigures
 from mlx_engine.protocol.stats import speed_behind_first
 
 Role = Literal["user", "assistant"]
@@ -18,17 +19,17 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The figures of one reply when it ended. None: not measured, or not reported by the server that made it."""
+    """The figures of one reply when it ended. None: not measured."""
 
     finish_reason: str | None = None
     """Why the reply ended: stop, length or cancelled; for a failed reply, an error message."""
-    prompt_tokens: Count | None = 0
-    cached_tokens: Count | None = 0
-    generated_tokens: Count | None = 0
-    rounds: Count | None = 0
-    target_passes: Count | None = 0
-    drafted: Count | None = 0
-    accepted: Count | None = 0
+    prompt_tokens: Count = 0
+    cached_tokens: Count = 0
+    generated_tokens: Count = 0
+    rounds: Count = 0
+    target_passes: Count = 0
+    drafted: Count = 0
+    accepted: Count = 0
     drafted_by_position: tuple[Count, ...] = ()
     accepted_by_position: tuple[Count, ...] = ()
     draft_length: Count = 0
@@ -41,21 +42,15 @@ class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     model: str = ""
     drafter: str | None = None
     app_version: str = ""
-    server: str = ""
-    """The program of the server that made the reply, whose counts these are; empty: the engine of this machine.
-    `decode_s` is then the time between the first text and the last, as it arrived."""
-    is_about: bool = False
-    """The server is known to miscount the tokens by a few."""
-    tokens_per_round: float | None = None
-    """As a server's counts give it."""
-    remark: str = ""
-    """What to know about a server's figures."""
+    reported: ServerFigures | None = None
+    """Of a reply that a server made: its counts, in place of those above. `decode_s` is then the time between the
+    first text and the last, as they arrived here."""
 
     @property
     def tokens_per_s(self) -> float | None:
         """Decode speed, without the prompt."""
-        if self.server:
-            return speed_behind_first(self.generated_tokens, self.decode_s)
+        if self.reported is not None:
+            return speed_behind_first(self.reported.generated_tokens, self.decode_s)
         return self.generated_tokens / self.decode_s if self.generated_tokens and self.decode_s > 0 else None
 
 

@@ -45,7 +45,7 @@ from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Counted, Died, Event, Failed, Measured, Round
+from mlx_engine.protocol.events import Counted, Died, Event, Failed, Measured, Part, Round
 from models.pull import PullEvent
 
 WELCOME = f"""\

@@ -45,7 +45,7 @@ class ReplyOnScreen(ReplyView):
     def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
         """See ReplyView. Also shows the pair."""
         line, ready = self._view.top_line, self._pair.ready
-        line.model = self._pair.choice.title
+        line.model = self._pair.title
         line.drafter = _drafter_words(ready) if ready else None
         line.say(status, is_error=is_error)
         if phase is not self._phase:

@@ -151,9 +151,12 @@ class ReplyStats:
 class ServerStats:
     """The same figures of a reply that a server makes. None: not reported, or too little has come to tell."""
 
-    baseline_tokens_per_s = drafting_speedup = None
-
     def __init__(self) -> None:
+        self.by_drafter: dict[str, DrafterCounts] = {}
+        self.drafted_by_position: list[int] = []
+        self.accepted_by_position: list[int] = []
+        """No server says any of these three."""
+        self.baseline_tokens_per_s: float | None = None
         self.ttft_s: float | None = None
         self._last_s = 0.0
         self._reported: ServerFigures | None = None
@@ -173,6 +176,26 @@ class ServerStats:
         return self._reported or ServerFigures("")
 
     @property
+    def generated_tokens(self) -> int | None:
+        """All of them, thoughts and calls included."""
+        return self.reported.generated_tokens
+
+    @property
+    def rounds(self) -> int | None:
+        """Passes of the target behind the one over the prompt."""
+        return self.reported.rounds
+
+    @property
+    def drafted(self) -> int | None:
+        """Tokens that were proposed."""
+        return self.reported.drafted
+
+    @property
+    def accepted(self) -> int | None:
+        """Those of them that became part of the reply."""
+        return self.reported.accepted
+
+    @property
     def decode_s(self) -> float:
         """From the first text to the last."""
         return 0.0 if self.ttft_s is None else self._last_s - self.ttft_s
@@ -180,13 +203,12 @@ class ServerStats:
     @property
     def tokens_per_s(self) -> float | None:
         """Speed of the tokens behind the first one, as they arrived here."""
-        return speed_behind_first(self.reported.generated_tokens, self.decode_s)
+        return speed_behind_first(self.generated_tokens, self.decode_s)
 
     @property
     def acceptance(self) -> float | None:
         """Accepted / drafted; None also if nothing was drafted."""
-        drafted, accepted = self.reported.drafted, self.reported.accepted
-        return accepted / drafted if drafted and accepted is not None else None
+        return self.accepted / self.drafted if self.drafted and self.accepted is not None else None
 
     @property
     def tokens_per_round(self) -> float | None:

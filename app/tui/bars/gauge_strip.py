@@ -31,7 +31,7 @@ class StripFigure:
 
 
 def drafting_state(reading: GaugeReading) -> str:
-    """`draft ON 4`, `draft AUTO 5`, `draft AUTO off`, `draft OFF`, `no drafter`; `draft —` where a server decides."""
+    """`draft ON 4`, `draft AUTO 5`, `draft AUTO off`, `draft OFF`, `no drafter`; `draft —`: a server decides."""
     if not reading.has_drafter and reading.is_served:
         return f"draft {figures.UNKNOWN}"
     if not reading.has_drafter:
