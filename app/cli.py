@@ -29,6 +29,7 @@ from app.shell import bench as bench_command
 from app.shell import chats as chats_command
 from app.shell import completion, doctor
 from app.shell import models as models_command
+from app.shell import servers as servers_command
 from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
 from app.system import console, places
@@ -44,7 +45,7 @@ from mlx_engine.protocol.errors import SlipstreamError
 PIPE_HINT_S = 5.0
 """How long a pipe may be silent before the person learns that it is read."""
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
-LISTING_COMMANDS = ("chats", "models")
+LISTING_COMMANDS = ("chats", "models", "servers")
 """Commands that run `list` when they are given alone."""
 
 
@@ -286,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(command=_bench)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
+    servers_command.add_parser(commands)
     doctor.add_parser(commands)
     settings_command.add_parser(commands)
     paths = commands.add_parser("paths", help="show where files are kept")

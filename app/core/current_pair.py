@@ -154,7 +154,7 @@ class CurrentPair:
     def why_no_drafting(self, purpose: str) -> str:
         """Why there is nothing to `purpose`, such as "compare", where drafting cannot be switched."""
         if self.ready is not None and self.ready.server is not None:
-            return f"{self.ready.server.why_drafting_stays} So there is nothing to {purpose}."
+            return f"{self.ready.server.why_drafting_stays} There is nothing to {purpose}."
         if self.ready is not None and self.ready.refusal is not None:
             return f"Drafting is off, so there is nothing to {purpose}. {self.ready.refusal}"
         return f"This model runs without a drafter, so there is nothing to {purpose}."

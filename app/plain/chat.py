@@ -225,7 +225,7 @@ class PlainChat(ReplyView):
 
     async def _load(self) -> None:
         pair = self._dialogue.pair
-        self._say("Loading the model.")
+        self._say(f"Asking {pair.choice.title}." if pair.choice.is_served else "Loading the model.")
         await self._wait_for_pair()
         if pair.ready is None:
             raise SlipstreamError(self._load_error)
@@ -482,6 +482,12 @@ class PlainChat(ReplyView):
     # Models
 
     def _list_models(self) -> None:
+        ready = self._dialogue.pair.ready
+        if ready is not None and ready.server is not None:
+            self._say(f"Now: {self._pair_words()}.")
+            names = ", ".join(map(sanitise_line, ready.server.models)) or "it does not list them"
+            self._say(f"Models of the server: {names}. Type /model and a name to switch to one.")
+            return
         try:
             catalog, cache = own_and_bundled(), cache_folder()
             here = [name for name, entry in catalog.entries.items() if pulled_state(entry.target, cache) == "yes"]
@@ -503,7 +509,8 @@ class PlainChat(ReplyView):
         except SlipstreamError as error:
             self._say(str(error))
             return
-        self._dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)
+        is_folder = not choice.is_served and choice.load.target == absolute(name)
+        self._dialogue.switch_pair(choice, absolute(name) if is_folder else name)
         self._say(f"Loading {sanitise_line(choice.title)}.")
         await self._wait_for_pair()
         if self._load_error:
