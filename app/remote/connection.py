@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING, Any
 
 from app.remote import kinds
 from app.remote.address import ServerAddress, ServerError
@@ -16,6 +14,9 @@ from app.remote.http import ask
 from app.remote.kinds import ServerKind
 from app.text.sanitise import sanitise_line
 from mlx_engine.protocol.events import Ready, Server
+
+if TYPE_CHECKING:
+    import httpx2
 
 CONTEXT_NAMES = (
     "max_model_len",

@@ -6,6 +6,7 @@ The words of a server are quoted on one line, shortened, without control sequenc
 from __future__ import annotations
 
 import json
+import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-
-import httpx2
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from app.remote.address import ServerAddress, ServerError
 from app.text.sanitise import sanitise_line
@@ -78,6 +79,8 @@ def reported_error(address: ServerAddress, body: Any, *, key: str | None = None)
 
 def connection_error(address: ServerAddress, error: BaseException, *, has_begun: bool) -> ServerError:
     """For a connection that failed. has_begun: in the middle of an answer."""
+    import httpx2
+
     where, causes = address.shown, list(_causes(error))
     if any(isinstance(cause, httpx2.ProxyError) for cause in causes):
         return ServerError(
@@ -100,10 +103,18 @@ def connection_error(address: ServerAddress, error: BaseException, *, has_begun:
         return ServerError(f"{where} does not answer. Check the address, the network and the firewall.")
     if any(isinstance(cause, httpx2.ConnectError) for cause in causes):
         return ServerError(
-            f"No server answers at {address.root} ({_words(causes)}). Start it, or check the address; "
+            f"No server answers at {address.root}{_proxy(address)} ({_words(causes)}). Start it, or check the address; "
             "`slipstream servers` finds those on this machine."
         )
     return ServerError(f"{where} closed the connection without an answer ({_words(causes)}). Try again.")
+
+
+def _proxy(address: ServerAddress) -> str:
+    """The proxy that the environment names for it, without its password; empty if there is none."""
+    proxy = None if address.is_this_machine else getproxies().get(urlsplit(address.root).scheme)
+    if proxy is None or proxy_bypass(address.host):
+        return ""
+    return f" through the proxy {sanitise_line(proxy.rpartition('//')[2].rpartition('@')[2])}"
 
 
 def words_of(body: Any, key: str | None = None) -> str:
@@ -179,5 +190,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _words(causes: list[BaseException]) -> str:
     """Of the innermost cause that has any."""
-    texts = [sanitise_line(str(cause)).rstrip(".") for cause in causes]
-    return next((text for text in reversed(texts) if text), type(causes[0]).__name__)
+    texts = [_text_of(cause) for cause in causes]
+    return next((text.rstrip(".") for text in reversed(texts) if text), type(causes[0]).__name__)
+
+
+def _text_of(cause: BaseException) -> str:
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        return os.strerror(cause.errno)
+    return sanitise_line(str(cause))

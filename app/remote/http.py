@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import httpx2
+from typing import TYPE_CHECKING
 
 from app import __version__
 from app.remote.address import ServerAddress
 from app.remote.failures import connection_error
+
+if TYPE_CHECKING:
+    import httpx2
 
 CONNECT_S = 10.0
 SILENCE_S = 900.0
@@ -34,6 +35,7 @@ class Answered:
 
 def open_http(address: ServerAddress, key: str | None) -> httpx2.AsyncClient:
     """key: sent with every request; None: none is."""
+    import httpx2
 
     async def trim(request: httpx2.Request) -> None:
         for name in list(request.headers):
@@ -52,13 +54,12 @@ def open_http(address: ServerAddress, key: str | None) -> httpx2.AsyncClient:
     )
 
 
-async def ask(http: httpx2.AsyncClient, address: ServerAddress, url: str, json: Any = None) -> Answered:
-    """One quick question: a GET, or a POST of some JSON. Raises ServerError if the connection fails."""
+async def ask(http: httpx2.AsyncClient, address: ServerAddress, url: str) -> Answered:
+    """One quick question. Raises ServerError if the connection fails."""
+    import httpx2
+
     try:
-        if json is None:
-            response = await http.get(url, timeout=QUICK_S)
-        else:
-            response = await http.post(url, json=json, timeout=QUICK_S)
+        response = await http.get(url, timeout=QUICK_S)
     except (httpx2.HTTPError, OSError) as error:
         raise connection_error(address, error, has_begun=False) from None
     headers = {name.lower(): value for name, value in response.headers.items()}
