@@ -16,7 +16,7 @@ from pathlib import Path
 from app import __version__
 from app.core.attachments import AttachmentError, read_mentions
 from app.core.chat_options import ChatOptions
-from app.core.engines import chooser, engine_for
+from app.core.engines import chooser, engine_for, first_served
 from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
@@ -189,13 +189,16 @@ def _run(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     typed = typed_values(options)
     # The pair comes from all settings, but how it replies only from flags, so that two machines measure the same.
-    settings = _settings_and_state(options)[0].settings
+    effective = _settings_and_state(options)[0]
+    settings = effective.settings
     flags_only = Settings(**{name: value for name, value in typed.items() if value is not None})
-    return bench_command.run(
-        options,
-        lambda: choose_pair(settings.model, pair_options_of(settings)),
-        reply_options_of(flags_only),
-    )
+
+    def choose() -> PairChoice:
+        if settings.server is not None:
+            return first_served(effective)
+        return choose_pair(settings.model, pair_options_of(settings))
+
+    return bench_command.run(options, choose, reply_options_of(flags_only), settings.server)
 
 
 def _paths(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.bench.prompts import BenchPrompt
-from app.bench.results import AUTO, OFF, Context, Mode
+from app.bench.results import AS_SET, AUTO, OFF, Context, Mode
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingOptions
 
 MOST_PASSES = 50
@@ -79,17 +79,18 @@ def block_order(settings: Sequence[str], block: int) -> tuple[str, ...]:
     return (*there, *reversed(there))
 
 
-def target_prompt_tokens(context: Context, context_tokens: int) -> int:
-    """The prompt length to aim at, in tokens; 0 for the prompt alone."""
+def target_prompt_tokens(context: Context, context_tokens: int | None) -> int:
+    """The prompt length to aim at, in tokens; 0 for the prompt alone. context_tokens: None where a server does not
+    say how long its context is."""
     if context == "short":
         return 0
     tokens, divisor = (MEDIUM_TOKENS, 4) if context == "medium" else (LONG_TOKENS, 2)
-    return min(tokens, context_tokens // divisor)
+    return tokens if context_tokens is None else min(tokens, context_tokens // divisor)
 
 
 def to_setting(name: str) -> DraftSetting:
-    """`off`, `1` to `16` or `auto` as the engine's setting. Raises ValueError for anything else."""
-    if name == AUTO:
+    """`off`, `1` to `16`, `auto` or `as set` as the engine's setting. Raises ValueError for anything else."""
+    if name in (AUTO, AS_SET):
         return "auto"
     if name == OFF:
         return 0

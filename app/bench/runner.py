@@ -150,7 +150,7 @@ class Runner:
         try:
             for place, setting in enumerate(block_order(self._plan.settings, number)):
                 answer = ask(setting, self._plan.max_tokens)
-                if len(answer.token_ids) >= FEWEST_TOKENS:
+                if answer.timed_tokens >= FEWEST_TOKENS:
                     replies.append((_reply(case, number, place, setting, answer), answer.token_ids))
                     measured.append(replies[-1][0])
         finally:
@@ -194,8 +194,9 @@ class Runner:
     def _fit(self) -> tuple[str, ...]:
         """Reduce the plan to what fits its time; returns the settings to warm up."""
         self._say("warm-up: how fast is this model?", len(self._cases))
-        trial = self._ask(WARM_UP, self._plan.sampling, OFF, TRIAL_TOKENS).stats
-        token_s = max(1e-9, trial.decode_s / max(1, trial.generated_tokens))
+        answer = self._ask(WARM_UP, self._plan.sampling, OFF, TRIAL_TOKENS)
+        trial = answer.facts.stats
+        token_s = max(1e-9, trial.decode_s / max(1, answer.timed_tokens))
         pace = fitting.Pace(sum(len(message.text) for message in WARM_UP), trial.ttft_s or 0.0, token_s)
         left_s = self._plan.limit_s - self._elapsed_s()
         warm_up_s = len(self._plan.settings) * WARM_UP_TOKENS * token_s
@@ -213,10 +214,13 @@ class Runner:
 
     def _characters_per_token(self) -> float:
         counts = [
-            self._ask((*log_messages(length), *WARM_UP), self._plan.sampling, OFF, 1).started.prompt_tokens
+            self._ask((*log_messages(length), *WARM_UP), self._plan.sampling, OFF, 1).facts.prompt_tokens
             for length in (TRIAL_CHARACTERS, TRIAL_CHARACTERS // 2)
         ]
-        return TRIAL_CHARACTERS / 2 / max(1, counts[0] - counts[1])
+        longer, shorter = counts
+        if longer is None or shorter is None:
+            raise SlipstreamError("The server does not count the tokens of prompts. Use --contexts short.")
+        return TRIAL_CHARACTERS / 2 / max(1, longer - shorter)
 
     def _messages(self, case: Case) -> tuple[Message, ...]:
         system = (Message("system", self._plan.system),) if self._plan.system else ()
@@ -266,14 +270,14 @@ def _first_token(case: Case, block: int, answer: Answer) -> FirstToken:
         context=case.context,
         mode=case.mode,
         block=block,
-        prompt_tokens=answer.started.prompt_tokens,
-        cached_tokens=answer.started.cached_tokens,
-        ttft_s=answer.stats.ttft_s or 0.0,
+        prompt_tokens=answer.facts.prompt_tokens,
+        cached_tokens=answer.facts.cached_tokens,
+        ttft_s=answer.facts.stats.ttft_s or 0.0,
     )
 
 
 def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> MeasuredReply:
-    stats = answer.stats
+    stats = answer.facts.stats
     return MeasuredReply(
         prompt=case.prompt.name,
         kind=case.prompt.kind,
@@ -282,7 +286,7 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
         block=block,
         place=place,
         setting=setting,
-        tokens=stats.generated_tokens,
+        tokens=answer.timed_tokens,
         target_passes=stats.rounds,
         drafted=stats.drafted,
         accepted=stats.accepted,
@@ -297,7 +301,7 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
 
 def _compared(replies: Sequence[tuple[MeasuredReply, tuple[int, ...]]]) -> list[MeasuredReply]:
     """The replies of a block, each compared with the block's first reply without drafting."""
-    reference = next(((reply, tokens) for reply, tokens in replies if reply.setting == OFF), None)
+    reference = next(((reply, tokens) for reply, tokens in replies if reply.setting == OFF and tokens), None)
     if reference is None:
         return [reply for reply, _ in replies]
     compared = []

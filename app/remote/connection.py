@@ -75,6 +75,7 @@ class Served:
             name=self.kind.name,
             models=tuple(each.id for each in self.models),
             why_drafting_stays=self.kind.why_fixed,
+            has_draft_lengths=self.kind.has_draft_lengths,
         )
         return Ready(
             target=model.id,

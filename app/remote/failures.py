@@ -103,8 +103,8 @@ def connection_error(address: ServerAddress, error: BaseException, *, has_begun:
         return ServerError(f"{where} does not answer. Check the address, the network and the firewall.")
     if any(isinstance(cause, httpx2.ConnectError) for cause in causes):
         return ServerError(
-            f"No server answers at {address.root}{_proxy(address)} ({_words(causes)}). Start it, or check the address; "
-            "`slipstream servers` finds those on this machine."
+            f"No server answers at {address.root}{_proxy(address)} ({_words(causes)}). Start it, or check the "
+            "address; `slipstream servers` finds those on this machine."
         )
     return ServerError(f"{where} closed the connection without an answer ({_words(causes)}). Try again.")
 

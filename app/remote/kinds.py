@@ -67,6 +67,7 @@ class ServerKind:
     why_drafting_stays: str = ""
     """Why a request cannot switch drafting; empty if it can, or if there is nothing to say but that."""
     can_switch_drafting: bool = False
+    has_draft_lengths: bool = False
     obeys_schemas: bool = True
     continues: Mapping[str, Any] | None = None
     """What makes it go on with the last message of the assistant; None: it begins a new turn."""
@@ -97,7 +98,8 @@ class ServerKind:
 
 SLIPSTREAM = ServerKind(
     name="Slipstream", port=8765, owner="slipstream", figures=figures.of_slipstream, samplers=EXTRA_SAMPLERS,
-    thinking=_by_template, drafting=_slipstream_draft, can_switch_drafting=True, continues={},
+    thinking=_by_template, drafting=_slipstream_draft, can_switch_drafting=True, has_draft_lengths=True,
+    continues={},
 )  # fmt: skip
 MLX_LM = ServerKind(
     name="mlx_lm.server", port=8080, samplers=EXTRA_SAMPLERS, thinking=_by_template,

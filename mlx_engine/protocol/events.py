@@ -206,6 +206,8 @@ class Server(msgspec.Struct, frozen=True):
     """The names that a request may use."""
     why_drafting_stays: str = ""
     """Why a request cannot switch drafting, as a sentence; empty if it can."""
+    has_draft_lengths: bool = False
+    """Whether a request can name a draft length, and not only switch drafting on and off."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -69,11 +69,11 @@ def test_an_empty_answer_with_success_is_none(server: ChatServer, talk_to: TalkT
         (403, {"detail": "no"}, {}, "asks for a key (403: no)"),
         (404, {"error": {"message": "no m"}}, {}, "does not know the model"),
         (429, {"error": "slow down"}, {"Retry-After": "12"}, "asks to wait 12 seconds"),
-        (503, {"error": {"message": "busy"}}, {"Retry-After": "7"}, "(503 Service Unavailable: busy). It asks to wait 7"),
+        (503, {"error": {"message": "busy"}}, {"Retry-After": "7"}, "Unavailable: busy). It asks to wait 7"),
         (500, None, {}, "failed (500 Internal Server Error). Try again"),
         (400, {"detail": "odd"}, {}, "refuses the request (400: odd)"),
         (422, {"detail": [{"loc": ["top_k"]}]}, {}, "top_k"),
-        (307, None, {"Location": "http://elsewhere.example"}, "to http://elsewhere.example. Nothing was sent there"),
+        (307, None, {"Location": "http://elsewhere.example"}, "to http://elsewhere.example. Nothing was sent"),
     ],
 )  # fmt: skip
 def test_a_status_is_explained(
@@ -185,7 +185,7 @@ def test_a_server_that_dies_in_the_middle(talk_to: TalkTo) -> None:
     ("error", "has_begun", "words"),
     [
         (httpx2.ProxyError("403 Forbidden"), False, "between here and studio.local:8765 refuses (403 Forbidden)"),
-        (ssl.SSLCertVerificationError(1, "self-signed"), False, "connection to studio.local:8765 failed (self-signed"),
+        (ssl.SSLCertVerificationError(1, "self-signed"), False, "to studio.local:8765 failed (self-signed"),
         (httpx2.ConnectError("[SSL: WRONG_VERSION_NUMBER]"), False, "No server answers at http://studio.local:8765"),
         (httpx2.ConnectTimeout(""), False, "does not answer. Check the address"),
         (httpx2.ReadTimeout(""), False, "sent nothing for too long"),
