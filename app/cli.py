@@ -21,6 +21,7 @@ from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
 from app.core.unsaved import last_words
+from app.serve import command as serve_command
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.remembered import RememberedChoices
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = options.command
-        if command in (_chat, _run, _bench) and (why := why_unusable()):
+        if command in (_chat, _run, _bench, _serve) and (why := why_unusable()):
             raise SlipstreamError(why)
         with ending_on_signals():
             return command(options)
@@ -186,6 +187,18 @@ def _run(options: argparse.Namespace) -> int:
     return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json, schema=schema)
 
 
+def _serve(options: argparse.Namespace) -> int:
+    effective, state = _settings_and_state(options)
+
+    def choose() -> PairChoice:
+        pair, notice = first_pair(effective, pair_options_of(effective.settings))
+        for text in filter(None, (*effective.warnings, state.notice, notice)):
+            console.warn(text)
+        return pair
+
+    return serve_command.serve(options, choose)
+
+
 def _bench(options: argparse.Namespace) -> int:
     typed = typed_values(options)
     # The pair comes from all settings, but how it replies only from flags, so that two machines measure the same.
@@ -285,6 +298,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)
         command.set_defaults(command=action)
+    serve_command.add_parser(commands).set_defaults(command=_serve)
     bench = bench_command.add_parser(commands)
     add_flags(bench)
     bench.set_defaults(command=_bench)

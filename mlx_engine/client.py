@@ -56,6 +56,13 @@ class EngineHandle(Protocol):
         """
         ...
 
+    def check(self, request: events.Generate) -> None:
+        """Ask whether a request can be answered, and how long its prompt is; restarts the engine first if it died.
+
+        Checked or Failed follows, also while a reply is running.
+        """
+        ...
+
     def cancel(self) -> None:
         """End the running reply after its current round."""
         ...
@@ -106,7 +113,7 @@ class EngineClient:
         self._is_cancelled = False
         """Whether that request is to end."""
         self._uncounted: set[int] = set()
-        """Texts that are being counted."""
+        """Texts that are being counted, and requests that are being checked."""
         self._last_words = ""
         """Why the process is about to end, as far as it said so."""
         self._tail = Tail()
@@ -167,12 +174,22 @@ class EngineClient:
 
     def _request(self, id: int, message: bytes) -> None:
         with self._lifecycle:
-            if not self.is_alive:
-                if self._reader:
-                    self._reader.join()  # so that Died is delivered before the new process starts
-                self.start()
+            self._restart_if_dead()
             self._unanswered, self._is_cancelled = id, False
             self._send(message)
+
+    def check(self, request: events.Generate) -> None:
+        """See EngineHandle. Raises EngineDiedError if no process can be started, and OutboxFullError."""
+        with self._lifecycle:
+            self._restart_if_dead()
+            self._uncounted.add(request.id)
+            self._send(wire.encode(events.Check(request)))
+
+    def _restart_if_dead(self) -> None:
+        if not self.is_alive:
+            if self._reader:
+                self._reader.join()  # so that Died is delivered before the new process starts
+            self.start()
 
     def cancel(self) -> None:
         """See EngineHandle."""
@@ -340,10 +357,10 @@ class EngineClient:
                 self._is_loading, self._is_loaded = False, True
             case events.Failed(id=None):
                 self._is_loading, self._unanswered = False, None
+            case events.Counted(id=id) | events.Checked(id=id) | events.Failed(id=id) if id in self._uncounted:
+                self._uncounted.discard(id)
             case events.Finished(id=id) | events.Failed(id=id) if id == self._unanswered:
                 self._unanswered = None
-            case events.Counted(id=id):
-                self._uncounted.discard(id)
             case events.LastWords(reason=reason):
                 self._last_words = reason
         if self._pulse.sign(is_stopping=self._is_stopping) and not self._is_closing:

@@ -36,13 +36,14 @@ from mlx_engine.network.disk_cache import DiskCache, StoredChat
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.conversation_memory import conversation_bytes
-from mlx_engine.protocol.errors import BrokenNumbersError, ContextOverflowError, ModelFolderError, RequestError
+from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError, RequestError
 from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
+from mlx_engine.request_check import RequestCheck
 from mlx_engine.speculation.constraint import Constraint
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering
-from mlx_engine.text.grammar import Grammars, Thought
+from mlx_engine.text.grammar import Grammars, ReplyForm, Thought
 from mlx_engine.text.model_turn import reply_key
 from mlx_engine.text.prompt import RenderedPrompt
 from mlx_engine.text.reply_text import Piece, ReplyDecoder
@@ -84,12 +85,17 @@ class Engine:
         self._known_replies: dict[str, list[int]] = {}
         """The latest replies of all conversations: their `reply_key` -> the tokens they were generated as."""
         self._grammars: Grammars | None = None
-        """Made for the first request with a schema."""
+        """Made for the first request with a grammar."""
+        facts = self._target.facts
+        self.check = RequestCheck(
+            self._format, self._settings, facts.vocab_size, facts.context_tokens, self._known_replies
+        )
+        """For other threads as well."""
         self._warm_up(folder)
         names = [drafter.name for drafter in self._drafters.values()]
         self._policies = DraftPolicies(estimates_path(load, pair), self._start_length, names)
         self._schema_policies = DraftPolicies(None, self._start_length, names)
-        """For replies with a schema: what they teach about drafts and rounds holds for no others."""
+        """For replies with a grammar: what they teach about drafts and rounds holds for no others."""
         self._chunk = ChunkLength(chunk_range_of(load, self._target))
         pair.budget.most_bytes = conversation_bytes(load.conversation_bytes, room_bytes())
         self._prefix = PrefixCache(self._target, self._chunk, pair.budget)
@@ -132,8 +138,9 @@ class Engine:
         stored = self._disk.find(request.chat_id)
         if stored:
             texts = [message.text for message in request.messages if message.role == "assistant"]
-            self._known_replies = stored.replies(texts) | self._known_replies
-        prompt = self._format.render(request.messages, request.is_thinking, self._known_replies, request.tools)
+            for text, ids in stored.replies(texts).items():
+                self._known_replies.setdefault(text, ids)
+        prompt = self.check.rendered(request)
         options = self._options(
             request, prompt, Steering(control, self._policies_of(request), _can_measure(request))
         )
@@ -194,11 +201,11 @@ class Engine:
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
         held_back = decoder.finish(is_cut=session.finish_reason != "stop")
         key = self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
-        self._emit(_finished(id, held_back, session))
+        self._emit(_finished(id, held_back, session, decoder.thinking_tokens))
         return key
 
     def _policies_of(self, request: events.Generate) -> DraftPolicies:
-        return self._policies if request.schema is None else self._schema_policies
+        return self._schema_policies if ReplyForm.of(request).is_constrained else self._policies
 
     def _observe(self, policies: DraftPolicies, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short
@@ -238,13 +245,7 @@ class Engine:
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
     def _options(self, request: events.Generate, prompt: RenderedPrompt, control: Control) -> DecodeOptions:
-        context_tokens = self._target.facts.context_tokens
-        room = context_tokens - len(prompt.ids)
-        if room < 1:
-            raise ContextOverflowError(
-                f"The conversation is {len(prompt.ids)} tokens long, but the model's context is "
-                f"{context_tokens} tokens. Shorten the message or start a new chat."
-            )
+        room = self.check.room(prompt)
         if request.max_tokens is not None and request.max_tokens < 1:
             raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
         control.next_draft(())  # refuses a setting out of range before anything is read
@@ -260,13 +261,14 @@ class Engine:
         )
 
     def _constraint(self, request: events.Generate, prompt: RenderedPrompt) -> Constraint | None:
-        if request.schema is None:
+        form = ReplyForm.of(request)
+        if not form.is_constrained:
             return None
         if self._grammars is None:
             self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
         can_think = request.is_thinking and self._format.can_think
         thought: Thought = "begun" if prompt.thought_ids else "possible" if can_think else "none"
-        return self._grammars.grammar(request.schema, thought, has_tools=bool(request.tools))
+        return self._grammars.grammar(form, thought)
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(
@@ -352,8 +354,8 @@ class Engine:
 
 
 def _can_measure(request: events.Generate) -> bool:
-    """With a schema no round begins before the one before it is read, so none shows the baseline decode speed."""
-    return request.measures_baseline and request.schema is None
+    """With a grammar no round begins before the one before it is read, so none shows the baseline decode speed."""
+    return request.measures_baseline and not ReplyForm.of(request).is_constrained
 
 
 def _reply_keys(request: events.Generate) -> list[str]:
@@ -400,7 +402,7 @@ def _round(
     )
 
 
-def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
+def _finished(id: int, held_back: Piece, session: Session, thinking_tokens: int) -> events.Finished:
     assert session.finish_reason
     return events.Finished(
         id=id,
@@ -412,6 +414,7 @@ def _finished(id: int, held_back: Piece, session: Session) -> events.Finished:
         peak_memory_bytes=mx.get_peak_memory(),
         calls=held_back.calls,
         refused_calls=held_back.refused_calls,
+        thinking_tokens=thinking_tokens,
     )
 
 

@@ -3,6 +3,8 @@ client itself: several decide by these words what they do next."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlx_engine.protocol.errors import SlipstreamError
 
 
@@ -19,6 +21,12 @@ class ServeError(SlipstreamError):
         """param: the field of the request that is wrong, such as `messages[2].content`."""
         super().__init__(message)
         self.param = param
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """In the form that all clients read, where no dialect has one of its own."""
+        error = {"message": str(self), "type": self.type, "code": self.code, "param": self.param}
+        return {"type": "error", "error": error}
 
 
 class BadRequestError(ServeError):
@@ -46,3 +54,52 @@ class EngineFailedError(ServeError):
 
     status, type, code = 503, "server_error", "engine_failed"
     retry_after_s = 2
+
+
+class BusyError(ServeError):
+    """Too much waits already. Clients try again by themselves."""
+
+    status, type, code = 429, "rate_limit_error", "too_many_requests"
+    retry_after_s = 5
+
+
+class WrongKeyError(ServeError):
+    """The key is missing or wrong."""
+
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class ForbiddenError(ServeError):
+    """A web page asks, or somebody by a name that is not this machine's."""
+
+    status, type, code = 403, "permission_error", "forbidden"
+
+
+class UnknownRouteError(ServeError):
+    """There is nothing at this address."""
+
+    status, type, code = 404, "not_found_error", "unknown_route"
+
+
+class WrongMethodError(ServeError):
+    """The address exists, but for other methods."""
+
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class SlowRequestError(ServeError):
+    """The request did not arrive in time."""
+
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class LargeRequestError(ServeError):
+    """The body is larger than any prompt that fits."""
+
+    status, type, code = 413, "request_too_large", "request_too_large"
+
+
+class BrokenServerError(ServeError):
+    """A fault of the server."""
+
+    code = "internal_error"

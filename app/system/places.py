@@ -25,6 +25,7 @@ def everything() -> dict[str, Path]:
         "estimates": estimates_folder(),
         "chat cache": chat_cache_folder(),
         "bench": bench_folder(),
+        "server": server_file(),
         "engine log": engine_log(),
         "crash log": app_log(),
     }
@@ -73,6 +74,11 @@ def engine_log() -> Path:
 def app_log() -> Path:
     """Tracebacks of crashes of the chat."""
     return state_folder() / "slipstream.log"
+
+
+def server_file() -> Path:
+    """Where `slipstream serve` runs, while it does."""
+    return state_folder() / "server.json"
 
 
 def prompt_history() -> Path:

@@ -17,6 +17,13 @@ MAX_DRAFT_LENGTH = 16
 
 FinishReason = Literal["stop", "length", "cancelled"]
 SamplingRule = Literal["rejection", "coupled"]
+ToolChoice = Literal["auto", "required", "none"]
+FailureReason = Literal["failed", "refused", "too_long"]
+"""
+failed    the engine could not do it
+refused   the request is malformed, or asks for what this pair cannot do
+too_long  its prompt does not fit the context
+"""
 DraftSetting = int | Literal["auto"]
 """Tokens to draft per round, 0 (plain decoding) to 16; or the length that is measured to be fastest."""
 LOOKUP = "lookup"
@@ -99,6 +106,22 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     schema: str | None = None
     """A JSON schema, as JSON text. The answer matches it, unless a limit or a person ends it; with tools it may be
     calls instead. Needs llguidance."""
+    tool_choice: ToolChoice = "auto"
+    """`required`: the reply consists of calls, unless a limit or a person ends it; needs llguidance. `none`: the
+    model knows the tools, and calls none."""
+    chosen_tool: str | None = None
+    """`required`: the one tool that is called; None: any."""
+    strict_tools: tuple[str, ...] = ()
+    """Tools whose arguments match their schema, as far as the notation of calls can say it. Needs llguidance."""
+    prompt: str | None = None
+    """Text to continue as it is, without the chat template. `messages` are then empty."""
+
+
+class Check(msgspec.Struct, frozen=True, tag="check"):
+    """Ask whether a request can be answered, and how long its prompt is. Checked or Failed answers, at once also
+    while a reply is running or a pair is being loaded."""
+
+    request: Generate
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -176,7 +199,7 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Ask for a sign of life. Pong answers at once, also while the engine loads or computes."""
 
 
-Command = Load | Generate | Cancel | SetDraftLength | Count | Measure | Ping
+Command = Load | Generate | Check | Cancel | SetDraftLength | Count | Measure | Ping
 """Front end to engine."""
 
 
@@ -390,6 +413,8 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """As in Round; a reply that was cut off has a cut call here."""
     reported: ServerFigures | None = None
     """None: the reply came in rounds, which say all of it."""
+    thinking_tokens: int = 0
+    """Tokens of the reply that are thoughts."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -397,6 +422,17 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
     id: int | None
     message: str
+    reason: FailureReason = "failed"
+
+
+class Checked(msgspec.Struct, frozen=True, tag="checked"):
+    """The answer to Check: the request can be answered, if its prompt fits."""
+
+    id: int
+    prompt_tokens: int
+    """As Started will say, unless a reply is made in between that the prompt contains."""
+    context_tokens: int
+    """The most tokens of prompt and reply together."""
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
@@ -449,6 +485,7 @@ Event = (
     | Part
     | Finished
     | Failed
+    | Checked
     | Counted
     | Measured
     | Pong

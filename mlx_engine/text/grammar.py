@@ -1,21 +1,24 @@
-"""Which tokens may come next in a reply that has to match a JSON schema, by llguidance.
+"""Which tokens may come next in a reply whose form is prescribed, by llguidance: a JSON schema, calls of certain
+tools, or none.
 
-The whole reply is one grammar: thoughts if it may have any, then the JSON text, or calls of tools. So a thought
+The whole reply is one grammar: thoughts if it may have any, then the text, or calls of tools. So a thought
 that ends in the middle of a draft needs no case of its own. JSON is written as Python writes it, without free
 spaces: a model that may put spaces anywhere can write them for ever.
 
-llguidance is an extra, and is imported when the first schema is used.
+llguidance is an extra, and is imported when the first form is used.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tokenizers import Tokenizer
 
 from mlx_engine.protocol.errors import RequestError
+from mlx_engine.protocol.events import Generate, Tool
 from mlx_engine.text.reply_text import BYTE_TOKEN
 from mlx_engine.text.tool_format import Mark, parsed_object
 
@@ -28,6 +31,40 @@ UNSUPPORTED = "Unimplemented keys: "
 SPELLING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
+@dataclass(frozen=True, slots=True)
+class ReplyForm:
+    """What a reply may consist of, behind its thoughts."""
+
+    schema: str | None = None
+    """A JSON schema of its text; None: any text."""
+    tools: tuple[Tool, ...] = ()
+    """What it may call."""
+    must_call: bool = False
+    """It is calls and nothing else."""
+    hides_tools: bool = False
+    """The model knows tools that it may not call."""
+    strict_tools: frozenset[str] = frozenset()
+    """Those whose arguments match their schema."""
+
+    @classmethod
+    def of(cls, request: Generate) -> ReplyForm:
+        """The form that a request prescribes."""
+        can_call = request.tool_choice != "none"
+        tools = tuple(tool for tool in request.tools if can_call and request.chosen_tool in (None, tool.name))
+        return cls(
+            schema=request.schema,
+            tools=tools,
+            must_call=request.tool_choice == "required",
+            hides_tools=bool(request.tools) and not can_call,
+            strict_tools=frozenset(request.strict_tools) & {tool.name for tool in tools},
+        )
+
+    @property
+    def is_constrained(self) -> bool:
+        """It needs a grammar."""
+        return self.schema is not None or self.must_call or self.hides_tools or bool(self.strict_tools)
+
+
 class Grammars:
     """Makes the grammars of one tokenizer. Raises RequestError if llguidance is not installed."""
 
@@ -38,10 +75,7 @@ class Grammars:
         try:
             from llguidance import LLTokenizer, TokenizerWrapper
         except ImportError:
-            raise RequestError(
-                "A schema needs llguidance, which is not installed. Run `pip install llguidance`, or install "
-                "Slipstream with its extra: `pip install --editable '.[serve]'`."
-            ) from None
+            raise _not_installed() from None
         self._end_tokens = frozenset(end_tokens)
         self._marks = {mark: controls.get(mark.value, -1) for mark in Mark}
         self._tokenizer: LLTokenizer = LLTokenizer(
@@ -51,32 +85,52 @@ class Grammars:
             eos_token=sorted(end_tokens),
         )
 
-    def grammar(self, schema: str, thought: Thought = "none", has_tools: bool = False) -> Grammar:
-        """The grammar of one reply. has_tools: it may consist of calls instead. Raises RequestError."""
+    def grammar(self, form: ReplyForm, thought: Thought = "none") -> Grammar:
+        """The grammar of one reply. Raises RequestError."""
         from llguidance import LLMatcher
 
-        keywords = parsed_object(schema, "The schema") | {"x-guidance": SPELLING}
-        lark = "\n".join(_rules(json.dumps(keywords), self._marks, thought, has_tools))
+        lark = "\n".join(_rules(form, self._marks, thought))
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
         if matcher.is_error():
-            raise RequestError(
-                f"The schema cannot be used: {_reason(matcher.get_error())}. Change that part of it."
-            )
+            raise _unusable(matcher.get_error())
         return Grammar(matcher, self._end_tokens)
 
 
-def _rules(schema: str, marks: Mapping[Mark, int], thought: Thought, has_tools: bool) -> Iterator[str]:
+def check_form(form: ReplyForm) -> None:
+    """Raise RequestError if there is no grammar for it. Quicker than to make one."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise _not_installed() from None
+    marks = {mark: id for id, mark in enumerate(Mark, 1)}
+    lark = "\n".join(_rules(form, marks, "none"))
+    if error := LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark)):
+        raise _unusable(error)
+
+
+def _rules(form: ReplyForm, marks: Mapping[Mark, int], thought: Thought) -> Iterator[str]:
     """In llguidance's form of Lark; <[48]> is a token by its id."""
+    if form.must_call and not form.tools:
+        raise RequestError("The reply has to call a tool, but the request has no such tool. Add it to its tools.")
     opens, closes = (f"<[{marks[mark]}]>" for mark in (Mark.CHANNEL, Mark.CHANNEL_END))
-    body = "(answer | call+)" if has_tools else "answer"
+    calls = "call+" if form.tools else ""
+    if form.must_call:
+        body = calls
+    elif form.schema is not None:
+        body = f"(answer | {calls})" if calls else "answer"
+    else:
+        body = f"PROSE? ({calls})?" if calls else "PROSE?"
     yield "start: " + {"none": "", "possible": "thought? ", "begun": f"PROSE? {closes} "}[thought] + body
-    yield f"answer: %json {schema}"
+    if form.schema is not None:
+        keywords = parsed_object(form.schema, "The schema") | {"x-guidance": SPELLING}
+        yield f"answer: %json {json.dumps(keywords)}"
     yield "PROSE: /(?s:.+)/"
     if thought == "possible":
         yield f'thought: {opens} "thought\\n" PROSE? {closes}'
-    if has_tools:
+    if form.tools:
         begin, end, quote = (f"<[{marks[mark]}]>" for mark in (Mark.CALL, Mark.CALL_END, Mark.QUOTE))
-        yield f"call: {begin} (PROSE | {quote})* {end}"
+        named = [f"{json.dumps(f'call:{tool.name}{{')} (PROSE | {quote})*" for tool in form.tools]
+        yield f"call: {begin} ({' | '.join(named)}) {end}"
 
 
 class Grammar:
@@ -143,6 +197,17 @@ class _Vocabulary:
 def _bytes(spelling: str | None) -> bytes:
     byte = BYTE_TOKEN.fullmatch(spelling or "")
     return bytes([int(byte[1], 16)]) if byte else (spelling or "<missing>").replace("▁", " ").encode()
+
+
+def _not_installed() -> RequestError:
+    return RequestError(
+        "A schema needs llguidance, which is not installed. Run `pip install llguidance`, or install "
+        "Slipstream with its extra: `pip install --editable '.[serve]'`."
+    )
+
+
+def _unusable(error: str) -> RequestError:
+    return RequestError(f"The schema cannot be used: {_reason(error)}. Change that part of it.")
 
 
 def _has_bit(row: bytes, token: int) -> bool:

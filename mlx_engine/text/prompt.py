@@ -165,6 +165,14 @@ class ChatFormat:
         branch_points = tuple(sorted({min(point, len(ids)) for point in branch_points}))
         return RenderedPrompt(ids + reply_prefix_ids, branch_points, reply_prefix, reply_prefix_ids, thought_ids)
 
+    def render_text(self, text: str) -> RenderedPrompt:
+        """Token ids of a text to continue, without the template. Raises EmptyPromptError."""
+        if not text:
+            raise EmptyPromptError("The prompt is empty. Send a text to continue.")
+        begin = self._controls.get(self._special_tokens["bos_token"])
+        ids = [*([] if begin is None else [begin]), *self.encode(text)]
+        return RenderedPrompt(ids, (), "", [])
+
     def _shown(
         self, entries: Sequence[Message | ModelTurn], known: KnownReplies, tools: Sequence[Tool]
     ) -> _ShownConversation:

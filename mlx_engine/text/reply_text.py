@@ -61,6 +61,8 @@ class ReplyDecoder:
         self.calls: list[ToolCall] = []
         """All calls so far."""
         self._has_refused_call = False
+        self.thinking_tokens = 0
+        """Tokens of the thoughts so far, without their marks."""
 
     def add(self, ids: Iterable[int]) -> Piece:
         """What these tokens complete; may be empty."""
@@ -79,6 +81,7 @@ class ReplyDecoder:
                 self._is_thinking = self._marks[id]
                 self._name = "" if self._is_thinking else None
             elif self._is_thinking:
+                self.thinking_tokens += 1
                 thinking += self._after_name(self._thoughts.add([id]))
             else:
                 self.answer_ids.append(id)

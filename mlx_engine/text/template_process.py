@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 
 
 class TemplateProcess:
-    """A chat template that is compiled and rendered elsewhere. All methods belong to one thread."""
+    """A chat template that is compiled and rendered elsewhere. Any thread may render."""
 
     def __init__(self, source: str, limits: Limits | None = None) -> None:
         """Starts the process and returns at once; `check` says whether the template can be used."""
@@ -32,6 +32,8 @@ class TemplateProcess:
         self._patience_s = PATIENCE_S
         self._child: subprocess.Popen[bytes] | None = None
         self._is_compiled = False
+        self._rendering = threading.Lock()
+        """The process answers one at a time."""
         self._begin()
 
     def check(self) -> None:
@@ -48,9 +50,10 @@ class TemplateProcess:
 
     def render(self, messages: Sequence[dict[str, Any]], now_s: float | None = None, **variables: Any) -> str:
         """The conversation as text. now_s: seconds since the epoch; None: now. Raises TemplateFailedError."""
-        self.check()
-        self._send(Render(list(messages), variables, time.time() if now_s is None else now_s))
-        return self._receive(len(messages))
+        with self._rendering:
+            self.check()
+            self._send(Render(list(messages), variables, time.time() if now_s is None else now_s))
+            return self._receive(len(messages))
 
     def close(self) -> None:
         """End the process."""

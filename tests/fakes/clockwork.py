@@ -103,6 +103,9 @@ class ClockworkEngine:
             return
         self._reply(request)
 
+    def check(self, request: Generate) -> None:
+        """Nobody asks for it."""
+
     def cancel(self) -> None:
         """End the reply at its next round, or the measurements that do not end by themselves."""
         self.cancel_measures()

@@ -222,8 +222,8 @@ def test_lines_name_whose_figures_they_are() -> None:
     )
     assert short_line(STATS) == "about 9 tok · 4.0 tok/s · 0.90× (slower)"
     assert spoken_line(STATS, broke_off=True) == (
-        "about 9 tokens, 4.0 tokens per second seen here, 50% of the drafts accepted, 0.90 times plain speed, which "
-        "is slower, first token after 0.50 seconds seen here, counted by vllm-mlx, broke off."
+        "about 9 tokens, 4.0 tokens per second seen here, 50% of the drafts accepted, 0.90 times plain speed, "
+        "which is slower, first token after 0.50 seconds seen here, counted by vllm-mlx, broke off."
     )
 
 

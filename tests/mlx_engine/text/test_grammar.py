@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.text.grammar import Grammar, Grammars, Thought
+from mlx_engine.protocol.events import Tool
+from mlx_engine.text.grammar import Grammar, Grammars, ReplyForm, Thought, check_form
 from mlx_engine.text.prompt import ChatFormat
 from models.pocket import TARGET_FOLDER
 from tests.fakes.tool_folder import tool_folder
@@ -71,7 +72,7 @@ def accepts(grammar: Grammar, tokens: Sequence[int]) -> bool:
 
 
 def test_a_whole_answer_and_then_an_end_token(chat: ChatFormat, grammars: Grammars) -> None:
-    grammar = grammars.grammar(SCHEMA)
+    grammar = grammars.grammar(ReplyForm(SCHEMA))
     assert accepts(grammar, chat.encode(ANSWER))
     (row,) = grammar.masks([])
     assert allowed(row) == ENDS, "also the one that the template's turn ends with, and not </s>"
@@ -80,13 +81,13 @@ def test_a_whole_answer_and_then_an_end_token(chat: ChatFormat, grammars: Gramma
 def test_a_tag_is_ordinary_text(chat: ChatFormat, grammars: Grammars) -> None:
     ids = chat.encode('{"ok": true, "text": "<b>')
     assert ids[-1] == 53
-    assert accepts(grammars.grammar(SCHEMA), ids)
+    assert accepts(grammars.grammar(ReplyForm(SCHEMA)), ids)
     constant = json.dumps({"const": "<b>x</b>"})
-    assert accepts(grammars.grammar(constant), chat.encode('"<b>x</b>"'))
+    assert accepts(grammars.grammar(ReplyForm(constant)), chat.encode('"<b>x</b>"'))
 
 
 def test_marks_are_never_allowed_in_a_text(chat: ChatFormat, grammars: Grammars) -> None:
-    grammar = grammars.grammar(SCHEMA)
+    grammar = grammars.grammar(ReplyForm(SCHEMA))
     grammar.advance(chat.encode('{"ok": true, "text": "a'))
     (row,) = grammar.masks([])
     assert allowed(row).isdisjoint({0, 1, 2, 3, 4, 46, 47, 48, 49, 50, 51, 52, 98, 100, 101, 105, 106})
@@ -95,7 +96,7 @@ def test_marks_are_never_allowed_in_a_text(chat: ChatFormat, grammars: Grammars)
 def test_the_rows_of_a_draft_are_those_after_each_of_its_tokens(chat: ChatFormat, grammars: Grammars) -> None:
     ids = chat.encode(ANSWER)
     for begin in range(0, len(ids) - 4, 3):
-        grammar, reference = grammars.grammar(SCHEMA), grammars.grammar(SCHEMA)
+        grammar, reference = grammars.grammar(ReplyForm(SCHEMA)), grammars.grammar(ReplyForm(SCHEMA))
         grammar.advance(ids[:begin])
         rows = grammar.masks(ids[begin : begin + 4])
         for count, row in enumerate(rows):
@@ -109,7 +110,7 @@ def test_the_rows_of_a_draft_are_those_after_each_of_its_tokens(chat: ChatFormat
 
 @pytest.mark.parametrize("wrong", [106, CALL, 53, 5, 1999])
 def test_a_wrong_draft_harms_nothing(wrong: int, chat: ChatFormat, grammars: Grammars) -> None:
-    grammar = grammars.grammar(SCHEMA)
+    grammar = grammars.grammar(ReplyForm(SCHEMA))
     ids = chat.encode(ANSWER)
     for begin in range(len(ids)):
         rows = grammar.masks([*ids[begin : begin + 1], wrong, wrong, *ids[:2]])
@@ -120,7 +121,7 @@ def test_a_wrong_draft_harms_nothing(wrong: int, chat: ChatFormat, grammars: Gra
 
 def test_what_the_mask_leaves_out_is_not_taken_from_a_draft(chat: ChatFormat, grammars: Grammars) -> None:
     """After a mark the matcher would take parts of a forced text that its mask does not allow."""
-    grammar = grammars.grammar(SCHEMA, "possible")
+    grammar = grammars.grammar(ReplyForm(SCHEMA), "possible")
     forced = chat.encode("thought\n")
     (before, after, _) = grammar.masks([CHANNEL, chat.encode("t")[0]])
     assert CHANNEL in allowed(before)
@@ -144,24 +145,24 @@ def test_a_thought_before_the_answer(
 ) -> None:
     ids = [id for part in begin for id in (chat.encode(part) if isinstance(part, str) else [part])]
     answer = chat.encode(ANSWER)
-    assert accepts(grammars.grammar(SCHEMA, thought), ids + answer)
-    rows = grammars.grammar(SCHEMA, thought).masks(ids + answer[:1])
-    after_thought = grammars.grammar(SCHEMA).masks(answer[:1])
+    assert accepts(grammars.grammar(ReplyForm(SCHEMA), thought), ids + answer)
+    rows = grammars.grammar(ReplyForm(SCHEMA), thought).masks(ids + answer[:1])
+    after_thought = grammars.grammar(ReplyForm(SCHEMA)).masks(answer[:1])
     assert rows[len(ids) + 1] == after_thought[1], "masked from the thought's end on, inside one round"
 
 
 def test_with_tools_calls_may_come_instead(chat: ChatFormat, grammars: Grammars) -> None:
     call = [CALL, *chat.encode("call:f{a:"), QUOTE, *chat.encode("x"), QUOTE, *chat.encode("}"), CALL_END]
-    assert accepts(grammars.grammar(SCHEMA, has_tools=True), [*call, *call, 50])
-    assert accepts(grammars.grammar(SCHEMA, has_tools=True), chat.encode(ANSWER))
-    assert not accepts(grammars.grammar(SCHEMA), call)
+    assert accepts(grammars.grammar(ReplyForm(SCHEMA, (Tool("f"),))), [*call, *call, 50])
+    assert accepts(grammars.grammar(ReplyForm(SCHEMA, (Tool("f"),))), chat.encode(ANSWER))
+    assert not accepts(grammars.grammar(ReplyForm(SCHEMA)), call)
 
 
 def test_spaces_are_where_python_writes_them(chat: ChatFormat, grammars: Grammars) -> None:
-    assert not accepts(grammars.grammar(SCHEMA), chat.encode('{"ok":true'))
-    assert not accepts(grammars.grammar(SCHEMA), chat.encode("{\n"))
+    assert not accepts(grammars.grammar(ReplyForm(SCHEMA)), chat.encode('{"ok":true'))
+    assert not accepts(grammars.grammar(ReplyForm(SCHEMA)), chat.encode("{\n"))
     own = json.dumps(json.loads(SCHEMA) | {"x-guidance": {"whitespace_flexible": True}})
-    assert not accepts(grammars.grammar(own), chat.encode("{\n")), "whatever the schema asks for"
+    assert not accepts(grammars.grammar(ReplyForm(own)), chat.encode("{\n")), "whatever the schema asks for"
 
 
 @pytest.mark.parametrize(
@@ -178,13 +179,15 @@ def test_spaces_are_where_python_writes_them(chat: ChatFormat, grammars: Grammar
 )
 def test_what_cannot_be_kept_is_refused_by_its_name(schema: Any, reason: str, grammars: Grammars) -> None:
     with pytest.raises(RequestError, match=reason):
-        grammars.grammar(json.dumps(schema))
+        grammars.grammar(ReplyForm(json.dumps(schema)))
+    with pytest.raises(RequestError, match=reason):
+        check_form(ReplyForm(json.dumps(schema)))
     with pytest.raises(RequestError, match="not valid JSON"):
-        grammars.grammar(json.dumps(schema) + "}")
+        grammars.grammar(ReplyForm(json.dumps(schema) + "}"))
 
 
 def test_a_token_that_does_not_match_is_an_error_and_not_taken(chat: ChatFormat, grammars: Grammars) -> None:
-    grammar = grammars.grammar(SCHEMA)
+    grammar = grammars.grammar(ReplyForm(SCHEMA))
     with pytest.raises(RequestError, match="suppress"):
         grammar.advance(chat.encode("Hello"))
 

@@ -1,0 +1,74 @@
+"""What all APIs have in common about messages.
+
+The same conversation is read as the same messages, whether a client writes a content as text or in parts, and
+however it divides what people and the system say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from app.serve.dialects.fields import Fields, whole_characters
+from app.serve.errors import BadRequestError
+from mlx_engine.protocol.events import Message
+
+PARAGRAPHS = "\n\n"
+"""Between what was sent in parts."""
+STAND_INS = {
+    "image": "[an image, which cannot be read here]",
+    "image_url": "[an image, which cannot be read here]",
+    "input_image": "[an image, which cannot be read here]",
+    "audio": "[a recording, which cannot be read here]",
+    "input_audio": "[a recording, which cannot be read here]",
+    "document": "[a document, which cannot be read here]",
+    "file": "[a file, which cannot be read here]",
+    "input_file": "[a file, which cannot be read here]",
+}
+"""What the model reads in place of a part that is no text."""
+OTHER_STAND_IN = "[something that cannot be read here]"
+
+
+def content_text(fields: Fields, key: str, separator: str = PARAGRAPHS) -> str:
+    """A content that is text, a list of parts or null."""
+    parts = fields.value(key)
+    if not isinstance(parts, list):
+        return fields.text(key) or ""
+    texts = [_part_text(part, fields, f"{key}[{index}]") for index, part in enumerate(parts)]
+    return separator.join(text for text in texts if text)
+
+
+def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
+    """What people, or the system, say in several messages after one another becomes one message.
+
+    A system message within the conversation stays where it is: moved to the front it would change the beginning of
+    the prompt, which is what was read already. key: the field of the messages, for BadRequestError.
+    """
+    whole: list[Message] = []
+    for message in messages:
+        is_alike = whole and message.role == whole[-1].role and message.role in ("user", "system")
+        if is_alike:
+            texts = (whole[-1].text, message.text)
+            whole[-1] = Message(message.role, PARAGRAPHS.join(text for text in texts if text))
+        else:
+            whole.append(message)
+    if not whole:
+        raise BadRequestError(f"{key} is empty. Send at least one message.", key)
+    if whole[-1].calls:
+        raise BadRequestError(f"The last message in {key} calls tools. Send their results behind it.", key)
+    if whole[-1].role in ("user", "system") and not whole[-1].text.strip():
+        raise BadRequestError(f"The last message in {key} has no text. Send some.", key)
+    return tuple(whole)
+
+
+def _part_text(part: Any, fields: Fields, key: str) -> str:
+    if isinstance(part, str):
+        return whole_characters(part)
+    if not isinstance(part, Mapping):
+        raise fields.error(key, "is no part of a message. Send text, or an object with a type.")
+    kind = part.get("type")
+    if isinstance(kind, str) and kind in STAND_INS:
+        return STAND_INS[kind]
+    inner = Fields(part, fields.place(key))
+    text = inner.text("text")
+    return OTHER_STAND_IN if text is None else text

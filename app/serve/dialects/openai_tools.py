@@ -1,0 +1,130 @@
+"""Tools and which of them to call, as OpenAI's APIs write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from app.serve.dialects.fields import Fields
+from app.serve.request import ToolChoice
+from mlx_engine.protocol.events import Tool
+
+NAMESPACE_MARK = "::"
+"""Between the names of a namespace and of a tool in it, as the model reads them. No other name contains it, so
+that a call can be given back with both names apart."""
+DEFAULT_NAMESPACE = "functions"
+"""Where clients look for a tool whose call names no namespace."""
+MAX_NAME_CHARACTERS = 256
+UNUSABLE = re.compile(r"[\x00-\x1f(){}\[\]\"]|^\s|\s$")
+"""Gemma's notation of calls has no way to write such a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a request says about tools."""
+
+    tools: tuple[Tool, ...] = ()
+    strict: frozenset[str] = frozenset()
+    choice: ToolChoice = "auto"
+
+
+def read_tools(body: Fields) -> Tools:
+    """Tools that run elsewhere, such as web search, are left out: they are the provider's own. Raises
+    BadRequestError."""
+    tools: list[Tool] = []
+    strict: set[str] = set()
+    for fields in body.objects("tools"):
+        _read_tool(fields, "", tools, strict)
+    return _with_choice(Tools(tuple(tools), frozenset(strict)), body)
+
+
+def full_name(fields: Fields, namespace: str | None) -> str:
+    """A tool's name as the model reads it."""
+    name = fields.name("name")
+    return name if namespace in (None, "", DEFAULT_NAMESPACE) else f"{namespace}{NAMESPACE_MARK}{name}"
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """Namespace and name of a tool, for the client."""
+    namespace, mark, rest = name.partition(NAMESPACE_MARK)
+    return (namespace, rest) if mark else (None, name)
+
+
+def _read_tool(fields: Fields, namespace: str, tools: list[Tool], strict: set[str]) -> None:
+    match fields.value("type"):
+        case "namespace" if not namespace:
+            name = _usable_name(fields)
+            for inner in fields.objects("tools"):
+                _read_tool(inner, name, tools, strict)
+        case "function":
+            # Chat completions write the function within the tool, responses as the tool.
+            function = fields.object("function") or fields
+            _usable_name(function)
+            name = full_name(function, namespace)
+            tools.append(Tool(name, function.text("description") or "", function.schema("parameters")))
+            if function.flag("strict"):
+                strict.add(name)
+        case _:
+            pass
+
+
+def _usable_name(fields: Fields) -> str:
+    name = fields.name("name")
+    if len(name) > MAX_NAME_CHARACTERS or UNUSABLE.search(name) or NAMESPACE_MARK in name:
+        raise fields.error("name", "cannot be called. Use letters, digits, _ and -, at most 256 of them.")
+    return name
+
+
+def _with_choice(tools: Tools, body: Fields) -> Tools:
+    value = body.value("tool_choice")
+    if value is None:
+        return tools
+    if isinstance(value, str):
+        return _with_kind(tools, body, value)
+    if not isinstance(value, Mapping):
+        raise body.error(
+            "tool_choice", "cannot be read. Send auto, none, required, or an object that names a function."
+        )
+    fields = Fields(value, "tool_choice")
+    match fields.value("type"):
+        case "function":
+            return replace(tools, choice=_chosen(tools.tools, fields))
+        case "allowed_tools":
+            allowed = fields.object("allowed_tools") or fields
+            chosen = [_chosen(tools.tools, one) for one in allowed.objects("tools")]
+            kept = tuple(tool for tool in tools.tools if tool in chosen)
+            strict = tools.strict & _names(kept)
+            return _with_kind(Tools(kept, strict), body, allowed.text("mode") or "auto")
+        case str() as kind:
+            return _with_kind(tools, body, kind)
+        case _:
+            raise fields.error("type", "is missing. Send function, and the function's name.")
+
+
+def _with_kind(tools: Tools, body: Fields, kind: str) -> Tools:
+    if kind == "any":
+        kind = "required"
+    if kind not in ("auto", "none", "required"):
+        raise body.error(
+            "tool_choice", "names nothing that can be called here. Send auto, none, required or a function."
+        )
+    if kind == "required" and not tools.tools:
+        raise body.error(
+            "tool_choice", "asks for a call, but there are no functions in tools. Send some, or auto."
+        )
+    return replace(tools, choice=cast(ToolChoice, kind))
+
+
+def _chosen(tools: Iterable[Tool], fields: Fields) -> Tool:
+    function = fields.object("function") or fields
+    name = full_name(function, function.text("namespace"))
+    for tool in tools:
+        if tool.name == name:
+            return tool
+    raise function.error("name", "is not among the functions in tools. Name one of them.")
+
+
+def _names(tools: Iterable[Tool]) -> frozenset[str]:
+    return frozenset(tool.name for tool in tools)

@@ -1,0 +1,59 @@
+"""What a request has to be before a reply to it can begin. Knows no arrays, so any thread may ask."""
+
+from __future__ import annotations
+
+from mlx_engine.loading.generation_config import GenerationConfig
+from mlx_engine.protocol import events
+from mlx_engine.protocol.errors import ContextOverflowError, RequestError
+from mlx_engine.text.grammar import ReplyForm, check_form
+from mlx_engine.text.prompt import ChatFormat, KnownReplies, RenderedPrompt
+
+
+class RequestCheck:
+    """The conditions of one loaded pair."""
+
+    def __init__(
+        self,
+        chat_format: ChatFormat,
+        settings: GenerationConfig,
+        vocab_size: int,
+        context_tokens: int,
+        known_replies: KnownReplies,
+    ) -> None:
+        """known_replies: those of the engine, which adds to them."""
+        self._format, self._settings = chat_format, settings
+        self._vocab_size, self._context_tokens = vocab_size, context_tokens
+        self._known_replies = known_replies
+
+    def checked(self, request: events.Generate) -> events.Checked:
+        """A prompt that is too long is no error here. Raises RequestError for anything else."""
+        prompt = self.rendered(request)
+        self._settings.sampler(request.sampling, self._vocab_size, seed=0)
+        if request.draft_length != "auto" and not 0 <= request.draft_length <= events.MAX_DRAFT_LENGTH:
+            raise RequestError(
+                f"Draft length {request.draft_length} is out of range: use 0 (off) to {events.MAX_DRAFT_LENGTH}."
+            )
+        if request.max_tokens is not None and request.max_tokens < 1:
+            raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
+        form = ReplyForm.of(request)
+        if form.is_constrained:
+            check_form(form)
+        return events.Checked(request.id, len(prompt.ids), self._context_tokens)
+
+    def rendered(self, request: events.Generate) -> RenderedPrompt:
+        """The prompt as the model reads it. Raises RequestError."""
+        if request.prompt is not None:
+            return self._format.render_text(request.prompt)
+        # A copy, because the engine's thread may add to them meanwhile.
+        known = dict(self._known_replies)
+        return self._format.render(request.messages, request.is_thinking, known, request.tools)
+
+    def room(self, prompt: RenderedPrompt) -> int:
+        """The most tokens that a reply may have. Raises ContextOverflowError."""
+        room = self._context_tokens - len(prompt.ids)
+        if room < 1:
+            raise ContextOverflowError(
+                f"The conversation is {len(prompt.ids)} tokens long, but the model's context is "
+                f"{self._context_tokens} tokens. Shorten the message or start a new chat."
+            )
+        return room

@@ -1,0 +1,343 @@
+"""Requests over the loopback address, and what the engine is asked for them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.serve import sending
+from mlx_engine.protocol.events import Checked, Failed, Generate, ToolCall
+from tests.app.serve.scripted import data_of
+from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
+from tests.cases import cases
+from tests.patience import PATIENCE_S
+
+
+@pytest.fixture
+def engine() -> HeldEngine:
+    return HeldEngine()
+
+
+@pytest.fixture
+def served(engine: HeldEngine) -> Iterator[Served]:
+    with serving(engine) as served:
+        yield served
+
+
+@pytest.fixture
+def quick() -> Iterator[Served]:
+    with serving(QuickEngine()) as served:
+        yield served
+
+
+class Asking:
+    """A request in a thread of its own."""
+
+    def __init__(self, served: Served, body: dict[str, Any], path: str = CHAT) -> None:
+        self.response: httpx2.Response | None = None
+        self._served, self._body, self._path = served, body, path
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        with self._served.client() as client:
+            self.response = client.post(self._path, json=self._body)
+
+    def answer(self) -> httpx2.Response:
+        self._thread.join(PATIENCE_S)
+        assert self.response is not None
+        return self.response
+
+
+def text_of(stream: bytes) -> str:
+    chunks = [data for data in data_of(stream) if data != "[DONE]"]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+
+
+def test_every_api_answers_streamed_and_whole(quick: Served) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        CHAT: chat(),
+        "/v1/completions": {"prompt": "Once"},
+        "/v1/responses": {"input": "Hi"},
+        "/v1/messages?beta=true": chat(max_tokens=32_000),
+    }
+    with quick.client() as client:
+        for path, body in bodies.items():
+            whole = client.post(path, json=body)
+            assert whole.status_code == 200, whole.text
+            assert "Hello there." in whole.text
+            assert whole.json()["slipstream"]["drafter"] == "fake-assistant"
+            streamed = client.post(path, json=body | {"stream": True})
+            assert streamed.headers["content-type"].startswith("text/event-stream")
+            assert "Hello " in streamed.text
+            assert "there." in streamed.text
+
+
+def test_the_chat_template_is_left_out_for_completions(served: Served, engine: HeldEngine) -> None:
+    asking = Asking(served, {"prompt": "Once upon"}, "/v1/completions")
+    request = engine.next_request()
+    assert (request.prompt, request.messages) == ("Once upon", ())
+    engine.begin()
+    engine.finish(text=" a time")
+    assert asking.answer().json()["choices"][0]["text"] == " a time"
+
+
+def test_models_for_all_clients_at_once(quick: Served) -> None:
+    with quick.client() as client:
+        models = client.get("/v1/models?limit=1000").json()
+        (model,) = models["data"]
+        assert (models["object"], models["has_more"], models["first_id"]) == ("list", False, "fake")
+        assert {"id", "object", "created", "owned_by", "type", "display_name", "created_at"} <= model.keys()
+        assert client.get("/v1/models/claude-haiku-5-5").json()["id"] == "claude-haiku-5-5"
+
+
+def test_tokens_are_counted_while_a_reply_runs(served: Served, engine: HeldEngine) -> None:
+    asking = Asking(served, chat())
+    engine.next_request()
+    with served.client() as client:
+        counted = client.post("/v1/messages/count_tokens", json=chat())
+    assert counted.json() == {"input_tokens": 2}
+    engine.finish()
+    assert asking.answer().status_code == 200
+
+
+def test_too_long_is_refused_before_the_headers(served: Served, engine: HeldEngine) -> None:
+    def check(request: Generate) -> None:
+        engine.emit(Checked(request.id, 40_000, 32_768))
+
+    engine.check = check  # type: ignore[method-assign]
+    with served.client() as client:
+        refused = client.post(CHAT, json=chat(stream=True))
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "context_length_exceeded"
+        assert "maximum context length is 32768 tokens" in refused.text
+        refused = client.post("/v1/messages", json=chat(stream=True, max_tokens=9))
+        assert "prompt is too long: 40000 tokens > 32768 maximum" in refused.text
+        assert client.post("/v1/messages/count_tokens", json=chat()).json() == {"input_tokens": 40_000}
+    assert engine.requests == []
+
+
+def test_what_the_engine_refuses_is_the_clients_to_mend(served: Served, engine: HeldEngine) -> None:
+    def check(request: Generate) -> None:
+        engine.emit(Failed(request.id, "The schema cannot be used.", "refused"))
+
+    engine.check = check  # type: ignore[method-assign]
+    with served.client() as client:
+        refused = client.post(CHAT, json=chat(stream=True))
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"] == "The schema cannot be used."
+
+
+def test_a_sign_of_life_in_the_queue_and_while_the_prompt_is_read(
+    served: Served, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "FIRST_SIGN_S", 0.01)
+    monkeypatch.setattr(sending, "NEXT_SIGN_S", 0.01)
+    with served.client() as client, client.stream("POST", CHAT, json=chat(stream=True)) as stream:
+        engine.next_request()
+        assert stream.status_code == 200
+        lines = stream.iter_lines()
+        signs = 0
+        while signs < 3:
+            signs += next(lines).startswith(":")
+        engine.begin()
+        engine.finish(text="Hello")
+        assert any("Hello" in line for line in lines)
+
+
+def test_requests_take_turns_and_short_ones_go_before_others(served: Served, engine: HeldEngine) -> None:
+    tool = {"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}
+    long = chat(messages=[{"role": "user", "content": "long"}], tools=[tool])
+    first = Asking(served, long)
+    assert engine.next_request().messages[-1].text == "long"
+    second = Asking(served, long | {"messages": [{"role": "user", "content": "also long"}]})
+    served.wait_for(lambda states: len(states) == 2)
+    title = Asking(served, chat())
+    served.wait_for(lambda states: [state["state"] for state in states].count("queued") == 2)
+    order = []
+    for _ in range(2):
+        engine.begin()
+        engine.finish(text="x")
+        order.append(engine.next_request().messages[-1].text)
+    engine.begin()
+    engine.finish(text="x")
+    assert order == ["Hi there", "also long"]
+    assert all(asking.answer().status_code == 200 for asking in (first, second, title))
+
+
+def test_a_client_that_leaves_the_queue_is_never_answered(served: Served, engine: HeldEngine) -> None:
+    running = Asking(served, chat())
+    engine.next_request()
+    with served.client() as client, client.stream("POST", CHAT, json=chat(stream=True)):
+        served.wait_for(lambda states: len(states) == 2)
+    served.wait_for(lambda states: [state["state"] for state in states].count("done") == 1)
+    engine.finish(text="x")
+    assert running.answer().status_code == 200
+    assert len(engine.requests) == 1
+    assert engine.cancels == 0
+
+
+@pytest.mark.parametrize("is_writing", [False, True])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_client_that_leaves_stops_the_engine(
+    served: Served, engine: HeldEngine, is_writing: bool, is_streamed: bool
+) -> None:
+    body = json.dumps(chat(stream=is_streamed)).encode()
+    with served.socket() as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            + f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        engine.next_request()
+        if is_writing:
+            engine.begin()
+            engine.say("Hello")
+    engine.wait_for_cancel()
+    asking = Asking(served, chat())
+    engine.next_request()
+    engine.finish(text="next")
+    assert "next" in asking.answer().text
+
+
+def test_leaving_after_the_last_event_stops_nothing(served: Served, engine: HeldEngine) -> None:
+    for _ in range(3):
+        with served.client() as client, client.stream("POST", CHAT, json=chat(stream=True)) as stream:
+            engine.next_request()
+            engine.begin()
+            engine.finish(text="Hello")
+            for line in stream.iter_lines():
+                if line == "data: [DONE]":
+                    break
+    assert engine.cancels == 0
+
+
+def test_an_engine_that_dies_in_mid_stream(served: Served, engine: HeldEngine) -> None:
+    with served.client() as client:
+        with client.stream("POST", CHAT, json=chat(stream=True)) as stream:
+            engine.next_request()
+            engine.begin()
+            engine.say("Half an ans")
+            engine.die()
+            data = [data for data in data_of(stream.read()) if data != "[DONE]"]
+        assert "The next request restarts it." in data[-1]["error"]["message"]
+        asking = Asking(served, chat())
+        engine.next_request()
+        engine.die()
+        refused = asking.answer()
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "2"
+        again = Asking(served, chat())
+        engine.next_request()
+        engine.finish(text="Here again.")
+        assert "Here again." in again.answer().text
+
+
+def test_a_load_that_fails_is_tried_again_by_the_next_request(served: Served, engine: HeldEngine) -> None:
+    engine.emit(Failed(None, "No room."))
+    with served.client() as client:
+        # The first one to notice loads again.
+        counted = client.post("/v1/messages/count_tokens", json=chat())
+    assert counted.status_code == 200
+    assert len(engine.loads) == 1
+
+
+def test_a_stop_string_ends_the_answer_before_it(served: Served, engine: HeldEngine) -> None:
+    with (
+        served.client() as client,
+        client.stream("POST", CHAT, json=chat(stream=True, stop=["END", "x"])) as stream,
+    ):
+        engine.next_request()
+        engine.begin()
+        engine.say("One E")
+        engine.say("N")
+        engine.say("D two")
+        engine.wait_for_cancel()
+        answer = stream.read()
+    assert text_of(answer) == "One "
+    assert '"finish_reason":"stop"' in answer.decode()
+    assert b"E" not in text_of(answer).encode()
+
+
+def test_calls_are_passed_on_with_their_ids(served: Served, engine: HeldEngine) -> None:
+    tool = {"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}
+    asking = Asking(served, chat(tools=[tool], tool_choice={"type": "function", "function": {"name": "read"}}))
+    request = engine.next_request()
+    assert (request.tool_choice, request.chosen_tool) == ("required", "read")
+    engine.begin()
+    done = engine.round("")
+    engine.emit(
+        type(done)(
+            **{name: getattr(done, name) for name in done.__struct_fields__}
+            | {"calls": (ToolCall("read", '{"path": "a"}', "call_1"),)}
+        )
+    )
+    engine.finish()
+    (choice,) = asking.answer().json()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["id"] == "call_1"
+
+
+def test_the_list_of_requests_and_its_stop(served: Served, engine: HeldEngine) -> None:
+    with (
+        served.client(headers={"user-agent": "agent/1.0 (\x1b[31m)".replace("\x1b", "")}) as client,
+        client.stream("POST", CHAT, json=chat(stream=True)) as stream,
+    ):
+        engine.next_request()
+        engine.begin()
+        engine.say("Hello")
+        (state,) = served.wait_for(lambda states: bool(states and states[0]["completion_tokens"]))
+        assert state["client"] == "agent/1.0"
+        assert state["state"] == "writing"
+        assert state["acceptance"] == 0.75
+        with served.client() as other:
+            assert other.post(f"/slipstream/requests/{state['id']}/stop").status_code == 200
+            assert other.post("/slipstream/requests/none/stop").status_code == 404
+        engine.wait_for_cancel()
+        assert text_of(stream.read()) == "Hello"
+    assert served.states()[0]["state"] == "done"
+
+
+def test_metrics(quick: Served) -> None:
+    with quick.client() as client:
+        client.post(CHAT, json=chat())
+        metrics = client.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = metrics.text.splitlines()
+    assert "slipstream:generation_tokens_total 8" in lines
+    assert "slipstream:spec_decode_num_accepted_tokens_total 6" in lines
+    assert 'slipstream:request_success_total{finished_reason="stop"} 1' in lines
+    assert 'slipstream:time_to_first_token_seconds_bucket{le="+Inf"} 1' in lines
+
+
+def test_unknown_routes_and_methods_answer_in_json(quick: Served) -> None:
+    with quick.client() as client:
+        for path in ("/v1/nothing", "/v1/messages/nothing", "/"):
+            assert client.get(path).json()["error"]["code"] == "unknown_route"
+        wrong = client.get("/v1/messages")
+        assert (wrong.status_code, wrong.json()["type"]) == (405, "error")
+
+
+def test_many_clients_at_once(quick: Served) -> None:
+    """64 connections, and with `--long` 1,000 requests: none is refused or broken."""
+    requests = cases(200, 1000)
+    statuses: list[int] = []
+
+    def ask(count: int) -> None:
+        with quick.client() as client:
+            for number in range(count):
+                answer = client.post(CHAT, json=chat(stream=bool(number % 2)))
+                statuses.append(answer.status_code if "there." in answer.text else 0)
+
+    counts = [len(range(index, requests, 64)) for index in range(64)]
+    threads = [threading.Thread(target=ask, args=(count,)) for count in counts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(4 * PATIENCE_S)
+    assert statuses == [200] * requests
