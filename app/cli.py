@@ -188,7 +188,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.server is not None:
+        raise SlipstreamError("serve makes the replies itself, with a model of this machine. Leave --server out.")
     effective, state = _settings_and_state(options)
+    effective = replace(effective, settings=replace(effective.settings, server=None))
 
     def choose() -> PairChoice:
         pair, notice = first_pair(effective, pair_options_of(effective.settings))

@@ -88,6 +88,10 @@ class RemoteEngine:
         """See EngineHandle. A server that was lost is asked again what it is, since another may be there now."""
         self._call(partial(self._begin, request))
 
+    def check(self, request: events.Generate) -> None:
+        """See EngineHandle. Always fails: servers say how long a prompt is when they answer it."""
+        self._deliver(events.Failed(request.id, "A server does not say beforehand how long a prompt is."))
+
     def cancel(self) -> None:
         """See EngineHandle. Ends the reply wherever it is, and closes its stream."""
         self._call(self._cancel)

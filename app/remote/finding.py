@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from app.remote.address import ServerAddress, ServerError, parse_address
 from app.remote.connection import Served, look
 from app.remote.http import open_http
 from app.remote.kinds import OF_A_PORT
+from app.system import places
+from app.system.running_server import find_server
 
 PORTS = tuple(sorted({kind.port for kind in OF_A_PORT if kind.port is not None}))
 
@@ -25,8 +28,11 @@ class Found:
 
 
 def find_servers(ports: Iterable[int] = PORTS) -> list[Found]:
-    """Ask all ports at once. No key is sent: whoever listens there is not known yet."""
-    return asyncio.run(_find(ports))
+    """Ask all ports at once, and that of a `slipstream serve` that runs. No key is sent to the others: whoever
+    listens there is not known yet."""
+    own = find_server(places.server_file())
+    own_port = urlsplit(own.url).port if own is not None else None
+    return asyncio.run(_find(sorted({*ports, *([own_port] if own_port else [])})))
 
 
 def look_at(address: ServerAddress, key: str | None) -> Served:
@@ -41,13 +47,15 @@ async def _find(ports: Iterable[int]) -> list[Found]:
 
 async def _at(port: int) -> Found | None:
     address = parse_address(f"http://127.0.0.1:{port}")
+    own = find_server(places.server_file())
+    key = own.key if own is not None and own.url == address.root else None
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return None
     writer.close()
     try:
-        return Found(address, await _look(address, None))
+        return Found(address, await _look(address, key))
     except ServerError as error:
         return Found(address, None, str(error))
 

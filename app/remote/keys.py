@@ -1,4 +1,5 @@
-"""Keys of servers: from the environment, or from the system's keychain. Never in a file of ours or a log."""
+"""Keys of servers: from the environment or the system's keychain, and of `slipstream serve` from what it announces
+to this machine's programs while it runs. Never in a file of ours or a log."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from contextlib import suppress
 from types import ModuleType
 
 from app.remote.address import ServerAddress, ServerError
+from app.system import places
+from app.system.running_server import find_server
 
 VARIABLE = "SLIPSTREAM_SERVER_KEY"
 SERVICE = "slipstream server"
@@ -17,6 +20,9 @@ def key_for(address: ServerAddress) -> str | None:
     """None: there is none, and none is sent."""
     if typed := os.environ.get(VARIABLE, "").strip():
         return typed
+    own = find_server(places.server_file()) if address.is_this_machine else None
+    if own is not None and own.url == address.root:
+        return own.key
     keyring = _keyring()
     if keyring is None:
         return None

@@ -68,6 +68,7 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
     def tell_ready(ready: Ready) -> None:
         drafter = f", drafted by {ready.drafter}" if ready.drafter else ", without a drafter"
         say(f"{ready.target} is ready{drafter}. Context: {ready.context_tokens:,} tokens.")
+        assert ready.context_tokens is not None, "only servers do not say it"
         server = RunningServer.this_process(url, ready.target, ready.context_tokens, policy.key, __version__)
         try:
             announce(places.server_file(), server)

@@ -117,7 +117,7 @@ class EngineLine:
             case events.Failed(id=None, message=message):
                 self._has_to_load = True
                 self._fail_all(EngineFailedError(message))
-            case events.Failed(id=id):
+            case events.Failed(id=int(id)):
                 self._fail(id, _refusal(event))
             case events.Died(message=message):
                 self._fail_all(EngineFailedError(_for_clients(message)))
