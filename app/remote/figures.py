@@ -53,13 +53,15 @@ def of_usage(reported: Reported, source: str) -> ServerFigures:
 
 
 def of_slipstream(reported: Reported, source: str) -> ServerFigures:
-    """Its own object beside the usage, with Slipstream's definitions."""
+    """Its own object beside the usage, with Slipstream's definitions. There the first token comes from a round too,
+    so one more is counted than elsewhere."""
     own = reported.object("slipstream")
+    rounds = _count(own, "rounds")
     return msgspec.structs.replace(
         of_usage(reported, source),
         drafted=_count(own, "drafted_tokens"),
         accepted=_count(own, "accepted_tokens"),
-        rounds=_count(own, "rounds"),
+        rounds=rounds - 1 if rounds else rounds,
         tokens_per_round=_number(own, "tokens_per_round"),
         speedup=_number(own, "speedup"),
     )

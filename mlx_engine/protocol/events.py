@@ -383,8 +383,9 @@ class ServerFigures(msgspec.Struct, frozen=True):
     accepted: int | None = None
     """Drafts that became part of the reply; the target's own tokens are not among them."""
     rounds: int | None = None
+    """Passes of the target behind the one that gave the first token."""
     tokens_per_round: float | None = None
-    """Tokens that a pass of the target gave; the one over the prompt, with its token, is not counted."""
+    """Tokens that such a pass gave."""
     speedup: float | None = None
     """Over plain decoding, as measured there."""
     peak_memory_bytes: int | None = None

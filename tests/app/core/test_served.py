@@ -111,7 +111,7 @@ async def test_a_chat_with_its_figures(server: ChatServer, front: Front) -> None
     assert front.last.reply.state == "complete"
     stats = front.last.reply.stats
     assert stats.reported == ServerFigures(
-        "Slipstream", prompt_tokens=30, generated_tokens=6, drafted=6, accepted=3, rounds=2, tokens_per_round=2.5,
+        "Slipstream", prompt_tokens=30, generated_tokens=6, drafted=6, accepted=3, rounds=1, tokens_per_round=2.5,
         speedup=1.5,
     )  # fmt: skip
     chat = front.dialogue.conversation.chat
