@@ -53,8 +53,8 @@ def of_usage(reported: Reported, source: str) -> ServerFigures:
 
 
 def of_slipstream(reported: Reported, source: str) -> ServerFigures:
-    """Its own object beside the usage, with Slipstream's definitions. There the first token comes from a round too,
-    so one more is counted than elsewhere."""
+    """Its own object beside the usage, with Slipstream's definitions. There the first token comes from a round
+    too, so one more is counted than elsewhere."""
     own = reported.object("slipstream")
     rounds = _count(own, "rounds")
     return msgspec.structs.replace(

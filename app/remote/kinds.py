@@ -8,7 +8,7 @@ the table says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.remote import figures
@@ -17,6 +17,7 @@ from app.remote.figures import Reported
 from mlx_engine.protocol.events import DraftSetting, ServerFigures
 
 EXTRA_SAMPLERS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
+DRAFTING_DROPS_PENALTY = frozenset({"repetition_penalty"})
 LLAMA_SAMPLERS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"}
 
 
@@ -58,8 +59,10 @@ class ServerKind:
     """From what its stream said, and its name."""
     asks: Mapping[str, Any] | None = None
     """What a request has to contain so that the figures come."""
-    samplers: Mapping[str, str] | None = None
-    """Its names for sampling options beside temperature, top_p and seed; None: it takes no others."""
+    samplers: Mapping[str, str] = field(default_factory=dict)
+    """Its names for sampling options beside temperature, top_p and seed."""
+    dropped_while_drafting: frozenset[str] = frozenset()
+    """Those that it takes, and ignores when it drafts."""
     thinking: Callable[[bool], dict[str, Any]] | None = None
     """How a request switches thinking; None: it cannot."""
     drafting: Callable[[DraftSetting], dict[str, Any]] | None = None
@@ -108,11 +111,13 @@ MLX_LM = ServerKind(
     "switches drafting off.",
 )  # fmt: skip
 MLX_VLM = ServerKind(
-    name="mlx-vlm", port=8080, figures=figures.of_mlx_vlm, samplers=EXTRA_SAMPLERS, thinking=_by_switch,
-    obeys_schemas=False, warning="mlx-vlm ignores min_p, and the repetition penalty while it drafts.",
+    name="mlx-vlm", port=8080, figures=figures.of_mlx_vlm, thinking=_by_switch, obeys_schemas=False,
+    samplers={name: name for name in ("top_k", "repetition_penalty")},
+    dropped_while_drafting=DRAFTING_DROPS_PENALTY,
 )  # fmt: skip
 VLLM_MLX = ServerKind(
     name="vllm-mlx", port=8000, owner="vllm-mlx", figures=figures.of_vllm_mlx, samplers=EXTRA_SAMPLERS,
+    dropped_while_drafting=DRAFTING_DROPS_PENALTY,
     thinking=_by_template, drafting=_vllm_mlx_draft, can_switch_drafting=True, miscounts_ends=True,
 )  # fmt: skip
 RAPID_MLX = ServerKind(

@@ -103,10 +103,14 @@ def _sampling(request: Generate, kind: ServerKind, notices: list[str]) -> dict[s
         "repetition_penalty": None if options.repetition_penalty == 1 else options.repetition_penalty,
     }
     for name, value in others.items():
-        if value is not None and kind.samplers is not None:
-            body[kind.samplers[name]] = value
-        elif value is not None:
+        if value is None:
+            continue
+        if name not in kind.samplers:
             notices.append(f"{name} was not sent: {kind.name} does not take it.")
+            continue
+        body[kind.samplers[name]] = value
+        if name in kind.dropped_while_drafting:
+            notices.append(f"{kind.name} ignores {name} while it drafts.")
     return body
 
 

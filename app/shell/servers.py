@@ -123,7 +123,7 @@ def _abilities(served: Served) -> Iterator[str]:
     yield f"thinking: {'on and off per request' if kind.thinking else 'as the server is set'}"
     yield f"/continue: {_continuing(kind)}"
     yield f"--schema: {'passed on' if kind.obeys_schemas else 'not kept to, so it is refused here'}"
-    yield f"sampling: {', '.join(['temp', 'top_p', 'seed', *(kind.samplers or {})])}"
+    yield f"sampling: {', '.join(['temp', 'top_p', 'seed', *kind.samplers])}"
     if kind.warning:
         yield f"note: {kind.warning}"
 

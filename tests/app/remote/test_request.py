@@ -57,6 +57,15 @@ def test_sampling_options_have_the_servers_names_or_are_named_as_not_sent(
     assert any("top_k was not sent" in notice for notice in request.notices) is (not sent)
 
 
+def test_options_that_a_server_ignores_while_it_drafts_are_named() -> None:
+    options = SamplingOptions(min_p=0.1, repetition_penalty=1.1)
+    for kind in (kinds.MLX_VLM, kinds.VLLM_MLX):
+        notices = server_request(Generate(1, (HI,), options), kind, "m", None).notices
+        assert f"{kind.name} ignores repetition_penalty while it drafts." in notices
+    assert "min_p" not in body_of(kinds.MLX_VLM, sampling=options)
+    assert not server_request(Generate(1, (HI,)), kinds.MLX_VLM, "m", None).notices
+
+
 @pytest.mark.parametrize(
     ("kind", "limit"),
     [
