@@ -11,7 +11,8 @@ import importlib.util
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ class RemoteEngine:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._reply: asyncio.Task[events.Finished] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        """Connections that are being closed."""
         self._is_closing = False
         self._told: set[str] = set()
         """Notices that were given; each is given once."""
@@ -148,7 +151,8 @@ class RemoteEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._disconnect()
+        self._disconnect()
+        await asyncio.gather(*self._closing)
 
     # Connecting
 
@@ -162,7 +166,6 @@ class RemoteEngine:
     async def _look(self) -> Connection:
         began_s = time.monotonic()
         self._deliver(events.Loading(f"asking {self._address.shown}"))
-        await self._disconnect()
         key = await asyncio.to_thread(key_for, self._address)
         http = open_http(self._address, key)
         client = await asyncio.to_thread(_openai_client, self._address, key, http)
@@ -188,16 +191,16 @@ class RemoteEngine:
         self._cancel()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._connecting, lost, self._connection = None, self._connection, None
-        loop = asyncio.get_running_loop()
-        if lost is not None:
-            self._closing = loop.create_task(lost.http.aclose())
+        self._disconnect()
         self._connect()
 
-    async def _disconnect(self) -> None:
-        lost, self._connection = self._connection, None
+    def _disconnect(self) -> None:
+        """The next request asks anew what the server is."""
+        lost, self._connection, self._connecting = self._connection, None, None
         if lost is not None:
-            await lost.http.aclose()
+            closing = asyncio.get_running_loop().create_task(lost.http.aclose())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     # A reply
 
@@ -227,24 +230,25 @@ class RemoteEngine:
             connection = await asyncio.shield(self._connect())
         except SlipstreamError as error:
             raise _NotConnectedError from error  # which `_looked` has told
-        began_s = time.monotonic()
         kind, model = connection.served.kind, connection.model
         asked = server_request(request, kind, model.id, model.context_tokens)
         for notice in asked.notices:
             self._tell(notice)
         before = await self._counters(connection)
         incoming = IncomingReply(request.id, kind, request.max_tokens, asked.repeated)
-        async for chunk in self._stream(connection, asked.body, incoming):
-            part = incoming.read(chunk, time.monotonic() - began_s)
-            if part is not None:
-                self._deliver(part)
+        began_s = time.monotonic()
+        async with aclosing(self._stream(connection, asked.body, incoming)) as messages:
+            async for message in messages:
+                part = incoming.read(message, time.monotonic() - began_s)
+                if part is not None:
+                    self._deliver(part)
         if before:
             requests = kind.counters
             assert requests is not None
             incoming.reported.counters = growth(before, await self._counters(connection), requests)
         return incoming.finished()
 
-    async def _stream(self, connection: Connection, body: Any, incoming: IncomingReply) -> AsyncIterator[Any]:
+    async def _stream(self, connection: Connection, body: Any, incoming: IncomingReply) -> AsyncGenerator[Any]:
         """The messages of an answer. Raises ServerError."""
         import httpx2
         import openai
@@ -261,7 +265,8 @@ class RemoteEngine:
             headers = {name.lower(): value for name, value in error.response.headers.items()}
             raise status_error(address, error.status_code, headers, error.body, key=key) from None
         except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
-            self._forget(connection)
+            if self._connection is connection:
+                self._disconnect()
             raise connection_error(address, error, has_begun=incoming.has_words) from None
         except openai.APIError as error:
             raise reported_error(address, error.body, key=key) from None
@@ -269,11 +274,6 @@ class RemoteEngine:
             raise ServerError(
                 f"{address.shown} sent something that is no part of an answer. A proxy in between may have failed."
             ) from None
-
-    def _forget(self, connection: Connection) -> None:
-        """The next request asks anew what the server is."""
-        if self._connection is connection:
-            self._connection = self._connecting = None
 
     async def _counters(self, connection: Connection) -> Counters:
         """Empty if the server has none, or does not say them now."""
