@@ -28,7 +28,8 @@ from app.settings.remembered import RememberedChoices
 from app.settings.table import Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
-from app.shell import completion, doctor
+from app.shell import completion, doctor, editors
+from app.shell import launch as launch_command
 from app.shell import models as models_command
 from app.shell import servers as servers_command
 from app.shell import settings as settings_command
@@ -58,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argv.insert(0, "chat")
     if len(argv) == 1 and argv[0] in LISTING_COMMANDS:
         argv.append("list")
+    argv, agents_own = launch_command.cut(argv)
     try:
-        options = _parser().parse_args(argv)
+        options = _parser().parse_args(argv, argparse.Namespace(agents_own=agents_own))
         command: Callable[[argparse.Namespace], int] = options.command
         if command in (_chat, _run, _bench, _serve) and (why := why_unusable()):
             raise SlipstreamError(why)
@@ -131,6 +133,7 @@ def _chat_plainly(
     is_chosen: bool,
 ) -> int:
     from app.plain.chat import PlainChat
+    from app.plain.lines import Lines
 
     if not is_chosen:
         reason = "TERM is dumb" if os.environ.get("TERM") else "TERM is not set"
@@ -139,19 +142,14 @@ def _chat_plainly(
         sys.stdout.reconfigure(errors="replace")
     if sys.stdin is None or sys.stdout is None:
         raise SlipstreamError("Standard input or output is closed, so there is no way to chat.")
-    streams = (sys.stdin.buffer, sys.stdout)
     is_prompting = console.is_terminal(sys.stdin)
-    max_line_bytes = console.MAX_TYPED_BYTES if is_prompting else None
-    PlainChat(
-        engine,
-        pair,
-        options,
-        store,
-        streams,
-        choose=choose,
+    lines = Lines(
+        sys.stdin.buffer,
+        sys.stdout,
         is_prompting=is_prompting,
-        max_line_bytes=max_line_bytes,
-    ).run()
+        max_line_bytes=console.MAX_TYPED_BYTES if is_prompting else None,
+    )
+    PlainChat(engine, pair, options, store, lines, choose=choose).run()
     return OK
 
 
@@ -188,6 +186,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    if options.print_config is not None:
+        return editors.print_settings(options)
     if options.server is not None:
         raise SlipstreamError("serve makes the replies itself, with a model of this machine. Leave --server out.")
     effective, state = _settings_and_state(options)
@@ -199,7 +199,7 @@ def _serve(options: argparse.Namespace) -> int:
             console.warn(text)
         return pair
 
-    return serve_command.serve(options, choose)
+    return serve_command.serve(options, choose, reply_options_of(effective.settings))
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -301,10 +301,13 @@ def _parser() -> argparse.ArgumentParser:
     for command, action in ((chat, _chat), (run, _run)):
         add_flags(command)
         command.set_defaults(command=action)
-    serve_command.add_parser(commands).set_defaults(command=_serve)
+    serve = serve_command.add_parser(commands)
+    editors.add_flag(serve)
+    serve.set_defaults(command=_serve)
     bench = bench_command.add_parser(commands)
     add_flags(bench)
     bench.set_defaults(command=_bench)
+    launch_command.add_parser(commands)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
     servers_command.add_parser(commands)

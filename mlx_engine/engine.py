@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from array import array
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -82,8 +83,9 @@ class Engine:
         self._settings.check(folder, self._end_tokens, self._target.facts.vocab_size)
         self._start_length = load.start_length or start_length_of(pair.target)
         self._last_save_error = ""
-        self._known_replies: dict[str, list[int]] = {}
-        """The latest replies of all conversations: their `reply_key` -> the tokens they were generated as."""
+        self._known_replies: dict[str, array[int]] = {}
+        """The latest replies of all conversations: their `reply_key` -> the tokens they were generated as, in a
+        ninth of the memory of a list."""
         self._grammars: Grammars | None = None
         """Made for the first request with a grammar."""
         facts = self._target.facts
@@ -138,8 +140,8 @@ class Engine:
         stored = self._disk.find(request.chat_id)
         if stored:
             texts = [message.text for message in request.messages if message.role == "assistant"]
-            for text, ids in stored.replies(texts).items():
-                self._known_replies.setdefault(text, ids)
+            for key, ids in stored.replies(texts).items():
+                self._known_replies.setdefault(key, array("i", ids))
         prompt = self.check.rendered(request)
         options = self._options(
             request, prompt, Steering(control, self._policies_of(request), _can_measure(request))
@@ -184,12 +186,10 @@ class Engine:
         self._emit(events.Started(id, len(prompt.ids), cached_tokens, disk_tokens))
         decoder = self._format.reply_decoder(prompt.thought_ids, has_tools=bool(request.tools))
         text = prompt.reply_prefix
-        laps, read_tokens = _Laps(self._clock), cached_tokens
+        laps = _Laps(self._clock)
 
         def on_prefill(done_tokens: int) -> None:
-            nonlocal read_tokens
-            self._chunk.observe(done_tokens - read_tokens, laps.next_s())
-            read_tokens = done_tokens
+            self._chunk.observe(laps.next_s())
             self._emit(events.Prefilled(id, done_tokens, len(prompt.ids)))
             laps.restart()
 
@@ -218,7 +218,7 @@ class Engine:
         if not (text or decoder.calls) or not decoder.has_plain_answer:
             return None
         key = reply_key(text, decoder.calls)
-        self._known_replies[key] = prefix_ids + decoder.answer_ids
+        self._known_replies[key] = array("i", prefix_ids + decoder.answer_ids)
         return key
 
     def _forget_old_replies(self, keys: Collection[str]) -> None:
@@ -233,7 +233,7 @@ class Engine:
         """The known replies of the request's conversation. newest: the key of its answer."""
         known = self._known_replies
         keys = [*_reply_keys(request), *([newest] if newest else [])]
-        return {key: known[key] for key in keys if key in known}
+        return {key: known[key].tolist() for key in keys if key in known}
 
     def _save_estimates(self) -> None:
         try:

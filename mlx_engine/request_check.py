@@ -8,6 +8,8 @@ from mlx_engine.protocol.errors import ContextOverflowError, RequestError
 from mlx_engine.text.grammar import ReplyForm, check_form
 from mlx_engine.text.prompt import ChatFormat, KnownReplies, RenderedPrompt
 
+MOST_PROMPTS = 8
+
 
 class RequestCheck:
     """The conditions of one loaded pair."""
@@ -24,10 +26,15 @@ class RequestCheck:
         self._format, self._settings = chat_format, settings
         self._vocab_size, self._context_tokens = vocab_size, context_tokens
         self._known_replies = known_replies
+        self._prompts: dict[int, tuple[events.Generate, RenderedPrompt]] = {}
+        """Of requests that were checked last, whose replies will need them. By the request's id."""
 
     def checked(self, request: events.Generate) -> events.Checked:
         """A prompt that is too long is no error here. Raises RequestError for anything else."""
-        prompt = self.rendered(request)
+        prompt = self._render(request)
+        self._prompts[request.id] = request, prompt
+        for id in list(self._prompts)[:-MOST_PROMPTS]:
+            self._prompts.pop(id, None)
         self._settings.sampler(request.sampling, self._vocab_size, seed=0)
         if request.draft_length != "auto" and not 0 <= request.draft_length <= events.MAX_DRAFT_LENGTH:
             raise RequestError(
@@ -42,6 +49,10 @@ class RequestCheck:
 
     def rendered(self, request: events.Generate) -> RenderedPrompt:
         """The prompt as the model reads it. Raises RequestError."""
+        checked, prompt = self._prompts.pop(request.id, (None, None))
+        return prompt if prompt is not None and checked == request else self._render(request)
+
+    def _render(self, request: events.Generate) -> RenderedPrompt:
         if request.prompt is not None:
             return self._format.render_text(request.prompt)
         # A copy, because the engine's thread may add to them meanwhile.

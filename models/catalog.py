@@ -120,12 +120,22 @@ class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return (self.target,) if self.drafter is None else (self.target, self.drafter)
 
 
+class CatalogDrafter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A drafter that can be chosen in place of, or beside, the one of an entry; for all precisions of a family."""
+
+    family: str
+    kind: Literal["dspark", "dflash", "eagle3"]
+    source: Source
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Entries and families by name, both the bundled ones and a person's own."""
+    """Entries, other drafters and families by name, both the bundled ones and a person's own."""
 
     entries: Mapping[str, CatalogEntry]
     families: Mapping[str, Family]
+    drafters: Mapping[str, CatalogDrafter]
     own_names: frozenset[str] = frozenset()
     """Names of entries from the person's file."""
 
@@ -146,6 +156,11 @@ class Catalog:
         """The entry with this name or alias. Raises CatalogError, which suggests similar names."""
         known_name = self.name_of(name)
         if known_name is None:
+            if (drafter := self.drafter_of(name)) is not None:
+                family = drafter[1].family
+                raise CatalogError(
+                    f"{drafter[0]} is a drafter: choose a model of the family {family} and --drafter {drafter[0]}."
+                )
             known = [*self.entries, *(alias for entry in self.entries.values() for alias in entry.aliases)]
             near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
             hint = f"Did you mean {', '.join(near)}? " if near else ""
@@ -155,6 +170,24 @@ class Catalog:
     def family(self, entry: CatalogEntry) -> Family:
         """The family of an entry of this catalog."""
         return self.families[entry.family]
+
+    def drafters_for(self, family: str) -> dict[str, CatalogDrafter]:
+        """The other drafters of a family, by name."""
+        return {name: drafter for name, drafter in self.drafters.items() if drafter.family == family}
+
+    def drafter_of(self, name: str, family: str | None = None) -> tuple[str, CatalogDrafter] | None:
+        """The drafter with this name, ignoring case, or the family's first one of this kind; None if there is
+        none."""
+        lowered = name.lower()
+        if lowered in self.drafters:
+            return lowered, self.drafters[lowered]
+        own = self.drafters_for(family) if family else {}
+        return next((one for one in own.items() if one[1].kind == lowered), None)
+
+    def location_of(self, model: str) -> str:
+        """Where a drafter of the catalog comes from; any other name itself."""
+        drafter = self.drafter_of(model)
+        return drafter[1].source.location if drafter else model
 
     def by_repo(self, repo: str) -> tuple[str, CatalogEntry] | None:
         """The entry whose target is this repository; the hub ignores case."""
@@ -174,6 +207,7 @@ def load_catalog(own_file: Path | None = None) -> Catalog:
         Catalog(
             entries={**bundled.entries, **own.entries},
             families={**bundled.families, **own.families},
+            drafters={**bundled.drafters, **own.drafters},
             own_names=frozenset(own.entries),
         ),
         own_file,
@@ -182,16 +216,27 @@ def load_catalog(own_file: Path | None = None) -> Catalog:
 
 def _read(path: Path) -> Catalog:
     tree = _yaml(path)
-    unknown = tree.keys() - {"format", "families", "entries"}
+    unknown = tree.keys() - {"format", "families", "entries", "drafters"}
     if unknown:
-        raise CatalogError(f"{path}: {min(map(str, unknown))!r} is unknown. Use format, families and entries.")
+        raise CatalogError(
+            f"{path}: {min(map(str, unknown))!r} is unknown. Use format, families, entries and drafters."
+        )
     if tree.get("format") != FORMAT:
         raise CatalogError(f"{path}: format is {tree.get('format')!r}; this version reads format: {FORMAT}.")
     return Catalog(
         entries={
-            name: _resolved(entry, path) for name, entry in _section(tree, "entries", CatalogEntry, path).items()
+            name: msgspec.structs.replace(
+                entry,
+                target=_resolved(entry.target, path),
+                drafter=entry.drafter and _resolved(entry.drafter, path),
+            )
+            for name, entry in _section(tree, "entries", CatalogEntry, path).items()
         },
         families=_section(tree, "families", Family, path),
+        drafters={
+            name: msgspec.structs.replace(drafter, source=_resolved(drafter.source, path))
+            for name, drafter in _section(tree, "drafters", CatalogDrafter, path).items()
+        },
     )
 
 
@@ -212,24 +257,27 @@ def _section(tree: dict[str, Any], section: str, kind: type[T], path: Path) -> d
     return made
 
 
-def _resolved(entry: CatalogEntry, path: Path) -> CatalogEntry:
-    """The entry with its folders made absolute, from the folder of the catalog file."""
-
-    def resolve(source: Source | None) -> Source | None:
-        if source is None or source.folder is None:
-            return source
-        return msgspec.structs.replace(source, folder=str(path.parent / expanded(source.folder)))
-
-    return msgspec.structs.replace(entry, target=resolve(entry.target), drafter=resolve(entry.drafter))
+def _resolved(source: Source, path: Path) -> Source:
+    """The source with its folder made absolute, from the folder of the catalog file."""
+    if source.folder is None:
+        return source
+    return msgspec.structs.replace(source, folder=str(path.parent / expanded(source.folder)))
 
 
 def _checked(catalog: Catalog, path: Path) -> Catalog:
     """The catalog itself. Raises CatalogError if its entries contradict each other."""
     taken = dict.fromkeys(catalog.entries, "an entry")
-    for name, entry in catalog.entries.items():
-        if entry.family not in catalog.families:
+    families = {name: entry.family for name, entry in catalog.entries.items()}
+    families |= {name: drafter.family for name, drafter in catalog.drafters.items()}
+    for name, family in families.items():
+        if family not in catalog.families:
             known = ", ".join(sorted(catalog.families))
-            raise CatalogError(f"{path}: entry {name!r}: family {entry.family!r} is unknown. Use one of {known}.")
+            raise CatalogError(f"{path}: {name!r}: family {family!r} is unknown. Use one of {known}.")
+    for name in catalog.drafters:
+        if name in taken:
+            raise CatalogError(f"{path}: {name!r} is the name of a model and of a drafter. Rename one of them.")
+        taken[name] = "a drafter"
+    for name, entry in catalog.entries.items():
         for alias in entry.aliases:
             if not NAME.fullmatch(alias) or alias in taken:
                 why = f"already means {taken[alias]}" if alias in taken else "is not a name"

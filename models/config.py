@@ -15,7 +15,7 @@ from mlx_engine.files.config_file import ASSISTANT_TYPES, TARGET_TYPES
 from mlx_engine.files.quantization import quantization_block
 from mlx_engine.files.tensor_names import LoadedParts
 from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
-from models.drafter_config import MAX_NUMBER, drafter_layers
+from models.drafter_config import MAX_NUMBER, drafter_layers, tap_count
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=MAX_NUMBER)]
 
@@ -56,6 +56,8 @@ class Config:
     bits: int | None
     is_drafter_packaging: bool = False
     """A block drafter or EAGLE-3, with K/V of its own."""
+    taps: int = 0
+    """How many of the target's layers such a drafter reads."""
 
     @property
     def is_drafter(self) -> bool:
@@ -108,6 +110,7 @@ def _drafter_config(config: dict[str, Any], source: Path) -> Config:
         parts=config_file.loaded_parts(config, source),
         bits=_bits(config),
         is_drafter_packaging=True,
+        taps=tap_count(config),
     )
 
 
@@ -181,17 +184,30 @@ def check_match(target: Config, drafter: Config, names: tuple[str, str], advice:
 
     `names`: the drafter's, the target's.
     """
-    numbers: list[tuple[str, object, object]] = [("a hidden size of", drafter.hidden_size, target.hidden_size)]
+    check_hidden_size(drafter.hidden_size, target, names, advice)
+    numbers: list[tuple[str, object, object]] = []
     if drafter.layers.vocab_size < target.layers.vocab_size:  # more rows are padding
         numbers.append(("a vocabulary of", drafter.layers.vocab_size, target.layers.vocab_size))
     own = {kind: (heads, dim) for kind, heads, dim in target.kv_geometry}
     for kind, heads, dim in drafter.kv_geometry:
         geometry = f"{kind.replace('_', ' ')} K/V (heads, head size) of"
         numbers.append((geometry, (heads, dim), own.get(kind, "no such layers")))
-    drafter_name, target_name = names
     for what, expected, actual in numbers:
         if expected != actual:
-            raise PairMismatchError(
-                f"The drafter {drafter_name} was made for a target with {what} {expected}; "
-                f"{target_name} has {actual}. {advice}"
-            )
+            raise _mismatch(what, expected, actual, names, advice)
+
+
+def check_hidden_size(expected: int, target: Config, names: tuple[str, str], advice: str) -> None:
+    """The same for the one number that a catalog tells without the drafter's files."""
+    if expected != target.hidden_size:
+        raise _mismatch("a hidden size of", expected, target.hidden_size, names, advice)
+
+
+def _mismatch(
+    what: str, expected: object, actual: object, names: tuple[str, str], advice: str
+) -> PairMismatchError:
+    drafter_name, target_name = names
+    return PairMismatchError(
+        f"The drafter {drafter_name} was made for a target with {what} {expected}; "
+        f"{target_name} has {actual}. {advice}"
+    )

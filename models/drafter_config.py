@@ -14,6 +14,9 @@ from mlx_engine.files.config_bounds import out_of_range
 DRAFTER_WINDOW = 4096
 """The most rows of the conversation that such a drafter keeps (mlx_engine/network/tapped_rows.py)."""
 MAX_NUMBER = 1 << 31
+TAP_KEYS = ("target_layer_ids", "aux_hidden_state_layer_ids", "eagle_aux_hidden_state_layer_ids")
+USUAL_TAPS = 3
+"""Of EAGLE-3 in speculators, where its config lists none."""
 
 
 def drafter_layers(config: Mapping[str, Any], source: Path) -> dict[str, int]:
@@ -52,3 +55,11 @@ def drafter_layers(config: Mapping[str, Any], source: Path) -> dict[str, int]:
         "vocab_size": number("vocab_size"),
         "max_context": number("max_position_embeddings", 131072),
     }
+
+
+def tap_count(config: Mapping[str, Any]) -> int:
+    """How many of the target's layers it reads. config: one that `is_drafter_packaging` knows."""
+    nested = config.get("dflash_config")
+    levels = [config, nested] if isinstance(nested, Mapping) else [config]
+    lists = [level.get(key) for level in levels for key in TAP_KEYS]
+    return next((len(ids) for ids in lists if isinstance(ids, list) and ids), USUAL_TAPS)

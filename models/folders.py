@@ -13,7 +13,7 @@ from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from models import hub_cache, pocket
 from models.bundles import bundle_of, drafters_of, has_config, target_in
 from models.catalog import REPO, Catalog, Source, load_catalog
-from models.config import Config, check_match, read_config
+from models.config import Config, check_hidden_size, check_match, read_config
 from models.drafter_search import is_qat_name, matching_drafter
 from models.errors import ModelsError
 from models.paths import expanded
@@ -41,7 +41,7 @@ class PairFolders:
 def find_pair(
     model: str | None, drafter: str, catalog: Catalog | None = None, cache: Path | None = None
 ) -> PairFolders:
-    """The pair that `--model NAME|FOLDER|HUB-ID` and `--drafter FOLDER|HUB-ID|auto|none` mean.
+    """The pair that `--model NAME|FOLDER|HUB-ID` and `--drafter NAME|FOLDER|HUB-ID|auto|none` mean.
 
     A folder that does not exist is returned as it is; the caller reports it. Raises ModelsError for a name that is
     unknown or not on this machine, and for a path that cannot be one.
@@ -70,13 +70,14 @@ class _Finder:
         drafter_folder, notice = None, ""
         if drafter == "auto":
             drafter_folder, notice = self._drafter_of(name, target)
-        elif drafter != "none":
-            drafter_folder = self._named_drafter(drafter)
-        if drafter_folder is not None:
-            try:
+        try:
+            if drafter not in ("auto", "none"):
+                drafter_folder = self._named_drafter(drafter, target)
+            if drafter_folder is not None:
                 self._check(target, drafter_folder)
-            except PairMismatchError as error:
-                return PairFolders(target, None, name, refusal=str(error))
+        except PairMismatchError as error:
+            return PairFolders(target, None, name, refusal=str(error))
+        if drafter_folder is not None:
             notice = notice or self._branch_notice(name, source, drafter_folder)
         return PairFolders(target, drafter_folder, name, notice)
 
@@ -101,7 +102,8 @@ class _Finder:
         known = self._catalog.by_repo(model)
         return (known[0] if known else None), target_in(self._snapshot(model)), model
 
-    def _named_drafter(self, drafter: str) -> Path:
+    def _named_drafter(self, drafter: str, target: Path) -> Path:
+        """Raises ModelsError, and PairMismatchError for one that the catalog has for another target."""
         path = expanded(drafter)
         if path.exists():
             return path
@@ -114,7 +116,48 @@ class _Finder:
                     f"The drafter of {name} is not on this machine. Run `slipstream models pull {name}`."
                 )
             return folder
-        return self._snapshot(drafter) if REPO.fullmatch(drafter) else path
+        if not REPO.fullmatch(drafter):
+            return self._catalog_drafter(drafter, target) or path
+        return self._snapshot(drafter)
+
+    def _catalog_drafter(self, drafter: str, target: Path) -> Path | None:
+        """The folder of the drafter of this name, or of this kind for the target. Raises as above."""
+        try:
+            config = read_config(target)
+        except ModelFolderError:
+            config = None  # the engine reports it
+        found = self._catalog.drafter_of(drafter, self._family_of(config) if config else None)
+        if found is None and drafter.lower() in {one.kind for one in self._catalog.drafters.values()}:
+            raise ModelsError(
+                f"The catalog has no {drafter} drafter for {called(target)}. "
+                "Use --drafter auto, or a folder or hub id."
+            )
+        if found is None:
+            return None
+        name, entry = found
+        if config is not None:
+            check_hidden_size(
+                self._catalog.families[entry.family].layers.hidden_size,
+                config,
+                (name, called(target)),
+                self._advice(config),
+            )
+        folder = self._folder(entry.source)
+        if folder is None:
+            raise ModelsError(f"The drafter {name} is not on this machine. Run `slipstream models pull {name}`.")
+        return folder
+
+    def _family_of(self, target: Config) -> str | None:
+        """The family that a target's config shows it to be of."""
+        sizes = target.hidden_size, target.layers.vocab_size
+        return next(
+            (
+                name
+                for name, family in self._catalog.families.items()
+                if (family.layers.hidden_size, family.layers.vocab_size) == sizes
+            ),
+            None,
+        )
 
     def _snapshot(self, repo: str) -> Path:
         snapshot = hub_cache.find_snapshot(self._cache, repo)
@@ -158,11 +201,11 @@ class _Finder:
             check_match(*pair, (str(drafter), str(target)), self._advice(pair[0]))
 
     def _advice(self, target: Config) -> str:
+        family = self._family_of(target)
         for name, entry in self._catalog.entries.items():
-            layers = self._catalog.family(entry).layers
-            same = (layers.hidden_size, layers.vocab_size) == (target.hidden_size, target.layers.vocab_size)
-            if same and entry.drafter is not None and not entry.target.qat:
-                return f"The right one is {entry.drafter.location}: run `slipstream models pull {name}`."
+            if entry.family == family and entry.drafter and not entry.target.qat:
+                how = f"run `slipstream models pull {name}`" if entry.drafter.repo else "--drafter auto finds it"
+                return f"The right one is {entry.drafter.location}: {how}."
         return "Use the -assistant folder of the same variant, or --drafter none."
 
     def _branch_notice(self, name: str | None, source: str, drafter: Path) -> str:

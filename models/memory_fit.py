@@ -16,8 +16,9 @@ from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
 from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.protocol.prefill_chunk import attention_row_bytes, chunk_range
-from models.catalog import Catalog, CatalogEntry
+from models.catalog import Catalog, CatalogEntry, Source
 from models.config import Config, LayerFacts, read_config
+from models.drafter_config import DRAFTER_WINDOW
 
 GROWTH_ROWS = 256
 RESERVE_ROWS = 33
@@ -53,19 +54,28 @@ Verdict = Literal["fits", "tight", "does not fit"]
 
 
 @dataclass(frozen=True, slots=True)
+class DrafterMemory:
+    """What a drafter of its own K/V keeps of a conversation. An assistant uses the target's and keeps nothing."""
+
+    layers: LayerFacts
+    has_snapshots: bool = False
+    """A smaller model is kept from turn to turn as the target is; a block drafter and EAGLE-3 are not."""
+    tapped_numbers: int = 0
+    """Numbers per token that the target keeps, outputs of its layers, until the drafter reads them."""
+
+
+@dataclass(frozen=True, slots=True)
 class PairSize:
     """What the sum is computed from. Sizes are None where the catalog does not know them."""
 
     target_bytes: int | None
     drafter_bytes: int | None
-    """0 without a drafter."""
+    """Of all drafters; 0 without one."""
     layers: LayerFacts
     item_bytes: int
     """Size of one number in activations and K/V."""
-    draft_layers: LayerFacts | None = None
-    """For a drafter with a K/V cache of its own; an assistant uses the target's."""
-    drafter_has_snapshots: bool = True
-    """A smaller model is kept from turn to turn as the target is; a block drafter and EAGLE-3 are not."""
+    drafters: tuple[DrafterMemory, ...] = ()
+    """Those with K/V of their own."""
     prefill_chunk: int | None = None
     """Tokens of a prompt in one pass; None: by layout and device."""
     buffers_in_flight: int = 1
@@ -161,14 +171,16 @@ def fit(
 
 def _summands_of_context(pair: PairSize, tokens: int) -> tuple[Summand, ...]:
     """The parts that depend on the length of the chat."""
-    readers = [layers for layers in (pair.layers, pair.draft_layers) if layers is not None]
+    readers = [pair.layers, *(drafter.layers for drafter in pair.drafters)]
     kv = sum(kv_bytes(layers, tokens, pair.item_bytes, pair.chunk_tokens) for layers in readers)
-    kept = readers if pair.drafter_has_snapshots else readers[:1]
+    kept = [pair.layers, *(drafter.layers for drafter in pair.drafters if drafter.has_snapshots)]
+    taps = sum(tapped_bytes(drafter, tokens, pair.item_bytes, pair.chunk_tokens) for drafter in pair.drafters)
     return (
         Summand(f"K/V of {tokens:,} tokens", kv),
         Summand(
             "snapshots of past turns", sum(snapshot_bytes(layers, tokens, pair.item_bytes) for layers in kept)
         ),
+        *([Summand("layers read by drafters", taps)] if taps else []),
         Summand("working space", working_bytes(pair, tokens)),
     )
 
@@ -222,6 +234,11 @@ def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     return min(one * count, max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
 
 
+def tapped_bytes(drafter: DrafterMemory, tokens: int, item_bytes: int, chunk_tokens: int = CHUNK_TOKENS) -> int:
+    """The most bytes that wait for a drafter: a window of rows, and the rest of the pass that fills it."""
+    return drafter.tapped_numbers * min(tokens, DRAFTER_WINDOW + chunk_tokens) * item_bytes
+
+
 def _sliding_rows(window: int, tokens: int, chunk_tokens: int) -> int:
     """A full buffer grows to fit its kept rows, the next chunk, and one step of growth."""
     kept, chunk = window + RESERVE_ROWS, min(chunk_tokens, tokens)
@@ -272,33 +289,35 @@ def expected_half_precision_bytes(weights_bytes: int, bits: int | None) -> int:
     return weights_bytes if bits is None else weights_bytes * 32 // (64 * bits + 32)
 
 
-def size_of_folders(target: Path, drafter: Path | None) -> PairSize:
-    """The sizes of two folders, from their headers alone. Raises ModelFolderError."""
+def size_of_folders(target: Path, *drafters: Path | None) -> PairSize:
+    """The sizes of a target and its drafters, from headers alone. None: no drafter. Raises ModelFolderError."""
     config, tensors = read_config(target), read_tensors(target)
     check_stored(tensors, config_file.read_config(target), target)
     norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
-    drafter_bytes, draft_layers, has_snapshots = 0, None, True
-    half_bytes = half_precision_bytes(tensors, config)
-    if drafter is not None:
-        own, own_tensors = read_config(drafter), read_tensors(drafter)
-        drafter_bytes = loaded_bytes(own_tensors, own)
+    drafter_bytes, half_bytes = 0, half_precision_bytes(tensors, config)
+    with_kv = []
+    for folder in filter(None, drafters):
+        own, own_tensors = read_config(folder), read_tensors(folder)
+        drafter_bytes += loaded_bytes(own_tensors, own)
         half_bytes += half_precision_bytes(own_tensors, own)
-        has_own_kv = own.is_drafter_packaging or not own.is_drafter
-        draft_layers, has_snapshots = own.layers if has_own_kv else None, not own.is_drafter_packaging
+        if own.is_drafter_packaging:
+            with_kv.append(DrafterMemory(own.layers, tapped_numbers=own.taps * config.hidden_size))
+        elif not own.is_drafter:
+            with_kv.append(DrafterMemory(own.layers, has_snapshots=True))
     return PairSize(
         target_bytes=loaded_bytes(tensors, config),
         drafter_bytes=drafter_bytes,
         layers=config.layers,
         item_bytes=ITEM_BITS[norm.dtype] // 8 if norm else 2,
-        draft_layers=draft_layers,
-        drafter_has_snapshots=has_snapshots,
+        drafters=tuple(with_kv),
         half_precision_bytes=half_bytes,
     )
 
 
-def size_of_entry(entry: CatalogEntry, catalog: Catalog, has_drafter: bool = True) -> PairSize:
-    """The sizes that the catalog records for an entry."""
-    drafter = entry.drafter if has_drafter else None
+def size_of_entry(entry: CatalogEntry, catalog: Catalog, drafter: Source | None = None) -> PairSize:
+    """The sizes that the catalog records for an entry. drafter: in place of its own; what it keeps of a
+    conversation only its config tells."""
+    drafter = drafter or entry.drafter
     half_bytes = 0
     if entry.precision in ENTRY_BITS:
         half_bytes = expected_half_precision_bytes(entry.target.size_bytes or 0, ENTRY_BITS[entry.precision])

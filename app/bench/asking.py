@@ -10,6 +10,7 @@ from typing import Protocol
 
 from app.bench.energy import EnergyMeter
 from app.core.reply_facts import ReplyFacts
+from app.system.interrupts import Stop
 from mlx_engine.client import EngineHandle, raise_if_failed
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import RequestError, SlipstreamError
@@ -40,13 +41,6 @@ class SystemClock:
 
     def sleep_s(self, seconds: float) -> None:
         time.sleep(seconds)
-
-
-@dataclass(slots=True)
-class Stop:
-    """A request to stop, set by a signal handler and checked wherever the run continues."""
-
-    is_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
 from app import __version__
 from app.bench import report
-from app.bench.asking import BlockingEngine, Clock, Stop, SystemClock
+from app.bench.asking import BlockingEngine, Clock, SystemClock
 from app.bench.energy import NoMeter, RaplMeter
 from app.bench.history import ResultsFile
 from app.bench.live import LiveTable
@@ -29,6 +25,7 @@ from app.bench.runner import BenchProgress, Measured, Runner
 from app.core.pair_choice import PairChoice
 from app.system.console import is_terminal, say, warn
 from app.system.exit_codes import FAILED, INTERRUPTED, OK
+from app.system.interrupts import Stop, stopping
 from app.text.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
@@ -80,7 +77,7 @@ def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> 
         ready = blocking.load()
         job = replace(job, plan=plan_for(job.plan, ready))
         run = _RunInProgress(job, ready, clock, blocking)
-        with _stopping(stop), staying_awake(os.getpid()):
+        with stopping(stop), staying_awake(os.getpid()):
             run.measure(Runner(blocking, ready, job.plan, clock, stop))
     finally:
         engine.close()
@@ -219,22 +216,6 @@ def _notes(job: BenchJob) -> tuple[str, ...]:
     if set(job.pair.load.drafters) <= {LOOKUP}:
         notes.append("without a drafter model: measures off and prompt lookup, which drafts from the text itself")
     return tuple(map(sanitise_line, notes))
-
-
-@contextmanager
-def _stopping(stop: Stop) -> Iterator[None]:
-    """While open, the first ctrl+c requests a stop after the current round; the second ends at once."""
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.is_requested:
-            raise KeyboardInterrupt
-        stop.is_requested = True
-
-    previous_handler = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
 
 
 def _say(message: str) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from app.bench import fitting
-from app.bench.asking import Answer, BlockingEngine, Clock, Stop
+from app.bench.asking import Answer, BlockingEngine, Clock
 from app.bench.notes import log_messages
 from app.bench.plan import BenchPlan, Case, block_order, target_prompt_tokens, to_setting
 from app.bench.results import OFF, Context, Ending, FirstToken, MeasuredReply
 from app.bench.rows import Key, block_ratios
 from app.bench.statistics import estimate
+from app.system.interrupts import Stop
 from mlx_engine.protocol.errors import RequestError, SlipstreamError
 from mlx_engine.protocol.events import Message, Ready, SamplingOptions
 

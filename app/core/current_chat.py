@@ -78,14 +78,17 @@ class CurrentChat:
                 self._tell("This chat has only one version. /retry regenerates the last reply.")
                 return
             if not 1 <= number + step <= count:
-                edge = "last" if step > 0 else "first"
-                self._tell(f"Version {number} of {count}, the {edge} one.", timeout=TOLD_S)
+                self._tell_version()
                 return
             self._conversation.walk(step)
-            number, count = self._conversation.version
             self._dialogue.leave()
             await self._view.show_chat(self._conversation)
-            self._tell(f"Version {number} of {count} of this chat.", timeout=TOLD_S)
+            self._tell_version()
+
+    def _tell_version(self) -> None:
+        """In the same words each time, so that one notice replaces the other."""
+        number, count = self._conversation.version
+        self._tell(f"Version {number} of {count} of this chat.", timeout=TOLD_S)
 
     @property
     def has_versions(self) -> bool:

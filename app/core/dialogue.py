@@ -95,6 +95,8 @@ class Dialogue:
         """Why the next message has to wait."""
         if self.phase is Phase.COMPARING:
             return f"A comparison is running. Press {self._stop_key} to end it."
+        if self.phase is Phase.STOPPING:
+            return "The reply is still stopping. Try again in a moment."
         return f"A reply is running. Press {self._stop_key} to stop it."
 
     # From the person
@@ -172,8 +174,8 @@ class Dialogue:
     def stop(self) -> None:
         """Stop what runs: a reply at its next round, keeping its text, a comparison, or loading.
 
-        Before the reply's first word, its message goes back to the prompt. An engine that does not answer is
-        restarted.
+        Before the reply's first word, its message goes back to the prompt. So do the messages that wait for the
+        reply; those sent from now on wait until it has stopped. An engine that does not answer is restarted.
         """
         if self.pair.is_silent:
             self._restart_engine()
@@ -186,6 +188,7 @@ class Dialogue:
                 self._enter(Phase.STOPPING)
                 self._engine.cancel()
                 self._return_unanswered_message()
+                self._return_queue()
             case Phase.COMPARING if self._comparison is not None:
                 self._comparison.stop()
             case Phase.LOADING:
@@ -327,10 +330,7 @@ class Dialogue:
                 self._end_reply(
                     "complete" if reason == "stop" else "stopped", "stopped" if reason == "cancelled" else ""
                 )
-                if reason == "cancelled":
-                    self._return_queue()
-                else:
-                    self._send_next()
+                self._send_next()
 
     def keep(self, event: Event) -> None:
         """Store what an event adds to the running reply, once the view is gone."""

@@ -29,6 +29,23 @@ def model_rows(catalog: Catalog, cache: Path, machine: Machine) -> list[dict[str
     return [_row(name, entry, catalog, cache, machine) for name, entry in catalog.entries.items()]
 
 
+def drafter_rows(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
+    """One row per drafter that is not the usual one of an entry. Raises PullError if the cache cannot be read."""
+    return [
+        {
+            "name": name,
+            "kind": drafter.kind,
+            "family": drafter.family,
+            "title": f"{drafter.kind} for {catalog.families[drafter.family].title}",
+            "source": drafter.source,
+            "weights_bytes": drafter.source.size_bytes,
+            "here": pulled_state(drafter.source, cache),
+            "note": drafter.note,
+        }
+        for name, drafter in catalog.drafters.items()
+    ]
+
+
 def pair_here(name: str, entry: CatalogEntry, catalog: Catalog, cache: Path) -> PairFolders | None:
     """The folders of an entry, with the drafter that a chat would use; None unless its target is here."""
     if pulled_state(entry.target, cache) != "yes":

@@ -11,12 +11,12 @@ import msgspec
 from app.settings.table import Settings
 from app.system import places
 from app.text.figures import size
-from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.errors import ModelFolderError, SlipstreamError
 from mlx_engine.protocol.events import LOOKUP, Load
 from models.catalog import Catalog, load_catalog
 from models.folders import PairFolders, called, find_pair
 from models.machine import read_machine
-from models.memory_fit import fit, size_of_folders
+from models.memory_fit import Fit, fit, size_of_folders
 from models.paths import expanded, in_utf8
 
 ASSISTANT = "assistant"
@@ -28,7 +28,7 @@ class PairOptions:
     """How a pair is loaded. The fields have the names of the engine's `Load`."""
 
     drafter: str = "auto"
-    """FOLDER, HUB-ID, assistant or lookup, or several of them with commas; auto or none."""
+    """NAME, FOLDER, HUB-ID, assistant or lookup, or several of them with commas; auto or none."""
     drafter_bits: int | None = None
     start_length: int | None = None
     is_compiled: bool | None = None
@@ -90,13 +90,15 @@ def choose_pair(model: str | None, options: PairOptions) -> PairChoice:
         if folder and not folder.is_dir():
             raise SlipstreamError(f"{flag} {folder}: no such folder. Use a folder with a config.json.")
     drafters = [each.drafter for each in pairs if each.drafter]
+    refusals = [each.refusal for each in pairs if each.refusal]
     if not (pair.is_pocket or options.is_oversized):
-        refusal = _refuse_too_large(pair, options)
-        if refusal:
-            pair, drafters = replace(pair, refusal=refusal), []
+        drafters, refusal = _fitting(pair, drafters, options)
+        refusals += [refusal] if refusal else []
+    pair = replace(pair, refusal=" ".join(refusals))
     load = _load(pair, drafters, LOOKUP in names, options)
     load = msgspec.structs.replace(load, smaller=_next_smaller(pair, catalog))
-    return PairChoice(load, pair.name or called(pair.target), pair.notice, pair.is_pocket)
+    notices = dict.fromkeys(each.notice for each in pairs if each.notice)
+    return PairChoice(load, pair.name or called(pair.target), " ".join(notices), pair.is_pocket)
 
 
 def _drafter_names(option: str) -> list[str]:
@@ -111,13 +113,13 @@ def _drafter_names(option: str) -> list[str]:
 def _next_smaller(pair: PairFolders, catalog: Catalog) -> str | None:
     """What to suggest where memory runs out."""
     try:
-        return catalog.next_smaller(size_of_folders(pair.target, None).target_bytes or 0)
+        return catalog.next_smaller(size_of_folders(pair.target).target_bytes or 0)
     except SlipstreamError:
         return None  # the engine reports what is wrong with the folder
 
 
-def _refuse_too_large(pair: PairFolders, options: PairOptions) -> str:
-    """Why the drafter is left out, if the model fits only without it; empty if both fit.
+def _fitting(pair: PairFolders, drafters: list[Path], options: PairOptions) -> tuple[list[Path], str]:
+    """The drafters that fit into memory beside the model, the first ones first, and why the others are left out.
 
     Raises SlipstreamError if not even a short conversation fits: loading the model could crash the machine.
     """
@@ -125,36 +127,41 @@ def _refuse_too_large(pair: PairFolders, options: PairOptions) -> str:
     # Until the engine reports what the GPU may use, assume the largest share that macOS gives to any GPU.
     room = max(machine.working_set_bytes, machine.memory_bytes * 3 // 4)
     machine = replace(machine, working_set_bytes=room)
+
+    def fit_of(kept: list[Path], is_float32: bool | None) -> Fit:
+        sizes = replace(size_of_folders(pair.target, *kept), prefill_chunk=options.prefill_chunk)
+        return fit(sizes, machine, is_float32=is_float32)
+
     try:
-        pair_size = size_of_folders(pair.target, pair.drafter)
-    except SlipstreamError:
-        return ""  # the engine reports what is wrong with the folder
-    pair_size = replace(pair_size, prefill_chunk=options.prefill_chunk)
-    memory_fit = fit(pair_size, machine, is_float32=options.is_float32)
-    if memory_fit.needed_bytes is not None and memory_fit.largest_context_tokens == 0:
-        name, needed = pair.name or called(pair.target), size(memory_fit.needed_bytes).strip()
+        memory_fit = fit_of(drafters, options.is_float32)
+        if memory_fit.needed_bytes is None or memory_fit.largest_context_tokens != 0:
+            return drafters, ""
+        needed = size(memory_fit.needed_bytes).strip()
         has_room = f"this machine has room for {size(room).strip()}"
-        alone = replace(pair_size, drafter_bytes=0, draft_layers=None)
-        if pair.drafter and fit(alone, machine, is_float32=options.is_float32).largest_context_tokens:
-            return (
-                f"The drafter {called(pair.drafter)} is left out: both together need {needed} of memory, and "
-                f"{has_room}. Pass --oversized to load it anyway."
-            )
-        as_stored = fit(pair_size, machine, is_float32=False)
-        keep = "pass --float32 off to leave it in half precision, slower but smaller, "
-        raise SlipstreamError(
-            f"{name} needs {needed} of memory, but {has_room}. Choose a "
-            f"smaller model (`slipstream models list` shows what fits), "
-            f"{keep if as_stored.largest_context_tokens else ''}or pass --oversized to load it anyway."
-        )
-    return ""
+        for count in reversed(range(len(drafters))):
+            if fit_of(drafters[:count], options.is_float32).largest_context_tokens:
+                left_out = " and ".join(map(called, drafters[count:]))
+                together = "both" if len(drafters) == 1 else "all"
+                return drafters[:count], (
+                    f"The drafter {left_out} is left out: {together} together need {needed} of memory, and "
+                    f"{has_room}. Pass --oversized to load it anyway."
+                )
+        as_stored = fit_of(drafters, False)
+    except ModelFolderError:
+        return drafters, ""  # the engine reports what is wrong with the folder
+    keep = "pass --float32 off to leave it in half precision, slower but smaller, "
+    raise SlipstreamError(
+        f"{pair.name or called(pair.target)} needs {needed} of memory, but {has_room}. Choose a "
+        f"smaller model (`slipstream models list` shows what fits), "
+        f"{keep if as_stored.largest_context_tokens else ''}or pass --oversized to load it anyway."
+    )
 
 
 def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options: PairOptions) -> Load:
     folders = [_resolved(folder) for folder in drafters]
     return Load(
         target=_resolved(pair.target),
-        drafters=(*folders, *([LOOKUP] if has_lookup and not pair.refusal else [])),
+        drafters=(*folders, *([LOOKUP] if has_lookup and (drafters or not pair.refusal) else [])),
         drafter_bits=options.drafter_bits,
         is_compiled=options.is_compiled,
         prefill_chunk=options.prefill_chunk,

@@ -13,43 +13,43 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, Literal, TextIO
+from typing import Literal
 
 from app.core import attachments, slash
 from app.core.attachments import Attachment, AttachmentError, mention_of
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt
 from app.core.commands import SLASH, Argument, Command
-from app.core.conversation import Conversation, Exchange
+from app.core.conversation import Conversation
 from app.core.current_chat import CurrentChat
 from app.core.current_pair import CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
-from app.core.message_files import compose_message, split_message
+from app.core.message_files import compose_message
 from app.core.models_list import own_and_bundled, pulled_state
 from app.core.pair_choice import Choose, PairChoice, absolute
 from app.core.phase import Phase
 from app.core.reply_settings import ReplySettings
-from app.core.reply_view import ReplyView, Severity
+from app.core.reply_view import Severity
 from app.core.store_notices import StoreNotices
-from app.core.turn_stats import RUNNING_ELSEWHERE, spoken_line
 from app.core.unsaved import keep_unsaved, what_is_unsaved
+from app.plain.lines import Lines
+from app.plain.report import report
+from app.plain.spoken_replies import SpokenReplies, as_typed, attached
+from app.report.contents import TerminalFacts
+from app.report.making import reported_pair
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
-from app.store.records import Chat, FinalState, TurnStats
-from app.system.console import fail
+from app.store.records import Chat
 from app.system.signals import ENDING_SIGNALS
-from app.text.sanitise import sanitise, sanitise_line
-from app.text.sentences import Sentences
-from app.text.wrapping import WordWrap
+from app.system.terminal_bytes import variables_in
+from app.text.sanitise import sanitise_line
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event, Finished, Part, Round
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, Event
 from models.hub_cache import cache_folder
 
 LISTED_CHATS = 10
-TAKEN_BYTES = 3
-"""Terminals differ by so much in how many bytes of their limit a line can have."""
 
 HELP = f"""\
 Type a message and press enter. To continue it on the next line, end the line with a backslash.
@@ -70,12 +70,13 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 /rename and a title: rename this chat
 /delete: delete this chat; /undo brings it back
 /export: write this chat to a file; add a name that ends in .md or .json to choose its format
+/report: measure this machine, and write a report about it that you can send
 /quit: quit
 To send a message that begins with a slash, put a space or another slash before it."""
 
 _NAMES = (
     "help", "model", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats",
-    "search", "rename", "delete", "undo", "export", "quit",
+    "search", "rename", "delete", "undo", "export", "report", "quit",
 )  # fmt: skip
 _OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
@@ -84,15 +85,7 @@ _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
 Action = Callable[..., Awaitable[None] | None]
 
 
-class NotUtf8Error(SlipstreamError):
-    """A typed line that is not valid UTF-8."""
-
-
-class LineCutError(SlipstreamError):
-    """A typed line that is too long for the terminal, which has dropped its end."""
-
-
-class PlainChat(ReplyView):
+class PlainChat:
     """One conversation over two streams. The caller starts the engine before and closes it afterwards."""
 
     def __init__(
@@ -101,25 +94,20 @@ class PlainChat(ReplyView):
         pair: PairChoice,
         options: ChatOptions,
         store: ChatStore,
-        streams: tuple[BinaryIO, TextIO],
+        lines: Lines,
         *,
         choose: Choose | None = None,
-        is_prompting: bool = True,
-        max_line_bytes: int | None = None,
     ) -> None:
-        """pair: the one that the engine is loading. streams: input, in UTF-8, and output. choose: finds the pair
-        that /model names; None: /model cannot switch. is_prompting: whether to print prompts, for a person at a
-        terminal. max_line_bytes: what the terminal takes in a line."""
+        """pair: the one that the engine is loading. choose: finds the pair that /model names; None: /model cannot
+        switch."""
         self._engine = engine
         self._options = options
         self._store = store
-        self._typed, self._out = streams
+        self._lines, self._say = lines, lines.say
         self._choose = choose
-        self._is_prompting = is_prompting
-        self._max_line_bytes = max_line_bytes
-        self._wrap = WordWrap()
+        self._replies = replies = SpokenReplies(lines)
         conversation = Conversation(store)
-        self._notices = StoreNotices(store, self._tell, self)
+        self._notices = StoreNotices(store, self._tell, replies)
         self._dialogue = Dialogue(
             engine,
             conversation,
@@ -130,20 +118,17 @@ class PlainChat(ReplyView):
                 remember=lambda name: options.remember("model", name, self._tell),
             ),
             ReplySettings(options.settings, conversation),
-            self,
+            replies,
             self._tell,
             self._notices,
             stop_key="control c",
         )
-        self._chat = CurrentChat(store, self._dialogue, self, self._tell, self._notices, options.open_chats_path)
+        self._chat = CurrentChat(
+            store, self._dialogue, replies, self._tell, self._notices, options.open_chats_path
+        )
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         """None only wakes the reader, to check for an interrupt."""
-        self._sentences = Sentences()
-        self._is_thinking_shown = False
-        self._load_error = ""
-        self._is_waiting_for_pair = False
         self._is_over = False
-        self._is_cut_off = False
         self._is_interrupted = False
         self._is_stop_requested = False
         self._exit_code = 0
@@ -180,6 +165,7 @@ class PlainChat(ReplyView):
             "delete_chat": chat.delete,
             "undo_delete": chat.undo_delete,
             "export": lambda name=None: chat.export(name),
+            "report": self._report,
             "quit": self._quit,
         }
 
@@ -207,8 +193,7 @@ class PlainChat(ReplyView):
                 await self._chat.open(self._options.chat_id)
             await self._converse()
         except KeyboardInterrupt:
-            if self._is_prompting:
-                self._wrap.add("^C", 0)  # the terminal's echo
+            self._lines.note_interrupt()
             raise
         finally:
             signal.signal(signal.SIGINT, interrupt_handler)
@@ -219,28 +204,27 @@ class PlainChat(ReplyView):
             self._chat.close()
             for number, handler in end_handlers.items():
                 signal.signal(number, handler)
-            if self._wrap.column:
-                with suppress(OSError):
-                    self._write("\n")
+            with suppress(OSError):
+                self._lines.end_line()
 
     async def _load(self) -> None:
         pair = self._dialogue.pair
         self._say(f"Asking {pair.choice.title}." if pair.choice.is_served else "Loading the model.")
         await self._wait_for_pair()
         if pair.ready is None:
-            raise SlipstreamError(self._load_error)
+            raise SlipstreamError(self._replies.load_error)
         self._say(f"Slipstream with {self._pair_words()}. /help lists the commands.")
         if self._options.about_model:
             self._say(self._options.about_model)
 
     async def _wait_for_pair(self) -> None:
-        """Why it could not be loaded is in `_load_error` then."""
-        self._load_error, self._is_waiting_for_pair = "", True
+        """Why it could not be loaded is in `load_error` of the replies then."""
+        self._replies.load_error, self._replies.is_loading = "", True
         try:
             while self._dialogue.pair.is_loading:
                 await self._hear()
         finally:
-            self._is_waiting_for_pair = False
+            self._replies.is_loading = False
 
     def _pair_words(self) -> str:
         pair = self._dialogue.pair
@@ -255,42 +239,21 @@ class PlainChat(ReplyView):
         is_leaving = False
         while not self._is_over:
             try:
-                text = self._read()
+                text = self._lines.read_message("You (not saved): " if self._replies.is_cut_off else "You: ")
                 is_leaving = False
                 if text is None:
-                    self._write("\n")
+                    self._lines.write("\n")
                     self._quit()
                 else:
                     await self._obey(text)
                     await self._finish_reply()
-            except (NotUtf8Error, LineCutError, AttachmentError, StoreError) as error:
+            except SlipstreamError as error:
                 self._say(str(error))
             except KeyboardInterrupt:
                 if is_leaving or self._dialogue.phase.is_replying:
                     raise
                 is_leaving = True
                 self._say("\nPress control c again to quit.")
-
-    def _read(self) -> str | None:
-        """The next message or command; None at the end of the input."""
-        lines: list[str] = []
-        while True:
-            if self._is_prompting:
-                self._write("and: " if lines else "You (not saved): " if self._is_cut_off else "You: ")
-            data = self._typed.readline()
-            if data and self._is_prompting:
-                self._wrap.begin_line()
-            if not data:
-                return "\n".join(lines) or None
-            if self._max_line_bytes is not None and len(data) >= self._max_line_bytes - TAKEN_BYTES:
-                raise LineCutError(
-                    f"That line was not sent: this terminal cuts lines of {self._max_line_bytes:,} bytes. Put the "
-                    "text in a file and attach it with @ and its path, or end shorter lines with a backslash."
-                )
-            line = _text(data)
-            if not line.endswith("\\"):
-                return "\n".join([*lines, line])
-            lines.append(line[:-1])
 
     async def _obey(self, text: str) -> None:
         if paths := dropped_paths(text):
@@ -314,15 +277,13 @@ class PlainChat(ReplyView):
         """Ask where to keep what could not be saved, until it is kept or nothing is typed."""
         self._chat.save()
         unsaved = what_is_unsaved(self._store)
-        while unsaved and self._is_prompting:
+        while unsaved and self._lines.is_prompting:
             self._say(f"{unsaved}. The file of chats cannot be written.")
-            self._write("Type a file to keep them in, or press enter to quit without them: ")
-            name = _text(self._typed.readline()).strip()
-            self._wrap.begin_line()
-            if not name:
+            name = self._lines.read("Type a file to keep them in, or press enter to quit without them: ")
+            if not (name or "").strip():
                 return
             try:
-                self._say(f"Kept in {keep_unsaved(self._store, name)}.")
+                self._say(f"Kept in {keep_unsaved(self._store, str(name).strip())}.")
             except StoreError as error:
                 self._say(str(error))
             else:
@@ -344,7 +305,8 @@ class PlainChat(ReplyView):
             await self._hear()
         self._chat.save()
 
-    async def _hear(self) -> None:
+    async def _hear(self) -> Event | None:
+        """Handle the engine's next event."""
         event = self._inbox.get()
         if self._exit_code:
             raise SystemExit(self._exit_code)
@@ -355,6 +317,7 @@ class PlainChat(ReplyView):
             self._dialogue.stop()
         if event is not None:
             await self._dialogue.hear(event)
+        return event
 
     def _interrupted(self, signum: int, frame: FrameType | None) -> None:
         """Control c: stop the reply; if it is already stopping, quit; without a reply, cancel what is being typed.
@@ -362,7 +325,7 @@ class PlainChat(ReplyView):
         During a reply it does not raise, because nothing may keep the reply from being stored.
         """
         pair = self._dialogue.pair
-        if pair.is_silent and (self._dialogue.phase.is_replying or self._is_waiting_for_pair):
+        if pair.is_silent and (self._dialogue.phase.is_replying or self._replies.is_loading):
             self._is_stop_requested = True  # restarts the engine
         elif not self._dialogue.phase.is_replying:
             raise KeyboardInterrupt
@@ -398,7 +361,7 @@ class PlainChat(ReplyView):
                 continue
             files[file.mention] = file
         for file in files.values():
-            self._say(_attached(file))
+            self._say(attached(file))
         return compose_message(text, [*files.values()])
 
     async def _edit(self, text: str) -> None:
@@ -409,53 +372,7 @@ class PlainChat(ReplyView):
         if self._dialogue.last_message() is not None:
             last = self._dialogue.conversation.last
             assert last is not None
-            self._say(f"{_typed(last)}\nUse /edit and a text to send that instead.")
-
-    # Shown by the dialogue
-
-    async def begin_reply(self, text: str, thinking: str) -> None:
-        """See ReplyView."""
-        self._sentences = Sentences()
-        self._is_thinking_shown = False
-        self._write("Assistant: ")
-
-    def grow_reply(self, part: Round | Part | Finished) -> None:
-        """See ReplyView. Sentence by sentence, so that a screen reader reads them whole."""
-        if part.thinking and not self._is_thinking_shown:
-            self._is_thinking_shown = True
-            self._write("thinking. ")
-        self._write(self._sentences.add(part.text))
-
-    def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:
-        """See ReplyView."""
-        if state != "failed":
-            self._write(self._sentences.finish())
-            self._say(f"\n{spoken_line(stats)}\n")
-
-    def show_cut_off(self, is_cut_off: bool) -> None:
-        """See ReplyView. The prompt says it."""
-        self._is_cut_off = is_cut_off
-
-    async def show_error(self, message: str) -> None:
-        """See ReplyView."""
-        if self._is_waiting_for_pair:
-            self._load_error = message
-        else:
-            self._say(f"\n{message} /retry asks again.")
-
-    async def show_chat(self, conversation: Conversation) -> None:
-        """See ReplyView. Prints only the last exchange."""
-        chat, last = conversation.chat, conversation.last
-        if chat is None:
-            self._say("A new chat.")
-        else:
-            self._say(f"Continuing {sanitise_line(chat.title)}, {chat.message_count} messages. The last exchange:")
-        if last is not None:
-            self._say(f"{_typed(last)}\nAssistant: {last.text}\n")
-            if last.reply and last.reply.state in ("stopped", "interrupted"):
-                self._say("This reply was stopped. /continue continues it.\n")
-            if last.reply and last.reply.state == "generating":
-                self._say(f"This reply is {RUNNING_ELSEWHERE}.\n")
+            self._say(f"{as_typed(last)}\nUse /edit and a text to send that instead.")
 
     # Settings and chats
 
@@ -513,55 +430,30 @@ class PlainChat(ReplyView):
         self._dialogue.switch_pair(choice, absolute(name) if is_folder else name)
         self._say(f"Loading {sanitise_line(choice.title)}.")
         await self._wait_for_pair()
-        if self._load_error:
-            self._say(self._load_error)
+        if self._replies.load_error:
+            self._say(self._replies.load_error)
         if pair.ready is not None:
             self._say(f"Now: {self._pair_words()}.")
+
+    async def _report(self, name: str | None = None) -> None:
+        pair = self._dialogue.pair
+        if pair.ready is None:
+            self._say("No model is loaded. /retry or /model loads one; then ask for the report again.")
+            return
+        await report(
+            name,
+            engine=self._engine,
+            hear=self._hear,
+            pair=reported_pair(pair.choice.title, pair.ready),
+            examine=self._options.examine,
+            terminal=TerminalFacts(size=self._lines.size, variables=variables_in(os.environ)),
+            lines=self._lines,
+        )
 
     # To the person
 
     def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
         self._say(message)
-
-    def _say(self, line: str) -> None:
-        self._write(f"{line}\n")
-
-    def _write(self, text: str) -> None:
-        if not text:
-            return
-        try:
-            self._out.write(self._wrap.add(sanitise(text), self._columns()))
-            self._out.flush()
-        except OSError as error:
-            fail(self._out, error)
-
-    def _columns(self) -> int:
-        """Of the terminal; 0 if the output is none."""
-        try:
-            return os.get_terminal_size(self._out.fileno()).columns
-        except (OSError, ValueError):
-            return 0
-
-
-def _text(data: bytes) -> str:
-    """A line without its end. Raises NotUtf8Error."""
-    try:
-        return data.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise NotUtf8Error(
-            f"That line was not sent: it is not UTF-8 (byte {error.start + 1} is {data[error.start]:#04x}). "
-            "Set the terminal to UTF-8, or convert the file first, for example with iconv."
-        ) from None
-
-
-def _typed(exchange: Exchange) -> str:
-    """The person's message, and the names of its files."""
-    text, files = split_message(exchange.prompt.text, exchange.prompt.typed_characters)
-    return "\n".join([f"You: {text}", *map(_attached, files)])
-
-
-def _attached(file: Attachment) -> str:
-    return f"Attached: {file.summary.replace(' · ', ', ')}."
 
 
 def _drafting_words(setting: DraftSetting) -> str:

@@ -27,6 +27,7 @@ class ReportedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The draft length that automatic drafting begins with."""
     prefill_chunk: int
     drafter_bits: int | None = None
+    """To which the drafter was quantized while it was loaded; None: as stored."""
     memory_bytes: int | None = 0
     """What MLX has allocated for the weights."""
     refusal: str | None = None

@@ -10,9 +10,11 @@ import msgspec
 from app.report.choosing import choose_defaults
 from app.report.contents import Defaults, Report, ReportedPair, TerminalFacts
 from app.system.privacy import nameless
-from mlx_engine.protocol.events import Load, Ready
+from mlx_engine.protocol.events import Ready
 from mlx_engine.protocol.micro_figures import MicroFigures, row_steps
 
+REPORT_FILE = "slipstream-report.json"
+"""Where a report is written if the person names no file."""
 FROM_THE_SYSTEM = ("machine", "device", "figures")
 """Names of chips, versions and numbers. A person may be called as a chip's maker is."""
 
@@ -46,7 +48,7 @@ def make_report(
     return msgspec.convert(cleaned, Report, strict=False)
 
 
-def reported_pair(title: str, load: Load, ready: Ready) -> ReportedPair:
+def reported_pair(title: str, ready: Ready) -> ReportedPair:
     return ReportedPair(
         title=title,
         drafter=next(iter(ready.drafters), None),
@@ -54,7 +56,7 @@ def reported_pair(title: str, load: Load, ready: Ready) -> ReportedPair:
         has_experts=ready.has_experts,
         start_length=ready.start_length,
         prefill_chunk=ready.prefill_chunk,
-        drafter_bits=load.drafter_bits,
+        drafter_bits=ready.drafter_bits,
         memory_bytes=ready.memory_bytes,
         refusal=ready.refusal,
     )

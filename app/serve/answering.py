@@ -8,8 +8,12 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from contextlib import aclosing
+
+import msgspec
 
 from app.core.reply_facts import ReplyFacts
+from app.core.reply_options import ReplyOptions
 from app.serve.answer import Answer, Drafting, EndReason, Piece, Usage
 from app.serve.engine_line import EngineLine
 from app.serve.errors import BadRequestError, BrokenServerError, EngineFailedError, ServeError, TooLongError
@@ -24,6 +28,7 @@ from mlx_engine.protocol.events import (
     Prefilled,
     Ready,
     Round,
+    SamplingOptions,
     Started,
     Tool,
 )
@@ -35,16 +40,19 @@ OnChange = Callable[[Job], None]
 class Answering:
     """Takes requests in and answers them. Belongs to the event loop."""
 
-    def __init__(self, line: EngineLine, on_change: OnChange = lambda job: None) -> None:
-        """on_change: told of every job when it comes, and whenever something about it is new."""
+    def __init__(
+        self, line: EngineLine, usual: ReplyOptions | None = None, on_change: OnChange = lambda job: None
+    ) -> None:
+        """usual: for what requests leave open. on_change: told of a job whenever something about it is new."""
         self._line, self._on_change = line, on_change
+        self._usual = usual or ReplyOptions()
         self._queue = JobQueue()
         self._running: Job | None = None
         self._ids = itertools.count(1)
 
     async def check(self, request: AnswerRequest) -> tuple[Generate, Checked]:
         """The engine's request, and how long its prompt is, which may be too long. Raises ServeError."""
-        generate = _generate(next(self._ids), request)
+        generate = _generate(next(self._ids), request, self._usual)
         return generate, await self._line.check(generate)
 
     async def accept(self, request: AnswerRequest, client: str) -> Job:
@@ -105,18 +113,19 @@ class Answering:
         job.started_s, job.state = time.monotonic(), "reading"
         self._on_change(job)
         finished: Finished | None = None
-        async for event in self._line.reply(job.generate):
-            match event:
-                case Started():
-                    job.facts.add(event)
-                    if job.is_unwanted:  # it came between the request and its start
-                        self._line.cancel()
-                case Prefilled(done_tokens=done_tokens):
-                    job.read_tokens = done_tokens
-                case Round() | Finished():
-                    finished = event if isinstance(event, Finished) else None
-                    self._take(job, event, stops)
-            self._on_change(job)
+        async with aclosing(self._line.reply(job.generate)) as reply:
+            async for event in reply:
+                match event:
+                    case Started():
+                        job.facts.add(event)
+                        if job.is_unwanted:  # known before the engine had begun
+                            self._line.cancel()
+                    case Prefilled(done_tokens=done_tokens):
+                        job.read_tokens = done_tokens
+                    case Round() | Finished():
+                        finished = event if isinstance(event, Finished) else None
+                        self._take(job, event, stops)
+                self._on_change(job)
         return _answer_of(job, finished, stops.found, self._line.ready)
 
     def _take(self, job: Job, event: Round | Finished, stops: StopStrings) -> None:
@@ -137,7 +146,7 @@ class Answering:
             job.add(Piece(text, event.thinking, calls))
 
 
-def _generate(id: int, request: AnswerRequest) -> Generate:
+def _generate(id: int, request: AnswerRequest, usual: ReplyOptions) -> Generate:
     choice, tools = request.tool_choice, request.tools
     chosen = choice.name if isinstance(choice, Tool) else None
     if chosen is not None and chosen not in {tool.name for tool in tools}:
@@ -145,9 +154,9 @@ def _generate(id: int, request: AnswerRequest) -> Generate:
     return Generate(
         id,
         request.messages,
-        request.sampling,
-        request.draft_length,
-        request.max_tokens,
+        _sampling(request.sampling, usual.sampling),
+        usual.draft_length if request.draft_length == "auto" else request.draft_length,
+        request.max_tokens or usual.max_tokens,
         request.is_thinking,
         tools=tools,
         schema=request.schema,
@@ -156,6 +165,13 @@ def _generate(id: int, request: AnswerRequest) -> Generate:
         strict_tools=tuple(sorted(request.strict_tools)),
         prompt=request.prompt,
     )
+
+
+def _sampling(asked: SamplingOptions, usual: SamplingOptions) -> SamplingOptions:
+    """What is not asked for is as usual; how tokens are drawn is no client's business."""
+    nothing = SamplingOptions()
+    open_fields = [name for name in nothing.__struct_fields__ if getattr(asked, name) == getattr(nothing, name)]
+    return msgspec.structs.replace(asked, **{name: getattr(usual, name) for name in open_fields})
 
 
 def _answer_of(job: Job, finished: Finished | None, stop_string: str | None, ready: Ready | None) -> Answer:

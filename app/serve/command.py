@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from app import __version__
 from app.core.pair_choice import PairChoice
+from app.core.reply_options import ReplyOptions
 from app.settings.flags import add_flags
 from app.system import places
 from app.system.console import Arguments, say, tell, warn
@@ -18,7 +19,7 @@ from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Ready
 
-HOST, PORT = "127.0.0.1", 8765
+HOST, PORT, MAX_PORT = "127.0.0.1", 8765, 65535
 KEY_VARIABLE = "SLIPSTREAM_KEY"
 
 
@@ -28,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[Arguments]) -> argparse.Argu
     parser.add_argument(
         "--host", default=HOST, metavar="ADDRESS", help=f"where to listen (default: {HOST}, this machine alone)"
     )
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"(default: {PORT})")
+    parser.add_argument("--port", type=_port, default=PORT, metavar="N", help=f"(default: {PORT})")
     parser.add_argument(
         "--key",
         default=os.environ.get(KEY_VARIABLE),
@@ -39,8 +40,11 @@ def add_parser(commands: argparse._SubParsersAction[Arguments]) -> argparse.Argu
     return parser
 
 
-def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
-    """Serve until ctrl+c. choose: the pair to load. Returns the exit code. Raises SlipstreamError."""
+def serve(options: argparse.Namespace, choose: Callable[[], PairChoice], usual: ReplyOptions) -> int:
+    """Serve until ctrl+c. choose: the pair to load. usual: for what requests leave open.
+
+    Returns the exit code. Raises SlipstreamError.
+    """
     try:
         import uvicorn
 
@@ -66,16 +70,16 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
     engine = EngineClient(pair.load, places.engine_log())
 
     def tell_ready(ready: Ready) -> None:
-        drafter = f", drafted by {ready.drafter}" if ready.drafter else ", without a drafter"
-        say(f"{ready.target} is ready{drafter}. Context: {ready.context_tokens:,} tokens.")
         assert ready.context_tokens is not None, "only servers do not say it"
         server = RunningServer.this_process(url, ready.target, ready.context_tokens, policy.key, __version__)
         try:
             announce(places.server_file(), server)
         except OSError as error:
             warn(f"{places.server_file()} cannot be written ({error.strerror}), so the chat will not find it.")
+        drafter = f", drafted by {ready.drafter}" if ready.drafter else ", without a drafter"
+        say(f"{ready.target} is ready{drafter}. Context: {ready.context_tokens:,} tokens.")
 
-    server = Server(engine, pair.load, all_dialects(), policy, tell_ready)
+    server = Server(engine, pair.load, all_dialects(), policy, usual, tell_ready)
     say(f"Slipstream serves {pair.load.name} at {url}. Press ctrl+c to end.")
     say(f"  OpenAI: {url}/v1  (chat/completions, completions, responses, models)")
     say(f"  Anthropic: {url}  (v1/messages)")
@@ -88,17 +92,25 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice]) -> int:
     return OK
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port. Use 1 to {MAX_PORT}, or 0 for any free one.")
+    return int(text)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Raises SlipstreamError."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        why = error.strerror or error
         raise SlipstreamError(
             f"The server cannot listen at {host}, port {port}: {why}. Choose another with --port."
         ) from None
 
 
 def _url(host: str, port: int) -> str:
+    """By which this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from app.serve.errors import BadRequestError, EngineFailedError, ServeError, TooLongError
@@ -72,23 +72,30 @@ class EngineLine:
             finally:
                 self._checks.pop(request.id, None)
 
-    async def reply(self, request: events.Generate) -> AsyncIterator[ReplyEvent]:
+    async def reply(self, request: events.Generate) -> AsyncGenerator[ReplyEvent, None]:
         """The events of one reply; Finished is the last. Raises ServeError.
 
-        The next reply must not begin before this one has ended.
+        The next reply must not begin before this one has ended, or was closed.
         """
-        self._reply, self._reply_id = asyncio.Queue(), request.id
+        await self._load_again()
+        arriving: asyncio.Queue[ReplyEvent | ServeError] = asyncio.Queue()
+        self._reply, self._reply_id = arriving, request.id
+        is_over = False
         try:
             await asyncio.to_thread(self._engine.generate, request)
-            while True:
-                event = await self._reply.get()
+            while not is_over:
+                event = await arriving.get()
+                is_over = isinstance(event, events.Finished | ServeError)
                 if isinstance(event, ServeError):
                     raise event
                 yield event
-                if isinstance(event, events.Finished):
-                    return
         except SlipstreamError as error:
             raise _as_served(error) from None
+        except GeneratorExit:  # nobody follows the reply any more, but the engine is still at it
+            self.cancel()
+            while not is_over:
+                is_over = isinstance(await arriving.get(), events.Finished | ServeError)
+            raise
         finally:
             self._reply = self._reply_id = None
 

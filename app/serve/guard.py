@@ -13,6 +13,8 @@ import ipaddress
 import json
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.serve.errors import (
     BadRequestError,
     BrokenServerError,
+    BusyError,
     ForbiddenError,
     LargeRequestError,
     ServeError,
@@ -34,6 +37,7 @@ from mlx_engine.protocol.log_file import trace
 
 MAX_BODY_BYTES = 32 << 20
 """More than the longest context takes, with images in it."""
+MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 BODY_S = 60.0
 """How long a client may take to send its request."""
 HALF_CHARACTER = re.compile(rb"\\u[dD][89abAB]")
@@ -122,28 +126,42 @@ class Guard:
         await error_response(error)(scope, receive, send)
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises ServeError."""
-    value = _parsed(await _read_body(request))
-    if not isinstance(value, dict):
-        raise BadRequestError("The body is not a JSON object. Send one with the fields of this API.")
-    return value
+class Bodies:
+    """The bodies that are being read and checked: together they are bounded."""
 
+    def __init__(self) -> None:
+        self._bytes = 0
 
-async def _read_body(request: Request) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > MAX_BODY_BYTES:
-        raise _too_large()
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY_BYTES:
-                    raise _too_large()
-    except TimeoutError:
-        raise SlowRequestError(f"The request did not arrive within {BODY_S:.0f} seconds. Send it again.") from None
-    return bytes(body)
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[dict[str, Any]]:
+        """A body as a JSON object. It counts until it is done with. Raises ServeError."""
+        body = bytearray()
+        try:
+            try:
+                async with asyncio.timeout(BODY_S):
+                    await self._take(request, body)
+            except TimeoutError:
+                raise SlowRequestError(
+                    f"The request did not arrive within {BODY_S:.0f} seconds. Send it again."
+                ) from None
+            value = _parsed(bytes(body))
+            if not isinstance(value, dict):
+                raise BadRequestError("The body is not a JSON object. Send one with the fields of this API.")
+            yield value
+        finally:
+            self._bytes -= len(body)
+
+    async def _take(self, request: Request, body: bytearray) -> None:
+        announced = request.headers.get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
+            raise _too_large()
+        async for part in request.stream():
+            self._bytes += len(part)
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_large()
+            if self._bytes > MAX_BODIES_BYTES:
+                raise BusyError("Too many large requests come at once. Send it again in a moment.")
 
 
 def _too_large() -> LargeRequestError:

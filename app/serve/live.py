@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -33,25 +34,31 @@ class LiveRequests:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
+        self._ended: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        """Only what is shown of them, for a request can be long."""
         self._watchers: set[asyncio.Event] = set()
 
     def note(self, job: Job) -> None:
         """Something about a job is new."""
         self._jobs[job.id] = job
-        ended = [id for id, other in self._jobs.items() if other.state == "done"]
-        for id in ended[:-KEPT]:
-            del self._jobs[id]
+        if job.outcome is not None:
+            self._ended.append(_state(self._jobs.pop(job.id)))
         for watcher in self._watchers:
             watcher.set()
 
     def find(self, id: str) -> Job | None:
-        """The job with this id, if it is known still."""
+        """The job with this id, unless it has ended."""
         return self._jobs.get(id)
 
     @property
     def states(self) -> list[dict[str, Any]]:
-        """All requests, oldest first."""
-        return [_state(job) for job in self._jobs.values()]
+        """All requests, those that have ended first."""
+        return [*self._ended, *map(_state, self._jobs.values())]
+
+    @property
+    def running(self) -> int:
+        """How many requests the engine works on."""
+        return sum(job.state in ("reading", "writing") for job in self._jobs.values())
 
     async def changes(self) -> AsyncIterator[bytes]:
         """Server-sent events: the list now, and whenever it has changed."""

@@ -41,7 +41,7 @@ def json_response(
 def error_response(error: ServeError, body: Mapping[str, Any] | None = None) -> Response:
     """The response for an error. body: in a dialect's form."""
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-    if error.status in (408, 413):
+    if error.status in (408, 413, 429):
         headers["connection"] = "close"  # the rest of the request is not read
     return json_response(error.body if body is None else body, error.status, headers)
 

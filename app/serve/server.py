@@ -15,13 +15,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from app import __version__
+from app.core.reply_options import ReplyOptions
 from app.serve import metrics
 from app.serve.answering import Answering
 from app.serve.dialect import Dialect
 from app.serve.dialects import MESSAGES_ROUTE
 from app.serve.engine_line import EngineLine
 from app.serve.errors import ServeError, UnknownRouteError, WrongMethodError
-from app.serve.guard import Guard, Policy, read_json
+from app.serve.guard import Bodies, Guard, Policy
 from app.serve.job import Job
 from app.serve.live import LiveRequests, client_name
 from app.serve.sending import STREAM_HEADERS, AnswerResponse, error_response, json_response
@@ -40,14 +41,17 @@ class Server:
         load: Load,
         dialects: Mapping[str, Dialect],
         policy: Policy,
+        usual: ReplyOptions | None = None,
         on_loaded: Callable[[Ready], None] = lambda ready: None,
     ) -> None:
-        """dialects: by route. load: what the engine loads. on_loaded: told each time."""
+        """dialects: by route. load: what the engine loads. usual: for what requests leave open. on_loaded: told
+        each time."""
         self._load, self._dialects = load, dialects
         self._created_s = int(time.time())
         self.line = EngineLine(engine, load, on_loaded)
+        self._bodies = Bodies()
         self._live, self._metrics = LiveRequests(), metrics.Metrics()
-        self._answering = Answering(self.line, self._note)
+        self._answering = Answering(self.line, usual, self._note)
         routes = [self._route("POST", path, self._answers(dialect)) for path, dialect in dialects.items()]
         if counting := dialects.get(MESSAGES_ROUTE):
             routes.append(self._route("POST", f"{MESSAGES_ROUTE}/count_tokens", self._counts(counting)))
@@ -94,15 +98,17 @@ class Server:
 
     def _answers(self, dialect: Dialect) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            asked = dialect.read(await read_json(request))
             client = client_name(request.headers.get("user-agent", ""))
-            return AnswerResponse(self._answering, await self._answering.accept(asked, client), dialect)
+            async with self._bodies.read(request) as body:
+                job = await self._answering.accept(dialect.read(body), client)
+            return AnswerResponse(self._answering, job, dialect)
 
         return endpoint
 
     def _counts(self, dialect: Dialect) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            _, checked = await self._answering.check(dialect.read(await read_json(request)))
+            async with self._bodies.read(request) as body:
+                _, checked = await self._answering.check(dialect.read(body))
             return json_response({"input_tokens": checked.prompt_tokens})
 
         return endpoint
@@ -132,8 +138,7 @@ class Server:
         }
 
     async def _show_metrics(self, request: Request) -> Response:
-        running = sum(state["state"] in ("reading", "writing") for state in self._live.states)
-        text = self._metrics.text(running, self._answering.waiting)
+        text = self._metrics.text(self._live.running, self._answering.waiting)
         return Response(text, media_type=None, headers={"content-type": metrics.CONTENT_TYPE})
 
     async def _show_requests(self, request: Request) -> Response:

@@ -37,7 +37,7 @@ FROM_ZERO = "from 0"
 TOP_K = Number(0, 1 << 30, is_whole=True, placeholder="K", range=FROM_ZERO)
 SEED = Number(0, (1 << 32) - 1, is_whole=True)
 MAX_TOKENS = Number(1, 1 << 30, is_whole=True, range="from 1")
-DRAFTER = "the folder or hub id of an assistant or a smaller model, auto, lookup or none"
+DRAFTER = "the name, folder or hub id of an assistant, another drafter or a smaller model, auto, lookup or none"
 SET_BY_MODEL = "set by the model"
 
 
@@ -89,10 +89,10 @@ class Settings:
     drafter: Annotated[
         str,
         SettingInfo(
-            FreeText(DRAFTER, "FOLDER|HUB-ID|assistant|lookup|auto|none"),
-            "the drafter: an assistant or a smaller model of the same family; lookup: copies from the text "
-            "itself, without weights; several with commas: the best for each round; auto: the model's assistant "
-            "if it is here, and lookup; none: no drafting",
+            FreeText(DRAFTER, "NAME|FOLDER|HUB-ID|assistant|lookup|auto|none"),
+            "the drafter: a name from `slipstream models list`, an assistant or a smaller model of the same "
+            "family; lookup: copies from the text itself, without weights; several with commas: the best for each "
+            "round; auto: the model's assistant if it is here, and lookup; none: no drafting",
         ),
     ] = "auto"
     drafter_bits: Annotated[

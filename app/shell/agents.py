@@ -7,9 +7,13 @@ the agent as ever, and never written.
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from app.system.running_server import RunningServer
 
 PROVIDER = "slipstream"
 BARE_BELOW_TOKENS = 16_384
@@ -19,6 +23,9 @@ BARE_NOTE = (
     "hooks and most tools."
 )
 MAX_OUTPUT_TOKENS = 8192
+ANY_MODEL = "gemma-4"
+UNUSED_KEY = "local"
+"""For a server that asks for none; clients refuse to run without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,14 @@ class Endpoint:
     """Without a path: `http://127.0.0.1:8765`."""
     model: str
     context_tokens: int
-    key: str = "local"
-    """Any text, unless the server wants a certain one; clients refuse to run without."""
+    key: str = UNUSED_KEY
+
+    @classmethod
+    def of(cls, server: RunningServer) -> Endpoint:
+        """The server as programs are told of it."""
+        # Any name gets the loaded model; programs give a meaning to colons, slashes and spaces.
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.model).strip("-") or ANY_MODEL
+        return cls(server.url, name, server.context_tokens, server.key or UNUSED_KEY)
 
     @property
     def output_tokens(self) -> int:
@@ -45,8 +58,6 @@ class Setup:
     arguments: Sequence[str] = ()
     """Put before those that the person gives."""
     variables: dict[str, str] = field(default_factory=dict)
-    removed_variables: Sequence[str] = ()
-    """Those of the person's that would lead the agent elsewhere."""
     files: dict[str, str] = field(default_factory=dict)
     """By name, what is written into the temporary folder."""
     note: str = ""
@@ -55,40 +66,46 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A program that `slipstream launch` can run."""
+    """A program that `slipstream launch` can run, by the program's name."""
 
-    program: str
     install: str
     """The command that installs it."""
+    own_tokens: int
+    """About what its instructions and tools take of the context, before the person has said a word."""
     set_up: Callable[[Endpoint, Path, Sequence[str]], Setup]
     """From the server, the temporary folder and the person's arguments."""
 
 
 def _claude(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
-    is_small = endpoint.context_tokens < BARE_BELOW_TOKENS and "--bare" not in given
-    is_bare = is_small or "--bare" in given
-    names_permissions = any(
-        word.split("=")[0] in ("--permission-mode", "--dangerously-skip-permissions") for word in given
-    )
+    flags = {word.partition("=")[0] for word in given}
+    is_small = endpoint.context_tokens < BARE_BELOW_TOKENS and "--bare" not in flags
+    is_bare = is_small or "--bare" in flags
+    has_settings = "--settings" in flags
     models = ("ANTHROPIC_MODEL", "ANTHROPIC_SMALL_FAST_MODEL", "CLAUDE_CODE_SUBAGENT_MODEL")
     kinds = ("OPUS", "SONNET", "HAIKU")
+    variables = {
+        "ANTHROPIC_BASE_URL": endpoint.url,
+        # A key in a variable has to be approved in a dialog, and --bare reads no token.
+        "ANTHROPIC_AUTH_TOKEN": "" if is_bare else endpoint.key,
+        "ANTHROPIC_API_KEY": endpoint.key if is_bare and has_settings else "",
+        **dict.fromkeys(models, endpoint.model),
+        **{f"ANTHROPIC_DEFAULT_{kind}_MODEL": endpoint.model for kind in kinds},
+        "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(endpoint.context_tokens),
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(endpoint.output_tokens),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    arguments = ["--bare"] if is_small else []
+    if not flags & {"--permission-mode", "--dangerously-skip-permissions"}:
+        # Its own default asks Anthropic's servers before every action.
+        arguments += ["--permission-mode", "default"]
+    if not has_settings:
+        # Variables in the person's settings file would count for more than those of the process.
+        arguments += ["--settings", str(folder / "claude.json")]
+    helper = {"apiKeyHelper": f"echo {shlex.quote(endpoint.key)}"} if is_bare else {}
     return Setup(
-        (
-            *(["--bare"] if is_small else []),
-            # Its own default asks Anthropic's servers before every action.
-            *([] if names_permissions else ["--permission-mode", "default"]),
-        ),
-        {
-            "ANTHROPIC_BASE_URL": endpoint.url,
-            # A key that is not known yet has to be approved in a dialog, a token has not; --bare reads keys alone.
-            "ANTHROPIC_API_KEY" if is_bare else "ANTHROPIC_AUTH_TOKEN": endpoint.key,
-            **dict.fromkeys(models, endpoint.model),
-            **{f"ANTHROPIC_DEFAULT_{kind}_MODEL": endpoint.model for kind in kinds},
-            "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(endpoint.context_tokens),
-            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(endpoint.output_tokens),
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        },
-        ("ANTHROPIC_AUTH_TOKEN" if is_bare else "ANTHROPIC_API_KEY",),
+        arguments,
+        variables,
+        files={"claude.json": json.dumps({"env": variables} | helper)},
         note=BARE_NOTE.format(endpoint.context_tokens) if is_small else "",
     )
 
@@ -172,7 +189,7 @@ def _aider(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
         (
             *("--model", model, "--weak-model", model, "--editor-model", model),
             *("--model-metadata-file", str(folder / "models.json")),
-            *("--no-show-model-warnings", "--no-check-update", "--analytics-disable"),
+            *("--no-show-model-warnings", "--no-show-release-notes", "--no-check-update", "--no-analytics"),
         ),
         {"OPENAI_API_BASE": f"{endpoint.url}/v1", "OPENAI_API_KEY": endpoint.key},
         files={"models.json": json.dumps({model: facts})},
@@ -180,9 +197,9 @@ def _aider(endpoint: Endpoint, folder: Path, given: Sequence[str]) -> Setup:
 
 
 AGENTS = {
-    "claude": Agent("claude", "npm install -g @anthropic-ai/claude-code", _claude),
-    "codex": Agent("codex", "npm install -g @openai/codex", _codex),
-    "opencode": Agent("opencode", "npm install -g opencode-ai", _opencode),
-    "pi": Agent("pi", "npm install -g @mariozechner/pi-coding-agent", _pi),
-    "aider": Agent("aider", "python -m pip install aider-install && aider-install", _aider),
+    "claude": Agent("npm install -g @anthropic-ai/claude-code", 1_000, _claude),
+    "codex": Agent("npm install -g @openai/codex", 8_400, _codex),
+    "opencode": Agent("npm install -g opencode-ai", 7_100, _opencode),
+    "pi": Agent("npm install -g @mariozechner/pi-coding-agent", 1_300, _pi),
+    "aider": Agent("python -m pip install aider-install && aider-install", 800, _aider),
 }

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import yaml
 
-from app.shell.agents import Endpoint
+from app.shell.agents import ANY_MODEL, Endpoint
+from app.system import places
+from app.system.console import say, tell
+from app.system.exit_codes import OK
+from app.system.running_server import find_server
 from mlx_engine.protocol.errors import SlipstreamError
+
+USUAL_CONTEXT_TOKENS = 32_768
+"""Of Gemma 4 in the memory of most machines."""
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag to the parser of `serve`."""
+    parser.add_argument(
+        "--print-config", metavar="|".join(EDITORS), help="print the settings for an editor, and start no server"
+    )
+
+
+def print_settings(options: argparse.Namespace) -> int:
+    """Print the settings for the editor that the flag names. Returns the exit code. Raises SlipstreamError."""
+    editor = editor_of(options.print_config)
+    if server := find_server(places.server_file()):
+        endpoint = Endpoint.of(server)
+    else:
+        endpoint = Endpoint(f"http://{options.host}:{options.port}", ANY_MODEL, USUAL_CONTEXT_TOKENS)
+        tell(
+            f"No server runs, so a context of {USUAL_CONTEXT_TOKENS:,} tokens is assumed. Start one and print "
+            "this again for the model's."
+        )
+    say(editor.settings(endpoint))
+    tell(editor.place)
+    return OK
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def pull_models(options: argparse.Namespace) -> int:
     name = catalog.name_of(options.model)
     requests = _requests(options, catalog, name)
     if not requests:
-        say(f"Nothing to pull: {name} uses folders on this machine.")
+        say(f"Nothing to pull: {name or options.model} uses folders on this machine.")
         return OK
     show = "json" if options.json else "line"
     if not options.offline and not options.yes:
@@ -49,6 +49,9 @@ def _requests(options: argparse.Namespace, catalog: Catalog, name: str | None) -
     if options.revision is not None:
         check_revision(options.revision)
     if name is None:
+        if (found := catalog.drafter_of(options.model)) is not None:
+            source = found[1].source
+            return [RepoRevision(source.repo, options.revision or source.revision)] if source.repo else []
         if "/" not in options.model:
             catalog.find(options.model)  # raises CatalogError, with names that are similar
         return [RepoRevision(check_repo(options.model), options.revision)]
@@ -119,7 +122,7 @@ def _removable(model: str, catalog: Catalog, cache: Path) -> list[str]:
     """The repositories of a model, except a drafter that another model here also uses."""
     name = catalog.name_of(model)
     if name is None:
-        return [check_repo(model)]
+        return [check_repo(catalog.location_of(model))]
     return removable_repos(name, catalog, cache)
 
 
@@ -148,10 +151,11 @@ def _all_reports(catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
 
 def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list[dict[str, Any]]:
     entry, pair = None, None
+    model = catalog.location_of(options.model)
     try:
-        _, entry, pair = resolve(options.model, catalog)
+        _, entry, pair = resolve(model, catalog)
     except SlipstreamError:
-        snapshot = find_snapshot(cache, options.model) if "/" in options.model else None
+        snapshot = find_snapshot(cache, model) if "/" in model else None
         if snapshot is None and not options.hub:
             raise
         if snapshot is not None:
@@ -167,7 +171,7 @@ def _reports(options: argparse.Namespace, catalog: Catalog, cache: Path) -> list
         if pair.drafter is not None:
             reports.append(_report(called(pair.drafter), pair.drafter, None, catalog))
     if options.hub:
-        sources = entry.sources if entry else (Source(repo=check_repo(options.model)),)
+        sources = entry.sources if entry else (Source(repo=check_repo(model)),)
         reports += [_hub_report(source, cache) for source in sources if source.repo is not None]
     return reports
 

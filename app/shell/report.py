@@ -18,6 +18,7 @@ from app.settings.remembered import RememberedChoices
 from app.system import places
 from app.system.console import STANDARD_OUTPUT, ask, is_terminal, say, tell
 from app.system.exit_codes import FAILED, OK
+from app.system.interrupts import Stop
 from mlx_engine.client import EngineClient, EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 
@@ -73,7 +74,7 @@ def measured_report(
 
     pair, engine: None: there is none to measure. Closes the engine.
     """
-    from app.bench.asking import BlockingEngine, Stop
+    from app.bench.asking import BlockingEngine
     from app.bench.energy import RaplMeter
     from app.report.making import make_report, reported_pair
 
@@ -83,7 +84,7 @@ def measured_report(
         try:
             tell(f"Loading {pair.title} ...")
             ready = blocking.load(needs_drafter=False)
-            reported = reported_pair(pair.title, pair.load, ready)
+            reported = reported_pair(pair.title, ready)
             tell("Measuring; this takes half a minute ...")
             figures = blocking.measure()
         except SlipstreamError as error:

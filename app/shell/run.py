@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
-import signal
-from collections.abc import Callable
 from dataclasses import asdict
-from types import FrameType
 from typing import Any
 
 from app.core.conversation import Conversation
@@ -22,6 +19,7 @@ from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.system.console import say, say_json, warn
 from app.system.exit_codes import FAILED, INTERRUPTED, OK
+from app.system.interrupts import Stop, stopping
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Event, Finished, Notice, Part, Round, Silent
@@ -44,40 +42,29 @@ class PrintedReply(ReplyView):
         self.error = message
 
 
-class Interrupts:
-    """ctrl+c: the first stops after the current round and keeps the text, the second ends at once.
+class StoppableReply:
+    """A reply that a request to stop ends after its current round, keeping the text."""
 
-    The handler only counts: it may come in the middle of anything.
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._presses = 0
+    def __init__(self, dialogue: Dialogue, stop: Stop) -> None:
+        self._dialogue, self._stop = dialogue, stop
         self._is_stopped = self._is_silent = False
 
-    def count(self, signum: int, frame: FrameType | None) -> None:
-        """The signal's handler."""
-        self._presses += 1
-        if self._presses > 1:
-            raise KeyboardInterrupt
-        self._wake()
-
-    def obey(self, dialogue: Dialogue) -> None:
-        """Stop the reply after a press. Raises KeyboardInterrupt if there is nothing to wait for."""
-        if not self._presses or self._is_stopped:
+    def obey(self) -> None:
+        """Stop the reply if that is requested. Raises KeyboardInterrupt if there is nothing to wait for."""
+        if not self._stop.is_requested or self._is_stopped:
             return
         self._is_stopped = True
         if self._is_silent:
             raise KeyboardInterrupt
-        dialogue.stop()
-        if not dialogue.phase.is_replying:
+        self._dialogue.stop()
+        if not self._dialogue.phase.is_replying:
             raise KeyboardInterrupt
 
-    async def hear(self, event: Event, dialogue: Dialogue) -> None:
+    async def hear(self, event: Event) -> None:
         """Handle one event. Raises KeyboardInterrupt if the reply is to stop, but the engine does not answer."""
         self._is_silent = isinstance(event, Silent) or (self._is_silent and isinstance(event, Notice))
         if not isinstance(event, Silent):
-            await dialogue.hear(event)
+            await self._dialogue.hear(event)
         elif self._is_stopped:
             raise KeyboardInterrupt
         else:
@@ -122,18 +109,18 @@ async def _run(
         _tell,
         StoreNotices(store, _tell),
     )
-    interrupts = Interrupts(lambda: inbox.put(None))
-    default_handler = signal.signal(signal.SIGINT, interrupts.count)
+    stop = Stop()
+    reply = StoppableReply(dialogue, stop)
     try:
-        engine.start()
-        await dialogue.ask(prompt)
-        while dialogue.phase.is_replying:
-            event = inbox.get()
-            interrupts.obey(dialogue)
-            if event is not None:
-                await interrupts.hear(event, dialogue)
+        with stopping(stop, wake=lambda: inbox.put(None)):
+            engine.start()
+            await dialogue.ask(prompt)
+            while dialogue.phase.is_replying:
+                event = inbox.get()
+                reply.obey()
+                if event is not None:
+                    await reply.hear(event)
     finally:
-        signal.signal(signal.SIGINT, default_handler)
         engine.close()
         store.close()
     if view.error:

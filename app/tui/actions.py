@@ -21,7 +21,7 @@ from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
 from app.core.pair_choice import Choose, absolute
 from app.report.contents import TerminalFacts
-from app.report.making import reported_pair
+from app.report.making import REPORT_FILE, reported_pair
 from app.store.chat_store import ChatStore
 from app.system import places
 from app.system.terminal_bytes import variables_in
@@ -47,9 +47,6 @@ from models.hub_cache import cache_folder
 from models.machine import read_machine
 from models.paths import expanded
 from models.pull import PullFailed, PullFinished
-
-REPORT_FILE = "slipstream-report.json"
-"""Where a report is written if the person names no file."""
 
 
 class ChatActions(Screen[None]):
@@ -344,10 +341,14 @@ class ChatActions(Screen[None]):
                 "The report measures this machine, but a server makes the replies. Run `slipstream report`."
             )
             return
+        try:
+            path = expanded(name or REPORT_FILE).absolute()
+        except SlipstreamError as error:
+            self.app.notify(str(error), severity="error")
+            return
         width, height = self.app.size
         terminal = TerminalFacts(size=f"{width} x {height}", variables=variables_in(os.environ))
-        reported = reported_pair(pair.choice.title, pair.choice.load, pair.ready)
-        path = expanded(name or REPORT_FILE).absolute()
+        reported = reported_pair(pair.choice.title, pair.ready)
         self.app.push_screen(ReportScreen(self._engine, reported, self.options.examine, terminal, path))
 
     def tell_report(self, event: Event) -> None:

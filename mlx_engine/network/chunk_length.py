@@ -18,13 +18,17 @@ class ChunkLength:
         self._range = range
         self.tokens = range.most_tokens
         """Of the next chunk."""
+        self.awaited_tokens = 0
+        """Of the chunks that the latest wait was for: a chunk is handed over before the one before it is done."""
 
-    def observe(self, tokens: int, elapsed_s: float) -> None:
-        """Learn from a chunk. Shorter ones than planned tell only that shorter ones take too long, too."""
+    def observe(self, elapsed_s: float) -> None:
+        """Learn how long that wait was. Fewer tokens than planned tell only that they take too long, too."""
+        tokens, self.awaited_tokens = self.awaited_tokens, 0
         if tokens < 1:
             return
-        if elapsed_s > LONGEST_S:
+        chunks = max(1.0, tokens / self.tokens)
+        if elapsed_s > chunks * LONGEST_S:
             fitting = int(tokens * LONGEST_S / elapsed_s) // STEP_TOKENS * STEP_TOKENS
             self.tokens = min(self.tokens, max(self._range.least_tokens, fitting))
-        elif tokens >= self.tokens and 2 * elapsed_s < GROWTH_SHARE * LONGEST_S:
+        elif tokens >= self.tokens and 2 * elapsed_s < chunks * GROWTH_SHARE * LONGEST_S:
             self.tokens = min(self._range.most_tokens, 2 * self.tokens)

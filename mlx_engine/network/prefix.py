@@ -157,7 +157,7 @@ class PrefixCache:
         end = len(self.tokens) - 1
         positions = self._snapshot_positions(branch_points, end)
         self._take_snapshots(positions)
-        before: mx.array | None = None
+        before, before_tokens = None, 0
         while (begin := self.cache.frontier) < end:
             stop = min(begin + (self._chunk.tokens if self._chunk else PREFILL_CHUNK_TOKENS), end)
             stop = min((at for at in positions if begin < at < stop - ROLLBACK_RESERVE_ROWS), default=stop)
@@ -168,7 +168,9 @@ class PrefixCache:
                 mx.async_eval(self.hidden, self.cache.arrays())
                 if before is not None:
                     mx.eval(before)
-            before = self.hidden
+            if self._chunk:
+                self._chunk.awaited_tokens = before_tokens + (stop - begin if stop == end else 0)
+            before, before_tokens = self.hidden, stop - begin
             yield self.cache.frontier
             self._take_snapshots([at for at in positions if begin < at])
 

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Generate, Tool
+from mlx_engine.text.call_grammar import ArgumentRules, any_rules, spelled
 from mlx_engine.text.reply_text import BYTE_TOKEN
 from mlx_engine.text.tool_format import Mark, parsed_object
 
@@ -129,8 +130,17 @@ def _rules(form: ReplyForm, marks: Mapping[Mark, int], thought: Thought) -> Iter
         yield f'thought: {opens} "thought\\n" PROSE? {closes}'
     if form.tools:
         begin, end, quote = (f"<[{marks[mark]}]>" for mark in (Mark.CALL, Mark.CALL_END, Mark.QUOTE))
-        named = [f"{json.dumps(f'call:{tool.name}{{')} (PROSE | {quote})*" for tool in form.tools]
+        named = []
+        for index, tool in enumerate(form.tools):
+            if tool.name in form.strict_tools:
+                rules = ArgumentRules(tool, f"arguments_{index}", quote)
+                named.append(f"{spelled(f'call:{tool.name}')} {rules.start}")
+                yield from rules.lines
+            else:
+                named.append(f"{spelled(f'call:{tool.name}{{')} (PROSE | {quote})*")
         yield f"call: {begin} ({' | '.join(named)}) {end}"
+        if form.strict_tools:
+            yield from any_rules(quote)
 
 
 class Grammar:

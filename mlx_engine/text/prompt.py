@@ -38,8 +38,8 @@ STOP_SPELLINGS = ("<eos>", "<turn|>", "<|tool_response>")
 """Gemma 4's ids 1, 106 and 50: end of text, end of a turn, and the end of the calls of tools."""
 TURN_SPELLING = "<|turn>"
 CHANNEL_SPELLINGS = ("<|channel>", "<channel|>")
-LONG_CHARACTERS = 1 << 14
-"""From here on, encoding a text takes long enough to be noticed."""
+LONG_CHARACTERS = 1 << 11
+"""From here on, encoding a text takes as long as a part of a round, which must not wait for it."""
 END_OF_TURN = "<turn|>\n"
 """As templates write it."""
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.sampled(4)
 COMMANDS = {
     "chat": ["--plain"],
     "run": ["Hi"],
+    "serve": ["--port", "0"],
     "bench": ["--quick"],
     "paths": [],
     "doctor": [],

@@ -24,12 +24,13 @@ from time import perf_counter, process_time
 
 import msgspec
 
-from app.bench.asking import BlockingEngine, Stop
+from app.bench.asking import BlockingEngine
 from app.bench.energy import RaplMeter
 from app.cli import GARBAGE_THRESHOLDS
 from app.core.pair_choice import PairOptions, choose_pair
 from app.store.chat_store import ChatStore
 from app.store.records import NewChat, NewMessage
+from app.system.interrupts import Stop
 from app.tui.screens.chats import ChatsScreen
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.events import Message, SamplingOptions

@@ -131,13 +131,12 @@ class Ours:
         rounds = drafted = 0
         accepted = dict.fromkeys(self._drafters, 0)
         before_s = time.perf_counter()
-        read_tokens = cached_tokens
 
         def on_prefill(done_tokens: int) -> None:
-            nonlocal before_s, read_tokens
+            nonlocal before_s
             now_s = time.perf_counter()
-            self._chunk.observe(done_tokens - read_tokens, now_s - before_s)
-            before_s, read_tokens = now_s, done_tokens
+            self._chunk.observe(now_s - before_s)
+            before_s = now_s
 
         for done in generate(session, plan, on_prefill):
             timeline.add(list(done.token_ids))

@@ -29,13 +29,13 @@ def ours(folder: Path, prompt: list[int], tokens: int) -> Iterator[None]:
     prefix.resume(prompt)
     steering = Steering(ReplyControl(0), DraftPolicies(None, 1, ()))
     options = DecodeOptions(Sampler(temperature=0), frozenset(), tokens, steering)
-    at_s, read = time.perf_counter(), 0
+    at_s = time.perf_counter()
 
     def observe(done_tokens: int) -> None:
-        nonlocal at_s, read
+        nonlocal at_s
         now_s = time.perf_counter()
-        chunk.observe(done_tokens - read, now_s - at_s)
-        at_s, read = now_s, done_tokens
+        chunk.observe(now_s - at_s)
+        at_s = now_s
 
     for _ in generate(Session(target, [], prefix), options, observe):
         yield

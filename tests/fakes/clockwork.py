@@ -71,6 +71,7 @@ class ClockworkEngine:
         self.is_closed = False
         self.on_event: Callable[[Event], None] | None = None
         self.refusal: str | None = None
+        self.drafter_bits: int | None = None
         self.context_tokens = 4096
         self._read = ""
 
@@ -87,6 +88,7 @@ class ClockworkEngine:
                 working_set_bytes=None,
                 load_s=0.1,
                 refusal=self.refusal,
+                drafter_bits=self.drafter_bits,
             )
         )
 

@@ -22,6 +22,8 @@ CANARY = "what nobody else may read"
 class FailingEngine:
     """Loads, and then fails at whatever it is asked."""
 
+    check = None
+
     def __init__(self, load: Load, emit: Any) -> None:
         if load.target == "huge":
             raise MemoryError("no room")
@@ -54,6 +56,8 @@ def test_an_error_nobody_expected_is_said_and_ends_the_process(
 
 class MeasuringEngine:
     """Measures until it is stopped."""
+
+    check = None
 
     def __init__(self, load: Load, emit: Any) -> None:
         pass
@@ -93,5 +97,9 @@ def test_measurements_are_answered_or_cancelled(monkeypatch: pytest.MonkeyPatch,
     commands.read_all()
     # The end of the pipe stops what was asked for last.
     assert worker.serve(commands, emitted.append) == worker.STATUS_OK
-    first = events.Failed(-1, "stopped") if is_cancelled else events.Measured(-1, MicroFigures(verify_s={1: 0.5}))
-    assert emitted == [first, events.Failed(-2, "stopped")]
+    first = (
+        events.Failed(-1, "stopped", "refused")
+        if is_cancelled
+        else events.Measured(-1, MicroFigures(verify_s={1: 0.5}))
+    )
+    assert emitted == [first, events.Failed(-2, "stopped", "refused")]

@@ -18,6 +18,7 @@ from models.folders import find_pair
 from models.memory_fit import loaded_bytes, size_of_folders
 from models.verify import verify_folder
 from tests.golden.layouts import HIDDEN_SIZE
+from tests.mlx_engine.speculation.golden_drafts import loaded
 from tests.paths import GOLDEN
 
 FOLDER = GOLDEN / "drafters"
@@ -52,10 +53,12 @@ def test_its_memory_is_part_of_the_sum(name: str) -> None:
     assert loaded_bytes(tensors, read_config(FOLDER / name)) == expected
     size = size_of_folders(TARGET, FOLDER / name)
     assert size.drafter_bytes == expected
-    assert size.draft_layers
-    assert size.draft_layers.sliding_layers == (1 if name in ("eagle3-llama", "eagle3-deepspec") else 2)
-    assert size.draft_layers.window == drafter_config.DRAFTER_WINDOW == tapped_rows.MOST_ROWS
-    assert not size.drafter_has_snapshots
+    (drafter,) = size.drafters
+    (tapped,) = loaded(FOLDER / name).target.new_cache().tapped
+    assert drafter.layers.sliding_layers == (1 if name in ("eagle3-llama", "eagle3-deepspec") else 2)
+    assert drafter.layers.window == drafter_config.DRAFTER_WINDOW == tapped_rows.MOST_ROWS
+    assert drafter.tapped_numbers == size.layers.hidden_size * len(tapped.layers)
+    assert not drafter.has_snapshots
 
 
 @pytest.mark.parametrize("name", ["eagle3-llama", "dspark-12b"])

@@ -17,6 +17,7 @@ from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
+from mlx_engine.network.tapped_rows import TappedRows
 from mlx_engine.network.target import Gemma4Target, load_target
 from mlx_engine.protocol.conversation_memory import conversation_bytes
 from mlx_engine.protocol.prefill_chunk import ChunkRange
@@ -34,6 +35,7 @@ from models.memory_fit import (
     size_of_folders,
     snapshot_bytes,
     suggest,
+    tapped_bytes,
     working_bytes,
 )
 from tests.cases import cases
@@ -324,7 +326,7 @@ def test_the_largest_context_is_the_last_that_fits(catalog: Catalog) -> None:
 
 def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: Catalog) -> None:
     entry = catalog.entries["12b-4bit"]
-    alone = fit(size_of_entry(entry, catalog, has_drafter=False), machine(64))
+    alone = fit(size_of_entry(msgspec.structs.replace(entry, drafter=None), catalog), machine(64))
     assert alone.needed_bytes == (fit(size_of_entry(entry, catalog), machine(64)).needed_bytes or 0) - 845_719_296
     unknown = fit(PairSize(None, 0, catalog.family(entry).layers, 2), machine(12))
     assert (unknown.verdict, unknown.needed_bytes, unknown.largest_context_tokens) == (None, None, None)
@@ -344,7 +346,28 @@ def test_a_draft_model_remembers_the_conversation_for_itself(catalog: Catalog) -
     both, one = fit(twice, machine(12), 700), fit(alone, machine(12), 700)
     for line, single in zip(both.lines[2:4], one.lines[2:4]):
         assert line.size_bytes == 2 * (single.size_bytes or 0)
-    assert size_of_folders(*PAIRS["31b"]).draft_layers is None
+    assert size_of_folders(*PAIRS["31b"]).drafters == ()
+
+
+@pytest.mark.parametrize("tokens", [100, 4096, 9000])
+def test_what_waits_for_a_block_drafter_is_part_of_the_sum(tokens: int) -> None:
+    """Outputs of the target's layers, as many as are kept while nothing is drafted; several drafters add up."""
+    target, drafters = GOLDEN / "drafters" / "target-12b", GOLDEN / "drafters"
+    block, eagle = drafters / "dspark-12b", drafters / "eagle3-llama"
+    size = size_of_folders(target, block, eagle)
+    for folder, drafter in zip((block, eagle), size.drafters):
+        tapped = TappedRows(range({block: 5, eagle: 3}[folder]))
+        for done in range(0, tokens, PREFILL_CHUNK_TOKENS):
+            rows = mx.zeros((1, min(PREFILL_CHUNK_TOKENS, tokens - done), size.layers.hidden_size))
+            tapped.append(dict.fromkeys(tapped.layers, rows), done)
+        taken = tapped.take().rows
+        assert taken is not None
+        predicted = tapped_bytes(drafter, tokens, taken.itemsize)
+        assert taken.nbytes <= predicted <= 1.07 * taken.nbytes
+    (line,) = [line for line in fit(size, machine(12), tokens).lines if line.what == "layers read by drafters"]
+    expected = sum(tapped_bytes(drafter, min(tokens, size.layers.max_context), 4) for drafter in size.drafters)
+    assert line.size_bytes in (expected, expected // 2)
+    assert size.drafter_bytes == sum(size_of_folders(target, one).drafter_bytes or 0 for one in (block, eagle))
 
 
 def test_recommended_memory_is_where_the_sum_stays_within_two_thirds(catalog: Catalog) -> None:

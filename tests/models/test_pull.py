@@ -26,7 +26,7 @@ import pytest
 from huggingface_hub import close_session
 
 from mlx_engine.files.folder_files import opened
-from models import hub_cache
+from models import hub_cache, pull_files
 from models.hub import MAX_RETRY_AFTER_S, Hub
 from models.pull import (
     Listed,
@@ -137,6 +137,20 @@ def test_a_repository_arrives_where_every_tool_of_the_cache_looks(hub: FakeHub, 
     [repo] = huggingface_hub.scan_cache_dir(tmp_path).repos
     assert repo.size_on_disk == hub_cache.size_on_disk(tmp_path, REPO)[0]
     assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_each_file_is_flushed_to_the_disk_when_it_is_whole(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it gets its name: a power cut must not leave a whole name with half of the bytes."""
+    flushed: list[int] = []
+    monkeypatch.setattr(
+        pull_files, "flush_to_disk", lambda descriptor: flushed.append(os.fstat(descriptor).st_size)
+    )
+    events = pull(tmp_path)
+    assert isinstance(events[-1], PullFinished)
+    (repo,) = (path.parent for path in tmp_path.rglob("blobs"))
+    assert sorted(flushed) == sorted(path.stat().st_size for path in (repo / "blobs").iterdir())
 
 
 def test_only_data_is_asked_for_and_small_files_first(hub: FakeHub, tmp_path: Path) -> None:

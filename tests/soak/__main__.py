@@ -11,6 +11,7 @@ nothing is missing from the store or mixed up in it, and no log holds a word of 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import os
 import queue
@@ -56,10 +57,11 @@ class Evening:
         self._path = database_in(folder)
         # At every look at the clock it is time to try the disk again.
         self.store = ChatStore.open(self._path, clock=itertools.count(0.0, RETURN_INTERVAL_S).__next__)
-        self.said: list[str] = []
-        """Every message, in order."""
-        self.replied: dict[int, tuple[str, str]] = {}
-        """Every reply with its message, by its id."""
+        self.said: list[bytes] = []
+        """Digests of all messages, the turns' numbers among their words. Digests, so that what the evening itself
+        remembers does not pass for a leak of the chat's."""
+        self.replied: dict[int, bytes] = {}
+        """Digests of all replies with their messages, by a reply's id."""
         self.disk = Disk()
         self.strains: Counter[str] = Counter()
         self._conversation = Conversation(self.store)
@@ -84,7 +86,7 @@ class Evening:
         if kind < 0.2 and self._conversation.chat:
             self._conversation.open(self._conversation.chat.id)
         text = f"{self._draw.choice(QUESTIONS)} ({CANARY} {self._turns})"
-        self.said.append(text)
+        self.said.append(digest(text))
         self._conversation.ask(text)
         return self._reply()
 
@@ -115,7 +117,7 @@ class Evening:
         last = self._conversation.last
         assert last
         assert last.reply
-        self.replied[last.reply.id] = last.prompt.text, last.text
+        self.replied[last.reply.id] = digest(last.prompt.text, last.text)
 
     def _reply(self) -> None:
         rounds = 0
@@ -210,21 +212,25 @@ def database_in(folder: Path) -> Path:
     return folder / "data" / "chats.db"
 
 
+def digest(*texts: str) -> bytes:
+    """16 bytes that tell these texts from others."""
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()
+
+
 def _lost(path: Path, evening: Evening) -> list[str]:
     """What is missing from the store, and what should not be there: the mixture of two replies, for instance."""
     store = ChatStore.open(path)
     messages = {message.id: message for chat in store.list_chats(limit=-1) for message in store.messages(chat.id)}
     store.close()
-    asked = {message.text for message in messages.values() if message.role == "user"}
-    replied = Counter(
-        (messages[message.parent_id].text, message.text)
+    asked = {digest(message.text) for message in messages.values() if message.role == "user"}
+    replied = {
+        message.id: digest(messages[message.parent_id].text, message.text)
         for message in messages.values()
         if message.role == "assistant" and message.parent_id is not None
-    )
-    expected = Counter(evening.replied.values())
-    found = [f"lost: {text}" for text in evening.said if text not in asked]
-    found += [f"lost: the reply to {text}" for text, _ in expected - replied]
-    return found + [f"mixed up: a reply to {text}" for text, _ in replied - expected]
+    }
+    found = [f"lost: message {number}" for number, said in enumerate(evening.said, 1) if said not in asked]
+    found += [f"lost: reply {id}" for id in evening.replied.keys() - replied.keys()]
+    return found + [f"mixed up: reply {id}" for id, made in replied.items() if evening.replied.get(id) != made]
 
 
 def _leaked(folder: Path) -> list[str]:

@@ -71,10 +71,6 @@ class AnthropicMessages:
             "error": {"type": kind, "message": message, "code": error.code, "param": error.param},
         }
 
-    def counted(self, prompt_tokens: int) -> dict[str, Any]:
-        """The body that answers count_tokens."""
-        return {"input_tokens": prompt_tokens}
-
 
 class _MessageStream:
     """Writes an answer block by block: of thoughts, of text, or one call."""

@@ -6,6 +6,7 @@ however it divides what people and the system say.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -42,16 +43,16 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
     """What people, or the system, say in several messages after one another becomes one message.
 
     A system message within the conversation stays where it is: moved to the front it would change the beginning of
-    the prompt, which is what was read already. key: the field of the messages, for BadRequestError.
+    the prompt, which is what was read already. A reply that was stopped before its first word is left out.
+    key: the field of the messages, for BadRequestError.
     """
     whole: list[Message] = []
-    for message in messages:
-        is_alike = whole and message.role == whole[-1].role and message.role in ("user", "system")
-        if is_alike:
-            texts = (whole[-1].text, message.text)
-            whole[-1] = Message(message.role, PARAGRAPHS.join(text for text in texts if text))
+    told = (message for message in messages if message.role != "assistant" or message.text or message.calls)
+    for role, run in itertools.groupby(told, key=lambda message: message.role):
+        if role in ("user", "system"):
+            whole.append(Message(role, PARAGRAPHS.join(message.text for message in run if message.text)))
         else:
-            whole.append(message)
+            whole += run
     if not whole:
         raise BadRequestError(f"{key} is empty. Send at least one message.", key)
     if whole[-1].calls:

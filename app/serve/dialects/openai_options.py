@@ -66,26 +66,25 @@ def read_is_thinking(body: Fields) -> bool:
         if isinstance(switch, bool):
             return switch
     if "type" in thinking:
-        return thinking["type"] in ("enabled", "adaptive")
+        return bool(thinking["type"] == "enabled")
     return (body.text("reasoning_effort") or reasoning.get("effort")) in THINKING_EFFORTS
 
 
 def read_schema(form: Fields | None) -> str | None:
     """The schema of `response_format` or `text.format`, as JSON text."""
-    match form and form.value("type"):
+    if form is None:
+        return None
+    match form.value("type"):
         case None | "text":
             return None
         case "json_object":
-            assert form
             return form.schema("schema") if form.has("schema") else ANY_OBJECT
         case "json_schema":
-            assert form
             described = form.object("json_schema") or form
             if not described.has("schema"):
                 raise described.error("schema", "is missing. Send the JSON schema that the answer must match.")
             return described.schema("schema")
         case _:
-            assert form
             raise form.error("type", "cannot be produced here. Send text, json_object or json_schema.")
 
 

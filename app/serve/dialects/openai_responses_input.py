@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from msgspec.structs import replace
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.serve.dialects.conversation import content_text
 from app.serve.dialects.fields import Fields
@@ -20,54 +19,32 @@ def read_input(body: Fields) -> Iterator[Message]:
     if isinstance(body.value("input"), str):
         yield Message("user", body.text("input") or "")
         return
-    reply: Message | None = None
-    """What the model said in the items before: thoughts, a text and calls, in this order."""
-    for item in body.objects("input"):
-        said = _said_by_model(item)
-        if said is None:
-            other = _other_message(item)
-            if other is None:
-                continue
-            if reply:
-                yield reply
-            reply = None
-            yield other
-        elif reply and _continues(reply, said):
-            reply = _with(reply, said)
+    items = (message for message in map(_item, body.objects("input")) if message)
+    for role, run in itertools.groupby(items, key=lambda message: message.role):
+        if role == "assistant":
+            yield from _replies(run)
         else:
-            if reply:
-                yield reply
-            reply = said
-    if reply:
-        yield reply
+            yield from run
 
 
-def _said_by_model(item: Fields) -> Message | None:
-    match item.value("type"):
-        case "reasoning":
-            # Thoughts that a client was shown are their own summary.
-            thinking = content_text(item, "content", "") or content_text(item, "summary", "")
-            return Message("assistant", "", thinking=thinking)
-        case "function_call":
-            name = full_name(item, item.text("namespace"))
-            call = ToolCall(name, item.arguments("arguments"), item.text("call_id") or "")
-            return Message("assistant", "", calls=(call,))
-        case "message" | None if item.value("role") == "assistant":
-            return Message("assistant", content_text(item, "content", ""))
-        case _:
-            return None
-
-
-def _other_message(item: Fields) -> Message | None:
+def _item(item: Fields) -> Message | None:
     """None: an item of a kind that means nothing here, such as a search that ran elsewhere."""
     match item.value("type"):
         case "message" | None:
             return _message(item)
+        case "reasoning":
+            # What was sent as a summary is the thoughts themselves.
+            thinking = content_text(item, "content", "") or content_text(item, "summary", "")
+            return Message("assistant", "", thinking)
+        case "function_call":
+            name = full_name(item, item.text("namespace"))
+            call = ToolCall(name, item.arguments("arguments"), item.text("call_id") or "")
+            return Message("assistant", "", calls=(call,))
         case "function_call_output":
             return Message("tool", content_text(item, "output"), call_id=item.text("call_id") or "")
         case "item_reference":
             raise item.error(
-                "type", "refers to an item of an earlier answer, and none are stored here. Send the item."
+                "type", "refers to an earlier answer, and none are stored here. Send the item itself."
             )
         case str():
             return None
@@ -81,21 +58,28 @@ def _message(item: Fields) -> Message:
             return Message("system", content_text(item, "content"))
         case "user":
             return Message("user", content_text(item, "content"))
+        case "assistant":
+            return Message("assistant", content_text(item, "content", ""))
         case _:
             raise item.error("role", "is none of system, developer, user and assistant. Send one of these.")
 
 
-def _continues(reply: Message, said: Message) -> bool:
-    """Whether the model may have said both in one message: thoughts come first, and calls last."""
-    if said.calls:
-        return True
-    return not reply.calls and not reply.text and not (said.thinking and reply.thinking)
+def _replies(items: Iterable[Message]) -> Iterator[Message]:
+    """Thoughts, a text and calls that follow one another in this order are one message of the model."""
+    reply: list[Message] = []
+    for item in items:
+        has_thoughts_only = not reply or not (reply[-1].text or reply[-1].calls)
+        if not (item.calls or has_thoughts_only):
+            yield _as_one(reply)
+            reply = []
+        reply.append(item)
+    yield _as_one(reply)
 
 
-def _with(reply: Message, said: Message) -> Message:
-    return replace(
-        reply,
-        text=reply.text + said.text,
-        thinking=reply.thinking + said.thinking,
-        calls=reply.calls + said.calls,
+def _as_one(items: Sequence[Message]) -> Message:
+    return Message(
+        "assistant",
+        "".join(item.text for item in items),
+        "".join(item.thinking for item in items),
+        tuple(call for item in items for call in item.calls),
     )

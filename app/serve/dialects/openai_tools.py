@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -33,11 +33,11 @@ class Tools:
 def read_tools(body: Fields) -> Tools:
     """Tools that run elsewhere, such as web search, are left out: they are the provider's own. Raises
     BadRequestError."""
-    tools: list[Tool] = []
+    tools: dict[str, Tool] = {}
     strict: set[str] = set()
     for fields in body.objects("tools"):
         _read_tool(fields, "", tools, strict)
-    return _with_choice(Tools(tuple(tools), frozenset(strict)), body)
+    return _with_choice(Tools(tuple(tools.values()), frozenset(strict)), body)
 
 
 def full_name(fields: Fields, namespace: str | None) -> str:
@@ -52,7 +52,8 @@ def split_name(name: str) -> tuple[str | None, str]:
     return (namespace, rest) if mark else (None, name)
 
 
-def _read_tool(fields: Fields, namespace: str, tools: list[Tool], strict: set[str]) -> None:
+def _read_tool(fields: Fields, namespace: str, tools: dict[str, Tool], strict: set[str]) -> None:
+    """Add it by its name, or each tool in it if it is a namespace."""
     match fields.value("type"):
         case "namespace" if not namespace:
             name = _usable_name(fields)
@@ -63,7 +64,7 @@ def _read_tool(fields: Fields, namespace: str, tools: list[Tool], strict: set[st
             function = fields.object("function") or fields
             _usable_name(function)
             name = full_name(function, namespace)
-            tools.append(Tool(name, function.text("description") or "", function.schema("parameters")))
+            tools[name] = Tool(name, function.text("description") or "", function.schema("parameters"))
             if function.flag("strict"):
                 strict.add(name)
         case _:
@@ -90,13 +91,13 @@ def _with_choice(tools: Tools, body: Fields) -> Tools:
     fields = Fields(value, "tool_choice")
     match fields.value("type"):
         case "function":
-            return replace(tools, choice=_chosen(tools.tools, fields))
+            return replace(tools, choice=_chosen(_by_name(tools), fields))
         case "allowed_tools":
             allowed = fields.object("allowed_tools") or fields
-            chosen = [_chosen(tools.tools, one) for one in allowed.objects("tools")]
-            kept = tuple(tool for tool in tools.tools if tool in chosen)
-            strict = tools.strict & _names(kept)
-            return _with_kind(Tools(kept, strict), body, allowed.text("mode") or "auto")
+            by_name = _by_name(tools)
+            names = {_chosen(by_name, one).name for one in allowed.objects("tools")}
+            kept = Tools(tuple(tool for tool in tools.tools if tool.name in names), tools.strict & names)
+            return _with_kind(kept, body, allowed.text("mode") or "auto")
         case str() as kind:
             return _with_kind(tools, body, kind)
         case _:
@@ -117,14 +118,13 @@ def _with_kind(tools: Tools, body: Fields, kind: str) -> Tools:
     return replace(tools, choice=cast(ToolChoice, kind))
 
 
-def _chosen(tools: Iterable[Tool], fields: Fields) -> Tool:
+def _chosen(by_name: Mapping[str, Tool], fields: Fields) -> Tool:
     function = fields.object("function") or fields
-    name = full_name(function, function.text("namespace"))
-    for tool in tools:
-        if tool.name == name:
-            return tool
-    raise function.error("name", "is not among the functions in tools. Name one of them.")
+    tool = by_name.get(full_name(function, function.text("namespace")))
+    if tool is None:
+        raise function.error("name", "is not among the functions in tools. Name one of them.")
+    return tool
 
 
-def _names(tools: Iterable[Tool]) -> frozenset[str]:
-    return frozenset(tool.name for tool in tools)
+def _by_name(tools: Tools) -> dict[str, Tool]:
+    return {tool.name: tool for tool in tools.tools}

@@ -81,6 +81,8 @@ class SettingInput(Vertical):
         self._label = Static(setting.label, classes="param-name", markup=False)
         self._about = Static(setting.info.about, classes="param-about", markup=False)
         self._note = Static(classes="param-note", markup=False)
+        self.where = Content("")
+        """Where the value holds; in a narrow window the note has no room for it."""
         self._input = _input_for(setting)
 
     def compose(self) -> ComposeResult:
@@ -143,6 +145,7 @@ class SettingInput(Vertical):
             note = Content.styled(f"{scope} · all: {default}", "$text-accent")
         label = Content.styled(f"{'•' if is_changed else ' '} {self.setting.label}", "bold" * is_changed)
         # The widths of both are fixed, so no layout is needed.
+        self.where = Content("holds: ") + note if self.is_valid else note
         self._note.update(note, layout=False)
         self._label.update(label, layout=False)
 
@@ -193,6 +196,7 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
         self._values, self._defaults = values, defaults
         run = of_this_run or {}
         self._inputs = [SettingInput(each, defaults[name], run.get(name)) for name, each in per_chat().items()]
+        self._where = Static(id="params-where", markup=False)
         self._meaning = Static(id="params-meaning", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -202,6 +206,7 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
             # Not a VerticalScroll, whose own bindings would take up and down.
             with Vertical(id="params-fields"):
                 yield from self._inputs
+            yield self._where
             yield self._meaning
             yield Static(KEYS, id="params-keys", markup=False)
 
@@ -223,6 +228,7 @@ class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
     def _explain_focused(self) -> None:
         for setting_input in self._inputs:
             if setting_input.has_focus_within:
+                self._where.update(setting_input.where, layout=False)
                 self._meaning.update(setting_input.meaning(), layout=False)
 
     @on(Input.Submitted)

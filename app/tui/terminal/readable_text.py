@@ -15,7 +15,7 @@ from app.tui.terminal.contrast import contrast, readable_on
 
 _TEXT = re.compile(r"[^\s\u2500-\u259f]")
 """Anything but lines, bars and blocks, which are ornaments."""
-CACHED_COLOURS = 2048
+CACHED_STYLES = 4096
 
 
 class ReadableText(LineFilter):
@@ -27,15 +27,24 @@ class ReadableText(LineFilter):
 
 def _readable(segment: Segment) -> Segment:
     text, style, control = segment
-    if style is None or style.color is None or style.bgcolor is None:
+    if style is None:
         return segment
+    readable = _readable_style(style)
+    if readable is None or not _TEXT.search(text):
+        return segment
+    return Segment(text, readable, control)
+
+
+# By style and not by its two colours: a style keeps its hash, a colour computes it anew each time.
+@lru_cache(CACHED_STYLES)
+def _readable_style(style: Style) -> Style | None:
+    """None if `style` itself can be read."""
+    if style.color is None or style.bgcolor is None:
+        return None
     colour = _readable_colour(style.color, style.bgcolor)
-    if colour is style.color or not _TEXT.search(text):
-        return segment
-    return Segment(text, style + Style.from_color(colour), control)
+    return None if colour is style.color else style + Style.from_color(colour)
 
 
-@lru_cache(CACHED_COLOURS)
 def _readable_colour(text: RichColor, background: RichColor) -> RichColor:
     """`text` itself if it can be read or is one of the terminal's own."""
     if text.triplet is None or background.triplet is None:

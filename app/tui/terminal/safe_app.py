@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -122,10 +123,12 @@ class SafeApp(App[None]):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Show a notice as plain text, whatever `markup` says."""
-        super().notify(
-            sanitise(message), title=sanitise_line(title), severity=severity, timeout=timeout, markup=False
-        )
+        """Show a notice as plain text, whatever `markup` says. It replaces one that differs in numbers alone."""
+        text = sanitise(message)
+        for earlier in list(self._notifications):
+            if _without_numbers(earlier.message) == _without_numbers(text):
+                self._unnotify(earlier, refresh=False)
+        super().notify(text, title=sanitise_line(title), severity=severity, timeout=timeout, markup=False)
 
     def _handle_exception(self, error: Exception) -> None:
         if self._exit:
@@ -146,3 +149,7 @@ class SafeApp(App[None]):
         if not self._exit_renderables:
             self._exit_renderables.append(Text("Slipstream stopped because it could not read from the terminal."))
         self._close_messages_no_wait()
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "0", text)

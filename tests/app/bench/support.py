@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.bench.asking import BlockingEngine, Stop
+from app.bench.asking import BlockingEngine
 from app.bench.plan import BenchPlan, make_cases
 from app.bench.prompts import BenchPrompt
 from app.bench.results import FORMAT, VERSION, MachineFacts, MachineState, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import Measured, Runner
+from app.system.interrupts import Stop
 from mlx_engine.protocol.events import Message
 from tests.fakes.clockwork import ClockworkEngine, FakeClock
 

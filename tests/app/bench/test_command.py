@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,23 @@ def results() -> Results:
 def job_of(bench: Bench, results: Results, folder: Path, **files: str) -> BenchJob:
     pair = choose_pair(None, PairOptions())
     return BenchJob(pair, bench.plan, results.method, Outputs(files, may_replace=False), folder)
+
+
+def test_a_mac_stays_awake_while_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch, results: Results, tmp_path: Path
+) -> None:
+    bench, awake = Bench(plan(passes=1)), list[str]()
+
+    @contextmanager
+    def staying_awake(process_id: int) -> Iterator[None]:
+        awake.append(f"{process_id} after {len(bench.engine.requests)}")
+        yield
+        awake.append(f"until {len(bench.engine.requests)}")
+
+    monkeypatch.setattr(measuring, "staying_awake", staying_awake)
+    measure(job_of(bench, results, tmp_path / "kept"), bench.engine, bench.clock)
+    assert awake == [f"{os.getpid()} after 0", f"until {len(bench.engine.requests)}"]
+    assert bench.engine.requests
 
 
 def test_a_run_is_shown_kept_and_written(

@@ -386,12 +386,12 @@ async def test_walking_past_the_last_version_shows_nothing_again() -> None:
         chat.view.shown.clear()
         await current.walk(1)
         assert chat.view.shown == []
-        assert chat.told[-1] == "Version 2 of 2, the last one."
+        assert chat.told[-1] == "Version 2 of 2 of this chat."
         await current.walk(-1)
         assert chat.view.shown == ["chat of 1"]
         await current.walk(-1)
         assert chat.view.shown == ["chat of 1"]
-        assert chat.told[-1] == "Version 1 of 2, the first one."
+        assert chat.told[-1] == "Version 1 of 2 of this chat."
 
 
 async def test_a_comparison_leaves_chat_and_gauges_alone() -> None:

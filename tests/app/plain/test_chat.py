@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from app.core.chat_options import ChatOptions
 from app.plain.chat import HELP, PlainChat
+from app.plain.lines import Lines
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -69,7 +70,7 @@ def talk(
     typed = b"".join(line if isinstance(line, bytes) else line.encode() + b"\n" for line in lines)
     out = StringIO()
     engine.start()
-    PlainChat(engine, PAIR, options or ChatOptions(), store, (BytesIO(typed), out)).run()
+    PlainChat(engine, PAIR, options or ChatOptions(), store, Lines(BytesIO(typed), out)).run()
     said = out.getvalue()
     assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said) is None
     return said.splitlines()
@@ -171,7 +172,7 @@ class Interrupting(BytesIO):
 def test_control_c_at_the_prompt_asks_once_and_then_leaves(store: ChatStore, times: int) -> None:
     engine, out = FakeEngine(), StringIO()
     engine.start()
-    chat = PlainChat(engine, PAIR, ChatOptions(), store, (Interrupting(times, b"/help\n"), out))
+    chat = PlainChat(engine, PAIR, ChatOptions(), store, Lines(Interrupting(times, b"/help\n"), out))
     if times == 2:
         with pytest.raises(KeyboardInterrupt):
             chat.run()
@@ -462,7 +463,7 @@ def test_the_model_is_switched(store: ChatStore) -> None:
 
     engine.switch = switch  # type: ignore[method-assign]
     typed = BytesIO(b"/model\n/model broken\n/model 12b\nHi\n/model 12b\n")
-    PlainChat(engine, PAIR, ChatOptions(), store, (typed, out), choose=choose).run()
+    PlainChat(engine, PAIR, ChatOptions(), store, Lines(typed, out), choose=choose).run()
     said = out.getvalue()
     assert "Now: gemma-4-e2b, drafting with fake-assistant." in said
     assert "On this machine: pocket" in said
@@ -481,7 +482,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(store: ChatStore) -> N
         engine.emit(Failed(None, "It is damaged.") if load.target == "/models/12b" else engine.ready())
 
     engine.switch = switch  # type: ignore[method-assign]
-    PlainChat(engine, PAIR, ChatOptions(), store, (BytesIO(b"/model 12b\nHi\n"), out), choose=choose).run()
+    PlainChat(engine, PAIR, ChatOptions(), store, Lines(BytesIO(b"/model 12b\nHi\n"), out), choose=choose).run()
     said = out.getvalue()
     assert "It is damaged." in said
     assert "Now: gemma-4-e2b" in said
@@ -541,7 +542,7 @@ def test_control_c_ends_the_wait_for_an_engine_that_loads_again(store: ChatStore
 
     engine, out = AnsweringEngine(lambda it: it.die("The engine ended."), loads_again), StringIO()
     engine.start()
-    chat = PlainChat(engine, PAIR, ChatOptions(), store, (BytesIO(b"Hi\n/retry\n/quit\n"), out))
+    chat = PlainChat(engine, PAIR, ChatOptions(), store, Lines(BytesIO(b"Hi\n/retry\n/quit\n"), out))
     chat._inbox = InterruptedWhenEmpty()
     chat.run()
     assert out.getvalue().endswith("You: Goodbye.\n")

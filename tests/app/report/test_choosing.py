@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from app.report.choosing import choose_defaults
 from app.report.contents import Defaults, Report, ReportedPair
+from mlx_engine.loading.drafter_bits import chosen_bits
 from mlx_engine.protocol.micro_figures import MicroFigures
 from tests.app.report.public_reports import PUBLISHED, linear, table
 from tests.paths import ROOT
@@ -25,14 +28,28 @@ def drafting(costs: dict[int, float], step_s: float = 0.02, drafter_bits: int | 
     return choose_defaults(report(verify_s=costs, drafter_step_s={"assistant": step_s}, drafter_bits=drafter_bits))
 
 
-def test_the_table_in_the_readme_is_what_is_chosen() -> None:
+def test_the_table_in_the_readme_is_what_is_chosen_beside_what_is_built_in(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "gemma4_assistant"}')
     rows = {}
     for published in PUBLISHED:
         chosen = choose_defaults(published.report())
-        bits = f"{chosen.drafter_bits}-bit" if chosen.drafter_bits else "as stored"
-        rows[published.chip] = (published.model, str(chosen.start_length), f"{chosen.prefill_chunk:,}", bits)
+        built_in_bits = chosen_bits(None, str(tmp_path), published.architecture)
+        rows[published.chip] = (
+            published.model,
+            both(str(chosen.start_length), str(published.start_length)),
+            both(f"{chosen.prefill_chunk:,}", f"{published.chunks.most_tokens:,}"),
+            both(bits_words(chosen.drafter_bits), bits_words(built_in_bits)),
+        )
     written = (ROOT / "mlx_engine" / "README.md").read_text()
     assert "\n".join(table(rows)) in written
+
+
+def both(chosen: str, built_in: str) -> str:
+    return chosen if chosen == built_in else f"{chosen} ({built_in})"
+
+
+def bits_words(bits: int | None) -> str:
+    return f"{bits}-bit" if bits else "as stored"
 
 
 def test_rows_that_cost_nothing_are_used_and_those_behind_a_step_are_not() -> None:

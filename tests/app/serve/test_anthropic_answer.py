@@ -44,7 +44,7 @@ class Script:
         except ServeError as error:
             return httpx2.Response(error.status, json=dialect.error(error))
         if request.url.path.endswith("count_tokens"):
-            return httpx2.Response(200, json=dialect.counted(HEAD.prompt_tokens))
+            return httpx2.Response(200, json={"input_tokens": HEAD.prompt_tokens})
         if not self.asked[-1].is_streamed:
             return httpx2.Response(200, json=dialect.whole(self.asked[-1], HEAD, self._answer))
         return httpx2.Response(200, content=self.stream(), headers={"content-type": "text/event-stream"})

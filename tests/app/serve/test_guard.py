@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 from collections.abc import Iterator
+from select import select
 from typing import Any
 
 import pytest
@@ -124,6 +125,17 @@ def test_a_huge_body_without_a_length_is_refused_on_the_way(served: Served) -> N
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
     assert grown_kib < 150 * 1024
     assert answered(served)
+
+
+def test_many_large_bodies_at_once_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MAX_BODIES_BYTES", 300_000)
+    with serving(QuickEngine()) as served, served.socket() as first, served.socket() as second:
+        for connection in (first, second):
+            connection.sendall(head("Content-Length: 400000") + b" " * 200_000)
+        refused, other = (first, second) if select([first, second], [], [])[0] == [first] else (second, first)
+        assert received(refused).startswith(b"HTTP/1.1 429 ")
+        other.sendall(b" " * 200_000)
+        assert answered(served)
 
 
 def test_a_header_without_end_is_cut_off(served: Served) -> None:

@@ -98,6 +98,12 @@ def test_thoughts_in_a_form_that_is_no_text_are_left_out() -> None:
     assert read(USER, reply).messages[1] == Message("assistant", "Yes")
 
 
+def test_a_reply_that_was_stopped_before_its_first_word_is_left_out() -> None:
+    reply = {"role": "assistant", "content": "", "reasoning_content": "Hm."}
+
+    assert read(USER, reply, USER, reply).messages == (Message("user", "Hi\n\nHi"),)
+
+
 def test_halves_of_characters_are_replaced() -> None:
     """They have no bytes, so they could not even be sent to the engine."""
     (message,) = read({"role": "user", "content": "cut \ud83d"}).messages

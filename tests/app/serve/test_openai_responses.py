@@ -105,9 +105,11 @@ def test_namespaces_are_unfolded_and_the_default_one_has_no_name() -> None:
 
     request = read(tools=tools, tool_choice={"type": "function", "name": "run", "namespace": "shell"})
 
-    assert [tool.name for tool in request.tools] == ["run", "shell::run", "run"]
+    assert [tool.name for tool in request.tools] == ["run", "shell::run"]
     assert request.strict_tools == {"run", "shell::run"}
     assert request.tool_choice == request.tools[1]
+    whole = RESPONSES.whole(request, HEAD, answer_of(PIECES))
+    assert whole["tool_choice"] == {"type": "function", "name": "run"}
 
 
 def test_the_format_of_the_text_is_a_schema() -> None:

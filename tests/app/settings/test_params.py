@@ -64,6 +64,20 @@ async def set_in_chat(story: Story, **texts: str) -> None:
     await story.until(lambda: len(story.app.screen_stack) == 1)
 
 
+@pytest.mark.parametrize(("columns", "is_narrow"), [(44, True), (61, True), (80, False)])
+async def test_where_a_value_holds_is_seen_in_a_narrow_window_too(columns: int, is_narrow: bool) -> None:
+    async with chat(OPTIONS, size=(columns, 24)) as story:
+        await open_params(story)
+        await fill(story, "temp", "1.2")
+        await story.until_seen("this chat · all: 0.7")
+        assert story.shows("holds: this chat") is is_narrow
+        await fill(story, "temp", "0.7")
+        await story.until(lambda: not story.shows("this chat · all"))
+        await story.until_seen("holds: all chats" if is_narrow else "all chats")
+        await fill(story, "temp", "999")
+        await story.until_seen("! not valid")
+
+
 async def test_what_is_set_in_a_chat_goes_with_the_next_request_and_is_there_again(database: Path) -> None:
     async with chat(OPTIONS, database=database) as story:
         await set_in_chat(story, temp="1.2", top_k="40", seed="7", max_tokens="99", draft="off")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from app.shell import doctor
 from app.system.privacy import impersonal
+from models.memory_fit import Machine
 from tests.paths import ROOT
 
 NAME = "zaphod"
@@ -38,6 +40,27 @@ def test_no_full_path_and_no_name_is_printed(tmp_path: Path, flags: list[str], w
     assert ("~/slipstream/data" if kept == home else "/USER/kept/slipstream/data") in run.stdout
     if flags:
         assert json.loads(run.stdout)["checks"]
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "words", "is_warned"),
+    [
+        (None, None, False),
+        (0, "default", False),
+        (16 << 30, "17.2 GB", False),
+        (31 << 30, "33", True),
+    ],
+)
+def test_the_limit_that_is_shown_is_named(
+    monkeypatch: pytest.MonkeyPatch, limit_bytes: int | None, words: str | None, *, is_warned: bool
+) -> None:
+    """It is not the one that --wire sets."""
+    monkeypatch.setattr(doctor, "wired_limit_bytes", lambda: limit_bytes)
+    mac = Machine("Apple M4", 32 << 30, 21 << 30, True, 20 << 30)
+    checks = [check for check in doctor._memory("memory", mac) if "limit" in check.what]
+    assert [check.what for check in checks] == ([] if words is None else ["GPU memory limit"])
+    assert all(str(words) in check.value and "(iogpu.wired_limit_mb)" in check.value for check in checks)
+    assert any("iogpu.wired_limit_mb=0" in check.advice for check in checks) is is_warned
 
 
 def test_only_whole_names_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

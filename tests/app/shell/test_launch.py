@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from app.cli import main
+from app.shell import launch
 from app.shell.agents import AGENTS, BARE_BELOW_TOKENS, Endpoint
-from app.shell.editors import EDITORS, editor_of
 from app.shell.launch import run_agent
+from app.system import places
+from app.system.processes import start_of
+from app.system.running_server import RunningServer, announce, find_server
 from mlx_engine.protocol.errors import SlipstreamError
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
@@ -42,7 +47,7 @@ class FakeAgent:
 
     def install(self, name: str, then: str = "sys.exit(7)") -> None:
         """then: what the program does at last."""
-        program = self.folder / AGENTS[name].program
+        program = self.folder / name
         program.write_text(AGENT.format(python=sys.executable, seen=str(self._seen), then=then))
         program.chmod(0o700)
 
@@ -77,10 +82,12 @@ def launched(agent: FakeAgent, name: str, *arguments: str, endpoint: Endpoint = 
 def test_claude_is_led_to_the_server_and_told_its_window(agent: FakeAgent) -> None:
     seen = launched(agent, "claude", "-p", "Hi")
     variables = seen["variables"]
-    assert seen["arguments"] == ["--permission-mode", "default", "-p", "Hi"]
+    [(settings, content)] = seen["files"].items()
+    assert seen["arguments"] == ["--permission-mode", "default", "--settings", settings, "-p", "Hi"]
+    assert json.loads(content)["env"].items() <= variables.items()
     assert variables["ANTHROPIC_BASE_URL"] == ENDPOINT.url
     assert variables["ANTHROPIC_AUTH_TOKEN"] == "local"
-    assert "ANTHROPIC_API_KEY" not in variables
+    assert variables["ANTHROPIC_API_KEY"] == ""
     assert variables["ANTHROPIC_MODEL"] == variables["ANTHROPIC_DEFAULT_HAIKU_MODEL"] == "gemma-4-12b"
     assert variables["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "32768"
     assert variables["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "8192"
@@ -90,15 +97,25 @@ def test_claude_is_led_to_the_server_and_told_its_window(agent: FakeAgent) -> No
 def test_claude_is_bare_in_a_small_context_and_says_so(
     agent: FakeAgent, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = launched(agent, "claude", "--permission-mode=plan", endpoint=SMALL)
-    assert seen["arguments"] == ["--bare", "--permission-mode=plan"]
+    seen = launched(agent, "claude", "--permission-mode=plan", "--settings", "{}", endpoint=SMALL)
+    assert seen["arguments"] == ["--bare", "--permission-mode=plan", "--settings", "{}"]
     assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
-    assert "ANTHROPIC_AUTH_TOKEN" not in seen["variables"]
+    assert seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
     assert "no room for all of Claude Code" in capsys.readouterr().err
-    seen = launched(agent, "claude", "--bare")
-    assert seen["arguments"] == ["--permission-mode", "default", "--bare"]
-    assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
+    seen = launched(agent, "claude", "--bare", endpoint=replace(ENDPOINT, key="it's a key"))
+    assert seen["arguments"][-1] == "--bare"
+    assert seen["arguments"].count("--bare") == 1
+    [settings] = map(json.loads, seen["files"].values())
+    assert shlex.split(settings["apiKeyHelper"]) == ["echo", "it's a key"]
+    assert seen["variables"]["ANTHROPIC_API_KEY"] == seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
     assert not capsys.readouterr().err
+
+
+def test_a_proxy_is_not_asked_for_the_server(agent: FakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    variables = launched(agent, "pi")["variables"]
+    assert variables["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert variables["no_proxy"] == "127.0.0.1,localhost"
 
 
 def test_codex_gets_a_provider_on_the_command_line(agent: FakeAgent) -> None:
@@ -145,9 +162,14 @@ def test_aider_gets_the_windows_size_in_a_file(agent: FakeAgent) -> None:
 def test_a_missing_program_is_named_with_the_way_to_install_it(agent: FakeAgent, name: str) -> None:
     with pytest.raises(SlipstreamError) as caught:
         run_agent(name, ENDPOINT, [])
-    assert f"{AGENTS[name].program} is not installed. Install it with `{AGENTS[name].install}`" in str(
-        caught.value
-    )
+    assert f"{name} is not installed. Install it with `{AGENTS[name].install}`" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["codex", "opencode"])
+def test_an_agent_without_room_for_its_own_instructions_is_not_run(agent: FakeAgent, name: str) -> None:
+    agent.install(name)
+    with pytest.raises(SlipstreamError, match="no room in a context of 4,096 tokens"):
+        run_agent(name, Endpoint("http://127.0.0.1:1", "pocket", 4096), [])
 
 
 def test_a_program_that_cannot_be_run_is_named(agent: FakeAgent) -> None:
@@ -165,6 +187,8 @@ def test_an_agent_that_a_signal_ended_has_the_status_that_shells_give(agent: Fak
 
 PROGRAM = """
 import sys
+from app.cli import main
+from app.shell import launch
 from app.shell.agents import Endpoint
 from app.shell.launch import run_agent
 from app.system.signals import ending_on_signals
@@ -208,15 +232,61 @@ def test_ctrl_c_is_for_the_agent_and_sigterm_ends_both(
     assert not list(tmp_path.glob("slipstream-*"))
 
 
-def test_settings_for_editors() -> None:
-    zed = json.loads(EDITORS["zed"].settings(ENDPOINT))
-    provider = zed["language_models"]["openai_compatible"]["Slipstream"]
-    assert provider["api_url"] == "http://127.0.0.1:8765/v1"
-    assert provider["available_models"][0]["max_tokens"] == 32_768
-    model = yaml.safe_load(EDITORS["continue"].settings(ENDPOINT))["models"][0]
-    assert model["apiBase"] == "http://127.0.0.1:8765/v1"
-    assert model["defaultCompletionOptions"] == {"contextLength": 32_768, "maxTokens": 8192}
-    with pytest.raises(SlipstreamError, match="Cursor's own servers"):
-        editor_of("cursor")
-    with pytest.raises(SlipstreamError, match="Use zed or continue"):
-        editor_of("ed")
+SERVER = """
+import os, signal, sys
+from pathlib import Path
+from app.system import places
+from app.system.running_server import RunningServer, announce
+Path(sys.argv[1]).write_text(f"{os.getpid()} {sys.argv[2:]}")
+if sys.argv[2:]:
+    sys.exit("There is no such model.")
+announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:1", "Own: model", 9999, None, "1"))
+signal.pause()
+"""
+
+
+@pytest.fixture
+def server_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program stands in place of the server; this file says which process it is, and its arguments."""
+    note = tmp_path / "server"
+    monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path / "slipstream"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(launch, "SERVE", (sys.executable, "-P", "-c", SERVER, str(note)))
+    return note
+
+
+def test_a_server_that_runs_is_used_and_stays(
+    agent: FakeAgent, server_note: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.install("aider")
+    announce(places.server_file(), RunningServer.this_process("http://127.0.0.1:2", "gemma", 9999, "a key", "1"))
+    assert main(["launch", "aider", "--model", "other", "--", "--yes", "--"]) == 7
+    assert agent.seen()["arguments"][-2:] == ["--yes", "--"]
+    assert agent.seen()["variables"]["OPENAI_API_BASE"] == "http://127.0.0.1:2/v1"
+    assert agent.seen()["variables"]["OPENAI_API_KEY"] == "a key"
+    assert "the server that runs has gemma" in capsys.readouterr().err
+    assert not server_note.exists()
+    assert find_server(places.server_file())
+
+
+def test_a_server_is_started_if_none_runs_and_ends_with_the_agent(agent: FakeAgent, server_note: Path) -> None:
+    agent.install("opencode")
+    assert main(["launch", "opencode"]) == 7
+    config = json.loads(agent.seen()["variables"]["OPENCODE_CONFIG_CONTENT"])
+    assert config["model"] == "slipstream/Own-model"
+    assert start_of(int(server_note.read_text().split()[0])) is None
+    assert find_server(places.server_file()) is None
+
+
+def test_a_server_that_does_not_start_says_why(
+    agent: FakeAgent, server_note: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent.install("pi")
+    assert main(["launch", "pi", "--model", "none"]) == 1
+    assert "The server did not start. It said:\nThere is no such model." in capsys.readouterr().err
+    assert server_note.read_text().endswith("['--model', 'none']")
+
+
+def test_no_server_is_started_for_a_program_that_is_missing(agent: FakeAgent, server_note: Path) -> None:
+    assert main(["launch", "codex"]) == 1
+    assert not server_note.exists()

@@ -97,7 +97,9 @@ def test_list_shows_everything_with_its_fit_and_a_first_choice(shell: Shell, cac
     put(cache, TARGET, GOLDEN / "e4b" / "target")
     put(cache, "me/gemma", GOLDEN / "e2b" / "target")
     text = shell("models", "list")
-    assert len([line for line in text.splitlines() if "Gemma 4" in line]) == 21  # with the suggestion
+    assert (
+        len([line for line in text.splitlines() if "Gemma 4" in line and "for Gemma" not in line]) == 21
+    )  # with the suggestion
     assert "Also here: me/gemma" in text
     assert "To start with: 31b-4bit." in text
     rows = {row["name"]: row for row in shell.json("models", "list")["models"]}
@@ -227,6 +229,28 @@ def test_a_drafter_that_another_model_uses_stays(shell: Shell, cache: Path) -> N
     put(cache, "google/gemma-4-E4B-it", GOLDEN / "e4b" / "target")
     assert shell.json("models", "rm", "e4b", "--yes")["removed"] == [TARGET]
     assert shell.json("models", "rm", "e4b-bf16", "--yes")["removed"] == ["google/gemma-4-E4B-it", DRAFTER]
+
+
+def test_a_drafter_of_the_catalog_is_listed_pulled_verified_and_removed(
+    hub: FakeHub, shell: Shell, cache: Path
+) -> None:
+    repo, source = "deepseek-ai/dspark_gemma4_12b_block7", GOLDEN / "drafters" / "dspark-12b"
+    hub.repos[repo] = {path.name: path.read_bytes() for path in source.iterdir()}
+    assert "12b-dspark" in shell("models", "list")
+    assert "12b-dspark" in shell("models", "info", "12b")
+    assert "12b-dspark" not in shell("models", "info", "12b-qat")
+    before = shell.json("models", "info", "12b-dspark")
+    assert before["fits"]["12b-4bit"]["lines"][1]["size_bytes"] == 2_800_000_000
+    text = shell("models", "info", "12b-dspark")
+    assert "not checked with the hub" in text
+    assert "without thinking" in text
+    events = [json.loads(line) for line in shell("models", "pull", "12b-dspark", "--json").splitlines()]
+    assert [event["repo"] for event in events if event["type"] == "pulled"] == [repo]
+    assert [row["name"] for row in shell.json("models", "list", "--here")["drafters"]] == ["12b-dspark"]
+    assert repo not in shell.json("models", "list")["others_here"]
+    assert shell.json("models", "verify", "12b-dspark")["findings"] == 0
+    assert shell.json("models", "rm", "12b-dspark", "--yes")["removed"] == [repo]
+    assert "pulled model on this machine" in shell.refused("models", "verify", "12b-dspark")
 
 
 def test_nothing_is_removed_or_fetched_without_a_yes(

@@ -161,6 +161,15 @@ def test_every_thing_has_a_line_and_comes_back(engine: ClockworkEngine) -> None:
     assert text.isascii()
 
 
+def test_bits_that_the_engine_chose_by_itself_are_in_the_report(engine: ClockworkEngine) -> None:
+    """Else what 8 bits gain would be counted twice, and recommended where it applies already."""
+    engine.drafter_bits = 8
+    report = made(engine)
+    assert report.pair is not None
+    assert report.pair.drafter_bits == 8
+    assert "--drafter-bits" not in advice(report)
+
+
 def test_the_advice_names_only_what_differs() -> None:
     report = PUBLISHED[-1].report()
     assert advice(report) == ""

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
 
 import pytest
 from textual import events
@@ -49,6 +50,8 @@ class Story:
     app: ChatApp
     engine: FakeEngine
     pilot: Pilot[None]
+    told: list[str]
+    """All notifications so far, those included that are no longer on the screen."""
 
     @property
     def prompt(self) -> Prompt:
@@ -106,10 +109,8 @@ class Story:
         return text in " ".join(self.screen().split())
 
     async def until_told(self, text: str) -> None:
-        """Wait for a notification, which may be broken into lines on the screen."""
-        await self.until(
-            lambda: any(text in each.message for each in self.app._notifications), f"not told: {text}"
-        )
+        """Wait for a notification, which may be broken into lines on the screen, or over by now."""
+        await self.until(lambda: any(text in each for each in self.told), f"not told: {text}")
 
     async def type(self, text: str) -> None:
         self.prompt.post_message(events.Paste(text))
@@ -157,12 +158,25 @@ async def chat(
         app = ChatApp(engine, PAIR, choose, options or ChatOptions(Settings(draft=4)), store)
         if is_loaded:
             engine.start()
+        told = _record_notifications(app)
         async with app.run_test(size=size, notifications=True) as pilot:
-            story = Story(app, engine, pilot)
+            story = Story(app, engine, pilot, told)
             if is_loaded:
                 await story.until(lambda: story.state == "ready")
             yield story
         store.close()
+
+
+def _record_notifications(app: ChatApp) -> list[str]:
+    told: list[str] = []
+    notify = app.notify
+
+    def recording(message: str, **others: Any) -> None:
+        told.append(message)
+        notify(message, **others)
+
+    app.notify = recording  # type: ignore[method-assign]
+    return told
 
 
 def layouts_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Widget]:

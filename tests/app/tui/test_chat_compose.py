@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from textual import events
 from textual.binding import Binding
 from textual.widgets import TextArea
+from textual.widgets._toast import Toast
 from textual.widgets.text_area import Selection
 
 from app.core import attachments
@@ -355,6 +356,7 @@ async def test_what_was_typed_meanwhile_stays_where_a_message_is_stopped(disk: t
         assert story.prompt.text == "next"
         await story.pilot.press("up")
         assert story.prompt.text == "see @main.py"
+        disk.set()
 
 
 @pytest.mark.parametrize("typed", ["see @main.py", "/edit see @main.py"])
@@ -794,7 +796,7 @@ async def test_a_bare_arrow_in_an_empty_prompt_leaves_the_chat_as_it_is() -> Non
         assert story.shows("‹ 2/2 ›")
 
 
-async def test_it_is_told_which_version_is_shown(tmp_path: Path) -> None:
+async def test_it_is_told_which_version_is_shown_in_one_notice() -> None:
     async with chat() as story:
         await story.exchange("words", "an answer")
         await story.pilot.press("ctrl+r")
@@ -802,14 +804,11 @@ async def test_it_is_told_which_version_is_shown(tmp_path: Path) -> None:
         story.engine.begin()
         story.engine.finish(text="another answer")
         await story.until_seen("another answer", "‹ 2/2 ›")
-        await story.pilot.press("alt+left")
-        await story.until_told("Version 1 of 2 of this chat.")
-        await story.pilot.press("alt+left")
-        await story.until_told("Version 1 of 2, the first one.")
-        await story.pilot.press("alt+right")
-        await story.until_told("Version 2 of 2 of this chat.")
-        await story.pilot.press("alt+right")
-        await story.until_told("Version 2 of 2, the last one.")
+        for key, number in (("alt+left", 1), ("alt+left", 1), ("alt+right", 2), ("alt+right", 2)):
+            await story.pilot.press(key)
+            await story.until_told(f"Version {number} of 2 of this chat.")
+            await story.until(lambda: len(story.app.screen.query(Toast)) == 1, "notices pile up")
+            assert len(story.app._notifications) == 1
 
 
 # The editor

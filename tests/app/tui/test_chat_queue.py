@@ -77,9 +77,37 @@ async def test_stopping_gives_queued_messages_back() -> None:
         await queue(story, "second")
         await story.until_seen("One")
         await story.pilot.press("escape")
-        story.engine.finish("cancelled")
         await story.until(lambda: story.prompt.text == "second")
+        story.engine.finish("cancelled")
+        await story.until(lambda: story.state == "stopped")
         assert sent(story) == ["first"]
+
+
+async def test_a_message_sent_while_the_reply_is_stopping_is_sent_when_it_has_stopped() -> None:
+    async with chat() as story:
+        await story.send("first")
+        story.engine.say("One")
+        await story.until_seen("One")
+        await story.pilot.press("escape")
+        await queue(story, "second")
+        await story.until_seen("queued: second")
+        assert sent(story) == ["first"]
+        story.engine.finish("cancelled")
+        await story.until(lambda: len(story.engine.requests) == 2)
+        assert sent(story)[-1] == "second"
+        assert story.prompt.text == ""
+
+
+async def test_an_edited_message_sent_while_the_reply_is_stopping_stays_and_says_why() -> None:
+    async with chat() as story:
+        await story.send("helo")
+        await story.pilot.press("escape")
+        await story.until(lambda: story.prompt.text == "helo")
+        await story.pilot.press("enter")
+        await story.until_told(
+            "The reply is still stopping. Try again in a moment. Your text stays in the prompt."
+        )
+        assert story.prompt.text == "helo"
 
 
 async def test_what_is_being_typed_stays_when_queued_messages_come_back() -> None:

@@ -456,9 +456,10 @@ async def test_what_takes_long_to_read_is_read_beside_the_apps_thread(monkeypatc
         assert all(readers), "a short text needs no other thread"
         await story.send("list")
         story.engine.begin()
+        line = "- one more of them\n"
         for part in range(3):
             readers.clear()
-            story.engine.say("- one more of them\n" * LONG_CHARACTERS)
+            story.engine.say(line * (LONG_CHARACTERS // len(line) + 1))
             await story.until(lambda: readers)
             assert not any(readers), part
         story.engine.say("- the last one")
@@ -481,7 +482,7 @@ async def test_a_chat_can_be_left_while_a_long_text_is_read(monkeypatch: pytest.
     async with chat() as story:
         await story.send("list")
         story.engine.begin()
-        story.engine.say("- item\n\n  ```\n  code\n  ```\n" * LONG_CHARACTERS)
+        story.engine.say("- item\n\n  ```\n  code\n  ```\n" * (LONG_CHARACTERS // 20))
         story.engine.finish()
         # The pilot waits for whatever is under way, which here ends only when it may.
         while not begun.is_set():

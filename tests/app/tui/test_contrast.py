@@ -167,6 +167,10 @@ def illegible(strips: Iterable[Strip]) -> dict[str, float]:
     return {text: round(ratio, 2) for text, ratio in contrasts(strips).items() if ratio < MIN_CONTRAST - 0.05}
 
 
+SOME_THEMES = ["textual-dark", "textual-light", "nord", "solarized-light"]
+THEMES_TRIED = cases(SOME_THEMES, [name for name in THEMES if name not in OF_THE_TERMINAL])
+
+
 @pytest.mark.parametrize("key", ["f2", "f4", "f6", "f1", "ctrl+p"])
 async def test_lists_can_be_read_in_every_theme(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLORTERM", "truecolor")
@@ -176,7 +180,7 @@ async def test_lists_can_be_read_in_every_theme(key: str, tmp_path: Path, monkey
         await story.pilot.press(key)
         await story.until(lambda: len(story.app.screen_stack) == 2)
         await story.pilot.pause(0.2)
-        for theme in (name for name in THEMES if name not in OF_THE_TERMINAL):
+        for theme in THEMES_TRIED:
             story.app.theme = theme
             await story.pilot.pause()
             assert len(contrasts(open_box(story))) > 4
@@ -199,10 +203,7 @@ def double(n: int = 1) -> str:
 """
 
 
-SOME_THEMES = ["textual-dark", "textual-light", "nord", "solarized-light"]
-
-
-@pytest.mark.parametrize("theme", cases(SOME_THEMES, [name for name in THEMES if name not in OF_THE_TERMINAL]))
+@pytest.mark.parametrize("theme", THEMES_TRIED)
 async def test_the_chat_can_be_read_in_every_theme(theme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLORTERM", "truecolor")
     async with chat(ChatOptions(Settings(draft=4, theme=theme)), size=(110, 50)) as story:

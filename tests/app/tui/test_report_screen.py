@@ -77,6 +77,14 @@ async def test_a_file_that_exists_stays(here: Path) -> None:
     assert (here / "mine.json").read_text() == "mine"
 
 
+async def test_a_path_that_cannot_be_one_is_refused_in_a_sentence() -> None:
+    async with chat(OPTIONS) as story:
+        await story.type("/report ~nobody-of-that-name/x ")
+        await story.pilot.press("enter")
+        await story.until_told("home folder")
+        assert story.engine.measures == []
+
+
 async def test_leaving_stops_the_measurements_and_their_end_is_not_taken_for_that_of_others(here: Path) -> None:
     async with chat(OPTIONS) as story:
         number = await asked(story)

@@ -52,7 +52,7 @@ def take(snap_compare: SnapCompare, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def compare(script: Script, size: tuple[int, int] = (80, 24)) -> bool:
         async def play(pilot: Pilot[None]) -> None:
-            story = Story(app, engine, pilot)
+            story = Story(app, engine, pilot, [])
             app.chat_screen.prompt.cursor_blink = False
             await story.until(lambda: story.state == "ready")
             await script(story)

@@ -60,7 +60,7 @@ def shown(
             terminal.type("\x19")  # copy
             terminal.until("Copied")
         terminal.type("\x11")
-        assert terminal.wait() == 0
+        assert terminal.wait() == 0, bytes(terminal.written[-3000:])
         assert terminal.is_as_before
         return vt.read(bytes(terminal.written))
 

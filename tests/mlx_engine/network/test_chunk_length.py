@@ -20,12 +20,17 @@ def test_a_chunk_leaves_room_where_memory_is_short() -> None:
     assert [most(room_gb, is_moe=True) for room_gb in (3.8, 5, 15)] == [256, 512, 1024]
 
 
+def observe(chunk: ChunkLength, awaited_tokens: int, elapsed_s: float) -> None:
+    chunk.awaited_tokens = awaited_tokens
+    chunk.observe(elapsed_s)
+
+
 def run(chunk: ChunkLength, tokens_per_s: float, count: int) -> list[int]:
     """The lengths of this many chunks on a device of this speed."""
     lengths = []
     for _ in range(count):
         lengths.append(chunk.tokens)
-        chunk.observe(chunk.tokens, chunk.tokens / tokens_per_s)
+        observe(chunk, chunk.tokens, chunk.tokens / tokens_per_s)
     return lengths
 
 
@@ -55,13 +60,30 @@ def test_chunks_shrink_no_further_than_the_least() -> None:
 
 def test_one_slow_chunk_is_not_for_ever() -> None:
     chunk = ChunkLength(ChunkRange(512, 128))
-    chunk.observe(512, 4.0)
+    observe(chunk, 512, 4.0)
     assert run(chunk, 5000, 4) == [128, 256, 512, 512]
 
 
 def test_the_rest_of_a_prompt_tells_little() -> None:
     chunk = ChunkLength(ChunkRange(512, 128))
-    chunk.observe(512, 4.0)
-    chunk.observe(20, 0.001)
-    chunk.observe(0, 9.0)
+    observe(chunk, 512, 4.0)
+    observe(chunk, 20, 0.001)
+    observe(chunk, 0, 9.0)
+    assert chunk.tokens == 128
+
+
+def test_the_last_wait_is_for_two_chunks() -> None:
+    """Each took less than half a second, so neither was too long."""
+    chunk = ChunkLength(ChunkRange(512, 128))
+    observe(chunk, 512 + 300, 0.79)
+    assert chunk.tokens == 512
+    observe(chunk, 512 + 300, 2.0)
+    assert chunk.tokens == 192
+
+
+def test_nothing_is_learned_where_nothing_was_waited_for() -> None:
+    chunk = ChunkLength(ChunkRange(512, 128))
+    observe(chunk, 512, 4.0)
+    chunk.observe(0.0)
+    chunk.observe(9.0)
     assert chunk.tokens == 128

@@ -195,6 +195,17 @@ def test_a_chunk_is_handed_over_before_the_one_before_it_is_waited_for(
     assert happened[5:] == ["read 16", "hand over", "wait", "read 11", "wait"], "nothing is left to compute"
 
 
+def test_what_was_waited_for_is_known_after_each_chunk(chat: Chat) -> None:
+    """Else the time of a chunk would be taken for that of the one behind it."""
+    chunk = ChunkLength(ChunkRange(16, 16))
+    prefix = PrefixCache(chat.target, chunk)
+    prompt = some_tokens(60)
+    prefix.resume(prompt)
+    assert [chunk.awaited_tokens for _ in prefix.prefill()] == [0, 16, 16, 27]
+    prefix.resume([*prompt, *some_tokens(10)])
+    assert [chunk.awaited_tokens for _ in prefix.prefill()] == [10]
+
+
 def test_the_length_of_a_chunk_changes_no_score(chat: Chat) -> None:
     prompt = some_tokens(150)
     for length in (16, 48, 512):
@@ -208,7 +219,8 @@ def test_a_chunk_shrinks_in_the_middle_of_a_prompt(chat: Chat) -> None:
     prefix.resume(some_tokens(200))
     reading = prefix.prefill()
     assert next(reading) == 64
-    chunk.observe(64, 5.0)
+    chunk.awaited_tokens = 64
+    chunk.observe(5.0)
     assert [next(reading), next(reading)] == [96, 128]
 
 

@@ -450,7 +450,7 @@ def test_stand_ins_are_looked_for_only_as_far_as_needed(monkeypatch: pytest.Monk
 
 
 def test_a_long_text_has_the_same_tokens_and_lets_other_threads_run() -> None:
-    text = "The quick brown fox, and <turn what> follows.\n" * (30 * LONG_CHARACTERS // 46)
+    text = "The quick brown fox, and <turn what> follows.\n" * (240 * LONG_CHARACTERS // 46)
     is_over, turns = threading.Event(), 0
 
     def run() -> None:
