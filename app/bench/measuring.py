@@ -19,7 +19,7 @@ from app.bench.live import LiveTable
 from app.bench.machine_state import machine_facts, machine_state
 from app.bench.outputs import Outputs
 from app.bench.plan import BenchPlan
-from app.bench.results import AS_SET, AUTO, FORMAT, OFF, VERSION, Method, PairFacts, Results
+from app.bench.results import AS_IS, AUTO, FORMAT, OFF, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import BenchProgress, Measured, Runner
 from app.core.pair_choice import PairChoice
@@ -89,7 +89,7 @@ def plan_for(plan: BenchPlan, ready: Ready) -> BenchPlan:
     if ready.server is None:
         return plan
     if not ready.can_draft:
-        return replace(plan, settings=(AS_SET,))
+        return replace(plan, settings=(AS_IS,))
     if ready.server.has_draft_lengths:
         return plan
     return replace(plan, settings=(OFF, AUTO))

@@ -25,7 +25,7 @@ Ending = Literal["tight", "passes", "time", "interrupted", "failed", "running"]
 """Why the run ended. running: the program ended before it could record a reason."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 OFF, AUTO = "off", "auto"
-AS_SET = "as set"
+AS_IS = "as-is"
 """Drafting as the server does it, where a request cannot switch it."""
 EVERY_KIND = "all"
 
@@ -41,7 +41,7 @@ class MeasuredReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     place: Count
     """Position in the block, from 0, in order of time."""
     setting: str
-    """`off`, a draft length, `auto`, or `as set`."""
+    """`off`, a draft length, `auto`, or `as-is`."""
     tokens: Count
     """Those that took `decode_s`; of a server's reply, all but the first, which its pass over the prompt gave."""
     target_passes: Count | None

@@ -13,6 +13,10 @@ from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.events import Loading, Ready
 from mlx_engine.protocol.stats import BaselineSpeed
 
+NO_REPORT = (
+    "The report measures this machine, but a server makes the replies here. `slipstream doctor --report FILE` "
+    "measures it."
+)
 InThread = Callable[[Callable[[], None]], object]
 """Runs something slow without waiting for it."""
 

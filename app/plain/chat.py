@@ -22,7 +22,7 @@ from app.core.chat_settings import describe_sampling, describe_system_prompt
 from app.core.commands import SLASH, Argument, Command
 from app.core.conversation import Conversation
 from app.core.current_chat import CurrentChat
-from app.core.current_pair import CurrentPair
+from app.core.current_pair import NO_REPORT, CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
 from app.core.message_files import compose_message
@@ -439,6 +439,9 @@ class PlainChat:
         pair = self._dialogue.pair
         if pair.ready is None:
             self._say("No model is loaded. /retry or /model loads one; then ask for the report again.")
+            return
+        if pair.ready.server is not None:
+            self._say(NO_REPORT)
             return
         await report(
             name,

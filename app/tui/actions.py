@@ -16,6 +16,7 @@ from app.core.attachments import mention_of
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt_briefly
 from app.core.current_chat import CurrentChat
+from app.core.current_pair import NO_REPORT
 from app.core.dialogue import Dialogue
 from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
@@ -337,9 +338,7 @@ class ChatActions(Screen[None]):
             self.app.notify("The model is not loaded yet. Ask for the report again when it is.")
             return
         if pair.ready.server is not None:
-            self.app.notify(
-                "The report measures this machine, but a server makes the replies. Run `slipstream report`."
-            )
+            self.app.notify(NO_REPORT)
             return
         try:
             path = expanded(name or REPORT_FILE).absolute()

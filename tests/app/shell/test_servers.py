@@ -108,7 +108,7 @@ def test_a_key_is_read_without_being_shown(
     assert main(["servers", "key", "studio.local:8765"]) == FAILED
 
 
-@pytest.mark.parametrize(("owner", "settings"), [("llamacpp", ["as set"]), ("vllm-mlx", ["off", "auto"])])
+@pytest.mark.parametrize(("owner", "settings"), [("llamacpp", ["as-is"]), ("vllm-mlx", ["off", "auto"])])
 def test_bench_measures_a_server_and_leaves_blank_what_it_does_not_report(
     server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], owner: str, settings: list[str]
 ) -> None:
