@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.bench.prompts import BenchPrompt
-from app.bench.results import AS_IS, AUTO, OFF, Context, Mode
+from app.bench.results import AUTO, OFF, Context, Mode
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, DraftSetting, SamplingOptions
 
 MOST_PASSES = 50
@@ -89,8 +89,8 @@ def target_prompt_tokens(context: Context, context_tokens: int | None) -> int:
 
 
 def to_setting(name: str) -> DraftSetting:
-    """`off`, `1` to `16`, `auto` or `as-is` as the engine's setting. Raises ValueError for anything else."""
-    if name in (AUTO, AS_IS):
+    """`off`, `1` to `16` or `auto` as the engine's setting. Raises ValueError for anything else."""
+    if name == AUTO:
         return "auto"
     if name == OFF:
         return 0

@@ -14,15 +14,17 @@ from app.bench import fitting
 from app.bench.asking import Answer, BlockingEngine, Clock
 from app.bench.notes import log_messages
 from app.bench.plan import BenchPlan, Case, block_order, target_prompt_tokens, to_setting
-from app.bench.results import OFF, Context, Ending, FirstToken, MeasuredReply
+from app.bench.results import AS_IS, OFF, Context, Ending, FirstToken, MeasuredReply
 from app.bench.rows import Key, block_ratios
 from app.bench.statistics import estimate
 from app.system.interrupts import Stop
 from mlx_engine.protocol.errors import RequestError, SlipstreamError
-from mlx_engine.protocol.events import Message, Ready, SamplingOptions
+from mlx_engine.protocol.events import DraftSetting, Message, Ready, SamplingOptions
 
 WARM_UP = (Message("user", "Count from 1 up to 10"),)
 """Differs from all measured prompts, which have to be read with an empty prompt cache."""
+AUTO_LENGTH: DraftSetting = "auto"
+"""Asked of a server that cannot be told how to draft, and does not hear it."""
 WARM_UP_TOKENS = 16
 TRIAL_CHARACTERS = 2000
 """Length of log text used to find out how many characters a token has."""
@@ -165,7 +167,8 @@ class Runner:
         self, messages: tuple[Message, ...], sampling: SamplingOptions, setting: str, max_tokens: int
     ) -> Answer:
         self._check_end()
-        answer = self._engine.ask(messages, sampling, to_setting(setting), max_tokens, self._plan.is_thinking)
+        draft_length = AUTO_LENGTH if setting == AS_IS else to_setting(setting)
+        answer = self._engine.ask(messages, sampling, draft_length, max_tokens, self._plan.is_thinking)
         if answer.finished.reason == "cancelled":
             raise _RunEnded("interrupted")
         return answer
