@@ -16,6 +16,7 @@ from pathlib import Path
 from app import __version__
 from app.core.attachments import AttachmentError, read_mentions
 from app.core.chat_options import ChatOptions
+from app.core.engines import chooser, engine_for, first_served
 from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
@@ -30,6 +31,7 @@ from app.shell import chats as chats_command
 from app.shell import completion, doctor, editors
 from app.shell import launch as launch_command
 from app.shell import models as models_command
+from app.shell import servers as servers_command
 from app.shell import settings as settings_command
 from app.store.chat_store import ChatStore
 from app.system import console, places
@@ -38,14 +40,14 @@ from app.system.mac import why_unusable
 from app.system.signals import ending_on_signals
 from app.text.figures import size
 from app.text.sanitise import cleaned
-from mlx_engine.client import EngineClient
+from mlx_engine.client import EngineHandle
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 from mlx_engine.protocol.errors import SlipstreamError
 
 PIPE_HINT_S = 5.0
 """How long a pipe may be silent before the person learns that it is read."""
 GARBAGE_THRESHOLDS = (10_000, 20, 100)
-LISTING_COMMANDS = ("chats", "models")
+LISTING_COMMANDS = ("chats", "models", "servers")
 """Commands that run `list` when they are given alone."""
 
 
@@ -97,14 +99,10 @@ def _chat(options: argparse.Namespace) -> int:
         notices=tuple(text for text in (*effective.warnings, state.notice, notice) if text),
         examine=doctor.examined,
     )
-    engine = EngineClient(pair.load, places.engine_log())
+    engine = engine_for(pair, effective.settings.server)
     # Started first, so that it loads while the screen is being built.
     engine.start()
-
-    def choose(model: str, is_oversized: bool) -> PairChoice:
-        allowed = replace(pair_options, is_oversized=is_oversized or pair_options.is_oversized)
-        return choose_pair(model, allowed)
-
+    choose = chooser(effective.settings.server, pair_options)
     try:
         if wants_plain or is_dumb:
             return _chat_plainly(engine, pair, choose, chat_options, store, is_chosen=wants_plain)
@@ -126,7 +124,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _chat_plainly(
-    engine: EngineClient,
+    engine: EngineHandle,
     pair: PairChoice,
     choose: Choose,
     options: ChatOptions,
@@ -183,14 +181,17 @@ def _run(options: argparse.Namespace) -> int:
     pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
     for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
         console.warn(notice)
-    engine = EngineClient(pair.load, places.engine_log())
+    engine = engine_for(pair, effective.settings.server)
     return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json, schema=schema)
 
 
 def _serve(options: argparse.Namespace) -> int:
     if options.print_config is not None:
         return editors.print_settings(options)
+    if options.server is not None:
+        raise SlipstreamError("serve makes the replies itself, with a model of this machine. Leave --server out.")
     effective, state = _settings_and_state(options)
+    effective = replace(effective, settings=replace(effective.settings, server=None))
 
     def choose() -> PairChoice:
         pair, notice = first_pair(effective, pair_options_of(effective.settings))
@@ -204,13 +205,16 @@ def _serve(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     typed = typed_values(options)
     # The pair comes from all settings, but how it replies only from flags, so that two machines measure the same.
-    settings = _settings_and_state(options)[0].settings
+    effective = _settings_and_state(options)[0]
+    settings = effective.settings
     flags_only = Settings(**{name: value for name, value in typed.items() if value is not None})
-    return bench_command.run(
-        options,
-        lambda: choose_pair(settings.model, pair_options_of(settings)),
-        reply_options_of(flags_only),
-    )
+
+    def choose() -> PairChoice:
+        if settings.server is not None:
+            return first_served(effective)
+        return choose_pair(settings.model, pair_options_of(settings))
+
+    return bench_command.run(options, choose, reply_options_of(flags_only), settings.server)
 
 
 def _paths(options: argparse.Namespace) -> int:
@@ -306,6 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     launch_command.add_parser(commands)
     models_command.add_parser(commands)
     chats_command.add_parser(commands)
+    servers_command.add_parser(commands)
     doctor.add_parser(commands)
     settings_command.add_parser(commands)
     paths = commands.add_parser("paths", help="show where files are kept")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlx_engine.protocol import events, wire
+from mlx_engine.protocol.delivery import Delivery, OnEvent
 from mlx_engine.protocol.errors import EngineDiedError, RequestError, SlipstreamError, how_ended
 from mlx_engine.protocol.log_file import Log, Tail
 from mlx_engine.protocol.outbox import Outbox, OutboxFullError
@@ -31,7 +32,6 @@ OUT_OF_MEMORY = (-signal.SIGKILL, -signal.SIGABRT)
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)
 """How a process ends that somebody else ended: what it printed before says nothing about it."""
 ABOUT_MEMORY = re.compile("memory|alloc", re.IGNORECASE)
-OnEvent = Callable[[events.Event], None]
 
 
 class EngineHandle(Protocol):
@@ -97,9 +97,7 @@ class EngineClient:
 
     def __init__(self, load: events.Load, log_path: Path, patience: Patience | None = None) -> None:
         """patience: with an engine that gives no sign of life."""
-        self._listener: OnEvent | None = None
-        self._undelivered: list[events.Event] = []
-        self._delivery = threading.Lock()
+        self._delivery = Delivery()
         self._load = load
         self._log_path = log_path
         self._child: subprocess.Popen[bytes] | None = None
@@ -132,14 +130,11 @@ class EngineClient:
     @property
     def on_event(self) -> OnEvent | None:
         """See EngineHandle."""
-        return self._listener
+        return self._delivery.listener
 
     @on_event.setter
     def on_event(self, listener: OnEvent | None) -> None:
-        with self._delivery:
-            self._listener = listener
-            while listener and self._undelivered:
-                listener(self._undelivered.pop(0))
+        self._delivery.listener = listener
 
     def start(self) -> None:
         """See EngineHandle. Raises EngineDiedError if no process can be started."""
@@ -226,7 +221,7 @@ class EngineClient:
                 self._load = load
                 self.start()
         except EngineDiedError as error:
-            self._deliver(events.Died(str(error)))
+            self._delivery.deliver(events.Died(str(error)))
         finally:
             with self._switching:
                 self._switches -= 1
@@ -271,7 +266,7 @@ class EngineClient:
             return Log(self._log_path)
         except OSError as error:
             why = f"{self._log_path} cannot be written ({error.strerror}), so the engine runs without a log."
-            self._deliver(events.Notice(why))
+            self._delivery.deliver(events.Notice(why))
             return None
 
     def _send(self, message: bytes) -> None:
@@ -298,7 +293,7 @@ class EngineClient:
             while (event := wire.read(pipe, events.Event)) is not None:
                 self._note(event)
                 if not (self._is_closing or isinstance(event, events.Pong | events.LastWords)):
-                    self._deliver(event)
+                    self._delivery.deliver(event)
         except wire.WireError as error:
             garbage = str(error)
             child.kill()
@@ -311,7 +306,8 @@ class EngineClient:
         outbox.join()
         is_reported = status == wire.STATUS_REPORTED and self._unanswered is None and not self._last_words
         if not self._is_closing and not is_reported:
-            self._deliver(events.Died(self._obituary(status, garbage, self._log_path if logging else None)))
+            obituary = self._obituary(status, garbage, self._log_path if logging else None)
+            self._delivery.deliver(events.Died(obituary))
 
     def _obituary(self, status: int, garbage: str, log_path: Path | None) -> str:
         """How the process ended, and what to do. garbage: what it sent instead of an event; empty: nothing."""
@@ -335,7 +331,7 @@ class EngineClient:
                     outbox.put(ping)
             if has_changed and not self._is_closing:
                 alarm = pulse.alarm
-                self._deliver(events.Silent(self._silence(alarm)) if alarm else events.Answering())
+                self._delivery.deliver(events.Silent(self._silence(alarm)) if alarm else events.Answering())
 
     def _silence(self, alarm: Alarm) -> str:
         patience = self._patience
@@ -368,14 +364,7 @@ class EngineClient:
             case events.LastWords(reason=reason):
                 self._last_words = reason
         if self._pulse.sign(is_stopping=self._is_stopping) and not self._is_closing:
-            self._deliver(events.Answering())
-
-    def _deliver(self, event: events.Event) -> None:
-        with self._delivery:
-            if self._listener:
-                self._listener(event)
-            else:
-                self._undelivered.append(event)
+            self._delivery.deliver(events.Answering())
 
 
 def raise_if_failed(event: events.Event) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.bench.energy import EnergyMeter
+from app.core.reply_facts import ReplyFacts
 from app.system.interrupts import Stop
 from mlx_engine.client import EngineHandle, raise_if_failed
 from mlx_engine.protocol import events
-from mlx_engine.protocol.errors import SlipstreamError
+from mlx_engine.protocol.errors import RequestError, SlipstreamError
 from mlx_engine.protocol.micro_figures import MicroFigures
-from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
+from mlx_engine.protocol.stats import ReplyStats
 
 STOP_S = 0.2
 """How often measurements look for a request to stop: the engine sends nothing meanwhile."""
@@ -46,12 +47,25 @@ class SystemClock:
 class Answer:
     """A reply's figures and tokens."""
 
-    stats: ReplyStats
-    token_ids: tuple[int, ...]
-    started: events.Started
+    facts: ReplyFacts
     finished: events.Finished
     energy_j: float | None
     last_round: events.Round | None = None
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Empty if a server made them."""
+        return tuple(self.facts.token_ids)
+
+    @property
+    def timed_tokens(self) -> int:
+        """Those that `decode_s` is the time of. Raises RequestError if the server counts none."""
+        stats = self.facts.stats
+        if isinstance(stats, ReplyStats):
+            return stats.generated_tokens
+        if stats.generated_tokens is None:
+            raise RequestError("The server does not count the tokens of its replies, so they cannot be measured.")
+        return max(0, stats.generated_tokens - 1)
 
 
 class BlockingEngine:
@@ -93,9 +107,7 @@ class BlockingEngine:
             self._next_id, messages, sampling, setting, max_tokens, is_thinking, measures_baseline=False
         )
         self._next_id += 1
-        stats = ReplyStats(BaselineSpeed())
-        token_ids: list[int] = []
-        started: events.Started | None = None
+        facts = ReplyFacts()
         last_round: events.Round | None = None
         is_cancelled = False
         before_j = self._meter.read_j()
@@ -106,16 +118,14 @@ class BlockingEngine:
                 self._engine.cancel()
                 is_cancelled = True
             match event:
-                case events.Started():
-                    started = event
+                case events.Started() | events.Part():
+                    facts.add(event)
                 case events.Round():
-                    stats.add(event)
+                    facts.add(event)
                     last_round = event
-                    token_ids += event.token_ids
                 case events.Finished():
-                    assert started
-                    used_j = self._meter.used_j(before_j)
-                    return Answer(stats, tuple(token_ids), started, event, used_j, last_round)
+                    facts.add(event)
+                    return Answer(facts, event, self._meter.used_j(before_j), last_round)
 
     def measure(self) -> MicroFigures:
         """Half a minute of measurements of the loaded pair.

@@ -25,6 +25,16 @@ class EnergyMeter(Protocol):
         ...
 
 
+class NoMeter:
+    """Where nothing can be measured."""
+
+    def read_j(self) -> None:
+        """Always None."""
+
+    def used_j(self, before: tuple[float, ...] | None) -> None:
+        """Always None."""
+
+
 class RaplMeter:
     """The processor packages of a Linux machine; no counters elsewhere."""
 

@@ -44,7 +44,9 @@ def _parts(plan: BenchPlan) -> Iterator[BenchPlan]:
         for max_tokens in lengths[:2]:
             yield replace(plan, cases=plan.cases[:count], max_tokens=max_tokens)
     drafting = [setting for setting in plan.settings if setting != OFF]
-    settings = (OFF, AUTO if AUTO in drafting else drafting[0]) if drafting else (OFF,)
+    settings = plan.settings
+    if OFF in settings and drafting:
+        settings = (OFF, AUTO if AUTO in drafting else drafting[0])
     for max_tokens in lengths:
         yield replace(plan, cases=plan.cases[:1], settings=settings, max_tokens=max_tokens)
 

@@ -111,6 +111,8 @@ def pair_name(results: Results) -> str:
         for mark, applies in (("compiled", results.pair.is_compiled), ("wired", results.pair.is_wired))
         if applies
     )
+    if results.pair.server is not None:
+        return f"{results.pair.target} at {results.pair.title} by {results.pair.server}"
     return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{marks}"
 
 

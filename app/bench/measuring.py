@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,13 +13,13 @@ import msgspec
 from app import __version__
 from app.bench import report
 from app.bench.asking import BlockingEngine, Clock, SystemClock
-from app.bench.energy import RaplMeter
+from app.bench.energy import NoMeter, RaplMeter
 from app.bench.history import ResultsFile
 from app.bench.live import LiveTable
 from app.bench.machine_state import machine_facts, machine_state
 from app.bench.outputs import Outputs
 from app.bench.plan import BenchPlan
-from app.bench.results import FORMAT, VERSION, Method, PairFacts, Results
+from app.bench.results import AS_IS, AUTO, FORMAT, OFF, VERSION, Method, PairFacts, Results
 from app.bench.rows import make_rows
 from app.bench.runner import BenchProgress, Measured, Runner
 from app.core.pair_choice import PairChoice
@@ -35,6 +35,10 @@ from models.awake import staying_awake
 
 COMPLETE = ("tight", "passes", "time")
 """How runs end that are followed by the micro-benchmark."""
+SERVED_NOTE = (
+    "a server made the replies: times are those seen from this machine, its counts are its own, what it does not "
+    "report is blank, and its machine is not known"
+)
 EXIT_CODES = {"interrupted": INTERRUPTED, "failed": FAILED}
 
 
@@ -52,6 +56,8 @@ class BenchJob:
 
 def load_of(pair: PairChoice) -> Load:
     """How the bench loads a pair: with lookup if it has no drafter, and without earlier estimates."""
+    if pair.is_served:
+        return pair.load
     # Nothing learned in one run may help the next one, or change what the chat has learned.
     return msgspec.structs.replace(
         pair.load,
@@ -65,15 +71,28 @@ def measure(job: BenchJob, engine: EngineHandle, clock: Clock | None = None) -> 
     """Carry out a job. Returns the exit code. Raises SlipstreamError if there is nothing to show."""
     clock = clock or SystemClock()
     stop = Stop()
-    blocking = BlockingEngine(engine, stop, RaplMeter())
+    # What this machine uses says nothing of a server's.
+    blocking = BlockingEngine(engine, stop, NoMeter() if job.pair.is_served else RaplMeter())
     try:
         ready = blocking.load()
+        job = replace(job, plan=plan_for(job.plan, ready))
         run = _RunInProgress(job, ready, clock, blocking)
         with stopping(stop), staying_awake(os.getpid()):
             run.measure(Runner(blocking, ready, job.plan, clock, stop))
     finally:
         engine.close()
     return run.finish()
+
+
+def plan_for(plan: BenchPlan, ready: Ready) -> BenchPlan:
+    """The part of a plan that a server can follow: not all can be told how to draft."""
+    if ready.server is None:
+        return plan
+    if not ready.can_draft:
+        return replace(plan, settings=(AS_IS,))
+    if ready.server.has_draft_lengths:
+        return plan
+    return replace(plan, settings=(OFF, AUTO))
 
 
 class _RunInProgress:
@@ -96,6 +115,7 @@ class _RunInProgress:
                 runner.measured.ended in COMPLETE
                 and self._job.outputs.has("json")
                 and not self._job.method.is_quick
+                and not self._job.pair.is_served
             ):
                 self._measure_micro(runner.measured)
         except KeyboardInterrupt:  # the second ctrl+c, in the middle of a round
@@ -176,6 +196,7 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
             is_wired=job.pair.load.is_wired,
             context_tokens=ready.context_tokens,
             is_pocket=job.pair.is_pocket,
+            server=ready.server.name if ready.server else None,
         ),
         machine=machine_facts(),
         before=machine_state(),
@@ -189,6 +210,8 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
 
 
 def _notes(job: BenchJob) -> tuple[str, ...]:
+    if job.pair.is_served:
+        return (SERVED_NOTE,)
     notes = [job.pair.notice] if job.pair.notice else []
     if set(job.pair.load.drafters) <= {LOOKUP}:
         notes.append("without a drafter model: measures off and prompt lookup, which drafts from the text itself")

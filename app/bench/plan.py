@@ -79,12 +79,13 @@ def block_order(settings: Sequence[str], block: int) -> tuple[str, ...]:
     return (*there, *reversed(there))
 
 
-def target_prompt_tokens(context: Context, context_tokens: int) -> int:
-    """The prompt length to aim at, in tokens; 0 for the prompt alone."""
+def target_prompt_tokens(context: Context, context_tokens: int | None) -> int:
+    """The prompt length to aim at, in tokens; 0 for the prompt alone. context_tokens: None where a server does not
+    say how long its context is."""
     if context == "short":
         return 0
     tokens, divisor = (MEDIUM_TOKENS, 4) if context == "medium" else (LONG_TOKENS, 2)
-    return min(tokens, context_tokens // divisor)
+    return tokens if context_tokens is None else min(tokens, context_tokens // divisor)
 
 
 def to_setting(name: str) -> DraftSetting:

@@ -79,7 +79,9 @@ def pair_text(pair: PairFacts) -> str:
     """The pair that was measured, such as `e4b (4-bit) with gemma-4-E4B-it-assistant`."""
     facts = (("compiled", pair.is_compiled), ("wired", pair.is_wired), ("not Gemma", pair.is_pocket))
     marks = [mark for mark, applies in facts if applies]
-    target = f"{pair.title} ({', '.join([pair.precision, *marks])})"
+    if pair.server is not None:
+        return f"{pair.target} at {pair.title}, answered by {pair.server}"
+    target = f"{pair.title} ({', '.join([pair.precision or 'unknown precision', *marks])})"
     drafter = "its own drafter" if pair.drafter in DRAFTER_NAMES else pair.drafter
     return f"{target} with {drafter}"
 

@@ -13,9 +13,9 @@ from app.bench.statistics import Estimate
 from mlx_engine.protocol.micro_figures import MicroFigures
 
 FORMAT = "slipstream-bench"
-VERSION = 3
+VERSION = 4
 """2 added `pair.is_wired`; 3 `micro`, `accepted_by_drafter`, and `settled_memory_bytes` and `context_tokens` of
-replies. Files from version 1 on can be read."""
+replies; 4 `pair.server`, and figures that a server does not report. Files from version 1 on can be read."""
 OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
@@ -25,6 +25,8 @@ Ending = Literal["tight", "passes", "time", "interrupted", "failed", "running"]
 """Why the run ended. running: the program ended before it could record a reason."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 OFF, AUTO = "off", "auto"
+AS_IS = "as-is"
+"""Drafting as the server does it, where a request cannot switch it."""
 EVERY_KIND = "all"
 
 
@@ -39,16 +41,18 @@ class MeasuredReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     place: Count
     """Position in the block, from 0, in order of time."""
     setting: str
-    """`off`, a draft length, or `auto`."""
+    """`off`, a draft length, `auto`, or `as-is`."""
     tokens: Count
-    target_passes: Count
-    drafted: Count
-    accepted: Count
+    """Those that took `decode_s`; of a server's reply, all but the first, which its pass over the prompt gave."""
+    target_passes: Count | None
+    """None, as all figures below that can be: the server does not report it."""
+    drafted: Count | None
+    accepted: Count | None
     accepted_by_drafter: dict[str, Count] = {}
     """By the name of its kind; empty in files of versions before 3, which did not record it."""
     decode_s: float
-    """From the end of prefill to the last commit."""
-    peak_memory_bytes: Count
+    """From the end of prefill to the last commit; of a server's reply, from the first text to the last."""
+    peak_memory_bytes: Count | None
     settled_memory_bytes: Count | None = None
     """What MLX had allocated after the last round; the peak above it is working space."""
     context_tokens: Count | None = None
@@ -69,8 +73,9 @@ class FirstToken(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     context: Context
     mode: Mode
     block: Count
-    prompt_tokens: Count
-    cached_tokens: Count
+    prompt_tokens: Count | None
+    cached_tokens: Count | None
+    """None, as above: the server does not report it, so the time may be that of a prompt it had read before."""
     ttft_s: float
 
 
@@ -104,12 +109,15 @@ class PairFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target: str
     drafter: str | None
     drafter_bits: int | None
-    precision: str
+    precision: str | None
     is_compiled: bool = False
     is_wired: bool | None = None
     """Whether --wire was given; None in files of version 1, which did not record it."""
-    context_tokens: Count
+    context_tokens: Count | None
     is_pocket: bool
+    server: str | None = None
+    """The program that answered, where it was a server's; `title` then names its host, and nothing here the
+    machine that it ran on."""
 
 
 class MachineFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

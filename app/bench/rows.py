@@ -54,11 +54,12 @@ def first_token_times(measurements: Iterable[FirstToken]) -> dict[Context, tuple
     """By context: the median number of prompt tokens, and the seconds to the first token of the reply."""
     cold: dict[Context, list[FirstToken]] = defaultdict(list)
     for measurement in measurements:
-        if measurement.cached_tokens < measurement.prompt_tokens / 2:
+        prompt, cached = measurement.prompt_tokens, measurement.cached_tokens
+        if prompt is not None and cached is not None and cached < prompt / 2:
             cold[measurement.context].append(measurement)
     times = {}
     for context, of_context in cold.items():
-        tokens = estimate([measurement.prompt_tokens for measurement in of_context])
+        tokens = estimate([measurement.prompt_tokens or 0 for measurement in of_context])
         ttft = estimate([measurement.ttft_s for measurement in of_context])
         assert tokens
         assert ttft
@@ -90,8 +91,8 @@ def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[floa
     compared = [reply for reply in replies if reply.is_same is not None]
     differing = [reply for reply in compared if not reply.is_same]
     tokens = sum(reply.tokens for reply in replies)
-    drafted = sum(reply.drafted for reply in replies)
-    passes = sum(reply.target_passes for reply in replies)
+    drafted, accepted = (_sum(getattr(reply, name) for reply in replies) for name in ("drafted", "accepted"))
+    passes = _sum(reply.target_passes for reply in replies)
     return ResultRow(
         mode=mode,
         context=context,
@@ -100,7 +101,7 @@ def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[floa
         replies=len(replies),
         ms_per_token=latency,
         tokens_per_s=1000 / latency.median if latency and latency.median > 0 else None,
-        acceptance=sum(reply.accepted for reply in replies) / drafted if drafted else None,
+        acceptance=accepted / drafted if drafted and accepted is not None else None,
         token_shares=_token_shares(replies, tokens),
         tokens_per_round=tokens / passes if passes else None,
         speedup=estimate(ratios.get(key, [])),
@@ -108,8 +109,14 @@ def _row(key: Key, replies: Sequence[MeasuredReply], ratios: dict[Key, list[floa
         same=len(compared) - len(differing),
         first_difference=_first_difference(differing),
         energy_j_per_token=_energy(replies),
-        peak_memory_bytes=max((reply.peak_memory_bytes for reply in replies), default=None),
+        peak_memory_bytes=max((peak for reply in replies if (peak := reply.peak_memory_bytes)), default=None),
     )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """None if one of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def _token_shares(replies: Sequence[MeasuredReply], tokens: int) -> dict[str, float]:

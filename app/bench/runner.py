@@ -14,15 +14,17 @@ from app.bench import fitting
 from app.bench.asking import Answer, BlockingEngine, Clock
 from app.bench.notes import log_messages
 from app.bench.plan import BenchPlan, Case, block_order, target_prompt_tokens, to_setting
-from app.bench.results import OFF, Context, Ending, FirstToken, MeasuredReply
+from app.bench.results import AS_IS, OFF, Context, Ending, FirstToken, MeasuredReply
 from app.bench.rows import Key, block_ratios
 from app.bench.statistics import estimate
 from app.system.interrupts import Stop
 from mlx_engine.protocol.errors import RequestError, SlipstreamError
-from mlx_engine.protocol.events import Message, Ready, SamplingOptions
+from mlx_engine.protocol.events import DraftSetting, Message, Ready, SamplingOptions
 
 WARM_UP = (Message("user", "Count from 1 up to 10"),)
 """Differs from all measured prompts, which have to be read with an empty prompt cache."""
+AUTO_LENGTH: DraftSetting = "auto"
+"""Asked of a server that cannot be told how to draft, and does not hear it."""
 WARM_UP_TOKENS = 16
 TRIAL_CHARACTERS = 2000
 """Length of log text used to find out how many characters a token has."""
@@ -151,7 +153,7 @@ class Runner:
         try:
             for place, setting in enumerate(block_order(self._plan.settings, number)):
                 answer = ask(setting, self._plan.max_tokens)
-                if len(answer.token_ids) >= FEWEST_TOKENS:
+                if answer.timed_tokens >= FEWEST_TOKENS:
                     replies.append((_reply(case, number, place, setting, answer), answer.token_ids))
                     measured.append(replies[-1][0])
         finally:
@@ -165,7 +167,8 @@ class Runner:
         self, messages: tuple[Message, ...], sampling: SamplingOptions, setting: str, max_tokens: int
     ) -> Answer:
         self._check_end()
-        answer = self._engine.ask(messages, sampling, to_setting(setting), max_tokens, self._plan.is_thinking)
+        draft_length = AUTO_LENGTH if setting == AS_IS else to_setting(setting)
+        answer = self._engine.ask(messages, sampling, draft_length, max_tokens, self._plan.is_thinking)
         if answer.finished.reason == "cancelled":
             raise _RunEnded("interrupted")
         return answer
@@ -195,8 +198,9 @@ class Runner:
     def _fit(self) -> tuple[str, ...]:
         """Reduce the plan to what fits its time; returns the settings to warm up."""
         self._say("warm-up: how fast is this model?", len(self._cases))
-        trial = self._ask(WARM_UP, self._plan.sampling, OFF, TRIAL_TOKENS).stats
-        token_s = max(1e-9, trial.decode_s / max(1, trial.generated_tokens))
+        answer = self._ask(WARM_UP, self._plan.sampling, OFF, TRIAL_TOKENS)
+        trial = answer.facts.stats
+        token_s = max(1e-9, trial.decode_s / max(1, answer.timed_tokens))
         pace = fitting.Pace(sum(len(message.text) for message in WARM_UP), trial.ttft_s or 0.0, token_s)
         left_s = self._plan.limit_s - self._elapsed_s()
         warm_up_s = len(self._plan.settings) * WARM_UP_TOKENS * token_s
@@ -214,10 +218,13 @@ class Runner:
 
     def _characters_per_token(self) -> float:
         counts = [
-            self._ask((*log_messages(length), *WARM_UP), self._plan.sampling, OFF, 1).started.prompt_tokens
+            self._ask((*log_messages(length), *WARM_UP), self._plan.sampling, OFF, 1).facts.prompt_tokens
             for length in (TRIAL_CHARACTERS, TRIAL_CHARACTERS // 2)
         ]
-        return TRIAL_CHARACTERS / 2 / max(1, counts[0] - counts[1])
+        longer, shorter = counts
+        if longer is None or shorter is None:
+            raise SlipstreamError("The server does not count the tokens of prompts. Use --contexts short.")
+        return TRIAL_CHARACTERS / 2 / max(1, longer - shorter)
 
     def _messages(self, case: Case) -> tuple[Message, ...]:
         system = (Message("system", self._plan.system),) if self._plan.system else ()
@@ -267,14 +274,14 @@ def _first_token(case: Case, block: int, answer: Answer) -> FirstToken:
         context=case.context,
         mode=case.mode,
         block=block,
-        prompt_tokens=answer.started.prompt_tokens,
-        cached_tokens=answer.started.cached_tokens,
-        ttft_s=answer.stats.ttft_s or 0.0,
+        prompt_tokens=answer.facts.prompt_tokens,
+        cached_tokens=answer.facts.cached_tokens,
+        ttft_s=answer.facts.stats.ttft_s or 0.0,
     )
 
 
 def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> MeasuredReply:
-    stats = answer.stats
+    stats = answer.facts.stats
     return MeasuredReply(
         prompt=case.prompt.name,
         kind=case.prompt.kind,
@@ -283,7 +290,7 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
         block=block,
         place=place,
         setting=setting,
-        tokens=stats.generated_tokens,
+        tokens=answer.timed_tokens,
         target_passes=stats.rounds,
         drafted=stats.drafted,
         accepted=stats.accepted,
@@ -298,7 +305,7 @@ def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> 
 
 def _compared(replies: Sequence[tuple[MeasuredReply, tuple[int, ...]]]) -> list[MeasuredReply]:
     """The replies of a block, each compared with the block's first reply without drafting."""
-    reference = next(((reply, tokens) for reply, tokens in replies if reply.setting == OFF), None)
+    reference = next(((reply, tokens) for reply, tokens in replies if reply.setting == OFF and tokens), None)
     if reference is None:
         return [reply for reply, _ in replies]
     compared = []

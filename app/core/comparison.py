@@ -17,8 +17,8 @@ from app.core.reply_options import ReplyOptions
 from app.text import figures
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Died, DraftSetting, Event, Failed, Finished, Generate, Message, Round
-from mlx_engine.protocol.stats import ReplyStats
+from mlx_engine.protocol.events import Died, DraftSetting, Event, Failed, Finished, Generate, Message, Part, Round
+from mlx_engine.protocol.stats import ReplyStats, ServerStats
 
 MAX_TOKENS = 512
 """Of each reply: enough to compare speeds, and quick."""
@@ -43,7 +43,7 @@ def requests_to_compare(
     return plain, msgspec.structs.replace(plain, id=ids[1], draft_length=draft_length)
 
 
-def accepted_by_drafter(stats: ReplyStats) -> str:
+def accepted_by_drafter(stats: ReplyStats | ServerStats) -> str:
     """`accepted: assistant 45, lookup 30`."""
     counts = (f"{name} {count.accepted:,}" for name, count in stats.by_drafter.items())
     return f"accepted: {', '.join(counts)}"
@@ -60,7 +60,7 @@ class ComparedReply:
         self.facts = ReplyFacts()
 
     @property
-    def stats(self) -> ReplyStats:
+    def stats(self) -> ReplyStats | ServerStats:
         return self.facts.stats
 
     @property
@@ -68,7 +68,7 @@ class ComparedReply:
         """None until it is complete."""
         return self.facts.finished
 
-    def add(self, event: Round | Finished) -> None:
+    def add(self, event: Round | Part | Finished) -> None:
         self.facts.add(event)
         self.runs.add(event.thinking, 0)
         if isinstance(event, Round):
@@ -111,7 +111,7 @@ class Comparison:
                 self.error = message
             case Died(message=message):
                 self.error = message
-            case Round() | Finished():
+            case Round() | Part() | Finished():
                 reply = next((side for side in (self.off, self.on) if side.request.id == event.id), None)
                 if reply is not None:
                     reply.add(event)
@@ -183,5 +183,6 @@ class Comparison:
         difference = self.difference
         if difference is not None:
             return f"differs at character {difference + 1:,}"
-        tokens = f"{self.on.stats.generated_tokens:,} tok"
-        return f"same text, {tokens}" if self.on.finished and self.off.finished else f"same so far, {tokens}"
+        count = self.on.stats.generated_tokens
+        tokens = "" if count is None else f", {count:,} tok"
+        return f"same text{tokens}" if self.on.finished and self.off.finished else f"same so far{tokens}"

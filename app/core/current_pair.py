@@ -13,8 +13,17 @@ from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.events import Loading, Ready
 from mlx_engine.protocol.stats import BaselineSpeed
 
+NO_REPORT = (
+    "The report measures this machine, but a server makes the replies here. `slipstream doctor --report FILE` "
+    "measures it."
+)
 InThread = Callable[[Callable[[], None]], object]
 """Runs something slow without waiting for it."""
+
+
+def short_name(model: str) -> str:
+    """Of a server's model: some name it by the folder that it is in on their machine."""
+    return model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model
 
 
 class PairState(Enum):
@@ -63,6 +72,13 @@ class CurrentPair:
         """Why the last pair's drafter could not be used; the person is told once."""
 
     @property
+    def title(self) -> str:
+        """Its name on the screen; of a server, once it is known, its model as well."""
+        if self.choice.is_served and self.ready is not None:
+            return f"{short_name(self.ready.target)} at {self.choice.title}"
+        return self.choice.title
+
+    @property
     def is_loading(self) -> bool:
         return self.state is PairState.LOADING
 
@@ -73,8 +89,8 @@ class CurrentPair:
 
     @property
     def has_drafter(self) -> bool:
-        """True until it is loaded, since it may have one."""
-        return self.ready is None or self.ready.drafter is not None
+        """Whether drafting can be switched. True until it is loaded, since it may."""
+        return self.ready is None or self.ready.can_draft
 
     @property
     def can_think(self) -> bool:
@@ -110,7 +126,7 @@ class CurrentPair:
         self.state, self.status, self.ready = PairState.LOADED, "ready", ready
         self._last_loaded = self.choice
         name, self._chosen_name = self._chosen_name, None
-        if name is not None:
+        if name is not None and not self.choice.is_served:
             self._remember(name)
         refusal, self._refusal = self._refusal, ready.refusal
         if ready.refusal is not None and ready.refusal != refusal:
@@ -140,7 +156,9 @@ class CurrentPair:
             self._tell("Your next message loads it again. /model lists the other models.")
 
     def why_no_drafting(self, purpose: str) -> str:
-        """Why there is nothing to `purpose`, such as "compare", where the pair has no drafter."""
+        """Why there is nothing to `purpose`, such as "compare", where drafting cannot be switched."""
+        if self.ready is not None and self.ready.server is not None:
+            return f"{self.ready.server.why_drafting_stays} There is nothing to {purpose}."
         if self.ready is not None and self.ready.refusal is not None:
             return f"Drafting is off, so there is nothing to {purpose}. {self.ready.refusal}"
         return f"This model runs without a drafter, so there is nothing to {purpose}."
@@ -148,7 +166,8 @@ class CurrentPair:
     def _load(self, choice: PairChoice) -> None:
         self.choice = choice
         self.is_silent = False
-        self.state, self.status, self.ready = PairState.LOADING, "unloading", None
+        status = "connecting" if choice.is_served else "unloading"
+        self.state, self.status, self.ready = PairState.LOADING, status, None
         self.baseline = BaselineSpeed()
         if choice.notice:
             self._tell(choice.notice)

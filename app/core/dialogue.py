@@ -36,6 +36,7 @@ from mlx_engine.protocol.events import (
     FinishReason,
     Loading,
     Notice,
+    Part,
     Prefilled,
     Ready,
     Round,
@@ -304,7 +305,8 @@ class Dialogue:
                 self._enter(self.phase) if self.phase.is_busy else self._rest()
             case Failed(id=None, message=message):
                 self.pair.failed("not loaded")
-                await self._break_off(f"The model could not be loaded. {message}")
+                loading = "" if self.pair.choice.is_served else "The model could not be loaded. "
+                await self._break_off(f"{loading}{message}")
             case Died(message=message):
                 self.pair.failed("engine ended")
                 await self._break_off(message)
@@ -318,8 +320,12 @@ class Dialogue:
             case Round(id=id) if id == self._awaited:
                 self._grow(event)
                 self.gauges.add(event, self.facts.stats.ttft_s)
+            case Part(id=id) if id == self._awaited:
+                self._grow(event)
+                self.gauges.follow(self.facts.stats)
             case Finished(id=id, reason=reason) if id == self._awaited:
                 self._grow(event)
+                self.gauges.follow(self.facts.stats)
                 self._tell_if_empty(reason)
                 self._end_reply(
                     "complete" if reason == "stop" else "stopped", "stopped" if reason == "cancelled" else ""
@@ -328,7 +334,7 @@ class Dialogue:
 
     def keep(self, event: Event) -> None:
         """Store what an event adds to the running reply, once the view is gone."""
-        if isinstance(event, Round | Finished) and event.id == self._awaited:
+        if isinstance(event, Round | Part | Finished) and event.id == self._awaited:
             self.conversation.append(event.text, event.thinking)
 
     # The reply
@@ -373,7 +379,7 @@ class Dialogue:
             self.pair.failed("engine ended")
             await self._break_off(str(error))
 
-    def _grow(self, part: Round | Finished) -> None:
+    def _grow(self, part: Round | Part | Finished) -> None:
         self.facts.add(part)
         self.conversation.append(part.text, part.thinking)
         self._view.grow_reply(part)

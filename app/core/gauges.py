@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from app.core.current_pair import CurrentPair
 from app.core.reply_settings import ReplySettings
-from mlx_engine.protocol.events import DraftSetting, Round
-from mlx_engine.protocol.stats import RecentRounds, ReplyStats
+from mlx_engine.protocol.events import DraftSetting, Ready, Round
+from mlx_engine.protocol.stats import RecentRounds, ReplyStats, ServerStats
 
 GAUGE_HELP = (
     ("draft ON 4", "drafting is on: the drafter proposes up to 4 tokens per round (at most 16)"),
@@ -44,6 +44,8 @@ class GaugeReading:
     has_drafter: bool
     is_refused: bool = False
     """A drafter was requested that cannot be used."""
+    is_served: bool = False
+    """A server makes the replies: counts are its own, times are measured here."""
     typical_length: int | None = None
     """The draft length of most of the last rounds."""
     speedup: float | None = None
@@ -81,6 +83,8 @@ class Gauges:
         self._ttft_s: float | None = None
         self._context_tokens: int | None = None
         self._memory_bytes: int | None = None
+        self._served: ServerStats | None = None
+        """Of the last reply that a server made."""
         self._restart()
 
     def add(self, done: Round, ttft_s: float | None) -> None:
@@ -94,6 +98,16 @@ class Gauges:
         self._context_tokens = done.context_tokens
         self._memory_bytes = done.memory_bytes
 
+    def follow(self, stats: ReplyStats | ServerStats) -> None:
+        """The reply that a server makes has grown or ended. stats: of the reply; those of rounds are added one by
+        one instead."""
+        if isinstance(stats, ServerStats):
+            self._served, self._ttft_s = stats, stats.ttft_s
+            tokens = stats.reported.prompt_tokens, stats.reported.generated_tokens
+            self._context_tokens = None if None in tokens else sum(count or 0 for count in tokens)
+            if stats.tokens_per_s is not None:
+                self._samples.append(stats.tokens_per_s)
+
     def sample_pace(self) -> None:
         """Take one sample for the sparkline."""
         tokens_per_s = self._latest.figures().tokens_per_s
@@ -104,6 +118,7 @@ class Gauges:
         """Drop everything that was measured: another pair is loaded."""
         self._restart()
         self._samples.clear()
+        self._served = None
         self._drafting_speedup = self._ttft_s = self._context_tokens = self._memory_bytes = None
 
     def forget_context(self) -> None:
@@ -113,6 +128,8 @@ class Gauges:
     def reading(self) -> GaugeReading:
         """The figures of the last rounds. While drafting is off, none of them are from rounds that drafted."""
         ready, draft_length = self._pair.ready, self._settings.draft_length
+        if ready is not None and ready.server is not None:
+            return self._reading_of_server(ready)
         has_drafter = self._pair.has_drafter
         recent = self._recent.figures()
         is_current = draft_length == self._measured_length
@@ -140,6 +157,23 @@ class Gauges:
             accepted_share=_accepted_share(recent) if is_drafting and self._has_choice else (),
             drafted_by_position=tuple(recent.drafted_by_position) if is_drafting else (),
             accepted_by_position=tuple(recent.accepted_by_position) if is_drafting else (),
+        )
+
+    def _reading_of_server(self, ready: Ready) -> GaugeReading:
+        """What it does not report stays unknown."""
+        stats = self._served or ServerStats()
+        return GaugeReading(
+            draft_length=self._settings.draft_length,
+            has_drafter=ready.can_draft,
+            is_served=True,
+            speedup=stats.speedup,
+            acceptance=stats.acceptance,
+            tokens_per_round=stats.tokens_per_round,
+            tokens_per_s=stats.tokens_per_s,
+            pace_samples=tuple(self._samples),
+            ttft_s=self._ttft_s,
+            context_tokens=self._context_tokens,
+            context_limit=ready.context_tokens,
         )
 
     @property

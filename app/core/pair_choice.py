@@ -58,7 +58,7 @@ def pair_options_of(settings: Settings) -> PairOptions:
 
 @dataclass(frozen=True, slots=True)
 class PairChoice:
-    """A pair on this machine."""
+    """A pair on this machine, or what a server answers with."""
 
     load: Load
     title: str
@@ -66,6 +66,8 @@ class PairChoice:
     notice: str
     """What the person should know about it; may be empty."""
     is_pocket: bool
+    is_served: bool = False
+    """A server has it, and `load` names it to that server alone."""
 
 
 Choose = Callable[[str, bool], PairChoice]

@@ -9,7 +9,7 @@ from app.core.conversation import Conversation
 from app.core.phase import Phase
 from app.core.queued_messages import QueuedMessage
 from app.store.records import FinalState, StoredMessage, TurnStats
-from mlx_engine.protocol.events import Finished, Round
+from mlx_engine.protocol.events import Finished, Part, Round
 
 Severity = Literal["information", "warning", "error"]
 
@@ -35,7 +35,7 @@ class ReplyView:
     async def begin_reply(self, text: str, thinking: str) -> None:
         """Begin a reply to the last message, in place of an earlier one. text, thinking: what it already has."""
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         """Show more of the running reply."""
 
     def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.core.chat_options import ChatOptions
+from app.core.engines import first_served
 from app.core.pair_choice import PairChoice, PairOptions, choose_pair
 from app.core.reply_options import ReplyOptions, per_chat_values, reply_options
 from app.settings.effective import REMEMBERED, EffectiveSettings
@@ -30,7 +31,7 @@ def reply_options_of(settings: Settings) -> ReplyOptions:
 
 def fallback_pair(effective: EffectiveSettings, pair: PairChoice, options: PairOptions) -> PairChoice | None:
     """The pair to load if the one chosen in an earlier chat cannot be loaded."""
-    if pair.is_pocket or effective.sources["model"] != REMEMBERED:
+    if pair.is_pocket or pair.is_served or effective.sources["model"] != REMEMBERED:
         return None
     try:
         return choose_pair(None, options)
@@ -44,6 +45,8 @@ def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[Pair
     If the model chosen in an earlier chat is gone, the pocket pair replaces it. A model that the person names has
     to exist. Raises SlipstreamError.
     """
+    if effective.settings.server is not None:
+        return first_served(effective), ""
     model = effective.settings.model
     try:
         pair = choose_pair(model, options)

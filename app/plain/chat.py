@@ -22,7 +22,7 @@ from app.core.chat_settings import describe_sampling, describe_system_prompt
 from app.core.commands import SLASH, Argument, Command
 from app.core.conversation import Conversation
 from app.core.current_chat import CurrentChat
-from app.core.current_pair import CurrentPair
+from app.core.current_pair import NO_REPORT, CurrentPair
 from app.core.dialogue import Dialogue
 from app.core.dropped_paths import dropped_paths
 from app.core.message_files import compose_message
@@ -209,7 +209,7 @@ class PlainChat:
 
     async def _load(self) -> None:
         pair = self._dialogue.pair
-        self._say("Loading the model.")
+        self._say(f"Asking {pair.choice.title}." if pair.choice.is_served else "Loading the model.")
         await self._wait_for_pair()
         if pair.ready is None:
             raise SlipstreamError(self._replies.load_error)
@@ -228,6 +228,8 @@ class PlainChat:
 
     def _pair_words(self) -> str:
         pair = self._dialogue.pair
+        if pair.ready and pair.ready.server:
+            return f"{sanitise_line(pair.title)}, answered by {pair.ready.server.name}"
         drafter = pair.ready.drafter if pair.ready else None
         return f"{sanitise_line(pair.choice.title)}, " + (
             "without a drafter" if drafter is None else f"drafting with {drafter}"
@@ -397,6 +399,12 @@ class PlainChat:
     # Models
 
     def _list_models(self) -> None:
+        ready = self._dialogue.pair.ready
+        if ready is not None and ready.server is not None:
+            self._say(f"Now: {self._pair_words()}.")
+            names = ", ".join(map(sanitise_line, ready.server.models)) or "it does not list them"
+            self._say(f"Models of the server: {names}. Type /model and a name to switch to one.")
+            return
         try:
             catalog, cache = own_and_bundled(), cache_folder()
             here = [name for name, entry in catalog.entries.items() if pulled_state(entry.target, cache) == "yes"]
@@ -418,7 +426,8 @@ class PlainChat:
         except SlipstreamError as error:
             self._say(str(error))
             return
-        self._dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)
+        is_folder = not choice.is_served and choice.load.target == absolute(name)
+        self._dialogue.switch_pair(choice, absolute(name) if is_folder else name)
         self._say(f"Loading {sanitise_line(choice.title)}.")
         await self._wait_for_pair()
         if self._replies.load_error:
@@ -430,6 +439,9 @@ class PlainChat:
         pair = self._dialogue.pair
         if pair.ready is None:
             self._say("No model is loaded. /retry or /model loads one; then ask for the report again.")
+            return
+        if pair.ready.server is not None:
+            self._say(NO_REPORT)
             return
         await report(
             name,

@@ -11,7 +11,7 @@ from app.plain.lines import Lines
 from app.store.records import FinalState, TurnStats
 from app.text.sanitise import sanitise_line
 from app.text.sentences import Sentences
-from mlx_engine.protocol.events import Finished, Round
+from mlx_engine.protocol.events import Finished, Part, Round
 
 
 class SpokenReplies(ReplyView):
@@ -33,7 +33,7 @@ class SpokenReplies(ReplyView):
         self._is_thinking_said = False
         self._lines.write("Assistant: ")
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         """See ReplyView."""
         if part.thinking and not self._is_thinking_said:
             self._is_thinking_said = True

@@ -21,14 +21,14 @@ class ReportedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     title: str
     drafter: str | None = None
     """The kind of the first drafter, such as assistant."""
-    precision: str = ""
+    precision: str | None = ""
     has_experts: bool = False
-    start_length: int
+    start_length: int | None
     """The draft length that automatic drafting begins with."""
     prefill_chunk: int
     drafter_bits: int | None = None
     """To which the drafter was quantized while it was loaded; None: as stored."""
-    memory_bytes: int = 0
+    memory_bytes: int | None = 0
     """What MLX has allocated for the weights."""
     refusal: str | None = None
     """Why a drafter is not used."""

@@ -194,7 +194,7 @@ def _end_reason(job: Job, finished: Finished | None, stop_string: str | None) ->
     if finished is None or finished.reason == "cancelled":
         return "cancelled"
     if finished.reason == "length":
-        used = job.checked.prompt_tokens + job.facts.stats.generated_tokens
+        used = job.checked.prompt_tokens + job.facts.rounds.generated_tokens
         return "context" if used >= job.checked.context_tokens else "length"
     if job.made.calls:
         return "tool_calls"
@@ -208,14 +208,14 @@ def usage_of(job: Job, finished: Finished | None) -> Usage:
         prompt_tokens=started.prompt_tokens if started else job.checked.prompt_tokens,
         cached_tokens=started.cached_tokens if started else 0,
         disk_tokens=started.disk_tokens if started else 0,
-        completion_tokens=job.facts.stats.generated_tokens,
+        completion_tokens=job.facts.rounds.generated_tokens,
         thinking_tokens=finished.thinking_tokens if finished else 0,
     )
 
 
 def drafting_of(job: Job, ready: Ready | None) -> Drafting:
     """What drafting has done for it so far."""
-    stats, started = job.facts.stats, job.facts.started
+    stats, started = job.facts.rounds, job.facts.started
     most = max(stats.by_drafter, key=lambda kind: stats.by_drafter[kind].drafted, default=None)
     queued_s = (job.started_s or time.monotonic()) - job.arrived_s
     return Drafting(

@@ -70,6 +70,7 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice], usual: 
     engine = EngineClient(pair.load, places.engine_log())
 
     def tell_ready(ready: Ready) -> None:
+        assert ready.context_tokens is not None, "only servers do not say it"
         server = RunningServer.this_process(url, ready.target, ready.context_tokens, policy.key, __version__)
         try:
             announce(places.server_file(), server)

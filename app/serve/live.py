@@ -81,7 +81,7 @@ class LiveRequests:
 
 def _state(job: Job) -> dict[str, Any]:
     drafting = drafting_of(job, None)
-    stats = job.facts.stats
+    stats = job.facts.rounds
     failure = job.outcome if isinstance(job.outcome, ServeError) else None
     return {
         "id": job.id,

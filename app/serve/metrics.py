@@ -75,7 +75,7 @@ class Metrics:
             self._totals["prefix_cache_hits"] += usage.cached_tokens
         self._totals["generation_tokens"] += usage.completion_tokens
         self._totals["spec_decode_num_drafts"] += sum(
-            counts.rounds for counts in job.facts.stats.by_drafter.values()
+            counts.rounds for counts in job.facts.rounds.by_drafter.values()
         )
         self._totals["spec_decode_num_draft_tokens"] += drafting.drafted_tokens
         self._totals["spec_decode_num_accepted_tokens"] += drafting.accepted_tokens

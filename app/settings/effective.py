@@ -21,7 +21,7 @@ from app.system import places
 DEFAULT = "default"
 REMEMBERED = "chosen in the chat"
 PREFIX = variable_of("")
-VARIABLES_OF_OTHERS = frozenset({"SLIPSTREAM_HOME"})
+VARIABLES_OF_OTHERS = frozenset({"SLIPSTREAM_HOME", "SLIPSTREAM_SERVER_KEY"})
 
 
 @dataclass(frozen=True, slots=True)

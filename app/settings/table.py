@@ -76,6 +76,16 @@ class Settings:
             example="e4b",
         ),
     ] = None
+    server: Annotated[
+        str | None,
+        SettingInfo(
+            FreeText("the address of a server, such as http://studio.local:8765", "URL"),
+            "chat with the model of a server instead of one on this machine; --model then names one of its "
+            "models, and `slipstream servers` finds servers",
+            unset="models run on this machine",
+            example="http://studio.local:8765",
+        ),
+    ] = None
     drafter: Annotated[
         str,
         SettingInfo(

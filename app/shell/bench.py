@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,13 +14,13 @@ import msgspec
 from app.bench.plan import MOST_PASSES, BenchPlan, make_cases, to_name, to_setting
 from app.bench.prompts import BUNDLED_KINDS, BenchPrompt, bundled_prompts, read_prompts, stored_prompts
 from app.bench.results import OFF, Context, Method, Mode
+from app.core.engines import engine_for
 from app.core.pair_choice import PairChoice
 from app.core.reply_options import ReplyOptions
 from app.store.chat_store import ChatStore
 from app.system import places
 from app.system.console import STANDARD_OUTPUT, say, say_json
 from app.system.exit_codes import OK
-from mlx_engine.client import EngineClient
 
 CONTEXTS: tuple[Context, ...] = get_args(Context)
 SETTINGS = ("off", "2", "4", "8", "16", "auto")
@@ -79,8 +80,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions) -> int:
-    """Measure or compare. Returns the exit code. Raises SlipstreamError."""
+def run(
+    options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions, server: str | None = None
+) -> int:
+    """Measure or compare. Returns the exit code. Raises SlipstreamError. server: the address of one to measure."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
     # Every start of the program imports this module; the modules that measure are imported only when needed.
@@ -104,7 +107,7 @@ def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOption
         prompts=origin,
     )
     job = BenchJob(pair, plan, method, outputs, places.bench_folder())
-    return measure(job, EngineClient(load_of(pair), places.engine_log()))
+    return measure(job, engine_for(replace(pair, load=load_of(pair)), server))
 
 
 def _compare(paths: Sequence[Path], is_json: bool) -> int:

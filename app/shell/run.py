@@ -22,7 +22,7 @@ from app.system.exit_codes import FAILED, INTERRUPTED, OK
 from app.system.interrupts import Stop, stopping
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Event, Finished, Notice, Round, Silent
+from mlx_engine.protocol.events import Event, Finished, Notice, Part, Round, Silent
 
 
 class PrintedReply(ReplyView):
@@ -32,7 +32,7 @@ class PrintedReply(ReplyView):
         self.error = ""
         self._is_silent = is_silent
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         """See ReplyView."""
         if not self._is_silent:
             say(part.text, end="")
@@ -145,7 +145,6 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
     facts, ready = dialogue.facts, dialogue.pair.ready
     stats, started, finished = facts.stats, facts.started, facts.finished
     assert ready
-    assert started
     assert finished
     drafts = max((n for n, count in enumerate(stats.drafted_by_position, 1) if count), default=0)
     return {
@@ -153,9 +152,10 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
         "thinking": facts.thinking,
         "token_ids": facts.token_ids,
         "finish_reason": finished.reason,
-        "prompt_tokens": started.prompt_tokens,
-        "cached_tokens": started.cached_tokens,
-        "tokens_from": {
+        "prompt_tokens": facts.prompt_tokens,
+        "cached_tokens": facts.cached_tokens,
+        "tokens_from": started
+        and {
             "memory": started.memory_tokens,
             "disk": started.disk_tokens,
             "read": started.read_tokens,
@@ -185,5 +185,6 @@ def _as_json(dialogue: Dialogue) -> dict[str, Any]:
             "drafter": ready.drafter,
             "drafters": list(ready.drafters.values()),
             "draft": dialogue.settings.draft_length or "off",
+            "server": ready.server.name if ready.server else None,
         },
     }

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from mlx_engine.protocol.events import ServerFigures
+from mlx_engine.protocol.stats import speed_behind_first
+
 Role = Literal["user", "assistant"]
 State = Literal["generating", "complete", "stopped", "interrupted", "failed"]
 """interrupted: the program ended while the reply was being made."""
@@ -39,6 +42,16 @@ class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     model: str = ""
     drafter: str | None = None
     app_version: str = ""
+    reported: ServerFigures | None = None
+    """Of a reply that a server made: its counts, in place of those above. `decode_s` is then the time between the
+    first text and the last, as they arrived here."""
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Decode speed, without the prompt."""
+        if self.reported is not None:
+            return speed_behind_first(self.reported.generated_tokens, self.decode_s)
+        return self.generated_tokens / self.decode_s if self.generated_tokens and self.decode_s > 0 else None
 
 
 class Chat(msgspec.Struct, frozen=True):

@@ -70,6 +70,8 @@ def stats_from(row: DatabaseRow) -> TurnStats | None:
     try:
         for name in _BY_POSITION:
             values[name] = msgspec.json.decode(values[name])
+        if values["reported"] is not None:
+            values["reported"] = msgspec.json.decode(values["reported"])
         return msgspec.convert(values, TurnStats)
     except (msgspec.MsgspecError, TypeError, UnicodeError):
         return None
@@ -80,6 +82,8 @@ def insert_stats(connection: sqlite3.Connection, message_id: int, stats: TurnSta
     values = {name: _if_finite(value) for name, value in msgspec.structs.asdict(stats).items()}
     for name in _BY_POSITION:
         values[name] = json.dumps(values[name])
+    if stats.reported is not None:
+        values["reported"] = msgspec.json.encode(stats.reported).decode()
     texts = {name: cleaned(value) for name, value in values.items() if isinstance(value, str)}
     # REPLACE uses the default where a figure is unknown in a column that must not be NULL.
     connection.execute(

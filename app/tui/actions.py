@@ -16,6 +16,7 @@ from app.core.attachments import mention_of
 from app.core.chat_options import ChatOptions
 from app.core.chat_settings import describe_sampling, describe_system_prompt_briefly
 from app.core.current_chat import CurrentChat
+from app.core.current_pair import NO_REPORT
 from app.core.dialogue import Dialogue
 from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
@@ -36,6 +37,7 @@ from app.tui.screens.help import help_screen
 from app.tui.screens.models import ModelsScreen, PullReported
 from app.tui.screens.params import ParamsScreen
 from app.tui.screens.report import ReportScreen
+from app.tui.screens.served_models import ServedModelsScreen
 from app.tui.screens.table import TableScreen
 from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.markdown import code_blocks
@@ -154,7 +156,7 @@ class ChatActions(Screen[None]):
     def action_ab(self, setting: DraftSetting | None = None) -> None:
         """Replay the last message without and with drafting, side by side; None: drafting as in this chat."""
         if (comparison := self.dialogue.compare(setting)) is not None:
-            screen = ComparisonScreen(comparison, self.dialogue.pair.choice.title)
+            screen = ComparisonScreen(comparison, self.dialogue.pair.title)
             self.app.push_screen(screen, lambda _: self.dialogue.end_comparison())
 
     # Chats
@@ -206,6 +208,9 @@ class ChatActions(Screen[None]):
         """List the models, to switch to one or pull one."""
         if not self.dialogue.is_free():
             return
+        if self.dialogue.pair.choice.is_served:
+            self._list_served_models()
+            return
         try:
             catalog = own_and_bundled()
         except SlipstreamError as error:
@@ -218,6 +223,19 @@ class ChatActions(Screen[None]):
             ModelsScreen(catalog, cache_folder(), machine, pair.choice.title, self.downloads),
             lambda name: self._switch(name, is_oversized=True) if name else None,
         )
+
+    def _list_served_models(self) -> None:
+        """List the models of the server that makes the replies."""
+        pair, ready = self.dialogue.pair, self.dialogue.pair.ready
+        if ready is None or ready.server is None:
+            self.app.notify(f"{pair.choice.title} has not said yet which models it has.")
+        elif not ready.server.models:
+            self.app.notify(f"{pair.choice.title} does not list its models. /model NAME asks for one.")
+        else:
+            self.app.push_screen(
+                ServedModelsScreen(ready.server.models, ready.target),
+                lambda name: self._switch(name, is_oversized=False) if name else None,
+            )
 
     @on(PullReported)
     def _pull_reported(self, report: PullReported) -> None:
@@ -249,7 +267,8 @@ class ChatActions(Screen[None]):
             hint = "" if key in message else f" Press {key} for the list of models."
             self.app.notify(message + hint, severity="error")
             return
-        self.dialogue.switch_pair(choice, absolute(name) if choice.load.target == absolute(name) else name)
+        is_folder = not choice.is_served and choice.load.target == absolute(name)
+        self.dialogue.switch_pair(choice, absolute(name) if is_folder else name)
         self.view.show_gauges_now()
 
     # The screen
@@ -317,6 +336,9 @@ class ChatActions(Screen[None]):
         pair = self.dialogue.pair
         if pair.ready is None:
             self.app.notify("The model is not loaded yet. Ask for the report again when it is.")
+            return
+        if pair.ready.server is not None:
+            self.app.notify(NO_REPORT)
             return
         try:
             path = expanded(name or REPORT_FILE).absolute()

@@ -45,7 +45,7 @@ from app.tui.transcript.code_block import CodeBlock
 from app.tui.transcript.transcript import Transcript
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.errors import SlipstreamError
-from mlx_engine.protocol.events import Counted, Died, Event, Failed, Measured, Round
+from mlx_engine.protocol.events import Counted, Died, Event, Failed, Measured, Part, Round
 from models.pull import PullEvent
 
 WELCOME = f"""\
@@ -168,7 +168,7 @@ class ChatScreen(ChatActions):
         if not self.app.screen_stack:
             return  # the app is ending; `leave` stores what a running reply has
         for event in self._mail.fetch():
-            if isinstance(event, Round) and not self._mail.is_collecting:
+            if isinstance(event, Round | Part) and not self._mail.is_collecting:
                 self._mail.is_collecting = True
                 self.set_timer(ROUNDS_S, self._fetch_collected)
             await self._hear(event)

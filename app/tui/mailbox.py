@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from mlx_engine.protocol.events import Event, Round
+from mlx_engine.protocol.events import Event, Part, Round
 
 
 class Mailbox:
@@ -26,7 +26,7 @@ class Mailbox:
         """Called on the engine's thread."""
         # The event goes in first: whoever ends the collecting and then fetches does not miss it.
         self._events.append(event)
-        if not (self.is_collecting and isinstance(event, Round)):
+        if not (self.is_collecting and isinstance(event, Round | Part)):
             self._ring()
 
     @property

@@ -19,7 +19,7 @@ from app.tui.chat_view import ChatView
 from app.tui.prompt.prompt import Prompt
 from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.turn import ReplyWidget
-from mlx_engine.protocol.events import Finished, Round
+from mlx_engine.protocol.events import Finished, Part, Ready, Round
 
 LONG_REPLY_S = 10.0
 """A person who waits longer than this may have gone to another window."""
@@ -45,8 +45,8 @@ class ReplyOnScreen(ReplyView):
     def show_phase(self, phase: Phase, status: str, *, is_error: bool) -> None:
         """See ReplyView. Also shows the pair."""
         line, ready = self._view.top_line, self._pair.ready
-        line.model = self._pair.choice.title
-        line.drafter = (ready.drafter or NO_DRAFTER) if ready else None
+        line.model = self._pair.title
+        line.drafter = _drafter_words(ready) if ready else None
         line.say(status, is_error=is_error)
         if phase is not self._phase:
             self._phase = phase
@@ -71,7 +71,7 @@ class ReplyOnScreen(ReplyView):
         self.reply.think(thinking)
         self.reply.write(text)
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         """See ReplyView."""
         if self.reply is None:
             return
@@ -144,3 +144,8 @@ class ReplyOnScreen(ReplyView):
             number, count = version = self._conversation.version
             self._view.top_line.version = f"version {number}/{count}" if count > 1 else ""
             self._view.transcript.show_version(version, self._conversation.last_branch)
+
+
+def _drafter_words(ready: Ready) -> str:
+    """The drafter's name, or the server that may have one."""
+    return ready.server.name if ready.server else ready.drafter or NO_DRAFTER

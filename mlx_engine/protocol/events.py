@@ -220,21 +220,34 @@ class Notice(msgspec.Struct, frozen=True, tag="notice"):
     message: str
 
 
+class Server(msgspec.Struct, frozen=True):
+    """An engine that answers over HTTP, as far as a chat has to know about it."""
+
+    name: str
+    """Of its program, for people: `llama.cpp`."""
+    models: tuple[str, ...]
+    """The names that a request may use."""
+    why_drafting_stays: str = ""
+    """Why a request cannot switch drafting, as a sentence; empty if it can."""
+    has_draft_lengths: bool = False
+    """Whether a request can name a draft length, and not only switch drafting on and off."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The pair is loaded and warm."""
+    """The pair is loaded and warm, or a server answers. None: a server does not say."""
 
     target: str
     """Its name for people."""
     drafters: dict[str, str]
     """The kind of each drafter in use and its name for people, which is the same for those without a folder.
     Empty if there is none, even if one was requested; see `refusal`."""
-    start_length: int
+    start_length: int | None
     """The first draft length of `auto` when nothing is known yet."""
-    precision: str
+    precision: str | None
     """Of the target's weights, for people: `float32`, `bfloat16`, `4-bit`."""
-    context_tokens: int
+    context_tokens: int | None
     """The most tokens of prompt and reply together."""
-    memory_bytes: int
+    memory_bytes: int | None
     """What MLX has allocated now: the weights of both."""
     working_set_bytes: int | None
     """The most memory that the device recommends to use; None: unknown."""
@@ -253,6 +266,13 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
     """Whether the chat template has a place for thinking."""
+    server: Server | None = None
+    """None: the engine is a process of this machine."""
+
+    @property
+    def can_draft(self) -> bool:
+        """Whether a request can switch drafting on and off."""
+        return bool(self.drafters) if self.server is None else not self.server.why_drafting_stays
 
     @property
     def drafter(self) -> str | None:
@@ -334,6 +354,45 @@ class Round(RoundFacts, frozen=True, tag="round", kw_only=True):
     """Why calls that this round ends are no calls; what the model wrote is in `text`."""
 
 
+class Part(msgspec.Struct, frozen=True, tag="part"):
+    """What one message of a server adds to a reply. It says nothing of rounds, and its tokens are not known."""
+
+    id: int
+    text: str
+    """Text to append to the answer."""
+    thinking: str
+    """Text to append to the thoughts."""
+    elapsed_s: float
+    """From submit to its arrival."""
+    calls: tuple[ToolCall, ...] = ()
+    """Complete calls, in order."""
+
+
+class ServerFigures(msgspec.Struct, frozen=True):
+    """What a server reports about a whole reply. None: not reported."""
+
+    source: str
+    """The name of the server's program, whose figures these are."""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    """Prompt tokens that it need not read."""
+    generated_tokens: int | None = None
+    is_about: bool = False
+    """The server is known to miscount the generated tokens by a few."""
+    drafted: int | None = None
+    accepted: int | None = None
+    """Drafts that became part of the reply; the target's own tokens are not among them."""
+    rounds: int | None = None
+    """Passes of the target behind the one that gave the first token."""
+    tokens_per_round: float | None = None
+    """Tokens that such a pass gave."""
+    speedup: float | None = None
+    """Over plain decoding, as measured there."""
+    peak_memory_bytes: int | None = None
+    remark: str = ""
+    """What the reader of these figures has to know: `of full width`."""
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The reply is complete; all its rounds have been sent."""
 
@@ -343,15 +402,18 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """The rest of the answer; append it."""
     thinking: str
     """The rest of the thoughts."""
-    target_passes: int
-    """Passes of the target while decoding; those for the prompt are not counted."""
-    host_syncs: int
+    target_passes: int | None
+    """Passes of the target while decoding; those for the prompt are not counted. None, as the next two: made by a
+    server."""
+    host_syncs: int | None
     """How often the host waited for the device while decoding."""
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     calls: tuple[ToolCall, ...] = ()
     """A call that the end of the reply completes."""
     refused_calls: tuple[str, ...] = ()
     """As in Round; a reply that was cut off has a cut call here."""
+    reported: ServerFigures | None = None
+    """None: the reply came in rounds, which say all of it."""
     thinking_tokens: int = 0
     """Tokens of the reply that are thoughts."""
 
@@ -422,6 +484,7 @@ Event = (
     | Started
     | Prefilled
     | Round
+    | Part
     | Finished
     | Failed
     | Checked

@@ -9,6 +9,9 @@ Definitions
     time to first token (ttft_s)  from submit to the first committed token, prefill included
 
 A round without tokens reports that a reply was stopped while its prompt was being read. No figure counts it.
+
+A server reports no rounds. Its counts are those it names at the end, and times are measured by its client: the
+first text marks the first token, and the speed is that of the tokens behind it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import median, mode
 
-from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, Round
+from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, Finished, Part, Round, ServerFigures
 
 PLAIN_ROUNDS_NEEDED = 4
 """Fewer plain rounds than this say too little about the baseline speed."""
@@ -143,6 +146,84 @@ class ReplyStats:
         if baseline is None or self._drafting_s <= 0:
             return None
         return self._drafting_tokens / self._drafting_s / baseline
+
+
+class ServerStats:
+    """The same figures of a reply that a server makes. None: not reported, or too little has come to tell."""
+
+    def __init__(self) -> None:
+        self.by_drafter: dict[str, DrafterCounts] = {}
+        self.drafted_by_position: list[int] = []
+        self.accepted_by_position: list[int] = []
+        """No server says any of these three."""
+        self.baseline_tokens_per_s: float | None = None
+        self.ttft_s: float | None = None
+        self._last_s = 0.0
+        self._reported: ServerFigures | None = None
+
+    def add(self, part: Part | Finished) -> None:
+        """Add one message of the server, or the end of the reply."""
+        if isinstance(part, Finished):
+            self._reported = part.reported
+        elif part.text or part.thinking or part.calls:
+            self._last_s = part.elapsed_s
+            if self.ttft_s is None:
+                self.ttft_s = part.elapsed_s
+
+    @property
+    def reported(self) -> ServerFigures:
+        """What the server said at the end; nothing before."""
+        return self._reported or ServerFigures("")
+
+    @property
+    def generated_tokens(self) -> int | None:
+        """All of them, thoughts and calls included."""
+        return self.reported.generated_tokens
+
+    @property
+    def rounds(self) -> int | None:
+        """Passes of the target behind the one over the prompt."""
+        return self.reported.rounds
+
+    @property
+    def drafted(self) -> int | None:
+        """Tokens that were proposed."""
+        return self.reported.drafted
+
+    @property
+    def accepted(self) -> int | None:
+        """Those of them that became part of the reply."""
+        return self.reported.accepted
+
+    @property
+    def decode_s(self) -> float:
+        """From the first text to the last."""
+        return 0.0 if self.ttft_s is None else self._last_s - self.ttft_s
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Speed of the tokens behind the first one, as they arrived here."""
+        return speed_behind_first(self.generated_tokens, self.decode_s)
+
+    @property
+    def acceptance(self) -> float | None:
+        """Accepted / drafted; None also if nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted and self.accepted is not None else None
+
+    @property
+    def tokens_per_round(self) -> float | None:
+        """As the server's own counts give it."""
+        return self.reported.tokens_per_round
+
+    @property
+    def speedup(self) -> float | None:
+        """As the server measured it."""
+        return self.reported.speedup
+
+
+def speed_behind_first(tokens: int | None, seconds: float) -> float | None:
+    """Tokens per second, where the time begins at the first token. None: too little to tell."""
+    return (tokens - 1) / seconds if tokens is not None and tokens > 1 and seconds > 0 else None
 
 
 DRAFTING_SHARE = 0.25

@@ -75,7 +75,7 @@ def test_the_pocket_pair_says_the_same_with_and_without_drafting() -> None:
     assert len(stats["drafted_by_position"]) == 4
     assert sum(counts["drafted"] for counts in stats["by_drafter"].values()) == stats["drafted"]
     assert set(stats["by_drafter"]) <= {"assistant", "lookup"}
-    names = {"drafter": "pocket-drafter", "drafters": ["pocket-drafter", "lookup"]}
+    names = {"drafter": "pocket-drafter", "drafters": ["pocket-drafter", "lookup"], "server": None}
     assert drafted["model"] == {"target": "pocket", "draft": 4} | names
 
 

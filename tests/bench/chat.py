@@ -117,10 +117,10 @@ def pace_alone(reply: Reply) -> float:
             blocking = BlockingEngine(engine, Stop(), RaplMeter())
             blocking.load()
             asked = (Message("user", QUESTION),), reply.sampling, DRAFT_LENGTH, 1 << 20
-            kept = [blocking.ask(*asked).stats for _ in range(reply.asked)][1:]
+            kept = [blocking.ask(*asked) for _ in range(reply.asked)][1:]
         finally:
             engine.close()
-    return sum(each.generated_tokens for each in kept) / sum(each.decode_s for each in kept)
+    return sum(each.timed_tokens for each in kept) / sum(each.facts.stats.decode_s for each in kept)
 
 
 def engine_share(reply: Reply, repeats: int) -> tuple[float, float]:

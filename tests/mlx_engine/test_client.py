@@ -189,7 +189,7 @@ def test_events_wait_for_a_listener(pair: tuple[Path, Path], tmp_path: Path) -> 
     rig = ClientRig(Load(str(pair[0])), tmp_path / "engine.log")
     rig.client.start()
     rig.client.generate(Generate(1, HELLO, max_tokens=5))
-    while not any(isinstance(event, events.Finished) for event in list(rig.client._undelivered)):
+    while not any(isinstance(event, events.Finished) for event in list(rig.client._delivery._waiting)):
         assert rig.client.is_alive
         os.sched_yield()
     rig.listen()

@@ -27,6 +27,8 @@ def caption(reading: GaugeReading, key: str) -> Content:
     """The line that explains the speedup above it. key: turns drafting on and off."""
     if reading.is_refused:
         return Content.styled(f"drafter refused · {key}: why", "$text-warning")
+    if reading.is_served and reading.speedup is None:
+        return Content.styled("this server does not report it", figures.MUTED)
     if not reading.has_drafter:
         return Content.styled("this model has no drafter", figures.MUTED)
     if not reading.draft_length:
@@ -51,12 +53,13 @@ def panel_lines(reading: GaugeReading) -> Content:
         f" {figures.percent(context_share)}"
     )
     ttft = figures.UNKNOWN if reading.ttft_s is None else f"{reading.ttft_s:.2f} s"
+    seen_here = " seen here" if reading.is_served else ""
     sparkline = figures.sparkline(reading.pace_samples, _COLUMN, rows=2)
     lines = [
-        _gauge_line("Speed", f"{figures.speed(reading.tokens_per_s)} tok/s"),
+        _gauge_line(f"Speed{seen_here}", f"{figures.speed(reading.tokens_per_s)} tok/s"),
         *(Content.styled(line, "$text-primary") for line in sparkline),
         _gauge_line("Speed without drafting", f"{figures.speed(reading.plain_tokens_per_s)} tok/s"),
-        _gauge_line("Time to first token", ttft),
+        _gauge_line(f"Time to first token{seen_here}", ttft),
         _gauge_line("Context", context),
         _gauge_line("Memory", figures.size(reading.memory_bytes)),
         Content(),

@@ -31,7 +31,9 @@ class StripFigure:
 
 
 def drafting_state(reading: GaugeReading) -> str:
-    """`draft ON 4`, `draft AUTO 5`, `draft AUTO off`, `draft OFF`, `no drafter`."""
+    """`draft ON 4`, `draft AUTO 5`, `draft AUTO off`, `draft OFF`, `no drafter`; `draft —`: a server decides."""
+    if not reading.has_drafter and reading.is_served:
+        return f"draft {figures.UNKNOWN}"
     if not reading.has_drafter:
         return "draft OFF" if reading.is_refused else "no drafter"
     if reading.draft_length != "auto":

@@ -41,7 +41,7 @@ class AttachmentLine(Widget):
         self._shown: list[Attachment | AttachmentError] = []
         self._tokens: dict[Attachment, int] = {}
         self._context_tokens: int | None = None
-        """The model's context; None while it is loading."""
+        """The model's context; None while it is loading, and where a server does not say."""
 
     def show_mentions(self, mentions: Sequence[str]) -> None:
         """Show the files of these mentions, reading those that are new."""
@@ -54,8 +54,8 @@ class AttachmentLine(Widget):
         """Use these files as they were sent, for a message that is edited."""
         self._results |= {each.mention: each for each in sent}
 
-    def recount(self, context_tokens: int) -> None:
-        """Request all token counts again, for another model. context_tokens: its context."""
+    def recount(self, context_tokens: int | None) -> None:
+        """Request all token counts again, for another model. context_tokens: its context; None: unknown."""
         self._context_tokens = context_tokens
         self._tokens.clear()
         self._show()

@@ -135,7 +135,7 @@ class Composer(Vertical):
         else:
             self.prompt.rewrite(text)
 
-    def recount(self, context_tokens: int) -> None:
+    def recount(self, context_tokens: int | None) -> None:
         """Count the tokens again, for another model. context_tokens: its context."""
         self._files.recount(context_tokens)
 

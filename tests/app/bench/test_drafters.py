@@ -21,7 +21,9 @@ def results_of_two() -> Results:
     measured.replies = [
         msgspec.structs.replace(
             reply,
-            accepted_by_drafter={"assistant": reply.accepted - 6, "lookup": 6} if reply.setting == "auto" else {},
+            accepted_by_drafter={"assistant": (reply.accepted or 0) - 6, "lookup": 6}
+            if reply.setting == "auto"
+            else {},
         )
         for reply in measured.replies
     ]

@@ -21,7 +21,7 @@ from app.settings.table import Settings
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import FinalState, StoredMessage, TurnStats
-from mlx_engine.protocol.events import Answering, Event, Failed, Finished, Loading, Round, Silent
+from mlx_engine.protocol.events import Answering, Event, Failed, Finished, Loading, Part, Round, Silent
 from tests.app.tui.pilot import PAIR, choose
 from tests.fakes.engine import FakeEngine
 
@@ -52,7 +52,7 @@ class Recorder(ReplyView):
         self.shown.append(f"reply: {text}")
         self.while_laying_out()
 
-    def grow_reply(self, part: Round | Finished) -> None:
+    def grow_reply(self, part: Round | Part | Finished) -> None:
         self.shown.append(f"+{part.text}")
 
     def end_reply(self, stats: TurnStats, state: FinalState, *, is_empty: bool) -> None:

@@ -177,7 +177,7 @@ def test_one_reply_and_the_bench_take_the_model_chosen_last_as_well(
     def engine(load: Load, log: Path) -> None:
         loaded.append(load.target)
 
-    for module in ("app.cli", "app.shell.bench"):
+    for module in ("app.core.engines",):
         monkeypatch.setattr(f"{module}.EngineClient", engine)
     monkeypatch.setattr(task, lambda *arguments, **options: 0)
     target, _ = write_pair(home)

@@ -54,7 +54,7 @@ def _rosetta(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_said_at_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
-    monkeypatch.setattr(cli, "EngineClient", None)
+    monkeypatch.setattr(cli, "engine_for", None)
     assert main(command) == FAILED
     assert "under Rosetta" in capsys.readouterr().err
 

@@ -1,0 +1,54 @@
+"""Keys of servers: from the environment or the system's keychain, and of `slipstream serve` from what it announces
+to this machine's programs while it runs. Never in a file of ours or a log."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from types import ModuleType
+
+from app.remote.address import ServerAddress, ServerError
+from app.system import places
+from app.system.running_server import find_server
+
+VARIABLE = "SLIPSTREAM_SERVER_KEY"
+SERVICE = "slipstream server"
+"""The name of the entries in the keychain; the user of an entry is the server's host and port."""
+
+
+def key_for(address: ServerAddress) -> str | None:
+    """None: there is none, and none is sent."""
+    if typed := os.environ.get(VARIABLE, "").strip():
+        return typed
+    own = find_server(places.server_file()) if address.is_this_machine else None
+    if own is not None and own.url == address.root:
+        return own.key
+    keyring = _keyring()
+    if keyring is None:
+        return None
+    # Without a keychain, or with one that is locked, the server says itself that it wants a key.
+    with suppress(Exception):
+        stored = keyring.get_password(SERVICE, address.shown)
+        return stored if isinstance(stored, str) and stored else None
+    return None
+
+
+def store_key(address: ServerAddress, key: str) -> None:
+    """Keep a key in the keychain. Raises ServerError."""
+    keyring = _keyring()
+    if keyring is None:
+        raise ServerError(
+            f"The keychain needs `pip install 'slipstream[remote]'`. Without it, set {VARIABLE} instead."
+        )
+    try:
+        keyring.set_password(SERVICE, address.shown, key)
+    except Exception as error:
+        raise ServerError(f"The keychain does not take the key ({error}). Set {VARIABLE} instead.") from None
+
+
+def _keyring() -> ModuleType | None:
+    try:
+        import keyring
+    except ImportError:
+        return None
+    return keyring
