@@ -24,6 +24,7 @@ def turn_stats(facts: ReplyFacts, ready: Ready | None, error: str = "") -> TurnS
         finish_reason=finished.reason if finished else error or None,
         prompt_tokens=started.prompt_tokens if started else 0,
         cached_tokens=started.cached_tokens if started else 0,
+        disk_tokens=started.disk_tokens if started else 0,
         generated_tokens=stats.generated_tokens,
         rounds=stats.rounds,
         target_passes=finished.target_passes if finished else 0,
@@ -108,10 +109,11 @@ def _pace(stats: TurnStats) -> list[str]:
 
 
 def _prompt(stats: TurnStats) -> list[str]:
-    """How much of the prompt was kept, where something was."""
+    """How much of the prompt was kept, where something was, and how much of that on disk."""
     if not stats.cached_tokens:
         return []
-    return [f"{stats.prompt_tokens - stats.cached_tokens} of {stats.prompt_tokens} prompt tok read"]
+    read = f"{stats.prompt_tokens - stats.cached_tokens} of {stats.prompt_tokens} prompt tok read"
+    return [f"{read}, {stats.disk_tokens} from disk" if stats.disk_tokens else read]
 
 
 def _speedup(stats: TurnStats) -> list[str]:

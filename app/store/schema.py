@@ -90,6 +90,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE chat ADD COLUMN deleted_age_s REAL",
         "UPDATE chat SET deleted_age_s = 0 WHERE deleted > 0",
     ),
+    # How much of a prompt came from disk.
+    ("ALTER TABLE turn_stats ADD COLUMN disk_tokens INTEGER NOT NULL DEFAULT 0",),
 )
 """Statements by version. Every column that must not be NULL has a default, which rescued rows use if their own
 value is lost. A published version is never edited; its fixture in the tests must keep loading."""
@@ -99,8 +101,8 @@ TABLES: dict[str, tuple[str, ...]] = {
              "deleted_s", "deleted_age_s"),
     "message": ("id", "chat_id", "parent_id", "role", "text", "thinking", "state", "created_s", "picked",
                 "typed_characters", "owner"),
-    "turn_stats": ("message_id", "finish_reason", "prompt_tokens", "cached_tokens", "generated_tokens", "rounds",
-                   "target_passes", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
+    "turn_stats": ("message_id", "finish_reason", "prompt_tokens", "cached_tokens", "disk_tokens", "generated_tokens",
+                   "rounds", "target_passes", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
                    "draft_length", "ttft_s", "decode_s", "plain_tokens_per_s", "speedup", "peak_memory_bytes",
                    "model", "drafter", "app_version"),
     "store": ("id", "name", "age_s", "seen_s"),
