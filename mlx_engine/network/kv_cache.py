@@ -3,7 +3,7 @@
 Both kinds of cache keep their rows in order of position, in one buffer with room to spare. Rolling back then only
 changes a number: nothing is copied, and no row that is still needed has been overwritten. (A ring buffer would
 overwrite its oldest row with one that may yet be rejected.) Sliding caches do drop their oldest rows; a snapshot
-restores those that a conversation may return to.
+keeps those that a conversation may return to.
 """
 
 from __future__ import annotations
@@ -62,10 +62,6 @@ class FullCache:
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache. Appending never changes earlier rows, so nothing is copied."""
         return LayerSnapshot(0)
-
-    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """See LayerCache."""
-        self.rollback(self.offset - frontier)
 
     def view(self) -> Rows:
         """See LayerCache."""
@@ -174,12 +170,6 @@ class SlidingCache:
         oldest = max(self._oldest, frontier - self._kept_rows)
         return LayerSnapshot(self._oldest_frontier(oldest), copied(self.rows(oldest, frontier)))
 
-    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """See LayerCache."""
-        assert snapshot.rows is not None
-        self._buffer, self.offset = snapshot.rows, frontier
-        self._oldest = frontier - snapshot.rows[0].shape[2]
-
     def view(self) -> Rows:
         """The last `window_rows` rows."""
         return self.rows(max(self._oldest, self.offset - self.window_rows), self.offset)
@@ -207,14 +197,14 @@ class SlidingCache:
 
 @dataclass(frozen=True, slots=True)
 class CacheSnapshot:
-    """Restores all layers of a `TargetCache` to a frontier."""
+    """What the layers of a `TargetCache` need to go on from a frontier."""
 
     frontier: int
     layers: tuple[LayerSnapshot, ...]
 
     @property
     def oldest_frontier(self) -> int:
-        """The earliest position that a rollback can reach after restoring."""
+        """The earliest position that a rollback can reach from there."""
         return max(layer.oldest_frontier for layer in self.layers)
 
     @property
@@ -287,12 +277,6 @@ class TargetCache:
         layers = tuple(layer.snapshot(frontier) for layer in self.layers)
         mx.eval([layer.rows for layer in layers if layer.rows])
         return CacheSnapshot(frontier, layers)
-
-    def restore(self, snapshot: CacheSnapshot) -> None:
-        """Return to where the snapshot was taken."""
-        for layer, kept in zip(self.layers, snapshot.layers, strict=True):
-            layer.restore(snapshot.frontier, kept)
-        self.rollback_taps(self.frontier)
 
     def shared_kv(self) -> dict[str, Rows]:
         """What an assistant attends to: by type, the rows of the last layer that has its own cache. Not copied."""

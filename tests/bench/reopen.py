@@ -46,7 +46,7 @@ def first_token(
 
 def full_bytes(rows: StoredRows) -> int:
     """Of the full layers' own rows."""
-    return sum(tensor.size_bytes for tensor in rows.tensors if tensor.name.count(".") == 1)
+    return sum(tensor.size_bytes for tensor in rows.full)
 
 
 def measure(name: str, tokens: int, repeats: int) -> None:
