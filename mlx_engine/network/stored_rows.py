@@ -16,14 +16,15 @@ import mlx.core as mx
 from mlx_engine.files.chat_cache_file import CacheFacts, CacheFileError, CacheHead, NewTensor
 from mlx_engine.network.kv_cache import CacheSnapshot, TargetCache
 from mlx_engine.network.layer_cache import LayerCache, LayerSnapshot, Rows
-from mlx_engine.network.prefix import SNAPSHOTS_KEPT, Conversation
+from mlx_engine.network.prefix import Conversation
 from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.text.common_prefix import common_length
 
 DTYPES = {mx.float32: "F32", mx.bfloat16: "BF16", mx.float16: "F16"}
+POINTS_NEEDED = 2
+"""The next message goes on from the end, or from where the model's turn begins if its thoughts are left out."""
 EARLIER_SHARE = 10
-"""Snapshots of earlier turns are stored while sliding rows take at most one part in this many of the full rows'
-bytes."""
+"""Other points are stored while sliding rows take at most one part in this many of the full rows' bytes."""
 Interval = tuple[int, int]
 Stored = Iterator[tuple[str, bytearray]]
 """The tensors of a file, as `read_tensors` gives them."""
@@ -77,10 +78,10 @@ def _intervals(points: Sequence[CacheSnapshot]) -> list[Interval]:
 
 
 def _points_worth_storing(cache: TargetCache, points: Sequence[CacheSnapshot]) -> int:
-    """How many, from the end: those that the next prompt may return to, and earlier ones that cost little."""
+    """How many, from the end: those that the next message needs, and earlier ones that cost little."""
     rows = [layer.view() for layer, kept in zip(cache.layers, points[-1].layers) if kept.rows is None]
     room_bytes = sum(part.nbytes for both in rows for part in both) // EARLIER_SHARE
-    count = min(len(points), SNAPSHOTS_KEPT + 1)
+    count = min(len(points), POINTS_NEEDED)
     while count < len(points):
         spans = joined(_intervals(points[-count - 1 :]))
         row_bytes = points[-1].nbytes // max(1, _sliding_rows(points[-1]))

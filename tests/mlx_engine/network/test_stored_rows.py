@@ -21,7 +21,7 @@ from mlx_engine.files.chat_cache_file import (
 )
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
 from mlx_engine.files.chat_cache_parts import read_parts, write_chat
-from mlx_engine.network import kv_cache
+from mlx_engine.network import kv_cache, stored_rows
 from mlx_engine.network.prefix import Conversation, PrefixCache
 from mlx_engine.network.stored_rows import check_facts, joined, reach, read_conversation, rows_to_store
 from mlx_engine.network.target import Gemma4Target
@@ -98,7 +98,11 @@ def edits(conversation: Sequence[int]) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("edit", range(5))
-def test_logits_are_those_of_the_process_that_never_ended(target: Gemma4Target, edit: int, tmp_path: Path) -> None:
+def test_logits_are_those_of_the_process_that_never_ended(
+    target: Gemma4Target, edit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if edit == 3:
+        monkeypatch.setattr(stored_rows, "POINTS_NEEDED", 3)  # as in a chat that is long enough
     running = talked(target)
     facts = stored(running, tmp_path / "file")
     prompt = list(edits(running.tokens))[edit]
@@ -182,6 +186,12 @@ def test_sliding_rows_are_stored_once(target: Gemma4Target) -> None:
     assert (begin, end) == (first, prefix.cache.frontier)
     assert {tensor.shape[2] for tensor in rows.full} == {end}
     assert {tensor.shape[2] for tensor in rows.sliding} == {end - begin}
+
+
+def test_a_short_chat_keeps_what_the_next_message_needs(target: Gemma4Target) -> None:
+    prefix = talked(target)
+    turn_begins = prefix._snapshots[-1].frontier
+    assert [at for _, at in rows_to_store(prefix.conversation).frontiers] == [turn_begins, prefix.cache.frontier]
 
 
 def test_a_long_chat_takes_hardly_more_than_its_full_rows() -> None:
