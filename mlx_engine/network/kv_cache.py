@@ -184,6 +184,13 @@ class SlidingCache:
         self.offset = frontier
         self._oldest = frontier - (self._buffer[0].shape[2] if self._buffer else 0)
 
+    def copy(self) -> SlidingCache:
+        """A cache with the same rows, which goes on by itself."""
+        other = SlidingCache(self._window, self._start)
+        other.offset, other._oldest = self.offset, self._oldest
+        other._buffer = None if self._buffer is None else copied(self._buffer)
+        return other
+
     @property
     def held_from(self) -> int:
         """See LayerCache."""
@@ -222,7 +229,7 @@ class TargetCache:
         last_of_type: dict[str, int],
         tapped: Sequence[TappedRows] = (),
     ) -> None:
-        """tapped: rows of layers that drafters tap, one per drafter."""
+        """tapped: rows of layers that drafters tap, one per drafter. They change with the conversation."""
         self.layers = list(layers)
         self.tapped = tuple(tapped)
         self._last_of_type = last_of_type

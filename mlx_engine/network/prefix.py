@@ -212,4 +212,4 @@ class PrefixCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the running conversation."""
-        return self.cache.nbytes + self.snapshot_bytes
+        return self.cache.nbytes + self.snapshot_bytes + sum(rows.nbytes for rows in self.cache.tapped)
