@@ -252,6 +252,25 @@ def test_a_stopped_reply_keeps_what_it_had(chat: Reopened) -> None:
     assert cached(chat.rig.ask(Generate(2, messages, max_tokens=2, chat_id=CHAT))) == 19
 
 
+def test_a_cancelled_prefill_keeps_what_it_read(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    chat = Reopened(pair, tmp_path / "chats", prefill_chunk=16)
+    messages = (Message("user", " ".join(TEXTS * 6)),)
+    control, emit = ReplyControl(0), chat.rig.engine._emit
+
+    def stopping(event: events.Event) -> None:
+        control.is_cancelled |= isinstance(event, events.Prefilled) and event.done_tokens >= 48
+        emit(event)
+
+    chat.rig.engine._emit = stopping
+    stopped = chat.rig.ask(Generate(1, messages, chat_id=CHAT), control)
+    assert only(events.Finished, stopped)[0].reason == "cancelled"
+    chat.rig.engine._disk.finish(PATIENCE_S)
+    assert cached(chat.rig.ask(Generate(2, messages, max_tokens=2))) == 48
+    chat.start()
+    (started,) = only(events.Started, chat.rig.ask(Generate(3, messages, max_tokens=2, chat_id=CHAT)))
+    assert started.disk_tokens == 48
+
+
 def test_a_reply_that_breaks_leaves_the_file_as_it_was(chat: Reopened, monkeypatch: pytest.MonkeyPatch) -> None:
     chat.ask(TEXTS[0])
     before = {path: path.read_bytes() for path in chat.files}
