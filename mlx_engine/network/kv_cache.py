@@ -37,7 +37,7 @@ class FullCache:
         """See LayerCache."""
         end = self.offset + keys.shape[2]
         if self._buffer is None or end > self._buffer[0].shape[2]:
-            self._buffer = _grown(self._buffer, self.offset, end, keys, values)
+            self._buffer = _grown(self._buffer, self.offset, _rounded_up(end), keys, values)
         _write(self._buffer, self.offset, keys, values)
         self.offset = end
         return self.view()
@@ -220,6 +220,31 @@ class CacheSnapshot:
         return sum(_nbytes(layer.rows) for layer in self.layers)
 
 
+def sharing(earlier: CacheSnapshot, later: CacheSnapshot) -> tuple[CacheSnapshot, CacheSnapshot]:
+    """The same two, with the rows in memory once that both have."""
+    layers = [
+        _sharing(one, other, later.frontier - earlier.frontier) for one, other in zip(earlier.layers, later.layers)
+    ]
+    one, other = zip(*layers)
+    return CacheSnapshot(earlier.frontier, one), CacheSnapshot(later.frontier, other)
+
+
+def _sharing(one: LayerSnapshot, other: LayerSnapshot, tokens: int) -> tuple[LayerSnapshot, LayerSnapshot]:
+    """tokens: by how many the other one is further on."""
+    if one.rows is None or other.rows is None:
+        return one, other
+    count, other_count = one.rows[0].shape[2], other.rows[0].shape[2]
+    begin = count + tokens - other_count
+    if not 0 <= begin < count:
+        return one, other
+    joined = _joined([one.rows, _slice(other.rows, count - begin, other_count)], 0)
+    mx.eval(joined)
+    # Slices of what is computed are views.
+    shared = _slice(joined, 0, count), _slice(joined, begin, count + tokens)
+    mx.eval(shared)
+    return LayerSnapshot(one.oldest_frontier, shared[0]), LayerSnapshot(other.oldest_frontier, shared[1])
+
+
 class TargetCache:
     """One cache per layer that owns keys and values, rolled back together."""
 
@@ -295,9 +320,12 @@ class TargetCache:
         return rows + [array for tapped in self.tapped for array in tapped.arrays()]
 
 
+def _rounded_up(rows: int) -> int:
+    return -(-rows // GROWTH_ROWS) * GROWTH_ROWS
+
+
 def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.array) -> Rows:
-    """Buffers of at least `rows` rows, shaped like `keys` and `values`, starting with `count` rows of `kept`."""
-    rows = -(-rows // GROWTH_ROWS) * GROWTH_ROWS
+    """Buffers of `rows` rows, shaped like `keys` and `values`, starting with `count` rows of `kept`."""
     grown = []
     for index, like in enumerate((keys, values)):
         batch, heads, _, dim = like.shape
@@ -324,7 +352,7 @@ def _joined(parts: Sequence[Rows], capacity: int) -> Rows:
     if len(parts) == 1 and parts[0][0].shape[2] >= capacity:
         return copied(parts[0])
     count = sum(keys.shape[2] for keys, _ in parts)
-    room = max(0, -(-capacity // GROWTH_ROWS) * GROWTH_ROWS - count)
+    room = max(0, _rounded_up(capacity) - count)
     joined = []
     for like, arrays in zip(parts[0], zip(*parts)):
         batch, heads, _, dim = like.shape
