@@ -243,10 +243,10 @@ def _sliding_rows(window: int, tokens: int, chunk_tokens: int) -> int:
     """A full buffer grows to fit its kept rows, the next chunk, and one step of growth."""
     kept, chunk = window + RESERVE_ROWS, min(chunk_tokens, tokens)
     if chunk > GROWTH_ROWS:
-        return _grown(kept + GROWTH_ROWS)  # a chunk that is longer than the growth makes a buffer of the full size
+        return kept + GROWTH_ROWS  # a chunk that is longer than the growth makes a buffer of the full size
     rows = 0
     while rows < tokens:
-        grown = _grown(min(rows + chunk, kept) + GROWTH_ROWS)
+        grown = min(rows + chunk, kept) + GROWTH_ROWS
         if grown == rows:
             break
         rows = grown

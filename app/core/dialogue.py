@@ -314,6 +314,7 @@ class Dialogue:
                 await self._break_off(message, "failed")
             case Started(id=id) if id == self._awaited:
                 self.facts.add(event)
+                self.gauges.start(event)
                 self._enter_reading(event.cached_tokens, event.prompt_tokens)
             case Prefilled(id=id, done_tokens=done, total_tokens=total) if id == self._awaited:
                 self._enter_reading(done, total)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.core.current_pair import CurrentPair
 from app.core.reply_settings import ReplySettings
-from mlx_engine.protocol.events import DraftSetting, Ready, Round
+from mlx_engine.protocol.events import DraftSetting, Ready, Round, Started
 from mlx_engine.protocol.stats import RecentRounds, ReplyStats, ServerStats
 
 GAUGE_HELP = (
@@ -25,6 +25,7 @@ GAUGE_HELP = (
     ("tok/rd", "tokens per round: tokens written / passes of the main model; 1.0 without drafting"),
     ("tok/s", "decode speed: tokens per second once the prompt has been read; the bars show its recent values"),
     ("TTFT", "time to first token: from sending the message to the first token, reading the prompt included"),
+    ("Prompt", "where its tokens came from: kept in memory, from disk, or read for this reply"),
     ("ctx", "context: the share of the model's context that this chat uses"),
     ("GB", "memory that the engine uses"),
 )
@@ -58,6 +59,8 @@ class GaugeReading:
     pace_samples: tuple[float, ...] = ()
     """Tokens per second, oldest first."""
     ttft_s: float | None = None
+    prompt: Started | None = None
+    """Where its tokens came from."""
     context_tokens: int | None = None
     context_limit: int | None = None
     memory_bytes: int | None = None
@@ -81,11 +84,16 @@ class Gauges:
         self._samples: deque[float] = deque(maxlen=PACE_SAMPLES_KEPT)
         self._drafting_speedup: float | None = None
         self._ttft_s: float | None = None
+        self._prompt: Started | None = None
         self._context_tokens: int | None = None
         self._memory_bytes: int | None = None
         self._served: ServerStats | None = None
         """Of the last reply that a server made."""
         self._restart()
+
+    def start(self, started: Started) -> None:
+        """A reply begins."""
+        self._prompt = started
 
     def add(self, done: Round, ttft_s: float | None) -> None:
         """Add a round of the running reply, after the pair's baseline speed. ttft_s: of the reply."""
@@ -120,6 +128,7 @@ class Gauges:
         self._samples.clear()
         self._served = None
         self._drafting_speedup = self._ttft_s = self._context_tokens = self._memory_bytes = None
+        self._prompt = None
 
     def forget_context(self) -> None:
         """Drop the context in use: another conversation is shown."""
@@ -151,6 +160,7 @@ class Gauges:
             plain_tokens_per_s=recent.baseline_tokens_per_s,
             pace_samples=tuple(self._samples),
             ttft_s=self._ttft_s,
+            prompt=self._prompt,
             context_tokens=self._context_tokens,
             context_limit=ready.context_tokens if ready else None,
             memory_bytes=self._memory_bytes or (ready.memory_bytes if ready else None),

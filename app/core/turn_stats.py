@@ -29,6 +29,7 @@ def turn_stats(facts: ReplyFacts, ready: Ready | None, error: str = "") -> TurnS
         finish_reason=finished.reason if finished else error or None,
         prompt_tokens=facts.prompt_tokens or 0,
         cached_tokens=facts.cached_tokens or 0,
+        disk_tokens=facts.started.disk_tokens if facts.started else 0,
         generated_tokens=stats.generated_tokens,
         rounds=stats.rounds,
         target_passes=(finished.target_passes or 0) if finished else 0,
@@ -161,11 +162,12 @@ def _pace(stats: TurnStats, seen_here: str = "") -> list[str]:
 
 
 def _prompt(stats: TurnStats) -> list[str]:
-    """How much of the prompt was kept, where something was."""
+    """How much of the prompt was kept, where something was, and how much of that on disk."""
     counts = stats.reported or stats
     if not counts.cached_tokens or counts.prompt_tokens is None:
         return []
-    return [f"{counts.prompt_tokens - counts.cached_tokens} of {counts.prompt_tokens} prompt tok read"]
+    read = f"{counts.prompt_tokens - counts.cached_tokens} of {counts.prompt_tokens} prompt tok read"
+    return [f"{read}, {stats.disk_tokens} from disk" if stats.disk_tokens else read]
 
 
 def _speedup(stats: TurnStats) -> list[str]:

@@ -25,6 +25,9 @@ class TurnStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """Why the reply ended: stop, length or cancelled; for a failed reply, an error message."""
     prompt_tokens: Count = 0
     cached_tokens: Count = 0
+    """Prompt tokens that were not read: kept in memory or on disk."""
+    disk_tokens: Count = 0
+    """Those of them that came from disk."""
     generated_tokens: Count = 0
     rounds: Count = 0
     target_passes: Count = 0

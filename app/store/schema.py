@@ -90,8 +90,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE chat ADD COLUMN deleted_age_s REAL",
         "UPDATE chat SET deleted_age_s = 0 WHERE deleted > 0",
     ),
-    # Replies that servers make.
-    ("ALTER TABLE turn_stats ADD COLUMN reported TEXT",),
+    # Replies that servers make, and how much of a prompt came from disk.
+    (
+        "ALTER TABLE turn_stats ADD COLUMN reported TEXT",
+        "ALTER TABLE turn_stats ADD COLUMN disk_tokens INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 """Statements by version. Every column that must not be NULL has a default, which rescued rows use if their own
 value is lost. A published version is never edited; its fixture in the tests must keep loading."""
@@ -104,7 +107,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "turn_stats": ("message_id", "finish_reason", "prompt_tokens", "cached_tokens", "generated_tokens", "rounds",
                    "target_passes", "drafted", "accepted", "drafted_by_position", "accepted_by_position",
                    "draft_length", "ttft_s", "decode_s", "plain_tokens_per_s", "speedup", "peak_memory_bytes",
-                   "model", "drafter", "app_version", "reported"),
+                   "model", "drafter", "app_version", "reported", "disk_tokens"),
     "store": ("id", "name", "age_s", "seen_s"),
     "process": ("id", "token", "machine", "pid", "started", "beat_s", "writes"),
 }  # fmt: skip

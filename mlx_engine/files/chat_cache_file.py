@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -26,7 +26,7 @@ from mlx_engine.files.folder_files import parse_json
 from mlx_engine.files.safetensors_header import LENGTH_BYTES, Tensor, header_length, parse_header
 from mlx_engine.protocol.errors import ModelFolderError
 
-FORMAT = 1
+FORMAT = 2
 PIECE_BYTES = 1 << 20
 """A writer that is stopped ends after at most this many bytes."""
 NO_HASH = "0" * 64
@@ -41,6 +41,15 @@ class WriteStoppedError(Exception):
     """The writer was asked to stop; nothing was changed."""
 
 
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file with the rows of some of the tokens, behind those of the part before it."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+    end: int
+    """Position behind its last row."""
+    data_hash: str
+
+
 class CacheFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file says about its rows."""
 
@@ -53,6 +62,8 @@ class CacheFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frontiers: list[tuple[int, int]]
     """Where the conversation can be continued, and from where on its sliding rows are needed; the last one is the
     end."""
+    parts: list[Part] = []
+    """Where the rows are of the layers that keep all of them; a part itself has none."""
     replies: dict[str, list[int]] = {}
     """The tokens of its replies as they were generated, by the hash of their text."""
     format: int = FORMAT
@@ -66,7 +77,14 @@ class NewTensor:
     dtype: str
     shape: tuple[int, ...]
     pieces: Sequence[memoryview]
-    """Its bytes, in order, one by one."""
+    """Its bytes, in order."""
+
+    def rows(self, begin: int, end: int) -> NewTensor:
+        """These positions of the third axis, of a tensor that has a piece for each index of the second."""
+        batch, heads, count, dim = self.shape
+        size = len(self.pieces[0]) // count
+        pieces = [piece[begin * size : end * size] for piece in self.pieces]
+        return NewTensor(self.name, self.dtype, (batch, heads, end - begin, dim), pieces)
 
     @property
     def size_bytes(self) -> int:
@@ -94,10 +112,11 @@ def write_cache_file(
     tensors: Sequence[NewTensor],
     stamp_ns: int,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> None:
+) -> str:
     """Replace the file at `path`; its folder must exist. stamp_ns: its time of change, which orders the files.
 
-    Raises OSError, or WriteStoppedError once `is_stopped` is true; the file at `path` is then as it was.
+    Returns the hash of its data. Raises OSError, or WriteStoppedError once `is_stopped` is true; the file at
+    `path` is then as it was.
     """
     temporary = path.parent / f".{path.stem}.{secrets.token_hex(4)}{TEMPORARY}"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
@@ -109,7 +128,7 @@ def write_cache_file(
             _write(file, len(header).to_bytes(LENGTH_BYTES, "little") + header)
             reached("header")
             data_hash = hashlib.sha256()
-            for piece in _pieces(tensors):
+            for piece in pieces_of(tensors):
                 if is_stopped():
                     raise WriteStoppedError
                 data_hash.update(piece)
@@ -124,13 +143,15 @@ def write_cache_file(
             reached("synced")
             os.replace(temporary, path)
             reached("replaced")
+            return data_hash.hexdigest()
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
 
 
-def _pieces(tensors: Sequence[NewTensor]) -> Iterator[memoryview]:
+def pieces_of(tensors: Sequence[NewTensor]) -> Iterator[memoryview]:
+    """All bytes in order, at most PIECE_BYTES at once."""
     for tensor in tensors:
         for view in tensor.pieces:
             for begin in range(0, len(view), PIECE_BYTES):

@@ -1,7 +1,8 @@
-"""The folder of the chat cache: one folder for each chat, one file in it for each model.
+"""The folder of the chat cache: one folder for each chat, and in it a head and its parts for each model.
 
-`folder/<chat>/<model>.safetensors`. The engine writes files; the app lists and deletes them. Files are ordered by
-their time of change, which only ever grows within the folder, so that a clock that jumps changes nothing.
+`folder/<chat>/<model>.safetensors` and `folder/<chat>/<model>-<part>.safetensors`. The engine writes files; the
+app lists and deletes them. Files are ordered by their time of change, which only ever grows within the folder, so
+that a clock that jumps changes nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +43,21 @@ class _File:
     size_bytes: int
     stamp_ns: int
 
+    @property
+    def head(self) -> Path:
+        """The head that it belongs to, or is."""
+        return self.path.with_name(f"{self.path.stem.partition('-')[0]}{SUFFIX}")
+
+
+def part_file(head: Path, name: str) -> Path:
+    """Where a part of the chat at `head` is."""
+    return head.with_name(f"{head.stem}-{name}{SUFFIX}")
+
+
+def part_files(head: Path) -> list[Path]:
+    """Those that are there, whether the head names them or not."""
+    return [path for path in _entries(head.parent) if path.match(f"{head.stem}-*{SUFFIX}")]
+
 
 class ChatCacheFolder:
     """The folder, which may not exist. Nothing here raises OSError but `make`."""
@@ -56,7 +72,7 @@ class ChatCacheFolder:
         return folder
 
     def file(self, chat_id: int, model: str) -> Path:
-        """Where the rows of a chat are for a model."""
+        """Where the head of a chat is for a model."""
         return self._of(chat_id) / f"{model}{SUFFIX}"
 
     def _of(self, chat_id: int) -> Path:
@@ -88,17 +104,29 @@ class ChatCacheFolder:
             return 0
 
     def make_room(self, size_bytes: int, limit_bytes: int | None, replaced: Path) -> bool:
-        """Delete the oldest files until one of this size fits in place of `replaced`. Returns whether it does."""
+        """Delete the oldest chats until one of this size fits in place of `replaced`. Returns whether it does.
+
+        replaced: its head. Of a chat that is deleted all files go.
+        """
         room_bytes = self.bound_bytes(limit_bytes) - size_bytes
         if room_bytes < 0:
             return False
-        files = sorted((file for file in self._files() if file.path != replaced), key=lambda file: file.stamp_ns)
-        taken_bytes = sum(file.size_bytes for file in files)
-        while files and taken_bytes > room_bytes:
-            oldest = files.pop(0)
-            _delete(oldest.path)
-            taken_bytes -= oldest.size_bytes
+        chats: dict[Path, list[_File]] = {}
+        for file in self._files():
+            chats.setdefault(file.head, []).append(file)
+        chats.pop(replaced, None)
+        oldest_first = sorted(chats, key=lambda head: max(file.stamp_ns for file in chats[head]))
+        taken_bytes = sum(file.size_bytes for files in chats.values() for file in files)
+        while oldest_first and taken_bytes > room_bytes:
+            head = oldest_first.pop(0)
+            self.drop(head)
+            taken_bytes -= sum(file.size_bytes for file in chats[head])
         return True
+
+    def drop(self, head: Path) -> None:
+        """Delete what there is of a chat for one model."""
+        for path in (head, *part_files(head)):
+            _delete(path)
 
     def next_stamp_ns(self) -> int:
         """A time of change later than those of all files."""

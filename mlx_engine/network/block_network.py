@@ -128,26 +128,32 @@ class BlockNetwork(nn.Module):
 
 
 class BlockContext:
-    """The keys and values of the context, by layer: up to MOST_ROWS of the newest rows."""
+    """The keys and values of one conversation's context, by layer: up to MOST_ROWS of the newest rows."""
 
     def __init__(self, network: BlockNetwork) -> None:
         self._network = network
-        self._followed: TappedRows | None = None
         self.caches = self._new_caches(0)
 
     def _new_caches(self, start: int) -> list[SlidingCache]:
         return [SlidingCache(MOST_ROWS, start) for _ in self._network.layers]
 
-    def follow(self, tapped: TappedRows) -> None:
-        """Drop what the target rolled back, and append the rows that it has read since.
+    def copied(self) -> BlockContext:
+        """See DrafterContext."""
+        other = BlockContext(self._network)
+        other.caches = [cache.copy() for cache in self.caches]
+        return other
 
-        Rows of another conversation are dropped. What was taken of this one before is lost then.
-        """
-        taken, is_other = tapped.take(), tapped is not self._followed
-        self._followed = tapped
+    @property
+    def nbytes(self) -> int:
+        """See DrafterContext."""
+        return sum(cache.nbytes for cache in self.caches)
+
+    def follow(self, tapped: TappedRows) -> None:
+        """Drop what the target rolled back, and append the rows that it has read since."""
+        taken = tapped.take()
         cache = self.caches[0]
         can_return = cache.oldest_frontier <= taken.kept <= cache.offset
-        if is_other or taken.position != taken.kept or not can_return:
+        if taken.position != taken.kept or not can_return:
             self.caches = self._new_caches(taken.position)
         else:
             for cache in self.caches:

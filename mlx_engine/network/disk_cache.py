@@ -1,4 +1,4 @@
-"""Chats on disk: their rows are written after a reply, and read for the first reply after a restart.
+"""Chats on disk: what a reply added is written after it, and read for the first reply after a restart.
 
 Writing has a thread of its own, which the next reply ends: nothing is written while the engine computes. Whatever
 is wrong with the disk or with a file, the conversation is read anew.
@@ -24,9 +24,9 @@ from mlx_engine.files.chat_cache_file import (
     open_cache_file,
     read_head,
     read_tensors,
-    write_cache_file,
 )
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
+from mlx_engine.files.chat_cache_parts import read_parts, write_chat
 from mlx_engine.files.model_identity import model_identity
 from mlx_engine.network.prefix import SHORTEST_SNAPSHOT_TOKENS, PrefixCache
 from mlx_engine.network.stored_rows import StoredRows, check_facts, reach, read_conversation, rows_to_store
@@ -111,9 +111,12 @@ class DiskCache:
                 head = read_head(stored.path, file)
                 if head.facts != stored.facts:  # replaced by another process
                     return 0
-                conversation = read_conversation(head, read_tensors(file, head), self._target)
+                tensors, parts = read_tensors(file, head), read_parts(stored.path, head.facts)
+                conversation = read_conversation(head, tensors, parts, self._target)
         except UNUSABLE as error:
             _log(error)
+            if isinstance(error, OSError | CacheFileError):  # not for want of memory
+                self._folder.drop(stored.path)
             return 0
         self._folder.touch(stored.path)
         prefix.adopt(conversation)
@@ -136,7 +139,7 @@ class DiskCache:
             return
         rows = rows_to_store(conversation)
         hashed = {hash_of(text): ids for text, ids in replies.items()}
-        facts = CacheFacts(self._key, rows.tokens, rows.spans, rows.frontiers, hashed)
+        facts = CacheFacts(self._key, rows.tokens, rows.spans, rows.frontiers, replies=hashed)
         path = self._folder.file(chat_id, self._key)
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -162,8 +165,7 @@ def _write(
     """Runs in a thread of its own. It only reads memory that the engine's thread has computed."""
     try:
         folder.sweep()
-        if folder.make_room(rows.size_bytes, limit_bytes, path):
-            write_cache_file(path, facts, rows.tensors, folder.next_stamp_ns(), stop.is_set)
+        write_chat(folder, path, facts, rows.sliding, rows.full, limit_bytes, stop.is_set)
     except WriteStoppedError:
         pass
     except FileNotFoundError:

@@ -133,12 +133,11 @@ class EagleNetwork(nn.Module):
 
 
 class EagleContext:
-    """The rows of the conversation: keys and values by layer, and the states that they were made from."""
+    """The rows of one conversation: keys and values by layer, and the states that they were made from."""
 
     def __init__(self, network: EagleNetwork, embed: Embed) -> None:
         self._network = network
         self._embed = embed
-        self._followed: TappedRows | None = None
         self._start_anew(0)
 
     def _start_anew(self, start: int) -> None:
@@ -150,18 +149,29 @@ class EagleContext:
         """With which the last row was read: the one that follows it."""
         self._state: mx.array | None = None
 
+    def copied(self) -> EagleContext:
+        """See DrafterContext."""
+        other = EagleContext(self._network, self._embed)
+        other.caches, other._states = [cache.copy() for cache in self.caches], self._states.copy()
+        other._start, other._next_token, other._state = self._start, self._next_token, self._state
+        return other
+
+    @property
+    def nbytes(self) -> int:
+        """See DrafterContext."""
+        return sum(cache.nbytes for cache in (*self.caches, self._states))
+
     def follow(self, tapped: TappedRows, tokens: Sequence[int]) -> mx.array:
         """Drop what the target rolled back, and read the rows that it has read since.
 
         Returns the last row's state (1, 1, hidden), before the final norm. tokens: the conversation, ending in
         the token that the target has not read yet.
         """
-        taken, is_other = tapped.take(), tapped is not self._followed
-        self._followed = tapped
+        taken = tapped.take()
         reach = max(cache.oldest_frontier for cache in (*self.caches, self._states))
         can_return = self._start == reach <= taken.kept or reach < taken.kept
         pending = None if taken.rows is None else self._network.states(taken.rows)
-        if is_other or taken.position != taken.kept or not can_return or taken.kept > self._states.offset:
+        if taken.position != taken.kept or not can_return or taken.kept > self._states.offset:
             self._start_anew(taken.position)
         elif taken.kept < self._states.offset or tokens[taken.kept] != self._next_token:
             pending = self._returned_to(taken.kept, pending)

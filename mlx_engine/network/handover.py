@@ -13,6 +13,7 @@ import mlx.core as mx
 from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache, copied
 from mlx_engine.network.layer_cache import LayerCache, Rows
 from mlx_engine.network.prefix_tree import Node, PrefixTree
+from mlx_engine.network.tapped_rows import TappedRows
 
 SlidingRows = tuple[int, int, Callable[[int, int], list[Rows]]]
 """Positions begin to end, and what gives the rows of positions between them, by sliding layer."""
@@ -23,7 +24,7 @@ def park(
 ) -> None:
     """Put what `cache` has read, `tokens`, into the tree. Its full rows stay in the buffers, lent to it.
 
-    Empties `snapshots`, one by one as their rows are copied.
+    Drafters' rows go with the last token. Empties `snapshots`, one by one as their rows are copied.
     """
     tree.extend(tokens)
     for begin, end, rows in _sliding_rows(cache, snapshots):
@@ -34,8 +35,11 @@ def park(
                 part = tree.cut(tokens, stop)
                 part.sliding, part.sliding_used_at = rows(start, stop), now
                 mx.eval(part.sliding)
-    for node in tree.path(tokens):
+    path = tree.path(tokens)
+    for node in path:
         node.used_at = now
+    if path:
+        path[-1].tapped = cache.tapped
 
 
 def _sliding_rows(cache: TargetCache, snapshots: list[CacheSnapshot]) -> Iterator[SlidingRows]:
@@ -88,7 +92,19 @@ def load(
         _take_over(layer, kept, after[shared:], frontier, capacity)
     for node in after:
         node.full, node.used_at = None, now
-    cache.rollback_taps(kept)
+    cache.tapped = _tapped(after[-1] if after else None, cache.tapped)
+    cache.rollback_taps(frontier)
+
+
+def _tapped(last: Node | None, tapped: tuple[TappedRows, ...]) -> tuple[TappedRows, ...]:
+    """What drafters have of the conversation that ends with `last`, or of the latest that goes on behind it."""
+    if last is not None and last.tapped:
+        found, last.tapped = last.tapped, ()
+        return found
+    others = [node for node in last.descendants() if node.tapped] if last else []
+    if not others:
+        return tuple(rows.anew() for rows in tapped)
+    return tuple(rows.copied() for rows in max(others, key=lambda node: node.used_at).tapped)
 
 
 def _give_back(layer: LayerCache, leaving: Sequence[Node]) -> None:

@@ -3,7 +3,7 @@
 Both kinds of cache keep their rows in order of position, in one buffer with room to spare. Rolling back then only
 changes a number: nothing is copied, and no row that is still needed has been overwritten. (A ring buffer would
 overwrite its oldest row with one that may yet be rejected.) Sliding caches do drop their oldest rows; a snapshot
-restores those that a conversation may return to.
+keeps those that a conversation may return to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FullCache:
         """See LayerCache."""
         end = self.offset + keys.shape[2]
         if self._buffer is None or end > self._buffer[0].shape[2]:
-            self._buffer = _grown(self._buffer, self.offset, end, keys, values)
+            self._buffer = _grown(self._buffer, self.offset, _rounded_up(end), keys, values)
         _write(self._buffer, self.offset, keys, values)
         self.offset = end
         return self.view()
@@ -62,10 +62,6 @@ class FullCache:
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache. Appending never changes earlier rows, so nothing is copied."""
         return LayerSnapshot(0)
-
-    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """See LayerCache."""
-        self.rollback(self.offset - frontier)
 
     def view(self) -> Rows:
         """See LayerCache."""
@@ -174,12 +170,6 @@ class SlidingCache:
         oldest = max(self._oldest, frontier - self._kept_rows)
         return LayerSnapshot(self._oldest_frontier(oldest), copied(self.rows(oldest, frontier)))
 
-    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """See LayerCache."""
-        assert snapshot.rows is not None
-        self._buffer, self.offset = snapshot.rows, frontier
-        self._oldest = frontier - snapshot.rows[0].shape[2]
-
     def view(self) -> Rows:
         """The last `window_rows` rows."""
         return self.rows(max(self._oldest, self.offset - self.window_rows), self.offset)
@@ -194,6 +184,13 @@ class SlidingCache:
         self.offset = frontier
         self._oldest = frontier - (self._buffer[0].shape[2] if self._buffer else 0)
 
+    def copy(self) -> SlidingCache:
+        """A cache with the same rows, which goes on by itself."""
+        other = SlidingCache(self._window, self._start)
+        other.offset, other._oldest = self.offset, self._oldest
+        other._buffer = None if self._buffer is None else copied(self._buffer)
+        return other
+
     @property
     def held_from(self) -> int:
         """See LayerCache."""
@@ -207,20 +204,45 @@ class SlidingCache:
 
 @dataclass(frozen=True, slots=True)
 class CacheSnapshot:
-    """Restores all layers of a `TargetCache` to a frontier."""
+    """What the layers of a `TargetCache` need to go on from a frontier."""
 
     frontier: int
     layers: tuple[LayerSnapshot, ...]
 
     @property
     def oldest_frontier(self) -> int:
-        """The earliest position that a rollback can reach after restoring."""
+        """The earliest position that a rollback can reach from there."""
         return max(layer.oldest_frontier for layer in self.layers)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the copies."""
         return sum(_nbytes(layer.rows) for layer in self.layers)
+
+
+def sharing(earlier: CacheSnapshot, later: CacheSnapshot) -> tuple[CacheSnapshot, CacheSnapshot]:
+    """The same two, with the rows in memory once that both have."""
+    layers = [
+        _sharing(one, other, later.frontier - earlier.frontier) for one, other in zip(earlier.layers, later.layers)
+    ]
+    one, other = zip(*layers)
+    return CacheSnapshot(earlier.frontier, one), CacheSnapshot(later.frontier, other)
+
+
+def _sharing(one: LayerSnapshot, other: LayerSnapshot, tokens: int) -> tuple[LayerSnapshot, LayerSnapshot]:
+    """tokens: by how many the other one is further on."""
+    if one.rows is None or other.rows is None:
+        return one, other
+    count, other_count = one.rows[0].shape[2], other.rows[0].shape[2]
+    begin = count + tokens - other_count
+    if not 0 <= begin < count:
+        return one, other
+    joined = _joined([one.rows, _slice(other.rows, count - begin, other_count)], 0)
+    mx.eval(joined)
+    # Slices of what is computed are views.
+    shared = _slice(joined, 0, count), _slice(joined, begin, count + tokens)
+    mx.eval(shared)
+    return LayerSnapshot(one.oldest_frontier, shared[0]), LayerSnapshot(other.oldest_frontier, shared[1])
 
 
 class TargetCache:
@@ -232,7 +254,7 @@ class TargetCache:
         last_of_type: dict[str, int],
         tapped: Sequence[TappedRows] = (),
     ) -> None:
-        """tapped: rows of layers that drafters tap, one per drafter."""
+        """tapped: rows of layers that drafters tap, one per drafter. They change with the conversation."""
         self.layers = list(layers)
         self.tapped = tuple(tapped)
         self._last_of_type = last_of_type
@@ -288,12 +310,6 @@ class TargetCache:
         mx.eval([layer.rows for layer in layers if layer.rows])
         return CacheSnapshot(frontier, layers)
 
-    def restore(self, snapshot: CacheSnapshot) -> None:
-        """Return to where the snapshot was taken."""
-        for layer, kept in zip(self.layers, snapshot.layers, strict=True):
-            layer.restore(snapshot.frontier, kept)
-        self.rollback_taps(self.frontier)
-
     def shared_kv(self) -> dict[str, Rows]:
         """What an assistant attends to: by type, the rows of the last layer that has its own cache. Not copied."""
         return {kind: self.layers[index].view() for kind, index in self._last_of_type.items()}
@@ -304,9 +320,12 @@ class TargetCache:
         return rows + [array for tapped in self.tapped for array in tapped.arrays()]
 
 
+def _rounded_up(rows: int) -> int:
+    return -(-rows // GROWTH_ROWS) * GROWTH_ROWS
+
+
 def _grown(kept: Rows | None, count: int, rows: int, keys: mx.array, values: mx.array) -> Rows:
-    """Buffers of at least `rows` rows, shaped like `keys` and `values`, starting with `count` rows of `kept`."""
-    rows = -(-rows // GROWTH_ROWS) * GROWTH_ROWS
+    """Buffers of `rows` rows, shaped like `keys` and `values`, starting with `count` rows of `kept`."""
     grown = []
     for index, like in enumerate((keys, values)):
         batch, heads, _, dim = like.shape
@@ -333,7 +352,7 @@ def _joined(parts: Sequence[Rows], capacity: int) -> Rows:
     if len(parts) == 1 and parts[0][0].shape[2] >= capacity:
         return copied(parts[0])
     count = sum(keys.shape[2] for keys, _ in parts)
-    room = max(0, -(-capacity // GROWTH_ROWS) * GROWTH_ROWS - count)
+    room = max(0, _rounded_up(capacity) - count)
     joined = []
     for like, arrays in zip(parts[0], zip(*parts)):
         batch, heads, _, dim = like.shape

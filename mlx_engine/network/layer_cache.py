@@ -18,10 +18,10 @@ Mask = mx.array | Literal["causal"] | None
 
 @dataclass(frozen=True, slots=True)
 class LayerSnapshot:
-    """Restores one layer to the frontier where the snapshot was taken."""
+    """What one layer needs to go on from the frontier where the snapshot was taken."""
 
     oldest_frontier: int
-    """The earliest position that a rollback can reach after restoring."""
+    """The earliest position that a rollback can reach from there."""
     rows: Rows | None = None
     """Copies of the rows that the layer may drop; None if it drops none."""
 
@@ -51,10 +51,6 @@ class LayerCache(Protocol):
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """A snapshot at `frontier`, which a rollback must still reach. Valid until one goes further back."""
-        ...
-
-    def restore(self, frontier: int, snapshot: LayerSnapshot) -> None:
-        """Return to `frontier`, where the snapshot was taken."""
         ...
 
     def view(self) -> Rows:

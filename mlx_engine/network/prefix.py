@@ -21,7 +21,7 @@ import mlx.core as mx
 from mlx_engine.network import handover
 from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.chunk_length import ChunkLength
-from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache
+from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache, sharing
 from mlx_engine.network.prefix_tree import PrefixTree
 from mlx_engine.network.target import Target
 from mlx_engine.text.common_prefix import common_length
@@ -194,6 +194,8 @@ class PrefixCache:
             latest = self._snapshots[-1].frontier if self._snapshots else self._lent
             if latest < frontier <= self.cache.frontier:
                 self._snapshots.append(self.cache.snapshot(frontier))
+                if len(self._snapshots) > 1:
+                    self._snapshots[-2:] = sharing(*self._snapshots[-2:])
         while len(self._snapshots) > SNAPSHOTS_KEPT and self._has_too_many():
             del self._snapshots[self._least_useful()]
 
@@ -208,10 +210,10 @@ class PrefixCache:
 
     @property
     def snapshot_bytes(self) -> int:
-        """Bytes of all snapshots."""
+        """Bytes of all snapshots, as if none shared rows with another."""
         return sum(snapshot.nbytes for snapshot in self._snapshots)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the running conversation."""
-        return self.cache.nbytes + self.snapshot_bytes
+        return self.cache.nbytes + self.snapshot_bytes + sum(rows.nbytes for rows in self.cache.tapped)

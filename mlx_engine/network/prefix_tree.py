@@ -17,6 +17,7 @@ import mlx.core as mx
 
 from mlx_engine.network.kv_cache import copied
 from mlx_engine.network.layer_cache import Rows
+from mlx_engine.network.tapped_rows import TappedRows
 from mlx_engine.text.common_prefix import common_length
 
 
@@ -32,6 +33,8 @@ class Node:
     """By full layer, the rows of all its tokens; None: lent to the running conversation."""
     sliding: list[Rows] | None = None
     """By sliding layer, the same; None: not kept."""
+    tapped: tuple[TappedRows, ...] = ()
+    """What drafters have of the conversation that ended behind its last token."""
     children: dict[int, Node] = field(default_factory=dict)
     """By their first token."""
     used_at: int = 0
@@ -44,11 +47,20 @@ class Node:
         """Position behind its last token."""
         return self.begin + len(self.tokens)
 
+    def descendants(self) -> Iterator[Node]:
+        """The nodes behind it, parents first."""
+        waiting = list(self.children.values())
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += node.children.values()
+
     @property
     def nbytes(self) -> int:
-        """Bytes of its own rows."""
+        """Bytes of its own rows, and of what drafters have."""
         layers = [*(self.full or ()), *(self.sliding or ())]
-        return sum(keys.nbytes + values.nbytes for keys, values in layers)
+        rows_bytes = sum(keys.nbytes + values.nbytes for keys, values in layers)
+        return rows_bytes + sum(rows.nbytes for rows in self.tapped)
 
 
 class PrefixTree:
@@ -111,11 +123,7 @@ class PrefixTree:
 
     def nodes(self) -> Iterator[Node]:
         """All but the root, parents first."""
-        waiting = list(self.root.children.values())
-        while waiting:
-            node = waiting.pop()
-            yield node
-            waiting += node.children.values()
+        return self.root.descendants()
 
     def clear(self) -> None:
         """Drop everything."""
@@ -131,12 +139,12 @@ class PrefixTree:
     def oldest(self) -> tuple[int, Node] | None:
         """What was not used for the longest time and can go, and when it was used; None: nothing can.
 
-        A node that others continue, or that is lent, can lose no more than its sliding rows.
+        A node that others continue, or that is lent, can lose its sliding rows and what drafters have, no more.
         """
         candidates = [
             (node.sliding_used_at if node.children or node.full is None else node.used_at, -node.begin, node)
             for node in self.nodes()
-            if node.sliding or not (node.children or node.full is None)
+            if node.sliding or node.tapped or not (node.children or node.full is None)
         ]
         at, _, node = min(candidates, key=lambda candidate: candidate[:2], default=(0, 0, None))
         return (at, node) if node else None
@@ -144,7 +152,7 @@ class PrefixTree:
     def drop(self, node: Node) -> None:
         """Drop what `oldest` named, and what is of no use without it."""
         if node.children or node.full is None:
-            node.sliding = None
+            node.sliding, node.tapped = None, ()
             return
         while (parent := node.parent) is not None and not node.children and node.full is not None:
             del parent.children[node.tokens[0]]

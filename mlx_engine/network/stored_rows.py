@@ -1,30 +1,34 @@
-"""A conversation's rows as tensors of a file, and back.
+"""A conversation's rows as tensors of files, and back.
 
-The full layers' rows are stored once. Sliding layers are stored where the conversation can be continued: at its
-end, and at its snapshots. Where these overlap, their rows are stored once as well.
+The full layers' rows are stored in parts, once. Sliding layers are stored where the conversation can be continued:
+at its end, and at its snapshots. Where these overlap, their rows are stored once as well.
 
 Knows token ids and rows, but not what they mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from mlx_engine.files.chat_cache_file import CacheFacts, CacheFileError, CacheHead, NewTensor
 from mlx_engine.network.kv_cache import CacheSnapshot, TargetCache
-from mlx_engine.network.layer_cache import LayerSnapshot, Rows
-from mlx_engine.network.prefix import SNAPSHOTS_KEPT, Conversation
+from mlx_engine.network.layer_cache import LayerCache, LayerSnapshot, Rows
+from mlx_engine.network.prefix import Conversation
 from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.text.common_prefix import common_length
 
 DTYPES = {mx.float32: "F32", mx.bfloat16: "BF16", mx.float16: "F16"}
+POINTS_NEEDED = 2
+"""The next message goes on from the end, or from where the model's turn begins if its thoughts are left out."""
 EARLIER_SHARE = 10
-"""Snapshots of earlier turns are stored while sliding rows take at most one part in this many of the full rows'
-bytes."""
+"""Other points are stored while sliding rows take at most one part in this many of the full rows' bytes."""
 Interval = tuple[int, int]
+Stored = Iterator[tuple[str, bytearray]]
+"""The tensors of a file, as `read_tensors` gives them."""
+StoredPart = tuple[CacheHead, Stored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +38,35 @@ class StoredRows:
     tokens: list[int]
     spans: list[Interval]
     frontiers: list[Interval]
-    tensors: list[NewTensor]
+    full: list[NewTensor]
+    """Keys and values of the full layers, of all tokens."""
+    sliding: list[NewTensor]
+    """Of the sliding layers, by span."""
 
     @property
     def size_bytes(self) -> int:
         """Of all tensors."""
-        return sum(tensor.size_bytes for tensor in self.tensors)
+        return sum(tensor.size_bytes for tensor in (*self.full, *self.sliding))
 
 
 def rows_to_store(conversation: Conversation) -> StoredRows:
-    """What a file needs of a conversation. Waits for the device."""
+    """What the files need of a conversation. Waits for the device."""
     cache = conversation.cache
     frontier = cache.frontier
     points = [*conversation.snapshots, cache.snapshot(frontier)]
     points = points[-_points_worth_storing(cache, points) :]
     intervals = _intervals(points)
     spans = joined(intervals)
-    tensors: list[NewTensor] = []
+    full: list[NewTensor] = []
+    sliding: list[NewTensor] = []
     for index, layer in enumerate(cache.layers):
         if points[-1].layers[index].rows is None:
-            tensors += _tensors(str(index), [layer.view()])
+            full += _tensors(str(index), [layer.view()])
             continue
         for number, span in enumerate(spans):
             parts = list(_parts(span, points, intervals, index))
-            tensors += _tensors(f"{index}.{number}", parts)
-    return StoredRows(conversation.tokens[:frontier], spans, intervals, tensors)
+            sliding += _tensors(f"{index}.{number}", parts)
+    return StoredRows(conversation.tokens[:frontier], spans, intervals, full, sliding)
 
 
 def _sliding_rows(point: CacheSnapshot) -> int:
@@ -70,10 +78,10 @@ def _intervals(points: Sequence[CacheSnapshot]) -> list[Interval]:
 
 
 def _points_worth_storing(cache: TargetCache, points: Sequence[CacheSnapshot]) -> int:
-    """How many, from the end: those that the next prompt may return to, and earlier ones that cost little."""
+    """How many, from the end: those that the next message needs, and earlier ones that cost little."""
     rows = [layer.view() for layer, kept in zip(cache.layers, points[-1].layers) if kept.rows is None]
     room_bytes = sum(part.nbytes for both in rows for part in both) // EARLIER_SHARE
-    count = min(len(points), SNAPSHOTS_KEPT + 1)
+    count = min(len(points), POINTS_NEEDED)
     while count < len(points):
         spans = joined(_intervals(points[-count - 1 :]))
         row_bytes = points[-1].nbytes // max(1, _sliding_rows(points[-1]))
@@ -124,38 +132,62 @@ def reach(facts: CacheFacts, prompt: Sequence[int], window: int) -> int:
 
 
 def read_conversation(
-    head: CacheHead, stored: Iterator[tuple[str, bytearray]], target: Gemma4Target
+    head: CacheHead, stored: Stored, parts: Iterable[StoredPart], target: Gemma4Target
 ) -> Conversation:
-    """The conversation of a file, tensor by tensor. Raises CacheFileError if it is not one of this target."""
+    """The conversation of a chat, tensor by tensor. Raises CacheFileError if it is not one of this target."""
     facts, cache = head.facts, target.new_cache()
     check_facts(facts, target)
-    reader = _Reader(head, stored, target.dtype)
-    end = len(facts.tokens)
+    layers = list(zip(cache.layers, target.owned_types, target.row_shapes))
     points: list[list[LayerSnapshot]] = [[] for _ in facts.frontiers[:-1]]
-    for index, (layer, kind, row) in enumerate(zip(cache.layers, target.owned_types, target.row_shapes)):
-        if kind != SLIDING:
-            layer.update_and_fetch(*reader.rows(str(index), row, end))
-            snapshots = [LayerSnapshot(0)] * len(points)
-        else:
-            spans = [
-                reader.rows(f"{index}.{number}", row, stop - begin)
-                for number, (begin, stop) in enumerate(facts.spans)
-            ]
-            snapshots = [_snapshot(at, facts.spans, spans, target) for at in facts.frontiers]
-            mx.eval([snapshot.rows for snapshot in snapshots])
-            layer.restore(end, snapshots[-1])
+    reader = _Reader(head, stored, target.dtype)
+    for index, (layer, kind, row) in enumerate(layers):
+        snapshots = [LayerSnapshot(0)] * len(points)
+        if kind == SLIDING:
+            *snapshots, last = _sliding_layer(reader, str(index), row, facts, target)
+            layer.replace([last.rows] if last.rows else [], len(facts.tokens), 0)
+            mx.eval(layer.view())
         for point, snapshot in zip(points, snapshots):
             point.append(snapshot)
-        mx.eval(layer.view())
     reader.finish()
+    full = {str(index): (layer, row) for index, (layer, kind, row) in enumerate(layers) if kind != SLIDING}
+    _read_full_layers(facts, parts, full, target)
     kept = [CacheSnapshot(at, tuple(point)) for (_, at), point in zip(facts.frontiers, points)]
     return Conversation(list(facts.tokens), cache, kept)
+
+
+def _sliding_layer(
+    reader: _Reader, name: str, row: tuple[int, int], facts: CacheFacts, target: Gemma4Target
+) -> list[LayerSnapshot]:
+    """At every frontier."""
+    spans = [reader.rows(f"{name}.{number}", row, end - begin) for number, (begin, end) in enumerate(facts.spans)]
+    snapshots = [_snapshot(at, facts.spans, spans, target) for at in facts.frontiers]
+    mx.eval([snapshot.rows for snapshot in snapshots])
+    return snapshots
+
+
+def _read_full_layers(
+    facts: CacheFacts,
+    parts: Iterable[StoredPart],
+    layers: dict[str, tuple[LayerCache, tuple[int, int]]],
+    target: Gemma4Target,
+) -> None:
+    rows: dict[str, list[Rows]] = {name: [] for name in layers}
+    begin = 0
+    for part, (head, stored) in zip(facts.parts, parts, strict=True):
+        reader = _Reader(head, stored, target.dtype)
+        for name, (_, row) in layers.items():
+            rows[name].append(reader.rows(name, row, part.end - begin))
+        reader.finish()
+        begin = part.end
+    for name, (layer, _) in layers.items():  # one by one, so that only one is in memory twice
+        layer.replace(rows.pop(name), len(facts.tokens), 0)
+        mx.eval(layer.view())
 
 
 class _Reader:
     """Takes the tensors in the order in which `rows_to_store` lists them."""
 
-    def __init__(self, head: CacheHead, stored: Iterator[tuple[str, bytearray]], dtype: mx.Dtype) -> None:
+    def __init__(self, head: CacheHead, stored: Stored, dtype: mx.Dtype) -> None:
         self._head, self._stored, self._dtype = head, stored, dtype
 
     def rows(self, name: str, row: tuple[int, int], count: int) -> Rows:
@@ -188,6 +220,9 @@ def check_facts(facts: CacheFacts, target: Gemma4Target) -> None:
     ends = [at for _, at in facts.frontiers]
     if sorted(set(ends)) != ends:
         raise CacheFileError("its positions are not in order")
+    part_ends = [0, *(part.end for part in facts.parts)]
+    if part_ends != sorted(set(part_ends)) or part_ends[-1] != end:
+        raise CacheFileError("its parts are not in order")
     if not all(0 <= token < target.facts.vocab_size for ids in facts.replies.values() for token in ids):
         raise CacheFileError("its replies are not of this model")
     for begin, at in facts.frontiers:

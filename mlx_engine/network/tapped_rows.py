@@ -1,13 +1,15 @@
 """Outputs of some of the target's layers, which block drafters and EAGLE-3 draft from.
 
-They belong to the target's cache: every pass appends its rows, and a rollback drops them again. A drafter takes
-the rows that are new to it when it drafts, so plain rounds cost it nothing.
+They belong to a conversation in the target's cache: every pass appends its rows, and a rollback drops them again.
+A drafter takes the rows that are new to it when it drafts, so plain rounds cost it nothing. What it made of them
+stays with the conversation as well, and is there again when the conversation goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -29,8 +31,21 @@ class Taken:
     """(1, n, taps * hidden): the new rows, the taps side by side in their order; None: there are none."""
 
 
+class DrafterContext(Protocol):
+    """What a drafter made of the rows that it took."""
+
+    def copied(self) -> DrafterContext:
+        """The same for another conversation, which goes on in another way."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its caches."""
+        ...
+
+
 class TappedRows:
-    """The rows that one drafter has not taken yet."""
+    """The rows that one drafter has not taken yet, and what it made of the others."""
 
     def __init__(self, layers: Sequence[int]) -> None:
         """layers: whose outputs, in the order in which the drafter reads them; EMBEDDING for the embedding."""
@@ -40,6 +55,19 @@ class TappedRows:
         self._position = 0
         """Of the first row that is here."""
         self._kept = 0
+        self.context: DrafterContext | None = None
+        """The drafter's; None: it has not drafted in this conversation."""
+
+    def anew(self) -> TappedRows:
+        """For a conversation of which nothing was read."""
+        return TappedRows(self.layers)
+
+    def copied(self) -> TappedRows:
+        """For a conversation that begins like this one."""
+        other = self.anew()
+        other._chunks, other._position, other._kept = list(self._chunks), self._position, self._kept
+        other.context = self.context.copied() if self.context else None
+        return other
 
     @property
     def offset(self) -> int:
@@ -76,6 +104,12 @@ class TappedRows:
         taken = Taken(self._kept, end - (0 if rows is None else rows.shape[1]), rows)
         self._chunks, self._position, self._kept = [], end, end
         return taken
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows and of the drafter's caches."""
+        rows_bytes = sum(output.nbytes for chunk in self._chunks for output in chunk)
+        return rows_bytes + (self.context.nbytes if self.context else 0)
 
     def arrays(self) -> list[mx.array]:
         """The arrays to evaluate with the pass that they belong to."""

@@ -94,7 +94,6 @@ class BlockDrafter:
         self._facts = facts
         self._vocabulary = vocabulary
         self._tap_index = tap_index
-        self._context = BlockContext(model.network)
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         """Nothing to read: the target's passes left the rows that it needs."""
@@ -109,10 +108,14 @@ class BlockDrafter:
     ) -> Distribution:
         """See Drafter. The block always has its full size, since its slots see each other."""
         facts = self._facts
-        self._context.follow(cache.tapped[self._tap_index])
+        tapped = cache.tapped[self._tap_index]
+        context = tapped.context
+        if not isinstance(context, BlockContext):
+            context = tapped.context = BlockContext(self._model.network)
+        context.follow(tapped)
         masks = mx.full((facts.block_size - 1,), facts.mask_token, dtype=mx.int32)
         rows = self._model.embed(mx.concatenate([frontier.token, masks])[None])
-        hidden = self._model.network(rows, self._context)
+        hidden = self._model.network(rows, context)
         logits = self._model.logits(hidden[:, facts.first_slot : facts.first_slot + length])
         position = len(committed)
         if not self._model.is_sequential:
@@ -134,7 +137,7 @@ class BlockDrafter:
         return Distribution(tokens, mx.concatenate(probs) if probs else None)
 
     def rollback(self, rejected: int) -> None:
-        """Nothing to forget: its context holds only what the target has committed."""
+        """Nothing to forget: its contexts hold only what the target has committed."""
 
 
 class DSparkModel(nn.Module):

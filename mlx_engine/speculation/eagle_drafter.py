@@ -82,7 +82,6 @@ class EagleDrafter:
         self._model = model
         self._tap_index = tap_index
         self._vocabulary = vocabulary
-        self._context = EagleContext(model.network, model.embed)
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         """Nothing to read yet: it reads the rows that the target's passes left when it drafts."""
@@ -96,8 +95,11 @@ class EagleDrafter:
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
         """See Drafter. Rows of drafts are dropped at once: once accepted, they come back from the target."""
-        model, context = self._model, self._context
-        state = context.follow(cache.tapped[self._tap_index], committed)
+        model, tapped = self._model, cache.tapped[self._tap_index]
+        context = tapped.context
+        if not isinstance(context, EagleContext):
+            context = tapped.context = EagleContext(model.network, model.embed)
+        state = context.follow(tapped, committed)
 
         def step(token: mx.array, seen: mx.array | None, position: int) -> Distribution:
             nonlocal state
@@ -116,7 +118,7 @@ class EagleDrafter:
         return draft
 
     def rollback(self, rejected: int) -> None:
-        """Nothing to forget: its context holds only what the target has committed."""
+        """Nothing to forget: its contexts hold only what the target has committed."""
 
 
 def reads(source: DrafterSource) -> bool:

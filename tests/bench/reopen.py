@@ -1,4 +1,4 @@
-"""A chat reopened after a restart: its first token beside that of a cold engine, and what the chat takes on disk.
+"""A chat reopened after a restart: its first token beside that of a cold engine, and what chats take.
 
     python -m tests.bench.reopen --pairs pocket e2b --tokens 4000
 
@@ -25,7 +25,8 @@ from tests.bench.pairs import NAMES, find_pair
 
 CHAT, PATIENCE_S = 1, 600.0
 MESSAGE_TOKENS, TURN_TOKENS = 40, 500
-AIM, BYTES_AIM = 0.05, 1.1
+CONVERSATIONS, CONVERSATION_TOKENS = 4, 2000
+AIM, BYTES_AIM, MEMORY_AIM = 0.05, 1.1, 1.15
 
 
 def first_token(
@@ -46,7 +47,21 @@ def first_token(
 
 def full_bytes(rows: StoredRows) -> int:
     """Of the full layers' own rows."""
-    return sum(tensor.size_bytes for tensor in rows.tensors if tensor.name.count(".") == 1)
+    return sum(tensor.size_bytes for tensor in rows.full)
+
+
+def memory_share(target: Gemma4Target, draw: random.Random) -> float:
+    """Bytes that several chats take between their turns, beside their full layers' rows and one window each."""
+    prefix, most = PrefixCache(target), min(2000, target.facts.vocab_size)
+    mx.clear_cache()
+    before_bytes, rows_bytes = mx.get_active_memory(), 0
+    for _ in range(CONVERSATIONS):
+        prefix.resume(draw.choices(range(10, most), k=CONVERSATION_TOKENS))
+        for _ in prefix.prefill((CONVERSATION_TOKENS - 2 * MESSAGE_TOKENS, CONVERSATION_TOKENS - 10)):
+            pass
+        rows_bytes += sum(part.nbytes for layer in prefix.cache.layers for part in layer.view())
+    mx.clear_cache()
+    return (mx.get_active_memory() - before_bytes) / rows_bytes
 
 
 def measure(name: str, tokens: int, repeats: int) -> None:
@@ -80,6 +95,8 @@ def measure(name: str, tokens: int, repeats: int) -> None:
     print(
         f"  beside the full layers' own rows  {share:.2f} (aim {BYTES_AIM}; snapshots: {len(rows.frontiers) - 1})"
     )
+    share = memory_share(target, draw)
+    print(f"  memory of {CONVERSATIONS} chats / their rows    {share:.2f} (aim {MEMORY_AIM})")
     print(f"  gathered after the reply, written {gathered_s * 1e3:.0f} ms, {written_s * 1e3:.0f} ms beside it")
 
 

@@ -66,6 +66,12 @@ class Reopened:
         return emitted
 
     @property
+    def head(self) -> Path:
+        """Of the one chat."""
+        (path,) = self.folder.glob(f"*/{self.rig.engine._disk._key}.safetensors")
+        return path
+
+    @property
     def files(self) -> list[Path]:
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
@@ -97,9 +103,10 @@ def test_the_first_reply_after_a_restart_is_that_of_the_engine_that_never_ended(
     pocket = (TARGET_FOLDER, DRAFTER_FOLDER)
     expected = last_turn(talked(pocket, tmp_path / "one"))
     chat = talked(pocket, tmp_path / "two")
-    (path,) = chat.files
-    assert path.parent == chat.folder / str(CHAT)
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(chat.files) > 1
+    for path in chat.files:
+        assert path.parent == chat.folder / str(CHAT)
+        assert path.stat().st_mode & 0o777 == 0o600
     chat.start()
     assert last_turn(chat) == expected
     (started,) = only(events.Started, chat.rig.emitted)
@@ -154,12 +161,13 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_costs_a_prefill(damage: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["head", "part"])
+def test_a_damaged_file_costs_a_prefill(kind: str, damage: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
     chat = talked(pair, tmp_path)
     replies = dict(chat.rig.engine._known_replies)
     cold = Reopened(pair, tmp_path / "elsewhere")
     cold.messages = list(chat.messages)
-    (path,) = chat.files
+    path = chat.head if kind == "head" else next(path for path in chat.files if path != chat.head)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     chat.start()
     chat.rig.engine._known_replies, cold.rig.engine._known_replies = dict(replies), dict(replies)
@@ -172,10 +180,11 @@ def test_a_damaged_file_costs_a_prefill(damage: str, pair: tuple[Path, Path], tm
 
 def test_a_file_of_another_model_is_not_read(pair: tuple[Path, Path], tmp_path: Path) -> None:
     chat = talked(pair, tmp_path / "chats")
-    (path,) = chat.files
+    own, files = chat.rig.engine._disk._key, chat.files
     other = Reopened(write_pair(tmp_path / "other", 2048, seed=9), tmp_path / "chats")
     other.messages = list(chat.messages)
-    os.link(path, path.parent / f"{other.rig.engine._disk._key}.safetensors")  # even under its name
+    for path in files:
+        os.link(path, path.with_name(path.name.replace(own, other.rig.engine._disk._key)))  # even under its name
     assert last_turn(other)[0] == 0
 
 
@@ -243,14 +252,32 @@ def test_a_stopped_reply_keeps_what_it_had(chat: Reopened) -> None:
     assert cached(chat.rig.ask(Generate(2, messages, max_tokens=2, chat_id=CHAT))) == 19
 
 
+def test_a_cancelled_prefill_keeps_what_it_read(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    chat = Reopened(pair, tmp_path / "chats", prefill_chunk=16)
+    messages = (Message("user", " ".join(TEXTS * 6)),)
+    control, emit = ReplyControl(0), chat.rig.engine._emit
+
+    def stopping(event: events.Event) -> None:
+        control.is_cancelled |= isinstance(event, events.Prefilled) and event.done_tokens >= 48
+        emit(event)
+
+    chat.rig.engine._emit = stopping
+    stopped = chat.rig.ask(Generate(1, messages, chat_id=CHAT), control)
+    assert only(events.Finished, stopped)[0].reason == "cancelled"
+    chat.rig.engine._disk.finish(PATIENCE_S)
+    assert cached(chat.rig.ask(Generate(2, messages, max_tokens=2))) == 48
+    chat.start()
+    (started,) = only(events.Started, chat.rig.ask(Generate(3, messages, max_tokens=2, chat_id=CHAT)))
+    assert started.disk_tokens == 48
+
+
 def test_a_reply_that_breaks_leaves_the_file_as_it_was(chat: Reopened, monkeypatch: pytest.MonkeyPatch) -> None:
     chat.ask(TEXTS[0])
-    (path,) = chat.files
-    before = path.read_bytes()
+    before = {path: path.read_bytes() for path in chat.files}
     monkeypatch.setattr(engine_module, "generate", lambda *each: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         chat.ask(TEXTS[1])
-    assert path.read_bytes() == before
+    assert {path: path.read_bytes() for path in chat.files} == before
 
 
 def test_a_chat_that_was_deleted_during_its_reply_does_not_come_back(chat: Reopened) -> None:
@@ -305,7 +332,7 @@ def test_the_engine_ends_with_its_chat_written(chat: Reopened, monkeypatch: pyte
     monkeypatch.setattr(engine_module, "FINISH_S", PATIENCE_S)
     chat.rig.ask(Generate(1, (Message("user", TEXTS[0]),), max_tokens=30, chat_id=CHAT))
     chat.rig.engine.close()
-    assert len(chat.files) == 1
+    assert chat.head in chat.files
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
@@ -335,7 +362,7 @@ def test_two_engines_may_write_the_same_chat(pair: tuple[Path, Path], tmp_path: 
     other.ask("Something quite different, and longer than the other one.")
     one.ask(TEXTS[1])
     other.ask(TEXTS[1])
-    assert len(one.files) == 1
+    assert one.head in one.files
     cold = Reopened(pair, tmp_path / "elsewhere")
     cold.messages = list(one.messages)
     one.start()

@@ -60,6 +60,7 @@ def panel_lines(reading: GaugeReading) -> Content:
         *(Content.styled(line, "$text-primary") for line in sparkline),
         _gauge_line("Speed without drafting", f"{figures.speed(reading.plain_tokens_per_s)} tok/s"),
         _gauge_line(f"Time to first token{seen_here}", ttft),
+        _gauge_line("Prompt", _prompt_sources(reading)),
         _gauge_line("Context", context),
         _gauge_line("Memory", figures.size(reading.memory_bytes)),
         Content(),
@@ -70,6 +71,15 @@ def panel_lines(reading: GaugeReading) -> Content:
         *_position_rows(reading),
     ]
     return Content("\n").join(lines)
+
+
+def _prompt_sources(reading: GaugeReading) -> str:
+    """`4.0k disk + 22 read`. In practice no prompt comes from both memory and disk."""
+    if reading.prompt is None:
+        return figures.UNKNOWN
+    prompt = reading.prompt
+    parts = {"kept": prompt.memory_tokens, "disk": prompt.disk_tokens, "read": prompt.read_tokens}
+    return " + ".join(f"{figures.thousands(count)} {source}" for source, count in parts.items() if count)
 
 
 def _gauge_line(name: str, value: str) -> Content:

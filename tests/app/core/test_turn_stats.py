@@ -51,3 +51,10 @@ def test_the_line_says_how_much_of_the_prompt_was_read() -> None:
     facts.add(Started(1, prompt_tokens=4022, cached_tokens=4000))
     assert line_of(facts, "stop").endswith("TTFT 0.41 s · 22 of 4022 prompt tok read")
     assert "prompt" not in short_line(turn_stats(facts, None))
+
+
+def test_the_line_says_how_much_came_from_disk() -> None:
+    facts = facts_of(0.1, 0.2)
+    facts.add(Started(1, prompt_tokens=4022, cached_tokens=4000, disk_tokens=3990))
+    assert line_of(facts, "stop").endswith("TTFT 0.41 s · 22 of 4022 prompt tok read, 3990 from disk")
+    assert turn_stats(facts, None).disk_tokens == 3990

@@ -108,9 +108,10 @@ def test_settings_that_json_cannot_hold_are_refused(store: ChatStore, params: di
 
 def test_figures_are_kept_with_the_reply(store: ChatStore) -> None:
     stats = TurnStats(
-        finish_reason="length", prompt_tokens=12, cached_tokens=3, generated_tokens=40, rounds=20,
-        target_passes=21, drafted=80, accepted=20, drafted_by_position=(20, 20), accepted_by_position=(15, 5),
-        draft_length=4, ttft_s=0.4, decode_s=1.5, plain_tokens_per_s=32.0, speedup=1.8, peak_memory_bytes=1 << 40,
+        finish_reason="length", prompt_tokens=12, cached_tokens=3, disk_tokens=2, generated_tokens=40,
+        rounds=20, target_passes=21, drafted=80, accepted=20, drafted_by_position=(20, 20),
+        accepted_by_position=(15, 5), draft_length=4, ttft_s=0.4, decode_s=1.5, plain_tokens_per_s=32.0,
+        speedup=1.8, peak_memory_bytes=1 << 40,
         model="pocket", drafter="pocket-mtp", app_version="0.1.0",
     )  # fmt: skip
     chat = store.create_chat()

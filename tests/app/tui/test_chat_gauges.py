@@ -10,7 +10,7 @@ from app.settings.table import Settings
 from app.tui.bars.gauge_panel import PANEL_WIDTH, GaugePanel, caption, panel_lines
 from app.tui.bars.gauge_strip import strip_line
 from app.tui.transcript.transcript import Transcript
-from mlx_engine.protocol.events import Generate, Round
+from mlx_engine.protocol.events import Generate, Round, Started
 from tests.app.tui.pilot import Story, chat, layouts_asked_for
 from tests.fakes.engine import FakeEngine
 
@@ -26,6 +26,7 @@ READING = GaugeReading(
     plain_tokens_per_s=32.0,
     pace_samples=tuple(float(number) for number in range(40)),
     ttft_s=0.41,
+    prompt=Started(1, prompt_tokens=3210, cached_tokens=3100, disk_tokens=3100),
     context_tokens=3277,
     context_limit=32_768,
     memory_bytes=17_200_000_000,
@@ -132,6 +133,25 @@ def test_the_panel_shows_acceptance_by_position() -> None:
 def test_sixteen_positions_take_eight_rows() -> None:
     full = reading(drafted_by_position=(9,) * 16, accepted_by_position=tuple(range(16, 0, -1)))
     assert len(panel_lines(full).plain.splitlines()) == len(panel_lines(READING).plain.splitlines()) + 4
+
+
+def started(cached: int, disk: int = 0) -> Started:
+    return Started(1, prompt_tokens=131_072, cached_tokens=cached, disk_tokens=disk)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (None, "—"),
+        (started(0), "131k read"),
+        (started(65_072), "65.1k kept + 66.0k read"),
+        (started(131_050, 131_050), "131k disk + 22 read"),
+    ],
+)
+def test_the_panel_says_where_the_prompt_came_from(prompt: Started | None, words: str) -> None:
+    (line,) = (line for line in panel_lines(reading(prompt=prompt)).plain.splitlines() if line[:6] == "Prompt")
+    assert line.split(maxsplit=1)[1] == words
+    assert len(line) <= PANEL_WIDTH
 
 
 def a_round(*, is_plain: bool = False, round_s: float = 0.05) -> Round:

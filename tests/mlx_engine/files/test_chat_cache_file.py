@@ -36,7 +36,7 @@ OLD, NEW = 1, 2
 
 
 def facts(fill: int) -> CacheFacts:
-    return CacheFacts("model", [fill, 7, 9], [(0, 3)], [(0, 3)], {"ab": [fill]})
+    return CacheFacts("model", [fill, 7, 9], [(0, 3)], [(0, 3)], replies={"ab": [fill]})
 
 
 def tensors(fill: int) -> list[NewTensor]:
@@ -109,7 +109,15 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 0}, {"format": 2}, {"tokens": "no"}, {"tokens": [1.5]}, {"more": 1}]
+    "change",
+    [
+        {"format": 1},
+        {"format": 3},
+        {"tokens": "no"},
+        {"tokens": [1.5]},
+        {"parts": [{"name": "../../other", "end": 3, "data_hash": ""}]},
+        {"more": 1},
+    ],
 )
 def test_facts_of_another_kind_are_refused(change: dict[str, object], tmp_path: Path) -> None:
     own = chat_cache_file._header

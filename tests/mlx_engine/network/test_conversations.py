@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlx.core as mx
 import numpy as np
@@ -19,13 +21,14 @@ from mlx_engine.network import prefix as prefix_module
 from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.chunk_length import ChunkLength
 from mlx_engine.network.prefix import SHORTEST_SNAPSHOT_TOKENS, PrefixCache
-from mlx_engine.network.target import Target
+from mlx_engine.network.target import Gemma4Target
 from mlx_engine.protocol.prefill_chunk import ChunkRange
 from mlx_engine.speculation.model_drafter import ModelDrafter
 from mlx_engine.text.common_prefix import common_length
 from tests.cases import cases
 from tests.fakes import tiny
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, session_for, tokens
+from tests.mlx_engine.network.test_stored_rows import recalled, stored
 
 TOLERANCE = 1e-4
 ALWAYS_READ = 2
@@ -49,7 +52,7 @@ def text(seed: int, count: int) -> list[int]:
 class Client:
     """Sends prompts to one engine's cache, and compares each reply with a cold start."""
 
-    target: Target
+    target: Gemma4Target
     prefix: PrefixCache
     drafters: list[ModelDrafter] = field(default_factory=list)
 
@@ -189,8 +192,26 @@ def test_a_draft_model_keeps_its_conversations_too() -> None:
             chats[index] = [*chats[index], *text(10 * turn + index, 15), *reply]
 
 
+def test_what_drafters_have_of_a_chat_goes_with_it() -> None:
+    target, budget = tiny.target("31b"), CacheBudget()
+    target.tap((1,))
+    here = Client(target, PrefixCache(target, budget=budget))
+    chats = [text(1, 120), text(2, 90)]
+    for chat in chats:
+        here.ask(chat)
+    (parked,) = (node for node in here.prefix.tree.nodes() if node.tapped)
+    (rows,) = parked.tapped
+    assert rows.offset == parked.end
+    assert parked.nbytes > rows.nbytes > 0
+    here.ask([*chats[0], *text(3, 30)])
+    assert rows.offset == parked.end, "a copy goes on where the reply is another one"
+    budget.most_bytes = 1
+    here.ask(chats[1])
+    assert not any(node.tapped for node in here.prefix.tree.nodes())
+
+
 STEP = st.tuples(
-    st.sampled_from(["go on", "edit", "again", "new"]),
+    st.sampled_from(["go on", "edit", "again", "new", "restart"]),
     st.integers(0, 5),
     st.integers(1, 40),
     st.integers(1, 24),
@@ -213,15 +234,20 @@ def test_any_tree_of_conversations(
         here.drafters.append(ModelDrafter(tiny.target("e2b"), budget=budget))
     turns: list[tuple[list[int], list[int], list[int]]] = []
     """Of each turn: its prompt, what was read in the end, and the marks in it."""
+    restarted_at = 0
+    """The turns from this one on are kept with all their marks."""
     system = text(0, 30)
     for seed, (step, which, count, max_tokens) in enumerate(steps):
         prompt, whole, _ = turns[which % len(turns)] if turns else (system, system, [])
-        begin = {"new": [], "edit": prompt[: len(prompt) // 2], "again": prompt, "go on": whole}[step]
+        begin = {"new": [], "edit": prompt[: len(prompt) // 2], "again": prompt}.get(step, whole)
+        if step == "restart" and turns:
+            here.prefix, restarted_at = reopened(here.prefix, here.target, budget), len(turns)
         following = [*begin, *([] if step == "again" and turns else text(seed + 1, count + 1))]
         kept, reply = here.ask(following, len(begin), max_tokens=max_tokens)
         if most_bytes > 1 << 20:
             agreed = [(common_length(following[:-ALWAYS_READ], read), marks) for _, read, marks in turns]
-            expected = max((mark for common, marks in agreed for mark in marks if mark <= common), default=0)
+            kept_marks = [mark for common, marks in agreed[restarted_at:] for mark in marks if mark <= common]
+            expected = max(kept_marks, default=0)
             assert expected - SHORTEST_SNAPSHOT_TOKENS < kept <= max((common for common, _ in agreed), default=0)
         else:
             assert budget.nbytes <= max(most_bytes, 3 * here.prefix.nbytes + 1_000_000)
@@ -229,6 +255,16 @@ def test_any_tree_of_conversations(
         marks = [len(begin), len(following) - ALWAYS_READ, len(read)]
         turns.append((following, [*following, *reply], marks))
         assert_tree_is_sound(here.prefix)
+
+
+def reopened(prefix: PrefixCache, target: Gemma4Target, budget: CacheBudget) -> PrefixCache:
+    """What the next process has of the running conversation."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "chat.safetensors"
+        stored(prefix, path)
+        other = PrefixCache(target, budget=budget)
+        other.adopt(recalled(path, target))
+    return other
 
 
 def assert_tree_is_sound(prefix: PrefixCache) -> None:

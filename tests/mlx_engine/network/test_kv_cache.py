@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
+from mlx_engine.network.kv_cache import (
+    GROWTH_ROWS,
+    ROLLBACK_RESERVE_ROWS,
+    CacheSnapshot,
+    FullCache,
+    SlidingCache,
+    TargetCache,
+    sharing,
+)
 from mlx_engine.network.layer_cache import LayerCache
 from mlx_engine.protocol.errors import RollbackError
 from tests.fakes import tiny
@@ -81,10 +89,33 @@ def test_a_snapshot_from_further_on_leads_back_exactly(
         frontier = data.draw(st.integers(max(1, cache.oldest_frontier), cache.offset))
         snapshot = cache.snapshot(frontier)
         read(cache, history, later + 1, draw)
-        cache.restore(frontier, snapshot)
+        if snapshot.rows is None:
+            cache.rollback(cache.offset - frontier)
+        else:
+            cache.replace([snapshot.rows], frontier, 0)
+            assert cache.oldest_frontier == snapshot.oldest_frontier
         del history.rows[frontier:]
         assert cache.offset == frontier
         assert cache.oldest_frontier <= frontier
+
+
+@pytest.mark.parametrize("later", [61, 75, 90, 190])
+def test_snapshots_that_share_rows_have_them_once(later: int) -> None:
+    cache = TargetCache([FullCache(), SlidingCache(WINDOW)], {})
+
+    def read_to(position: int) -> CacheSnapshot:
+        rows = mx.arange(float(cache.frontier), float(position))[None, None, :, None]
+        for layer in cache.layers:
+            layer.update_and_fetch(rows, -rows)
+        return cache.snapshot(position)
+
+    before, after = read_to(60), read_to(later)
+    for own, shared in zip((before, after), sharing(before, after), strict=True):
+        assert (shared.frontier, shared.oldest_frontier) == (own.frontier, own.oldest_frontier)
+        for one, other in zip(own.layers, shared.layers):
+            assert (one.rows is None) == (other.rows is None)
+            for mine, theirs in zip(one.rows or (), other.rows or ()):
+                assert mx.array_equal(mine, theirs)
 
 
 def test_a_snapshot_out_of_reach_is_refused() -> None:

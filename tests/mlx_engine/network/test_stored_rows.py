@@ -13,14 +13,17 @@ from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.files.chat_cache_file import (
     CacheFacts,
     CacheFileError,
+    Part,
     open_cache_file,
     read_head,
     read_tensors,
     write_cache_file,
 )
-from mlx_engine.network import kv_cache
+from mlx_engine.files.chat_cache_folder import ChatCacheFolder
+from mlx_engine.files.chat_cache_parts import read_parts, write_chat
+from mlx_engine.network import kv_cache, stored_rows
 from mlx_engine.network.prefix import Conversation, PrefixCache
-from mlx_engine.network.stored_rows import joined, reach, read_conversation, rows_to_store
+from mlx_engine.network.stored_rows import check_facts, joined, reach, read_conversation, rows_to_store
 from mlx_engine.network.target import Gemma4Target
 from tests.fakes import tiny
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, tokens
@@ -66,14 +69,14 @@ def talked(target: Gemma4Target, turns: int = 3) -> PrefixCache:
 def stored(prefix: PrefixCache, path: Path) -> CacheFacts:
     rows = rows_to_store(prefix.conversation)
     facts = CacheFacts("model", rows.tokens, rows.spans, rows.frontiers)
-    write_cache_file(path, facts, rows.tensors, 1)
+    write_chat(ChatCacheFolder(path.parent), path, facts, rows.sliding, rows.full, None)
     return facts
 
 
 def recalled(path: Path, target: Gemma4Target) -> Conversation:
     with open_cache_file(path) as file:
         head = read_head(path, file)
-        return read_conversation(head, read_tensors(file, head), target)
+        return read_conversation(head, read_tensors(file, head), read_parts(path, head.facts), target)
 
 
 def logits_after(target: Gemma4Target, prefix: PrefixCache, prompt: Sequence[int]) -> tuple[int, bytes]:
@@ -95,7 +98,11 @@ def edits(conversation: Sequence[int]) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("edit", range(5))
-def test_logits_are_those_of_the_process_that_never_ended(target: Gemma4Target, edit: int, tmp_path: Path) -> None:
+def test_logits_are_those_of_the_process_that_never_ended(
+    target: Gemma4Target, edit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if edit == 3:
+        monkeypatch.setattr(stored_rows, "POINTS_NEEDED", 3)  # as in a chat that is long enough
     running = talked(target)
     facts = stored(running, tmp_path / "file")
     prompt = list(edits(running.tokens))[edit]
@@ -120,13 +127,30 @@ def test_a_chat_that_was_reopened_goes_on_as_if_it_had_not_been(target: Gemma4Ta
         assert reopened.tokens == running.tokens
 
 
+@pytest.mark.parametrize("back", [0, 3, 48, 105])
+def test_what_several_turns_have_written_is_read_as_one(target: Gemma4Target, back: int, tmp_path: Path) -> None:
+    running, path = PrefixCache(target), tmp_path / "file.safetensors"
+    for _ in range(4):
+        turn(target, running, some_tokens(60), 45)
+        stored(running, path)
+    turn(target, running, some_tokens(20), before=running.tokens[: len(running.tokens) - back])
+    facts = stored(running, path)
+    reopened = PrefixCache(target)
+    reopened.adopt(recalled(path, target))
+    assert reopened.tokens == facts.tokens
+    for one, other in zip(running.cache.layers, reopened.cache.layers):
+        for here, there in zip(one.view(), other.view()):
+            assert mx.array_equal(here, there)
+    assert len(list(tmp_path.iterdir())) < 5
+
+
 def test_what_is_being_written_does_not_change_while_the_engine_goes_on(target: Gemma4Target) -> None:
     prefix = talked(target)
     rows = rows_to_store(prefix.conversation)
-    before = [bytes(piece) for tensor in rows.tensors for piece in tensor.pieces]
+    before = [bytes(piece) for tensor in (*rows.full, *rows.sliding) for piece in tensor.pieces]
     prefix.resume([*prefix.tokens[:-45], *some_tokens(20)])
     turn(target, prefix, some_tokens(50))
-    assert before == [bytes(piece) for tensor in rows.tensors for piece in tensor.pieces]
+    assert before == [bytes(piece) for tensor in (*rows.full, *rows.sliding) for piece in tensor.pieces]
 
 
 def test_only_the_snapshots_are_copied(target: Gemma4Target) -> None:
@@ -137,7 +161,7 @@ def test_only_the_snapshots_are_copied(target: Gemma4Target) -> None:
     mx.clear_cache()
     before = mx.get_active_memory()
     rows = rows_to_store(prefix.conversation)
-    assert mx.get_active_memory() - before < rows.size_bytes - full_bytes + 4096 * len(rows.tensors)
+    assert mx.get_active_memory() - before < rows.size_bytes - full_bytes + 4096 * len(rows.full + rows.sliding)
 
 
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
@@ -160,8 +184,14 @@ def test_sliding_rows_are_stored_once(target: Gemma4Target) -> None:
     assert len(rows.spans) == 1, "they overlap"
     (begin, end), first = rows.spans[0], rows.frontiers[0][0]
     assert (begin, end) == (first, prefix.cache.frontier)
-    shapes = {tensor.shape[2] for tensor in rows.tensors}
-    assert shapes == {end, end - begin}
+    assert {tensor.shape[2] for tensor in rows.full} == {end}
+    assert {tensor.shape[2] for tensor in rows.sliding} == {end - begin}
+
+
+def test_a_short_chat_keeps_what_the_next_message_needs(target: Gemma4Target) -> None:
+    prefix = talked(target)
+    turn_begins = prefix._snapshots[-1].frontier
+    assert [at for _, at in rows_to_store(prefix.conversation).frontiers] == [turn_begins, prefix.cache.frontier]
 
 
 def test_a_long_chat_takes_hardly_more_than_its_full_rows() -> None:
@@ -170,7 +200,7 @@ def test_a_long_chat_takes_hardly_more_than_its_full_rows() -> None:
     for _ in range(6):
         turn(target, prefix, some_tokens(800), 4)
     rows = rows_to_store(prefix.conversation)
-    full_bytes = sum(tensor.size_bytes for tensor in rows.tensors if tensor.shape[2] == len(rows.tokens))
+    full_bytes = sum(tensor.size_bytes for tensor in rows.full)
     assert rows.size_bytes / full_bytes < 1.1 + 3 * 52 / len(rows.tokens)
     assert len(rows.frontiers) > 3, "earlier turns are there where they cost little"
 
@@ -209,9 +239,18 @@ def test_positions_that_cannot_be_right_are_refused(
     spans: list[tuple[int, int]], frontiers: list[tuple[int, int]], tmp_path: Path
 ) -> None:
     target = tiny.target("e2b")
-    write_cache_file(tmp_path / "file", CacheFacts("model", [5] * 160, spans, frontiers), [], 1)
+    parts = [Part("0" * 16, 160, "")]
+    write_cache_file(tmp_path / "file", CacheFacts("model", [5] * 160, spans, frontiers, parts), [], 1)
     with pytest.raises(CacheFileError):
         recalled(tmp_path / "file", target)
+
+
+@pytest.mark.parametrize("ends", [[], [100], [100, 100, 160], [160, 100, 160], [0, 160], [200]])
+def test_parts_that_cannot_be_right_are_refused(ends: list[int], tmp_path: Path) -> None:
+    parts = [Part("0" * 16, end, "") for end in ends]
+    facts = CacheFacts("model", [5] * 160, [(0, 160)], [(0, 160)], parts)
+    with pytest.raises(CacheFileError, match="parts"):
+        check_facts(facts, tiny.target("e2b"))
 
 
 def test_intervals_are_joined_where_they_touch() -> None:

@@ -155,6 +155,23 @@ def test_the_next_turn_drafts_as_a_cold_start_does(name: str) -> None:
         assert prefix_again == proposal(cold, fresh, prefix.tokens)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_two_chats_in_turn_draft_as_a_cold_start_does(name: str) -> None:
+    """What the drafter made of each chat is still there; the second one begins as the first does."""
+    warm, cold = loaded(FOLDER / name), loaded(FOLDER / name)
+    prefix, prompt = PrefixCache(warm.target), GOLDENS[name]["prompt_ids"]
+    chats = [prompt, [*prompt[:20], *range(30, 60)]]
+    for turn in range(2):
+        for index, chat in enumerate(chats):
+            prefix.resume([*chat, 5, 6 + turn, 7, 8])
+            options = DecodeOptions(GREEDY, frozenset(), 12, ScriptedControl([0, 3, 7, 0, 5]))
+            list(generate(Session(warm.target, [drafter_in(warm)], prefix), options))
+            chats[index] = list(prefix.tokens)
+            fresh = PrefixCache(cold.target)
+            fresh.resume(prefix.tokens)
+            assert proposal(warm, prefix, prefix.tokens) == proposal(cold, fresh, prefix.tokens)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_draft_is_drawn_from_the_distribution_that_it_declares(name: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.loading.pair import load_pair
+from mlx_engine.network.eagle_network import EagleContext
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol.events import Load
 from mlx_engine.speculation.block_drafter import BlockDrafter
@@ -123,14 +124,16 @@ def without_tap_norms(monkeypatch: pytest.MonkeyPatch, drafter: Drafting) -> Non
 def not_shifted(monkeypatch: pytest.MonkeyPatch, drafter: Drafting) -> None:
     """Tokens beside their own states, instead of those before them."""
     assert isinstance(drafter, EagleDrafter)
-    follow = drafter._context.follow
-    monkeypatch.setattr(drafter._context, "follow", lambda tapped, tokens: follow(tapped, [tokens[0], *tokens]))
+    follow = EagleContext.follow
+    monkeypatch.setattr(
+        EagleContext, "follow", lambda context, tapped, tokens: follow(context, tapped, [tokens[0], *tokens])
+    )
 
 
 def without_rows_of_the_round(monkeypatch: pytest.MonkeyPatch, drafter: Drafting) -> None:
     """Rows of drafts stay, and those of the target are not read again."""
     assert isinstance(drafter, EagleDrafter)
-    monkeypatch.setattr(drafter._context, "forget", lambda rows: None)
+    monkeypatch.setattr(EagleContext, "forget", lambda context, rows: None)
 
 
 def without_value_norm(monkeypatch: pytest.MonkeyPatch, drafter: Drafting) -> None:
