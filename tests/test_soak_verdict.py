@@ -32,7 +32,7 @@ def test_what_is_flat_is_let_pass() -> None:
 
 def test_every_leak_is_named() -> None:
     assert "memory grows by" in faults("chat", evening(growth_bytes_a_turn=2000), MB)[0]
-    assert faults("chat", evening(threads=2), MB)[0].startswith("chat: threads go from")
+    assert faults("chat", evening(threads=3), MB)[0].startswith("chat: threads go from")
     assert faults("chat", evening(files=3), MB)[0].startswith("chat: files go from")
 
 

@@ -182,9 +182,10 @@ def soak(folder: Path, options: argparse.Namespace) -> int:
         if turn % every == 0:
             evening.disk.free()
         if turn % every == 0:
-            for name, process_id in (("chat", os.getpid()), ("engine", evening.engine.process_id)):
-                assert process_id
-                samples[name].append((turn, look_at(process_id)))
+            assert evening.engine.process_id
+            chat = look_at(os.getpid(), database_in(folder).stat().st_size)
+            samples["chat"].append((turn, chat))
+            samples["engine"].append((turn, look_at(evening.engine.process_id)))
             print(
                 f"{turn:6} turns  " + "   ".join(f"{name} {_line(each[-1][1])}" for name, each in samples.items())
             )
