@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from tests.fakes import tiny
 VOCAB = 2048
 
 
-def write_pair(folder: Path, context_tokens: int = 512, seed: int = 3) -> tuple[Path, Path]:
-    """Write `target` and `target-assistant` below `folder`; their paths."""
-    text = tiny.text_config("e2b") | {"vocab_size": VOCAB, "vocab_size_per_layer_input": VOCAB}
+def write_pair(
+    folder: Path, context_tokens: int = 512, seed: int = 3, sizes: Mapping[str, Any] | None = None
+) -> tuple[Path, Path]:
+    """Write `target` and `target-assistant` below `folder`; their paths. sizes: in place of the tiny ones."""
+    text = tiny.text_config("e2b") | {"vocab_size": VOCAB, "vocab_size_per_layer_input": VOCAB} | dict(sizes or {})
     text["max_position_embeddings"] = context_tokens
     config = {"model_type": "gemma4", "vocab_size": VOCAB, "text_config": text}
     target, assistant = folder / "target", folder / "target-assistant"

@@ -16,6 +16,16 @@ EMPTY_THOUGHT = "{%- if not enable_thinking -%}{{- '<|channel>thought\\n<channel
 def tool_folder(folder: Path, has_empty_thought: bool = False, source: Path = TARGET_FOLDER) -> Path:
     """A copy of a folder. has_empty_thought: the template of the large models opens the model's turn with one."""
     shutil.copytree(source, folder)
+    give_tool_marks(folder)
+    if has_empty_thought:
+        path = folder / "chat_template.jinja"
+        ends = "{%- if add_generation_prompt -%}" + EMPTY_THOUGHT + "{%- endif -%}"
+        path.write_text(path.read_text().rstrip() + ends)
+    return folder
+
+
+def give_tool_marks(folder: Path) -> None:
+    """Give a folder's tokenizer those of `MARKS`."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocab = tokenizer["model"]["vocab"]
     for id, spelling in MARKS.items():
@@ -26,8 +36,3 @@ def tool_folder(folder: Path, has_empty_thought: bool = False, source: Path = TA
     tokenizer["added_tokens"].sort(key=lambda token: token["id"])
     tokenizer["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda item: item[1]))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
-    if has_empty_thought:
-        path = folder / "chat_template.jinja"
-        ends = "{%- if add_generation_prompt -%}" + EMPTY_THOUGHT + "{%- endif -%}"
-        path.write_text(path.read_text().rstrip() + ends)
-    return folder
