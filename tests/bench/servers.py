@@ -22,6 +22,7 @@ from tests.bench.served_pair import THIN
 from tests.bench.sides import SideError
 
 PATIENCE_S, LOADING_S, LOOK_S = 600.0, 180.0, 0.2
+SAID = ("content", "reasoning_content", "reasoning", "tool_calls")
 OURS, MLX_LM, MLX_VLM = "slipstream", "mlx-lm", "mlx-vlm"
 
 
@@ -103,9 +104,7 @@ class BenchServer:
                 now_s = time.perf_counter() - begun_at_s
                 for choice in chunk.get("choices") or ():
                     delta = choice.get("delta") or {}
-                    if any(
-                        delta.get(name) for name in ("content", "reasoning_content", "reasoning", "tool_calls")
-                    ):
+                    if any(delta.get(field) for field in SAID):
                         first_s, last_s = first_s or now_s, now_s
                         text.append(delta.get("content") or "")
                     is_whole = is_whole or bool(choice.get("finish_reason"))

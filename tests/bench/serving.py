@@ -1,4 +1,4 @@
-"""`python -m tests.bench.serving`: `slipstream serve` beside mlx-lm's and mlx-vlm's servers, the same requests in turn.
+"""`python -m tests.bench.serving`: our server beside those of mlx-lm and mlx-vlm, in turn.
 
     python -m tests.bench.serving --mlx-lm .../bin/python --mlx-vlm .../bin/python --openblas
 

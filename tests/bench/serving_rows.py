@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
+from typing import Literal
 
 import httpx2
 
@@ -261,8 +262,6 @@ def _figure(
     values: list[float],
     bar: float | None = None,
     detail: str = "",
-    kind: str = "at least",
+    side: Literal["at least", "at most"] = "at least",
 ) -> Figure:
-    middle, spread = median(values), (min(values), max(values))
-    side = "at most" if kind == "at most" else "at least"
-    return Figure(row, pair.name, "", name, middle, bar, side, *spread, detail)
+    return Figure(row, pair.name, "", name, median(values), bar, side, min(values), max(values), detail)
