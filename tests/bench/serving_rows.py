@@ -238,7 +238,8 @@ def _tokens_per_s(answers: Sequence[Streamed]) -> float:
 
 
 def _per_round(answers: Sequence[Streamed]) -> float:
-    return sum(answer.tokens for answer in answers) / sum(answer.facts["rounds"] for answer in answers)
+    rounds: int = sum(answer.facts["rounds"] for answer in answers)
+    return sum(answer.tokens for answer in answers) / rounds
 
 
 def _beside_better(
