@@ -12,8 +12,15 @@ from mlx_engine.speculation.estimates import LENGTHS, LONGEST_S, SAMPLES_KEPT, S
 
 FEW_SAMPLES = 6
 """Fewer samples may be mostly stalls and first rounds."""
+CERTAIN_SAMPLES = 2 * FEW_SAMPLES
+"""Of so many rounds noise does not decide what is typical."""
 OLD_ROUNDS = 500
 """Samples this old are dropped: the context has grown by a thousand tokens since, or the machine has warmed up."""
+
+NOISE = 0.1
+"""By how much plain rounds may seem slower than drafting ones by chance."""
+LEAST_DRAFT_COST = 0.02
+"""What a drafting round takes longer than a plain one at least: it reads the same weights, and more rows."""
 
 
 class _Samples:
@@ -34,6 +41,22 @@ class _Samples:
         while len(samples) > FEW_SAMPLES and samples[0][0] < round_number - OLD_ROUNDS:
             samples.popleft()
         self._recent_s = None
+
+    def scale(self, factor: float) -> None:
+        """As if the machine had been faster, or slower, in all these rounds."""
+        self._kept_s = [round_s * factor for round_s in self._kept_s]
+        self.kept_typical_s = _typical(self._kept_s)
+        self._samples = deque(((at, round_s * factor) for at, round_s in self._samples), maxlen=SAMPLES_KEPT)
+        self._recent_s = None
+
+    def since(self, round_number: int) -> list[float]:
+        """Seconds of the rounds after that one."""
+        return [round_s for at, round_s in self._samples if at > round_number]
+
+    @property
+    def latest(self) -> int:
+        """The number of the latest round; 0 if there was none in this run."""
+        return self._samples[-1][0] if self._samples else 0
 
     def typical_s(self, slowness: float) -> float | None:
         """None if there are too few rounds. slowness: how long rounds take, relative to the earlier run."""
@@ -111,7 +134,20 @@ class Costs:
             if not samples.has_recent:  # something compiles, or is cold
                 round_s = min(round_s, samples.kept_typical_s * self._slowness)
         samples.add(self._rounds, round_s)
+        if samples is not self._plain:
+            self._compare_with_plain(samples)
         self._curves.clear()
+
+    def _compare_with_plain(self, drafting: _Samples) -> None:
+        """Where plain rounds seem slower than drafting ones made since, the machine was slower while they were
+        measured. Without this a drafter that is never right could look faster for hundreds of rounds."""
+        plain_s = self._plain.typical_s(self._slowness)
+        if plain_s is None or (drafting.typical_s(self._slowness) or plain_s) >= plain_s:
+            return
+        since_s = drafting.since(self._plain.latest)
+        most_s = (_typical(since_s) or plain_s) / (1 + LEAST_DRAFT_COST)
+        if len(since_s) >= CERTAIN_SAMPLES and most_s < (1 - NOISE) * plain_s:
+            self._plain.scale(most_s / plain_s)
 
     @property
     def _slowness(self) -> float:

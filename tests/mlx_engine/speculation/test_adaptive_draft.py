@@ -89,6 +89,16 @@ def test_a_drafter_that_was_always_wrong_is_tried_again_and_used() -> None:
     assert machine.run(policy, 200) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
 
 
+def test_plain_rounds_that_were_slow_for_a_while_do_not_keep_a_drafter_that_is_always_wrong() -> None:
+    machine, policy = SimulatedPair(THIN, KINDS["always wrong"]), adaptive(4)
+    for _ in range(40):
+        policy.observe(round_facts(0, 0, is_pipelined=True), 3 * machine.plain_s)
+    for _ in range(10):
+        policy.observe(round_facts(1, 0, is_pipelined=False), THIN[1] * machine.plain_s)
+
+    assert machine.run(policy, 200) >= 0.9
+
+
 @pytest.mark.parametrize("slow_s", [0.5, 30.0])
 def test_one_slow_round_changes_nothing(slow_s: float) -> None:
     for length in (0, 3, 4):
