@@ -38,7 +38,7 @@ def store_key(address: ServerAddress, key: str) -> None:
     keyring = _keyring()
     if keyring is None:
         raise ServerError(
-            f"The keychain needs the extra, `pip install --editable '.[remote]'`. Without it, set {VARIABLE} instead."
+            f"The keychain needs an extra: `pip install --editable '.[remote]'`. Without it, set {VARIABLE}."
         )
     try:
         keyring.set_password(SERVICE, address.shown, key)
