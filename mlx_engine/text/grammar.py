@@ -168,6 +168,21 @@ class Grammar:
             self._matcher.rollback(taken)
         return rows + rows[-1:] * (len(draft) + 1 - len(rows))
 
+    def forced(self, limit: int) -> list[int]:
+        """The next tokens, as far as the mask allows only one; end tokens are not among them."""
+        tokens: list[int] = []
+        while len(tokens) < limit:
+            allowed = int.from_bytes(self._matcher.compute_bitmask(), "little")
+            token = allowed.bit_length() - 1
+            if allowed.bit_count() != 1 or token in self._end_tokens:
+                break
+            if not self._matcher.try_consume_tokens([token]):
+                break
+            tokens.append(token)
+        if tokens:
+            self._matcher.rollback(len(tokens))
+        return tokens
+
     def advance(self, tokens: Sequence[int]) -> None:
         """Take tokens that were committed. Raises RequestError if they do not match."""
         texts = [token for token in tokens if token not in self._end_tokens]
