@@ -240,7 +240,8 @@ def finish_round(
 
 
 def _constrained(session: Session, constraint: Constraint, logits: mx.array, draft: Distribution) -> mx.array:
-    """The logits, -inf for what is not allowed. While the target reads, waits for drafts that only the device knows."""
+    """The logits, -inf for what is not allowed. While the target reads, waits for drafts that only the device
+    knows."""
     mx.async_eval(logits)
     if draft.known is not None:
         return masked(logits, constraint.masks(draft.known))

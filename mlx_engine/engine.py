@@ -274,7 +274,9 @@ class Engine:
             self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
         can_think = request.is_thinking and self._format.can_think
         thought: Thought = "begun" if prompt.thought_ids else "possible" if can_think else "none"
-        return self._grammars.grammar(form, thought)
+        grammar = self._grammars.grammar(form, thought)
+        grammar.resume(prompt.reply_prefix_ids)
+        return grammar
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(

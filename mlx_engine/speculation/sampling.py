@@ -56,7 +56,7 @@ class Distribution:
 
 def point_masses(tokens: Sequence[int]) -> Distribution:
     """A row for each of these tokens, which are certain."""
-    return Distribution(mx.array(tokens, dtype=mx.int32), None, tuple(tokens))
+    return Distribution(mx.array(list(tokens), dtype=mx.int32), None, tuple(tokens))
 
 
 NO_DRAFT = point_masses(())

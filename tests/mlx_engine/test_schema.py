@@ -114,17 +114,10 @@ def test_twenty_fields_take_one_pass_for_each_value_and_few_more(pocket: Rig) ->
     ]
     fields = {key: kinds[index % 4] for index, key in enumerate(keys)}
     schema = json.dumps({"type": "object", "properties": fields, "required": keys, "additionalProperties": False})
-
-    def passes(draft: DraftSetting) -> tuple[int, int]:
-        emitted = pocket.ask(Generate(1, USER, SamplingOptions(0), draft, max_tokens=600, schema=schema))
-        assert list(json.loads(answer(emitted))) == keys
-        (finished,) = only(events.Finished, emitted)
-        return len(token_ids(emitted)), finished.target_passes
-
-    assert passes(0)[0] == passes(0)[1]
-    tokens, made = passes("auto")
-    assert tokens > 200
-    assert made < tokens / 4
+    emitted = pocket.ask(Generate(1, USER, SamplingOptions(0), "auto", max_tokens=600, schema=schema))
+    assert list(json.loads(answer(emitted))) == keys
+    (finished,) = only(events.Finished, emitted)
+    assert finished.target_passes < len(token_ids(emitted)) / 4
 
 
 def test_a_thought_is_free_and_the_answer_after_it_matches(tmp_path: Path) -> None:
@@ -151,6 +144,15 @@ def test_what_a_reply_with_a_schema_teaches_holds_for_no_other(pocket: Rig) -> N
     assert policies._auto.estimates == before
     pocket.ask(Generate(2, USER, SamplingOptions(0), "auto", 60))
     assert policies._auto.estimates != before
+
+
+def test_a_stopped_reply_is_continued_where_it_is_in_the_schema(pocket: Rig) -> None:
+    for begin in ('{"name": "Sli', '{"name": "S", "count": 4', "{"):
+        messages = (*USER, Message("assistant", begin))
+        emitted = pocket.ask(Generate(1, messages, SamplingOptions(0), "auto", max_tokens=400, schema=SCHEMA))
+        check(begin + answer(emitted))
+    with pytest.raises(RequestError, match="start of the reply does not match"):
+        pocket.ask(Generate(1, (*USER, Message("assistant", "Drafting is")), max_tokens=9, schema=SCHEMA))
 
 
 def test_a_schema_that_cannot_be_used_fails_before_anything_is_read(pocket: Rig) -> None:

@@ -53,7 +53,8 @@ class ThoughtsAndAnswers:
         return rows
 
     def forced(self, limit: int) -> list[int]:
-        span, last, is_thinking = [], self.last, self.is_thinking
+        span: list[int] = []
+        last, is_thinking = self.last, self.is_thinking
         while len(span) < limit and not is_thinking and ANSWER[last].sum() == 1:
             last = int(ANSWER[last].argmax())
             span.append(last)
