@@ -169,8 +169,8 @@ def _settings_and_state(options: argparse.Namespace) -> tuple[EffectiveSettings,
 
 
 def _run(options: argparse.Namespace) -> int:
+    from app.core.schema_file import read_schema
     from app.shell.run import run_once
-    from app.shell.schema_file import read_schema
 
     if options.prompt is None and console.is_terminal(sys.stdin):
         console.warn('the prompt is missing. For example: slipstream run "How do I start?"')

@@ -59,6 +59,7 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 /draft: turn drafting on or off; /draft auto, /draft off, or a draft length: /draft 1 to /draft {MAX_DRAFT_LENGTH}
 /think: turn thinking on or off; /think on, /think off
 /system: show the system prompt; /system and a text sets it, /system off removes it
+/schema and a file: hold the replies to the JSON schema in it; /schema off ends that, /schema shows it
 /temp and /seed: show temperature and seed; set them with /temp 0.7, /temp default, /seed 7, /seed random
 /retry: regenerate the last reply
 /edit: show your last message; /edit and a text sends that instead
@@ -75,8 +76,8 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 To send a message that begins with a slash, put a space or another slash before it."""
 
 _NAMES = (
-    "help", "model", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats",
-    "search", "rename", "delete", "undo", "export", "report", "quit",
+    "help", "model", "draft", "think", "system", "schema", "temp", "seed", "retry", "edit", "continue", "new",
+    "chats", "search", "rename", "delete", "undo", "export", "report", "quit",
 )  # fmt: skip
 _OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
@@ -150,6 +151,8 @@ class PlainChat:
             "set_thinking": lambda is_thinking: change({"think": is_thinking}),
             "show_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
             "set_system": lambda text: change({"system": None if text == "off" else text}),
+            "show_schema": lambda: self._say(dialogue.settings.describe_schema()),
+            "set_schema": dialogue.use_schema,
             "show_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
             "set_temperature": lambda temperature: change({"temp": temperature}),
             "set_seed": lambda seed: change({"seed": seed}),

@@ -137,6 +137,14 @@ class ChatActions(Screen[None]):
         """Set the system prompt; off: remove it."""
         self._change({"system": None if text == "off" else text})
 
+    def action_show_schema(self) -> None:
+        self.app.notify(self.dialogue.settings.describe_schema())
+
+    def action_set_schema(self, file: str) -> None:
+        """Hold the replies to the JSON schema in a file; off: to none."""
+        self.dialogue.use_schema(file)
+        self.view.show_gauges_now()
+
     def action_show_sampling(self) -> None:
         self.app.notify(describe_sampling(self.dialogue.settings.options.sampling))
 
