@@ -71,6 +71,7 @@ CHAT_KEYS = (
         "f6", "params", "params", "settings of this chat: temperature, system prompt, draft length ...",
         has_priority=True,
     ),
+    Key("f7", "requests", "requests", "requests that a server here answers beside the chat: watch them, stop one"),
     Key("f1", "help", "help", "help: keys, and what each gauge means", "Help"),
 )  # fmt: skip
 APP_KEYS = (
