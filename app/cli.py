@@ -222,7 +222,7 @@ def _bench(options: argparse.Namespace) -> int:
     flags_only = Settings(**{name: value for name, value in typed.items() if value is not None})
 
     def choose() -> PairChoice:
-        if settings.has_server:
+        if effective.has_server:
             return first_served(effective)
         return choose_pair(settings.model, pair_options_of(settings))
 

@@ -51,7 +51,7 @@ def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[Pair
     If the model chosen in an earlier chat is gone, the pocket pair replaces it. A model that the person names has
     to exist. Raises SlipstreamError.
     """
-    if effective.settings.has_server:
+    if effective.has_server:
         return first_served(effective), ""
     model = effective.settings.model
     try:

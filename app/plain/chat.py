@@ -82,9 +82,8 @@ _NAMES = (
     "search", "rename", "delete", "undo", "export", "requests", "report", "quit",
 )  # fmt: skip
 _OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
-_REQUESTS = replace(
-    SLASH["requests"], argument=Argument("stop N", "stop_request", "stop and a number", number_to_stop)
-)
+_STOP_REQUEST = Argument("stop N", "stop_request", "stop and a number", number_to_stop)
+_REQUESTS = replace(SLASH["requests"], argument=_STOP_REQUEST)
 _TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN, "requests": _REQUESTS}
 """The commands that work without a screen."""
 

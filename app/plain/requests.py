@@ -40,7 +40,7 @@ class SpokenRequests:
         """Stop a request of the last list; its answer ends with what it has. Raises ServerError."""
         if (server := self._server()) is None:
             return
-        request = {row: listed for row, listed in enumerate(self._listed, 1)}.get(number)
+        request = dict(enumerate(self._listed, 1)).get(number)
         if request is None:
             self._say("There is no such request in the last list. /requests lists them.")
         elif request.has_ended or not await server.stop(request.id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ class ServerRequests:
             self._check(response)
             return self._read(response.content)
 
-    async def follow(self) -> AsyncIterator[tuple[ServedRequest, ...]]:
+    async def follow(self) -> AsyncGenerator[tuple[ServedRequest, ...], None]:
         """The same now, and again whenever something has changed. Ends when the server does."""
         async with (
             self._connection() as http,

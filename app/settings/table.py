@@ -338,11 +338,6 @@ class Settings:
         ),
     ] = None
 
-    @property
-    def has_server(self) -> bool:
-        """Whether a server is named."""
-        return self.server not in (None, NO_SERVER)
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:

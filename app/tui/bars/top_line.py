@@ -51,12 +51,8 @@ class TopLine(Widget):
         pull = Content.styled(f"↓ {sanitise_line(self.pull)} · ", "$text-accent") if self.pull else Content()
         unsaved = Content.styled(f"{NOT_SAVED} · ", "bold $text-error") if self.is_cut_off else Content()
         requests = Content.styled(f"{self.requests} · " if self.requests else "", "$text-accent")
-        state = (
-            unsaved
-            + pull
-            + requests
-            + Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
-        )
+        state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
+        state = unsaved + pull + requests + state
         version = Content.styled(f" · {self.version}" if self.version else "", MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:

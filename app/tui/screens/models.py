@@ -298,12 +298,12 @@ def _fits(row: ModelRow) -> str:
     return {"fits": "yes", "tight": "tight", "does not fit": "no"}.get(row["fit"] or "", "?")
 
 
-MODEL = Column[ModelRow]("Model", 12, lambda row: sanitise_line(row["name"]))
-DOWNLOAD = Column[ModelRow]("Download", 8, lambda row: _size(row["weights_bytes"]), is_right=True, gap=1)
-MEMORY = Column[ModelRow]("Memory", 7, lambda row: _size(row["needed_bytes"]), is_right=True, gap=1)
-FITS = Column[ModelRow]("Fits", 5, _fits)
-HERE = Column[ModelRow]("Here", 6, _here)
-ABOUT = Column[ModelRow](
+MODEL: Column[ModelRow] = Column("Model", 12, lambda row: sanitise_line(row["name"]))
+DOWNLOAD: Column[ModelRow] = Column("Download", 8, lambda row: _size(row["weights_bytes"]), is_right=True, gap=1)
+MEMORY: Column[ModelRow] = Column("Memory", 7, lambda row: _size(row["needed_bytes"]), is_right=True, gap=1)
+FITS: Column[ModelRow] = Column("Fits", 5, _fits)
+HERE: Column[ModelRow] = Column("Here", 6, _here)
+ABOUT: Column[ModelRow] = Column(
     "Size and precision", 18, lambda row: sanitise_line(row["title"].removeprefix("Gemma 4 "))
 )
 COLUMN_CHOICES = (

@@ -36,12 +36,12 @@ class Row:
     age_s: float
 
 
-PROGRAM = Column[Row]("Program", 14, lambda row: program_of(row.request))
-STATE = Column[Row]("State", 12, lambda row: state_of(row.request))
-SPEED = Column[Row]("tok/s", 5, lambda row: figures.speed(row.request.tokens_per_s), is_right=True)
-ACCEPTED = Column[Row]("Accepted", 8, lambda row: figures.percent(row.request.acceptance), is_right=True)
-CACHED = Column[Row]("Cached", 12, lambda row: cached_of(row.request), is_right=True)
-AGE = Column[Row]("Age", 6, lambda row: age(row.age_s), is_right=True)
+PROGRAM: Column[Row] = Column("Program", 14, lambda row: program_of(row.request))
+STATE: Column[Row] = Column("State", 12, lambda row: state_of(row.request))
+SPEED: Column[Row] = Column("tok/s", 5, lambda row: figures.speed(row.request.tokens_per_s), is_right=True)
+ACCEPTED: Column[Row] = Column("Accepted", 8, lambda row: figures.percent(row.request.acceptance), is_right=True)
+CACHED: Column[Row] = Column("Cached", 12, lambda row: cached_of(row.request), is_right=True)
+AGE: Column[Row] = Column("Age", 6, lambda row: age(row.age_s), is_right=True)
 COLUMN_CHOICES = (
     (PROGRAM, STATE, SPEED, ACCEPTED, CACHED, AGE),
     (PROGRAM, STATE, SPEED, ACCEPTED, AGE),
