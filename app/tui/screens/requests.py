@@ -113,9 +113,8 @@ class RequestsScreen(ModalScreen[None]):
 
     @on(OptionList.OptionHighlighted)
     def _highlight_moved(self) -> None:
-        request = self._highlighted()
-        if self._confirmed_id and (request is None or request.id != self._confirmed_id):
-            self._ask_about("")
+        """What was said and asked was about another request."""
+        self._ask_about("")
 
     @work(exclusive=True, group="follow", exit_on_error=False)
     async def _follow(self) -> None:
