@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 
@@ -84,7 +85,7 @@ class ServerRequests:
     async def stop(self, id: str) -> bool:
         """End a request: its answer ends with what it has. False: it has ended already."""
         async with self._connection() as http:
-            response = await http.post(f"{self._url}/{id}/stop", timeout=QUICK_S)
+            response = await http.post(f"{self._url}/{quote(id, safe='')}/stop", timeout=QUICK_S)
             if response.status_code != 404:
                 self._check(response)
             return response.status_code != 404

@@ -126,7 +126,7 @@ def test_a_large_body_is_read_in_a_thread(quick: Served, monkeypatch: pytest.Mon
     monkeypatch.setattr(type(dialect), "read", noted)
     with quick.client() as client:
         for text in ("small", "large " * (guard.LARGE_BODY_BYTES // 5)):
-            answered = client.post(CHAT, json=chat(messages=[{"role": "user", "content": text}]))
+            answered = client.post(CHAT, json=chat(user=text))
             assert answered.status_code == 200
     small, large = threads
     assert small is not large
