@@ -151,6 +151,7 @@ COMMANDS = (
     Command("Theme", "change_theme", "theme", _THEME, "change the colours"),
     Command("Report about this machine", "report", "report", _REPORT, "measures, shows and writes it"),
     Command("Paths", "paths", "paths", hint="where files are kept"),
+    Command("Requests that a server answers", "requests", "requests"),
     Command("Stop the reply", "stop", "stop"),
     Command("Send the message", "send"),
     Command("New line in the prompt", "newline"),
