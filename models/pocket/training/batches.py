@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from models.pocket.training.conversations import Sample, SampleSource
+from models.pocket.training.conversations import SampleSource
+from models.pocket.training.turns import Sample
 
 PAD_TO = 16
 """Lengths are rounded up to a multiple of this, to keep the number of shapes small."""

@@ -14,8 +14,8 @@ VOCABULARY_TOKENS = 2048
 FIRST_FREE_ID = 107
 """Ids below are Gemma 4's control tokens, at Gemma 4's positions, and fillers between them."""
 CONTROL_TOKENS = {
-    0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>",
-    48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>",
+    0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>", 46: "<|tool>", 47: "<tool|>",
+    48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>", 52: '<|"|>',
     98: "<|think|>", 100: "<|channel>", 101: "<channel|>", 105: "<|turn>", 106: "<turn|>",
 }  # fmt: skip
 ALPHABET = ["\n", "▁", *(chr(code) for code in range(0x21, 0x7F))]

@@ -1,4 +1,4 @@
-"""Trains the pocket target on the answers of drawn conversations.
+"""Trains the pocket target in two phases: on the lessons, then on exercises between more of the same lessons.
 
 `train_target` starts the processes; `python -m models.pocket.training.train_target` is what each of them runs.
 """
@@ -10,44 +10,63 @@ import time
 from pathlib import Path
 
 import mlx.core as mx
+from mlx_lm.models import gemma4
+from tokenizers import Tokenizer
 
 from models.pocket.training.batches import Batch, endless_batches, make_batch
-from models.pocket.training.conversations import ConversationSource
-from models.pocket.training.evaluate import held_out_metrics
+from models.pocket.training.conversations import ConversationSource, SampleSource
+from models.pocket.training.evaluate import exercise_metrics, held_out_metrics
 from models.pocket.training.fast_ops import cross_entropy, fast_ops
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.learner import Learner, TrainingPlan
+from models.pocket.training.learner import Learner, Phase
 from models.pocket.training.lessons import load_corpus
+from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
-from models.pocket.training.target_config import new_target, save_target
+from models.pocket.training.target_config import load_target, new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 SEED = 20260501
-STEPS = 1550
 BATCH_TOKENS = 2048
 """For all processes together, including padding."""
-MUON_RATE, ADAM_RATE, DECAY = 0.015, 4e-3, 0.02
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
-def train_target(folder: Path, work: Path) -> None:
-    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`."""
-    run_ring("models.pocket.training.train_target", [str(folder), str(work)], work)
+LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02)
+PRACTICE = Phase("practice", 900, 0.012, 3e-3, 0.02)
 
 
-def run(folder: Path, work: Path, steps: int) -> None:
+def train_target(folder: Path, work: Path, is_trained: bool = False) -> None:
+    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`.
+
+    is_trained: the target in `folder` has had its lessons, and practises only.
+    """
+    flags = ["--trained"] if is_trained else []
+    run_ring("models.pocket.training.train_target", [str(folder), str(work), *flags], work)
+
+
+def run(folder: Path, work: Path, is_trained: bool) -> None:
     """One process's part of the training."""
     ring = Ring()
     corpus, tokenizer = load_corpus(), load_tokenizer(folder)
     mx.random.seed(SEED)
-    model = new_target()
+    model = load_target(folder) if is_trained else new_target()
+    if not is_trained:
+        run_phase(LESSONS, model, ConversationSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    run_phase(PRACTICE, model, PracticeSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    if ring.rank == 0:
+        save_target(model, folder)
+
+
+def run_phase(
+    phase: Phase, model: gemma4.Model, source: SampleSource, tokenizer: Tokenizer, work: Path, ring: Ring
+) -> None:
+    """All steps of one phase."""
 
     def batch_loss(tokens: mx.array, rows: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
         return (cross_entropy(answer_logits(model, tokens, rows), targets) * weights).sum()
 
-    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "target.safetensors")
-    learner = Learner(model, batch_loss, plan, ring)
-    batches = endless_batches(ConversationSource(corpus, tokenizer, SEED), BATCH_TOKENS, SEED)
+    learner = Learner(model, batch_loss, phase.plan(work), ring)
+    batches = endless_batches(source, BATCH_TOKENS, SEED)
     for _ in range(learner.step):
         next(batches)
     started, tokens, losses = time.perf_counter(), 0, []
@@ -62,9 +81,8 @@ def run(folder: Path, work: Path, steps: int) -> None:
         if learner.step % SAVE_EVERY == 0 or learner.is_done:
             learner.save()
         if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
-            ring.log(f"held out: {held_out_metrics(model, tokenizer, corpus)}")
-    if ring.rank == 0:
-        save_target(model, folder)
+            ring.log(f"held out: {held_out_metrics(model, tokenizer, load_corpus())}")
+            ring.log(f"exercises: {exercise_metrics(model, tokenizer, load_corpus())}")
 
 
 def _arrays(batch: Batch) -> tuple[mx.array, ...]:
@@ -76,10 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--trained", action="store_true", help="practise only")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.folder, arguments.work, arguments.steps)
+        run(arguments.folder, arguments.work, arguments.trained)
 
 
 if __name__ == "__main__":
