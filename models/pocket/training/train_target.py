@@ -13,17 +13,19 @@ import mlx.core as mx
 from mlx_lm.models import gemma4
 from tokenizers import Tokenizer
 
-from models.pocket.training.batches import Batch, endless_batches, make_batch
+from models.pocket.training.batches import endless_batches, make_batch
 from models.pocket.training.conversations import ConversationSource, SampleSource
 from models.pocket.training.evaluate import exercise_metrics, held_out_metrics
-from models.pocket.training.fast_ops import cross_entropy, fast_ops
+from models.pocket.training.fast_ops import cross_entropy, fast_ops, watched_scores
 from models.pocket.training.forward import answer_logits
+from models.pocket.training.guidance import SHARE, Guide, guidance_loss, make_guide
 from models.pocket.training.learner import Learner, Phase
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target, new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
+from models.pocket.training.turns import Sample
 
 SEED = 20260501
 BATCH_TOKENS = 2048
@@ -32,7 +34,7 @@ LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
 LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02)
-PRACTICE = Phase("practice", 900, 0.012, 3e-3, 0.02)
+PRACTICE = Phase("practice", 420, 0.012, 3e-3, 0.02)
 
 
 def train_target(folder: Path, work: Path, is_trained: bool = False) -> None:
@@ -62,8 +64,12 @@ def run_phase(
 ) -> None:
     """All steps of one phase."""
 
-    def batch_loss(tokens: mx.array, rows: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
-        return (cross_entropy(answer_logits(model, tokens, rows), targets) * weights).sum()
+    def batch_loss(*batch: mx.array) -> mx.array:
+        tokens, rows, targets, *guide, weights = batch
+        with watched_scores() as scores:
+            logits = answer_logits(model, tokens, rows)
+        loss = (cross_entropy(logits, targets) * weights).sum()
+        return loss + SHARE * guidance_loss(scores, Guide(*guide)) * weights.sum() if guide else loss
 
     learner = Learner(model, batch_loss, phase.plan(work), ring)
     batches = endless_batches(source, BATCH_TOKENS, SEED)
@@ -72,7 +78,7 @@ def run_phase(
     started, tokens, losses = time.perf_counter(), 0, []
     while not learner.is_done:
         samples = next(batches)
-        losses.append(learner.learn(*_arrays(make_batch(samples[ring.rank :: ring.size]))))
+        losses.append(learner.learn(*_arrays(samples[ring.rank :: ring.size], phase)))
         tokens += sum(len(s.ids) for s in samples)
         if learner.step % LOG_EVERY == 0:
             speed = tokens / (time.perf_counter() - started)
@@ -85,8 +91,11 @@ def run_phase(
             ring.log(f"exercises: {exercise_metrics(model, tokenizer, load_corpus())}")
 
 
-def _arrays(batch: Batch) -> tuple[mx.array, ...]:
-    return batch.tokens, batch.loss_rows, batch.loss_targets, batch.loss_weights
+def _arrays(samples: list[Sample], phase: Phase) -> tuple[mx.array, ...]:
+    batch = make_batch(samples)
+    guide = make_guide(samples, batch.tokens.shape[1]) if phase is PRACTICE else None
+    guided = (guide.rows, guide.keys, guide.weights) if guide else ()
+    return batch.tokens, batch.loss_rows, batch.loss_targets, *guided, batch.loss_weights
 
 
 def main() -> None:
