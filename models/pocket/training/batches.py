@@ -17,7 +17,7 @@ PAD_TO = 16
 POOL_SAMPLES = 192
 TURN_SHARES = {1: 0.46, 2: 0.23, 3: 0.15, 4: 0.09, 5: 0.05, 12: 0.02}
 """Share of the training tokens by number of turns."""
-LOSS_ROWS_TO = 256
+LOSS_ROWS_TO = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from models.pocket.training.batches import LOSS_ROWS_TO
+from models.pocket.training.batches import Batch
 from models.pocket.training.fast_ops import logsumexp
 from models.pocket.training.turns import Sample
 
-SHARE = 0.1
+SHARE = 0.5
 """Weight of each guided head beside the loss of a token."""
 BACK_HEADS = ((2, 0), (6, 0))
 """(layer, head) that look at the token before."""
@@ -61,14 +61,15 @@ def _match(ids: list[int], source: int, at: int) -> int:
     return length
 
 
-def make_guide(samples: list[Sample], length: int) -> Guide:
-    """length: of the padded rows."""
+def make_guide(samples: list[Sample], batch: Batch) -> Guide:
+    """batch: made of the samples. The guide is as long as its loss, to keep the number of shapes small."""
+    length = batch.tokens.shape[1]
     found = [
         (row * length + position, source)
         for row, sample in enumerate(samples)
         for position, source in sources(sample)
     ]
-    padding = [(0, 0)] * (-len(found) % LOSS_ROWS_TO or LOSS_ROWS_TO * (not found))
+    padding = [(0, 0)] * (len(batch.loss_rows) - len(found))
     rows, keys = np.array(found + padding, np.int32).T
     weights = np.array([1.0] * len(found) + [0.0] * len(padding), np.float32)
     return Guide(mx.array(rows), mx.array(keys), mx.array(weights))

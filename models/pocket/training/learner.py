@@ -40,6 +40,8 @@ class Phase:
     muon_rate: float
     adam_rate: float
     decay: float
+    batch_tokens: int
+    """For all processes together, including padding."""
 
     def plan(self, work: Path) -> TrainingPlan:
         """Its plan, with the checkpoint in `work`."""

@@ -44,9 +44,9 @@ from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 SEED = 20260502
-NEW, TRAINED = Phase("assistant", 900, 0.015, 4e-3, 0.02), Phase("assistant", 250, 0.006, 1.5e-3, 0.02)
+NEW = Phase("assistant", 900, 0.015, 4e-3, 0.02, 3072)
+TRAINED = Phase("assistant", 250, 0.006, 1.5e-3, 0.02, 3072)
 """For an assistant from nothing, and for one that knew the target before it practised."""
-BATCH_TOKENS = 3072
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
 CENTROID_BATCHES = 40
 SCORED_QUESTIONS = 96
@@ -129,7 +129,7 @@ def run(target: Path, folder: Path, work: Path, is_trained: bool) -> None:
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
     source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, SEED), tokenizer, SEED)
-    batches = endless_batches(source, BATCH_TOKENS, SEED)
+    batches = endless_batches(source, phase.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]

@@ -18,23 +18,23 @@ from models.pocket.training.conversations import ConversationSource, SampleSourc
 from models.pocket.training.evaluate import exercise_metrics, held_out_metrics
 from models.pocket.training.fast_ops import cross_entropy, fast_ops, watched_scores
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.guidance import SHARE, Guide, guidance_loss, make_guide
+from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, SHARE, Guide, guidance_loss, make_guide
 from models.pocket.training.learner import Learner, Phase
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
-from models.pocket.training.target_config import load_target, new_target, save_target
+from models.pocket.training.target_config import LAYERS, load_target, new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.turns import Sample
 
 SEED = 20260501
-BATCH_TOKENS = 2048
-"""For all processes together, including padding."""
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
-LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02)
-PRACTICE = Phase("practice", 420, 0.012, 3e-3, 0.02)
+LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02, 2048)
+PRACTICE = Phase("practice", 650, 0.01, 4e-3, 0.02, 1024)
+PRACTISING_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
+"""Those with guided heads and the last one; the others keep what they know."""
 
 
 def train_target(folder: Path, work: Path, is_trained: bool = False) -> None:
@@ -54,6 +54,9 @@ def run(folder: Path, work: Path, is_trained: bool) -> None:
     model = load_target(folder) if is_trained else new_target()
     if not is_trained:
         run_phase(LESSONS, model, ConversationSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    model.freeze()
+    for layer in PRACTISING_LAYERS:
+        model.layers[layer].unfreeze()
     run_phase(PRACTICE, model, PracticeSource(corpus, tokenizer, SEED), tokenizer, work, ring)
     if ring.rank == 0:
         save_target(model, folder)
@@ -72,7 +75,7 @@ def run_phase(
         return loss + SHARE * guidance_loss(scores, Guide(*guide)) * weights.sum() if guide else loss
 
     learner = Learner(model, batch_loss, phase.plan(work), ring)
-    batches = endless_batches(source, BATCH_TOKENS, SEED)
+    batches = endless_batches(source, phase.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     started, tokens, losses = time.perf_counter(), 0, []
@@ -93,7 +96,7 @@ def run_phase(
 
 def _arrays(samples: list[Sample], phase: Phase) -> tuple[mx.array, ...]:
     batch = make_batch(samples)
-    guide = make_guide(samples, batch.tokens.shape[1]) if phase is PRACTICE else None
+    guide = make_guide(samples, batch) if phase is PRACTICE else None
     guided = (guide.rows, guide.keys, guide.weights) if guide else ()
     return batch.tokens, batch.loss_rows, batch.loss_targets, *guided, batch.loss_weights
 
