@@ -32,9 +32,11 @@ LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
 LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02, 2048)
-PRACTICE = Phase("practice", 650, 0.01, 4e-3, 0.02, 1024)
-PRACTISING_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
-"""Those with guided heads and the last one; the others keep what they know."""
+HEADS = Phase("heads", 600, 0.01, 4e-3, 0.02, 1024)
+PRACTICE = Phase("practice", 480, 0.01, 2e-3, 0.02, 2048)
+"""The same exercises twice: in the layers of the guided heads, until these look where they should, and in all."""
+HEADS_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
+"""Those with guided heads and the last one."""
 
 
 def train_target(folder: Path, work: Path, is_trained: bool = False) -> None:
@@ -55,9 +57,11 @@ def run(folder: Path, work: Path, is_trained: bool) -> None:
     if not is_trained:
         run_phase(LESSONS, model, ConversationSource(corpus, tokenizer, SEED), tokenizer, work, ring)
     model.freeze()
-    for layer in PRACTISING_LAYERS:
+    for layer in HEADS_LAYERS:
         model.layers[layer].unfreeze()
-    run_phase(PRACTICE, model, PracticeSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    run_phase(HEADS, model, PracticeSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    model.unfreeze()
+    run_phase(PRACTICE, model, PracticeSource(corpus, tokenizer, SEED + 1), tokenizer, work, ring)
     if ring.rank == 0:
         save_target(model, folder)
 
@@ -96,7 +100,7 @@ def run_phase(
 
 def _arrays(samples: list[Sample], phase: Phase) -> tuple[mx.array, ...]:
     batch = make_batch(samples)
-    guide = make_guide(samples, batch) if phase is PRACTICE else None
+    guide = make_guide(samples, batch) if phase is not LESSONS else None
     guided = (guide.rows, guide.keys, guide.weights) if guide else ()
     return batch.tokens, batch.loss_rows, batch.loss_targets, *guided, batch.loss_weights
 
