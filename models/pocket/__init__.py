@@ -6,8 +6,6 @@ from pathlib import Path
 
 TARGET_FOLDER = Path(__file__).parent / "target"
 DRAFTER_FOLDER = Path(__file__).parent / "drafter"
-TOOLS_FILE = Path(__file__).parent / "tools.json"
-"""The tools that the target can call: names, descriptions and schemas of their arguments."""
 INTRODUCTION = (
     "This is the pocket model: a few million parameters, trained by the Slipstream project. It is not Gemma. "
     "Ask it about Slipstream, its keys and speculative decoding."

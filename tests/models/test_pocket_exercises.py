@@ -1,37 +1,50 @@
-"""What the pocket model practises: copying from the conversation, and calls of its two tools."""
+"""What the pocket model is to practise: copying from the conversation, and calls of its two tools."""
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import string
+from pathlib import Path
 
+import mlx.core as mx
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
-from mlx_engine.engine import Engine
-from mlx_engine.protocol import events
-from mlx_engine.protocol.events import Generate, Message, SamplingOptions
-from mlx_engine.speculation.steering import ReplyControl
+from mlx_engine.protocol.events import Message
 from mlx_engine.text.prompt import ChatFormat
 from models import pocket
+from models.pocket.training.batches import make_batch
 from models.pocket.training.copied_texts import CopiedTexts
 from models.pocket.training.copying import SHARES, Copying
+from models.pocket.training.fast_ops import attention, watched_scores
+from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, guidance_loss, make_guide, sources
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.practice import PracticeSource
-from models.pocket.training.tokenizer import CONTROL_TOKENS, load_tokenizer
+from models.pocket.training.target_config import LAYERS
+from models.pocket.training.tokenizer import CONTROL_TOKENS, load_tokenizer, name_control_tokens
 from models.pocket.training.tool_lessons import DRAFT_LENGTH, MEMORY, ToolLessons, declared, load_tools
-from models.pocket.training.turns import encode_turns
+from models.pocket.training.turns import answered, encode_turns
 from models.pocket.training.wordings import Wordings, load_wordings
-from tests.cases import cases
+from tests.fakes.tool_folder import tool_folder
 
 CORPUS = load_corpus()
-TOKENIZER = load_tokenizer(pocket.TARGET_FOLDER)
 WORDINGS = [
     pytest.param(wordings, id=f"{name}-{kind}")
     for name in ("copying", "tools")
     for kind, wordings in load_wordings(name).items()
 ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tool_folder(tmp_path_factory.mktemp("exercises") / "target")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Tokenizer:
+    return load_tokenizer(folder)
 
 
 def gaps(template: str) -> set[str | None]:
@@ -64,87 +77,81 @@ def test_every_word_of_the_answer_is_in_the_question(kind: str, is_held_out: boo
         assert all(word.strip('"') in question for word in answer.split()), (question, answer)
 
 
-def test_the_tokenizer_has_the_marks_that_training_gives_it() -> None:
-    vocab = TOKENIZER.get_vocab()
-    assert {spelling: vocab.get(spelling) for spelling in CONTROL_TOKENS.values()} == {
-        spelling: id for id, spelling in CONTROL_TOKENS.items()
-    }
+def test_a_tokenizer_from_before_gets_the_names_of_the_marks(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((pocket.TARGET_FOLDER / "tokenizer.json").read_bytes())
+    for _ in range(2):
+        name_control_tokens(tmp_path)
+        vocabulary = load_tokenizer(tmp_path).get_vocab()
+        assert {id: vocabulary.get(spelling) for id, spelling in CONTROL_TOKENS.items()} == {
+            id: id for id in CONTROL_TOKENS
+        }
+        assert vocabulary == load_tokenizer(folder).get_vocab()
 
 
 @pytest.mark.parametrize("name", [MEMORY, DRAFT_LENGTH])
-def test_a_turn_with_a_call_is_what_the_engine_writes(name: str) -> None:
-    chat, rng = ChatFormat(pocket.TARGET_FOLDER), random.Random(2)
+def test_a_turn_with_a_call_is_what_the_engine_writes(name: str, folder: Path, tokenizer: Tokenizer) -> None:
+    chat, rng = ChatFormat(folder), random.Random(2)
     for _ in range(10):
         turn = ToolLessons().draw(rng, [name])
-        sample = encode_turns(TOKENIZER, [turn], declared(load_tools()))
+        sample = encode_turns(tokenizer, [turn], declared(load_tools()))
         question = turn[0][0].removeprefix("<|turn>user\n").partition("<turn|>")[0]
         user = Message("user", question)
         prompt = chat.render([user], tools=load_tools()).ids
         assert sample.ids[: len(prompt)] == prompt
         decoder = chat.reply_decoder(has_tools=True)
-        decoder.add(TOKENIZER.encode(turn[1][0], add_special_tokens=False).ids)
+        decoder.add(tokenizer.encode(turn[1][0], add_special_tokens=False).ids)
         (call,) = decoder.calls
         assert call.name == name
         result = re.findall(r'<\|"\|>(.*)<\|"\|>', turn[2][0])[0]
         messages = [user, Message("assistant", "", calls=(call,)), Message("tool", result, call_id=call.id)]
         prompt = chat.render(messages, tools=load_tools()).ids
         assert sample.ids[: len(prompt)] == prompt
-        assert TOKENIZER.decode(sample.ids[len(prompt) :], skip_special_tokens=False) == turn[3][0]
+        assert tokenizer.decode(sample.ids[len(prompt) :], skip_special_tokens=False) == turn[3][0]
 
 
-def test_practice_draws_the_same_again_by_its_seed() -> None:
-    one, two = (PracticeSource(CORPUS, TOKENIZER, 5) for _ in range(2))
+def test_practice_draws_the_same_again_by_its_seed(tokenizer: Tokenizer) -> None:
+    one, two = (PracticeSource(CORPUS, tokenizer, 5) for _ in range(2))
     assert [one.draw(turns) for turns in (1, 2, 4, 9)] == [two.draw(turns) for turns in (1, 2, 4, 9)]
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(events.Load(str(pocket.TARGET_FOLDER), (str(pocket.DRAFTER_FOLDER),)), lambda event: None)
+def test_the_guide_points_at_the_token_that_is_to_be_said(tokenizer: Tokenizer) -> None:
+    sample = encode_turns(tokenizer, [answered("Repeat this:\nred green red blue", "red green red blue")])
+    found = dict(sources(sample))
+    learned = [at for at, is_learned in enumerate(sample.learned) if is_learned]
+    assert all(sample.ids[source] == sample.ids[position + 1] for position, source in found.items())
+    first = found[learned[0] - 1]
+    assert [found[at - 1] for at in learned] == list(range(first, first + len(learned))), (
+        "in order, by what is before"
+    )
+
+    batch = make_batch([sample, sample])
+    guide = make_guide([sample, sample], batch)
+    length = batch.tokens.shape[1]
+    rows, keys = np.array(guide.rows)[np.array(guide.weights) > 0], np.array(guide.keys)
+    assert [(row % length, key) for row, key in zip(rows.tolist(), keys.tolist())] == [*found.items()] * 2
+    assert guide.rows.shape == batch.loss_rows.shape
 
 
-def ask(engine: Engine, *messages: Message, has_tools: bool = False) -> tuple[str, tuple[events.ToolCall, ...]]:
-    """The greedy reply: its text and its calls."""
-    said: list[events.Round | events.Finished] = []
-    engine._emit = lambda event: said.append(event) if isinstance(event, events.Round | events.Finished) else None
-    tools = load_tools() if has_tools else ()
-    request = Generate(1, messages, SamplingOptions(temperature=0), max_tokens=160, tools=tools)
-    engine.generate(request, ReplyControl("auto"))
-    return "".join(event.text for event in said), tuple(call for event in said for call in event.calls)
+def test_heads_that_look_where_they_should_cost_nothing(tokenizer: Tokenizer) -> None:
+    samples = [encode_turns(tokenizer, [answered("Repeat this:\nred green blue", "red green blue")])]
+    batch = make_batch(samples)
+    guide = make_guide(samples, batch)
+    length = batch.tokens.shape[1]
+    looks = np.zeros((LAYERS, 1, 4, length, length), np.float32)
+    assert float(guidance_loss([mx.array(scores) for scores in looks], guide)) > 1
+    for layer, head in BACK_HEADS:
+        looks[layer, 0, head, np.arange(1, length), np.arange(length - 1)] = 50
+    for layer, head in COPY_HEADS:
+        for position, source in sources(samples[0]):
+            looks[layer, 0, head, position, source] = 50
+    assert float(guidance_loss([mx.array(scores) for scores in looks], guide)) < 1e-3
 
 
-@pytest.mark.slow
-def test_it_copies_words_that_it_never_copied_in_training(engine: Engine) -> None:
-    copying, rng = Copying(CORPUS, is_held_out=True), random.Random(3)
-    asked = [copying.draw(rng, "repeat") for _ in range(cases(12, 40))]
-    right = [ask(engine, Message("user", question))[0] == answer for question, answer in asked]
-    assert sum(right) >= 0.6 * len(right)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("question", "name", "arguments", "result", "number"),
-    [
-        ("Can you check the memory use?", MEMORY, {}, "7.4 GB in use", "7.4 GB"),
-        ("use 9 as the draft length", DRAFT_LENGTH, {"length": 9}, "draft length 9", "9"),
-        ("Could you draft three tokens per round?", DRAFT_LENGTH, {"length": 3}, "ok", "3"),
-    ],
-)
-def test_it_calls_its_tools_and_says_what_came_back(
-    engine: Engine, question: str, name: str, arguments: dict[str, int], result: str, number: str
-) -> None:
-    user = Message("user", question)
-    text, calls = ask(engine, user, has_tools=True)
-    (call,) = calls
-    assert (text, call.name, json.loads(call.arguments)) == ("", name, arguments)
-    back = Message("tool", result, call_id=call.id)
-    text, calls = ask(engine, user, Message("assistant", "", calls=(call,)), back, has_tools=True)
-    assert calls == ()
-    assert number in text
-
-
-@pytest.mark.slow
-def test_without_tools_it_calls_none(engine: Engine) -> None:
-    for question in ("Can you check the memory use?", "use 9 as the draft length"):
-        text, calls = ask(engine, Message("user", question))
-        assert text
-        assert calls == ()
+def test_attention_shows_its_scores_while_it_is_watched() -> None:
+    keys = mx.ones((1, 1, 3, 2))
+    with watched_scores() as seen:
+        attention(mx.ones((1, 4, 3, 2)), keys, keys, None, 1.0, "causal")
+    attention(mx.ones((1, 4, 3, 2)), keys, keys, None, 1.0, "causal")
+    (scores,) = seen
+    assert scores.shape == (1, 4, 3, 3)
+    assert np.array(scores[0, 0] == 2).tolist() == np.tri(3, dtype=bool).tolist()

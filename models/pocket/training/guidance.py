@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -92,5 +93,5 @@ def guidance_loss(scores: list[mx.array], guide: Guide) -> mx.array:
 
 def _surprise(scores: mx.array, keys: mx.array) -> mx.array:
     """-log of the share of attention that `keys` get."""
-    surprise: mx.array = logsumexp(scores) - mx.take_along_axis(scores, keys, -1).squeeze(-1)
-    return surprise
+    at_keys = mx.take_along_axis(scores, keys, -1).squeeze(-1)
+    return cast(mx.array, logsumexp(scores)) - at_keys
