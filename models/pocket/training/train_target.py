@@ -33,7 +33,7 @@ LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02, 2048)
 HEADS = Phase("heads", 600, 0.01, 4e-3, 0.02, 1024)
-PRACTICE = Phase("practice", 480, 0.01, 2e-3, 0.02, 2048)
+PRACTICE = Phase("practice", 1500, 0.01, 2e-3, 0.02, 2048)
 """The same exercises twice: in the layers of the guided heads, until these look where they should, and in all."""
 HEADS_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
 """Those with guided heads and the last one."""
