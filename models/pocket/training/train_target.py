@@ -1,4 +1,4 @@
-"""Trains the pocket target in two phases: on the lessons, then on exercises between more of the same lessons.
+"""Trains the pocket target: on the lessons, then on exercises between more of the same lessons.
 
 `train_target` starts the processes; `python -m models.pocket.training.train_target` is what each of them runs.
 """
