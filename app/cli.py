@@ -14,9 +14,10 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from app import __version__
+from app.core.attaching import find_attachment
 from app.core.attachments import AttachmentError, read_mentions
 from app.core.chat_options import ChatOptions
-from app.core.engines import chooser, engine_for, first_served
+from app.core.engines import attached_engine, choose_attached, chooser, engine_for, first_served
 from app.core.message_files import compose_message
 from app.core.pair_choice import Choose, PairChoice, choose_pair, pair_options_of
 from app.core.start import chat_options_of, fallback_pair, first_pair, reply_options_of
@@ -25,7 +26,7 @@ from app.serve import command as serve_command
 from app.settings.effective import EffectiveSettings, read_settings
 from app.settings.flags import add_flags, typed_values
 from app.settings.remembered import RememberedChoices
-from app.settings.table import Settings
+from app.settings.table import NO_SERVER, Settings
 from app.shell import bench as bench_command
 from app.shell import chats as chats_command
 from app.shell import completion, doctor, editors
@@ -88,21 +89,26 @@ def _chat(options: argparse.Namespace) -> int:
         )
         return WRONG_USAGE
     pair_options = pair_options_of(effective.settings)
-    pair, notice = first_pair(effective, pair_options)
+    own, notice = first_pair(effective, pair_options)
+    attachment = find_attachment(effective, pair_options)
+    server = attachment.server
+    pair = choose_attached(server) if server else own
     store = ChatStore.open(places.chats_database(), cache=ChatCacheFolder(places.chat_cache_folder()))
     chat_options = replace(
         chat_options_of(effective.settings, pair),
         chat_id=_chat_to_open(options, store),
         state=state,
         sources={name: effective.sources[name] for name in ("theme", "model") if effective.is_set_by_person(name)},
-        fallback=fallback_pair(effective, pair, pair_options),
-        notices=tuple(text for text in (*effective.warnings, state.notice, notice) if text),
+        fallback=own if server else fallback_pair(effective, pair, pair_options),
+        notices=tuple(
+            filter(None, (*effective.warnings, state.notice, attachment.notice, "" if server else notice))
+        ),
         examine=doctor.examined,
     )
-    engine = engine_for(pair, effective.settings.server)
+    engine = attached_engine(server, own) if server else engine_for(pair)
     # Started first, so that it loads while the screen is being built.
     engine.start()
-    choose = chooser(effective.settings.server, pair_options)
+    choose = chooser(pair, pair_options, server)
     try:
         if wants_plain or is_dumb:
             return _chat_plainly(engine, pair, choose, chat_options, store, is_chosen=wants_plain)
@@ -169,8 +175,8 @@ def _settings_and_state(options: argparse.Namespace) -> tuple[EffectiveSettings,
 
 
 def _run(options: argparse.Namespace) -> int:
+    from app.core.schema_file import read_schema
     from app.shell.run import run_once
-    from app.shell.schema_file import read_schema
 
     if options.prompt is None and console.is_terminal(sys.stdin):
         console.warn('the prompt is missing. For example: slipstream run "How do I start?"')
@@ -178,17 +184,23 @@ def _run(options: argparse.Namespace) -> int:
     prompt = _prompt_to_run(options.prompt)
     schema = read_schema(options.schema) if options.schema else None
     effective, state = _settings_and_state(options)
-    pair, notice_of_pair = first_pair(effective, pair_options_of(effective.settings))
-    for notice in filter(None, (*effective.warnings, state.notice, notice_of_pair)):
+    pair_options = pair_options_of(effective.settings)
+    attachment = find_attachment(effective, pair_options)
+    if attachment.server:
+        pair, notice_of_pair = choose_attached(attachment.server), ""
+    else:
+        pair, notice_of_pair = first_pair(effective, pair_options)
+    for notice in filter(None, (*effective.warnings, state.notice, attachment.notice, notice_of_pair)):
         console.warn(notice)
-    engine = engine_for(pair, effective.settings.server)
-    return run_once(engine, pair, cleaned(prompt), effective.settings, is_json=options.json, schema=schema)
+    return run_once(
+        engine_for(pair), pair, cleaned(prompt), effective.settings, is_json=options.json, schema=schema
+    )
 
 
 def _serve(options: argparse.Namespace) -> int:
     if options.print_config is not None:
         return editors.print_settings(options)
-    if options.server is not None:
+    if options.server not in (None, NO_SERVER):
         raise SlipstreamError("serve makes the replies itself, with a model of this machine. Leave --server out.")
     effective, state = _settings_and_state(options)
     effective = replace(effective, settings=replace(effective.settings, server=None))
@@ -210,11 +222,11 @@ def _bench(options: argparse.Namespace) -> int:
     flags_only = Settings(**{name: value for name, value in typed.items() if value is not None})
 
     def choose() -> PairChoice:
-        if settings.server is not None:
+        if effective.has_server:
             return first_served(effective)
         return choose_pair(settings.model, pair_options_of(settings))
 
-    return bench_command.run(options, choose, reply_options_of(flags_only), settings.server)
+    return bench_command.run(options, choose, reply_options_of(flags_only))
 
 
 def _paths(options: argparse.Namespace) -> int:

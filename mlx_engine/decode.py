@@ -240,10 +240,11 @@ def finish_round(
 
 
 def _constrained(session: Session, constraint: Constraint, logits: mx.array, draft: Distribution) -> mx.array:
-    """The logits, -inf for what is not allowed. Waits for the drafts as well, while the target reads them."""
-    if not len(draft.tokens):
-        return masked(logits, constraint.masks([]))
+    """The logits, -inf for what is not allowed. While the target reads, waits for drafts that only the device
+    knows."""
     mx.async_eval(logits)
+    if draft.known is not None:
+        return masked(logits, constraint.masks(draft.known))
     session.host_syncs += 1
     return masked(logits, constraint.masks(draft.tokens.tolist()))  # type: ignore[arg-type]
 

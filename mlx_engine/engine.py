@@ -38,10 +38,13 @@ from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.conversation_memory import conversation_bytes
 from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError, RequestError
+from mlx_engine.protocol.events import FORCED
 from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
 from mlx_engine.request_check import RequestCheck
 from mlx_engine.speculation.constraint import Constraint
+from mlx_engine.speculation.drafter import Drafter
+from mlx_engine.speculation.forced_drafter import ForcedDrafter
 from mlx_engine.speculation.guarded import GuardedDrafter
 from mlx_engine.speculation.steering import DraftPolicies, ReplyControl, Steering
 from mlx_engine.text.grammar import Grammars, ReplyForm, Thought
@@ -96,7 +99,7 @@ class Engine:
         self._warm_up(folder)
         names = [drafter.name for drafter in self._drafters.values()]
         self._policies = DraftPolicies(estimates_path(load, pair), self._start_length, names)
-        self._schema_policies = DraftPolicies(None, self._start_length, names)
+        self._schema_policies = DraftPolicies(None, self._start_length, [*names, FORCED], pipelines_plain=False)
         """For replies with a grammar: what they teach about drafts and rounds holds for no others."""
         self._chunk = ChunkLength(chunk_range_of(load, self._target))
         pair.budget.most_bytes = conversation_bytes(load.conversation_bytes, room_bytes())
@@ -178,7 +181,10 @@ class Engine:
     ) -> str | None:
         """Returns the key that the reply is remembered by, if it is."""
         id = request.id
-        session = Session(self._target, list(self._drafters.values()), self._prefix)
+        drafters: list[Drafter] = list(self._drafters.values())
+        if options.constraint:
+            drafters.append(ForcedDrafter(options.constraint))
+        session = Session(self._target, drafters, self._prefix)
         recalled_tokens = self._disk.recall(stored, self._prefix, prompt.ids)
         cached_tokens = self._prefix.resume(prompt.ids)
         mx.reset_peak_memory()
@@ -268,7 +274,9 @@ class Engine:
             self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
         can_think = request.is_thinking and self._format.can_think
         thought: Thought = "begun" if prompt.thought_ids else "possible" if can_think else "none"
-        return self._grammars.grammar(form, thought)
+        grammar = self._grammars.grammar(form, thought)
+        grammar.resume(prompt.reply_prefix_ids)
+        return grammar
 
     def _ready(self, load: events.Load, load_s: float) -> events.Ready:
         return events.Ready(

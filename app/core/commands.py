@@ -97,6 +97,7 @@ _MESSAGE = Argument("TEXT", "edit")
 _COPY = Argument("answer|code", "copy", "answer, or code for its last code block", _is_code, ("answer", "code"))
 _THINK = Argument("on|off", "set_thinking", "on or off", _is_on, ("on", "off"))
 _SYSTEM = Argument("TEXT|off", "set_system", choices=("off",))
+_SCHEMA = Argument("FILE|off", "set_schema", completes="files", choices=("off",))
 _TEMPERATURE = Argument(
     "T|default",
     "set_temperature",
@@ -129,6 +130,7 @@ COMMANDS = (
     Command("Attach a file", "attach", "attach", _ATTACH, "or type @ in the prompt", ("file",)),
     Command("Turn thinking on or off", "toggle_thinking", "think", _THINK, "let the model think first"),
     Command("System prompt", "show_system", "system", _SYSTEM, "instructions for this chat"),
+    Command("JSON schema", "show_schema", "schema", _SCHEMA, "what replies have to match"),
     Command("Temperature", "show_sampling", "temp", _TEMPERATURE, "0 always picks the most likely token"),
     Command("Settings of this chat", "params", "params", aliases=("set", "settings", "options")),
     Command("Seed", "show_sampling", "seed", _SEED, "the same seed gives the same reply"),
@@ -149,6 +151,7 @@ COMMANDS = (
     Command("Theme", "change_theme", "theme", _THEME, "change the colours"),
     Command("Report about this machine", "report", "report", _REPORT, "measures, shows and writes it"),
     Command("Paths", "paths", "paths", hint="where files are kept"),
+    Command("Requests that a server answers", "requests", "requests"),
     Command("Stop the reply", "stop", "stop"),
     Command("Send the message", "send"),
     Command("New line in the prompt", "newline"),

@@ -50,7 +50,8 @@ class CurrentPair:
         in_thread: InThread = lambda work: work(),
         remember: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """remember: called with the name of a pair that the person chose, once it is loaded."""
+        """fallback: what to go back to if `choice` cannot be loaded; of an attached server, what the engine loads
+        once that has ended. remember: called with the name of a pair that the person chose, once it is loaded."""
         self.choice = choice
         self.state = PairState.LOADING
         self.ready: Ready | None = None
@@ -65,7 +66,7 @@ class CurrentPair:
         self._tell = tell
         self._in_thread = in_thread
         self._remember = remember
-        self._last_loaded = fallback
+        self._own, self._last_loaded = fallback, fallback
         self._chosen_name: str | None = None
         """The name of `choice` until it is loaded, if the person chose it in this chat."""
         self._refusal: str | None = None
@@ -75,7 +76,14 @@ class CurrentPair:
     def title(self) -> str:
         """Its name on the screen; of a server, once it is known, its model as well."""
         if self.choice.is_served and self.ready is not None:
-            return f"{short_name(self.ready.target)} at {self.choice.title}"
+            return f"{self.model} at {self.choice.title}"
+        return self.choice.title
+
+    @property
+    def model(self) -> str:
+        """The name by which a person chooses it."""
+        if self.choice.is_served and self.ready is not None:
+            return short_name(self.ready.target)
         return self.choice.title
 
     @property
@@ -124,6 +132,8 @@ class CurrentPair:
 
     def loaded(self, ready: Ready) -> None:
         self.state, self.status, self.ready = PairState.LOADED, "ready", ready
+        if self.choice.is_attached and ready.server is None and self._own is not None:
+            self.choice = self._own  # the server has ended
         self._last_loaded = self.choice
         name, self._chosen_name = self._chosen_name, None
         if name is not None and not self.choice.is_served:

@@ -20,6 +20,7 @@ from app.core.queued_messages import QueuedMessage
 from app.core.reply_facts import ReplyFacts
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import ReplyView, Tell
+from app.core.schema_file import read_schema
 from app.core.store_notices import StoreNotices, storing
 from app.core.turn_stats import turn_stats
 from app.store.errors import StoreError
@@ -43,6 +44,7 @@ from mlx_engine.protocol.events import (
     Silent,
     Started,
 )
+from models.paths import expanded
 
 
 class Dialogue:
@@ -242,6 +244,15 @@ class Dialogue:
                 severity="warning",
             )
         self._send_draft_length()
+
+    def use_schema(self, file: str) -> None:
+        """Hold the replies to the JSON schema in a file, or with `off` to none, and tell the person."""
+        try:
+            schema = None if file == "off" else read_schema(expanded(file))
+        except SlipstreamError as error:
+            self._tell(str(error), severity="error")
+        else:
+            self._tell(self.settings.use_schema(schema))
 
     def switch_pair(self, choice: PairChoice, name: str) -> None:
         """Load another pair. name: what the person called it, to remember it by."""

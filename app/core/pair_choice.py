@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.remote.address import ServerAddress
 from app.settings.table import Settings
 from app.system import places
 from app.text.figures import size
@@ -66,8 +67,14 @@ class PairChoice:
     notice: str
     """What the person should know about it; may be empty."""
     is_pocket: bool
-    is_served: bool = False
-    """A server has it, and `load` names it to that server alone."""
+    server: ServerAddress | None = None
+    """The server that has it, and `load` names it to that server alone; None: it is on this machine."""
+    is_attached: bool = False
+    """That server runs here and was found, not named. Models of this machine can be chosen beside it."""
+
+    @property
+    def is_served(self) -> bool:
+        return self.server is not None
 
 
 Choose = Callable[[str, bool], PairChoice]

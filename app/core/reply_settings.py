@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from app.core.chat_settings import ChatSettings, describe_changes
+from app.core.chat_settings import ChatSettings, describe_changes, describe_own
 from app.core.conversation import Conversation
 from app.core.reply_options import per_chat_values, reply_options
+from app.core.schema_file import SchemaFile
 from app.settings.table import Settings, per_chat
 from mlx_engine.protocol.events import DraftSetting
 
@@ -19,8 +20,8 @@ class ReplySettings:
     Changing may raise StoreError: the change then lasts until the program ends.
     """
 
-    def __init__(self, settings: Settings, conversation: Conversation, schema: str | None = None) -> None:
-        """schema: a JSON schema that every reply has to match, as JSON text."""
+    def __init__(self, settings: Settings, conversation: Conversation, schema: SchemaFile | None = None) -> None:
+        """schema: what every reply has to match."""
         self._schema = schema
         self.chat = ChatSettings(per_chat_values(settings))
         self._conversation = conversation
@@ -33,8 +34,28 @@ class ReplySettings:
         """0 while drafting is off."""
         return self.options.draft_length
 
+    @property
+    def in_short(self) -> str:
+        """What people should always see of them, in a few words."""
+        schema = f"schema {self._schema.name}" if self._schema else ""
+        return " · ".join(filter(None, (describe_own(self.chat.values), schema)))
+
+    def use_schema(self, schema: SchemaFile | None) -> str:
+        """Hold replies to a schema, or to none. It is not stored, and ends where another chat is opened or begun.
+        Returns a sentence about it."""
+        self._schema = schema
+        self._apply()
+        return self.describe_schema()
+
+    def describe_schema(self) -> str:
+        """The schema, or how to set one."""
+        if self._schema is None:
+            return "Replies may be any text. Use /schema FILE to hold them to a JSON schema."
+        return f"Replies match {self._schema.name} from your next message. /schema off ends that."
+
     def follow_chat(self) -> str:
         """Use the settings of the chat that is now open. Returns a warning, empty if they are all valid."""
+        self._schema = None
         invalid = self.chat.open(self._conversation.params)
         self._apply()
         if not invalid:
@@ -57,6 +78,6 @@ class ReplySettings:
         self._conversation.set_params(self.chat.stored)
 
     def _apply(self) -> None:
-        self.options = replace(reply_options(self.chat.values), schema=self._schema)
+        self.options = replace(reply_options(self.chat.values), schema=self._schema.text if self._schema else None)
         self._conversation.system = self.options.system
         self.draft_length_when_on = self.options.draft_length or self.draft_length_when_on

@@ -12,12 +12,18 @@ from app.system import places
 from mlx_engine.protocol.errors import SlipstreamError
 from models import pocket
 
+ATTACHED = (
+    "Attached to the server at {where}, so its model is in memory once. /requests shows what else it answers; "
+    "`slipstream --server none` loads a model of its own."
+)
+
 
 def chat_options_of(settings: Settings, pair: PairChoice) -> ChatOptions:
     """The options of a chat with this pair."""
+    attached = ATTACHED.format(where=pair.title) if pair.is_attached else None
     return ChatOptions(
         settings,
-        about_model=pocket.INTRODUCTION if pair.is_pocket else None,
+        about_model=pocket.INTRODUCTION if pair.is_pocket else attached,
         history_path=places.prompt_history(),
         log_path=places.app_log(),
         open_chats_path=places.open_chats(),
@@ -45,7 +51,7 @@ def first_pair(effective: EffectiveSettings, options: PairOptions) -> tuple[Pair
     If the model chosen in an earlier chat is gone, the pocket pair replaces it. A model that the person names has
     to exist. Raises SlipstreamError.
     """
-    if effective.settings.server is not None:
+    if effective.has_server:
         return first_served(effective), ""
     model = effective.settings.model
     try:

@@ -11,6 +11,7 @@ import queue
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -35,6 +36,7 @@ from app.core.store_notices import StoreNotices
 from app.core.unsaved import keep_unsaved, what_is_unsaved
 from app.plain.lines import Lines
 from app.plain.report import report
+from app.plain.requests import SpokenRequests, number_to_stop
 from app.plain.spoken_replies import SpokenReplies, as_typed, attached
 from app.report.contents import TerminalFacts
 from app.report.making import reported_pair
@@ -59,6 +61,7 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 /draft: turn drafting on or off; /draft auto, /draft off, or a draft length: /draft 1 to /draft {MAX_DRAFT_LENGTH}
 /think: turn thinking on or off; /think on, /think off
 /system: show the system prompt; /system and a text sets it, /system off removes it
+/schema and a file: hold the replies to the JSON schema in it; /schema off ends that, /schema shows it
 /temp and /seed: show temperature and seed; set them with /temp 0.7, /temp default, /seed 7, /seed random
 /retry: regenerate the last reply
 /edit: show your last message; /edit and a text sends that instead
@@ -70,16 +73,19 @@ Control c stops the reply; press it twice to quit. Control d quits too.
 /rename and a title: rename this chat
 /delete: delete this chat; /undo brings it back
 /export: write this chat to a file; add a name that ends in .md or .json to choose its format
+/requests: list what the server of this machine answers; /requests stop 2 stops one by its number in that list
 /report: measure this machine, and write a report about it that you can send
 /quit: quit
 To send a message that begins with a slash, put a space or another slash before it."""
 
 _NAMES = (
-    "help", "model", "draft", "think", "system", "temp", "seed", "retry", "edit", "continue", "new", "chats",
-    "search", "rename", "delete", "undo", "export", "report", "quit",
+    "help", "model", "draft", "think", "system", "schema", "temp", "seed", "retry", "edit", "continue", "new",
+    "chats", "search", "rename", "delete", "undo", "export", "requests", "report", "quit",
 )  # fmt: skip
 _OPEN = Command("Open a listed chat", "list_chats", "open", Argument("NUMBER", "open_listed"))
-_TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN}
+_STOP_REQUEST = Argument("stop N", "stop_request", "stop and a number", number_to_stop)
+_REQUESTS = replace(SLASH["requests"], argument=_STOP_REQUEST)
+_TABLE = {name: SLASH[name] for name in _NAMES} | {"open": _OPEN, "requests": _REQUESTS}
 """The commands that work without a screen."""
 
 Action = Callable[..., Awaitable[None] | None]
@@ -115,6 +121,7 @@ class PlainChat:
                 engine,
                 pair,
                 self._tell,
+                fallback=options.fallback,
                 remember=lambda name: options.remember("model", name, self._tell),
             ),
             ReplySettings(options.settings, conversation),
@@ -136,6 +143,7 @@ class PlainChat:
         self._refused_message = ""
         """The message that failed because of a file; typed again, it is sent without that file."""
         self._listed: list[Chat] = []
+        self._requests = SpokenRequests(self._dialogue.pair, self._say)
         self._actions: dict[str, Action] = self._all_actions()
 
     def _all_actions(self) -> dict[str, Action]:
@@ -150,6 +158,8 @@ class PlainChat:
             "set_thinking": lambda is_thinking: change({"think": is_thinking}),
             "show_system": lambda: self._say(describe_system_prompt(dialogue.settings.options.system)),
             "set_system": lambda text: change({"system": None if text == "off" else text}),
+            "show_schema": lambda: self._say(dialogue.settings.describe_schema()),
+            "set_schema": dialogue.use_schema,
             "show_sampling": lambda: self._say(describe_sampling(dialogue.settings.options.sampling)),
             "set_temperature": lambda temperature: change({"temp": temperature}),
             "set_seed": lambda seed: change({"seed": seed}),
@@ -165,6 +175,8 @@ class PlainChat:
             "delete_chat": chat.delete,
             "undo_delete": chat.undo_delete,
             "export": lambda name=None: chat.export(name),
+            "requests": self._requests.show,
+            "stop_request": self._requests.stop,
             "report": self._report,
             "quit": self._quit,
         }
@@ -400,7 +412,7 @@ class PlainChat:
 
     def _list_models(self) -> None:
         ready = self._dialogue.pair.ready
-        if ready is not None and ready.server is not None:
+        if ready is not None and ready.server is not None and not self._dialogue.pair.choice.is_attached:
             self._say(f"Now: {self._pair_words()}.")
             names = ", ".join(map(sanitise_line, ready.server.models)) or "it does not list them"
             self._say(f"Models of the server: {names}. Type /model and a name to switch to one.")
@@ -418,7 +430,7 @@ class PlainChat:
     async def _switch_model(self, name: str) -> None:
         """Load another model, or go on with this one if that fails."""
         pair = self._dialogue.pair
-        if self._choose is None or name == pair.choice.title:
+        if self._choose is None or name == pair.model:
             self._say(f"The model is {self._pair_words()} already.")
             return
         try:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-MISSING = "Talking to a server needs openai's client: run `pip install 'slipstream[remote]'`."
+MISSING = "Talking to a server needs openai's client. Install the extra: `pip install --editable '.[remote]'`."
 CLOSE_TIMEOUT_S = 2.0
 
 

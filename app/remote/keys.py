@@ -1,5 +1,5 @@
-"""Keys of servers: from the environment or the system's keychain, and of `slipstream serve` from what it announces
-to this machine's programs while it runs. Never in a file of ours or a log."""
+"""Keys of servers: of `slipstream serve` from what it announces to this machine's programs while it runs, of the
+others from the environment or the system's keychain. Never in a file of ours or a log."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SERVICE = "slipstream server"
 
 def key_for(address: ServerAddress) -> str | None:
     """None: there is none, and none is sent."""
-    if typed := os.environ.get(VARIABLE, "").strip():
-        return typed
     own = find_server(places.server_file()) if address.is_this_machine else None
     if own is not None and own.url == address.root:
         return own.key
+    if typed := os.environ.get(VARIABLE, "").strip():
+        return typed
     keyring = _keyring()
     if keyring is None:
         return None
@@ -38,7 +38,7 @@ def store_key(address: ServerAddress, key: str) -> None:
     keyring = _keyring()
     if keyring is None:
         raise ServerError(
-            f"The keychain needs `pip install 'slipstream[remote]'`. Without it, set {VARIABLE} instead."
+            f"The keychain needs an extra: `pip install --editable '.[remote]'`. Without it, set {VARIABLE}."
         )
     try:
         keyring.set_password(SERVICE, address.shown, key)

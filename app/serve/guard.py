@@ -13,10 +13,10 @@ import ipaddress
 import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -40,7 +40,11 @@ MAX_BODY_BYTES = 32 << 20
 MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
 BODY_S = 60.0
 """How long a client may take to send its request."""
+LARGE_BODY_BYTES = 1 << 20
+"""Reading more takes so long that other requests would notice."""
 HALF_CHARACTER = re.compile(rb"\\u[dD][89abAB]")
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,11 @@ class Bodies:
         self._bytes = 0
 
     @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[dict[str, Any]]:
-        """A body as a JSON object. It counts until it is done with. Raises ServeError."""
+    async def read(self, request: Request, reader: Callable[[dict[str, Any]], Read]) -> AsyncIterator[Read]:
+        """What `reader` makes of a JSON object, the body. It counts until it is done with. Raises ServeError.
+
+        A large body is read in a thread, so that the others are answered meanwhile.
+        """
         body = bytearray()
         try:
             try:
@@ -144,10 +151,10 @@ class Bodies:
                 raise SlowRequestError(
                     f"The request did not arrive within {BODY_S:.0f} seconds. Send it again."
                 ) from None
-            value = _parsed(bytes(body))
-            if not isinstance(value, dict):
-                raise BadRequestError("The body is not a JSON object. Send one with the fields of this API.")
-            yield value
+            if len(body) > LARGE_BODY_BYTES:
+                yield await asyncio.to_thread(_read, bytes(body), reader)
+            else:
+                yield _read(bytes(body), reader)
         finally:
             self._bytes -= len(body)
 
@@ -166,6 +173,13 @@ class Bodies:
 
 def _too_large() -> LargeRequestError:
     return LargeRequestError(f"The request is larger than {MAX_BODY_BYTES >> 20} MiB. Send less.")
+
+
+def _read(body: bytes, reader: Callable[[dict[str, Any]], Read]) -> Read:
+    value = _parsed(body)
+    if not isinstance(value, dict):
+        raise BadRequestError("The body is not a JSON object. Send one with the fields of this API.")
+    return reader(value)
 
 
 def _parsed(body: bytes) -> Any:

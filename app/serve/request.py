@@ -37,7 +37,7 @@ class AnswerRequest:
     includes_usage: bool = True
     """Chat completions and completions: a stream ends with the usage only where the client asks for it."""
     model: str = ""
-    """The name that the client used, repeated in the answer. Any name gets the loaded model."""
+    """The name that the client used, repeated in the answer; empty: none. Any name gets the loaded model."""
     draft_length: DraftSetting = "auto"
     """From the request's `slipstream` object, `{"draft": 0}`."""
 

@@ -61,11 +61,11 @@ class AnswerResponse(Response):
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if self._job.outcome is None:
-                self._answering.leave(self._job)
             leaving.cancel()
-            if not sending.done() and self._job.outcome is None:
+            if self._job.outcome is None:
+                # Without an end: the client has left, or the server is being stopped and this answer is not whole.
                 sending.cancel()
+                self._answering.leave(self._job)
             with suppress(asyncio.CancelledError):
                 await sending
 

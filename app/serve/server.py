@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -99,16 +100,18 @@ class Server:
     def _answers(self, dialect: Dialect) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             client = client_name(request.headers.get("user-agent", ""))
-            async with self._bodies.read(request) as body:
-                job = await self._answering.accept(dialect.read(body), client)
+            async with self._bodies.read(request, dialect.read) as asked:
+                # A request that names no model gets the name of the one that answers it.
+                named = asked if asked.model else replace(asked, model=self._load.name)
+                job = await self._answering.accept(named, client)
             return AnswerResponse(self._answering, job, dialect)
 
         return endpoint
 
     def _counts(self, dialect: Dialect) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            async with self._bodies.read(request) as body:
-                _, checked = await self._answering.check(dialect.read(body))
+            async with self._bodies.read(request, dialect.read) as asked:
+                _, checked = await self._answering.check(asked)
             return json_response({"input_tokens": checked.prompt_tokens})
 
         return endpoint

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.settings.keymap import read_keys
 from app.settings.kinds import quoted
-from app.settings.table import Setting, Settings, table, variable_of
+from app.settings.table import NO_SERVER, Setting, Settings, table, variable_of
 from app.settings.yaml_file import Problems, YamlValue, read_file
 from app.system import places
 
@@ -35,6 +35,11 @@ class EffectiveSettings:
     """The person's settings file, which need not exist."""
     warnings: tuple[str, ...] = ()
     """One sentence about each entry that was ignored."""
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a server is named."""
+        return self.settings.server not in (None, NO_SERVER)
 
     def is_set_by_person(self, name: str) -> bool:
         """Whether the file, the environment or a flag sets it."""

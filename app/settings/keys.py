@@ -71,6 +71,11 @@ CHAT_KEYS = (
         "f6", "params", "params", "settings of this chat: temperature, system prompt, draft length ...",
         has_priority=True,
     ),
+    # With priority, because a text area selects everything with it.
+    Key(
+        "f7", "requests", "requests", "requests that a server answers beside the chat: watch them, stop one",
+        has_priority=True,
+    ),
     Key("f1", "help", "help", "help: keys, and what each gauge means", "Help"),
 )  # fmt: skip
 APP_KEYS = (

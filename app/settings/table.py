@@ -39,6 +39,7 @@ SEED = Number(0, (1 << 32) - 1, is_whole=True)
 MAX_TOKENS = Number(1, 1 << 30, is_whole=True, range="from 1")
 DRAFTER = "the name, folder or hub id of an assistant, another drafter or a smaller model, auto, lookup or none"
 SET_BY_MODEL = "set by the model"
+NO_SERVER = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,10 @@ class Settings:
     server: Annotated[
         str | None,
         SettingInfo(
-            FreeText("the address of a server, such as http://studio.local:8765", "URL"),
+            FreeText("the address of a server, such as http://studio.local:8765, or none", "URL|none"),
             "chat with the model of a server instead of one on this machine; --model then names one of its "
-            "models, and `slipstream servers` finds servers",
-            unset="models run on this machine",
+            "models, and `slipstream servers` finds servers; none: load a model even if a server runs here",
+            unset="a `slipstream serve` that runs here, else a model of this machine",
             example="http://studio.local:8765",
         ),
     ] = None

@@ -80,10 +80,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def run(
-    options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions, server: str | None = None
-) -> int:
-    """Measure or compare. Returns the exit code. Raises SlipstreamError. server: the address of one to measure."""
+def run(options: argparse.Namespace, choose_pair: ChoosePair, asked: ReplyOptions) -> int:
+    """Measure or compare. Returns the exit code. Raises SlipstreamError."""
     if options.compare:
         return _compare(options.compare, is_json=options.json == STANDARD_OUTPUT)
     # Every start of the program imports this module; the modules that measure are imported only when needed.
@@ -107,7 +105,7 @@ def run(
         prompts=origin,
     )
     job = BenchJob(pair, plan, method, outputs, places.bench_folder())
-    return measure(job, engine_for(replace(pair, load=load_of(pair)), server))
+    return measure(job, engine_for(replace(pair, load=load_of(pair))))
 
 
 def _compare(paths: Sequence[Path], is_json: bool) -> int:

@@ -14,6 +14,7 @@ from app.core.dialogue import Dialogue
 from app.core.pair_choice import PairChoice
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import ReplyView, Severity
+from app.core.schema_file import SchemaFile
 from app.core.store_notices import StoreNotices
 from app.settings.table import Settings
 from app.store.chat_store import ChatStore
@@ -77,11 +78,11 @@ def run_once(
     prompt: str,
     settings: Settings,
     is_json: bool,
-    schema: str | None = None,
+    schema: SchemaFile | None = None,
 ) -> int:
     """Ask once and print the reply. Returns the exit code. Raises SlipstreamError if there is no reply.
 
-    schema: a JSON schema that the reply has to match, as JSON text.
+    schema: what the reply has to match.
     """
     return asyncio.run(_run(engine, pair, prompt, settings, is_json, schema))
 
@@ -92,7 +93,7 @@ async def _run(
     prompt: str,
     settings: Settings,
     is_json: bool,
-    schema: str | None,
+    schema: SchemaFile | None,
 ) -> int:
     inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     """None only wakes the reader, to check for an interrupt."""

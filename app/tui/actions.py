@@ -21,6 +21,7 @@ from app.core.dialogue import Dialogue
 from app.core.downloads import Downloads
 from app.core.models_list import own_and_bundled
 from app.core.pair_choice import Choose, absolute
+from app.core.requests import NO_SERVER_RUNS, requests_beside
 from app.report.contents import TerminalFacts
 from app.report.making import REPORT_FILE, reported_pair
 from app.store.chat_store import ChatStore
@@ -37,6 +38,7 @@ from app.tui.screens.help import help_screen
 from app.tui.screens.models import ModelsScreen, PullReported
 from app.tui.screens.params import ParamsScreen
 from app.tui.screens.report import ReportScreen
+from app.tui.screens.requests import RequestsScreen
 from app.tui.screens.served_models import ServedModelsScreen
 from app.tui.screens.table import TableScreen
 from app.tui.transcript.code_block import CodeBlock
@@ -137,6 +139,14 @@ class ChatActions(Screen[None]):
         """Set the system prompt; off: remove it."""
         self._change({"system": None if text == "off" else text})
 
+    def action_show_schema(self) -> None:
+        self.app.notify(self.dialogue.settings.describe_schema())
+
+    def action_set_schema(self, file: str) -> None:
+        """Hold the replies to the JSON schema in a file; off: to none."""
+        self.dialogue.use_schema(file)
+        self.view.show_gauges_now()
+
     def action_show_sampling(self) -> None:
         self.app.notify(describe_sampling(self.dialogue.settings.options.sampling))
 
@@ -208,7 +218,8 @@ class ChatActions(Screen[None]):
         """List the models, to switch to one or pull one."""
         if not self.dialogue.is_free():
             return
-        if self.dialogue.pair.choice.is_served:
+        pair = self.dialogue.pair
+        if pair.choice.is_served and not pair.choice.is_attached:
             self._list_served_models()
             return
         try:
@@ -216,11 +227,10 @@ class ChatActions(Screen[None]):
         except SlipstreamError as error:
             self.app.notify(str(error), severity="error")
             return
-        pair = self.dialogue.pair
         machine = read_machine(pair.ready.working_set_bytes if pair.ready else None)
         # Before it returns a model that is too large, the list asks whether to load it anyway.
         self.app.push_screen(
-            ModelsScreen(catalog, cache_folder(), machine, pair.choice.title, self.downloads),
+            ModelsScreen(catalog, cache_folder(), machine, pair.model, self.downloads),
             lambda name: self._switch(name, is_oversized=True) if name else None,
         )
 
@@ -257,7 +267,7 @@ class ChatActions(Screen[None]):
             self._switch(name, is_oversized=False)
 
     def _switch(self, name: str, *, is_oversized: bool) -> None:
-        if name == self.dialogue.pair.choice.title:
+        if name == self.dialogue.pair.model:
             return
         try:
             choice = self.choose(name, is_oversized)
@@ -270,6 +280,13 @@ class ChatActions(Screen[None]):
         is_folder = not choice.is_served and choice.load.target == absolute(name)
         self.dialogue.switch_pair(choice, absolute(name) if is_folder else name)
         self.view.show_gauges_now()
+
+    def action_requests(self) -> None:
+        """Show what a server answers beside this chat."""
+        if (requests := requests_beside(self.dialogue.pair)) is None:
+            self.app.notify(NO_SERVER_RUNS)
+        else:
+            self.app.push_screen(RequestsScreen(requests))
 
     # The screen
 

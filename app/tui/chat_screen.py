@@ -6,10 +6,10 @@ The actions of keys and commands are in `ChatActions`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import cached_property, partial
 
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.message import Message
 
@@ -26,7 +26,10 @@ from app.core.phase import Phase
 from app.core.prompt_history import PromptHistory
 from app.core.reply_settings import ReplySettings
 from app.core.reply_view import Severity
+from app.core.requests import count_words, requests_of_pair
 from app.core.store_notices import StoreNotices, storing
+from app.remote.address import ServerError
+from app.remote.requests import ServerRequests
 from app.settings.keys import CHAT_KEYS, Keymap, key_names, keys_of
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
@@ -190,6 +193,20 @@ class ChatScreen(ChatActions):
         ready = self.dialogue.pair.ready
         if ready is not None and ready is not before:
             self.composer.recount(ready.context_tokens)
+            self._count_requests(requests_of_pair(self.dialogue.pair))
+
+    @work(exclusive=True, group="requests", exit_on_error=False)
+    async def _count_requests(self, requests: ServerRequests | None) -> None:
+        """Keep the number of other programs' requests in the top line. requests: None: there is no such server."""
+        self.view.top_line.requests = ""
+        if requests is None:
+            return
+        # The chat is told by its own engine if the server ends.
+        with suppress(ServerError):
+            async with aclosing(requests.follow()) as lists:
+                async for listed in lists:
+                    self.view.top_line.requests = count_words(listed)
+        self.view.top_line.requests = ""
 
     # What the person does
 

@@ -6,7 +6,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from app.core.chat_settings import describe_own
 from app.core.dialogue import Dialogue
 from app.tui.bars.gauge_panel import GaugePanel
 from app.tui.bars.gauge_strip import GaugeStrip
@@ -84,7 +83,7 @@ class ChatView(Vertical):
         if not self.has_news:
             return
         self.has_news = False
-        self.top_line.settings = describe_own(self._dialogue.settings.chat.values)
+        self.top_line.settings = self._dialogue.settings.in_short
         if self._dialogue.phase.is_replying:
             self._dialogue.gauges.sample_pace()
         reading = self._dialogue.gauges.reading()

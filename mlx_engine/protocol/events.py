@@ -28,6 +28,8 @@ DraftSetting = int | Literal["auto"]
 """Tokens to draft per round, 0 (plain decoding) to 16; or the length that is measured to be fastest."""
 LOOKUP = "lookup"
 """In place of a drafter's folder: prompt lookup, which needs no weights."""
+FORCED = "forced"
+"""As the kind of a drafter: the draft is what the form of the reply forces."""
 
 
 class Tool(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from mlx_engine.protocol.events import LOOKUP, MAX_DRAFT_LENGTH, RoundFacts
+from mlx_engine.protocol.events import FORCED, LOOKUP, MAX_DRAFT_LENGTH, RoundFacts
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED, is_another_context
 from mlx_engine.speculation.draft_choice import (
     BURST_ROUNDS,
@@ -76,11 +76,15 @@ class AdaptiveDraft:
         drafters: Sequence[str],
         start_length: int,
         kept: Estimates | None = None,
-        telling: Collection[str] = (LOOKUP,),
+        telling: Collection[str] = (LOOKUP, FORCED),
+        *,
+        pipelines_plain: bool = True,
     ) -> None:
         """drafters: their names, in the order of the offers. start_length: used until enough is known. kept: what
-        an earlier run learned. telling: drafters whose offers come with their chances."""
+        an earlier run learned. telling: drafters whose offers come with their chances. pipelines_plain: the loop
+        begins plain rounds ahead, and only those show what one costs; False: every plain round does."""
         self._names = tuple(drafters)
+        self._pipelines_plain = pipelines_plain
         self._learned = [index for index, name in enumerate(drafters) if name not in telling]
         self._arms = [PLAIN, *(Choice(i, n) for i in self._learned for n in range(1, MAX_DRAFT_LENGTH + 1))]
         self._acceptance = {
@@ -106,7 +110,7 @@ class AdaptiveDraft:
 
     def _reset_costs(self, kept: Estimates | None = None) -> None:
         """Start from the costs of an earlier run, or learn them from scratch."""
-        self._costs = Costs(self._names, kept)
+        self._costs = Costs(self._names, kept, pipelines_plain=self._pipelines_plain)
         self._rounds = SETTLED_ROUNDS if kept else 0
         self._plain_rounds = self._probe_rounds = self._postponed_rounds = 0
         self._last_round_of = dict.fromkeys(self._arms, self._rounds)
@@ -164,10 +168,11 @@ class AdaptiveDraft:
         self._context_tokens = done.context_tokens
         self._costs.observe(done, round_s)
         self._rounds += 1
-        self._plain_rounds += done.is_pipelined
+        self._plain_rounds += done.is_pipelined or not (done.drafted or self._pipelines_plain)
         arm = self._arm_of(done)
         if arm is None:
-            self._copy_misses = _misses_after(self._copy_misses, done)
+            if done.drafter != FORCED:
+                self._copy_misses = _misses_after(self._copy_misses, done)
         else:
             self._last_round_of[arm] = self._rounds
             self._cold.discard(arm)
@@ -222,14 +227,15 @@ class AdaptiveDraft:
         for index, offer in enumerate(offers):
             if offer.chances is None or not offer.tokens:
                 continue
-            most = most or self._copy_margin * self._pace_of(planned)
+            margin = 1.0 if offer.is_certain else self._copy_margin
+            most = max(most, margin * self._pace_of(planned))
             seconds, tokens, reached = self._rounds_s(index), 1.0, 1.0
             interruption_s = 0.0 if planned.length else SWITCHING_COST * seconds[0]
             for length, chance in enumerate(offer.chances[: offer.tokens], 1):
                 reached *= chance
                 tokens += reached
                 pace = tokens / (seconds[length] + interruption_s)
-                if pace > most and length in COPY_LENGTHS:
+                if pace > most and (offer.is_certain or length in COPY_LENGTHS):
                     best, most = Choice(index, length), pace
         return best
 

@@ -19,6 +19,10 @@ class Constraint(Protocol):
         """A bit for each token, lowest first, in rows: before each draft, and after the last. Changes nothing."""
         ...
 
+    def forced(self, limit: int) -> list[int]:
+        """The next tokens, as far as only one may come at each place; at most `limit`. Changes nothing."""
+        ...
+
     def advance(self, tokens: Sequence[int]) -> None:
         """Take tokens that were committed."""
         ...

@@ -31,6 +31,11 @@ class Offer:
     """By position, the chance that the draft is accepted if all before it are. None: the drafter cannot tell, and
     the policy learns it."""
 
+    @property
+    def is_certain(self) -> bool:
+        """Every draft will be accepted."""
+        return self.tokens > 0 and self.chances is not None and min(self.chances) == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

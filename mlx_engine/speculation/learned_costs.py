@@ -92,7 +92,9 @@ class Costs:
     measured is used in proportion: the machine may be faster or slower now, and all rounds with it.
     """
 
-    def __init__(self, drafters: Collection[str], kept: Estimates | None) -> None:
+    def __init__(self, drafters: Collection[str], kept: Estimates | None, *, pipelines_plain: bool = True) -> None:
+        """pipelines_plain: see AdaptiveDraft."""
+        self._pipelines_plain = pipelines_plain
         self._rounds = 0
         self._plain = _Samples(kept.plain_rounds_s if kept else ())
         self._drafting = {
@@ -119,11 +121,12 @@ class Costs:
         return [samples.rounds_s(self._slowness) for samples in self._drafting[drafter]]
 
     def observe(self, done: RoundFacts, round_s: float) -> None:
-        """Learn from a round. A plain one counts only if it was pipelined: others waited for the host."""
+        """Learn from a round. Where plain ones are pipelined only those count that were: others waited for the
+        host."""
         self._rounds += 1
         if done.drafted and done.drafter in self._drafting:
             samples = self._drafting[done.drafter][done.drafted - 1]
-        elif done.is_pipelined:
+        elif done.is_pipelined or not (done.drafted or self._pipelines_plain):
             samples = self._plain
         else:
             return

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-import mlx.core as mx
-
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.protocol.events import LOOKUP, MAX_DRAFT_LENGTH
 from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier
-from mlx_engine.speculation.sampling import Distribution, Sampler
+from mlx_engine.speculation.sampling import Distribution, Sampler, point_masses
 from mlx_engine.text.common_prefix import common_length
 
 RUN_LENGTHS = (8, 4, 2)
@@ -126,7 +124,7 @@ class LookupDrafter:
         """See Drafter. A point mass at each token, whatever the sampler: there are no logits to draw from."""
         assert self._source is not None, "only what was offered is asked for"
         tokens = [token for token, _ in self._copy(self._source, length)]
-        return Distribution(mx.array(tokens, dtype=mx.int32), None)
+        return point_masses(tokens)
 
     def rollback(self, rejected: int) -> None:
         """Nothing to forget: only committed tokens are indexed."""

@@ -50,9 +50,16 @@ class Distribution:
     """(rows,) int32"""
     probs: mx.array | None
     """(rows, vocab) float32; None: each row is a point mass at its token."""
+    known: tuple[int, ...] | None = None
+    """The tokens where the host knows them without waiting for the device."""
 
 
-NO_DRAFT = Distribution(mx.array([], dtype=mx.int32), None)
+def point_masses(tokens: Sequence[int]) -> Distribution:
+    """A row for each of these tokens, which are certain."""
+    return Distribution(mx.array(list(tokens), dtype=mx.int32), None, tuple(tokens))
+
+
+NO_DRAFT = point_masses(())
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,14 @@ class ReplyControl:
 class DraftPolicies:
     """The draft policies of one pair, which last from reply to reply, and their file of estimates."""
 
-    def __init__(self, path: Path | None, start_length: int, drafters: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path | None, start_length: int, drafters: Sequence[str], *, pipelines_plain: bool = True
+    ) -> None:
         """path: of the estimates; None: they are not saved. drafters: their names, in the order of the offers.
-        `notice` tells if the estimates could not be read."""
+        pipelines_plain: see AdaptiveDraft. `notice` tells if the estimates could not be read."""
         self._path = path
         kept, self.notice = estimates.load(path) if path else (None, None)
-        self._auto = AdaptiveDraft(drafters, start_length, kept)
+        self._auto = AdaptiveDraft(drafters, start_length, kept, pipelines_plain=pipelines_plain)
         self._fixed = FixedLength(start_length, self._auto.tokens_of)
 
     def choose(self, setting: DraftSetting, measures_baseline: bool, offers: Offers) -> Choice:

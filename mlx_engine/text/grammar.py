@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Generate, Tool
 from mlx_engine.text.call_grammar import ArgumentRules, any_rules, spelled
+from mlx_engine.text.exact_formats import with_exact_formats
 from mlx_engine.text.reply_text import BYTE_TOKEN
 from mlx_engine.text.tool_format import Mark, parsed_object
 
@@ -123,7 +124,7 @@ def _rules(form: ReplyForm, marks: Mapping[Mark, int], thought: Thought) -> Iter
         body = f"PROSE? ({calls})?" if calls else "PROSE?"
     yield "start: " + {"none": "", "possible": "thought? ", "begun": f"PROSE? {closes} "}[thought] + body
     if form.schema is not None:
-        keywords = parsed_object(form.schema, "The schema") | {"x-guidance": SPELLING}
+        keywords = with_exact_formats(parsed_object(form.schema, "The schema")) | {"x-guidance": SPELLING}
         yield f"answer: %json {json.dumps(keywords)}"
     yield "PROSE: /(?s:.+)/"
     if thought == "possible":
@@ -168,14 +169,40 @@ class Grammar:
             self._matcher.rollback(taken)
         return rows + rows[-1:] * (len(draft) + 1 - len(rows))
 
+    def forced(self, limit: int) -> list[int]:
+        """The next tokens, as far as the mask allows only one; end tokens are not among them."""
+        tokens: list[int] = []
+        while len(tokens) < limit:
+            allowed = int.from_bytes(self._matcher.compute_bitmask(), "little")
+            token = allowed.bit_length() - 1
+            if allowed.bit_count() != 1 or token in self._end_tokens:
+                break
+            if not self._matcher.try_consume_tokens([token]):
+                break
+            tokens.append(token)
+        if tokens:
+            self._matcher.rollback(len(tokens))
+        return tokens
+
     def advance(self, tokens: Sequence[int]) -> None:
         """Take tokens that were committed. Raises RequestError if they do not match."""
-        texts = [token for token in tokens if token not in self._end_tokens]
-        # A refused token would leave the matcher in an error for good: it is only tried.
-        if self._matcher.try_consume_tokens(texts) < len(texts) or self._matcher.is_error():
+        if not self._take(tokens):
             raise RequestError(
                 "The reply cannot match its schema: the model's settings suppress every token that may come next."
             )
+
+    def resume(self, tokens: Sequence[int]) -> None:
+        """Take the start of a reply that is to be continued. Raises RequestError if it does not match."""
+        if not self._take(tokens):
+            raise RequestError(
+                "The start of the reply does not match the schema, so it cannot be continued with it. "
+                "Ask for another reply, or continue it without the schema."
+            )
+
+    def _take(self, tokens: Sequence[int]) -> bool:
+        texts = [token for token in tokens if token not in self._end_tokens]
+        # A refused token would leave the matcher in an error for good: it is only tried.
+        return self._matcher.try_consume_tokens(texts) == len(texts) and not self._matcher.is_error()
 
 
 class _Vocabulary:

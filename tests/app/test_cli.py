@@ -141,6 +141,8 @@ def test_a_schema_that_cannot_be_read_is_refused_before_a_model_is_loaded(tmp_pa
         path.write_bytes(content)
         assert reason in refused(slipstream("run", "--schema", str(path), "Hi"), 1)
     assert "is not a file" in refused(slipstream("run", "--schema", str(tmp_path), "Hi"), 1)
+    path.write_text('{"type": "array", "uniqueItems": true}')
+    assert 'not supported, ["uniqueItems"]' in refused(slipstream("run", "--schema", str(path), "Hi"), 1)
 
 
 @pytest.mark.slow

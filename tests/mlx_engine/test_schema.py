@@ -12,7 +12,7 @@ import pytest
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import RequestError
-from mlx_engine.protocol.events import DraftSetting, Generate, Message, SamplingOptions, SamplingRule
+from mlx_engine.protocol.events import FORCED, DraftSetting, Generate, Message, SamplingOptions, SamplingRule
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.cases import cases
 from tests.fakes.dictated_target import DictatedTarget
@@ -88,7 +88,8 @@ def test_every_reply_matches(
         rounds = only(events.Round, emitted)
         assert finished.reason == "stop"
         check(answer(emitted))
-        assert finished.host_syncs == len(rounds) + sum(done.drafted > 0 for done in rounds)
+        from_device = sum(done.drafted > 0 and done.drafter != FORCED for done in rounds)
+        assert finished.host_syncs == len(rounds) + from_device
 
 
 @pytest.mark.parametrize("name", ["pocket", "random"])
@@ -100,6 +101,24 @@ def test_drafting_changes_no_token(name: str, request: pytest.FixtureRequest) ->
             for draft in (0, 2, 5)
         ]
         assert replies[0] == replies[1] == replies[2]
+
+
+def test_twenty_fields_take_one_pass_for_each_value_and_few_more(pocket: Rig) -> None:
+    """Passes are what a schema costs: without the forced spans it was one for nearly every token."""
+    keys = [f"{word}_{number}" for number in range(5) for word in ("name", "is_open", "count", "kind")]
+    kinds: list[dict[str, Any]] = [
+        {"type": "string", "maxLength": 8},
+        {"type": "boolean"},
+        {"type": "integer", "minimum": 0, "maximum": 99},
+        {"enum": ["fast", "slow"]},
+    ]
+    fields = {key: kinds[index % 4] for index, key in enumerate(keys)}
+    schema = json.dumps({"type": "object", "properties": fields, "required": keys, "additionalProperties": False})
+    emitted = pocket.ask(Generate(1, USER, SamplingOptions(0), "auto", max_tokens=600, schema=schema))
+    assert list(json.loads(answer(emitted))) == keys
+    (finished,) = only(events.Finished, emitted)
+    assert finished.target_passes is not None
+    assert finished.target_passes < len(token_ids(emitted)) / 4
 
 
 def test_a_thought_is_free_and_the_answer_after_it_matches(tmp_path: Path) -> None:
@@ -126,6 +145,15 @@ def test_what_a_reply_with_a_schema_teaches_holds_for_no_other(pocket: Rig) -> N
     assert policies._auto.estimates == before
     pocket.ask(Generate(2, USER, SamplingOptions(0), "auto", 60))
     assert policies._auto.estimates != before
+
+
+def test_a_stopped_reply_is_continued_where_it_is_in_the_schema(pocket: Rig) -> None:
+    for begin in ('{"name": "Sli', '{"name": "S", "count": 4', "{"):
+        messages = (*USER, Message("assistant", begin))
+        emitted = pocket.ask(Generate(1, messages, SamplingOptions(0), "auto", max_tokens=400, schema=SCHEMA))
+        check(begin + answer(emitted))
+    with pytest.raises(RequestError, match="start of the reply does not match"):
+        pocket.ask(Generate(1, (*USER, Message("assistant", "Drafting is")), max_tokens=9, schema=SCHEMA))
 
 
 def test_a_schema_that_cannot_be_used_fails_before_anything_is_read(pocket: Rig) -> None:

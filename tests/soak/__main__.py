@@ -31,7 +31,7 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Load
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.soak.strain import Disk, look_in, standing_still, try_to_go_on
-from tests.soak.vitals import MB, Vitals, faults, growth_bytes, look_at
+from tests.soak.vitals import MB, Vitals, faults, give_back, growth_bytes, look_at
 
 CANARY = "quetzalcoatlus"
 """In every message, and so in every prompt."""
@@ -182,10 +182,10 @@ def soak(folder: Path, options: argparse.Namespace) -> int:
         if turn % every == 0:
             evening.disk.free()
         if turn % every == 0:
-            assert evening.engine.process_id
-            chat = look_at(os.getpid(), database_in(folder).stat().st_size)
-            samples["chat"].append((turn, chat))
-            samples["engine"].append((turn, look_at(evening.engine.process_id)))
+            give_back()
+            for name, process_id in (("chat", os.getpid()), ("engine", evening.engine.process_id)):
+                assert process_id
+                samples[name].append((turn, look_at(process_id)))
             print(
                 f"{turn:6} turns  " + "   ".join(f"{name} {_line(each[-1][1])}" for name, each in samples.items())
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +23,21 @@ class Vitals:
     files: int | None
 
 
-def look_at(process_id: int, database_bytes: int = 0) -> Vitals:
-    """Now. database_bytes: not counted; a chat whose disk is full copies its database into memory, and the system
-    does not get back what is freed after that."""
+def give_back() -> None:
+    """Let this process return what it has freed to the system, so that only what it holds is seen. A chat whose
+    disk is full copies its database into memory, and the C library keeps those pages for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def look_at(process_id: int) -> Vitals:
+    """Now."""
     run = subprocess.run(["ps", "-o", "rss=", "-p", str(process_id)], capture_output=True, text=True, check=True)
     folder = Path(f"/proc/{process_id}")
     has_folder = folder.is_dir()
     return Vitals(
-        memory_bytes=int(run.stdout) * 1024 - database_bytes,
+        memory_bytes=int(run.stdout) * 1024,
         threads=len(list(folder.joinpath("task").iterdir())) if has_folder else None,
         files=len(list(folder.joinpath("fd").iterdir())) if has_folder else None,
     )

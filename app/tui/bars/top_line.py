@@ -31,6 +31,8 @@ class TopLine(Widget):
     """Whether chats cannot be saved at present."""
     pull = reactive("")
     """The pull that goes on in the background; empty: none."""
+    requests = reactive("")
+    """How many requests of other programs the server answers, such as `2 requests`; empty: none."""
     version = reactive("")
     """Of the chat, such as `version 2/3`; empty if it has only one."""
     state = reactive("")
@@ -48,9 +50,9 @@ class TopLine(Widget):
         """Shortens the names, never the state. The program's name is shown where there is room for all."""
         pull = Content.styled(f"↓ {sanitise_line(self.pull)} · ", "$text-accent") if self.pull else Content()
         unsaved = Content.styled(f"{NOT_SAVED} · ", "bold $text-error") if self.is_cut_off else Content()
-        state = (
-            unsaved + pull + Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
-        )
+        requests = Content.styled(f"{self.requests} · " if self.requests else "", "$text-accent")
+        state = Content.styled(sanitise_line(self.state), "$text-error" if self.is_error else MUTED)
+        state = unsaved + pull + requests + state
         version = Content.styled(f" · {self.version}" if self.version else "", MUTED)
         names = Content.styled(sanitise_line(self.model), "bold")
         if self.drafter is not None:

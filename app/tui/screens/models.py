@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +20,7 @@ from app.core.downloads import Downloads
 from app.core.models_list import model_rows, removable_repos
 from app.text import figures
 from app.text.sanitise import sanitise, sanitise_line
+from app.tui.screens.columns import Column, Columns, cells, fitting, titles
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from mlx_engine.protocol.errors import SlipstreamError
@@ -38,6 +38,7 @@ NARROW_COLUMNS = 74
 REASON_ROWS = 16
 """A lower window shows which model is recommended, but not why."""
 CURRENT, RECOMMENDED = "●", "★"
+ModelRow = dict[str, Any]
 
 
 class PullReported(Message):
@@ -69,8 +70,8 @@ class ModelsScreen(ModalScreen[str | None]):
         self._catalog, self._cache, self._machine, self._current = catalog, cache, machine, current
         self._downloads = downloads
         self._recommended, self._reason = suggest(catalog, machine)
-        self._rows: list[dict[str, Any]] = []
-        self._shown: list[dict[str, Any]] = []
+        self._rows: list[ModelRow] = []
+        self._shown: list[ModelRow] = []
         """The rows that match the filter."""
         self._confirmed = ""
         """What a second press of the same key confirms: the key and the name of a model."""
@@ -147,7 +148,7 @@ class ModelsScreen(ModalScreen[str | None]):
             self.refresh_bindings()
             self._read_rows(f"Stopped. Enter on {name} resumes; what has arrived is kept.")
 
-    def _choose(self, row: dict[str, Any]) -> None:
+    def _choose(self, row: ModelRow) -> None:
         """Switch or pull; where `_question` has a question, only after a second enter."""
         name, question = row["name"], _question(row)
         if row["here"] != "yes" and self._downloads.is_running:
@@ -222,7 +223,7 @@ class ModelsScreen(ModalScreen[str | None]):
             message = f"Deleted {name}; {figures.size(freed).strip()} freed."
             self.app.call_from_thread(self._read_rows, message)
 
-    def _rows_read(self, rows: list[dict[str, Any]], message: str) -> None:
+    def _rows_read(self, rows: list[ModelRow], message: str) -> None:
         if not self.is_attached:
             return
         self._rows = rows
@@ -233,7 +234,7 @@ class ModelsScreen(ModalScreen[str | None]):
 
     # The screen
 
-    def _highlighted_row(self) -> dict[str, Any] | None:
+    def _highlighted_row(self) -> ModelRow | None:
         row = self._list.highlighted
         return self._shown[row] if row is not None and row < len(self._shown) else None
 
@@ -243,7 +244,7 @@ class ModelsScreen(ModalScreen[str | None]):
         wanted = self._filter.value.lower().split()
         self._shown = [row for row in self._rows if all(word in _searched(row) for word in wanted)]
         columns = fitting_columns(max(1, self._list.content_region.width - 1))  # the scrollbar
-        self._titles.update(_titles(columns))
+        self._titles.update(titles(columns))
         self._list.clear_options()
         self._list.add_options([Option(self._line(row, columns)) for row in self._shown])
         names = [row["name"] for row in self._shown]
@@ -253,10 +254,10 @@ class ModelsScreen(ModalScreen[str | None]):
         else:
             self._show_hint()
 
-    def _line(self, row: dict[str, Any], columns: Sequence[Column]) -> Content:
+    def _line(self, row: ModelRow, columns: Columns[ModelRow]) -> Content:
         is_current = row["name"] == self._current
         mark = CURRENT if is_current else RECOMMENDED if row["name"] == self._recommended else " "
-        return Content.styled(mark + _cells(columns, row), "bold" if is_current else "")
+        return Content.styled(mark + cells(columns, row), "bold" if is_current else "")
 
     def _tell(self, message: str) -> None:
         self._message = message
@@ -289,35 +290,22 @@ class _ModelList(OptionList):
         self.scroll_to_highlight()
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of the list."""
-
-    title: str
-    width: int
-    text: Callable[[dict[str, Any]], str]
-    is_right: bool = False
-
-    def cell(self, text: str) -> str:
-        """A text at the width of the column."""
-        text = text if len(text) <= self.width else f"{text[: self.width - 1]}…"
-        return text.rjust(self.width) if self.is_right else text.ljust(self.width)
-
-
-def _here(row: dict[str, Any]) -> str:
+def _here(row: ModelRow) -> str:
     return {"yes": "yes", "part": "partly", "no drafter": "partly"}.get(row["here"], "no")
 
 
-def _fits(row: dict[str, Any]) -> str:
+def _fits(row: ModelRow) -> str:
     return {"fits": "yes", "tight": "tight", "does not fit": "no"}.get(row["fit"] or "", "?")
 
 
-MODEL = Column("Model", 12, lambda row: sanitise_line(row["name"]))
-DOWNLOAD = Column("Download", 8, lambda row: _size(row["weights_bytes"]), is_right=True)
-MEMORY = Column("Memory", 7, lambda row: _size(row["needed_bytes"]), is_right=True)
-FITS = Column("Fits", 5, _fits)
-HERE = Column("Here", 6, _here)
-ABOUT = Column("Size and precision", 18, lambda row: sanitise_line(row["title"].removeprefix("Gemma 4 ")))
+MODEL: Column[ModelRow] = Column("Model", 12, lambda row: sanitise_line(row["name"]))
+DOWNLOAD: Column[ModelRow] = Column("Download", 8, lambda row: _size(row["weights_bytes"]), is_right=True, gap=1)
+MEMORY: Column[ModelRow] = Column("Memory", 7, lambda row: _size(row["needed_bytes"]), is_right=True, gap=1)
+FITS: Column[ModelRow] = Column("Fits", 5, _fits)
+HERE: Column[ModelRow] = Column("Here", 6, _here)
+ABOUT: Column[ModelRow] = Column(
+    "Size and precision", 18, lambda row: sanitise_line(row["title"].removeprefix("Gemma 4 "))
+)
 COLUMN_CHOICES = (
     (MODEL, DOWNLOAD, MEMORY, FITS, HERE, ABOUT),
     (MODEL, DOWNLOAD, MEMORY, FITS, HERE),
@@ -328,42 +316,21 @@ COLUMN_CHOICES = (
 """The first of these that fits is shown."""
 
 
-def fitting_columns(width: int) -> Sequence[Column]:
+def fitting_columns(width: int) -> Columns[ModelRow]:
     """The columns for a list of `width` cells."""
-    return next((columns for columns in COLUMN_CHOICES if _width(columns) <= width), COLUMN_CHOICES[-1])
-
-
-def _width(columns: Sequence[Column]) -> int:
-    return 2 + sum(column.width for column in columns) + sum(map(_gap, columns[1:]))
-
-
-def _gap(column: Column) -> int:
-    return 1 if column in (DOWNLOAD, MEMORY) else 2
-
-
-def _cells(columns: Sequence[Column], row: dict[str, Any]) -> str:
-    return _joined(columns, [column.cell(column.text(row)) for column in columns])
-
-
-def _titles(columns: Sequence[Column]) -> str:
-    return " " + _joined(columns, [column.cell(column.title) for column in columns])
-
-
-def _joined(columns: Sequence[Column], cells: Sequence[str]) -> str:
-    gaps = [1, *map(_gap, columns[1:])]
-    return "".join(" " * gap + cell for gap, cell in zip(gaps, cells)).rstrip()
+    return fitting(COLUMN_CHOICES, width)
 
 
 def _size(size: int | None) -> str:
     return "?" if size is None else figures.size(size).strip()
 
 
-def _searched(row: dict[str, Any]) -> str:
+def _searched(row: ModelRow) -> str:
     """What the filter looks at."""
     return " ".join((row["name"], row["title"], *row["aliases"], "here" * (row["here"] == "yes"))).lower()
 
 
-def _memory_line(row: dict[str, Any], machine: Machine) -> str:
+def _memory_line(row: ModelRow, machine: Machine) -> str:
     drafter = "; its drafter is not here yet" if row["here"] == "no drafter" else ""
     if row["needed_bytes"] is None:
         return f"{row['title']}: memory unknown until it is pulled{drafter}"
@@ -371,7 +338,7 @@ def _memory_line(row: dict[str, Any], machine: Machine) -> str:
     return f"{row['title']}: needs {needed} of {available}, {row['fit']}{drafter}"
 
 
-def _question(row: dict[str, Any]) -> str:
+def _question(row: ModelRow) -> str:
     """What to confirm with a second enter; empty when the model can be loaded right away."""
     if row["here"] != "yes":
         size = row["weights_bytes"]

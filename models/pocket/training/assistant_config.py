@@ -17,6 +17,7 @@ HIDDEN = 64
 LAYER_TYPES = ["sliding_attention", "full_attention"]
 CENTROIDS, CENTROID_TOP_K = 64, 16
 BRANCH_NORM = 0.5
+CENTROID_HEAD = "masked_embedding."
 SAME_AS_TARGET = (
     "vocab_size", "num_attention_heads", "num_key_value_heads", "num_global_key_value_heads", "head_dim",
     "global_head_dim", "attention_k_eq_v", "attention_bias", "attention_dropout", "hidden_activation",
@@ -59,11 +60,23 @@ def new_assistant() -> Assistant:
     return assistant
 
 
+def load_plain_assistant(folder: Path) -> Assistant:
+    """The assistant that `save_assistant` wrote, with a plain head again."""
+    assistant = new_assistant()
+    weights = mx.load(str(folder / "model.safetensors"))
+    assert isinstance(weights, dict)
+    assistant.load_weights(
+        [(name, array) for name, array in weights.items() if not name.startswith(CENTROID_HEAD)]
+    )
+    mx.eval(assistant.parameters())
+    return assistant
+
+
 def save_assistant(assistant: Assistant, centroids: mx.array, ordering: mx.array, folder: Path) -> None:
     """Write config.json and model.safetensors; `ordering` lists the vocabulary cluster by cluster."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     weights = dict(tree_flatten(assistant.parameters()))
-    weights["masked_embedding.centroids.weight"] = centroids
-    weights["masked_embedding.token_ordering"] = ordering.astype(mx.int64)
+    weights[f"{CENTROID_HEAD}centroids.weight"] = centroids
+    weights[f"{CENTROID_HEAD}token_ordering"] = ordering.astype(mx.int64)
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "pt"})

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from models.pocket.training.conversations import Sample, SampleSource
+from models.pocket.training.conversations import SampleSource
+from models.pocket.training.turns import Sample
 
 PAD_TO = 16
 """Lengths are rounded up to a multiple of this, to keep the number of shapes small."""
 POOL_SAMPLES = 192
 TURN_SHARES = {1: 0.46, 2: 0.23, 3: 0.15, 4: 0.09, 5: 0.05, 12: 0.02}
 """Share of the training tokens by number of turns."""
-LOSS_ROWS_TO = 256
+LOSS_ROWS_TO = 512
 
 
 @dataclass(frozen=True, slots=True)

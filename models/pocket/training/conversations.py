@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from models.pocket.training.augment import vary
 from models.pocket.training.lessons import Corpus, Turns, normalised
 from models.pocket.training.out_of_scope import out_of_scope
+from models.pocket.training.turns import Sample, answered, encode_turns
 
 SYSTEM_TURNS = (
     "You are Slipstream's pocket model.", "Be brief.", "You are a helpful assistant.", "Answer briefly.",
@@ -24,14 +25,6 @@ VARIED_SHARE = 0.8
 """Of the questions; the others are asked as the corpus has them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A conversation as token ids; `learned[i]` says that ids[i] is a token of an answer."""
-
-    ids: list[int]
-    learned: list[bool]
-
-
 class SampleSource(Protocol):
     """Draws conversations."""
 
@@ -43,26 +36,14 @@ class SampleSource(Protocol):
 def render_prompt(turns: Turns, question: str, system: str | None = None) -> str:
     """The text before an answer: earlier turns, the question, and the open model turn."""
     text = "<bos>" + (f"<|turn>system\n{system}<turn|>\n" if system else "")
-    for asked, answered in turns:
-        text += f"<|turn>user\n{asked}<turn|>\n<|turn>model\n{answered}<turn|>\n"
+    for asked, answer in turns:
+        text += f"<|turn>user\n{asked}<turn|>\n<|turn>model\n{answer}<turn|>\n"
     return text + f"<|turn>user\n{question}<turn|>\n<|turn>model\n"
 
 
 def encode_conversation(tokenizer: Tokenizer, turns: Turns, system: str | None = None) -> Sample:
     """All turns as one sample; the answers and their closing tokens are learned."""
-    ids: list[int] = []
-    learned: list[bool] = []
-
-    def append(text: str, is_learned: bool) -> None:
-        new = tokenizer.encode(text, add_special_tokens=False).ids
-        ids.extend(new)
-        learned.extend([is_learned] * len(new))
-
-    append("<bos>" + (f"<|turn>system\n{system}<turn|>\n" if system else ""), False)
-    for index, (question, answer) in enumerate(turns):
-        append(("\n" if index else "") + f"<|turn>user\n{question}<turn|>\n<|turn>model\n", False)
-        append(f"{answer}<turn|>", True)
-    return Sample(ids, learned)
+    return encode_turns(tokenizer, [answered(question, answer) for question, answer in turns], system)
 
 
 @dataclass
@@ -89,11 +70,12 @@ class ConversationSource:
         if scripted and self._rng.random() < DIALOGUE_SHARE:
             turns = [(self._vary(q), a) for q, a in self._rng.choice(scripted)]
         else:
-            turns = [self._turn() for _ in range(turn_count)]
+            turns = [self.turn() for _ in range(turn_count)]
         system = self._rng.choice(SYSTEM_TURNS) if self._rng.random() < SYSTEM_SHARE else None
         return encode_conversation(self.tokenizer, turns, system)
 
-    def _turn(self) -> tuple[str, str]:
+    def turn(self) -> tuple[str, str]:
+        """A question and its answer."""
         if self._rng.random() < OUT_OF_SCOPE_SHARE:
             question, entry_id = out_of_scope(self._rng)
             answers = {e.id: e.answer for e in self.corpus.entries}

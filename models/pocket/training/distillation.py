@@ -14,16 +14,19 @@ from tokenizers import Tokenizer
 
 from models.pocket.training.augment import vary
 from models.pocket.training.batches import Batch, make_batch
-from models.pocket.training.conversations import ConversationSource, Sample, encode_conversation
+from models.pocket.training.conversations import SampleSource, encode_conversation
 from models.pocket.training.evaluate import greedy_replies
 from models.pocket.training.lessons import Corpus, normalised
 from models.pocket.training.out_of_scope import out_of_scope
+from models.pocket.training.turns import Sample
 
 UNROLLED_STEPS = 6
 STEP_DISCOUNT = 0.9
 """Weight of each further draft step, which counts only if the steps before it were accepted."""
+WORDINGS = 2
+"""Of each lesson that the target answers; the first as in the corpus."""
 OUT_OF_SCOPE_QUESTIONS = 150
-CORPUS_SHARE = 0.2
+DRAWN_SHARE = 0.5
 """Of the conversations, drawn as the target's own training drew them; the others are the target's replies."""
 
 
@@ -32,7 +35,9 @@ def write_own_replies(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus,
     rng = random.Random(seed)
     refused = corpus.held_out_keys()
     asked = [
-        (vary(rng.choice(e.ask), rng) if i else rng.choice(e.ask), e) for e in corpus.entries for i in range(4)
+        (vary(rng.choice(e.ask), rng) if i else rng.choice(e.ask), e)
+        for e in corpus.entries
+        for i in range(WORDINGS)
     ]
     asked += [(out_of_scope(rng)[0], corpus.entries[0]) for _ in range(OUT_OF_SCOPE_QUESTIONS)]
     kept = [(question, entry) for question, entry in asked if normalised(question) not in refused]
@@ -45,7 +50,7 @@ class OwnReplySource:
     """A seeded source of conversations with the target's own replies."""
 
     replies: list[tuple[str, str]]
-    corpus_source: ConversationSource
+    drawn: SampleSource
     tokenizer: Tokenizer
     seed: int
     _rng: random.Random = field(init=False)
@@ -55,8 +60,8 @@ class OwnReplySource:
 
     def draw(self, turn_count: int) -> Sample:
         """See SampleSource."""
-        if self._rng.random() < CORPUS_SHARE:
-            return self.corpus_source.draw(turn_count)
+        if self._rng.random() < DRAWN_SHARE:
+            return self.drawn.draw(turn_count)
         return encode_conversation(self.tokenizer, self._rng.sample(self.replies, turn_count))
 
 

@@ -131,8 +131,24 @@ def attention(
         mask = mx.arange(length)[:, None] >= mx.arange(span)[None]
     if mask is not None:
         scores = scores + mx.where(mask, 0.0, MASKED)
+    for seen in _watchers:
+        seen.append(scores)
     weights = cast(mx.array, softmax(scores)).reshape(batch, heads * length, span)
     return (weights @ values[:, 0]).reshape(batch, heads, length, size)
+
+
+_watchers: list[list[mx.array]] = []
+
+
+@contextmanager
+def watched_scores() -> Iterator[list[mx.array]]:
+    """Within the block, and within `fast_ops`, all attention scores are appended, masked, in the layers' order."""
+    seen: list[mx.array] = []
+    _watchers.append(seen)
+    try:
+        yield seen
+    finally:
+        _watchers.remove(seen)
 
 
 @contextmanager

@@ -31,6 +31,25 @@ class TrainingPlan:
     checkpoint: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a training, with a schedule of its own."""
+
+    name: str
+    steps: int
+    muon_rate: float
+    adam_rate: float
+    decay: float
+    batch_tokens: int
+    """For all processes together, including padding."""
+
+    def plan(self, work: Path) -> TrainingPlan:
+        """Its plan, with the checkpoint in `work`."""
+        return TrainingPlan(
+            self.steps, self.muon_rate, self.adam_rate, self.decay, work / f"{self.name}.safetensors"
+        )
+
+
 class Learner:
     """A network, its optimizer, and the number of steps made."""
 

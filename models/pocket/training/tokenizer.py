@@ -14,8 +14,8 @@ VOCABULARY_TOKENS = 2048
 FIRST_FREE_ID = 107
 """Ids below are Gemma 4's control tokens, at Gemma 4's positions, and fillers between them."""
 CONTROL_TOKENS = {
-    0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>",
-    48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>",
+    0: "<pad>", 1: "<eos>", 2: "<bos>", 3: "<unk>", 4: "<mask>", 46: "<|tool>", 47: "<tool|>",
+    48: "<|tool_call>", 49: "<tool_call|>", 50: "<|tool_response>", 51: "<tool_response|>", 52: '<|"|>',
     98: "<|think|>", 100: "<|channel>", 101: "<channel|>", 105: "<|turn>", 106: "<turn|>",
 }  # fmt: skip
 ALPHABET = ["\n", "▁", *(chr(code) for code in range(0x21, 0x7F))]
@@ -82,6 +82,20 @@ def write_tokenizer(texts: Iterable[str], folder: Path) -> None:
     train_tokenizer(texts).save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(), indent=2) + "\n")
     shutil.copyfile(Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
+
+
+def name_control_tokens(folder: Path) -> None:
+    """Give the control tokens their names in a tokenizer that has fillers in their places."""
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary, added = tokenizer["model"]["vocab"], tokenizer["added_tokens"]
+    for id, piece in CONTROL_TOKENS.items():
+        if vocabulary.pop(f"<unused{id}>", None) is not None:
+            vocabulary[piece] = id
+            added.append(added[0] | {"id": id, "content": piece})
+    added.sort(key=lambda token: token["id"])
+    tokenizer["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False, indent=2))
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

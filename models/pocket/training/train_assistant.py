@@ -16,10 +16,16 @@ import numpy as np
 from mlx_lm.models import gemma4
 
 from mlx_engine.network.assistant import Assistant
-from models.pocket.training.assistant_config import CENTROID_TOP_K, CENTROIDS, new_assistant, save_assistant
+from models.pocket.training.assistant_config import (
+    CENTROID_TOP_K,
+    CENTROIDS,
+    load_plain_assistant,
+    new_assistant,
+    save_assistant,
+)
 from models.pocket.training.batches import endless_batches
 from models.pocket.training.centroids import balanced_clusters, fit_centroids, recall
-from models.pocket.training.conversations import ConversationSource, encode_conversation
+from models.pocket.training.conversations import encode_conversation
 from models.pocket.training.distillation import (
     UNROLLED_STEPS,
     DraftBatch,
@@ -30,28 +36,33 @@ from models.pocket.training.distillation import (
 from models.pocket.training.evaluate import greedy_replies
 from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
-from models.pocket.training.learner import Learner, TrainingPlan
+from models.pocket.training.learner import Learner, Phase
 from models.pocket.training.lessons import load_corpus
+from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 SEED = 20260502
-STEPS = 900
-BATCH_TOKENS = 3072
-MUON_RATE, ADAM_RATE, DECAY = 0.015, 4e-3, 0.02
+NEW = Phase("assistant", 900, 0.015, 4e-3, 0.02, 3072)
+TRAINED = Phase("assistant", 250, 0.006, 1.5e-3, 0.02, 3072)
+"""For an assistant from nothing, and for one that knew the target before it practised."""
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
 CENTROID_BATCHES = 40
 SCORED_QUESTIONS = 96
 
 
-def train_assistant(target: Path, folder: Path, work: Path) -> None:
-    """Collect the target's replies, distil the assistant from them, and write it into `folder`."""
+def train_assistant(target: Path, folder: Path, work: Path, is_trained: bool = False) -> None:
+    """Collect the target's replies, distil the assistant from them, and write it into `folder`.
+
+    is_trained: it goes on from the assistant in `folder`.
+    """
     replies = work / "own_replies.json"
     if not replies.exists():
         tokenizer = load_tokenizer(target)
         write_own_replies(load_target(target), tokenizer, load_corpus(), replies, SEED)
-    run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work)], work)
+    flags = ["--trained"] if is_trained else []
+    run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work), *flags], work)
 
 
 def unroll(
@@ -107,17 +118,18 @@ def acceptance_by_position(assistant: Assistant, model: gemma4.Model, batches: l
     return [round(float(share), 3) for share in right / np.maximum(rounds, 1)]
 
 
-def run(target: Path, folder: Path, work: Path, steps: int) -> None:
+def run(target: Path, folder: Path, work: Path, is_trained: bool) -> None:
     """One process's part of the distillation."""
     ring = Ring()
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
     mx.random.seed(SEED)
-    assistant = new_assistant()
-    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "assistant.safetensors")
+    phase = TRAINED if is_trained else NEW
+    assistant = load_plain_assistant(folder) if is_trained else new_assistant()
+    plan = phase.plan(work)
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
-    source = OwnReplySource(replies, ConversationSource(corpus, tokenizer, SEED), tokenizer, SEED)
-    batches = endless_batches(source, BATCH_TOKENS, SEED)
+    source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, SEED), tokenizer, SEED)
+    batches = endless_batches(source, phase.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]
@@ -166,10 +178,10 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--trained", action="store_true", help="go on from the assistant that is there")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.target, arguments.folder, arguments.work, arguments.steps)
+        run(arguments.target, arguments.folder, arguments.work, arguments.trained)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains the pocket target on the answers of drawn conversations.
+"""Trains the pocket target: on the lessons, then on exercises between more of the same lessons.
 
 `train_target` starts the processes; `python -m models.pocket.training.train_target` is what each of them runs.
 """
@@ -10,50 +10,82 @@ import time
 from pathlib import Path
 
 import mlx.core as mx
+from mlx_lm.models import gemma4
+from tokenizers import Tokenizer
 
-from models.pocket.training.batches import Batch, endless_batches, make_batch
-from models.pocket.training.conversations import ConversationSource
-from models.pocket.training.evaluate import held_out_metrics
-from models.pocket.training.fast_ops import cross_entropy, fast_ops
+from models.pocket.training.batches import endless_batches, make_batch
+from models.pocket.training.conversations import ConversationSource, SampleSource
+from models.pocket.training.evaluate import exercise_metrics, held_out_metrics
+from models.pocket.training.fast_ops import cross_entropy, fast_ops, watched_scores
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.learner import Learner, TrainingPlan
+from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, SHARE, Guide, guidance_loss, make_guide
+from models.pocket.training.learner import Learner, Phase
 from models.pocket.training.lessons import load_corpus
+from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
-from models.pocket.training.target_config import new_target, save_target
+from models.pocket.training.target_config import LAYERS, load_target, new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
+from models.pocket.training.turns import Sample
 
 SEED = 20260501
-STEPS = 1550
-BATCH_TOKENS = 2048
-"""For all processes together, including padding."""
-MUON_RATE, ADAM_RATE, DECAY = 0.015, 4e-3, 0.02
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
-def train_target(folder: Path, work: Path) -> None:
-    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`."""
-    run_ring("models.pocket.training.train_target", [str(folder), str(work)], work)
+LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02, 2048)
+HEADS = Phase("heads", 600, 0.01, 4e-3, 0.02, 1024)
+PRACTICE = Phase("practice", 1500, 0.01, 2e-3, 0.02, 2048)
+"""The same exercises twice: in the layers of the guided heads, until these look where they should, and in all."""
+HEADS_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
+"""Those with guided heads and the last one."""
 
 
-def run(folder: Path, work: Path, steps: int) -> None:
+def train_target(folder: Path, work: Path, is_trained: bool = False) -> None:
+    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`.
+
+    is_trained: the target in `folder` has had its lessons, and practises only.
+    """
+    flags = ["--trained"] if is_trained else []
+    run_ring("models.pocket.training.train_target", [str(folder), str(work), *flags], work)
+
+
+def run(folder: Path, work: Path, is_trained: bool) -> None:
     """One process's part of the training."""
     ring = Ring()
     corpus, tokenizer = load_corpus(), load_tokenizer(folder)
     mx.random.seed(SEED)
-    model = new_target()
+    model = load_target(folder) if is_trained else new_target()
+    if not is_trained:
+        run_phase(LESSONS, model, ConversationSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    model.freeze()
+    for layer in HEADS_LAYERS:
+        model.layers[layer].unfreeze()
+    run_phase(HEADS, model, PracticeSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+    model.unfreeze()
+    run_phase(PRACTICE, model, PracticeSource(corpus, tokenizer, SEED + 1), tokenizer, work, ring)
+    if ring.rank == 0:
+        save_target(model, folder)
 
-    def batch_loss(tokens: mx.array, rows: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
-        return (cross_entropy(answer_logits(model, tokens, rows), targets) * weights).sum()
 
-    plan = TrainingPlan(steps, MUON_RATE, ADAM_RATE, DECAY, work / "target.safetensors")
-    learner = Learner(model, batch_loss, plan, ring)
-    batches = endless_batches(ConversationSource(corpus, tokenizer, SEED), BATCH_TOKENS, SEED)
+def run_phase(
+    phase: Phase, model: gemma4.Model, source: SampleSource, tokenizer: Tokenizer, work: Path, ring: Ring
+) -> None:
+    """All steps of one phase."""
+
+    def batch_loss(*batch: mx.array) -> mx.array:
+        tokens, rows, targets, *guide, weights = batch
+        with watched_scores() as scores:
+            logits = answer_logits(model, tokens, rows)
+        loss = (cross_entropy(logits, targets) * weights).sum()
+        return loss + SHARE * guidance_loss(scores, Guide(*guide)) * weights.sum() if guide else loss
+
+    learner = Learner(model, batch_loss, phase.plan(work), ring)
+    batches = endless_batches(source, phase.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     started, tokens, losses = time.perf_counter(), 0, []
     while not learner.is_done:
         samples = next(batches)
-        losses.append(learner.learn(*_arrays(make_batch(samples[ring.rank :: ring.size]))))
+        losses.append(learner.learn(*_arrays(samples[ring.rank :: ring.size], phase)))
         tokens += sum(len(s.ids) for s in samples)
         if learner.step % LOG_EVERY == 0:
             speed = tokens / (time.perf_counter() - started)
@@ -62,13 +94,15 @@ def run(folder: Path, work: Path, steps: int) -> None:
         if learner.step % SAVE_EVERY == 0 or learner.is_done:
             learner.save()
         if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
-            ring.log(f"held out: {held_out_metrics(model, tokenizer, corpus)}")
-    if ring.rank == 0:
-        save_target(model, folder)
+            ring.log(f"held out: {held_out_metrics(model, tokenizer, load_corpus())}")
+            ring.log(f"exercises: {exercise_metrics(model, tokenizer, load_corpus())}")
 
 
-def _arrays(batch: Batch) -> tuple[mx.array, ...]:
-    return batch.tokens, batch.loss_rows, batch.loss_targets, batch.loss_weights
+def _arrays(samples: list[Sample], phase: Phase) -> tuple[mx.array, ...]:
+    batch = make_batch(samples)
+    guide = make_guide(samples, batch) if phase is not LESSONS else None
+    guided = (guide.rows, guide.keys, guide.weights) if guide else ()
+    return batch.tokens, batch.loss_rows, batch.loss_targets, *guided, batch.loss_weights
 
 
 def main() -> None:
@@ -76,10 +110,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--trained", action="store_true", help="practise only")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.folder, arguments.work, arguments.steps)
+        run(arguments.folder, arguments.work, arguments.trained)
 
 
 if __name__ == "__main__":

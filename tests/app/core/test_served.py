@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ class Front(ReplyView):
         self.back: list[str] = []
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         choice = choose_served(parse_address(server.url), None)
-        self.engine = engine_for(choice, server.url)
+        self.engine = engine_for(choice)
         self.engine.on_event = self._inbox.put
         self.store = ChatStore.in_memory()
         conversation = Conversation(self.store)
@@ -203,7 +204,7 @@ async def test_another_model_of_the_server(server: ChatServer, front: Front) -> 
     server.models = {"data": [{"id": "m"}, {"id": "n"}]}
     remembered: list[str] = []
     front.pair._remember = remembered.append
-    front.dialogue.switch_pair(chooser(server.url, PairOptions())("n", False), "n")
+    front.dialogue.switch_pair(chooser(front.pair.choice, PairOptions())("n", False), "n")
     await front.hear(Ready)
     await front.ask("More")
     assert server.bodies[-1]["model"] == "n"
@@ -243,7 +244,7 @@ def test_without_a_server_the_engine_is_a_child_process_and_without_the_client_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     choice = choose_served(parse_address("h:1"), None)
-    assert isinstance(engine_for(choice, None), EngineClient)
+    assert isinstance(engine_for(replace(choice, server=None)), EngineClient)
     monkeypatch.setattr("app.remote.engine.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ServerError, match=r"pip install 'slipstream\[remote\]'"):
         first_served(read_settings({"server": "h:1"}, {}, {}))

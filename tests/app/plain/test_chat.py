@@ -302,6 +302,27 @@ def test_how_replies_are_made_is_changed_and_kept_with_the_chat(store: ChatStore
         assert f"You: {words}" in said
 
 
+def test_replies_match_the_schema_of_a_file_until_it_is_off(store: ChatStore, tmp_path: Path) -> None:
+    (path := tmp_path / "person.json").write_text('{"type": "object"}')
+    engine = AnsweringEngine(*"abc")
+    said = talk(
+        store, engine, f"/schema {path}", "/schema", "Hi", "/schema off", "Hi", f"/schema {path}", "/new", "Hi"
+    )
+    assert [each.schema for each in engine.requests] == ['{"type": "object"}', None, None]
+    assert said.count("You: Replies match person.json from your next message. /schema off ends that.") == 3
+    assert "You: Replies may be any text. Use /schema FILE to hold them to a JSON schema." in said
+
+
+def test_a_schema_that_cannot_be_used_leaves_the_one_before(store: ChatStore, tmp_path: Path) -> None:
+    (good := tmp_path / "good.json").write_text('{"type": "object"}')
+    (bad := tmp_path / "bad.json").write_text('{"not": {}}')
+    engine = AnsweringEngine("a")
+    said = talk(store, engine, f"/schema {good}", f"/schema {bad}", f"/schema {tmp_path / 'none'}", "Hi")
+    assert engine.requests[0].schema == '{"type": "object"}'
+    assert any('keywords that are not supported, ["not"]' in line for line in said)
+    assert any("none is not a file" in line for line in said)
+
+
 def test_the_last_message_is_changed(store: ChatStore) -> None:
     engine = AnsweringEngine("a", "b")
     said = talk(store, engine, "/edit", "/edit other", "Poor words", "/edit Better words")

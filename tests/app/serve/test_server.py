@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx2
 import pytest
 
 from app.core.reply_options import ReplyOptions
-from app.serve import sending
+from app.serve import guard, sending
 from app.serve.answering import Answering
 from mlx_engine.protocol.events import Checked, Failed, Generate, SamplingOptions, Silent, ToolCall
 from tests.app.serve.scripted import data_of
@@ -47,11 +48,15 @@ class Asking:
         self._thread.start()
 
     def _ask(self) -> None:
-        with self._served.client() as client:
+        with self._served.client() as client, suppress(httpx2.RemoteProtocolError):
             self.response = client.post(self._path, json=self._body)
 
-    def answer(self) -> httpx2.Response:
+    def wait(self) -> None:
+        """Until it is answered, or the connection broke."""
         self._thread.join(PATIENCE_S)
+
+    def answer(self) -> httpx2.Response:
+        self.wait()
         assert self.response is not None
         return self.response
 
@@ -96,6 +101,48 @@ def test_models_for_all_clients_at_once(quick: Served) -> None:
         assert (models["object"], models["has_more"], models["first_id"]) == ("list", False, "fake")
         assert {"id", "object", "created", "owned_by", "type", "display_name", "created_at"} <= model.keys()
         assert client.get("/v1/models/claude-haiku-5-5").json()["id"] == "claude-haiku-5-5"
+
+
+def test_an_answer_names_the_loaded_model_where_the_request_names_none(quick: Served) -> None:
+    with quick.client() as client:
+        for path, body in (
+            (CHAT, {"messages": [{"role": "user", "content": "Hi"}]}),
+            ("/v1/completions", {"prompt": "Hi"}),
+            ("/v1/responses", {"input": "Hi"}),
+        ):
+            assert client.post(path, json=body).json()["model"] == "fake"
+        assert client.post(CHAT, json=chat(model="mine")).json()["model"] == "mine"
+
+
+def test_a_large_body_is_read_in_a_thread(quick: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    dialect = quick.server._dialects[CHAT]
+    read = type(dialect).read
+
+    def noted(self: Any, body: Any) -> Any:
+        threads.append(threading.current_thread())
+        return read(self, body)
+
+    monkeypatch.setattr(type(dialect), "read", noted)
+    with quick.client() as client:
+        for text in ("small", "large " * (guard.LARGE_BODY_BYTES // 5)):
+            answered = client.post(CHAT, json=chat(user=text))
+            assert answered.status_code == 200
+    small, large = threads
+    assert small is not large
+
+
+def test_a_request_that_waits_when_the_server_ends_gets_no_whole_answer(engine: HeldEngine) -> None:
+    with ExitStack() as running, httpx2.Client(timeout=PATIENCE_S, trust_env=False) as client:
+        served = running.enter_context(serving(engine))
+        first = Asking(served, chat())
+        engine.next_request()
+        with client.stream("POST", f"{served.url}{CHAT}", json=chat(stream=True)) as waiting:
+            served.wait_for(lambda states: [each["state"] for each in states] == ["reading", "queued"])
+            running.close()
+            with pytest.raises(httpx2.RemoteProtocolError):
+                waiting.read()
+        first.wait()
 
 
 def test_tokens_are_counted_while_a_reply_runs(served: Served, engine: HeldEngine) -> None:

@@ -22,6 +22,7 @@ from app.core import attachments
 from app.core.attachments import Attachment
 from app.core.chat_options import ChatOptions
 from app.settings.table import Settings
+from app.tui.bars.top_line import TopLine
 from app.tui.prompt.attachment_line import AttachmentLine
 from app.tui.prompt.completion_list import CompletionList
 from mlx_engine.protocol.events import Counted
@@ -189,6 +190,25 @@ async def test_how_replies_are_made_is_said_and_changed() -> None:
         request = story.engine.requests[-1]
         assert (request.sampling.temperature, request.sampling.seed, request.is_thinking) == (None, None, False)
         assert request.messages[0].text == "hello"
+
+
+async def test_a_schema_is_seen_while_replies_match_it(tmp_path: Path) -> None:
+    (path := tmp_path / "person.json").write_text('{"type": "object"}')
+    async with chat() as story:
+        await command(story, f"/schema {path}")
+        await story.until(lambda: story.app.query_one(TopLine).settings == "schema person.json")
+        await story.send("hello")
+        assert story.engine.requests[-1].schema == '{"type": "object"}'
+        story.engine.finish()
+        await story.until(lambda: story.state == "ready")
+        await command(story, "/schema")
+        await story.until_told("Replies match person.json from your next message.")
+        await command(story, f"/schema {tmp_path / 'none.json'}")
+        await story.until_told("none.json is not a file.")
+        await command(story, "/schema off")
+        await story.until(lambda: story.app.query_one(TopLine).settings == "")
+        await story.send("hello")
+        assert story.engine.requests[-1].schema is None
 
 
 @pytest.mark.parametrize("system", ["Be brief. " * 500, "Be brief.\n" * 50], ids=["long", "high"])

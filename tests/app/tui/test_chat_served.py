@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from textual.widgets import OptionList
 
+from app.remote.address import parse_address
 from app.tui.bars.gauge_strip import strip_line
 from app.tui.screens.served_models import ServedModelsScreen
 from mlx_engine.protocol.events import Finished, Load, Part, Ready, Server, ServerFigures
@@ -36,7 +37,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(FakeEngine, "ready", ready)
-    monkeypatch.setattr(pilot, "PAIR", replace(pilot.PAIR, load=Load(""), title="studio:8080", is_served=True))
+    monkeypatch.setattr(
+        pilot, "PAIR", replace(pilot.PAIR, load=Load(""), title="studio:8080", server=parse_address("studio:8080"))
+    )
     monkeypatch.setattr(
         pilot,
         "choose",

@@ -38,6 +38,9 @@ class PairRule:
     def masks(self, draft: Sequence[int]) -> list[bytes]:
         return [bytes([int(np.packbits(ALLOWED[last], bitorder="little")[0])]) for last in (self.last, *draft)]
 
+    def forced(self, limit: int) -> list[int]:
+        return []
+
     def advance(self, tokens: Sequence[int]) -> None:
         for token in tokens:
             assert ALLOWED[self.last, token]

@@ -1,8 +1,9 @@
-"""The JSON schema that `run --schema FILE` names."""
+"""A file with the JSON schema that replies match: `/schema FILE` and `run --schema FILE`."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_engine.protocol.errors import SlipstreamError
@@ -10,11 +11,21 @@ from mlx_engine.protocol.errors import SlipstreamError
 MAX_BYTES = 1 << 20
 
 
-def read_schema(path: Path) -> str:
-    """The text of the file, a JSON object; the engine says whether it can be used. Raises SlipstreamError."""
+@dataclass(frozen=True, slots=True)
+class SchemaFile:
+    """A schema that replies can be held to."""
+
+    name: str
+    """Of the file, for people."""
+    text: str
+    """JSON."""
+
+
+def read_schema(path: Path) -> SchemaFile:
+    """Read a schema and check that replies can be held to it. Raises SlipstreamError."""
     try:
         if not path.is_file():
-            raise SlipstreamError(f"{path} is not a file. Use --schema with a file that contains a JSON schema.")
+            raise SlipstreamError(f"{path} is not a file. Name a file that contains a JSON schema.")
         if path.stat().st_size > MAX_BYTES:
             raise SlipstreamError(f"{path} is larger than {MAX_BYTES >> 20} MiB. Use a smaller schema.")
         text = path.read_text(encoding="utf-8")
@@ -30,4 +41,8 @@ def read_schema(path: Path) -> str:
         raise SlipstreamError(
             f'{path} contains no JSON object. A schema is one, for example {{"type": "object"}}.'
         )
-    return text
+    # Imported here: few chats need the tokenizers and llguidance.
+    from mlx_engine.text.grammar import ReplyForm, check_form
+
+    check_form(ReplyForm(text))
+    return SchemaFile(path.name, text)
