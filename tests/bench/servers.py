@@ -23,7 +23,7 @@ from tests.bench.sides import SideError
 
 PATIENCE_S, LOADING_S, LOOK_S = 600.0, 180.0, 0.2
 SAID = ("content", "reasoning_content", "reasoning", "tool_calls")
-OURS, MLX_LM, MLX_VLM = "slipstream", "mlx-lm", "mlx-vlm"
+OURS, MLX_LM, MLX_VLM, AS_SHIPPED = "slipstream", "mlx-lm", "mlx-vlm", "mlx-vlm as shipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ class BenchServer:
         self._model = model
         self._port = _free_port()
         self._log: IO[bytes] = (home / f"{name}.log").open("wb")
-        environment = child_environment(openblas) | {"SLIPSTREAM_HOME": str(home), "APC_ENABLED": "1"}
-        environment["APC_DISK_ENABLED"] = "0"
+        environment = child_environment(openblas) | {"SLIPSTREAM_HOME": str(home)}
+        if name == MLX_VLM:  # its cache of prefixes, off as shipped; in memory alone, as with the others
+            environment |= {"APC_ENABLED": "1", "APC_DISK_ENABLED": "0"}
         self._process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(self._port)],
             env=environment,
@@ -153,7 +154,7 @@ def mlx_lm_command(python: Path, pair: PairFolders) -> list[str | Path]:
 
 
 def mlx_vlm_command(python: Path, pair: PairFolders) -> list[str | Path]:
-    """With the pair's assistant unless that is never right. Its cache of prefixes is on."""
+    """With the pair's assistant unless that is never right."""
     drafter: list[str | Path] = [] if pair.name == THIN else ["--draft-model", pair.drafter, "--draft-kind", "mtp"]
     return [python, "-m", "mlx_vlm.server", "--model", pair.target, *drafter]
 

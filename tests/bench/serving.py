@@ -19,6 +19,7 @@ from tests.bench.environment import OPENBLAS, versions
 from tests.bench.pairs import PairFolders
 from tests.bench.served_pair import SERVED, THIN, write_served_pair
 from tests.bench.servers import (
+    AS_SHIPPED,
     MLX_LM,
     MLX_VLM,
     OURS,
@@ -69,12 +70,12 @@ def main() -> int:
 def _started(pair: PairFolders, home: Path, options: argparse.Namespace) -> Iterator[BenchServer]:
     ours = our_command(pair, ("--compile", "on") if options.compile else ())
     yield BenchServer(OURS, ours, pair.target.name, home, options.openblas)
-    for name, python, command in (
-        (MLX_LM, options.mlx_lm, mlx_lm_command),
-        (MLX_VLM, options.mlx_vlm, mlx_vlm_command),
-    ):
+    peers = [(MLX_LM, options.mlx_lm, mlx_lm_command), (MLX_VLM, options.mlx_vlm, mlx_vlm_command)]
+    if options.as_shipped:
+        peers.append((AS_SHIPPED, options.mlx_vlm, mlx_vlm_command))
+    for name, python, command in peers:
         if python is None:
-            print(f"{name} is left out: no --{name} PYTHON", file=sys.stderr)
+            print(f"{name} is left out: its Python was not named", file=sys.stderr)
         else:
             yield BenchServer(name, command(python, pair), str(pair.target), home, options.openblas)
 
@@ -97,6 +98,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--tokens", type=int, default=24, help="of each answer in sessions, at most")
     parser.add_argument("--requests", type=int, default=1000, help="of the row many")
+    parser.add_argument(
+        "--as-shipped", action="store_true", help="mlx-vlm a second time, without its cache of prefixes"
+    )
     parser.add_argument("--compile", action="store_true", help="our setting of that name, as with Metal")
     parser.add_argument(
         "--openblas", type=Path, nargs="?", const=OPENBLAS, help=f"in place of MLX's own (default: {OPENBLAS})"

@@ -201,7 +201,8 @@ def _run(prompt: str, pair: PairFolders, options: argparse.Namespace) -> tuple[s
     model = ["--model", str(pair.target), "--drafter", str(pair.drafter)]
     compiled = ["--compile", "on"] if options.compile else []
     command = [sys.executable, "-m", "app.cli", "run", *model, *compiled, "--temp", "0"]
-    environment = child_environment(options.openblas) | {"SLIPSTREAM_HOME": str(pair.target.parent)}
+    # A folder of its own: in the server's, run would find that server.
+    environment = child_environment(options.openblas) | {"SLIPSTREAM_HOME": str(pair.target.parent / "run")}
     text, times = b"", []
     with subprocess.Popen(
         [*command, "--max-tokens", str(REPLY_TOKENS), prompt], stdout=subprocess.PIPE, env=environment
