@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from statistics import median
 from typing import Literal
 
@@ -20,7 +21,7 @@ from app.bench.prompts import bundled_prompts
 from tests.bench.agent_session import TURNS, Body, agent_session, schema_of, two_callers
 from tests.bench.environment import child_environment
 from tests.bench.pairs import PairFolders
-from tests.bench.servers import OURS, PATIENCE_S, BenchServer, Streamed
+from tests.bench.servers import OURS, PATIENCE_S, BenchServer, Streamed, our_command
 from tests.bench.sides import SideError
 from tests.bench.table import Figure
 
@@ -28,7 +29,7 @@ SESSION_AIM, FIRST_AIM, CALLERS_AIM, RUN_AIM, SCHEMA_AIM = 0.5, 0.3, 0.5, 0.97, 
 CALLERS_CHARACTERS, CALLERS_TURNS = 5000, 4
 """About 2,000 tokens of a shared system text."""
 FIELDS, SCHEMA_TOKENS = 20, 400
-PROMPTS, REPLY_TOKENS = 8, 128
+PROMPTS, REPLY_TOKENS, DRAFT_LENGTH = 8, 128, 4
 CONNECTIONS = 64
 
 
@@ -129,21 +130,27 @@ def callers(servers: list[BenchServer], options: argparse.Namespace, pair: PairF
 
 
 def beside_run(servers: list[BenchServer], options: argparse.Namespace, pair: PairFolders) -> Iterator[Figure]:
-    """From the first text to the last, the same replies by `slipstream run` and by the server."""
-    ours = _ours(servers)
-    ratios = []
+    """From the first text to the last, the same replies by `slipstream run` and by a server, at one draft length:
+    what auto has learned differs between the two."""
+    home = pair.target.parent / "run"
+    home.mkdir(exist_ok=True)
+    compiled = ("--compile", "on") if options.compile else ()
+    fixed = (*compiled, "--draft", str(DRAFT_LENGTH))
     prompts = [prompt.messages[-1].text for prompt in bundled_prompts(is_pocket=True)][:PROMPTS]
-    for _ in range(options.repeats):
-        run_s = served_s = 0.0
-        for prompt in prompts:
-            answer = ours.ask(_asking(prompt, REPLY_TOKENS))
-            text, took_s = _run(prompt, pair, options)
-            if text.strip() == answer.text.strip():
-                run_s += took_s
-                served_s += answer.last_s - answer.first_s
-        if not served_s:
-            raise SideError("run and serve gave different replies to every prompt")
-        ratios.append(run_s / served_s)
+    ratios = []
+    with closing(BenchServer(OURS, our_command(pair, fixed), pair.target.name, home, options.openblas)) as ours:
+        ours.wait_until_ready()
+        for _ in range(options.repeats):
+            run_s = served_s = 0.0
+            for prompt in prompts:
+                answer = ours.ask(_asking(prompt, REPLY_TOKENS))
+                text, took_s = _run(prompt, pair, options, fixed)
+                if text.strip() == answer.text.strip():
+                    run_s += took_s
+                    served_s += answer.last_s - answer.first_s
+            if not served_s:
+                raise SideError("run and serve gave different replies to every prompt")
+            ratios.append(run_s / served_s)
     yield _figure("run", pair, "tokens/s, serving / run", ratios, RUN_AIM)
 
 
@@ -196,13 +203,13 @@ async def _ask_at_once(server: BenchServer, requests: int) -> list[str]:
     return outcomes
 
 
-def _run(prompt: str, pair: PairFolders, options: argparse.Namespace) -> tuple[str, float]:
+def _run(prompt: str, pair: PairFolders, options: argparse.Namespace, fixed: Sequence[str]) -> tuple[str, float]:
     """The reply of `slipstream run`, and the seconds from its first text to its last."""
     model = ["--model", str(pair.target), "--drafter", str(pair.drafter)]
-    compiled = ["--compile", "on"] if options.compile else []
-    command = [sys.executable, "-m", "app.cli", "run", *model, *compiled, "--temp", "0"]
+    command = [sys.executable, "-m", "app.cli", "run", *model, *fixed, "--temp", "0"]
     # A folder of its own: in the server's, run would find that server.
-    environment = child_environment(options.openblas) | {"SLIPSTREAM_HOME": str(pair.target.parent / "run")}
+    home = pair.target.parent / "run" / "home"
+    environment = child_environment(options.openblas) | {"SLIPSTREAM_HOME": str(home)}
     text, times = b"", []
     with subprocess.Popen(
         [*command, "--max-tokens", str(REPLY_TOKENS), prompt], stdout=subprocess.PIPE, env=environment
