@@ -156,7 +156,7 @@ async def test_a_server_that_ends_is_said() -> None:
         async with listing(served) as story:
             await story.until_seen("`slipstream launch")
             await waited(server.close)
-            await story.until_seen(f"127.0.0.1:{served.address[1]}")
+            await story.until_seen("does not answer any more.")
             assert not story.shows("`slipstream launch")
             assert not rows(story)
 
