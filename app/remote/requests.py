@@ -72,7 +72,7 @@ class ServerRequests:
             return self._read(response.content)
 
     async def follow(self) -> AsyncGenerator[tuple[ServedRequest, ...], None]:
-        """The same now, and again whenever something has changed. Ends when the server cannot be reached any more."""
+        """The same now, and again at every change, until the server cannot be reached any more."""
         async with (
             self._connection() as http,
             http.stream("GET", self._url, headers={"accept": "text/event-stream"}, timeout=SILENCE_S) as response,
