@@ -101,7 +101,9 @@ def test_claude_is_bare_in_a_small_context_and_says_so(
     assert seen["arguments"] == ["--bare", "--permission-mode=plan", "--settings", "{}"]
     assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
     assert seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
-    assert "no room for all of Claude Code" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no room for all of Claude Code" in said
+    assert f"{SMALL.context_tokens:,} tokens" in said
     seen = launched(agent, "claude", "--bare", endpoint=replace(ENDPOINT, key="it's a key"))
     assert seen["arguments"][-1] == "--bare"
     assert seen["arguments"].count("--bare") == 1
