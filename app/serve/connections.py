@@ -127,5 +127,5 @@ def uvicorn_options() -> dict[str, Any]:
         "proxy_headers": False,
         "timeout_keep_alive": int(KEEP_ALIVE_S),
         "timeout_graceful_shutdown": 2,
-        "h11_max_incomplete_event_size": MAX_HEADER_BYTES,  # of headers that come in one piece, Guard knows the size
+        "h11_max_incomplete_event_size": MAX_HEADER_BYTES,  # Guard measures headers that come in one piece
     }
