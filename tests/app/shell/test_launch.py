@@ -160,6 +160,14 @@ def test_aider_gets_the_windows_size_in_a_file(agent: FakeAgent) -> None:
     assert seen["arguments"][-2:] == ["--message", "Hi"]
 
 
+def test_an_argument_of_the_agent_in_the_wrong_place_is_told_the_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["launch", "claude", "--continue"])
+    assert "unrecognized arguments: --continue; those of the agent go behind --" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_missing_program_is_named_with_the_way_to_install_it(agent: FakeAgent, name: str) -> None:
     with pytest.raises(SlipstreamError) as caught:
