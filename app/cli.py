@@ -62,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argv.append("list")
     argv, agents_own = launch_command.cut(argv)
     try:
-        options = _parser().parse_args(argv, argparse.Namespace(agents_own=agents_own))
+        parser = _parser()
+        options, unknown = parser.parse_known_args(argv, argparse.Namespace(agents_own=agents_own))
+        if unknown:
+            hint = "; those of the agent go behind --" if argv[0] == "launch" else ""
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         command: Callable[[argparse.Namespace], int] = options.command
         if command in (_chat, _run, _bench, _serve) and (why := why_unusable()):
             raise SlipstreamError(why)

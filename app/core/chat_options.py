@@ -34,7 +34,7 @@ class ChatOptions:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where the person has set `theme` or `model`: a choice made in the chat then lasts for this run only."""
     fallback: PairChoice | None = None
-    """What to load if the first pair cannot be loaded."""
+    """What to load if the first pair cannot be loaded, or once the server that the chat is attached to ended."""
     state: RememberedChoices = field(default_factory=RememberedChoices)
     """Choices remembered from earlier runs."""
     notices: tuple[str, ...] = ()

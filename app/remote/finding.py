@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -30,9 +30,10 @@ class Found:
 def find_servers(ports: Iterable[int] = PORTS) -> list[Found]:
     """Ask all ports at once, and that of a `slipstream serve` that runs. No key is sent to the others: whoever
     listens there is not known yet."""
+    roots = {f"http://127.0.0.1:{port}": None for port in sorted(ports)}
     own = find_server(places.server_file())
-    own_port = urlsplit(own.url).port if own is not None else None
-    return asyncio.run(_find(sorted({*ports, *([own_port] if own_port else [])})))
+    keys = roots | ({own.url: own.key} if own is not None else {})
+    return asyncio.run(_find(keys))
 
 
 def look_at(address: ServerAddress, key: str | None) -> Served:
@@ -40,17 +41,16 @@ def look_at(address: ServerAddress, key: str | None) -> Served:
     return asyncio.run(_look(address, key))
 
 
-async def _find(ports: Iterable[int]) -> list[Found]:
-    found = await asyncio.gather(*map(_at, ports))
+async def _find(keys: Mapping[str, str | None]) -> list[Found]:
+    """keys: by the root of each address to ask."""
+    found = await asyncio.gather(*(_at(parse_address(root), key) for root, key in keys.items()))
     return [each for each in found if each is not None]
 
 
-async def _at(port: int) -> Found | None:
-    address = parse_address(f"http://127.0.0.1:{port}")
-    own = find_server(places.server_file())
-    key = own.key if own is not None and own.url == address.root else None
+async def _at(address: ServerAddress, key: str | None) -> Found | None:
+    """None: nothing listens there."""
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection(address.host, urlsplit(address.root).port)
     except OSError:
         return None
     writer.close()

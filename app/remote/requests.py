@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -72,15 +72,18 @@ class ServerRequests:
             return self._read(response.content)
 
     async def follow(self) -> AsyncGenerator[tuple[ServedRequest, ...], None]:
-        """The same now, and again whenever something has changed. Ends when the server does."""
+        """The same now, and again at every change, until the server cannot be reached any more."""
         async with (
             self._connection() as http,
             http.stream("GET", self._url, headers={"accept": "text/event-stream"}, timeout=SILENCE_S) as response,
         ):
+            import httpx2
+
             self._check(response)
-            async for line in response.aiter_lines():
-                if line.startswith(DATA):
-                    yield self._read(line.removeprefix(DATA).encode())
+            with suppress(httpx2.TransportError):
+                async for line in response.aiter_lines():
+                    if line.startswith(DATA):
+                        yield self._read(line.removeprefix(DATA).encode())
 
     async def stop(self, id: str) -> bool:
         """End a request: its answer ends with what it has. False: it has ended already."""

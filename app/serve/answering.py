@@ -136,7 +136,7 @@ class Answering:
         text = stops.add(event.text)
         if stops.found is not None:
             self._line.cancel()
-        elif isinstance(event, Finished):
+        elif isinstance(event, Finished) or event.calls:  # the text before a call is complete
             text += stops.finish()
         calls = () if stops.found is not None else event.calls
         if isinstance(event, Round):

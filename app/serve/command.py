@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from app.settings.flags import add_flags
 from app.system import places
 from app.system.console import Arguments, say, tell, warn
 from app.system.exit_codes import OK
-from app.system.running_server import RunningServer, announce, withdraw
+from app.system.running_server import RunningServer, announce, can_be_sent, withdraw
 from mlx_engine.client import EngineClient
 from mlx_engine.protocol.errors import SlipstreamError
 from mlx_engine.protocol.events import Ready
@@ -63,6 +64,10 @@ def serve(options: argparse.Namespace, choose: Callable[[], PairChoice], usual: 
             f"At {options.host} other machines can reach the server, so it needs a key: add --key KEY, or set "
             f"{KEY_VARIABLE}. Without --host it serves this machine alone."
         )
+    if policy.key is not None and not can_be_sent(policy.key):
+        raise SlipstreamError(
+            "No program can send this key. Use letters without accents, digits and signs, and no spaces."
+        )
     pair = choose()
     allow_connections()
     listening = _listen(options.host, options.port)
@@ -103,10 +108,15 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
-    except OSError as error:
-        why = error.strerror or error
+    except socket.gaierror as error:
         raise SlipstreamError(
-            f"The server cannot listen at {host}, port {port}: {why}. Choose another with --port."
+            f"The server cannot listen at {host}: {error.strerror}. Name another address with --host."
+        ) from None
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else error
+        flag = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise SlipstreamError(
+            f"The server cannot listen at {host}, port {port}: {why}. Choose another with {flag}."
         ) from None
 
 

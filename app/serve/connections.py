@@ -12,6 +12,8 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.serve.guard import MAX_HEADER_BYTES
+
 MOST_CONNECTIONS = 4096
 SPARE_FILES = 64
 """For the models, the engine's pipes and the log."""
@@ -21,7 +23,6 @@ KEEP_ALIVE_S = 75.0
 """How long a connection may be idle after an answer."""
 WRITE_S = 60.0
 """How long a client may take nothing of what waits for it."""
-MAX_HEADER_BYTES = 32 << 10
 
 _idle: dict[Connection, None] = {}
 """Connections without a request, the one that has been idle longest first."""
@@ -126,5 +127,5 @@ def uvicorn_options() -> dict[str, Any]:
         "proxy_headers": False,
         "timeout_keep_alive": int(KEEP_ALIVE_S),
         "timeout_graceful_shutdown": 2,
-        "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
+        "h11_max_incomplete_event_size": MAX_HEADER_BYTES,  # Guard measures headers that come in one piece
     }

@@ -99,6 +99,12 @@ class LargeRequestError(ServeError):
     status, type, code = 413, "request_too_large", "request_too_large"
 
 
+class LargeHeadersError(ServeError):
+    """No client needs so much."""
+
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
+
+
 class BrokenServerError(ServeError):
     """A fault of the server."""
 

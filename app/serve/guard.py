@@ -27,6 +27,7 @@ from app.serve.errors import (
     BrokenServerError,
     BusyError,
     ForbiddenError,
+    LargeHeadersError,
     LargeRequestError,
     ServeError,
     SlowRequestError,
@@ -35,6 +36,7 @@ from app.serve.errors import (
 from app.serve.sending import error_response
 from mlx_engine.protocol.log_file import trace
 
+MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 32 << 20
 """More than the longest context takes, with images in it."""
 MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
@@ -115,6 +117,8 @@ class Guard:
             await send(message)
 
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+                raise LargeHeadersError(f"The headers are larger than {MAX_HEADER_BYTES >> 10} KiB. Send less.")
             self._policy.check(Headers(scope=scope))
             await self._app(scope, receive, sending)
             return

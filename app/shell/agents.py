@@ -19,7 +19,7 @@ PROVIDER = "slipstream"
 BARE_BELOW_TOKENS = 16_384
 """Claude Code's instructions and tools take up to 13,000 tokens; with `--bare` they take 1,000."""
 BARE_NOTE = (
-    "The context of {} tokens has no room for all of Claude Code, so it runs with --bare: without CLAUDE.md, "
+    "The context of {:,} tokens has no room for all of Claude Code, so it runs with --bare: without CLAUDE.md, "
     "hooks and most tools."
 )
 MAX_OUTPUT_TOKENS = 8192

@@ -26,6 +26,8 @@ class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
     process_start: str | None
     """As `start_of` says, so that another process with its id is not taken for it."""
     machine: str
+    before: RunningServer | None = None
+    """The one that was found until this one was announced."""
 
     @classmethod
     def this_process(
@@ -51,6 +53,11 @@ class RunningServer(msgspec.Struct, frozen=True, kw_only=True):
         return self.machine == this_machine() and started is not None and started == self.process_start
 
 
+def can_be_sent(key: str) -> bool:
+    """Whether the header of a request can carry it as it is."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
 def find_server(path: Path) -> RunningServer | None:
     """The server that runs on this machine; None if there is none."""
     try:
@@ -62,12 +69,21 @@ def find_server(path: Path) -> RunningServer | None:
 
 def announce(path: Path, server: RunningServer) -> None:
     """Let other programs find it. The latest one is found. Raises OSError."""
+    found = find_server(path)
+    if found is not None:
+        before = found.before if found.process_id == server.process_id else found
+        server = msgspec.structs.replace(server, before=before and msgspec.structs.replace(before, before=None))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(path, msgspec.json.encode(server))
 
 
 def withdraw(path: Path) -> None:
-    """Remove what this process has announced, if no other one has since."""
+    """Remove what this process has announced, if no other one has since. The one before it is found again."""
     with suppress(OSError):
-        if (server := find_server(path)) and server.process_id == os.getpid():
+        server = find_server(path)
+        if server is None or server.process_id != os.getpid():
+            return
+        if server.before is not None and server.before.is_running:
+            replace_file(path, msgspec.json.encode(server.before))
+        else:
             path.unlink()

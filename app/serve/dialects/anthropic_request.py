@@ -58,10 +58,10 @@ class _Conversation:
             self._read(message)
         if self.messages and self.messages[-1].calls:
             raise body.error(
-                "messages", "end in calls of tools. Send their results as tool_result blocks of a user."
+                "messages", "ends in calls of tools. Send their results as tool_result blocks of a user."
             )
         if not any(message.role in ("user", "tool") for message in self.messages):
-            raise body.error("messages", "have none of a user. Send at least one.")
+            raise body.error("messages", "has no message of a user. Send at least one.")
 
     def _read(self, message: Fields) -> None:
         match message.value("role"):

@@ -7,7 +7,7 @@ however it divides what people and the system say.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from app.serve.dialects.fields import Fields, whole_characters
@@ -57,9 +57,27 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
         raise BadRequestError(f"{key} is empty. Send at least one message.", key)
     if whole[-1].calls:
         raise BadRequestError(f"The last message in {key} calls tools. Send their results behind it.", key)
-    if whole[-1].role in ("user", "system") and not whole[-1].text.strip():
-        raise BadRequestError(f"The last message in {key} has no text. Send some.", key)
+    if any(_is_orphan(message, before) for before, message in itertools.pairwise([None, *whole])):
+        raise BadRequestError(
+            f"{key} has the result of a tool that no message before it calls. Send the call too.", key
+        )
+    _check_question(whole, key)
     return tuple(whole)
+
+
+def _is_orphan(message: Message | None, before: Message | None) -> bool:
+    """Whether it is a result behind no call, which the model would never read."""
+    is_result = message is not None and message.role == "tool"
+    return is_result and not (before is not None and (before.calls or before.role == "tool"))
+
+
+def _check_question(messages: Sequence[Message], key: str) -> None:
+    """Raise BadRequestError if there is nothing to answer. A reply at the end is continued."""
+    asked = messages[:-1] if messages[-1].role == "assistant" else messages
+    if not asked:
+        raise BadRequestError(f"{key} has only a reply. Send the message that it answers before it.", key)
+    if asked[-1].role in ("user", "system") and not asked[-1].text.strip():
+        raise BadRequestError(f"The message to answer in {key} has no text. Send some.", key)
 
 
 def _part_text(part: Any, fields: Fields, key: str) -> str:

@@ -52,7 +52,10 @@ def read_token_limit(body: Fields, *keys: str) -> int | None:
 
 def read_stop(body: Fields) -> tuple[str, ...]:
     """One text or a list of them; empty ones stop nothing."""
-    texts = [body.text("stop") or ""] if isinstance(body.value("stop"), str) else body.texts("stop")
+    stop = body.value("stop")
+    if not isinstance(stop, str | list | None):
+        raise body.error("stop", "cannot be read. Send a text, or a list of texts.")
+    texts = [body.text("stop") or ""] if isinstance(stop, str) else body.texts("stop")
     if len(texts) > MAX_STOP_STRINGS:
         raise body.error("stop", f"has more than {MAX_STOP_STRINGS} texts. Send fewer.")
     return tuple(text for text in texts if text)

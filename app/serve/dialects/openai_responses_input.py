@@ -65,11 +65,13 @@ def _message(item: Fields) -> Message:
 
 
 def _replies(items: Iterable[Message]) -> Iterator[Message]:
-    """Thoughts, a text and calls that follow one another in this order are one message of the model."""
+    """Thoughts, a text and calls that follow one another in this order are one message of the model, and so is a
+    text behind calls whose results are still to come."""
     reply: list[Message] = []
     for item in items:
         has_thoughts_only = not reply or not (reply[-1].text or reply[-1].calls)
-        if not (item.calls or has_thoughts_only):
+        is_beside_call = bool(reply and reply[-1].calls and item.text)
+        if not (item.calls or has_thoughts_only or is_beside_call):
             yield _as_one(reply)
             reply = []
         reply.append(item)

@@ -122,7 +122,7 @@ class RequestsScreen(ModalScreen[None]):
             async with aclosing(self._requests.follow()) as lists:
                 async for requests in lists:
                     self._take(requests)
-            self._message = f"The server at {self._requests.address.shown} has ended."
+            self._message = f"The server at {self._requests.address.shown} does not answer any more."
         except ServerError as error:
             self._message = str(error)
         self._show([])

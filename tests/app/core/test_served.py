@@ -246,5 +246,5 @@ def test_without_a_server_the_engine_is_a_child_process_and_without_the_client_a
     choice = choose_served(parse_address("h:1"), None)
     assert isinstance(engine_for(replace(choice, server=None)), EngineClient)
     monkeypatch.setattr("app.remote.engine.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ServerError, match=r"pip install 'slipstream\[remote\]'"):
+    with pytest.raises(ServerError, match="Install the extra"):
         first_served(read_settings({"server": "h:1"}, {}, {}))

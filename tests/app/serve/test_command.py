@@ -14,11 +14,13 @@ from pathlib import Path
 
 import anthropic
 import httpx2
+import msgspec
 import openai
 import pytest
 
 from app import cli
 from app.system.exit_codes import FAILED, WRONG_USAGE
+from app.system.processes import start_of
 from app.system.running_server import RunningServer, announce, find_server, withdraw
 from mlx_engine.protocol.errors import SlipstreamError
 from tests.paths import ROOT
@@ -119,6 +121,9 @@ def _ask_as_anthropic(url: str) -> None:
     [
         (("--host", "0.0.0.0"), FAILED, "needs a key"),
         (("--host", "nowhere.invalid", "--key", "k"), FAILED, "cannot listen"),
+        (("--host", "192.0.2.1", "--key", "k"), FAILED, "requested address. Choose another with --host."),
+        (("--key", "schlüssel"), FAILED, "No program can send this key"),
+        (("--key", "two words"), FAILED, "No program can send this key"),
         (("--port", "99999"), WRONG_USAGE, "is no port"),
         (("--port", "x"), WRONG_USAGE, "is no port"),
     ],
@@ -135,7 +140,7 @@ def test_what_cannot_be_served_is_a_sentence(
 def test_a_port_that_is_taken_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == FAILED
-    assert "Choose another with --port" in capsys.readouterr().err
+    assert "already in use. Choose another with --port" in capsys.readouterr().err
 
 
 def test_a_server_that_has_ended_is_not_found(tmp_path: Path) -> None:
@@ -155,6 +160,26 @@ def test_a_server_that_has_ended_is_not_found(tmp_path: Path) -> None:
     announce(place, server)
     withdraw(place)
     assert not place.exists()
+
+
+def test_the_server_that_was_found_before_is_found_again(tmp_path: Path) -> None:
+    place = tmp_path / "state" / "server.json"
+    ours = RunningServer.this_process("http://127.0.0.1:1", "m", 4096, None, "1.0")
+    parent = os.getppid()
+    other = msgspec.structs.replace(ours, process_id=parent, process_start=start_of(parent))
+    announce(place, other)
+    for _ in range(2):  # a server is announced each time that its engine is loaded
+        announce(place, ours)
+    assert find_server(place) == msgspec.structs.replace(ours, before=other)
+    withdraw(place)
+    assert find_server(place) == other
+    place.write_bytes(
+        msgspec.json.encode(
+            msgspec.structs.replace(ours, before=msgspec.structs.replace(other, process_start="earlier"))
+        )
+    )
+    withdraw(place)
+    assert not place.exists(), "the one before has ended too"
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,13 @@ def test_a_header_without_end_is_cut_off(served: Served) -> None:
     assert answered(served)
 
 
+def test_large_headers_that_come_at_once_are_refused(served: Served) -> None:
+    with served.socket() as connection:
+        connection.sendall(head(f"X: {'x' * 40_000}", "Connection: close"))
+        assert received(connection).startswith(b"HTTP/1.1 431 ")
+    assert answered(served)
+
+
 def test_a_request_that_does_not_come_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_S", 0.05)
     for begun in (b"", b"GET / HT", head("Content-Length: 5")[:-2]):

@@ -15,6 +15,7 @@ from tests.app.serve.scripted import HEAD, answer_of, data_of, streamed
 
 CHAT = ChatCompletions()
 USER = {"role": "user", "content": "Hi"}
+REPLY = {"role": "assistant", "content": "Well,"}
 CALLS = (ToolCall("read", '{"path":"a"}', "c1"), ToolCall("read", '{"path":"b"}', "c2"))
 PIECES = (Piece(thinking="Let me see."), Piece(text="Read"), Piece(text="ing."), Piece(calls=CALLS))
 
@@ -260,6 +261,11 @@ def test_a_conversation_that_is_too_long_is_refused_in_the_words_that_make_clien
             "messages[0].tool_calls[0].function.arguments",
         ),
         ({"messages": [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}]}, "messages"),
+        ({"messages": [USER, {"role": "tool", "tool_call_id": "a", "content": "lost"}]}, "messages"),
+        ({"messages": [USER, REPLY, {"role": "tool", "tool_call_id": "a", "content": "lost"}, USER]}, "messages"),
+        ({"messages": [REPLY]}, "messages"),
+        ({"messages": [{"role": "user", "content": ""}, REPLY]}, "messages"),
+        ({"messages": [USER], "stop": 5}, "stop"),
         ({"messages": [USER], "model": 7}, "model"),
         ({"messages": [USER], "stream": "yes"}, "stream"),
         ({"messages": [USER], "stream_options": []}, "stream_options"),

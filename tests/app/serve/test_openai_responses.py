@@ -312,3 +312,14 @@ def test_the_next_request_of_a_client_goes_on_from_the_answer() -> None:
     _, reply, _ = read(said("user", "Hi"), *output, result("c1", "text")).messages
 
     assert reply == Message("assistant", answer.text, answer.thinking, answer.calls)
+
+
+def test_a_text_behind_a_call_does_not_part_the_call_from_its_result() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    text = {"type": "message", "role": "assistant", "content": "Wait."}
+    result = {"type": "function_call_output", "call_id": "c", "output": "done"}
+    request = read({"role": "user", "content": "Go"}, call, text, result)
+    assert request.messages[1:] == (
+        Message("assistant", "Wait.", calls=(ToolCall("f", "{}", "c"),)),
+        Message("tool", "done", call_id="c"),
+    )

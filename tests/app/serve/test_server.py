@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from app.core.reply_options import ReplyOptions
@@ -19,6 +20,8 @@ from tests.app.serve.scripted import data_of
 from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
 from tests.cases import cases
 from tests.patience import PATIENCE_S
+
+READ = ToolCall("read", '{"path": "a"}', "call_1")
 
 
 @pytest.fixture
@@ -363,19 +366,33 @@ def test_a_stop_string_ends_the_answer_before_it(served: Served, engine: HeldEng
     assert b"E" not in text_of(answer).encode()
 
 
+def test_text_that_might_have_become_a_stop_string_comes_before_the_call_behind_it(
+    served: Served, engine: HeldEngine
+) -> None:
+    with (
+        served.client() as client,
+        client.stream("POST", CHAT, json=chat(stream=True, stop="END")) as stream,
+    ):
+        engine.next_request()
+        engine.begin()
+        engine.say("To the E")
+        engine.emit(msgspec.structs.replace(engine.round(""), calls=(READ,)))
+        parts = stream.iter_bytes()
+        answer = b""
+        while b"call_1" not in answer:
+            answer += next(parts)
+        engine.finish()
+        assert b"[DONE]" in b"".join(parts)
+    assert text_of(answer) == "To the E"
+
+
 def test_calls_are_passed_on_with_their_ids(served: Served, engine: HeldEngine) -> None:
     tool = {"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}
     asking = Asking(served, chat(tools=[tool], tool_choice={"type": "function", "function": {"name": "read"}}))
     request = engine.next_request()
     assert (request.tool_choice, request.chosen_tool) == ("required", "read")
     engine.begin()
-    done = engine.round("")
-    engine.emit(
-        type(done)(
-            **{name: getattr(done, name) for name in done.__struct_fields__}
-            | {"calls": (ToolCall("read", '{"path": "a"}', "call_1"),)}
-        )
-    )
+    engine.emit(msgspec.structs.replace(engine.round(""), calls=(READ,)))
     engine.finish()
     (choice,) = asking.answer().json()["choices"]
     assert choice["finish_reason"] == "tool_calls"

@@ -40,7 +40,7 @@ send_key: ctrl+s
 keys:
   draft: ctrl+x
   copy: [f9, alt+y]
-  retry: f7, f8
+  retry: f8, f10
 """
 
 
@@ -53,7 +53,7 @@ def test_everything_that_can_be_set(file: Path) -> None:
     assert (values.repetition_penalty, values.sampling, values.seed) == (1.1, "coupled", 7)
     assert (values.max_tokens, values.think, values.system) == (500, True, "Be brief.\nBe kind.\n")
     assert (values.theme, values.send_key) == ("nord", "ctrl+s")
-    assert values.keys == {"draft": "ctrl+x", "copy": "f9,alt+y", "retry": "f7,f8"}
+    assert values.keys == {"draft": "ctrl+x", "copy": "f9,alt+y", "retry": "f8,f10"}
     assert found.warnings == ()
     assert found.sources["temp"] == "config.yaml, line 8"
     assert found.sources["keys"] == "config.yaml, line 22"

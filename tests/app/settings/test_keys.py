@@ -50,8 +50,8 @@ def test_the_keys_that_follow_from_send_key_are_taken(file: Path) -> None:
 
 
 def test_keys_can_be_exchanged_and_written_in_any_way(file: Path) -> None:
-    found = holds(file, "keys:\n  draft: CTRL + R\n  retry: [ctrl+t, f7]\n").settings
-    assert found.keys == {"draft": "ctrl+r", "retry": "ctrl+t,f7"}
+    found = holds(file, "keys:\n  draft: CTRL + R\n  retry: [ctrl+t, f9]\n").settings
+    assert found.keys == {"draft": "ctrl+r", "retry": "ctrl+t,f9"}
 
 
 def test_a_letter_and_a_key_of_the_prompt_can_be_had_on_code(file: Path) -> None:
@@ -102,12 +102,12 @@ async def test_another_key_works_also_where_a_text_area_has_it(key: str) -> None
 
 
 async def test_own_keys_of_the_chat_leave_the_lists_to_theirs() -> None:
-    keys = {"new": "f7", "retry": "f8", "draft": "ctrl+d"}
+    keys = {"new": "f9", "retry": "f8", "draft": "ctrl+d"}
     async with chat(ChatOptions(Settings(keys=keys, draft=4))) as story:
         await story.exchange("Hi", "Hello.")
         await story.pilot.press("f4")
         await story.until_seen("enter: open")
-        await story.pilot.press("f7", "f8", "ctrl+d")
+        await story.pilot.press("f9", "f8", "ctrl+d")
         await story.until_seen("Deleted “Hi”")
         await story.pilot.press("ctrl+z", "escape")
         await story.until_seen("Hello.")

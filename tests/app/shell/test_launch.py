@@ -101,7 +101,9 @@ def test_claude_is_bare_in_a_small_context_and_says_so(
     assert seen["arguments"] == ["--bare", "--permission-mode=plan", "--settings", "{}"]
     assert seen["variables"]["ANTHROPIC_API_KEY"] == "local"
     assert seen["variables"]["ANTHROPIC_AUTH_TOKEN"] == ""
-    assert "no room for all of Claude Code" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no room for all of Claude Code" in said
+    assert f"{SMALL.context_tokens:,} tokens" in said
     seen = launched(agent, "claude", "--bare", endpoint=replace(ENDPOINT, key="it's a key"))
     assert seen["arguments"][-1] == "--bare"
     assert seen["arguments"].count("--bare") == 1
@@ -156,6 +158,14 @@ def test_aider_gets_the_windows_size_in_a_file(agent: FakeAgent) -> None:
     assert facts["openai/gemma-4-12b"]["max_input_tokens"] == 32_768
     assert seen["variables"]["OPENAI_API_BASE"] == "http://127.0.0.1:8765/v1"
     assert seen["arguments"][-2:] == ["--message", "Hi"]
+
+
+def test_an_argument_of_the_agent_in_the_wrong_place_is_told_the_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["launch", "claude", "--continue"])
+    assert "unrecognized arguments: --continue; those of the agent go behind --" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", AGENTS)

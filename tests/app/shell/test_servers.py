@@ -12,7 +12,9 @@ import pytest
 
 from app.cli import main
 from app.remote import finding, keys
+from app.system import places
 from app.system.exit_codes import FAILED, OK
+from app.system.running_server import RunningServer, announce
 from tests.fakes.chat_server import ChatServer, chunk, refusal, stream, usage
 
 LONG = (*(chunk(f"{number} ") for number in range(6)), chunk(finish="stop"), usage(40, 7))
@@ -94,6 +96,29 @@ def test_finding_and_testing(
     monkeypatch.setattr(finding.find_servers, "__defaults__", ((),))
     main(["servers"])
     assert "No server answers at the usual ports" in capsys.readouterr().out
+
+
+def test_a_server_of_this_machine_is_found_wherever_it_listens(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(finding.find_servers, "__defaults__", ((),))
+    url = server.url.replace("127.0.0.1", "localhost")
+    announce(places.server_file(), RunningServer.this_process(url, "m", 4096, "a-key", "1"))
+    assert main(["servers"]) == OK
+    assert f"{url}  vLLM: m\n" in capsys.readouterr().out
+    assert server.headers[-1]["authorization"] == "Bearer a-key"
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "sec\nret", "sec ret"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    monkeypatch.setenv("SLIPSTREAM_SERVER_KEY", key)
+    for command in (["servers", "test", server.url], ["run", "--server", server.url, "Hi"]):
+        assert main(command) == FAILED
+        said = "".join(capsys.readouterr())
+        assert "SLIPSTREAM_SERVER_KEY cannot be sent" in said
+        assert key not in said
 
 
 def test_a_key_is_read_without_being_shown(

@@ -6,18 +6,28 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual.widgets import OptionList
 
+from app.core.chat_options import ChatOptions
+from app.remote.address import parse_address
+from app.settings.table import Settings
 from app.system import places
 from app.system.running_server import RunningServer, announce
+from app.tui.screens.models import ModelsScreen
 from app.tui.screens.requests import RequestsScreen
+from mlx_engine.protocol.events import Server
 from tests.app.serve.serving import CHAT, HeldEngine, Served, serving
 from tests.app.serve.serving import chat as body
+from tests.app.tui import pilot
 from tests.app.tui.pilot import Story, chat
+from tests.fakes.engine import FakeEngine
 
 SIZES = [(80, 24), (44, 12)]
 
@@ -43,6 +53,12 @@ def asking(served: Served, agent: str) -> Iterator[None]:
         thread.join()
 
 
+def answer(engine: HeldEngine) -> None:
+    """The running request, without a word."""
+    engine.begin()
+    engine.finish()
+
+
 def rows(story: Story) -> list[str]:
     """The list as it is."""
     return [str(option.prompt).strip() for option in story.app.screen.query_one(OptionList).options]
@@ -61,6 +77,32 @@ async def listing(served: Served, size: tuple[int, int] = (80, 24)) -> AsyncIter
         await story.pilot.press("f7")
         await story.until(lambda: isinstance(story.app.screen, RequestsScreen))
         yield story
+
+
+async def test_a_chat_with_the_server_counts_what_others_ask_until_it_has_an_engine_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, own_ready = HeldEngine(), FakeEngine().ready()
+    ready = msgspec.structs.replace(own_ready, drafters={}, server=Server("Slipstream", ("fake",)))
+    with serving(engine) as served:
+        address = parse_address(served.url)
+        own = pilot.PAIR
+        attached = replace(own, title=address.shown, server=address, is_attached=True)
+        monkeypatch.setattr(pilot, "PAIR", attached)
+        async with chat(ChatOptions(Settings(), fallback=own), is_loaded=False) as story:
+            story.engine.emit(ready)
+            await story.until(lambda: story.view.top_line.model == f"fake at {address.shown}")
+            with asking(served, "slipstream/1"), asking(served, "codex/1"):
+                await story.until(lambda: story.view.top_line.requests == "1 request")
+                for _ in range(2):
+                    await waited(engine.next_request)
+                    await waited(partial(answer, engine))
+            await story.until(lambda: not story.view.top_line.requests)
+            await story.pilot.press("f2")
+            await story.until(lambda: isinstance(story.app.screen, ModelsScreen))
+            await story.pilot.press("escape")
+            story.engine.emit(own_ready)
+            await story.until(lambda: story.view.top_line.model == own.title)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -100,12 +142,12 @@ async def test_the_highlight_stays_on_its_request() -> None:
                 with asking(served, "second/1"):
                     await story.until(lambda: len(rows(story)) == 2)
                     await story.pilot.press("down")
-                    await waited(lambda: (engine.begin(), engine.finish()))
+                    await waited(partial(answer, engine))
                     await waited(engine.next_request)
                     await story.until(lambda: rows(story)[0].startswith("second"))
                     highlighted = story.app.screen.query_one(OptionList).highlighted
                     assert highlighted == 0
-                    await waited(lambda: (engine.begin(), engine.finish()))
+                    await waited(partial(answer, engine))
 
 
 async def test_a_server_that_ends_is_said() -> None:
@@ -114,7 +156,7 @@ async def test_a_server_that_ends_is_said() -> None:
         async with listing(served) as story:
             await story.until_seen("`slipstream launch")
             await waited(server.close)
-            await story.until_seen(f"127.0.0.1:{served.address[1]}")
+            await story.until_seen("does not answer any more.")
             assert not story.shows("`slipstream launch")
             assert not rows(story)
 
