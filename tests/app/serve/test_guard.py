@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 from collections.abc import Iterator
-from select import select
+from select import poll, select
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from app.serve import connections, guard
 from app.serve.guard import Policy, is_loopback
 from tests.app.serve.serving import CHAT, QuickEngine, Served, chat, serving
+from tests.patience import PATIENCE_S
 
 MIB = 1 << 20
 
@@ -41,6 +42,13 @@ def received(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Whether the server aborts the connection, while nothing is read of it."""
+    poller = poll()
+    poller.register(connection, 0)
+    return bool(poller.poll(1000 * PATIENCE_S))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +211,8 @@ def test_who_does_not_read_holds_nobody_up_and_is_cut_off(monkeypatch: pytest.Mo
         connection.sendall(head(f"Content-Length: {len(body)}") + body)
         served.wait_for(lambda states: bool(states) and states[0]["state"] == "done")
         assert answered(served)
+        # Reading before that would make this a client that reads.
+        assert is_cut_off(connection)
         length = len(received(connection))
     assert length < 24_000_000, "the rest was dropped"
 
