@@ -170,7 +170,8 @@ def test_a_damaged_file_costs_a_prefill(kind: str, damage: str, pair: tuple[Path
     path = chat.head if kind == "head" else next(path for path in chat.files if path != chat.head)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     chat.start()
-    chat.rig.engine._known_replies, cold.rig.engine._known_replies = dict(replies), dict(replies)
+    for engine in (chat.rig.engine, cold.rig.engine):
+        engine._known_replies.update(replies)
     assert last_turn(chat) == last_turn(cold)
     assert cold.rig.engine._prefix.tokens == chat.rig.engine._prefix.tokens
     chat.start()
