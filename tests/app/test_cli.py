@@ -171,6 +171,7 @@ def test_a_pipe_in_and_a_pipe_out_without_escape_codes() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("sink", [">/dev/full", ">&-", "2>&- >&-", ">/dev/full 2>/dev/full"])
+@pytest.mark.sampled(3)
 def test_output_that_cannot_be_written_ends_in_one_sentence(arguments: list[str], sink: str) -> None:
     command = ["sh", "-c", f'exec "$@" {sink}', "sh", sys.executable, "-m", "app.cli", *arguments]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, stdin=subprocess.DEVNULL)

@@ -138,6 +138,7 @@ MARKDOWN: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("kind", MARKDOWN)
+@pytest.mark.sampled(2)
 def test_markdown(kind: str) -> None:
     make = MARKDOWN[kind]
     assert growth(lambda n: wrap_rows(as_rows(make(n)), 80), 30) < MOST_GROWTH

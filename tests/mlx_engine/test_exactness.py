@@ -114,6 +114,7 @@ def test_with_the_other_kinds(layout: str, kind: str, length: int) -> None:
         ]
     ),
 )
+@pytest.mark.sampled(2)
 def test_with_an_oracle(layout: str, right: float, least: float, most: float, length: int) -> None:
     drafter = OracleDrafter(len(PROMPT), plain(layout), right, tiny.VOCAB)
     done = rounds(tiny.target(layout), drafter, PROMPT, TOKENS, length)
@@ -123,6 +124,7 @@ def test_with_an_oracle(layout: str, right: float, least: float, most: float, le
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", tiny.LAYOUTS)
+@pytest.mark.sampled(2)
 def test_length_changes_every_round(layout: str) -> None:
     lengths = random.Random(3).choices(range(17), k=TOKENS)
     oracle = OracleDrafter(len(PROMPT), plain(layout), 0.75, tiny.VOCAB)

@@ -535,6 +535,7 @@ def selections(text: str) -> Iterator[Selection]:
 
 
 @pytest.mark.parametrize("action", EVERY_KEY)
+@pytest.mark.sampled(3)
 async def test_every_key_of_a_text_area_works_at_every_place_and_leaves_a_collapsed_paste_whole(
     action: str,
 ) -> None:

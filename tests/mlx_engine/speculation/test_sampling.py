@@ -123,6 +123,7 @@ def test_pairs_and_triples_through_the_loop(drafter: str, sampler: str, length: 
 @pytest.mark.slow
 @pytest.mark.parametrize("drafter", ["model", "lookup"])
 @pytest.mark.parametrize("rule", ["rejection", "coupled"])
+@pytest.mark.sampled(2)
 def test_pairs_and_triples_with_the_other_kinds(drafter: str, rule: str) -> None:
     check_pairs_and_triples(drafter, "all three", 3, rule)
 
