@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -21,6 +20,7 @@ from app.serve.job import Job
 from app.serve.queue import JobQueue
 from app.serve.request import AnswerRequest
 from app.serve.stop_strings import StopStrings
+from app.system.console import tell
 from mlx_engine.protocol.events import (
     Checked,
     Finished,
@@ -95,7 +95,7 @@ class Answering:
                 job.finish(EngineFailedError("The server is being stopped."))
                 raise
             except Exception as error:
-                print(trace(error), file=sys.stderr)
+                tell(trace(error))
                 outcome = BrokenServerError("The server failed at this request. Send it again.")
             self._running = None
             job.finish(outcome)

@@ -12,7 +12,6 @@ import hmac
 import ipaddress
 import json
 import re
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from app.serve.errors import (
     WrongKeyError,
 )
 from app.serve.sending import error_response
+from app.system.console import tell
 from mlx_engine.protocol.log_file import trace
 
 MAX_HEADER_BYTES = 32 << 10
@@ -127,7 +127,7 @@ class Guard:
         except ClientDisconnect:
             return
         except Exception as raised:
-            print(trace(raised), file=sys.stderr)
+            tell(trace(raised))
             error = BrokenServerError("The server failed at this request. Send it again.")
         if is_begun:
             raise error from None  # the connection is closed, so that the client sees that it is not whole
