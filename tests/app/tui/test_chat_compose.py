@@ -506,6 +506,7 @@ TOKEN = "[pasted text 1: 7,000 characters, 1,000 lines]"
         ("left", "shift+right", "ctrl+x"),
     ],
 )
+@pytest.mark.sampled(2)
 async def test_a_collapsed_paste_goes_as_a_whole_and_is_brought_back(keys: tuple[str, ...]) -> None:
     async with chat() as story:
         await story.pilot.press(*"see ")

@@ -190,6 +190,7 @@ async def test_an_unknown_model_points_to_the_list() -> None:
 @pytest.mark.parametrize("notify", ["bell", "notification", "off"])
 @pytest.mark.parametrize("is_focused", [True, False])
 @pytest.mark.parametrize("long_reply_s", [0.0, 60.0])
+@pytest.mark.sampled(3)
 async def test_the_end_of_a_long_reply_rings_in_another_window_on_request(
     monkeypatch: pytest.MonkeyPatch, notify: str, long_reply_s: float, *, is_focused: bool
 ) -> None:

@@ -69,6 +69,7 @@ async def test_a_notice_is_whole_at_any_width(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (61, 15), (44, 12)])
+@pytest.mark.sampled(2)
 async def test_the_meaning_of_a_setting_is_whole_at_any_width(size: tuple[int, int]) -> None:
     async with chat(size=size) as story:
         await story.pilot.press("f6")

@@ -540,6 +540,7 @@ async def scrolled_up(story: Story, *, lines: int) -> str:
 
 
 @pytest.mark.parametrize("lines", [6, 40, 150])
+@pytest.mark.sampled(2)
 async def test_a_resize_and_the_gauge_panel_keep_the_line_at_the_top(lines: int) -> None:
     async with chat(size=(120, 36)) as story:
         await story.exchange("hello", unique_text())

@@ -112,6 +112,7 @@ def look_of(story: Story, text: str) -> tuple[object, ...]:
         (("slash", "t"), "/think", "/temp"),
     ],
 )
+@pytest.mark.sampled(2)
 async def test_the_selected_row_is_seen_with_any_colours(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], keys: tuple[str, ...], selected: str, other: str
 ) -> None:
