@@ -649,3 +649,12 @@ async def test_only_the_last_reply_offers_to_be_continued(database: Path) -> Non
         await story.exchange("Never mind", "Fine.")
         assert "/continue" not in story.screen()
         assert story.shows("· stopped")
+
+
+async def test_keys_of_a_list_count_in_the_order_of_typing() -> None:
+    async with chat() as story:
+        await list_two(story, ("first question", "An answer."), ("second question", "Another one."))
+        for key in ("down", "enter"):  # at once: no widget has seen the first when the second comes
+            story.app.post_message(events.Key(key, None))
+        await story.until_seen("first question")
+        await story.until(lambda: "second question" not in story.screen())
