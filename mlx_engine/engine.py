@@ -37,7 +37,7 @@ from mlx_engine.network.disk_cache import DiskCache, StoredChat
 from mlx_engine.network.prefix import PrefixCache
 from mlx_engine.protocol import events
 from mlx_engine.protocol.conversation_memory import conversation_bytes
-from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError, RequestError
+from mlx_engine.protocol.errors import BrokenNumbersError, ModelFolderError
 from mlx_engine.protocol.events import FORCED
 from mlx_engine.protocol.micro_figures import MicroFigures
 from mlx_engine.protocol.out_of_memory import is_from_device, is_out_of_memory, memory_refusal, quoted
@@ -146,13 +146,15 @@ class Engine:
             for key, ids in stored.replies(texts).items():
                 self._known_replies.setdefault(key, array("i", ids))
         prompt = self.check.rendered(request)
-        options = self._options(
-            request, prompt, Steering(control, self._policies_of(request), _can_measure(request))
-        )
+        form = ReplyForm.of(request)
+        policies = self._schema_policies if form.is_constrained else self._policies
+        # With a grammar no round begins before the one before it is read: none shows the baseline decode speed.
+        can_measure = request.measures_baseline and not form.is_constrained
+        options = self._options(request, prompt, form, Steering(control, policies, can_measure))
         self._forget_old_replies(_reply_keys(request))
         self._disk.begin(request.chat_id)
         try:
-            newest = self._reply(request, prompt, options, submitted_at_s, stored)
+            newest = self._reply(request, prompt, options, policies, submitted_at_s, stored)
         except BaseException as error:
             # The caches may be out of step with their tokens.
             self._prefix.forget()
@@ -176,6 +178,7 @@ class Engine:
         request: events.Generate,
         prompt: RenderedPrompt,
         options: DecodeOptions,
+        policies: DraftPolicies,
         submitted_at_s: float,
         stored: StoredChat | None,
     ) -> str | None:
@@ -201,7 +204,7 @@ class Engine:
 
         for done in generate(session, options, on_prefill):
             round_s = laps.next_s()
-            self._observe(self._policies_of(request), done, round_s, session)
+            self._observe(policies, done, round_s, session)
             drafted, rest = _texts(done, session, decoder)
             text += drafted.text + rest.text
             self._emit(_round(id, done, drafted, rest, round_s, laps.at_s - submitted_at_s))
@@ -209,9 +212,6 @@ class Engine:
         key = self._remember_reply(text + held_back.text, prompt.reply_prefix_ids, decoder)
         self._emit(_finished(id, held_back, session, decoder.thinking_tokens))
         return key
-
-    def _policies_of(self, request: events.Generate) -> DraftPolicies:
-        return self._schema_policies if ReplyForm.of(request).is_constrained else self._policies
 
     def _observe(self, policies: DraftPolicies, done: events.RoundFacts, round_s: float, session: Session) -> None:
         """Every round passes here, the last one too: drafts behind a stop token are wasted, which is why short
@@ -250,26 +250,23 @@ class Engine:
                 self._last_save_error = why
                 self._emit(events.Notice(f"{why} The next run measures them again."))
 
-    def _options(self, request: events.Generate, prompt: RenderedPrompt, control: Control) -> DecodeOptions:
-        room = self.check.room(prompt)
-        if request.max_tokens is not None and request.max_tokens < 1:
-            raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
+    def _options(
+        self, request: events.Generate, prompt: RenderedPrompt, form: ReplyForm, control: Control
+    ) -> DecodeOptions:
+        max_tokens = self.check.room(prompt, request.max_tokens)
         control.next_draft(())  # refuses a setting out of range before anything is read
         return DecodeOptions(
             sampler=self._settings.sampler(
                 request.sampling, self._target.facts.vocab_size, seed=secrets.randbits(32)
             ),
             stop_tokens=self._end_tokens,
-            max_tokens=min(room, request.max_tokens or room),
+            max_tokens=max_tokens,
             control=control,
             branch_points=prompt.branch_points,
-            constraint=self._constraint(request, prompt),
+            constraint=self._constraint(request, prompt, form) if form.is_constrained else None,
         )
 
-    def _constraint(self, request: events.Generate, prompt: RenderedPrompt) -> Constraint | None:
-        form = ReplyForm.of(request)
-        if not form.is_constrained:
-            return None
+    def _constraint(self, request: events.Generate, prompt: RenderedPrompt, form: ReplyForm) -> Constraint:
         if self._grammars is None:
             self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
         can_think = request.is_thinking and self._format.can_think
@@ -359,11 +356,6 @@ class Engine:
             self._refusals.append(refusal)
             del drafter, self._drafters[name]
             mx.clear_cache()
-
-
-def _can_measure(request: events.Generate) -> bool:
-    """With a grammar no round begins before the one before it is read, so none shows the baseline decode speed."""
-    return request.measures_baseline and not ReplyForm.of(request).is_constrained
 
 
 def _reply_keys(request: events.Generate) -> list[str]:

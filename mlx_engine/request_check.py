@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, RequestError
+from mlx_engine.speculation.draft_choice import check_length
 from mlx_engine.text.grammar import ReplyForm, check_form
 from mlx_engine.text.prompt import ChatFormat, KnownReplies, RenderedPrompt
 
@@ -40,12 +41,9 @@ class RequestCheck:
         for id in list(self._prompts)[:-MOST_PROMPTS]:
             self._prompts.pop(id, None)
         self._settings.sampler(request.sampling, self._vocab_size, seed=0)
-        if request.draft_length != "auto" and not 0 <= request.draft_length <= events.MAX_DRAFT_LENGTH:
-            raise RequestError(
-                f"Draft length {request.draft_length} is out of range: use 0 (off) to {events.MAX_DRAFT_LENGTH}."
-            )
-        if request.max_tokens is not None and request.max_tokens < 1:
-            raise RequestError(f"A limit of {request.max_tokens} tokens is out of range: use 1 or more.")
+        if request.draft_length != "auto":
+            check_length(request.draft_length)
+        _check_limit(request.max_tokens)
         form = ReplyForm.of(request)
         if form.is_constrained:
             check_form(form)
@@ -69,15 +67,21 @@ class RequestCheck:
         known = dict(self._known_replies)
         return self._format.render(request.messages, request.is_thinking, known, request.tools)
 
-    def room(self, prompt: RenderedPrompt) -> int:
-        """The most tokens that a reply may have. Raises ContextOverflowError."""
+    def room(self, prompt: RenderedPrompt, max_tokens: int | None) -> int:
+        """The most tokens that a reply may have, `max_tokens` at most. Raises RequestError."""
         room = self._context_tokens - len(prompt.ids)
         if room < 1:
             raise ContextOverflowError(
                 f"The conversation is {len(prompt.ids)} tokens long, but the model's context is "
                 f"{self._context_tokens} tokens. Shorten the message or start a new chat."
             )
-        return room
+        _check_limit(max_tokens)
+        return min(room, max_tokens or room)
+
+
+def _check_limit(max_tokens: int | None) -> None:
+    if max_tokens is not None and max_tokens < 1:
+        raise RequestError(f"A limit of {max_tokens} tokens is out of range: use 1 or more.")
 
 
 def _characters(request: events.Generate) -> int:

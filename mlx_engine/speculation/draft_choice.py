@@ -85,6 +85,12 @@ def expected_tokens(chances: Sequence[float], length: int) -> float:
     return tokens
 
 
+def check_length(length: int) -> None:
+    """Raises RequestError if a draft length is not 0 to 16."""
+    if not 0 <= length <= MAX_DRAFT_LENGTH:
+        raise RequestError(f"Draft length {length} is out of range: use 0 (off) to {MAX_DRAFT_LENGTH}.")
+
+
 class FixedLength:
     """Always the same draft length, apart from the bursts of plain rounds that measure the baseline speed."""
 
@@ -101,8 +107,7 @@ class FixedLength:
 
         Raises RequestError if the length is not 0 to 16.
         """
-        if not 0 <= length <= MAX_DRAFT_LENGTH:
-            raise RequestError(f"Draft length {length} is out of range: use 0 (off) to {MAX_DRAFT_LENGTH}.")
+        check_length(length)
         self._length, self._measures_baseline = length, measures_baseline
 
     def choose(self, offers: Offers) -> Choice:
