@@ -183,7 +183,7 @@ class EngineClient:
         with self._lifecycle:
             self._restart_if_dead()
             self._uncounted.add(request.id)
-            self._send(wire.encode(events.Check(request)))
+            self._send(wire.encode(events.CheckRequest(request)))
 
     def _restart_if_dead(self) -> None:
         if not self.is_alive:

@@ -57,14 +57,14 @@ class Checks:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._requests: queue.SimpleQueue[events.Check | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[events.CheckRequest | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._loads = 0
         """Loads that have begun and not ended."""
         self._check: RequestCheck | None = None
         """Of the loaded pair. It keeps no array alive."""
 
-    def add(self, command: events.Check) -> None:
+    def add(self, command: events.CheckRequest) -> None:
         """Checked or Failed follows."""
         self._requests.put(command)
 
@@ -137,7 +137,7 @@ class Commands:
                 self.tasks.put(command)
             case events.Count():
                 self.tasks.put(command)
-            case events.Check():
+            case events.CheckRequest():
                 self.checks.add(command)
             case events.Generate():
                 self._latest = ReplyControl(command.draft_length)

@@ -44,7 +44,7 @@ class SystemClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BenchAnswer:
     """A reply's figures and tokens."""
 
     facts: ReplyFacts
@@ -97,7 +97,7 @@ class BlockingEngine:
         setting: events.DraftSetting,
         max_tokens: int,
         is_thinking: bool = False,
-    ) -> Answer:
+    ) -> BenchAnswer:
         """The reply; its `finished.reason` is "cancelled" if a stop was requested.
 
         No round is spent on measuring the baseline speed. Raises RequestError for this request only, and
@@ -125,7 +125,7 @@ class BlockingEngine:
                     last_round = event
                 case events.Finished():
                     facts.add(event)
-                    return Answer(facts, event, self._meter.used_j(before_j), last_round)
+                    return BenchAnswer(facts, event, self._meter.used_j(before_j), last_round)
 
     def measure(self) -> MicroFigures:
         """Half a minute of measurements of the loaded pair.

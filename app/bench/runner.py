@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from app.bench import fitting
-from app.bench.asking import Answer, BlockingEngine, Clock
+from app.bench.asking import BenchAnswer, BlockingEngine, Clock
 from app.bench.notes import log_messages
 from app.bench.plan import BenchPlan, Case, block_order, target_prompt_tokens, to_setting
 from app.bench.results import AS_IS, OFF, Context, Ending, FirstToken, MeasuredReply
@@ -143,7 +143,7 @@ class Runner:
         is_compared = case.mode == "greedy" or sampling.rule == "coupled"
         label = f"{case.prompt.name}, {case.context}, {case.mode}"
 
-        def ask(setting: str, max_tokens: int) -> Answer:
+        def ask(setting: str, max_tokens: int) -> BenchAnswer:
             self._say(f"{label}: draft {setting}", blocks)
             return self._ask(messages, sampling, setting, max_tokens)
 
@@ -165,7 +165,7 @@ class Runner:
 
     def _ask(
         self, messages: tuple[Message, ...], sampling: SamplingOptions, setting: str, max_tokens: int
-    ) -> Answer:
+    ) -> BenchAnswer:
         self._check_end()
         draft_length = AUTO_LENGTH if setting == AS_IS else to_setting(setting)
         answer = self._engine.ask(messages, sampling, draft_length, max_tokens, self._plan.is_thinking)
@@ -267,7 +267,7 @@ def first_difference(tokens: Sequence[int], reference: Sequence[int]) -> int | N
     return None if len(tokens) == len(reference) else min(len(tokens), len(reference))
 
 
-def _first_token(case: Case, block: int, answer: Answer) -> FirstToken:
+def _first_token(case: Case, block: int, answer: BenchAnswer) -> FirstToken:
     return FirstToken(
         prompt=case.prompt.name,
         kind=case.prompt.kind,
@@ -280,7 +280,7 @@ def _first_token(case: Case, block: int, answer: Answer) -> FirstToken:
     )
 
 
-def _reply(case: Case, block: int, place: int, setting: str, answer: Answer) -> MeasuredReply:
+def _reply(case: Case, block: int, place: int, setting: str, answer: BenchAnswer) -> MeasuredReply:
     stats = answer.facts.stats
     return MeasuredReply(
         prompt=case.prompt.name,

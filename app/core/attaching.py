@@ -21,7 +21,7 @@ count."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
+class ServerToUse:
     """A server to use, or why there is none."""
 
     server: RunningServer | None = None
@@ -33,16 +33,16 @@ class Attachment:
         return parse_address(self.server.url) if self.server else None
 
 
-def find_attachment(effective: EffectiveSettings, options: PairOptions) -> Attachment:
+def find_attachment(effective: EffectiveSettings, options: PairOptions) -> ServerToUse:
     """The server that runs here, unless the person named a server, another model, or how it is loaded.
 
     A model that was chosen in an earlier chat is not named. Waits a few seconds for a server that hangs.
     """
     if effective.settings.server is not None:
-        return Attachment()
+        return ServerToUse()
     server = find_server(places.server_file())
     if server is None:
-        return Attachment()
+        return ServerToUse()
     address = parse_address(server.url)
     runs = f"A server with {server.model} runs at {address.shown}."
     named = [name for name in HOW_IT_LOADS if effective.sources[name].startswith("--")]
@@ -50,16 +50,16 @@ def find_attachment(effective: EffectiveSettings, options: PairOptions) -> Attac
         named.insert(0, "model")
     if named:
         source = effective.sources[named[0]]
-        return Attachment(None, f"{runs} This loads a model of its own, because of {source}.")
+        return ServerToUse(None, f"{runs} This loads a model of its own, because of {source}.")
     try:
         check_installed()
     except ServerError as error:
-        return Attachment(None, f"{runs} This loads the model once more. {error}")
+        return ServerToUse(None, f"{runs} This loads the model once more. {error}")
     try:
         look_at(address, server.key)
     except ServerError as error:
-        return Attachment(None, f"{runs} It cannot be used, so this loads a model of its own. {error}")
-    return Attachment(server)
+        return ServerToUse(None, f"{runs} It cannot be used, so this loads a model of its own. {error}")
+    return ServerToUse(server)
 
 
 def _has(server: RunningServer, model: str | None, options: PairOptions) -> bool:

@@ -13,7 +13,7 @@ from app.remote.failures import status_error
 from app.remote.http import ask
 from app.remote.kinds import ServerKind
 from app.text.sanitise import sanitise_line
-from mlx_engine.protocol.events import Ready, Server
+from mlx_engine.protocol.events import Ready, ServerFacts
 
 if TYPE_CHECKING:
     import httpx2
@@ -71,7 +71,7 @@ class Served:
 
     def ready(self, model: ServedModel, load_s: float) -> Ready:
         """The server as an engine that is loaded."""
-        server = Server(
+        server = ServerFacts(
             name=self.kind.name,
             models=tuple(each.id for each in self.models),
             why_drafting_stays=self.kind.why_fixed,

@@ -23,7 +23,7 @@ cancelled    a person stopped it in the chat beside it
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AnswerPiece:
     """What one round adds. Empty fields add nothing."""
 
     text: str = ""

@@ -13,7 +13,7 @@ import msgspec
 
 from app.core.reply_facts import ReplyFacts
 from app.core.reply_options import ReplyOptions
-from app.serve.answer import Answer, Drafting, EndReason, Piece, Usage
+from app.serve.answer import Answer, AnswerPiece, Drafting, EndReason, Usage
 from app.serve.engine_line import EngineLine
 from app.serve.errors import BadRequestError, BrokenServerError, EngineFailedError, ServeError, TooLongError
 from app.serve.job import Job
@@ -37,7 +37,7 @@ from mlx_engine.protocol.log_file import trace
 OnChange = Callable[[Job], None]
 
 
-class Answering:
+class AnswerMaker:
     """Takes requests in and answers them. Belongs to the event loop."""
 
     def __init__(
@@ -143,7 +143,7 @@ class Answering:
             job.state = "writing"
         job.refused_calls += event.refused_calls
         if text or event.thinking or calls:
-            job.add(Piece(text, event.thinking, calls))
+            job.add(AnswerPiece(text, event.thinking, calls))
 
 
 def _generate(id: int, request: AnswerRequest, usual: ReplyOptions) -> Generate:

@@ -24,11 +24,11 @@ KEEP_ALIVE_S = 75.0
 WRITE_S = 60.0
 """How long a client may take nothing of what waits for it."""
 
-_idle: dict[Connection, None] = {}
+_idle: dict[LimitedConnection, None] = {}
 """Connections without a request, the one that has been idle longest first."""
 
 
-class Connection(H11Protocol):
+class LimitedConnection(H11Protocol):
     """One connection, with time limits."""
 
     _deadline: asyncio.TimerHandle | None = None
@@ -116,7 +116,7 @@ def allow_connections() -> None:
 def uvicorn_options() -> dict[str, Any]:
     """How uvicorn is run: quietly, and with these connections."""
     return {
-        "http": Connection,
+        "http": LimitedConnection,
         "ws": "none",
         "loop": "asyncio",
         "lifespan": "on",

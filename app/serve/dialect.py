@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.serve.answer import Answer, Piece
+from app.serve.answer import Answer, AnswerPiece
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
 
@@ -39,7 +39,7 @@ class AnswerStream(Protocol):
         """A sign of life, in the form that this dialect's clients count."""
         ...
 
-    def add(self, piece: Piece) -> bytes: ...
+    def add(self, piece: AnswerPiece) -> bytes: ...
 
     def end(self, answer: Answer) -> bytes:
         """All that is left, the end mark included. `answer` repeats what was added."""

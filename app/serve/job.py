@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.core.reply_facts import ReplyFacts
-from app.serve.answer import Answer, Piece
+from app.serve.answer import Answer, AnswerPiece
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
 from mlx_engine.protocol.events import Checked, Generate
@@ -46,7 +46,7 @@ class Job:
     """Nobody waits for the answer any more."""
     refused_calls: tuple[str, ...] = ()
     """Why calls are none; they are in the text."""
-    _all: list[Piece] = field(default_factory=list)
+    _all: list[AnswerPiece] = field(default_factory=list)
     _taken: int = 0
     """How many of them were taken."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,7 +66,7 @@ class Job:
         """The answer is to end."""
         return self.has_left or self.is_stopped
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: AnswerPiece) -> None:
         """Keep a piece until it is taken. All of them are no longer than the context."""
         self._all.append(piece)
         self._changed.set()
@@ -77,7 +77,7 @@ class Job:
         self._changed.set()
 
     @property
-    def made(self) -> Piece:
+    def made(self) -> AnswerPiece:
         """All pieces so far, as one."""
         return joined(self._all)
 
@@ -86,7 +86,7 @@ class Job:
         """Whether all pieces so far were taken."""
         return self._taken == len(self._all)
 
-    async def take(self, patience_s: float) -> Piece | None:
+    async def take(self, patience_s: float) -> AnswerPiece | None:
         """What came since the last call, as one piece. None: nothing for so long; an empty one: nothing more."""
         try:
             async with asyncio.timeout(patience_s):
@@ -99,9 +99,9 @@ class Job:
         return joined(taken)
 
 
-def joined(pieces: Sequence[Piece]) -> Piece:
+def joined(pieces: Sequence[AnswerPiece]) -> AnswerPiece:
     """As one piece."""
-    return Piece(
+    return AnswerPiece(
         "".join(piece.text for piece in pieces),
         "".join(piece.thinking for piece in pieces),
         tuple(call for piece in pieces for call in piece.calls),

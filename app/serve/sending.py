@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.serve.answer import Answer
-from app.serve.answering import Answering
+from app.serve.answering import AnswerMaker
 from app.serve.dialect import AnswerHead, AnswerStream, Dialect
 from app.serve.errors import ServeError
 from app.serve.job import Job
@@ -49,7 +49,7 @@ def error_response(error: ServeError, body: Mapping[str, Any] | None = None) -> 
 class AnswerResponse(Response):
     """The response to one job. Whoever sends it waits until the answer is complete, or the client gone."""
 
-    def __init__(self, answering: Answering, job: Job, dialect: Dialect) -> None:
+    def __init__(self, answering: AnswerMaker, job: Job, dialect: Dialect) -> None:
         self._answering, self._job, self._dialect = answering, job, dialect
         self._head = AnswerHead(job.id, int(time.time()), job.request.model, job.checked.prompt_tokens)
         super().__init__()

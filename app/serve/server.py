@@ -18,7 +18,7 @@ from starlette.routing import Route
 from app import __version__
 from app.core.reply_options import ReplyOptions
 from app.serve import metrics
-from app.serve.answering import Answering
+from app.serve.answering import AnswerMaker
 from app.serve.dialect import Dialect
 from app.serve.dialects import MESSAGES_ROUTE
 from app.serve.engine_line import EngineLine
@@ -52,7 +52,7 @@ class Server:
         self.line = EngineLine(engine, load, on_loaded)
         self._bodies = Bodies()
         self._live, self._metrics = LiveRequests(), metrics.Metrics()
-        self._answering = Answering(self.line, usual, self._note)
+        self._answering = AnswerMaker(self.line, usual, self._note)
         routes = [self._route("POST", path, self._answers(dialect)) for path, dialect in dialects.items()]
         if counting := dialects.get(MESSAGES_ROUTE):
             routes.append(self._route("POST", f"{MESSAGES_ROUTE}/count_tokens", self._counts(counting)))

@@ -41,7 +41,7 @@ class WriteStoppedError(Exception):
     """The writer was asked to stop; nothing was changed."""
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RowsPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file with the rows of some of the tokens, behind those of the part before it."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
@@ -62,7 +62,7 @@ class CacheFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frontiers: list[tuple[int, int]]
     """Where the conversation can be continued, and from where on its sliding rows are needed; the last one is the
     end."""
-    parts: list[Part] = []
+    parts: list[RowsPart] = []
     """Where the rows are of the layers that keep all of them; a part itself has none."""
     replies: dict[str, list[int]] = {}
     """The tokens of its replies as they were generated, by the hash of their text."""

@@ -20,7 +20,7 @@ from mlx_engine.files.chat_cache_file import (
     CacheFileError,
     CacheHead,
     NewTensor,
-    Part,
+    RowsPart,
     WriteStoppedError,
     open_cache_file,
     pieces_of,
@@ -65,7 +65,7 @@ def write_chat(
                 folder.next_stamp_ns(),
                 is_stopped,
             )
-            parts.append(Part(name, end, data_hash))
+            parts.append(RowsPart(name, end, data_hash))
         reached("parts")
         complete = msgspec.structs.replace(facts, parts=parts)
         write_cache_file(path, complete, tensors, folder.next_stamp_ns(), is_stopped)
@@ -96,14 +96,14 @@ def read_parts(path: Path, facts: CacheFacts) -> Iterator[tuple[CacheHead, Itera
 
 def _parts_that_stay(
     path: Path, facts: CacheFacts, rows: Sequence[NewTensor], is_stopped: Callable[[], bool]
-) -> list[Part]:
+) -> list[RowsPart]:
     """Those on disk that have the first of these rows to the last bit, but for short ones at the end."""
     try:
         with open_cache_file(path) as file:
             stored = read_head(path, file).facts
     except (OSError, CacheFileError):
         return []
-    parts: list[Part] = []
+    parts: list[RowsPart] = []
     for part in stored.parts:
         begin, end = _end(parts), part.end
         if not begin < end <= len(facts.tokens) or stored.tokens[begin:end] != facts.tokens[begin:end]:
@@ -119,7 +119,7 @@ def _parts_that_stay(
     return parts
 
 
-def _end(parts: Sequence[Part]) -> int:
+def _end(parts: Sequence[RowsPart]) -> int:
     return parts[-1].end if parts else 0
 
 

@@ -119,7 +119,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Text to continue as it is, without the chat template. `messages` are then empty."""
 
 
-class Check(msgspec.Struct, frozen=True, tag="check"):
+class CheckRequest(msgspec.Struct, frozen=True, tag="check"):
     """Ask whether a request can be answered, and how long its prompt is. Checked or Failed answers, at once also
     while a reply is running or a pair is being loaded."""
 
@@ -201,7 +201,7 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Ask for a sign of life. Pong answers at once, also while the engine loads or computes."""
 
 
-Command = Load | Generate | Check | Cancel | SetDraftLength | Count | Measure | Ping
+Command = Load | Generate | CheckRequest | Cancel | SetDraftLength | Count | Measure | Ping
 """Front end to engine."""
 
 
@@ -222,7 +222,7 @@ class Notice(msgspec.Struct, frozen=True, tag="notice"):
     message: str
 
 
-class Server(msgspec.Struct, frozen=True):
+class ServerFacts(msgspec.Struct, frozen=True):
     """An engine that answers over HTTP, as far as a chat has to know about it."""
 
     name: str
@@ -268,7 +268,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
     """Whether the chat template has a place for thinking."""
-    server: Server | None = None
+    server: ServerFacts | None = None
     """None: the engine is a process of this machine."""
 
     @property

@@ -13,7 +13,7 @@ import pytest
 from mlx_engine import worker
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, EmptyPromptError, RequestError
-from mlx_engine.protocol.events import Check, Checked, Failed, Generate, Message, SamplingOptions, Tool
+from mlx_engine.protocol.events import Checked, CheckRequest, Failed, Generate, Message, SamplingOptions, Tool
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.fakes.folders import write_pair
 from tests.fakes.tool_folder import tool_folder
@@ -148,16 +148,16 @@ def test_checks_wait_for_the_pair_and_survive_faults(capfd: pytest.CaptureFixtur
     thread = threading.Thread(target=checks.answer_all)
     thread.start()
     checks.begin_load()
-    checks.add(Check(Generate(1, (HI,))))
+    checks.add(CheckRequest(Generate(1, (HI,))))
     assert answers == [], "the pair is being loaded"
     checks.end_load(HeldCheck())  # type: ignore[arg-type]
-    checks.add(Check(Generate(2, (HI,), max_tokens=0)))
-    checks.add(Check(Generate(3, (HI,), max_tokens=1)))
+    checks.add(CheckRequest(Generate(2, (HI,), max_tokens=0)))
+    checks.add(CheckRequest(Generate(3, (HI,), max_tokens=1)))
     for _ in range(3):
         assert has_come.acquire(timeout=PATIENCE_S)
     checks.begin_load()
     checks.end_load(None)
-    checks.add(Check(Generate(4, (HI,))))
+    checks.add(CheckRequest(Generate(4, (HI,))))
     checks.end()
     thread.join(PATIENCE_S)
     assert answers == [

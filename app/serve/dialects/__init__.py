@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.serve.dialect import Dialect
 from app.serve.dialects.anthropic import AnthropicMessages
 from app.serve.dialects.openai_chat import ChatCompletions
-from app.serve.dialects.openai_completions import Completions
+from app.serve.dialects.openai_completions import TextCompletions
 from app.serve.dialects.openai_responses import Responses
 
 MESSAGES_ROUTE = "/v1/messages"
@@ -16,7 +16,7 @@ def all_dialects() -> dict[str, Dialect]:
     """Every dialect, by its route."""
     return {
         "/v1/chat/completions": ChatCompletions(),
-        "/v1/completions": Completions(),
+        "/v1/completions": TextCompletions(),
         "/v1/responses": Responses(),
         MESSAGES_ROUTE: AnthropicMessages(),
     }

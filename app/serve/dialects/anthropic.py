@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.serve.answer import Answer, EndReason, Piece, Usage
+from app.serve.answer import Answer, AnswerPiece, EndReason, Usage
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.anthropic_request import read_request
 from app.serve.dialects.openai_answer import drafting_object
@@ -93,7 +93,7 @@ class _MessageStream:
         """See AnswerStream."""
         return _event("ping")
 
-    def add(self, piece: Piece) -> bytes:
+    def add(self, piece: AnswerPiece) -> bytes:
         """See AnswerStream."""
         return b"".join(self._grown(piece))
 
@@ -111,7 +111,7 @@ class _MessageStream:
         """See AnswerStream."""
         return _event("error", error=AnthropicMessages().error(error)["error"])
 
-    def _grown(self, piece: Piece) -> Iterator[bytes]:
+    def _grown(self, piece: AnswerPiece) -> Iterator[bytes]:
         if piece.thinking:
             if self._open != "thinking":
                 yield self._opened(_thinking("", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.serve.answer import Answer, Piece
+from app.serve.answer import Answer, AnswerPiece
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.conversation import content_text, joined
 from app.serve.dialects.fields import Fields
@@ -90,7 +90,7 @@ class ChatStream:
     def wait(self) -> bytes:
         return COMMENT
 
-    def add(self, piece: Piece) -> bytes:
+    def add(self, piece: AnswerPiece) -> bytes:
         return b"".join(map(self._chunk, self._deltas(piece)))
 
     def end(self, answer: Answer) -> bytes:
@@ -105,7 +105,7 @@ class ChatStream:
         # Without a finish reason and [DONE]: what came before is not an answer.
         return event(error_object(error))
 
-    def _deltas(self, piece: Piece) -> Iterator[dict[str, Any]]:
+    def _deltas(self, piece: AnswerPiece) -> Iterator[dict[str, Any]]:
         if piece.thinking:
             yield {"reasoning_content": piece.thinking}
         if piece.text:

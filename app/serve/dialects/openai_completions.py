@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.serve.answer import Answer, Piece
+from app.serve.answer import Answer, AnswerPiece
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import FINISH_REASONS, error_object, figures
@@ -22,7 +22,7 @@ from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
 
 
-class Completions:
+class TextCompletions:
     """The dialect."""
 
     def read(self, body: Mapping[str, Any]) -> AnswerRequest:
@@ -66,7 +66,7 @@ class CompletionStream:
     def wait(self) -> bytes:
         return COMMENT
 
-    def add(self, piece: Piece) -> bytes:
+    def add(self, piece: AnswerPiece) -> bytes:
         return event(self._head | {"choices": [_choice(piece.text)]}) if piece.text else b""
 
     def end(self, answer: Answer) -> bytes:

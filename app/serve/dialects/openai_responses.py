@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.serve.answer import Answer, Piece
+from app.serve.answer import Answer, AnswerPiece
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.conversation import joined
 from app.serve.dialects.fields import Fields
@@ -54,7 +54,7 @@ class Responses:
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:
         stream = ResponseStream(request, head)
-        stream.add(Piece(answer.text, answer.thinking, answer.calls))
+        stream.add(AnswerPiece(answer.text, answer.thinking, answer.calls))
         stream.end(answer)
         return stream.response
 

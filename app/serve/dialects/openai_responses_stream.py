@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.serve.answer import Answer, Piece, Usage
+from app.serve.answer import Answer, AnswerPiece, Usage
 from app.serve.dialect import AnswerHead
 from app.serve.dialects.openai_answer import FINISH_REASONS, drafting_object
 from app.serve.dialects.openai_tools import split_name
@@ -99,7 +99,7 @@ class ResponseStream:
         # A comment is not enough: Codex gives up after 300 s without an event.
         return self._state("response.in_progress")
 
-    def add(self, piece: Piece) -> bytes:
+    def add(self, piece: AnswerPiece) -> bytes:
         written = b""
         if piece.thinking:
             written += self._add_text(THOUGHTS, piece.thinking)

@@ -32,7 +32,7 @@ class TrainingPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class Stage:
     """A part of a training, with a schedule of its own."""
 
     name: str

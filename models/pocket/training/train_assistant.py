@@ -36,7 +36,7 @@ from models.pocket.training.distillation import (
 from models.pocket.training.evaluate import greedy_replies
 from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
-from models.pocket.training.learner import Learner, Phase
+from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
@@ -44,8 +44,8 @@ from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 SEED = 20260502
-NEW = Phase("assistant", 900, 0.015, 4e-3, 0.02, 3072)
-TRAINED = Phase("assistant", 250, 0.006, 1.5e-3, 0.02, 3072)
+NEW = Stage("assistant", 900, 0.015, 4e-3, 0.02, 3072)
+TRAINED = Stage("assistant", 250, 0.006, 1.5e-3, 0.02, 3072)
 """For an assistant from nothing, and for one that knew the target before it practised."""
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
 CENTROID_BATCHES = 40
@@ -123,13 +123,13 @@ def run(target: Path, folder: Path, work: Path, is_trained: bool) -> None:
     ring = Ring()
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
     mx.random.seed(SEED)
-    phase = TRAINED if is_trained else NEW
+    stage = TRAINED if is_trained else NEW
     assistant = load_plain_assistant(folder) if is_trained else new_assistant()
-    plan = phase.plan(work)
+    plan = stage.plan(work)
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
     source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, SEED), tokenizer, SEED)
-    batches = endless_batches(source, phase.batch_tokens, SEED)
+    batches = endless_batches(source, stage.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]

@@ -19,7 +19,7 @@ from models.pocket.training.evaluate import exercise_metrics, held_out_metrics
 from models.pocket.training.fast_ops import cross_entropy, fast_ops, watched_scores
 from models.pocket.training.forward import answer_logits
 from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, SHARE, Guide, guidance_loss, make_guide
-from models.pocket.training.learner import Learner, Phase
+from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
@@ -31,9 +31,9 @@ SEED = 20260501
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 
-LESSONS = Phase("target", 1550, 0.015, 4e-3, 0.02, 2048)
-HEADS = Phase("heads", 600, 0.01, 4e-3, 0.02, 1024)
-PRACTICE = Phase("practice", 1500, 0.01, 2e-3, 0.02, 2048)
+LESSONS = Stage("target", 1550, 0.015, 4e-3, 0.02, 2048)
+HEADS = Stage("heads", 600, 0.01, 4e-3, 0.02, 1024)
+PRACTICE = Stage("practice", 1500, 0.01, 2e-3, 0.02, 2048)
 """The same exercises twice: in the layers of the guided heads, until these look where they should, and in all."""
 HEADS_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
 """Those with guided heads and the last one."""
@@ -67,9 +67,9 @@ def run(folder: Path, work: Path, is_trained: bool) -> None:
 
 
 def run_phase(
-    phase: Phase, model: gemma4.Model, source: SampleSource, tokenizer: Tokenizer, work: Path, ring: Ring
+    stage: Stage, model: gemma4.Model, source: SampleSource, tokenizer: Tokenizer, work: Path, ring: Ring
 ) -> None:
-    """All steps of one phase."""
+    """All steps of one stage."""
 
     def batch_loss(*batch: mx.array) -> mx.array:
         tokens, rows, targets, *guide, weights = batch
@@ -78,14 +78,14 @@ def run_phase(
         loss = (cross_entropy(logits, targets) * weights).sum()
         return loss + SHARE * guidance_loss(scores, Guide(*guide)) * weights.sum() if guide else loss
 
-    learner = Learner(model, batch_loss, phase.plan(work), ring)
-    batches = endless_batches(source, phase.batch_tokens, SEED)
+    learner = Learner(model, batch_loss, stage.plan(work), ring)
+    batches = endless_batches(source, stage.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     started, tokens, losses = time.perf_counter(), 0, []
     while not learner.is_done:
         samples = next(batches)
-        losses.append(learner.learn(*_arrays(samples[ring.rank :: ring.size], phase)))
+        losses.append(learner.learn(*_arrays(samples[ring.rank :: ring.size], stage)))
         tokens += sum(len(s.ids) for s in samples)
         if learner.step % LOG_EVERY == 0:
             speed = tokens / (time.perf_counter() - started)
@@ -98,9 +98,9 @@ def run_phase(
             ring.log(f"exercises: {exercise_metrics(model, tokenizer, load_corpus())}")
 
 
-def _arrays(samples: list[Sample], phase: Phase) -> tuple[mx.array, ...]:
+def _arrays(samples: list[Sample], stage: Stage) -> tuple[mx.array, ...]:
     batch = make_batch(samples)
-    guide = make_guide(samples, batch) if phase is not LESSONS else None
+    guide = make_guide(samples, batch) if stage is not LESSONS else None
     guided = (guide.rows, guide.keys, guide.weights) if guide else ()
     return batch.tokens, batch.loss_rows, batch.loss_targets, *guided, batch.loss_weights
 

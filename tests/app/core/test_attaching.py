@@ -48,7 +48,9 @@ def announced(url: str, model: str = "fake", key: str | None = None) -> RunningS
     return server
 
 
-def found(typed: dict[str, Any], file: str = "", remembered: dict[str, Any] | None = None) -> attaching.Attachment:
+def found(
+    typed: dict[str, Any], file: str = "", remembered: dict[str, Any] | None = None
+) -> attaching.ServerToUse:
     """What a chat with these settings does."""
     path = places.config_file()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,15 +59,15 @@ def found(typed: dict[str, Any], file: str = "", remembered: dict[str, Any] | No
 
 
 def test_a_server_that_runs_is_used_unless_something_else_was_named() -> None:
-    assert found({}) == attaching.Attachment()
+    assert found({}) == attaching.ServerToUse()
     with serving(QuickEngine(), key="secret") as served:
         server = announced(served.url, "pocket", key="secret")
         assert found({}).server == server
         assert found({}, remembered={"model": "e4b"}).server == server, "it was chosen another time"
         assert found({"model": "pocket"}).server == server
         assert found({}, file="drafter: lookup\n").server == server, "the server reads the same file"
-        assert found({"server": "none"}) == attaching.Attachment()
-        assert found({"server": "studio.local:1"}) == attaching.Attachment()
+        assert found({"server": "none"}) == attaching.ServerToUse()
+        assert found({"server": "studio.local:1"}) == attaching.ServerToUse()
         for typed, source in (({"model": "e4b"}, "--model"), ({"drafter": "none"}, "--drafter")):
             attachment = found(typed)
             assert attachment.server is None

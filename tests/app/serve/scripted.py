@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from app.serve.answer import Answer, Drafting, EndReason, Piece, Usage
+from app.serve.answer import Answer, AnswerPiece, Drafting, EndReason, Usage
 from app.serve.dialect import AnswerHead, Dialect
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
@@ -31,7 +31,7 @@ DRAFTING = Drafting(
 )
 
 
-def answer_of(pieces: Sequence[Piece], reason: EndReason = "stop", stop_string: str | None = None) -> Answer:
+def answer_of(pieces: Sequence[AnswerPiece], reason: EndReason = "stop", stop_string: str | None = None) -> Answer:
     """What these pieces add up to."""
     return Answer(
         text="".join(piece.text for piece in pieces),
@@ -47,7 +47,7 @@ def answer_of(pieces: Sequence[Piece], reason: EndReason = "stop", stop_string: 
 def streamed(
     dialect: Dialect,
     request: AnswerRequest,
-    pieces: Sequence[Piece],
+    pieces: Sequence[AnswerPiece],
     reason: EndReason = "stop",
     error: ServeError | None = None,
 ) -> bytes:
@@ -81,7 +81,7 @@ def events_of(stream: bytes) -> list[tuple[str | None, Any]]:
 class ScriptedEndpoint:
     """Answers every request with the same pieces, through the dialect of its path."""
 
-    def __init__(self, dialects: Mapping[str, Dialect], pieces: Sequence[Piece], reason: EndReason) -> None:
+    def __init__(self, dialects: Mapping[str, Dialect], pieces: Sequence[AnswerPiece], reason: EndReason) -> None:
         self._dialects = dialects
         self._pieces, self._reason = pieces, reason
         self.error: ServeError | None = None

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
-from app.serve.answer import EndReason, Piece
+from app.serve.answer import AnswerPiece, EndReason
 from app.serve.dialects.anthropic import STOP_REASONS, AnthropicMessages
 from app.serve.errors import EngineFailedError, ServeError, TooLongError
 from app.serve.request import AnswerRequest
@@ -27,7 +27,7 @@ class Script:
     """What the server answers, and what it was asked."""
 
     def __init__(
-        self, pieces: Sequence[Piece], reason: EndReason = "stop", error: ServeError | None = None
+        self, pieces: Sequence[AnswerPiece], reason: EndReason = "stop", error: ServeError | None = None
     ) -> None:
         """error: in place of the answer if the prompt is too long, else of the stream's end."""
         self._answer = answer_of(pieces, reason, "END" if reason == "stop_string" else None)
@@ -82,7 +82,7 @@ def both(script: Script, **options: Any) -> anthropic.types.Message:
 
 
 def test_a_text_arrives_with_its_usage_and_what_drafting_did() -> None:
-    message = both(Script([Piece("Hel"), Piece(), Piece("lo.")]))
+    message = both(Script([AnswerPiece("Hel"), AnswerPiece(), AnswerPiece("lo.")]))
     assert [block.to_dict() for block in message.content] == [{"type": "text", "text": "Hello."}]
     assert message.id == "msg_5f3a"
     assert message.model == "gemma-4"
@@ -96,7 +96,10 @@ def test_a_text_arrives_with_its_usage_and_what_drafting_did() -> None:
 
 
 def test_thoughts_text_and_calls_are_blocks_and_come_back_as_they_were() -> None:
-    script = Script([Piece(thinking="Well, "), Piece("Loo", "so."), Piece("king.", calls=CALLS)], "tool_calls")
+    script = Script(
+        [AnswerPiece(thinking="Well, "), AnswerPiece("Loo", "so."), AnswerPiece("king.", calls=CALLS)],
+        "tool_calls",
+    )
     message = both(script, tools=TOOLS)
     assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use"]
     assert message.stop_reason == "tool_use"
@@ -124,7 +127,7 @@ def test_an_empty_answer_has_an_empty_text() -> None:
 
 @pytest.mark.parametrize("reason", STOP_REASONS)
 def test_why_it_ended_is_said_in_words_that_clients_know(reason: EndReason) -> None:
-    message = both(Script([Piece("Hi")], reason))
+    message = both(Script([AnswerPiece("Hi")], reason))
     assert message.stop_reason == STOP_REASONS[reason]
     assert message.stop_sequence == ("END" if reason == "stop_string" else None)
 
@@ -133,7 +136,7 @@ def test_a_schema_is_asked_for_as_the_sdk_writes_it() -> None:
     class Title(BaseModel):
         title: str
 
-    script = Script([Piece('{"title": "Hi"}')])
+    script = Script([AnswerPiece('{"title": "Hi"}')])
     with script.client() as client:
         message = client.messages.parse(model="gemma-4", max_tokens=100, messages=HI, output_format=Title)
     assert message.parsed_output == Title(title="Hi")
@@ -170,7 +173,7 @@ def test_a_wrong_request_is_refused_with_its_field() -> None:
 
 
 def test_a_failure_in_mid_stream_is_an_error_and_no_end() -> None:
-    script = Script([Piece("Hel")], error=EngineFailedError("The engine ended."))
+    script = Script([AnswerPiece("Hel")], error=EngineFailedError("The engine ended."))
     with (
         script.client() as client,
         client.messages.stream(model="gemma-4", max_tokens=9, messages=HI) as stream,
@@ -191,7 +194,7 @@ def test_errors_have_the_names_of_the_api(status: int, kind: str) -> None:
 
 
 def test_events_come_in_the_order_that_all_clients_accept() -> None:
-    script = Script([Piece(thinking="So."), Piece("Hi"), Piece(calls=CALLS[:1])], "tool_calls")
+    script = Script([AnswerPiece(thinking="So."), AnswerPiece("Hi"), AnswerPiece(calls=CALLS[:1])], "tool_calls")
     events = [data for _, data in events_of(script.stream())]
     names = [event["type"] for event in events if event["type"] != "ping"]
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
@@ -205,7 +208,7 @@ def test_events_come_in_the_order_that_all_clients_accept() -> None:
 
 
 def test_a_text_after_a_call_is_a_block_of_its_own() -> None:
-    script = Script([Piece("One", calls=CALLS[:1]), Piece("two")], "cut_call")
+    script = Script([AnswerPiece("One", calls=CALLS[:1]), AnswerPiece("two")], "cut_call")
     sent = script.stream().decode()
     assert sent.count('"content_block_start"') == sent.count('"content_block_stop"')
     assert sent.index("One") < sent.index("call_a") < sent.index("two")

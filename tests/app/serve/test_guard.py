@@ -200,14 +200,14 @@ class LongWindedEngine(QuickEngine):
 
 def test_who_does_not_read_holds_nobody_up_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     lost: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    connection_lost = connections.Connection.connection_lost
+    connection_lost = connections.LimitedConnection.connection_lost
 
-    def losing(self: connections.Connection, error: Exception | None) -> None:
+    def losing(self: connections.LimitedConnection, error: Exception | None) -> None:
         lost.put(self.client)
         connection_lost(self, error)
 
     monkeypatch.setattr(connections, "WRITE_S", 0.05)
-    monkeypatch.setattr(connections.Connection, "connection_lost", losing)
+    monkeypatch.setattr(connections.LimitedConnection, "connection_lost", losing)
     with serving(LongWindedEngine()) as served, served.socket() as connection:
         body = b'{"stream":true,"messages":[{"role":"user","content":"Hi"}]}'
         connection.sendall(head(f"Content-Length: {len(body)}") + body)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.serve.answer import Piece
+from app.serve.answer import AnswerPiece
 from app.serve.dialect import Dialect
 from app.serve.dialects.openai_chat import ChatCompletions
-from app.serve.dialects.openai_completions import Completions
+from app.serve.dialects.openai_completions import TextCompletions
 from app.serve.dialects.openai_responses import Responses
 from app.serve.errors import BadRequestError
 from app.serve.request import AnswerRequest
@@ -96,7 +96,7 @@ def attempt(dialect: Dialect, body: Mapping[str, Any]) -> tuple[AnswerRequest | 
         return None, error
 
 
-@pytest.mark.parametrize("dialect", [ChatCompletions(), Completions(), Responses()])
+@pytest.mark.parametrize("dialect", [ChatCompletions(), TextCompletions(), Responses()])
 @settings(max_examples=cases(60, 1_000))
 @given(body=BODIES)
 def test_any_body_is_read_or_refused(dialect: Dialect, body: Mapping[str, Any]) -> None:
@@ -114,13 +114,13 @@ CALL = st.builds(
     ToolCall, st.sampled_from(["read", "agents::close"]), st.just('{"a":1}'), st.text("abc", min_size=1)
 )
 PIECE = st.builds(
-    Piece, st.text("ab\n é", max_size=3), st.text("ab", max_size=3), st.lists(CALL, max_size=2).map(tuple)
+    AnswerPiece, st.text("ab\n é", max_size=3), st.text("ab", max_size=3), st.lists(CALL, max_size=2).map(tuple)
 )
 
 
 @settings(max_examples=cases(60, 1_000))
 @given(pieces=st.lists(PIECE, max_size=6))
-def test_streams_say_what_whole_answers_say(pieces: list[Piece]) -> None:
+def test_streams_say_what_whole_answers_say(pieces: list[AnswerPiece]) -> None:
     answer = answer_of(pieces)
     chat, responses = ChatCompletions(), Responses()
     chat_request = chat.read({"messages": [{"role": "user", "content": "Hi"}]})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.serve.answer import EndReason, Piece
+from app.serve.answer import AnswerPiece, EndReason
 from app.serve.dialects.openai_chat import ChatCompletions
 from app.serve.errors import BadRequestError, EngineFailedError, TooLongError
 from app.serve.request import AnswerRequest
@@ -17,7 +17,12 @@ CHAT = ChatCompletions()
 USER = {"role": "user", "content": "Hi"}
 REPLY = {"role": "assistant", "content": "Well,"}
 CALLS = (ToolCall("read", '{"path":"a"}', "c1"), ToolCall("read", '{"path":"b"}', "c2"))
-PIECES = (Piece(thinking="Let me see."), Piece(text="Read"), Piece(text="ing."), Piece(calls=CALLS))
+PIECES = (
+    AnswerPiece(thinking="Let me see."),
+    AnswerPiece(text="Read"),
+    AnswerPiece(text="ing."),
+    AnswerPiece(calls=CALLS),
+)
 
 
 def read(*messages: dict[str, Any], **fields: Any) -> AnswerRequest:
@@ -157,7 +162,7 @@ def called(index: int, id: str, arguments: str) -> dict[str, Any]:
 
 
 def test_indexes_of_calls_go_on_from_piece_to_piece() -> None:
-    pieces = [Piece(calls=CALLS[:1]), Piece(calls=CALLS[1:])]
+    pieces = [AnswerPiece(calls=CALLS[:1]), AnswerPiece(calls=CALLS[1:])]
 
     calls = [delta["tool_calls"][0] for delta in deltas(streamed(CHAT, read(), pieces)) if "tool_calls" in delta]
 
@@ -168,7 +173,7 @@ def test_signs_of_life_are_comments() -> None:
     stream = CHAT.stream(read(), HEAD)
 
     assert stream.wait() == b": keep-alive\n\n"
-    assert stream.add(Piece()) == b""
+    assert stream.add(AnswerPiece()) == b""
 
 
 def test_usage_comes_only_where_it_is_asked_for_and_drafting_always() -> None:
@@ -217,7 +222,7 @@ def test_a_whole_answer_says_what_its_stream_says() -> None:
 
 def test_what_an_answer_has_not_is_left_out() -> None:
     assert CHAT.whole(read(), HEAD, answer_of([]))["choices"][0]["message"] == {"role": "assistant", "content": ""}
-    calls = CHAT.whole(read(), HEAD, answer_of([Piece(calls=CALLS)]))["choices"][0]["message"]
+    calls = CHAT.whole(read(), HEAD, answer_of([AnswerPiece(calls=CALLS)]))["choices"][0]["message"]
     assert calls["content"] is None
     assert "reasoning_content" not in calls
 

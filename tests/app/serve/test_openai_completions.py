@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.serve.answer import Piece
-from app.serve.dialects.openai_completions import Completions
+from app.serve.answer import AnswerPiece
+from app.serve.dialects.openai_completions import TextCompletions
 from app.serve.errors import BadRequestError, EngineFailedError
 from tests.app.serve.scripted import HEAD, answer_of, data_of, streamed
 
-COMPLETIONS = Completions()
-PIECES = (Piece(text="two, "), Piece(), Piece(text="three"))
+COMPLETIONS = TextCompletions()
+PIECES = (AnswerPiece(text="two, "), AnswerPiece(), AnswerPiece(text="three"))
 
 
 @pytest.mark.parametrize("prompt", ["one, ", ["one, "]])

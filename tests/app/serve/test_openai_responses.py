@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.serve.answer import Answer, EndReason, Piece
+from app.serve.answer import Answer, AnswerPiece, EndReason
 from app.serve.dialects.openai_responses import Responses
 from app.serve.errors import BadRequestError, EngineFailedError, ServeError, TooLongError
 from app.serve.request import AnswerRequest
@@ -16,11 +16,11 @@ from tests.app.serve.scripted import HEAD, answer_of, events_of, streamed
 RESPONSES = Responses()
 CALLS = (ToolCall("read", '{"path":"a"}', "c1"), ToolCall("agents::close", "{}", "c2"))
 PIECES = (
-    Piece(thinking="Let me "),
-    Piece(thinking="see."),
-    Piece(text="Read"),
-    Piece(text="ing."),
-    Piece(calls=CALLS),
+    AnswerPiece(thinking="Let me "),
+    AnswerPiece(thinking="see."),
+    AnswerPiece(text="Read"),
+    AnswerPiece(text="ing."),
+    AnswerPiece(calls=CALLS),
 )
 
 
@@ -279,13 +279,13 @@ def test_stream_and_whole_agree() -> None:
     assert (whole["max_output_tokens"], whole["temperature"]) == (100, 0)
 
 
-@pytest.mark.parametrize("pieces", [(), (Piece(thinking="Hm."),)])
-def test_an_answer_without_words_is_an_empty_message(pieces: tuple[Piece, ...]) -> None:
+@pytest.mark.parametrize("pieces", [(), (AnswerPiece(thinking="Hm."),)])
+def test_an_answer_without_words_is_an_empty_message(pieces: tuple[AnswerPiece, ...]) -> None:
     assert last_response(streamed(RESPONSES, read(), pieces))["output"][-1]["content"][0]["text"] == ""
 
 
 def test_thoughts_after_a_text_are_an_item_of_their_own() -> None:
-    pieces = (Piece("One", "First."), Piece("Two", "Second."))
+    pieces = (AnswerPiece("One", "First."), AnswerPiece("Two", "Second."))
 
     output = last_response(streamed(RESPONSES, read(), pieces))["output"]
 

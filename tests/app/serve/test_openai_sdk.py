@@ -12,10 +12,10 @@ import pydantic
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from app.serve.answer import EndReason, Piece
+from app.serve.answer import AnswerPiece, EndReason
 from app.serve.dialect import Dialect
 from app.serve.dialects.openai_chat import ChatCompletions
-from app.serve.dialects.openai_completions import Completions
+from app.serve.dialects.openai_completions import TextCompletions
 from app.serve.dialects.openai_responses import Responses
 from app.serve.errors import EngineFailedError, ServeError
 from mlx_engine.protocol.events import ToolCall
@@ -23,18 +23,23 @@ from tests.app.serve.scripted import ScriptedEndpoint
 
 DIALECTS: dict[str, Dialect] = {
     "/v1/chat/completions": ChatCompletions(),
-    "/v1/completions": Completions(),
+    "/v1/completions": TextCompletions(),
     "/v1/responses": Responses(),
 }
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 CALL = ToolCall("read", '{"path":"a"}', "c1")
-PIECES = (Piece(thinking="Let me see."), Piece(text="Read"), Piece(text="ing."), Piece(calls=(CALL,)))
+PIECES = (
+    AnswerPiece(thinking="Let me see."),
+    AnswerPiece(text="Read"),
+    AnswerPiece(text="ing."),
+    AnswerPiece(calls=(CALL,)),
+)
 READ: Any = {"type": "function", "function": {"name": "read", "strict": True, "parameters": {"type": "object"}}}
 
 
 @contextmanager
 def client_of(
-    pieces: Sequence[Piece], reason: EndReason = "stop", error: ServeError | None = None
+    pieces: Sequence[AnswerPiece], reason: EndReason = "stop", error: ServeError | None = None
 ) -> Iterator[openai.OpenAI]:
     endpoint = ScriptedEndpoint(DIALECTS, pieces, reason)
     endpoint.error = error
@@ -70,7 +75,7 @@ def test_chat_whole_with_a_model_of_pydantic() -> None:
     class City(pydantic.BaseModel):
         name: str
 
-    with client_of([Piece(text='{"name":"Oslo"}')]) as client:
+    with client_of([AnswerPiece(text='{"name":"Oslo"}')]) as client:
         completion = client.chat.completions.parse(model="m", messages=HI, response_format=City)
 
     assert completion.choices[0].message.parsed == City(name="Oslo")
@@ -89,7 +94,7 @@ def test_chat_thoughts_and_drafting_are_extras() -> None:
 
 
 def test_completions() -> None:
-    with client_of([Piece(text="two, "), Piece(text="three")], "length") as client:
+    with client_of([AnswerPiece(text="two, "), AnswerPiece(text="three")], "length") as client:
         whole = client.completions.create(model="m", prompt="one, ")
         chunks = list(client.completions.create(model="m", prompt="one, ", stream=True))
 
@@ -116,7 +121,7 @@ def test_responses_whole_with_a_model_of_pydantic() -> None:
     class City(pydantic.BaseModel):
         name: str
 
-    with client_of([Piece(text='{"name":"Oslo"}')]) as client:
+    with client_of([AnswerPiece(text='{"name":"Oslo"}')]) as client:
         response = client.responses.parse(model="m", input="Hi", text_format=City)
 
     assert response.output_parsed == City(name="Oslo")

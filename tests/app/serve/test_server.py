@@ -14,7 +14,7 @@ import pytest
 
 from app.core.reply_options import ReplyOptions
 from app.serve import guard, sending
-from app.serve.answering import Answering
+from app.serve.answering import AnswerMaker
 from mlx_engine.protocol.events import Checked, Failed, Generate, SamplingOptions, Silent, ToolCall
 from tests.app.serve.scripted import data_of
 from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
@@ -325,7 +325,7 @@ def test_a_fault_of_the_server_ends_the_reply_that_nobody_follows(
     engine.next_request()
     engine.begin()
     with monkeypatch.context() as patched:
-        patched.setattr(Answering, "_take", fail)
+        patched.setattr(AnswerMaker, "_take", fail)
         engine.say("Hello")
         engine.wait_for_cancel()
         broken = asking.answer()

@@ -11,12 +11,12 @@ from textual.widgets import OptionList
 from app.remote.address import parse_address
 from app.tui.bars.gauge_strip import strip_line
 from app.tui.screens.served_models import ServedModelsScreen
-from mlx_engine.protocol.events import Finished, Load, Part, Ready, Server, ServerFigures
+from mlx_engine.protocol.events import Finished, Load, Part, Ready, ServerFacts, ServerFigures
 from tests.app.tui import pilot
 from tests.app.tui.pilot import Story, chat
 from tests.fakes.engine import FakeEngine
 
-SERVER = Server("llama.cpp", ("small", "large", "other"), "A request to llama.cpp cannot switch drafting.")
+SERVER = ServerFacts("llama.cpp", ("small", "large", "other"), "A request to llama.cpp cannot switch drafting.")
 FIGURES = ServerFigures("llama.cpp", prompt_tokens=30, generated_tokens=6, drafted=4, accepted=3, rounds=2,
                         tokens_per_round=2.5)  # fmt: skip
 

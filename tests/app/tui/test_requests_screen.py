@@ -22,7 +22,7 @@ from app.system import places
 from app.system.running_server import RunningServer, announce
 from app.tui.screens.models import ModelsScreen
 from app.tui.screens.requests import RequestsScreen
-from mlx_engine.protocol.events import Server
+from mlx_engine.protocol.events import ServerFacts
 from tests.app.serve.serving import CHAT, HeldEngine, Served, serving
 from tests.app.serve.serving import chat as body
 from tests.app.tui import pilot
@@ -83,7 +83,7 @@ async def test_a_chat_with_the_server_counts_what_others_ask_until_it_has_an_eng
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine, own_ready = HeldEngine(), FakeEngine().ready()
-    ready = msgspec.structs.replace(own_ready, drafters={}, server=Server("Slipstream", ("fake",)))
+    ready = msgspec.structs.replace(own_ready, drafters={}, server=ServerFacts("Slipstream", ("fake",)))
     with serving(engine) as served:
         address = parse_address(served.url)
         own = pilot.PAIR

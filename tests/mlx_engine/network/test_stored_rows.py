@@ -13,7 +13,7 @@ from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.files.chat_cache_file import (
     CacheFacts,
     CacheFileError,
-    Part,
+    RowsPart,
     open_cache_file,
     read_head,
     read_tensors,
@@ -239,7 +239,7 @@ def test_positions_that_cannot_be_right_are_refused(
     spans: list[tuple[int, int]], frontiers: list[tuple[int, int]], tmp_path: Path
 ) -> None:
     target = tiny.target("e2b")
-    parts = [Part("0" * 16, 160, "")]
+    parts = [RowsPart("0" * 16, 160, "")]
     write_cache_file(tmp_path / "file", CacheFacts("model", [5] * 160, spans, frontiers, parts), [], 1)
     with pytest.raises(CacheFileError):
         recalled(tmp_path / "file", target)
@@ -247,7 +247,7 @@ def test_positions_that_cannot_be_right_are_refused(
 
 @pytest.mark.parametrize("ends", [[], [100], [100, 100, 160], [160, 100, 160], [0, 160], [200]])
 def test_parts_that_cannot_be_right_are_refused(ends: list[int], tmp_path: Path) -> None:
-    parts = [Part("0" * 16, end, "") for end in ends]
+    parts = [RowsPart("0" * 16, end, "") for end in ends]
     facts = CacheFacts("model", [5] * 160, [(0, 160)], [(0, 160)], parts)
     with pytest.raises(CacheFileError, match="parts"):
         check_facts(facts, tiny.target("e2b"))
