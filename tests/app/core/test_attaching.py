@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,25 +12,17 @@ import pytest
 from app.core import attaching
 from app.core.attached_engine import OF_SERVER, AttachedEngine
 from app.core.attaching import find_attachment
-from app.core.conversation import Conversation
-from app.core.current_pair import CurrentPair
-from app.core.dialogue import Dialogue
 from app.core.engines import choose_attached, chooser
 from app.core.pair_choice import PairChoice, PairOptions
-from app.core.reply_settings import ReplySettings
-from app.core.reply_view import ReplyView, Severity
 from app.core.requests import age, requests_beside, requests_of_pair
-from app.core.store_notices import StoreNotices
 from app.remote.address import ServerError, parse_address
 from app.settings.effective import read_settings
-from app.settings.table import Settings
-from app.store.chat_store import ChatStore
 from app.system import places
 from app.system.running_server import RunningServer, announce
-from mlx_engine.protocol.events import Event, Load
+from mlx_engine.protocol.events import Load
+from tests.app.core.front import Front
 from tests.app.serve.serving import HeldEngine, QuickEngine, serving
 from tests.fakes.engine import FakeEngine
-from tests.patience import PATIENCE_S
 
 OWN = PairChoice(Load("/models/own"), "own", "", is_pocket=False)
 
@@ -89,43 +80,14 @@ def test_a_server_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert found({}).notice.endswith("This loads the model once more. Install it.")
 
 
-class Front(ReplyView):
-    """A chat without a screen, attached to a server; its own engine is a fake."""
+class AttachedFront(Front):
+    """Attached to a server; its own engine is a fake."""
 
     def __init__(self, server: RunningServer) -> None:
-        self.told: list[str] = []
-        self.errors: list[str] = []
-        self.back: list[str] = []
-        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.own = FakeEngine()
         self.own.is_dead = True  # not started
-        self.engine = AttachedEngine(server, parse_address(server.url), self.own, OWN.title)
-        self.engine.on_event = self._inbox.put
-        self.store = ChatStore.in_memory()
-        conversation = Conversation(self.store)
-        self.pair = CurrentPair(self.engine, choose_attached(server), self._tell, fallback=OWN)
-        settings = ReplySettings(Settings(), conversation)
-        self.dialogue = Dialogue(
-            self.engine, conversation, self.pair, settings, self, self._tell, StoreNotices(self.store, self._tell)
-        )
-
-    def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
-        self.told.append(message)
-
-    async def show_error(self, message: str) -> None:
-        self.errors.append(message)
-
-    def give_back(self, text: str, mentions: Any) -> None:
-        self.back.append(text)
-
-    async def hear(self) -> None:
-        """Handle the next event."""
-        await self.dialogue.hear(self._inbox.get(timeout=PATIENCE_S))
-
-    async def rest(self) -> None:
-        """Handle events until the reply has ended."""
-        while self.dialogue.phase.is_busy:
-            await self.hear()
+        engine = AttachedEngine(server, parse_address(server.url), self.own, OWN.title)
+        super().__init__(engine, choose_attached(server), fallback=OWN)
 
     async def answer_here(self, text: str) -> None:
         """The own engine makes the running reply."""
@@ -134,20 +96,15 @@ class Front(ReplyView):
         self.own.finish()
         await self.rest()
 
-    @property
-    def last(self) -> Any:
-        return self.dialogue.conversation.last
-
 
 @contextmanager
-def attached(server: RunningServer) -> Iterator[Front]:
-    front = Front(server)
+def attached(server: RunningServer) -> Iterator[AttachedFront]:
+    front = AttachedFront(server)
     front.engine.start()
     try:
         yield front
     finally:
-        front.engine.close()
-        front.store.close()
+        front.close()
 
 
 def ended(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,86 +2,27 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from app.core.conversation import Conversation
-from app.core.current_pair import CurrentPair
-from app.core.dialogue import Dialogue
 from app.core.engines import choose_served, chooser, engine_for, first_served
 from app.core.pair_choice import PairOptions
-from app.core.reply_settings import ReplySettings
-from app.core.reply_view import ReplyView, Severity
-from app.core.store_notices import StoreNotices
 from app.core.turn_stats import reply_line, short_line, spoken_line, stored_lines
 from app.remote import keys
 from app.remote.address import ServerError, parse_address
 from app.settings.effective import read_settings
-from app.settings.table import Settings
-from app.store.chat_store import ChatStore
 from app.store.records import TurnStats
 from mlx_engine.client import EngineClient
-from mlx_engine.protocol.events import Event, Ready, ServerFigures
+from mlx_engine.protocol.events import Ready, ServerFigures
+from tests.app.core.front import Front
 from tests.fakes.chat_server import HELLO, ChatServer, Stuck, chunk, stream, usage
-from tests.patience import PATIENCE_S
 
 DRAFTED = {
     "drafted_tokens": 6, "accepted_tokens": 3, "rounds": 2, "tokens_per_round": 2.5, "speedup": 1.5
 }  # fmt: skip
-
-
-class Front(ReplyView):
-    """A chat without a screen, over a server."""
-
-    def __init__(self, server: ChatServer) -> None:
-        self.told: list[str] = []
-        self.errors: list[str] = []
-        self.back: list[str] = []
-        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        choice = choose_served(parse_address(server.url), None)
-        self.engine = engine_for(choice)
-        self.engine.on_event = self._inbox.put
-        self.store = ChatStore.in_memory()
-        conversation = Conversation(self.store)
-        self.pair = CurrentPair(self.engine, choice, self._tell)
-        settings = ReplySettings(Settings(), conversation)
-        self.dialogue = Dialogue(
-            self.engine, conversation, self.pair, settings, self, self._tell, StoreNotices(self.store, self._tell)
-        )
-
-    def _tell(self, message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:
-        self.told.append(message)
-
-    async def show_error(self, message: str) -> None:
-        self.errors.append(message)
-
-    def give_back(self, text: str, mentions: Any) -> None:
-        self.back.append(text)
-
-    async def hear(self, kind: type[Event]) -> None:
-        """Handle events up to one of this kind."""
-        while True:
-            event = self._inbox.get(timeout=PATIENCE_S)
-            await self.dialogue.hear(event)
-            if isinstance(event, kind):
-                return
-
-    async def rest(self) -> None:
-        """Handle events until the reply has ended."""
-        while self.dialogue.phase.is_busy:
-            await self.dialogue.hear(self._inbox.get(timeout=PATIENCE_S))
-
-    async def ask(self, text: str) -> None:
-        await self.dialogue.ask(text)
-        await self.rest()
-
-    @property
-    def last(self) -> Any:
-        return self.dialogue.conversation.last
 
 
 @pytest.fixture(autouse=True)
@@ -98,10 +39,10 @@ def server() -> Iterator[ChatServer]:
 
 @pytest.fixture
 def front(server: ChatServer) -> Iterator[Front]:
-    front = Front(server)
+    choice = choose_served(parse_address(server.url), None)
+    front = Front(engine_for(choice), choice)
     yield front
-    front.engine.close()
-    front.store.close()
+    front.close()
 
 
 async def test_a_chat_with_its_figures(server: ChatServer, front: Front) -> None:
@@ -170,7 +111,7 @@ async def test_stopping_and_regenerating(server: ChatServer, front: Front) -> No
     server.answers.append(Stuck(chunk("One")))
     await front.dialogue.ask("Count")
     while not front.last.text:
-        await front.hear(Event)  # type: ignore[arg-type]
+        await front.hear()
     front.dialogue.stop()
     await front.rest()
     assert (front.last.text, front.last.reply.state) == ("One", "stopped")
@@ -185,7 +126,7 @@ async def test_drafting_off_against_on(server: ChatServer, front: Front) -> None
     assert comparison is not None
     server.answers.extend([stream(*HELLO), stream(*HELLO)])
     while comparison.is_running:
-        await front.hear(Event)  # type: ignore[arg-type]
+        await front.hear()
     assert [body["slipstream"]["draft"] for body in server.bodies[-2:]] == [0, "auto"]
     assert comparison.result.endswith("same text, 2 tok")
 
@@ -205,7 +146,7 @@ async def test_another_model_of_the_server(server: ChatServer, front: Front) -> 
     remembered: list[str] = []
     front.pair._remember = remembered.append
     front.dialogue.switch_pair(chooser(front.pair.choice, PairOptions())("n", False), "n")
-    await front.hear(Ready)
+    await front.hear_until(Ready)
     await front.ask("More")
     assert server.bodies[-1]["model"] == "n"
     assert not remembered, "the next start on this machine has another model"

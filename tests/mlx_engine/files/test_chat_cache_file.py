@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -28,6 +26,7 @@ from mlx_engine.files.chat_cache_file import (
     write_cache_file,
 )
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder
+from tests.mlx_engine.files.full_disk import fill_after
 
 pytestmark = pytest.mark.sampled(2)
 
@@ -194,17 +193,7 @@ def test_the_points_are_all_that_there_are(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize("writes", range(6))
 def test_a_full_disk_leaves_the_old_file(writes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write(tmp_path / "file", OLD)
-    own, left = chat_cache_file._write, writes
-
-    def full(file: BinaryIO, data: bytes | memoryview) -> None:
-        nonlocal left
-        if left == 0:
-            own(file, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        left -= 1
-        own(file, data)
-
-    monkeypatch.setattr(chat_cache_file, "_write", full)
+    fill_after(writes, monkeypatch)
     if writes < 5:  # header, three pieces, header
         with pytest.raises(OSError, match="No space"):
             write(tmp_path / "file", NEW)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import signal
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,6 +28,7 @@ from mlx_engine.files.chat_cache_file import (
 from mlx_engine.files.chat_cache_folder import ChatCacheFolder, part_files
 from mlx_engine.files.chat_cache_parts import read_parts, write_chat
 from tests.cases import cases
+from tests.mlx_engine.files.full_disk import fill_after
 
 pytestmark = pytest.mark.sampled(4)
 
@@ -181,17 +180,7 @@ def test_a_writer_that_is_killed_leaves_the_old_chat_or_the_new_one(at: int, cha
 def test_a_full_disk_leaves_the_old_chat(writes: int, head: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(head, ONE)
     before = sorted(os.listdir(head.parent))
-    own, left = chat_cache_file._write, writes
-
-    def full(file: BinaryIO, data: bytes | memoryview) -> None:
-        nonlocal left
-        if left == 0:
-            own(file, data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        left -= 1
-        own(file, data)
-
-    monkeypatch.setattr(chat_cache_file, "_write", full)
+    fill_after(writes, monkeypatch)
     with pytest.raises(OSError, match="No space") if writes < 10 else pytest.MonkeyPatch.context():
         write(head, MORE)
     assert read(head) == (ONE if writes < 10 else MORE)
