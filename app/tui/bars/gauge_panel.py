@@ -27,8 +27,12 @@ def caption(reading: GaugeReading, key: str) -> Content:
     """The line that explains the speedup above it. key: turns drafting on and off."""
     if reading.is_refused:
         return Content.styled(f"drafter refused · {key}: why", "$text-warning")
-    if reading.is_served and reading.speedup is None:
-        return Content.styled("this server does not report it", figures.MUTED)
+    is_off = reading.has_drafter and not reading.draft_length
+    if reading.is_served and reading.speedup is None and not is_off:
+        has_replied = reading.ttft_s is not None
+        return Content.styled(
+            "this server does not report it" if has_replied else "not measured yet", figures.MUTED
+        )
     if not reading.has_drafter:
         return Content.styled("this model has no drafter", figures.MUTED)
     if not reading.draft_length:

@@ -9,6 +9,7 @@ import pytest
 from textual.widgets import OptionList
 
 from app.remote.address import parse_address
+from app.tui.bars.gauge_panel import caption
 from app.tui.bars.gauge_strip import strip_line
 from app.tui.screens.served_models import ServedModelsScreen
 from mlx_engine.protocol.events import Finished, Load, Part, Ready, ServerFacts, ServerFigures
@@ -62,7 +63,9 @@ async def test_figures_are_the_servers_and_the_rest_is_blank() -> None:
     async with chat(size=(160, 40)) as story:
         assert story.view.top_line.model == "small at studio:8080"
         assert story.view.top_line.drafter == "llama.cpp"
+        assert str(caption(story.gauges.reading(), "ctrl+t")) == "not measured yet"
         await answer(story)
+        assert str(caption(story.gauges.reading(), "ctrl+t")) == "this server does not report it"
         last = story.conversation.last
         assert last is not None
         assert last.text == "One two"
