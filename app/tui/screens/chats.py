@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -23,6 +22,7 @@ from app.text.figures import day
 from app.text.sanitise import sanitise, sanitise_line
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
+from app.tui.screens.overlay import Overlay
 
 MOST_SHOWN = 200
 """A search finds the others. Wrapping thousands of titles would slow down every key."""
@@ -32,7 +32,7 @@ SEARCH_HINT = "Search titles and messages"
 KEYS = "enter: open · ctrl+r: rename · ctrl+d: delete · ctrl+z: undo · esc: close"
 
 
-class ChatsScreen(ModalScreen[tuple[int, str] | None]):
+class ChatsScreen(Overlay[tuple[int, str] | None]):
     """Returns the id of the chat to open and the query that matched it; None when closed without opening one."""
 
     @dataclass

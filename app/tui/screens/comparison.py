@@ -9,12 +9,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Resize
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from app.core.comparison import ComparedReply, Comparison
 from app.text.figures import MUTED
 from app.text.sanitise import sanitise
+from app.tui.screens.overlay import Overlay
 from app.tui.transcript.tint import tint_styles, tinted
 
 DRAW_S = 0.2
@@ -48,7 +48,7 @@ class ComparedReplyView(Vertical):
         self._text.update(marked(text, self._reply.text, difference))
 
 
-class ComparisonScreen(ModalScreen[None]):
+class ComparisonScreen(Overlay[None]):
     """Shows a comparison while it runs and afterwards."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

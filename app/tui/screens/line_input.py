@@ -11,9 +11,14 @@ class LineInput(Input):
 
     Textual runs the action of a key only after the event has passed all widgets above, while letters that were
     typed behind it are inserted at once: ctrl+u would then delete them, and enter overtake an arrow before it.
+    What is typed behind the key that closes the screen goes to the screen beneath.
     """
 
     async def _on_key(self, event: events.Key) -> None:
+        if self._is_behind(events.Key(event.key, event.character)):
+            event.stop()
+            event.prevent_default()
+            return
         for node, bindings in () if event.is_printable else self.screen._modal_binding_chain:
             for binding in bindings.key_to_bindings.get(event.key, ()):
                 if not binding.priority and await self.app.run_action(binding.action, node):
@@ -21,3 +26,17 @@ class LineInput(Input):
                     event.prevent_default()
                     return
         await super()._on_key(event)
+
+    def _on_paste(self, event: events.Paste) -> None:
+        if self._is_behind(events.Paste(event.text)):
+            event.stop()
+            event.prevent_default()
+        else:
+            super()._on_paste(event)
+
+    def _is_behind(self, typed: events.Key | events.Paste) -> bool:
+        """Whether a key before this one closed the screen. What was typed is passed on then."""
+        if self.screen.is_active:
+            return False
+        self.app.post_message(typed)
+        return True

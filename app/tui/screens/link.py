@@ -12,8 +12,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
+
+from app.tui.screens.overlay import Overlay
 
 OPENERS = ("open", "xdg-open")
 """Commands of macOS and of Linux desktops. Python's webbrowser module may start a browser inside the terminal."""
@@ -61,7 +62,7 @@ def open_in_browser(link: WebLink) -> bool:
     return True
 
 
-class LinkScreen(ModalScreen[str]):
+class LinkScreen(Overlay[str]):
     """Shows a whole address. Returns `open`, `copy` or an empty string."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

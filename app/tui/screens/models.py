@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -23,6 +22,7 @@ from app.text.sanitise import sanitise, sanitise_line
 from app.tui.screens.columns import Column, Columns, cells, fitting, titles
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
+from app.tui.screens.overlay import Overlay
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import Catalog
@@ -50,7 +50,7 @@ class PullReported(Message):
         self.event = event
 
 
-class ModelsScreen(ModalScreen[str | None]):
+class ModelsScreen(Overlay[str | None]):
     """Returns the name of the model to switch to; None when closed without choosing one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -194,7 +194,7 @@ class ModelsScreen(ModalScreen[str | None]):
         """The chat reports what the pull of `name` has done."""
         self.refresh_bindings()
         match event:
-            case PullFinished() if self._is_switch_due:
+            case PullFinished() if self._is_switch_due and self.is_active:
                 self.dismiss(name)
             case PullFinished():
                 self._read_rows(f"{name} is here. Press enter on it to switch to it.")

@@ -12,7 +12,6 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
@@ -21,6 +20,7 @@ from app.settings.kinds import Choice
 from app.settings.table import Setting, per_chat
 from app.text.sanitise import sanitise_line
 from app.tui.screens.line_input import LineInput
+from app.tui.screens.overlay import Overlay
 
 KEYS = "enter or ctrl+s: apply · ctrl+r: as in all chats · esc: cancel"
 SCOPE = "Changes here hold for this chat only. For all: `slipstream settings`."
@@ -170,7 +170,7 @@ def _input_for(setting: Setting) -> Input | TextArea | ChoiceInput:
     return LineInput(placeholder=setting.info.unset, compact=True, classes="param-field")
 
 
-class ParamsScreen(ModalScreen[Mapping[str, Any] | None]):
+class ParamsScreen(Overlay[Mapping[str, Any] | None]):
     """Returns the values to apply to this chat; None when cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,7 +9,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from app.core.chat_options import Examine
@@ -18,6 +17,7 @@ from app.report.making import advice, make_report
 from app.store.errors import StoreError
 from app.store.transfer import write_file
 from app.text.sanitise import sanitise
+from app.tui.screens.overlay import Overlay
 from mlx_engine.client import EngineHandle
 from mlx_engine.protocol.events import Died, Event, Failed, Measured
 from mlx_engine.protocol.micro_figures import MicroFigures
@@ -26,7 +26,7 @@ MEASURING = "Measuring this machine, which takes half a minute. esc stops that."
 _NUMBERS = count(1)
 
 
-class ReportScreen(ModalScreen[None]):
+class ReportScreen(Overlay[None]):
     """Tells nobody else what it has measured. `hear` gets the engine's events."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

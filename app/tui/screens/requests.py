@@ -12,7 +12,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 
 from app.core.requests import NO_REQUESTS, age, cached_of, ordered, program_of, state_of
@@ -21,6 +20,7 @@ from app.remote.requests import ServedRequest, ServerRequests
 from app.text import figures
 from app.text.sanitise import sanitise
 from app.tui.screens.columns import Column, cells, fitting, titles
+from app.tui.screens.overlay import Overlay
 
 KEYS = "x: stop the request · esc: close"
 STOP_KEYS = "x again: stop it · esc: leave it"
@@ -52,7 +52,7 @@ COLUMN_CHOICES = (
 """The first of these that fits is shown."""
 
 
-class RequestsScreen(ModalScreen[None]):
+class RequestsScreen(Overlay[None]):
     """Follows the server's own list for as long as it is open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,19 +9,19 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
 from app.text.sanitise import sanitise_line
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
+from app.tui.screens.overlay import Overlay
 
 CURRENT = "●"
 FILTER_HINT = "Type to filter"
 KEYS = "enter: chat with it · esc: close"
 
 
-class ServedModelsScreen(ModalScreen[str | None]):
+class ServedModelsScreen(Overlay[str | None]):
     """Returns the name of the model to switch to; None when closed without choosing one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

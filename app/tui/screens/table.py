@@ -12,10 +12,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from app.tui.screens.line_input import LineInput
+from app.tui.screens.overlay import Overlay
 
 NAME_COLUMNS = 22
 SIDE_BY_SIDE_COLUMNS = 50
@@ -31,7 +31,7 @@ NARROW_SEARCH_KEYS = f"{CLOSE} · type to search"
 TableRows = Iterable[tuple[str, str]]
 
 
-class TableScreen(ModalScreen[None]):
+class TableScreen(Overlay[None]):
     """Tables that scroll when the window is too small for them, and a line that says how to close them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

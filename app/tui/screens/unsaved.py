@@ -8,16 +8,16 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from app.core.unsaved import keep_unsaved
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.text.sanitise import sanitise
+from app.tui.screens.overlay import Overlay
 
 
-class UnsavedScreen(ModalScreen[bool]):
+class UnsavedScreen(Overlay[bool]):
     """Returns whether to quit."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -17,6 +17,7 @@ from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.store.records import Chat, NewChat
 from app.tui.screens.chats import ChatsScreen
+from app.tui.screens.overlay import Overlay
 from app.tui.transcript.transcript import LIVE_TURNS, Transcript
 from app.tui.transcript.turn import Turn
 from mlx_engine.protocol.events import Message
@@ -658,3 +659,27 @@ async def test_keys_of_a_list_count_in_the_order_of_typing() -> None:
             story.app.post_message(events.Key(key, None))
         await story.until_seen("first question")
         await story.until(lambda: "second question" not in story.screen())
+
+
+async def test_keys_behind_the_one_that_closes_a_list_go_to_the_chat() -> None:
+    async with chat() as story:
+        await story.exchange("question", "An answer.")
+        await open_list(story)
+        for key in ("escape", "escape", "escape"):
+            story.app.post_message(events.Key(key, None))
+        for character in "hel":
+            story.app.post_message(events.Key(character, character))
+        story.app.post_message(events.Paste("lo"))
+        await story.until_seen("hello")
+
+
+@pytest.mark.parametrize("key", ["f1", "f2", "f4"])
+async def test_a_screen_that_is_closed_twice_leaves_the_one_beneath(key: str) -> None:
+    async with chat() as story:
+        await story.pilot.press(key)
+        await story.until(lambda: isinstance(story.app.screen, Overlay))
+        screen = story.app.screen
+        screen.dismiss(None)
+        screen.dismiss(None)
+        await story.until(lambda: not isinstance(story.app.screen, Overlay))
+        await story.send("hello")
