@@ -11,11 +11,11 @@ import importlib.util
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.remote.address import ServerAddress, ServerError
 from app.remote.connection import Served, ServedModel, look
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MISSING = "Talking to a server needs openai's client. Install the extra: `pip install --editable '.[remote]'`."
 CLOSE_TIMEOUT_S = 2.0
+
+Result = TypeVar("Result")
 
 
 def check_installed() -> None:
@@ -68,6 +70,8 @@ class RemoteEngine:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._reply: asyncio.Task[events.Finished] | None = None
+        self._running: set[asyncio.Task[Any]] = set()
+        """Attempts to connect, and replies; cancelled ones too, until they have ended."""
         self._closing: set[asyncio.Task[None]] = set()
         """Connections that are being closed."""
         self._is_closing = False
@@ -147,19 +151,26 @@ class RemoteEngine:
             loop.close()
 
     async def _end_all(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
+        # Only those begun here; they end what libraries began for them. With all tasks of the loop cancelled,
+        # Python would warn about a child of anyio's that never made its first step.
+        for task in self._running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
         self._disconnect()
         await asyncio.gather(*self._closing)
+
+    def _begin_task(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     # Connecting
 
     def _connect(self) -> asyncio.Task[Connection]:
         """The task that connects; a second caller waits for the same one."""
         if self._connecting is None or (self._connecting.done() and self._connection is None):
-            self._connecting = asyncio.get_running_loop().create_task(self._look())
+            self._connecting = self._begin_task(self._look())
             self._connecting.add_done_callback(self._looked)
         return self._connecting
 
@@ -206,7 +217,7 @@ class RemoteEngine:
 
     def _begin(self, request: events.Generate) -> None:
         self._cancel()
-        self._reply = asyncio.get_running_loop().create_task(self._answer(request))
+        self._reply = self._begin_task(self._answer(request))
         self._reply.add_done_callback(partial(self._answered, request.id))
 
     def _cancel(self) -> None:

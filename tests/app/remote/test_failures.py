@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import ssl
+import threading
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 
+from app.remote import engine
 from app.remote.address import parse_address
+from app.remote.connection import Served
+from app.remote.engine import RemoteEngine
 from app.remote.failures import connection_error, status_error
 from mlx_engine.protocol.events import Failed, Finished, Part, Ready
 from tests.app.remote.conftest import TalkTo
 from tests.fakes.chat_server import DONE, HELLO, ChatServer, Stuck, chunk, refusal, stream, usage
+from tests.patience import PATIENCE_S
 
 HERE = parse_address("studio.local:8765")
 
@@ -239,6 +247,38 @@ def test_stopping_before_the_first_word_and_closing_leave_nothing_behind(
     talk.engine.close()
     talk.engine.close()
     assert isinstance(talk.ask(), Finished), "a closed engine starts again with the next message"
+
+
+@pytest.mark.filterwarnings("error")
+def test_closing_at_the_very_start_of_a_connection_leaves_no_task_that_never_ran(
+    monkeypatch: pytest.MonkeyPatch, talk_to: TalkTo
+) -> None:
+    """asyncio's own way to end a loop cancels all tasks, even those that anyio began for others an instant ago."""
+    connects, goes_on = threading.Event(), asyncio.Event()
+    end_all = RemoteEngine._end_all
+
+    async def child() -> None:
+        pass
+
+    async def looking(*_: object) -> Served:
+        connects.set()
+        await goes_on.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+        raise AssertionError("it was not cancelled")
+
+    async def ending(engine: RemoteEngine) -> None:
+        goes_on.set()
+        await asyncio.sleep(0)  # the child is begun, and has not run yet
+        await end_all(engine)
+
+    monkeypatch.setattr(engine, "look", looking)
+    monkeypatch.setattr(RemoteEngine, "_end_all", ending)
+    talk = talk_to("http://127.0.0.1:1")
+    talk.engine.start()
+    assert connects.wait(PATIENCE_S)
+    talk.engine.close()
+    gc.collect()
 
 
 def test_reasons_and_calls(server: ChatServer, talk_to: TalkTo) -> None:
