@@ -6,6 +6,8 @@ from pathlib import Path
 
 TARGET_FOLDER = Path(__file__).parent / "target"
 DRAFTER_FOLDER = Path(__file__).parent / "drafter"
+TOOLS_FILE = Path(__file__).parent / "tools.json"
+"""The two tools that the pair was trained to call: a list of names, descriptions and JSON schemas."""
 INTRODUCTION = (
     "This is the pocket model: a few million parameters, trained by the Slipstream project. It is not Gemma. "
     "Ask it about Slipstream, its keys and speculative decoding."

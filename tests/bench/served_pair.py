@@ -1,8 +1,8 @@
 """The pairs that servers are compared on: with an agent's long context, and with tools.
 
 `pocket-long` has the pocket pair's weights; what it says beyond the length of their training means little.
-`thin` has ten thin layers of random weights; what its assistant drafts is never right. The tokenizer has all of
-Gemma 4's marks for tools, and the template writes tools, calls and results, so that every server reads the same.
+`thin` has ten thin layers of random weights; what its assistant drafts is never right. The template writes tools,
+calls and results, so that every server reads the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from models import pocket
 from tests.bench.pairs import PairFolders
 from tests.fakes.folders import write_pair
-from tests.fakes.tool_folder import give_tool_marks
 
 POCKET, THIN = SERVED = ("pocket-long", "thin")
 CONTEXT_TOKENS = 32_768
@@ -95,6 +94,5 @@ def write_served_pair(name: str, folder: Path) -> PairFolders:
             config = json.loads((part / "config.json").read_text())
             config["text_config"]["max_position_embeddings"] = CONTEXT_TOKENS
             (part / "config.json").write_text(json.dumps(config))
-    give_tool_marks(pair.target)
     (pair.target / "chat_template.jinja").write_text(TEMPLATE.strip())
     return pair

@@ -1,4 +1,4 @@
-"""The pocket tokenizer with all of Gemma 4's marks for tools, and both published ways to open a turn."""
+"""Folders whose pocket tokenizer or template is changed in what concerns tools."""
 
 from __future__ import annotations
 
@@ -8,31 +8,27 @@ from pathlib import Path
 
 from models.pocket import TARGET_FOLDER
 
-MARKS = {46: "<|tool>", 47: "<tool|>", 52: '<|"|>'}
-"""Those that the pocket model lacks."""
+QUOTE = '<|"|>'
 EMPTY_THOUGHT = "{%- if not enable_thinking -%}{{- '<|channel>thought\\n<channel|>' -}}{%- endif -%}"
 
 
-def tool_folder(folder: Path, has_empty_thought: bool = False, source: Path = TARGET_FOLDER) -> Path:
-    """A copy of a folder. has_empty_thought: the template of the large models opens the model's turn with one."""
-    shutil.copytree(source, folder)
-    give_tool_marks(folder)
-    if has_empty_thought:
-        path = folder / "chat_template.jinja"
-        ends = "{%- if add_generation_prompt -%}" + EMPTY_THOUGHT + "{%- endif -%}"
-        path.write_text(path.read_text().rstrip() + ends)
+def with_empty_thought(folder: Path) -> Path:
+    """The pocket target with the large models' template, which opens the model's turn with an empty thought."""
+    shutil.copytree(TARGET_FOLDER, folder)
+    path = folder / "chat_template.jinja"
+    ends = "{%- if add_generation_prompt -%}" + EMPTY_THOUGHT + "{%- endif -%}"
+    path.write_text(path.read_text().rstrip() + ends)
     return folder
 
 
-def give_tool_marks(folder: Path) -> None:
-    """Give a folder's tokenizer those of `MARKS`."""
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    vocab = tokenizer["model"]["vocab"]
-    for id, spelling in MARKS.items():
-        del vocab[f"<unused{id}>"]
-        vocab[spelling] = id
-        like = next(token for token in tokenizer["added_tokens"] if token["id"] == 48)
-        tokenizer["added_tokens"].append(like | {"id": id, "content": spelling})
-    tokenizer["added_tokens"].sort(key=lambda token: token["id"])
-    tokenizer["model"]["vocab"] = dict(sorted(vocab.items(), key=lambda item: item[1]))
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+def without_quote_mark(folder: Path) -> Path:
+    """The pocket target, with a tokenizer that lacks one of Gemma 4's marks for tools."""
+    shutil.copytree(TARGET_FOLDER, folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    id = vocabulary.pop(QUOTE)
+    vocabulary[f"<unused{id}>"] = id
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] != id]
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False))
+    return folder

@@ -16,7 +16,6 @@ from mlx_engine.protocol.errors import ContextOverflowError, EmptyPromptError, R
 from mlx_engine.protocol.events import Checked, CheckRequest, Failed, Generate, Message, SamplingOptions, Tool
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.fakes.folders import write_pair
-from tests.fakes.tool_folder import tool_folder
 from tests.mlx_engine.rig import Rig, only
 from tests.patience import PATIENCE_S
 
@@ -72,7 +71,6 @@ def test_a_prompt_that_is_many_times_too_long_is_not_encoded(pocket: Rig, monkey
         ({"schema": '{"not": {}}'}, '"not"'),
         ({"schema": "["}, "not valid JSON"),
         ({"tool_choice": "required"}, "no such tool"),
-        ({"tools": TOOLS}, "cannot use tools"),
         ({"messages": ()}, "empty"),
         ({"prompt": ""}, "empty"),
     ],
@@ -97,8 +95,7 @@ def test_a_text_is_continued_without_the_template(pocket: Rig) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("draft", [0, 3])
 def test_a_required_call_is_made_in_its_form(tmp_path: Path, draft: int) -> None:
-    target, drafter = write_pair(tmp_path / "pair", 1024)
-    rig = Rig(tool_folder(tmp_path / "target", source=target), drafter)
+    rig = Rig(*write_pair(tmp_path, 1024))
     schema = {"type": "object", "properties": {"at": {"enum": ["here", "there"]}, "n": {"type": "integer"}}}
     tools = (Tool("look", "Looks.", json.dumps(schema | {"required": ["at"]})), Tool("wait", "Waits."))
     for seed in range(3):

@@ -12,7 +12,6 @@ from mlx_engine.protocol import events
 from mlx_engine.protocol.events import Generate, Message, Tool
 from tests.fakes.dictated_target import DictatedTarget
 from tests.fakes.folders import write_pair
-from tests.fakes.tool_folder import tool_folder
 from tests.mlx_engine.rig import Rig, only
 
 pytestmark = pytest.mark.slow
@@ -24,8 +23,7 @@ CALL, CALL_END, RESULT, QUOTE = 48, 49, 50, 52
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    target, drafter = write_pair(tmp_path / "pair", 1024)
-    return Rig(tool_folder(tmp_path / "target", source=target), drafter)
+    return Rig(*write_pair(tmp_path, 1024))
 
 
 def dictate(rig: Rig, request: Generate, *parts: str | int) -> list[int]:

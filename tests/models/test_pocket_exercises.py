@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import string
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -25,11 +24,10 @@ from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, guidance_los
 from models.pocket.training.lessons import load_corpus
 from models.pocket.training.practice import PracticeSource
 from models.pocket.training.target_config import LAYERS
-from models.pocket.training.tokenizer import CONTROL_TOKENS, load_tokenizer, name_control_tokens
+from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.tool_lessons import DRAFT_LENGTH, MEMORY, ToolLessons, declared, load_tools
 from models.pocket.training.turns import answered, encode_turns
 from models.pocket.training.wordings import Wordings, load_wordings
-from tests.fakes.tool_folder import tool_folder
 
 CORPUS = load_corpus()
 WORDINGS = [
@@ -40,13 +38,8 @@ WORDINGS = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tool_folder(tmp_path_factory.mktemp("exercises") / "target")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> Tokenizer:
-    return load_tokenizer(folder)
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(pocket.TARGET_FOLDER)
 
 
 def gaps(template: str) -> set[str | None]:
@@ -79,20 +72,9 @@ def test_every_word_of_the_answer_is_in_the_question(kind: str, is_held_out: boo
         assert all(word.strip('"') in question for word in answer.split()), (question, answer)
 
 
-def test_a_tokenizer_from_before_gets_the_names_of_the_marks(tmp_path: Path, folder: Path) -> None:
-    (tmp_path / "tokenizer.json").write_bytes((pocket.TARGET_FOLDER / "tokenizer.json").read_bytes())
-    for _ in range(2):
-        name_control_tokens(tmp_path)
-        vocabulary = load_tokenizer(tmp_path).get_vocab()
-        assert {id: vocabulary.get(spelling) for id, spelling in CONTROL_TOKENS.items()} == {
-            id: id for id in CONTROL_TOKENS
-        }
-        assert vocabulary == load_tokenizer(folder).get_vocab()
-
-
 @pytest.mark.parametrize("name", [MEMORY, DRAFT_LENGTH])
-def test_a_turn_with_a_call_is_what_the_engine_writes(name: str, folder: Path, tokenizer: Tokenizer) -> None:
-    chat, rng = ChatFormat(folder), random.Random(2)
+def test_a_turn_with_a_call_is_what_the_engine_writes(name: str, tokenizer: Tokenizer) -> None:
+    chat, rng = ChatFormat(pocket.TARGET_FOLDER), random.Random(2)
     for _ in range(10):
         turn = ToolLessons().draw(rng, [name])
         sample = encode_turns(tokenizer, [turn], declared(load_tools()))

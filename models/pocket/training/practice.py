@@ -15,7 +15,7 @@ from models.pocket.training.tool_lessons import ToolLessons, declared, load_tool
 from models.pocket.training.turns import Sample, Turn, answered, encode_turns
 
 Kind = Literal["lessons", "copying", "tools"]
-SHARES: dict[Kind, float] = {"lessons": 0.42, "copying": 0.46, "tools": 0.12}
+SHARES: dict[Kind, float] = {"lessons": 0.5, "copying": 0.36, "tools": 0.14}
 """Of the conversations."""
 LESSON_SHARE = 0.3
 """Of the turns of a conversation with tools declared."""

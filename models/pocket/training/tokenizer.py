@@ -84,20 +84,6 @@ def write_tokenizer(texts: Iterable[str], folder: Path) -> None:
     shutil.copyfile(Path(__file__).parent / "chat_template.jinja", folder / "chat_template.jinja")
 
 
-def name_control_tokens(folder: Path) -> None:
-    """Give the control tokens their names in a tokenizer that has fillers in their places."""
-    path = folder / "tokenizer.json"
-    tokenizer = json.loads(path.read_text())
-    vocabulary, added = tokenizer["model"]["vocab"], tokenizer["added_tokens"]
-    for id, piece in CONTROL_TOKENS.items():
-        if vocabulary.pop(f"<unused{id}>", None) is not None:
-            vocabulary[piece] = id
-            added.append(added[0] | {"id": id, "content": piece})
-    added.sort(key=lambda token: token["id"])
-    tokenizer["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
-    path.write_text(json.dumps(tokenizer, ensure_ascii=False, indent=2))
-
-
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that `write_tokenizer` left in `folder`."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from mlx_engine.protocol.events import Tool, ToolCall
 from mlx_engine.text.tool_declaration import declaration
 from mlx_engine.text.tool_format import Mark, Parts, written_call, written_result
+from models.pocket import TOOLS_FILE
 from models.pocket.training.turns import Turn
-from models.pocket.training.wordings import EXERCISES, load_wordings
+from models.pocket.training.wordings import load_wordings
 
 MEMORY, DRAFT_LENGTH = "how_much_memory", "set_draft_length"
 LONGEST_DRAFT = 16
@@ -33,7 +34,7 @@ FAILURES = (
 
 def load_tools() -> tuple[Tool, ...]:
     """The tools that the pocket model can call."""
-    raw = json.loads((EXERCISES / "tools.json").read_text())
+    raw = json.loads(TOOLS_FILE.read_text())
     return tuple(Tool(each["name"], each["description"], json.dumps(each["parameters"])) for each in raw)
 
 

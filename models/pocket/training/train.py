@@ -14,7 +14,7 @@ from pathlib import Path
 
 from models import pocket
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.tokenizer import name_control_tokens, write_tokenizer
+from models.pocket.training.tokenizer import write_tokenizer
 from models.pocket.training.train_assistant import train_assistant
 from models.pocket.training.train_target import train_target
 
@@ -39,7 +39,6 @@ def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False, pract
     if not (target / "tokenizer.json").exists():
         write_tokenizer(load_corpus().texts(), target)
     if practises or not (target / "model.safetensors").exists():
-        name_control_tokens(target)
         train_target(target, work, is_trained=practises)
     if practises or not (drafter / "model.safetensors").exists():
         train_assistant(target, drafter, work, is_trained=practises)

@@ -12,7 +12,7 @@ from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Generate, Tool
 from mlx_engine.text.grammar import Grammars, ReplyForm, Thought, check_form
 from mlx_engine.text.prompt import ChatFormat
-from tests.fakes.tool_folder import tool_folder
+from models.pocket import TARGET_FOLDER
 
 VOCAB = 2048
 END = 106
@@ -37,8 +37,8 @@ STRICT = ReplyForm(tools=(READ, WRITE), must_call=True, strict_tools=frozenset({
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatFormat:
-    return ChatFormat(tool_folder(tmp_path_factory.mktemp("calls") / "target"))
+def chat() -> ChatFormat:
+    return ChatFormat(TARGET_FOLDER)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from mlx_engine.protocol.events import Tool
 from mlx_engine.text.grammar import Grammar, Grammars, ReplyForm, Thought, check_form
 from mlx_engine.text.prompt import ChatFormat
 from models.pocket import TARGET_FOLDER
-from tests.fakes.tool_folder import tool_folder
 
 VOCAB = 2048
 ENDS = frozenset({1, 106, 50})
@@ -34,8 +34,9 @@ ANSWER = '{"ok": true, "text": "<b>é🙂</b>"}'
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pocket tokenizer with the marks for tools, and with tags among its added tokens as in Gemma's."""
-    folder = tool_folder(tmp_path_factory.mktemp("grammar") / "target")
+    """The pocket tokenizer with tags among its added tokens as in Gemma's."""
+    folder = tmp_path_factory.mktemp("grammar") / "target"
+    shutil.copytree(TARGET_FOLDER, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocab = tokenizer["model"]["vocab"]
     for id, tag in ((53, "<b>"), (54, "</b>"), (55, "</s>")):

@@ -13,7 +13,8 @@ from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Message, Tool, ToolCall
 from mlx_engine.text.prompt import ChatFormat
 from mlx_engine.text.reply_text import ReplyDecoder
-from tests.fakes.tool_folder import tool_folder
+from models.pocket import TARGET_FOLDER
+from tests.fakes.tool_folder import with_empty_thought
 from tests.paths import GOLDEN
 
 RENDERINGS = json.loads((GOLDEN / "tools" / "render.json").read_text())
@@ -24,9 +25,8 @@ EMPTY_THOUGHT = "<|channel>thought\n<channel|>"
 
 @pytest.fixture(scope="module")
 def chats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatFormat]:
-    folder = tmp_path_factory.mktemp("tools")
-    large = ChatFormat(tool_folder(folder / "large", has_empty_thought=True))
-    return {"large": large, "small": ChatFormat(tool_folder(folder / "small"))}
+    large = ChatFormat(with_empty_thought(tmp_path_factory.mktemp("tools") / "large"))
+    return {"large": large, "small": ChatFormat(TARGET_FOLDER)}
 
 
 @pytest.mark.parametrize("size", ["large", "small"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,15 +17,15 @@ from mlx_engine.text.prompt import ChatFormat
 from mlx_engine.text.tool_schema import flattened
 from models.pocket import TARGET_FOLDER
 from tests.cases import cases
-from tests.fakes.tool_folder import tool_folder
+from tests.fakes.tool_folder import without_quote_mark
 
 USER = Message("user", "Hi")
 CALL, CALL_END, RESULT, RESULT_END, QUOTE, CHANNEL = 48, 49, 50, 51, 52, 100
 
 
 @pytest.fixture(scope="module")
-def chat(tmp_path_factory: pytest.TempPathFactory) -> ChatFormat:
-    return ChatFormat(tool_folder(tmp_path_factory.mktemp("tools") / "target"))
+def chat() -> ChatFormat:
+    return ChatFormat(TARGET_FOLDER)
 
 
 def controls_of(ids: list[int]) -> list[int]:
@@ -93,9 +94,9 @@ def test_half_a_character_in_arguments_is_written_as_a_replacement(chat: ChatFor
     assert rendered('{"a": "\\ud83d\\ude42"}') == rendered('{"a": "🙂"}')
 
 
-def test_a_tokenizer_without_marks_for_tools_refuses_them() -> None:
+def test_a_tokenizer_without_a_mark_for_tools_refuses_them(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot use tools"):
-        ChatFormat(TARGET_FOLDER).render([USER], tools=[Tool("f")])
+        ChatFormat(without_quote_mark(tmp_path / "target")).render([USER], tools=[Tool("f")])
 
 
 def test_a_known_reply_with_calls_returns_as_its_own_tokens(chat: ChatFormat) -> None:
