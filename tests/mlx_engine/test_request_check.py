@@ -20,10 +20,6 @@ from tests.mlx_engine.rig import Rig, only
 from tests.patience import PATIENCE_S
 
 HI = Message("user", "How do I turn drafting off?")
-TOOLS = (
-    Tool("look", "Looks.", '{"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]}'),
-)
-
 PANIC = "what somebody typed"
 
 
