@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import httpx2
@@ -23,6 +24,7 @@ from app.system.exit_codes import FAILED, WRONG_USAGE
 from app.system.processes import start_of
 from app.system.running_server import RunningServer, announce, find_server, withdraw
 from mlx_engine.protocol.errors import SlipstreamError
+from models import pocket
 from tests.paths import ROOT
 from tests.patience import PROGRAM_PATIENCE_S
 
@@ -63,6 +65,8 @@ def test_real_clients_use_the_pocket_pair(tmp_path: Path) -> None:
         assert place.stat().st_mode & 0o077 == 0
         _ask_as_openai(server.url)
         _ask_as_anthropic(server.url)
+        _call_as_openai(server.url)
+        _call_as_anthropic(server.url)
         running.send_signal(signal.SIGINT)
         assert running.wait(PROGRAM_PATIENCE_S) == 130
     assert not place.exists()
@@ -114,6 +118,48 @@ def _ask_as_anthropic(url: str) -> None:
         assert message.stop_reason == "max_tokens"
         counted = client.messages.count_tokens(model="any", messages=[{"role": "user", "content": "Hello"}])
         assert counted.input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+
+
+def _call_as_openai(url: str) -> None:
+    """The pocket pair calls both of its tools, and says what came of it."""
+    tools: Any = [{"type": "function", "function": each} for each in json.loads(pocket.TOOLS_FILE.read_text())]
+    asked: list[Any] = [{"role": "user", "content": "Set the draft length to 7."}]
+    with (
+        httpx2.Client(trust_env=False) as http,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="any", http_client=http, max_retries=0) as client,
+    ):
+        with client.chat.completions.stream(model="any", messages=asked, tools=tools, temperature=0) as stream:
+            choice = stream.get_final_completion().choices[0]
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.tool_calls
+        (call,) = choice.message.tool_calls
+        assert call.type == "function"
+        assert (call.function.name, json.loads(call.function.arguments)) == ("set_draft_length", {"length": 7})
+        asked += [choice.message.model_dump(exclude_none=True, exclude={"parsed"})]
+        asked += [{"role": "tool", "tool_call_id": call.id, "content": "done"}]
+        answer = client.chat.completions.create(model="any", messages=asked, tools=tools, temperature=0)
+        assert answer.choices[0].message.content == "The draft length is now 7."
+
+
+def _call_as_anthropic(url: str) -> None:
+    tools: Any = [
+        {"name": each["name"], "description": each["description"], "input_schema": each["parameters"]}
+        for each in json.loads(pocket.TOOLS_FILE.read_text())
+    ]
+    options: Any = {"model": "any", "max_tokens": 64, "tools": tools, "temperature": 0}
+    asked: list[Any] = [{"role": "user", "content": "Can you check the memory use?"}]
+    with anthropic.Anthropic(base_url=url, api_key="any", max_retries=0) as client:
+        message = client.messages.create(messages=asked, **options)
+        assert message.stop_reason == "tool_use"
+        (call,) = message.content
+        assert isinstance(call, anthropic.types.ToolUseBlock)
+        assert (call.name, call.input) == ("how_much_memory", {})
+        asked += [{"role": "assistant", "content": [call.model_dump()]}]
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "2.4 GB"}
+        asked += [{"role": "user", "content": [result]}]
+        (text,) = client.messages.create(messages=asked, **options).content
+        assert isinstance(text, anthropic.types.TextBlock)
+        assert text.text == "The engine uses 2.4 GB of memory."
 
 
 @pytest.mark.parametrize(
