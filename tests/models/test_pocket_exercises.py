@@ -94,7 +94,7 @@ def test_a_turn_with_a_call_is_what_the_engine_writes(name: str, tokenizer: Toke
 
 
 def test_practice_draws_the_same_again_by_its_seed(tokenizer: Tokenizer) -> None:
-    one, two = (PracticeSource(CORPUS, tokenizer, 5) for _ in range(2))
+    one, two = (PracticeSource(CORPUS, tokenizer, "copying", 5) for _ in range(2))
     assert [one.draw(turns) for turns in (1, 2, 4, 9)] == [two.draw(turns) for turns in (1, 2, 4, 9)]
 
 

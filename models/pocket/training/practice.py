@@ -1,4 +1,4 @@
-"""What the target is trained on after its lessons: copying and calling tools, between more of the same lessons."""
+"""What the target is trained on after its lessons: calling tools or copying, between more of the same lessons."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from models.pocket.training.lessons import Corpus
 from models.pocket.training.tool_lessons import ToolLessons, declared, load_tools
 from models.pocket.training.turns import Sample, Turn, answered, encode_turns
 
+Practice = Literal["tools", "copying"]
 Kind = Literal["lessons", "copying", "tools"]
-SHARES: dict[Kind, float] = {"lessons": 0.5, "copying": 0.36, "tools": 0.14}
+SHARES: dict[Practice, dict[Kind, float]] = {
+    "tools": {"lessons": 0.7, "tools": 0.3},
+    "copying": {"lessons": 0.5, "tools": 0.14, "copying": 0.36},
+}
 """Of the conversations."""
 LESSON_SHARE = 0.3
 """Of the turns of a conversation with tools declared."""
@@ -33,6 +37,7 @@ class PracticeSource:
 
     corpus: Corpus
     tokenizer: Tokenizer
+    practice: Practice
     seed: int
     _rng: random.Random = field(init=False)
     _lessons: ConversationSource = field(init=False)
@@ -47,7 +52,8 @@ class PracticeSource:
 
     def draw(self, turn_count: int) -> Sample:
         """A conversation of `turn_count` turns, or of the most that one with exercises has."""
-        kind = self._rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
+        shares = SHARES[self.practice]
+        kind = self._rng.choices(list(shares), weights=list(shares.values()))[0]
         if kind == "lessons":
             return self._lessons.draw(turn_count)
         return self.exercises(kind, min(turn_count, MOST_TURNS))

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import get_args
 
 import mlx.core as mx
 import numpy as np
@@ -38,7 +39,7 @@ from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import PracticeSource
+from models.pocket.training.practice import Practice, PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
@@ -52,16 +53,17 @@ CENTROID_BATCHES = 40
 SCORED_QUESTIONS = 96
 
 
-def train_assistant(target: Path, folder: Path, work: Path, is_trained: bool = False) -> None:
+def train_assistant(target: Path, folder: Path, work: Path, practice: Practice | None = None) -> None:
     """Collect the target's replies, distil the assistant from them, and write it into `folder`.
 
-    is_trained: it goes on from the assistant in `folder`.
+    practice: what the target has just practised, and the assistant in `folder` does not know yet; None: a new
+    assistant is made.
     """
     replies = work / "own_replies.json"
     if not replies.exists():
         tokenizer = load_tokenizer(target)
         write_own_replies(load_target(target), tokenizer, load_corpus(), replies, SEED)
-    flags = ["--trained"] if is_trained else []
+    flags = ["--practised", practice] if practice else []
     run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work), *flags], work)
 
 
@@ -118,17 +120,18 @@ def acceptance_by_position(assistant: Assistant, model: gemma4.Model, batches: l
     return [round(float(share), 3) for share in right / np.maximum(rounds, 1)]
 
 
-def run(target: Path, folder: Path, work: Path, is_trained: bool) -> None:
+def run(target: Path, folder: Path, work: Path, practice: Practice | None) -> None:
     """One process's part of the distillation."""
     ring = Ring()
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
     mx.random.seed(SEED)
-    stage = TRAINED if is_trained else NEW
-    assistant = load_plain_assistant(folder) if is_trained else new_assistant()
+    stage = TRAINED if practice else NEW
+    assistant = load_plain_assistant(folder) if practice else new_assistant()
     plan = stage.plan(work)
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
-    source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, SEED), tokenizer, SEED)
+    drawn = PracticeSource(corpus, tokenizer, practice or "tools", SEED)
+    source = OwnReplySource(replies, drawn, tokenizer, SEED)
     batches = endless_batches(source, stage.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
@@ -178,10 +181,10 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--trained", action="store_true", help="go on from the assistant that is there")
+    parser.add_argument("--practised", choices=get_args(Practice), help="go on from the assistant that is there")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.target, arguments.folder, arguments.work, arguments.trained)
+        run(arguments.target, arguments.folder, arguments.work, arguments.practised)
 
 
 if __name__ == "__main__":
