@@ -1,7 +1,7 @@
 """The arguments of a call in Gemma 4's notation, as llguidance's form of Lark, from a tool's JSON schema.
 
-Keys come in the order in which the model knows them, and without spaces. Types, enumerations, lengths, bounds of
-numbers, required keys and references are kept. Patterns and formats of strings, and what combines schemas with
+Keys come in the order in which the model knows them, and without spaces. Types, enumerations, lengths, formats,
+bounds of numbers, required keys and references are kept. Patterns of strings, and what combines schemas with
 allOf or not, allow any value: the client checks arguments as well.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlx_engine.protocol.events import Tool
+from mlx_engine.text.exact_formats import HOSTNAME, MOST_OF_HOSTNAME, PATTERNS
 from mlx_engine.text.tool_format import in_order, parsed_object, written
 
 ANY_RULES = (
@@ -91,9 +92,21 @@ class ArgumentRules:
 
     def _text(self, schema: Mapping[str, Any]) -> str:
         least, most = _count(schema, "minLength"), _count(schema, "maxLength")
+        format = schema.get("format")
+        if isinstance(format, str) and format in PATTERNS:
+            return self._formatted(PATTERNS[format], least or 0, most)
         if most is None:
             return f"/(?s:.{{{least},}})/" if least else "PROSE?"
         return f"/(?s:.{{{least or 1},{most}}})/{'' if least else '?'}" if most else ""
+
+    def _formatted(self, pattern: str, least: int, most: int | None) -> str:
+        """The name of a token: only tokens can have two expressions at once, for the format and for the length."""
+        if pattern is HOSTNAME:
+            most = MOST_OF_HOSTNAME if most is None else min(most, MOST_OF_HOSTNAME)
+        expressions = [f"({pattern})".replace("/", r"\/")]
+        if least or most is not None:
+            expressions.append(f"(?s:.{{{least},{'' if most is None else most}}})")
+        return self._rule(" & ".join(f"/{each}/" for each in expressions), self._new_name().upper())
 
     def _array(self, schema: Mapping[str, Any]) -> str:
         item = self._value(schema.get("items"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.serve.dialects.conversation import OTHER_STAND_IN, PARAGRAPHS, STAND_INS
 from app.serve.dialects.fields import Fields
-from app.serve.dialects.openai_options import read_draft_length, read_sampling, read_schema, read_token_limit
+from app.serve.dialects.options import read_draft_length, read_sampling, read_schema, read_token_limit
 from app.serve.request import AnswerRequest, ToolChoice
 from mlx_engine.protocol.events import Message, Tool, ToolCall
 

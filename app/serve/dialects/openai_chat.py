@@ -10,7 +10,8 @@ from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.conversation import content_text, joined
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import FINISH_REASONS, error_object, figures
-from app.serve.dialects.openai_options import (
+from app.serve.dialects.openai_tools import read_tools
+from app.serve.dialects.options import (
     read_draft_length,
     read_is_thinking,
     read_sampling,
@@ -19,7 +20,6 @@ from app.serve.dialects.openai_options import (
     read_token_limit,
     refuse_if,
 )
-from app.serve.dialects.openai_tools import read_tools
 from app.serve.dialects.server_sent_events import COMMENT, DONE, event
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest

@@ -9,7 +9,7 @@ from app.serve.answer import Answer, AnswerPiece
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import FINISH_REASONS, error_object, figures
-from app.serve.dialects.openai_options import (
+from app.serve.dialects.options import (
     read_draft_length,
     read_sampling,
     read_schema,

@@ -10,7 +10,10 @@ from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.conversation import joined
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import error_object
-from app.serve.dialects.openai_options import (
+from app.serve.dialects.openai_responses_input import read_input
+from app.serve.dialects.openai_responses_stream import ResponseStream
+from app.serve.dialects.openai_tools import read_tools
+from app.serve.dialects.options import (
     read_draft_length,
     read_is_thinking,
     read_sampling,
@@ -19,9 +22,6 @@ from app.serve.dialects.openai_options import (
     read_token_limit,
     refuse_if,
 )
-from app.serve.dialects.openai_responses_input import read_input
-from app.serve.dialects.openai_responses_stream import ResponseStream
-from app.serve.dialects.openai_tools import read_tools
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.serve.answer import Answer, AnswerPiece, Usage
 from app.serve.dialect import AnswerHead
-from app.serve.dialects.openai_answer import FINISH_REASONS, drafting_object
+from app.serve.dialects.openai_answer import FINISH_REASONS
 from app.serve.dialects.openai_tools import split_name
 from app.serve.dialects.server_sent_events import event
 from app.serve.errors import ServeError
@@ -120,7 +120,7 @@ class ResponseStream:
             "status": "completed" if is_whole else "incomplete",
             "incomplete_details": None if is_whole else {"reason": "max_output_tokens"},
             "usage": _usage(answer.usage),
-            "slipstream": drafting_object(answer.drafting),
+            "slipstream": answer.drafting.fields,
         }
         return written + self._state(f"response.{self.response['status']}")
 

@@ -1,4 +1,4 @@
-"""The settings of an answer that OpenAI's APIs share, and those that their users add for local models.
+"""The settings of an answer that the APIs share, and those that users add for local models.
 
 `presence_penalty` and `frequency_penalty` are not read: many clients send them always, and the engine has no such
 penalties. What would change the form of an answer is refused instead.
