@@ -47,6 +47,12 @@ class RequestCheck:
         form = ReplyForm.of(request)
         if form.is_constrained:
             check_form(form)
+        if form.must_call and prompt.reply_prefix:
+            raise RequestError(
+                "The reply has to call a tool, but the last message has begun it with text. "
+                "Leave that message out, or let the model choose.",
+                "messages",
+            )
         return events.Checked(request.id, len(prompt.ids), self._context_tokens)
 
     def _is_hopeless(self, characters: int) -> bool:

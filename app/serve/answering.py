@@ -6,8 +6,8 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 
 import msgspec
 
@@ -53,7 +53,8 @@ class AnswerMaker:
     async def check(self, request: AnswerRequest) -> tuple[Generate, Checked]:
         """The engine's request, and how long its prompt is, which may be too long. Raises ServeError."""
         generate = _generate(next(self._ids), request, self._usual)
-        return generate, await self._line.check(generate)
+        with _in_words_of(request):
+            return generate, await self._line.check(generate)
 
     async def accept(self, request: AnswerRequest, client: str) -> Job:
         """A job that waits for its turn. Raises ServeError if the request cannot be answered."""
@@ -88,7 +89,8 @@ class AnswerMaker:
             self._running = job
             try:
                 job.facts = ReplyFacts(self._line.baseline)
-                outcome: Answer | ServeError = await self._answer(job)
+                with _in_words_of(job.request):
+                    outcome: Answer | ServeError = await self._answer(job)
             except ServeError as error:
                 outcome = error
             except asyncio.CancelledError:
@@ -144,6 +146,16 @@ class AnswerMaker:
         job.refused_calls += event.refused_calls
         if text or event.thinking or calls:
             job.add(AnswerPiece(text, event.thinking, calls))
+
+
+@contextmanager
+def _in_words_of(request: AnswerRequest) -> Iterator[None]:
+    """What the engine refuses is named as the client named it."""
+    try:
+        yield
+    except BadRequestError as error:
+        error.param = request.places.get(error.param or "", error.param)
+        raise
 
 
 def _generate(id: int, request: AnswerRequest, usual: ReplyOptions) -> Generate:

@@ -3,6 +3,7 @@ gone by then, so that the same conversation gives the same tokens however a clie
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +41,8 @@ class AnswerRequest:
     """The name that the client used, repeated in the answer; empty: none. Any name gets the loaded model."""
     draft_length: DraftSetting = "auto"
     """From the request's `slipstream` object, `{"draft": 0}`."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where the client wrote what the engine may refuse: `messages`, `schema`, `tools` and `tools.NAME`."""
 
     def __post_init__(self) -> None:
         if not self.messages and self.prompt is None:

@@ -426,6 +426,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     id: int | None
     message: str
     reason: FailureReason = "failed"
+    about: str | None = None
+    """What of Generate is at fault, where it can be named: `messages`, `schema`, `tools`, or one of these,
+    `tools.NAME`."""
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):

@@ -13,7 +13,8 @@ from typing import Any
 
 from mlx_engine.protocol.events import Tool
 from mlx_engine.text.exact_formats import HOSTNAME, MOST_OF_HOSTNAME, PATTERNS
-from mlx_engine.text.tool_format import in_order, parsed_object, written
+from mlx_engine.text.tool_declaration import parameters_of
+from mlx_engine.text.tool_format import in_order, written
 
 ANY_RULES = (
     'any: {quote} PROSE? {quote} | NUMBER | "true" | "false" | "null" | any_object | any_array',
@@ -38,7 +39,7 @@ class ArgumentRules:
     def __init__(self, tool: Tool, prefix: str, quote: str) -> None:
         """prefix: of the rules' names. `lines` are the rules, `start` is the name of the first."""
         self._prefix, self._quote = prefix, quote
-        self._root = parsed_object(tool.parameters, f"The parameters of {tool.name[:100]}")
+        self._root = parameters_of(tool)
         self._references: dict[str, str] = {}
         self._names = 0
         self.lines: list[str] = []

@@ -52,6 +52,7 @@ class ChatCompletions:
             includes_usage=bool(options and options.flag("include_usage")),
             model=fields.text("model") or "",
             draft_length=read_draft_length(fields),
+            places={"schema": "response_format", **tools.places},
         )
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class TextCompletions:
             includes_usage=bool(options and options.flag("include_usage")),
             model=fields.text("model") or "",
             draft_length=read_draft_length(fields),
+            places={"schema": "response_format", "messages": "prompt"},
         )
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:

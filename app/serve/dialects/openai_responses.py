@@ -50,6 +50,7 @@ class Responses:
             is_streamed=fields.flag("stream") or False,
             model=fields.text("model") or "",
             draft_length=read_draft_length(fields),
+            places={"schema": "text.format", "messages": "input", **tools.places},
         )
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:

@@ -42,6 +42,10 @@ def test_a_tool_may_be_written_as_responses_write_it() -> None:
     assert read(tools=[flat]).tools == (READ_TOOL,)
 
 
+def test_a_tool_may_be_there_twice_if_it_is_the_same() -> None:
+    assert read(tools=[READ, BASH, READ]).tools == (READ_TOOL, BASH_TOOL)
+
+
 def test_the_order_of_a_schema_is_kept() -> None:
     schema = {"type": "object", "properties": {"z": {}, "a": {"enum": ["é"]}}}
 
@@ -114,6 +118,7 @@ def test_allowed_tools_are_the_only_ones(allowed: Any) -> None:
             {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"default": float("nan")}}}]},
             "tools[0].function.parameters",
         ),
+        ({"tools": [READ, BASH, {"type": "function", "name": "read"}]}, "tools[2].name"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": "read", "tools": [READ]}, "tool_choice"),
         ({"tool_choice": 7}, "tool_choice"),

@@ -185,6 +185,53 @@ def test_what_the_engine_refuses_is_the_clients_to_mend(served: Served, engine: 
     assert refused.json()["error"]["message"] == "The schema cannot be used."
 
 
+FORM = {"type": "json_schema", "schema": {}}
+REFUSED = [
+    ("/v1/chat/completions", {"response_format": FORM}, "schema", "response_format"),
+    ("/v1/completions", {"prompt": "Hi", "response_format": FORM}, "schema", "response_format"),
+    ("/v1/responses", {"input": "Hi", "text": {"format": FORM}}, "schema", "text.format"),
+    ("/v1/messages", {"output_config": {"format": FORM}}, "schema", "output_config.format"),
+    ("/v1/messages/count_tokens", {"output_format": FORM}, "schema", "output_format"),
+    ("/v1/chat/completions", {}, "tools.look", "tools[1].function.parameters"),
+    ("/v1/responses", {"input": "Hi"}, "tools.agents::look", "tools[2].tools[0].parameters"),
+    ("/v1/messages", {}, "tools.look", "tools[1].input_schema"),
+    ("/v1/chat/completions", {}, "tools", "tools"),
+    ("/v1/responses", {"input": "Hi"}, "messages", "input"),
+    ("/v1/completions", {"prompt": "Hi"}, None, None),
+]
+
+
+@pytest.mark.parametrize(("path", "fields", "about", "param"), REFUSED)
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_what_the_engine_refuses_is_named_as_the_client_named_it(
+    served: Served,
+    engine: HeldEngine,
+    path: str,
+    fields: dict[str, Any],
+    about: str | None,
+    param: str | None,
+    is_checked: bool,
+) -> None:
+    look = {"name": "look", "parameters": {}}
+    tools: list[Any] = [{"type": "web_search"}, {"type": "function", "function": look}]
+    if path == "/v1/responses":
+        tools.append({"type": "namespace", "name": "agents", "tools": [look | {"type": "function"}]})
+    elif path.startswith("/v1/messages"):
+        tools = [{"type": "bash_20250124", "name": "bash"}, {"name": "look", "input_schema": {}}]
+    body = chat(tools=tools) | fields
+    refusal = "It cannot be used."
+    if is_checked or path.endswith("count_tokens"):
+        engine.check = lambda request: engine.emit(Failed(request.id, refusal, "refused", about))  # type: ignore[method-assign]
+    asking = Asking(served, body, path)
+    if not is_checked and not path.endswith("count_tokens"):
+        engine.emit(Failed(engine.next_request().id, refusal, "refused", about))
+    refused = asking.answer()
+    assert refused.status_code == 400
+    assert refused.json()["error"] | {"type": "", "code": ""} == {
+        "message": refusal, "type": "", "code": "", "param": param,
+    }  # fmt: skip
+
+
 def test_a_sign_of_life_in_the_queue_and_while_the_prompt_is_read(
     served: Served, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,7 +188,14 @@ def test_odd_schemas_have_a_grammar(schema: dict[str, Any]) -> None:
 
 def test_a_schema_that_cannot_be_kept_is_refused() -> None:
     schema = {"properties": {"a": {"type": "integer", "minimum": "1"}}}
-    with pytest.raises(RequestError, match="minimum"):
-        check_form(ReplyForm(tools=(Tool("f", parameters=json.dumps(schema)),), strict_tools=frozenset({"f"})))
-    with pytest.raises(RequestError, match="parameters of f cannot be read"):
+    bad = Tool("f", parameters=json.dumps(schema))
+    for form in (
+        ReplyForm(tools=(bad,), strict_tools=frozenset({"f"})),
+        ReplyForm('{"type": "object"}', (READ, bad), strict_tools=frozenset({"f", "read"})),
+    ):
+        with pytest.raises(RequestError, match=r"parameters of f cannot be used: .*minimum") as refusal:
+            check_form(form)
+        assert refusal.value.about == "tools.f"
+    with pytest.raises(RequestError, match="parameters of f cannot be read") as refusal:
         check_form(ReplyForm(tools=(Tool("f", parameters="["),), strict_tools=frozenset({"f"})))
+    assert refusal.value.about == "tools.f"
