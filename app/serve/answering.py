@@ -15,7 +15,7 @@ from app.core.reply_facts import ReplyFacts
 from app.core.reply_options import ReplyOptions
 from app.serve.answer import Answer, AnswerPiece, Drafting, EndReason, Usage
 from app.serve.engine_line import EngineLine
-from app.serve.errors import BadRequestError, BrokenServerError, EngineFailedError, ServeError, TooLongError
+from app.serve.errors import BadRequestError, BrokenServerError, ServeError, ServerEndedError, TooLongError
 from app.serve.job import Job
 from app.serve.queue import JobQueue
 from app.serve.request import AnswerRequest
@@ -94,7 +94,7 @@ class AnswerMaker:
             except ServeError as error:
                 outcome = error
             except asyncio.CancelledError:
-                job.finish(EngineFailedError("The server is being stopped."))
+                job.finish(ServerEndedError())
                 raise
             except Exception as error:
                 tell(trace(error))

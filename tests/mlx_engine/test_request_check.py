@@ -85,7 +85,7 @@ def test_a_prompt_that_is_many_times_too_long_is_not_encoded(pocket: Rig, monkey
         ({"tools": TOOLS}, "cannot use tools", "tools"),
         ({"tools": (Tool("look", "", "["),)}, "not valid JSON", "tools.look"),
         (
-            {"messages": (HI, Message("assistant", "", calls=(ToolCall("look", "{}"),)))},
+            {"messages": (HI, Message("assistant", "", calls=(ToolCall("look", '{"at": "it"}'),)))},
             "cannot use tools",
             "messages",
         ),
