@@ -131,16 +131,19 @@ class AnswerMaker:
         return _answer_of(job, finished, stops.found, self._line.ready)
 
     def _take(self, job: Job, event: Round | Finished, stops: StopStrings) -> None:
-        """Pass on what a round adds. After a stop string nothing is."""
+        """Pass on what a round adds. After a stop string, or the only call, nothing is."""
         job.facts.add(event)
-        if stops.found is not None:
+        if stops.found is not None or job.has_its_call:
             return
-        text = stops.add(event.text)
+        text, calls = stops.add(event.text), event.calls
         if stops.found is not None:
-            self._line.cancel()
-        elif isinstance(event, Finished) or event.calls:  # the text before a call is complete
+            calls = ()
+        elif isinstance(event, Finished) or calls:  # the text before a call is complete
             text += stops.finish()
-        calls = () if stops.found is not None else event.calls
+        if calls and job.request.is_single_call:
+            calls, job.has_its_call = calls[:1], True
+        if (stops.found is not None or job.has_its_call) and isinstance(event, Round):
+            self._line.cancel()
         if isinstance(event, Round):
             job.state = "writing"
         job.refused_calls += event.refused_calls
@@ -203,6 +206,8 @@ def _answer_of(job: Job, finished: Finished | None, stop_string: str | None, rea
 def _end_reason(job: Job, finished: Finished | None, stop_string: str | None) -> EndReason:
     if stop_string is not None:
         return "stop_string"
+    if job.has_its_call:
+        return "tool_calls"
     if finished is None or finished.reason == "cancelled":
         return "cancelled"
     if finished.reason == "length":

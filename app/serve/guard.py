@@ -195,8 +195,10 @@ def _parsed(body: bytes) -> Any:
         raise BadRequestError(f"The body is not valid UTF-8 (byte {error.start}).") from None
     except json.JSONDecodeError as error:
         raise BadRequestError(f"The body is not valid JSON: {error.msg}, at character {error.pos}.") from None
-    except (ValueError, RecursionError):
-        raise BadRequestError("The body is not valid JSON: nested too deeply, or with such a number.") from None
+    except RecursionError:
+        raise BadRequestError("The body is nested too deeply to be read. Send a simpler one.") from None
+    except ValueError:
+        raise BadRequestError("A number in the body has too many digits. Send a smaller one.") from None
 
 
 def _whole(value: Any) -> Any:
@@ -211,4 +213,4 @@ def _whole(value: Any) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
+    raise BadRequestError(f"The body is not valid JSON: {name} is no number. Leave the field out.")

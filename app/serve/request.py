@@ -24,6 +24,8 @@ class AnswerRequest:
     """Text to continue as it is, without the chat template (completions alone)."""
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
+    is_single_call: bool = False
+    """The answer ends with its first call."""
     strict_tools: frozenset[str] = frozenset()
     """Names of the tools whose arguments must match their schema."""
     schema: str | None = None

@@ -13,7 +13,13 @@ from typing import Any
 
 from app.serve.dialects.conversation import OTHER_STAND_IN, PARAGRAPHS, STAND_INS
 from app.serve.dialects.fields import Fields
-from app.serve.dialects.options import read_draft_length, read_sampling, read_schema, read_token_limit
+from app.serve.dialects.options import (
+    read_draft_length,
+    read_sampling,
+    read_schema,
+    read_stop,
+    read_token_limit,
+)
 from app.serve.request import AnswerRequest, ToolChoice
 from mlx_engine.protocol.events import Message, Tool, ToolCall
 
@@ -27,16 +33,17 @@ def read_request(values: Mapping[str, Any]) -> AnswerRequest:
     body = Fields(values)
     conversation = _Conversation(body)
     tools, strict_tools, places = _read_tools(body, conversation.referenced_tools)
-    form = _form(body)
+    form, choice = _form(body), body.object("tool_choice")
     return AnswerRequest(
         messages=tuple(conversation.messages),
         tools=tools,
         tool_choice=_read_tool_choice(body, tools),
+        is_single_call=bool(choice and choice.flag("disable_parallel_tool_use")),
         strict_tools=strict_tools,
         schema=read_schema(form),
         sampling=read_sampling(body),
         max_tokens=read_token_limit(body, "max_tokens"),
-        stop=tuple(filter(None, body.texts("stop_sequences"))),
+        stop=read_stop(body, "stop_sequences"),
         is_thinking=_read_is_thinking(body),
         is_streamed=bool(body.flag("stream")),
         model=body.text("model") or "",
@@ -226,11 +233,12 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> ToolChoice:
 def _read_is_thinking(body: Fields) -> bool:
     """Claude Code says `adaptive` and a high effort in every request; only more than that asks for thoughts."""
     thinking, config = body.object("thinking"), body.object("output_config")
-    match thinking and thinking.value("type"):
+    effort = config and config.text("effort")
+    match thinking and thinking.text("type"):
         case "enabled":
             return True
         case "adaptive":
-            return config is not None and config.value("effort") in THOUGHTFUL_EFFORTS
+            return effort in THOUGHTFUL_EFFORTS
     return False
 
 

@@ -27,6 +27,7 @@ STAND_INS = {
     "input_file": "[a file, which cannot be read here]",
 }
 """What the model reads in place of a part that is no text."""
+TEXT_KINDS = (None, "text", "input_text", "output_text")
 OTHER_STAND_IN = "[something that cannot be read here]"
 
 
@@ -89,5 +90,7 @@ def _part_text(part: Any, fields: Fields, key: str) -> str:
     if isinstance(kind, str) and kind in STAND_INS:
         return STAND_INS[kind]
     inner = Fields(part, fields.place(key))
-    text = inner.text("text")
+    text = inner.text("refusal" if kind == "refusal" else "text")
+    if text is None and kind in TEXT_KINDS:
+        raise inner.error("text", "is missing. Send the text of this part.")
     return OTHER_STAND_IN if text is None else text

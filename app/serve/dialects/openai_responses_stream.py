@@ -81,7 +81,7 @@ class ResponseStream:
             "max_output_tokens": request.max_tokens,
             "model": head.model,
             "output": self._output,
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": not request.is_single_call,
             "previous_response_id": None,
             "store": False,
             "temperature": request.sampling.temperature,
@@ -209,7 +209,7 @@ def _part(kind: TextItem, text: str) -> dict[str, Any]:
 def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.thinking_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,

@@ -28,6 +28,7 @@ class Tools:
     tools: tuple[Tool, ...] = ()
     strict: frozenset[str] = frozenset()
     choice: ToolChoice = "auto"
+    is_single_call: bool = False
     places: Mapping[str, str] = field(default_factory=dict)
     """See AnswerRequest."""
 
@@ -38,7 +39,13 @@ def read_tools(body: Fields) -> Tools:
     found = _Found()
     for fields in body.objects("tools"):
         found.add(fields)
-    return _with_choice(Tools(tuple(found.tools.values()), frozenset(found.strict), places=found.places), body)
+    tools = Tools(
+        tuple(found.tools.values()),
+        frozenset(found.strict),
+        is_single_call=body.flag("parallel_tool_calls") is False,
+        places=found.places,
+    )
+    return _with_choice(tools, body)
 
 
 def full_name(fields: Fields, namespace: str | None) -> str:

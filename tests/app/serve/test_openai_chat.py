@@ -314,3 +314,12 @@ def test_what_nobody_needs_is_ignored() -> None:
         stream=None,
         stop=None,
     )
+
+
+def test_what_the_model_refused_to_do_is_what_it_said() -> None:
+    part = {"type": "refusal", "refusal": "No."}
+    for reply in ({"content": [part]}, {"content": None, "refusal": "No."}):
+        request = ChatCompletions().read(
+            {"messages": [{"role": "user", "content": "Go"}, {"role": "assistant", **reply}]}
+        )
+        assert request.messages[1] == Message("assistant", "No.")

@@ -18,7 +18,7 @@ from app.serve import guard, sending
 from app.serve.answering import AnswerMaker
 from app.serve.dialects.openai_chat import ChatCompletions
 from app.serve.job import Job
-from mlx_engine.protocol.events import Checked, Failed, Generate, SamplingOptions, Silent, ToolCall
+from mlx_engine.protocol.events import Checked, Failed, Finished, Generate, SamplingOptions, Silent, ToolCall
 from tests.app.serve.scripted import data_of
 from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
 from tests.cases import cases
@@ -495,6 +495,26 @@ def test_calls_are_passed_on_with_their_ids(served: Served, engine: HeldEngine) 
     (choice,) = asking.answer().json()["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["tool_calls"][0]["id"] == "call_1"
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_whoever_wants_one_call_gets_the_first_alone(served: Served, engine: HeldEngine, is_last: bool) -> None:
+    tool = {"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}
+    asking = Asking(served, chat(tools=[tool], parallel_tool_calls=False))
+    engine.next_request()
+    engine.begin()
+    engine.say("I read.")
+    calls = (READ, msgspec.structs.replace(READ, id="call_2"))
+    if is_last:
+        engine.emit(Finished(engine.running, "stop", "", "", 1, 1, None, calls=calls))
+    else:
+        engine.emit(msgspec.structs.replace(engine.round("And"), calls=calls))
+        engine.emit(msgspec.structs.replace(engine.round(" more"), calls=calls[1:]))
+        engine.wait_for_cancel()
+    (choice,) = asking.answer().json()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert [call["id"] for call in choice["message"]["tool_calls"]] == ["call_1"]
+    assert choice["message"]["content"] == ("I read." if is_last else "I read.And")
 
 
 def test_the_list_of_requests_and_its_stop(served: Served, engine: HeldEngine) -> None:
