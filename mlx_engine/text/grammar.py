@@ -106,6 +106,17 @@ def check_form(form: ReplyForm) -> None:
         raise _unusable(form, error)
 
 
+def check_start(schema: str, text: str) -> None:
+    """Raise RequestError if a reply that begins with this text cannot match the schema."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    lark = "\n".join(_rules(ReplyForm(schema), dict.fromkeys(Mark, -1), "none"))
+    matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_lark(lark), log_level=0)
+    start = list(text.encode())
+    if matcher.try_consume_tokens(start) != len(start):
+        raise _bad_start()
+
+
 def _rules(form: ReplyForm, marks: Mapping[Mark, int], thought: Thought) -> Iterator[str]:
     """In llguidance's form of Lark; <[48]> is a token by its id."""
     if form.must_call and not form.tools:
@@ -193,11 +204,7 @@ class Grammar:
     def resume(self, tokens: Sequence[int]) -> None:
         """Take the start of a reply that is to be continued. Raises RequestError if it does not match."""
         if not self._take(tokens):
-            raise RequestError(
-                "The start of the reply does not match the schema, so it cannot be continued with it. "
-                "Ask for another reply, or continue it without the schema.",
-                "messages",
-            )
+            raise _bad_start()
 
     def _take(self, tokens: Sequence[int]) -> bool:
         texts = [token for token in tokens if token not in self._end_tokens]
@@ -252,6 +259,14 @@ def _fault(form: ReplyForm) -> str:
     marks = {mark: id for id, mark in enumerate(Mark, 1)}
     lark = "\n".join(_rules(form, marks, "none"))
     return str(LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark)))
+
+
+def _bad_start() -> RequestError:
+    return RequestError(
+        "The start of the reply does not match the schema, so it cannot be continued with it. "
+        "Ask for another reply, or continue it without the schema.",
+        "messages",
+    )
 
 
 def _unusable(form: ReplyForm, error: str) -> RequestError:

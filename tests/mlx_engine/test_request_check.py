@@ -101,6 +101,15 @@ def test_what_cannot_be_answered_is_refused_before(
     assert refusal.value.about == about
 
 
+def test_a_reply_that_has_begun_must_match_the_schema(pocket: Rig) -> None:
+    begun = Generate(1, (HI, Message("assistant", '{"on')), schema='{"type": "object"}')
+    assert pocket.engine.check.checked(begun).prompt_tokens
+    other = msgspec.structs.replace(begun, messages=(HI, Message("assistant", "Well")))
+    with pytest.raises(RequestError, match="start of the reply does not match") as refusal:
+        pocket.engine.check.checked(other)
+    assert refusal.value.about == "messages"
+
+
 @pytest.mark.slow
 def test_a_reply_that_has_begun_with_text_cannot_be_a_call(tmp_path: Path) -> None:
     target, drafter = write_pair(tmp_path / "pair", 1024)

@@ -62,6 +62,11 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
         raise BadRequestError(
             f"{key} has the result of a tool that no message before it calls. Send the call too.", key
         )
+    called = {call.id for message in whole for call in message.calls}
+    if "" not in called and any(message.call_id and message.call_id not in called for message in whole):
+        raise BadRequestError(
+            f"{key} has a result with the id of no call in it. Send the id of the call that it is from.", key
+        )
     _check_question(whole, key)
     return tuple(whole)
 
