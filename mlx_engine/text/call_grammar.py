@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Tool
 from mlx_engine.text.exact_formats import HOSTNAME, MOST_OF_HOSTNAME, PATTERNS
 from mlx_engine.text.tool_declaration import parameters_of
@@ -34,11 +35,11 @@ def any_rules(quote: str) -> Iterator[str]:
 
 
 class ArgumentRules:
-    """The rules of one tool's arguments. Raises RequestError if its schema is no JSON object."""
+    """The rules of one tool's arguments. Raises RequestError if its schema is no JSON object, or allows nothing."""
 
     def __init__(self, tool: Tool, prefix: str, quote: str) -> None:
         """prefix: of the rules' names. `lines` are the rules, `start` is the name of the first."""
-        self._prefix, self._quote = prefix, quote
+        self._tool, self._prefix, self._quote = tool, prefix, quote
         self._root = parameters_of(tool)
         self._references: dict[str, str] = {}
         self._names = 0
@@ -92,10 +93,10 @@ class ArgumentRules:
         return "any"
 
     def _text(self, schema: Mapping[str, Any]) -> str:
-        least, most = _count(schema, "minLength"), _count(schema, "maxLength")
+        least, most = self._counts(schema, "minLength", "maxLength")
         format = schema.get("format")
         if isinstance(format, str) and format in PATTERNS:
-            return self._formatted(PATTERNS[format], least or 0, most)
+            return self._formatted(PATTERNS[format], least, most)
         if most is None:
             return f"/(?s:.{{{least},}})/" if least else "PROSE?"
         return f"/(?s:.{{{least or 1},{most}}})/{'' if least else '?'}" if most else ""
@@ -111,12 +112,23 @@ class ArgumentRules:
 
     def _array(self, schema: Mapping[str, Any]) -> str:
         item = self._value(schema.get("items"))
-        least, most = _count(schema, "minItems") or 0, _count(schema, "maxItems")
+        least, most = self._counts(schema, "minItems", "maxItems")
         if most == 0:
             return '"[]"'
         more = f"{{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
         items = f'{item} ("," {item}){more}'
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
+
+    def _counts(self, schema: Mapping[str, Any], least_key: str, most_key: str) -> tuple[int, int | None]:
+        """The least and the most there may be of something. Raises RequestError if nothing lies between."""
+        least, most = _count(schema, least_key) or 0, _count(schema, most_key)
+        if most is not None and most < least:
+            raise RequestError(
+                f"The parameters of {self._tool.name[:100]} cannot be used: {least_key} ({least}) is greater than "
+                f"{most_key} ({most}). Change one of them.",
+                f"tools.{self._tool.name}",
+            )
+        return least, most
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         """The rule of the keys from one on, before and after the first that is written."""

@@ -196,6 +196,13 @@ def test_a_schema_that_cannot_be_kept_is_refused() -> None:
         with pytest.raises(RequestError, match=r"parameters of f cannot be used: .*minimum") as refusal:
             check_form(form)
         assert refusal.value.about == "tools.f"
+    for bounds in (
+        {"type": "string", "minLength": 5, "maxLength": 3},
+        {"type": "array", "minItems": 5, "maxItems": 3},
+    ):
+        nothing = Tool("f", parameters=json.dumps({"properties": {"a": bounds}}))
+        with pytest.raises(RequestError, match=r"of f cannot be used: min\w+ \(5\) is greater than max\w+ \(3\)"):
+            check_form(ReplyForm(tools=(nothing,), strict_tools=frozenset({"f"})))
     with pytest.raises(RequestError, match="parameters of f cannot be read") as refusal:
         check_form(ReplyForm(tools=(Tool("f", parameters="["),), strict_tools=frozenset({"f"})))
     assert refusal.value.about == "tools.f"
