@@ -129,8 +129,8 @@ def test_a_redirect_of_the_list_is_not_followed_either(server: ChatServer, talk_
         ),
         (
             {"error": {"message": "Requested token count exceeds the model's maximum context length of 4096 "
-                       "tokens. You requested a total of 5001 tokens: 1001 tokens from the input messages and 4000 tokens "
-                       "for the completion.", "code": 400}},
+                       "tokens. You requested a total of 5001 tokens: 1001 tokens from the input messages and "
+                       "4000 tokens for the completion.", "code": 400}},
             "has 1,001 tokens, and with 4,000 more for the reply it is too long for studio.local:8765, whose "
             "context is 4,096 tokens. Allow fewer with --max-tokens",
         ),
