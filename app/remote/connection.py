@@ -136,13 +136,8 @@ async def _with_ollamas_contexts(
     http: httpx2.AsyncClient, address: ServerAddress, models: tuple[ServedModel, ...]
 ) -> tuple[ServedModel, ...]:
     """Which models are in memory, and how long their context is there."""
-    body = _json((await ask(http, address, f"{address.root}/api/ps")).text)
-    listed = body.get("models") if isinstance(body, Mapping) else None
-    loaded = {
-        entry.get("model"): _context(entry)
-        for entry in (listed if isinstance(listed, list) else [])
-        if isinstance(entry, Mapping)
-    }
+    running = _entries(_json((await ask(http, address, f"{address.root}/api/ps")).text), "models")
+    loaded = {str(entry.get("model")): _context(entry) for entry in running}
     return tuple(
         replace(model, context_tokens=loaded[model.id], is_loaded=True) if model.id in loaded else model
         for model in models
@@ -170,8 +165,8 @@ def _context(entry: Mapping[str, Any]) -> int | None:
     return next((each for each in contexts if isinstance(each, int) and each > 0), None)
 
 
-def _entries(body: Any) -> tuple[Mapping[str, Any], ...]:
-    entries = body.get("data") if isinstance(body, Mapping) else None
+def _entries(body: Any, name: str = "data") -> tuple[Mapping[str, Any], ...]:
+    entries = body.get(name) if isinstance(body, Mapping) else None
     return tuple(entry for entry in entries if isinstance(entry, Mapping)) if isinstance(entries, list) else ()
 
 

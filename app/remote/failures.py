@@ -154,15 +154,17 @@ def _too_long(where: str, body: Any, words: str) -> str:
     limit = _whole(error.get("n_ctx")) or _matched(LIMIT, words)
     if limit is None:
         return f"The conversation is too long for {where} ({words}). Start a new chat with /new, or attach less."
-    reply = _matched(COMPLETION, words)
-    if length and reply and length - reply < limit:
+    reply = _matched(COMPLETION, words) or 0
+    if length and length > reply:
+        length -= reply
+    if length and reply and length < limit:
         return (
-            f"The conversation has {length - reply:,} tokens, and with {reply:,} more for the reply it is too "
-            f"long for {where}, whose context is {limit:,} tokens. Allow fewer with --max-tokens, or start a new "
-            "chat with /new."
+            f"The conversation has {length:,} tokens, and with {reply:,} more for the reply it is too long for "
+            f"{where}, whose context is {limit:,} tokens. Allow fewer with --max-tokens, or start a new chat with "
+            "/new."
         )
     at_least = "at least " if counted and counted["at_least"] else ""
-    has = f" has {at_least}{length - (reply or 0):,} tokens and" if length else ""
+    has = f" has {at_least}{length:,} tokens and" if length else ""
     return (
         f"The conversation{has} is too long for {where}, whose context is {limit:,} tokens. Start a new chat with "
         "/new, or attach less."

@@ -335,7 +335,7 @@ def test_ollama_says_elsewhere_what_it_is_and_how_long_the_context_of_a_loaded_m
     server.models = {"data": [{"id": "other:latest", "owned_by": owner}, {"id": "m", "owned_by": owner}]}
     server.pages = {
         "/": "Ollama is running",
-        "/api/ps": {"models": [{"name": "m", "model": "m", "context_length": 4096}]},
+        "/api/ps": {"models": [{"model": ["odd"]}, 7, {"name": "m", "model": "m", "context_length": 4096}]},
     }
     talk = talk_to(server)
     talk.engine.start()
