@@ -280,7 +280,7 @@ class RemoteEngine:
                 self._disconnect()
             raise connection_error(address, error, has_begun=incoming.has_words) from None
         except openai.APIError as error:
-            raise reported_error(address, error.body, key=key) from None
+            raise reported_error(address, error.body, has_begun=incoming.has_words, key=key) from None
         except (json.JSONDecodeError, UnicodeDecodeError):
             raise ServerError(
                 f"{address.shown} sent something that is no part of an answer. A proxy in between may have failed."
