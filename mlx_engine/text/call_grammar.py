@@ -35,7 +35,7 @@ def any_rules(quote: str) -> Iterator[str]:
 
 
 class ArgumentRules:
-    """The rules of one tool's arguments. Raises RequestError if its schema is no JSON object, or allows nothing."""
+    """The rules of one tool's arguments. Raises RequestError if its schema is no object, or allows nothing."""
 
     def __init__(self, tool: Tool, prefix: str, quote: str) -> None:
         """prefix: of the rules' names. `lines` are the rules, `start` is the name of the first."""
