@@ -1,4 +1,4 @@
-"""What the target is trained on after its lessons: calling tools or copying, between more of the same lessons."""
+"""What the target is trained on after its lessons: exercises, between more of the same lessons."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from models.pocket.training.lessons import Corpus
 from models.pocket.training.tool_lessons import ToolLessons, declared, load_tools
 from models.pocket.training.turns import Sample, Turn, answered, encode_turns
 
-Practice = Literal["tools", "copying"]
+Exercises = Literal["tools", "copying"]
+"""What a target can practise."""
+Practice = Exercises | Literal["review"]
+"""A stage of it: in review there are more lessons."""
 Kind = Literal["lessons", "copying", "tools"]
 SHARES: dict[Practice, dict[Kind, float]] = {
     "tools": {"lessons": 0.7, "tools": 0.3},
+    "review": {"lessons": 0.88, "tools": 0.12},
     "copying": {"lessons": 0.5, "tools": 0.14, "copying": 0.36},
 }
 """Of the conversations."""

@@ -15,7 +15,7 @@ from typing import get_args
 
 from models import pocket
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Practice
+from models.pocket.training.practice import Exercises
 from models.pocket.training.tokenizer import write_tokenizer
 from models.pocket.training.train_assistant import train_assistant
 from models.pocket.training.train_target import train_target
@@ -31,7 +31,7 @@ MALLOC_SETTINGS = {
 
 
 def train(
-    target: Path, drafter: Path, work: Path, is_fresh: bool = False, practice: Practice | None = None
+    target: Path, drafter: Path, work: Path, is_fresh: bool = False, practice: Exercises | None = None
 ) -> None:
     """Run the stages that are not done yet; all of them if `is_fresh`.
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=pocket.TARGET_FOLDER, help="where the target goes")
     parser.add_argument("--drafter", type=Path, default=pocket.DRAFTER_FOLDER, help="where the assistant goes")
     parser.add_argument("--work", type=Path, default=WORK, help="where checkpoints go")
-    parser.add_argument("--practise", choices=get_args(Practice), help="train what is there on these exercises")
+    parser.add_argument("--practise", choices=get_args(Exercises), help="train what is there on these exercises")
     parser.add_argument("--fresh", action="store_true", help="begin again, deleting what is there")
     arguments = parser.parse_args()
     train(arguments.target, arguments.drafter, arguments.work, arguments.fresh, arguments.practise)

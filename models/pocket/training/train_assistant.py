@@ -39,7 +39,7 @@ from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Practice, PracticeSource
+from models.pocket.training.practice import Exercises, PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
@@ -53,7 +53,7 @@ CENTROID_BATCHES = 40
 SCORED_QUESTIONS = 96
 
 
-def train_assistant(target: Path, folder: Path, work: Path, practice: Practice | None = None) -> None:
+def train_assistant(target: Path, folder: Path, work: Path, practice: Exercises | None = None) -> None:
     """Collect the target's replies, distil the assistant from them, and write it into `folder`.
 
     practice: what the target has just practised, and the assistant in `folder` does not know yet; None: a new
@@ -120,7 +120,7 @@ def acceptance_by_position(assistant: Assistant, model: gemma4.Model, batches: l
     return [round(float(share), 3) for share in right / np.maximum(rounds, 1)]
 
 
-def run(target: Path, folder: Path, work: Path, practice: Practice | None) -> None:
+def run(target: Path, folder: Path, work: Path, practice: Exercises | None) -> None:
     """One process's part of the distillation."""
     ring = Ring()
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--practised", choices=get_args(Practice), help="go on from the assistant that is there")
+    parser.add_argument("--practised", choices=get_args(Exercises), help="go on from the assistant that is there")
     arguments = parser.parse_args()
     with fast_ops():
         run(arguments.target, arguments.folder, arguments.work, arguments.practised)

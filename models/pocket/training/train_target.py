@@ -24,7 +24,7 @@ from models.pocket.training.forward import answer_logits
 from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, SHARE, Guide, guidance_loss, make_guide
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Practice, PracticeSource
+from models.pocket.training.practice import Exercises, PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import LAYERS, load_target, new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
@@ -35,7 +35,8 @@ LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 LESSONS = Stage("target", 1550, 0.015, 4e-3, 0.02, 2048)
 TOOLS = Stage("tools", 600, 0.003, 6e-4, 0.02, 2048)
-"""Slow enough for the lessons to stay: at three times the pace four fifths of the facts were lost on the way."""
+REVIEW = Stage("review", 300, 0.0015, 3e-4, 0.02, 2048)
+"""Slow, so that the lessons stay, and with more of them towards the end."""
 HEADS = Stage("heads", 600, 0.01, 4e-3, 0.02, 1024)
 COPYING = Stage("copying", 1500, 0.01, 2e-3, 0.02, 2048)
 """The same exercises twice: in the layers of the guided heads, until these look where they should, and in all."""
@@ -43,7 +44,7 @@ HEADS_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS
 """Those with guided heads and the last one."""
 
 
-def train_target(folder: Path, work: Path, practice: Practice | None = None) -> None:
+def train_target(folder: Path, work: Path, practice: Exercises | None = None) -> None:
     """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`.
 
     practice: the target in `folder` goes on with these exercises; None: a new one gets its lessons, then practises
@@ -53,7 +54,7 @@ def train_target(folder: Path, work: Path, practice: Practice | None = None) -> 
     run_ring("models.pocket.training.train_target", [str(folder), str(work), *flags], work)
 
 
-def run(folder: Path, work: Path, practice: Practice | None) -> None:
+def run(folder: Path, work: Path, practice: Exercises | None) -> None:
     """One process's part of the training."""
     ring = Ring()
     corpus, tokenizer = load_corpus(), load_tokenizer(folder)
@@ -63,6 +64,7 @@ def run(folder: Path, work: Path, practice: Practice | None) -> None:
         run_phase(LESSONS, model, ConversationSource(corpus, tokenizer, SEED), tokenizer, work, ring)
     if practice != "copying":
         run_phase(TOOLS, model, PracticeSource(corpus, tokenizer, "tools", SEED + 1), tokenizer, work, ring)
+        run_phase(REVIEW, model, PracticeSource(corpus, tokenizer, "review", SEED + 2), tokenizer, work, ring)
     else:
         model.freeze()
         for layer in HEADS_LAYERS:
@@ -118,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--practise", choices=get_args(Practice), help="go on from what is there")
+    parser.add_argument("--practise", choices=get_args(Exercises), help="go on from what is there")
     arguments = parser.parse_args()
     with fast_ops():
         run(arguments.folder, arguments.work, arguments.practise)
