@@ -53,7 +53,8 @@ def refuse_code_keys(config: Mapping[str, Any], source: Path) -> None:
 
     Drafters of known packagings are saved with the name of their training code, and need none.
     """
-    code = [key for key in CODE_KEYS if key in config and not (key == "auto_map" and is_drafter_packaging(config))]
+    named = [key for key in CODE_KEYS if config.get(key) is not None]
+    code = [key for key in named if not (key == "auto_map" and is_drafter_packaging(config))]
     if code:
         raise ModelFolderError(
             f"{source} asks for code of its own to be run ({code[0]}). Slipstream never runs code from a model "

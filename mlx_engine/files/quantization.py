@@ -47,7 +47,7 @@ def quantization_block(config: Mapping[str, Any]) -> Any:
 
 def foreign_method(config: Mapping[str, Any]) -> str | None:
     """The `quant_method` of a config without MLX's own settings."""
-    block = quantization_block(config)
+    block = quantization_block(config) or config.get("compression_config")  # of older compressed-tensors
     method = block.get("quant_method") if isinstance(block, Mapping) else None
     return method[:40] if isinstance(method, str) and method else None
 
