@@ -14,7 +14,6 @@ import msgspec
 from mlx_engine.files import config_file
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
-from mlx_engine.files.quantization import check_quantization
 from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.tensor_names import assistant_names, target_names
 from mlx_engine.files.weight_files import read_tensors, weight_files
@@ -129,8 +128,6 @@ def _check_tensors(folder: Path) -> Config:
         assistant_names(tensors, parsed.parts, folder)
     elif not parsed.is_drafter:
         target_names(tensors, parsed.parts, folder)
-    if any(name.endswith(".scales") for name in tensors):
-        check_quantization(config, source)
     return parsed
 
 
