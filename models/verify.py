@@ -14,6 +14,7 @@ import msgspec
 from mlx_engine.files import config_file
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
+from mlx_engine.files.main_tensors import check_main_tensors
 from mlx_engine.files.stored_dtypes import check_stored
 from mlx_engine.files.tensor_names import assistant_names, target_names
 from mlx_engine.files.weight_files import read_tensors, weight_files
@@ -128,6 +129,8 @@ def _check_tensors(folder: Path) -> Config:
         assistant_names(tensors, parsed.parts, folder)
     elif not parsed.is_drafter:
         target_names(tensors, parsed.parts, folder)
+    if not parsed.is_drafter_packaging:
+        check_main_tensors(tensors, config, folder)
     return parsed
 
 
