@@ -15,8 +15,9 @@ NOT_IN_MLX = {"F64", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3FNUZ", "F8_E
 """`mx.load` refuses a whole file that contains one of these."""
 ONLY_IN_SCALES = {"U8", "F8_E4M3", "F8_E8M0"}
 """MLX loads these as bytes, which only the scales of a quantized layer are."""
-NEVER_COMPUTED = {"BOOL", "I8", "I16", "I32", "I64", "U16", "U64", "C64"}
-"""U32 is what MLX packs quantized weights into."""
+WHOLE_NUMBERS = {"I16": "int16", "I32": "int32", "I64": "int64", "U16": "uint16", "U64": "uint64"}
+"""And what people call them. U32 is what MLX packs quantized weights into."""
+NEVER_COMPUTED = {"BOOL", "I8", "C64", *WHOLE_NUMBERS}
 TOKEN_IDS = ("d2t", "t2d", ORDERING)
 """Tensors of drafters that are no weights."""
 FOREIGN_PARTS = {
@@ -65,4 +66,5 @@ def _refused_dtype(path: Path, name: str, dtype: str) -> ModelFolderError:
         if dtype == "F64"
         else "Use the model's bfloat16 checkpoint, or an MLX conversion of it."
     )
-    return ModelFolderError(f"{path}: tensor {name[:80]!r} is stored as {dtype}, {why}. {advice}")
+    called = f"{dtype} ({WHOLE_NUMBERS[dtype]})" if dtype in WHOLE_NUMBERS else dtype
+    return ModelFolderError(f"{path}: tensor {name[:80]!r} is stored as {called}, {why}. {advice}")
