@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,16 +23,21 @@ from mlx_engine.engine import Engine
 from mlx_engine.protocol import events
 from mlx_engine.protocol.stats import BaselineSpeed, ReplyStats
 from mlx_engine.speculation.steering import ReplyControl
+from mlx_engine.text.tool_format import Mark, written_call
 from models import pocket
 from models.pocket.training.evaluate import held_out_metrics
 from models.pocket.training.lessons import Lesson, load_corpus
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
+from models.pocket.training.tool_lessons import ToolLessons, load_tools, spelled
+from models.pocket.training.turns import Turn
 
 LENGTHS = (0, 1, 2, 3, 4, 5, 6, 8, 12)
 SHOWN_LENGTH = 4
 """For acceptance by position: the chat's default draft length."""
 FACTUAL_QUESTIONS = 50
+CALLS, CALLS_SEED = 20, 20260504
+"""Requests for each tool."""
 SPEED_QUESTIONS = 16
 LONGEST_REPLY = 160
 REPORT = Path(pocket.__file__).with_name("report.md")
@@ -43,6 +49,7 @@ class PocketReply:
 
     text: str
     token_ids: tuple[int, ...]
+    calls: tuple[events.ToolCall, ...]
     stats: ReplyStats
 
 
@@ -55,7 +62,7 @@ class PocketRunner:
             events.Load(str(pocket.TARGET_FOLDER), (str(pocket.DRAFTER_FOLDER),)), self._heard.append
         )
 
-    def ask(self, question: str, draft_length: int) -> PocketReply:
+    def ask(self, question: str, draft_length: int, tools: tuple[events.Tool, ...] = ()) -> PocketReply:
         """The greedy reply, with one draft length in every round."""
         self._heard.clear()
         request = events.Generate(
@@ -64,6 +71,7 @@ class PocketRunner:
             sampling=events.SamplingOptions(temperature=0),
             draft_length=draft_length,
             max_tokens=LONGEST_REPLY,
+            tools=tools,
             measures_baseline=False,
         )
         self._engine.generate(request, ReplyControl(draft_length))
@@ -72,7 +80,8 @@ class PocketRunner:
         for done in rounds:
             stats.add(done)
         ids = tuple(id for done in rounds for id in done.token_ids)
-        return PocketReply("".join(done.text for done in rounds), ids, stats)
+        calls = tuple(call for done in rounds for call in done.calls)
+        return PocketReply("".join(done.text for done in rounds), ids, calls, stats)
 
 
 def measure_answers(runner: PocketRunner) -> dict[str, Any]:
@@ -100,7 +109,22 @@ def measure_answers(runner: PocketRunner) -> dict[str, Any]:
         "tokens_per_round": tokens / rounds,
         "changed": changed,
         "loss": held_out_loss(),
+        "calls": {tool.name: right_calls(runner, tool.name) for tool in load_tools()},
     }
+
+
+def right_calls(runner: PocketRunner, name: str) -> int:
+    """How many of `CALLS` held-out requests for a tool get the right call, and nothing else."""
+    rng, lessons = random.Random(CALLS_SEED), ToolLessons(is_held_out=True)
+    return sum(is_called(runner, lessons.draw(rng, [name])) for _ in range(CALLS))
+
+
+def is_called(runner: PocketRunner, turn: Turn) -> bool:
+    """Whether the reply to the question of a turn is its call."""
+    (asked, _), (called, _), *_ = turn
+    question = asked.removeprefix("<|turn>user\n").partition("<turn|>")[0]
+    reply = runner.ask(question, SHOWN_LENGTH, load_tools())
+    return called == "".join(spelled(written_call(call)) for call in reply.calls) + Mark.RESULT.value
 
 
 def held_out_loss() -> float:
@@ -154,6 +178,8 @@ def write_report(answers: dict[str, Any], speeds: dict[str, dict[str, float]]) -
         f"tokens per round: **{answers['tokens_per_round']:.2f}**",
         f"- Replies in which drafting changed a token: {answers['changed']} of {answers['asked']}",
         f"- Loss per token of held-out answers: {answers['loss']:.3f}",
+        "- Requests that got the right call of a tool: "
+        + ", ".join(f"`{name}` **{right} of {CALLS}**" for name, right in answers["calls"].items()),
         "",
         "| acceptance at position | " + " | ".join(map(str, range(1, SHOWN_LENGTH + 1))) + " |",
         "|---|" + "---|" * SHOWN_LENGTH,
