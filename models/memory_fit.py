@@ -21,8 +21,11 @@ from models.config import Config, LayerFacts, read_config
 from models.drafter_config import DRAFTER_WINDOW
 
 GROWTH_ROWS = 256
+SLIDING_GROWTH_ROWS = 64
 RESERVE_ROWS = 33
 """Rows that a sliding buffer keeps beyond its window: the rollback reserve, plus one."""
+SNAPSHOT_RESERVE_ROWS = 9
+"""Rows that a snapshot has beyond the window: its reserve, plus one."""
 CHUNK_TOKENS = 256
 """Tokens in one prefill step, where nothing says otherwise."""
 SNAPSHOTS_KEPT = 2
@@ -228,7 +231,7 @@ def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int, chunk_tokens: int
 
 def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     """The most bytes that snapshots of a chat take: copies of the rows that sliding layers forget."""
-    rows = min(tokens, layers.window + RESERVE_ROWS)
+    rows = min(tokens, layers.window + SNAPSHOT_RESERVE_ROWS)
     one = 2 * layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * rows * item_bytes
     count = min(tokens // SHORTEST_SNAPSHOT_TOKENS, MOST_SNAPSHOTS)
     return min(one * count, max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
@@ -242,11 +245,11 @@ def tapped_bytes(drafter: DrafterMemory, tokens: int, item_bytes: int, chunk_tok
 def _sliding_rows(window: int, tokens: int, chunk_tokens: int) -> int:
     """A full buffer grows to fit its kept rows, the next chunk, and one step of growth."""
     kept, chunk = window + RESERVE_ROWS, min(chunk_tokens, tokens)
-    if chunk > GROWTH_ROWS:
-        return kept + GROWTH_ROWS  # a chunk that is longer than the growth makes a buffer of the full size
+    if chunk > SLIDING_GROWTH_ROWS:
+        return kept + SLIDING_GROWTH_ROWS  # a chunk that is longer than the growth makes a buffer of the full size
     rows = 0
     while rows < tokens:
-        grown = min(rows + chunk, kept) + GROWTH_ROWS
+        grown = min(rows + chunk, kept) + SLIDING_GROWTH_ROWS
         if grown == rows:
             break
         rows = grown

@@ -60,7 +60,7 @@ def write_chat(
             name = secrets.token_hex(8)
             data_hash = write_cache_file(
                 part_file(path, name),
-                CacheFacts(facts.model, facts.tokens[begin:end], [], []),
+                CacheFacts(facts.model, [], [], []),
                 [tensor.rows(begin, end) for tensor in rows],
                 folder.next_stamp_ns(),
                 is_stopped,
@@ -83,15 +83,13 @@ def read_parts(path: Path, facts: CacheFacts) -> Iterator[tuple[CacheHead, Itera
 
     Raises OSError, CacheFileError, MemoryError.
     """
-    begin = 0
     for part in facts.parts:
         file_path = part_file(path, part.name)
         with open_cache_file(file_path) as file:
             head = read_head(file_path, file)
-            if head.data_hash != part.data_hash or head.facts.tokens != facts.tokens[begin : part.end]:
+            if head.data_hash != part.data_hash:
                 raise CacheFileError("a part of it is another one")
             yield head, read_tensors(file, head)
-        begin = part.end
 
 
 def _parts_that_stay(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
-from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache, copied
+from mlx_engine.network.kv_cache import RESUME_RESERVE_ROWS, CacheSnapshot, TargetCache, copied
 from mlx_engine.network.layer_cache import LayerCache, Rows
 from mlx_engine.network.prefix_tree import Node, PrefixTree
 from mlx_engine.network.tapped_rows import TappedRows
@@ -83,7 +83,7 @@ def load(
         if can_roll_back:
             layer.rollback(layer.offset - frontier)
         else:
-            begin = frontier - layer.window_rows - ROLLBACK_RESERVE_ROWS
+            begin = frontier - layer.window_rows - RESUME_RESERVE_ROWS
             parts = _sliding_rows_from(after, index, begin, now)
             layer.replace(parts, frontier, 0)
             mx.eval(layer.rows(layer.held_from, frontier) if parts else [])
