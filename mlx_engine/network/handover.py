@@ -20,13 +20,18 @@ SlidingRows = tuple[int, int, Callable[[int, int], list[Rows]]]
 
 
 def park(
-    tree: PrefixTree, cache: TargetCache, tokens: Sequence[int], snapshots: list[CacheSnapshot], now: int
+    tree: PrefixTree,
+    cache: TargetCache,
+    tokens: Sequence[int],
+    readings: Sequence[int],
+    snapshots: list[CacheSnapshot],
+    now: int,
 ) -> None:
     """Put what `cache` has read, `tokens`, into the tree. Its full rows stay in the buffers, lent to it.
 
     Drafters' rows go with the last token. Empties `snapshots`, one by one as their rows are copied.
     """
-    tree.extend(tokens)
+    tree.extend(tokens, readings)
     for begin, end, rows in _sliding_rows(cache, snapshots):
         for node in tree.path(tokens):
             start, stop = max(begin, node.begin), min(end, node.end)

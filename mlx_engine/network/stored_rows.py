@@ -43,6 +43,8 @@ class StoredRows:
     """Keys and values of the full layers, of all tokens."""
     sliding: list[NewTensor]
     """Of the sliding layers, by span."""
+    readings: list[int]
+    """Of each token; see PrefixCache."""
 
     @property
     def size_bytes(self) -> int:
@@ -67,7 +69,8 @@ def rows_to_store(conversation: Conversation) -> StoredRows:
         for number, span in enumerate(spans):
             parts = list(_parts(span, points, intervals, index))
             sliding += _tensors(f"{index}.{number}", parts)
-    return StoredRows(conversation.tokens[:frontier], spans, intervals, full, sliding)
+    readings = list(conversation.readings)
+    return StoredRows(conversation.tokens[:frontier], spans, intervals, full, sliding, readings)
 
 
 def _sliding_rows(point: CacheSnapshot) -> int:

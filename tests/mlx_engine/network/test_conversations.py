@@ -275,6 +275,7 @@ def assert_tree_is_sound(prefix: PrefixCache) -> None:
     for before, after in pairwise([prefix.tree.root, *lent]):
         assert after.parent is before
     for node in prefix.tree.nodes():
+        assert len(node.readings) == len(node.tokens)
         assert (node.full is None) == (node in lent)
         for keys, values in [*(node.full or ()), *(node.sliding or ())]:
             assert keys.shape[2] == values.shape[2] == len(node.tokens)

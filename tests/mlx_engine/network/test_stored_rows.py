@@ -70,7 +70,7 @@ def talked(target: Gemma4Target, turns: int = 3) -> PrefixCache:
 def stored(prefix: PrefixCache, path: Path) -> CacheFacts:
     rows = rows_to_store(prefix.conversation)
     facts = CacheFacts("model", rows.tokens, rows.spans, rows.frontiers)
-    write_chat(ChatCacheFolder(path.parent), path, facts, rows.sliding, rows.full, None)
+    write_chat(ChatCacheFolder(path.parent), path, facts, rows.sliding, rows.full, None, lambda *part: False)
     return facts
 
 
