@@ -71,8 +71,8 @@ class PrefixCache:
         self.tokens: list[int] = []
         """The conversation so far; the first `cache.frontier` tokens of it have been read."""
         self._readings: list[int] = []
-        """Of each token, the number of the reading that made its rows: where it is the same, the rows are the same.
-        The latest tokens may be missing."""
+        """Of each token, the number of the reading that made its rows: where it is the same, so are the rows. The
+        latest tokens may be missing."""
         self._latest_reading = 0
         self.hidden: mx.array | None = None
         """(1, 1, hidden): the hidden state of the last token that `prefill` read."""
