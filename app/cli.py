@@ -116,13 +116,13 @@ def _chat(options: argparse.Namespace) -> int:
     try:
         if wants_plain or is_dumb:
             return _chat_plainly(engine, pair, choose, chat_options, store, is_chosen=wants_plain)
+        # Modules and the widgets of a screen are many long-lived objects. Scanning them all for garbage takes up
+        # to a tenth of a second, and with the default thresholds that happens at the start and in replies.
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         from app.tui.chat_app import ChatApp
 
         chat = ChatApp(engine, pair, choose, chat_options, store)
-        # The widgets of a screen are many long-lived objects. Scanning them all for garbage takes a tenth of a
-        # second on a slow machine, and with the default thresholds that happens during replies.
         gc.freeze()
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
         chat.run()
         return chat.return_code or OK
     finally:

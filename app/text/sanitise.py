@@ -6,6 +6,8 @@ single characters, so an escape sequence that is split over several pieces stays
 
 from __future__ import annotations
 
+from functools import cache
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN = (
     0x00AD,
@@ -43,19 +45,8 @@ _STAND_INS: dict[int, str] = {
     **{code: f"<U+{code:04X}>" for code in _HIDDEN},
 }
 
-_CELLS: dict[int, str] = {**_STAND_INS, **dict.fromkeys((*_HIDDEN, 0x2028, 0x2029), _REPLACEMENT)}
-
 UNSAFE_CODES = tuple(_STAND_INS)
 """The code points that `sanitise` replaces: all that a terminal must not get, except newline and tab."""
-
-_JSON: dict[int, str] = {
-    code: "".join(
-        f"\\u{unit:04x}"
-        for unit in ((code,) if code < 0x10000 else (0xD800 + ((code - 0x10000) >> 10), 0xDC00 + (code & 0x3FF)))
-    )
-    for code in UNSAFE_CODES
-    if chr(code) != "\r"
-}
 
 
 def cleaned(text: str) -> str:
@@ -78,9 +69,31 @@ def sanitise_line(text: str) -> str:
 
 def sanitise_cells(line: str) -> str:
     """A line with each unsafe character replaced by exactly one, so that cursor positions stay valid."""
-    return line.translate(_CELLS)
+    return line.translate(_cells())
 
 
 def sanitise_json(json: str) -> str:
     """An equivalent JSON text with all unsafe characters escaped."""
-    return json.translate(_JSON)
+    return json.translate(_json())
+
+
+# Tables of thousands of characters, made when they are first needed.
+
+
+@cache
+def _cells() -> dict[int, str]:
+    return _STAND_INS | dict.fromkeys((*_HIDDEN, 0x2028, 0x2029), _REPLACEMENT)
+
+
+@cache
+def _json() -> dict[int, str]:
+    return {
+        code: "".join(
+            f"\\u{unit:04x}"
+            for unit in (
+                (code,) if code < 0x10000 else (0xD800 + ((code - 0x10000) >> 10), 0xDC00 + (code & 0x3FF))
+            )
+        )
+        for code in UNSAFE_CODES
+        if chr(code) != "\r"
+    }

@@ -25,7 +25,7 @@ def take_away(fault: str) -> None:
     """Break the program in one way."""
     match fault:
         case "no-sanitiser":
-            for table in (sanitise._STAND_INS, sanitise._CELLS):
+            for table in (sanitise._STAND_INS, sanitise._cells()):
                 table.clear()
         case "no-barrier":
             barrier.Barrier.apply = lambda self, segments, background: segments  # type: ignore[method-assign]

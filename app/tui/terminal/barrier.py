@@ -13,11 +13,23 @@ from textual.filter import LineFilter
 
 from app.text.sanitise import UNSAFE_CODES
 
-_DROPPED = {
-    code: None if get_character_cell_size(chr(code)) == 0 else "\N{REPLACEMENT CHARACTER}"
-    for code in (*UNSAFE_CODES, ord("\n"), ord("\t"))
-}
-"""Replacements have the widths that Textual has counted."""
+_UNSAFE = frozenset((*UNSAFE_CODES, ord("\n"), ord("\t")))
+
+
+class _Replacements(dict[int, int | str | None]):
+    """What becomes of a character, with the width that Textual has counted.
+
+    Looked up when a character first comes: the widths of all unsafe ones would hold up the first frame.
+    """
+
+    def __missing__(self, code: int) -> int | str | None:
+        if code not in _UNSAFE:
+            return code
+        self[code] = None if get_character_cell_size(chr(code)) == 0 else "\N{REPLACEMENT CHARACTER}"
+        return self[code]
+
+
+_REPLACEMENTS = _Replacements()
 
 
 class Barrier(LineFilter):
@@ -36,4 +48,4 @@ def _is_safe(segment: Segment) -> bool:
 
 def _made_safe(segment: Segment) -> Segment:
     text, style, _ = segment
-    return Segment(text.translate(_DROPPED), style.update_link(None) if style and style.link else style)
+    return Segment(text.translate(_REPLACEMENTS), style.update_link(None) if style and style.link else style)
