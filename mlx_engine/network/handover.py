@@ -71,11 +71,17 @@ def _rows_of(snapshot: CacheSnapshot) -> SlidingRows:
 
 
 def load(
-    tree: PrefixTree, cache: TargetCache, parked: Sequence[int], tokens: Sequence[int], capacity: int, now: int
-) -> None:
+    tree: PrefixTree,
+    cache: TargetCache,
+    parked: Sequence[int],
+    readings: Sequence[int],
+    tokens: Sequence[int],
+    capacity: int,
+    now: int,
+) -> list[int]:
     """Bring `cache` from the conversation `parked`, which is in the tree, to `tokens`, which `tree.best` named.
 
-    capacity: rows that it will soon have.
+    readings: of the parked tokens. capacity: rows that it will soon have. Returns the readings of `tokens`.
     """
     frontier = len(tokens)
     tree.cut(tokens, frontier)
@@ -95,10 +101,13 @@ def load(
     for layer in cache.full:
         _give_back(layer, leaving)
         _take_over(layer, kept, after[shared:], frontier, capacity)
+    for node in after[:shared]:  # the rows in the buffers stay, also where the tree had some of an earlier reading
+        node.readings = list(readings[node.begin : node.end])
     for node in after:
         node.full, node.used_at = None, now
     cache.tapped = _tapped(after[-1] if after else None, cache.tapped)
     cache.rollback_taps(frontier)
+    return [reading for node in after for reading in node.readings]
 
 
 def _tapped(last: Node | None, tapped: tuple[TappedRows, ...]) -> tuple[TappedRows, ...]:

@@ -125,9 +125,8 @@ class PrefixCache:
         now = self._budget.next_use()
         handover.park(self.tree, self.cache, read, self._readings, self._snapshots, now)
         self._lent = self.tree.best(prompt)
-        handover.load(self.tree, self.cache, read, prompt[: self._lent], capacity, now)
-        lent = self.tree.path(prompt[: self._lent])
-        self._readings = [reading for node in lent for reading in node.readings]
+        lent = prompt[: self._lent]
+        self._readings = handover.load(self.tree, self.cache, read, self._readings, lent, capacity, now)
 
     def forget(self) -> None:
         """Drop all conversations."""

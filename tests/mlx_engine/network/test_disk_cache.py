@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import mlx.core as mx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlx_engine.decode import DecodeOptions, Session, generate
@@ -118,13 +118,17 @@ def test_rows_that_were_read_again_are_written_again(is_restarted: bool, pair: P
 
 
 STEP = st.tuples(
-    st.sampled_from(["go on", "edit", "again", "restart", "other chunks"]), st.integers(1, 3), st.integers(1, 50)
+    st.sampled_from(["go on", "edit", "begin", "again", "restart", "other numbers"]),
+    st.integers(1, 3),
+    st.integers(1, 50),
 )
 
 
-@settings(max_examples=cases(6, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=cases(12, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([1, 1 << 20, 1 << 30]), st.lists(STEP, min_size=2, max_size=9))
+@example(1 << 30, [("go on", 1, 50), ("other numbers", 2, 1), ("begin", 2, 30), ("go on", 1, 9)])
 def test_any_course_of_chats(pair: Pair, most_bytes: int, steps: list[tuple[str, int, int]]) -> None:
+    """What is read again has other numbers."""
     with TemporaryDirectory() as place:
         process = Process(pair, Path(place), most_bytes)
         chats: dict[int, list[int]] = {}
@@ -132,7 +136,8 @@ def test_any_course_of_chats(pair: Pair, most_bytes: int, steps: list[tuple[str,
             before = chats.get(chat_id, text(0, 40))
             if step == "restart":
                 process = Process(pair, Path(place), most_bytes)
-            elif step == "other chunks":
-                process.prefix._chunk = ChunkLength(ChunkRange(16 + count, 16 + count))
-            begin = {"edit": before[: len(before) // 2], "again": before[:-6]}.get(step, before)
-            chats[chat_id] = process.turn(chat_id, begin, text(seed, count))
+            elif step == "other numbers":
+                table = process.target._model.model.embed_tokens
+                table.weight = table.weight * (1.01 if seed % 2 else 0.99)
+            begin = {"edit": before[: len(before) // 2], "begin": before[:20], "again": before[:-6]}
+            chats[chat_id] = process.turn(chat_id, begin.get(step, before), text(seed, count))
