@@ -15,8 +15,8 @@ from mlx_engine.protocol.micro_figures import MicroFigures
 FORMAT = "slipstream-bench"
 VERSION = 5
 """2 added `pair.is_wired`; 3 `micro`, `accepted_by_drafter`, and `settled_memory_bytes` and `context_tokens` of
-replies; 4 `pair.server`, and figures that a server does not report; 5 `pair.drafter_vocabulary`. Files from version 1 on
-can be read."""
+replies; 4 `pair.server`, and figures that a server does not report; 5 `pair.drafter_vocabulary`. Files from
+version 1 on can be read."""
 OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]

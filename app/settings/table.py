@@ -110,9 +110,9 @@ class Settings:
         int | None,
         SettingInfo(
             Choice(VOCABULARIES, "16k, 32k, 64k, 128k or all", "16k|32k|64k|128k|all"),
-            "of how many of the most frequent tokens an assistant of 12B, 26B-A4B or 31B chooses its drafts, beside "
-            "those that the conversation contains: with fewer a draft takes less time, and rare words are missed "
-            "more often; what the model replies stays the same",
+            "let the assistants of 12B, 26B-A4B and 31B draft only this many of the most frequent tokens, and "
+            "those that the conversation contains: drafts take less time and miss more of the rare words; replies stay "
+            "the model's own",
             unset="all",
             example="64k",
         ),

@@ -27,7 +27,9 @@ def chosen_bits(setting: int | None, drafter: str, architecture: object) -> int 
     generation = generation_of(architecture)
     is_fast = generation is not None and generation >= M5
     source = DrafterSource(drafter)
-    return BITS_FROM_M5 if is_fast and is_large_assistant(source) and not source.config.get("quantization") else None
+    return (
+        BITS_FROM_M5 if is_fast and is_large_assistant(source) and not source.config.get("quantization") else None
+    )
 
 
 def is_large_assistant(source: DrafterSource) -> bool:

@@ -1,9 +1,9 @@
 """An assistant's head over few tokens: the most frequent ones, and those that the conversation contains.
 
-The head of the assistants of 12B, 26B-A4B and 31B has a row for each of 262,144 tokens. These are most of the bytes
-that a draft step reads, and most of any text consists of a few of them (FR-Spec: Zhao et al. 2025). Of the others a
-text repeats those that it has used before, so these get rows as well. A token without a row is not drafted: its q
-is 0, and it can only be the target's own token of a round.
+The head of the assistants of 12B, 26B-A4B and 31B has a row for each of 262,144 tokens. These are most of the
+bytes that a draft step reads, and most of any text consists of a few of them (FR-Spec: Zhao et al. 2025). Of the
+others a text repeats those that it has used before, so these get rows as well. A token without a row is not
+drafted: its q is 0, and it can only be the target's own token of a round.
 """
 
 from __future__ import annotations

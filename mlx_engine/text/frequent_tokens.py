@@ -1,8 +1,8 @@
 """Which tokens of a vocabulary are the most frequent ones, as far as the vocabulary itself tells.
 
-Byte-pair encoding merges the most frequent pair first and numbers its tokens in that order. The single characters,
-from which it started, come after all of them in Gemma's vocabulary, by their own frequency: the full stop is number
-236,761 of 262,144. Control tokens stand at both ends, and thousands of fillers behind the characters.
+Byte-pair encoding merges the most frequent pair first and numbers its tokens in that order. The single
+characters, from which it started, come after all of them in Gemma's vocabulary, by their own frequency: the full
+stop is number 236,761 of 262,144. Control tokens stand at both ends, and thousands of fillers at the second.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Set
 from itertools import chain, islice
 
 CHARACTER_SHARE = 16
-"""One of so many tokens is a single character. Scripts with many of them are better served with more, and alphabets
-with fewer, but by less than a hundredth: a conversation adds its own."""
+"""One of so many tokens is a single character. More would serve scripts with many of them, fewer the alphabets,
+but by little: a conversation adds its own."""
 SPACES = "▁" + string.whitespace
 """The first is how SentencePiece writes a space."""
 FILLER = "<unused"

@@ -103,7 +103,7 @@ class ChatFormat:
         return max(map(len, self._tokenizer.get_vocab()), default=1)
 
     def frequent_tokens(self, count: int, ends: Set[int]) -> tuple[int, ...]:
-        """About `count` ids of which most of any text consists, in order, all control and end tokens among them."""
+        """About `count` ids, sorted, that most of any text consists of, control tokens and `ends` included."""
         certain = self._control_ids | ends
         return tuple(sorted(frequent_tokens(self._tokenizer.get_vocab(), certain, count)))
 

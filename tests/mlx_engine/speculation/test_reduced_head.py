@@ -89,7 +89,9 @@ def test_replies_are_those_without_drafting(layout: str, sampler: Sampler) -> No
     assert all(done.drafted for done in drafted[:-1])
 
 
-@pytest.mark.parametrize("rule", [{}, {"repetition_penalty": 1.3}, {"suppressed": (0, 3)}, {"top_p": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "rule", [{}, {"repetition_penalty": 1.3}, {"suppressed": (0, 3)}, {"top_p": 0.9}], ids=str
+)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_only_rows_are_drafted_and_what_was_said_gets_one(temperature: float, rule: dict[str, object]) -> None:
     target, _ = networks("31b")
@@ -125,7 +127,7 @@ class Recording:
         return draft
 
 
-REPLIES = 1500
+REPLIES = 400
 SHARP = Sampler(0.7, top_k=5)
 
 
@@ -136,7 +138,7 @@ def first_two_tokens(drafter: Recording, length: int) -> np.ndarray:
     prefix = PrefixCache(target)
     for seed in range(REPLIES):
         prefix.resume(PROMPT)
-        options = DecodeOptions(replace(SHARP, seed=seed), frozenset(), 2, ScriptedControl([length]))
+        options = DecodeOptions(replace(SHARP, seed=seed), frozenset(), 3, ScriptedControl([length]))
         reply = tokens(list(generate(Session(target, [drafter], prefix), options)))
         counts[reply[0], reply[1]] += 1
     return counts
@@ -165,7 +167,7 @@ def frequent_for_the_loop() -> tuple[int, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("length", cases([2], [1, 2, 3]))
+@pytest.mark.parametrize("length", cases([2], [1, 2]))
 def test_the_distribution_is_the_targets(length: int) -> None:
     drafter = Recording(reduced("12b-unified", frequent_for_the_loop()))
     observed = first_two_tokens(drafter, length)

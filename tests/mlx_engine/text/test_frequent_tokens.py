@@ -7,7 +7,19 @@ from mlx_engine.text.frequent_tokens import CHARACTER_SHARE, frequent_tokens
 CONTROLS = ["<pad>", "<eos>", "<turn|>"]
 FILLERS = [f"<unused{at}>" for at in range(5)]
 SPACES = ["\n", "\n\n", "▁▁", "▁▁▁"]
-MERGES = ["▁t", "in", "▁a", "er", "▁the", "ing", "▁of", "▁and", "▁vegetation", "▁Piv", *(f"rare{at}" for at in range(60))]
+MERGES = [
+    "▁t",
+    "in",
+    "▁a",
+    "er",
+    "▁the",
+    "ing",
+    "▁of",
+    "▁and",
+    "▁vegetation",
+    "▁Piv",
+    *(f"rare{at}" for at in range(60)),
+]
 CHARACTERS = ["▁", "e", "t", ".", ",", *map(chr, range(0x4E00, 0x4E20))]
 LATER = ["\t\t", "<image|>", "<unused99>"]
 PIECES = [*CONTROLS, *FILLERS, *SPACES, *MERGES, *CHARACTERS, *LATER]
