@@ -111,8 +111,8 @@ class Settings:
         SettingInfo(
             Choice(VOCABULARIES, "16k, 32k, 64k, 128k or all", "16k|32k|64k|128k|all"),
             "let the assistants of 12B, 26B-A4B and 31B draft only this many of the most frequent tokens, and "
-            "those that the conversation contains: drafts take less time and miss more of the rare words; replies stay "
-            "the model's own",
+            "those that the conversation contains: drafts take less time and miss more of the rare words; replies "
+            "stay the model's own",
             unset="all",
             example="64k",
         ),

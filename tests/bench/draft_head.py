@@ -109,11 +109,11 @@ def _share(ids: Sequence[int], rows: set[int], tokens: int) -> float:
     last = len(ids) - tokens - AFTER
     found = looks = 0
     for begin in range(0, last, max(1, last // LOOKS)):
-        has_row = rows.union(ids[begin : begin + tokens])
+        said = set(ids[begin : begin + tokens])
         for id in ids[begin + tokens : begin + tokens + AFTER]:
-            found += id in has_row
+            found += id in rows or id in said
             looks += 1
-            has_row.add(id)
+            said.add(id)
     return found / looks
 
 
