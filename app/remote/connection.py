@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.remote import kinds
@@ -18,13 +18,9 @@ from mlx_engine.protocol.events import Ready, ServerFacts
 if TYPE_CHECKING:
     import httpx2
 
-CONTEXT_NAMES = (
-    "max_model_len",
-    "context_window",
-    "context_length",
-    "loaded_context_length",
-    "max_context_length",
-)
+CONTEXT_NAMES = ("max_model_len", "context_window", "context_length", "loaded_context_length")
+"""Not LM Studio's max_context_length: that is the most that it could load, and it loads far less by itself."""
+OLLAMAS_GREETING = "Ollama is running"
 LISTED_MODELS = 8
 
 
@@ -105,9 +101,13 @@ async def look(http: httpx2.AsyncClient, address: ServerAddress, key: str | None
             f"{address.shown} answers, but not as a server of models: it sent no list at {address.path}/models. "
             "Check the address."
         )
+    if kind is kinds.OTHER and await _greets_as_ollama(http, address):
+        kind = kinds.OLLAMA
     models = tuple(model for entry in entries if (model := _model(entry)) is not None)
     if kind is kinds.LM_STUDIO:
         models = await _with_contexts(http, address, models)
+    if kind is kinds.OLLAMA:
+        models = await _with_ollamas_contexts(http, address, models)
     has_metrics = False
     if kind.counters is not None:
         metrics = await ask(http, address, f"{address.root}/metrics")
@@ -124,25 +124,49 @@ async def _with_contexts(
     return tuple(known.get(model.id, model) for model in models)
 
 
+async def _greets_as_ollama(http: httpx2.AsyncClient, address: ServerAddress) -> bool:
+    """Its list names the makers of its models, so one without any of Ollama's own is known by its first page."""
+    try:
+        return (await ask(http, address, address.root)).text == OLLAMAS_GREETING
+    except ServerError:
+        return False
+
+
+async def _with_ollamas_contexts(
+    http: httpx2.AsyncClient, address: ServerAddress, models: tuple[ServedModel, ...]
+) -> tuple[ServedModel, ...]:
+    """Which models are in memory, and how long their context is there."""
+    running = _entries(_json((await ask(http, address, f"{address.root}/api/ps")).text), "models")
+    loaded = {str(entry.get("model")): _context(entry) for entry in running}
+    return tuple(
+        replace(model, context_tokens=loaded[model.id], is_loaded=True) if model.id in loaded else model
+        for model in models
+    )
+
+
 def _model(entry: Mapping[str, Any]) -> ServedModel | None:
     id = entry.get("id")
     if not isinstance(id, str) or not id:
         return None
-    meta = entry.get("meta")
-    contexts = [entry.get(name) for name in CONTEXT_NAMES]
-    contexts.append(meta.get("n_ctx") if isinstance(meta, Mapping) else None)
     status, aliases = entry.get("status"), entry.get("aliases")
     state = entry.get("state", status.get("value") if isinstance(status, Mapping) else None)
     return ServedModel(
         id,
-        next((each for each in contexts if isinstance(each, int) and each > 0), None),
+        _context(entry),
         entry.get("loaded") is True or state == "loaded",
         tuple(filter(lambda each: isinstance(each, str), aliases)) if isinstance(aliases, list) else (),
     )
 
 
-def _entries(body: Any) -> tuple[Mapping[str, Any], ...]:
-    entries = body.get("data") if isinstance(body, Mapping) else None
+def _context(entry: Mapping[str, Any]) -> int | None:
+    meta = entry.get("meta")
+    contexts = [entry.get(name) for name in CONTEXT_NAMES]
+    contexts.append(meta.get("n_ctx") if isinstance(meta, Mapping) else None)
+    return next((each for each in contexts if isinstance(each, int) and each > 0), None)
+
+
+def _entries(body: Any, name: str = "data") -> tuple[Mapping[str, Any], ...]:
+    entries = body.get(name) if isinstance(body, Mapping) else None
     return tuple(entry for entry in entries if isinstance(entry, Mapping)) if isinstance(entries, list) else ()
 
 

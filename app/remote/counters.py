@@ -42,8 +42,8 @@ def read_counters(text: str) -> Counters:
 
 def growth(before: Counters, after: Counters, requests: RequestCounters) -> Counters:
     """By how much each counter has grown; nothing unless exactly one request was answered in between, alone."""
-    was_busy = requests.running is not None and before.get(requests.running, 0.0) > 0
-    finished = requests.finished
-    if was_busy or finished not in after or after[finished] - before.get(finished, 0.0) != 1:
+    running, finished = requests.running, requests.finished
+    had_company = running is not None and (before.get(running, 0.0) > 0 or after.get(running, 0.0) > 0)
+    if had_company or finished not in after or after[finished] - before.get(finished, 0.0) != 1:
         return {}
     return {name: value - before.get(name, 0.0) for name, value in after.items()}

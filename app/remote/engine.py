@@ -176,7 +176,7 @@ class RemoteEngine:
 
     async def _look(self) -> Connection:
         began_s = time.monotonic()
-        self._deliver(events.Loading(f"asking {self._address.shown}"))
+        self._deliver(events.Loading(f"asking {self._address.shown}", is_remote=True))
         key = await asyncio.to_thread(key_for, self._address)
         http = open_http(self._address, key)
         client = await asyncio.to_thread(_openai_client, self._address, key, http)
@@ -280,7 +280,7 @@ class RemoteEngine:
                 self._disconnect()
             raise connection_error(address, error, has_begun=incoming.has_words) from None
         except openai.APIError as error:
-            raise reported_error(address, error.body, key=key) from None
+            raise reported_error(address, error.body, has_begun=incoming.has_words, key=key) from None
         except (json.JSONDecodeError, UnicodeDecodeError):
             raise ServerError(
                 f"{address.shown} sent something that is no part of an answer. A proxy in between may have failed."

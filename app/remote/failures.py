@@ -23,13 +23,20 @@ from app.text.sanitise import sanitise_line
 QUOTED_CHARACTERS = 300
 TOO_LONG = re.compile(
     r"maximum context length|context_length_exceeded|exceed_context_size|available context size|context budget"
-    r"|context window|too many tokens|prompt is too long",
+    r"|context window|too many tokens|prompt is too long|longer than the model's context length",
     re.IGNORECASE,
 )
-LIMIT = re.compile(r"(?:maximum context length (?:is|of)|context size \(|context length of) ?(\d+)", re.IGNORECASE)
-LENGTH = re.compile(
-    r"(?:request \(|requested |prompt contains (?:at least )?|resulted in |prompt is )(\d+)", re.IGNORECASE
+LIMIT = re.compile(
+    r"(?:maximum context length (?:is|of)|context size \(|context length (?:of|\()) ?(\d+)", re.IGNORECASE
 )
+LENGTH = re.compile(
+    r"(?:request \(|requested (?:a total of )?|prompt contains |resulted in |prompt is |the input \()"
+    r"(?P<at_least>at least )?(?P<length>\d+)",
+    re.IGNORECASE,
+)
+"""vLLM stops counting one token behind the limit."""
+COMPLETION = re.compile(r"(\d+) (?:tokens )?(?:in|for) the completion", re.IGNORECASE)
+"""Servers that count the tokens of the reply in."""
 
 
 def status_error(
@@ -67,14 +74,15 @@ def status_error(
     return ServerError(f"{where} refuses the request ({status}{quoted}).")
 
 
-def reported_error(address: ServerAddress, body: Any, *, key: str | None = None) -> ServerError:
-    """For an error inside a stream that had begun."""
+def reported_error(address: ServerAddress, body: Any, *, has_begun: bool, key: str | None = None) -> ServerError:
+    """For an error inside a stream. has_begun: some of the reply had come."""
     words = words_of(body, key)
     if TOO_LONG.search(f"{words} {_code(body)}"):
         return ServerError(_too_long(address.shown, body, words))
-    return ServerError(
-        f"{address.shown} broke the reply off: {words or 'it does not say why'}. /continue goes on."
-    )
+    why = words or "it does not say why"
+    if not has_begun:
+        return ServerError(f"{address.shown} failed before the reply began: {why}. Try again in a moment.")
+    return ServerError(f"{address.shown} broke the reply off: {why}. /continue goes on.")
 
 
 def connection_error(address: ServerAddress, error: BaseException, *, has_begun: bool) -> ServerError:
@@ -141,11 +149,22 @@ def _code(body: Any) -> str:
 def _too_long(where: str, body: Any, words: str) -> str:
     error = body.get("error", body) if isinstance(body, Mapping) else {}
     error = error if isinstance(error, Mapping) else {}
-    length = _whole(error.get("n_prompt_tokens")) or _matched(LENGTH, words)
+    counted = LENGTH.search(words)
+    length = _whole(error.get("n_prompt_tokens")) or (int(counted["length"]) if counted else None)
     limit = _whole(error.get("n_ctx")) or _matched(LIMIT, words)
     if limit is None:
         return f"The conversation is too long for {where} ({words}). Start a new chat with /new, or attach less."
-    has = f" has {length:,} tokens and" if length else ""
+    reply = _matched(COMPLETION, words) or 0
+    if length and length > reply:
+        length -= reply
+    if length and reply and length < limit:
+        return (
+            f"The conversation has {length:,} tokens, and with {reply:,} more for the reply it is too long for "
+            f"{where}, whose context is {limit:,} tokens. Allow fewer with --max-tokens, or start a new chat with "
+            "/new."
+        )
+    at_least = "at least " if counted and counted["at_least"] else ""
+    has = f" has {at_least}{length:,} tokens and" if length else ""
     return (
         f"The conversation{has} is too long for {where}, whose context is {limit:,} tokens. Start a new chat with "
         "/new, or attach less."

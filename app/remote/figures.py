@@ -59,6 +59,7 @@ def of_slipstream(reported: Reported, source: str) -> ServerFigures:
     rounds = _count(own, "rounds")
     return msgspec.structs.replace(
         of_usage(reported, source),
+        disk_tokens=_count(own, "disk_tokens"),
         drafted=_count(own, "drafted_tokens"),
         accepted=_count(own, "accepted_tokens"),
         rounds=rounds - 1 if rounds else rounds,
@@ -106,8 +107,9 @@ def of_vllm_mlx(reported: Reported, source: str) -> ServerFigures:
 
 
 def of_vllm(reported: Reported, source: str) -> ServerFigures:
-    """`metrics` where the server sends them, else the growth of its counters. Its mean acceptance length counts
-    the bonus token and is not used."""
+    """`metrics` where the server sends them, else the growth of its counters, if these count this reply's tokens
+    alone: a request that was broken off is never counted as finished. Its mean acceptance length counts the bonus
+    token and is not used."""
     own = reported.object("metrics").get("speculative_decoding")
     figures = of_usage(reported, source)
     if isinstance(own, Mapping):
@@ -118,6 +120,8 @@ def of_vllm(reported: Reported, source: str) -> ServerFigures:
             _count(own, "num_spec_steps"),
         )
     counters = reported.counters
+    if _count(counters, "vllm:generation_tokens_total") != figures.generated_tokens:
+        return figures
     return _drafted(
         figures,
         _count(counters, "vllm:spec_decode_num_draft_tokens_total"),

@@ -76,6 +76,8 @@ class ServerKind:
     """What makes it go on with the last message of the assistant; None: it begins a new turn."""
     repeats_continued: bool = False
     """When it goes on with a message, it first sends that message again."""
+    trims_continued: bool = False
+    """It goes on from the last word, and so writes the spaces and lines behind that again."""
     token_limit: str = "max_tokens"
     """The field with the most tokens of a reply."""
     most_tokens: int | None = None
@@ -136,16 +138,27 @@ LLAMA_CPP_PYTHON = ServerKind(
 VLLM = ServerKind(
     name="vLLM", port=8000, owner="vllm", figures=figures.of_vllm, samplers=EXTRA_SAMPLERS,
     thinking=_by_template, continues={"continue_final_message": True, "add_generation_prompt": False},
+    trims_continued=True,
     counters=RequestCounters("vllm:request_success_total", "vllm:num_requests_running"),
 )  # fmt: skip
 SGLANG = ServerKind(
     name="SGLang", port=30000, owner="sglang", figures=figures.of_sglang, samplers=EXTRA_SAMPLERS,
     thinking=_by_template, asks={"return_spec_tokens_details": True}, continues={"continue_final_message": True},
 )  # fmt: skip
-OLLAMA = ServerKind(name="Ollama", port=11434, owner="library", thinking=_by_effort)
+# openai/openai.go and server/prompt.go of August 2026: the owner is the namespace in the model's name, "library"
+# for Ollama's own models; of a chat that is longer than the context, the oldest messages are left out.
+OLLAMA = ServerKind(
+    name="Ollama", port=11434, owner="library", thinking=_by_effort,
+    warning="Of a chat longer than the context that Ollama has set (`ollama ps` shows it), Ollama may leave out "
+    "the oldest messages, without saying so.",
+)  # fmt: skip
+# The fields are those of the page "Chat Completions" in its documentation, without min_p. That effort switches
+# thinking, also of Gemma 4, is said in lmstudio-ai/lmstudio-bug-tracker#2057 (0.4.17), and the owner seen in
+# JetBrains/koog#139.
 LM_STUDIO = ServerKind(
-    name="LM Studio", port=1234, owner="organization_owner", figures=figures.of_lm_studio, samplers=LLAMA_SAMPLERS
-)
+    name="LM Studio", port=1234, owner="organization_owner", figures=figures.of_lm_studio,
+    samplers={"top_k": "top_k", "repetition_penalty": "repeat_penalty"}, thinking=_by_effort,
+)  # fmt: skip
 TRANSFORMERS = ServerKind(
     name="transformers serve", port=8000, owner="local", most_tokens=32_768, obeys_schemas=False
 )
@@ -153,9 +166,10 @@ LITELLM = ServerKind(
     name="LiteLLM", port=4000,
     warning="Through LiteLLM nothing is known of drafting, of the context or of the server behind it.",
 )  # fmt: skip
+# commands/serve of 0.18.1: what a request may contain is in openai_common.py and openai_chat_completions.py.
 LITERT_LM = ServerKind(
-    name="LiteRT-LM", port=9379, token_limit="max_completion_tokens",
-    miscounts_ends=True, obeys_schemas=False,
+    name="LiteRT-LM", port=9379, owner="litert-lm", samplers={"top_k": "top_k"}, thinking=_by_effort,
+    token_limit="max_completion_tokens", miscounts_ends=True,
 )  # fmt: skip
 VERTEX = ServerKind(name="Vertex AI")
 BEDROCK = ServerKind(name="Bedrock")

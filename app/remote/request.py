@@ -45,7 +45,8 @@ def server_request(request: Generate, kind: ServerKind, model: str, context_toke
         notices.append(f"{kind.name} cannot continue a message itself, so the model is asked to in words.")
     elif is_continued:
         body |= kind.continues or {}
-        repeated = messages[-1].text if kind.repeats_continued else ""
+        text = messages[-1].text
+        repeated = text if kind.repeats_continued else text[len(text.rstrip()) :] if kind.trims_continued else ""
     body["messages"] = _messages(messages)
     body |= _sampling(request, kind, notices)
     body |= _limit(request, kind, context_tokens)
@@ -120,6 +121,8 @@ def _limit(request: Generate, kind: ServerKind, context_tokens: int | None) -> d
         most = max(1, context_tokens // kind.share_of_context)
     elif most is None:
         most = kind.most_tokens
+    if most is not None and context_tokens is not None:
+        most = min(most, context_tokens)  # vLLM refuses more
     return {} if most is None else {kind.token_limit: most}
 
 

@@ -133,9 +133,17 @@ async def _run(
     else:
         say()
     if schema is not None and finished.reason == "length":
-        warn("the reply was cut off, so it does not match the schema. Use a larger --max-tokens.")
+        advice = _room(dialogue.settings.options.max_tokens)
+        warn(f"the reply was cut off, so it does not match the schema. {advice}")
         return FAILED
     return INTERRUPTED if finished.reason == "cancelled" else OK
+
+
+def _room(max_tokens: int | None) -> str:
+    """What to do for a longer reply. max_tokens: what was allowed; None: as many as fit."""
+    if max_tokens is None:
+        return "It filled what the context or the server allows: ask for less, or for shorter texts."
+    return "Use a larger --max-tokens."
 
 
 def _tell(message: str, *, severity: Severity = "information", timeout: float | None = None) -> None:

@@ -209,7 +209,7 @@ Command = Load | Generate | CheckRequest | Cancel | SetDraftLength | Count | Mea
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
-    """The engine is reading a model."""
+    """The engine is reading a model, or asks a server for one."""
 
     step: str
     """For people: `reading ...` or `warming up, 1 of 3`."""
@@ -217,6 +217,8 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """Bytes read so far, of the weights of target and drafter."""
     total_bytes: int = 0
     """Their size by the headers of their files, including tensors that a chat does not need and never reads."""
+    is_remote: bool = False
+    """A server is asked, and nothing is read here."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):
@@ -398,6 +400,8 @@ class ServerFigures(msgspec.Struct, frozen=True):
     peak_memory_bytes: int | None = None
     remark: str = ""
     """What the reader of these figures has to know: `of full width`."""
+    disk_tokens: int | None = None
+    """Those of the cached tokens that came from disk."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -431,6 +435,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     id: int | None
     message: str
     reason: FailureReason = "failed"
+    about: str | None = None
+    """What of Generate is at fault, where it can be named: `messages`, `schema`, `tools`, or one of these,
+    `tools.NAME`."""
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import read_bytes
-from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
+from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError, naming
 from mlx_engine.protocol.events import Message, Tool
 from mlx_engine.text.call_reader import CallMarks
 from mlx_engine.text.common_prefix import common_length
@@ -192,11 +192,13 @@ class ChatFormat:
         """By the index of the entry that they replace; -1: the declarations of the tools."""
         for index, entry in enumerate(entries):
             if isinstance(entry, ModelTurn):
-                inserts[index] = written_turn(entry, self._encode_parts, lambda key: list(known.get(key, ())))
+                with naming("messages"):
+                    inserts[index] = written_turn(entry, self._encode_parts, lambda key: list(known.get(key, ())))
             elif entry.role == "assistant" and entry.text in known:
                 inserts[index] = known[entry.text]
         if tools:
-            inserts[-1] = [id for tool in tools for id in self._encode_parts(declaration(tool))]
+            with naming("tools"):
+                inserts[-1] = [id for tool in tools for id in self._encode_parts(declaration(tool))]
         texts = [entry.text for entry in entries if isinstance(entry, Message)]
         hidden = HiddenTexts(self._split, texts, list(inserts.values()))
         stand_ins = dict(zip(inserts, hidden.stand_ins))

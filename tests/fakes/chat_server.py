@@ -90,6 +90,8 @@ class ChatServer:
         """Of all requests."""
         self.metrics: deque[str] = deque()
         """What /metrics says next; empty: there is no such page."""
+        self.pages: dict[str, Any] = {}
+        """What other paths say: a text, or an object as JSON."""
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -98,6 +100,7 @@ class ChatServer:
             Route("/v1/chat/completions", self._answer, methods=["POST"]),
             Route("/metrics", self._metrics),
             Route("/api/v0/models", self._list),
+            Route("/{path:path}", self._page),
         ]
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="critical", lifespan="off", server_header=False, access_log=False
@@ -142,3 +145,10 @@ class ChatServer:
             if (self.metrics)
             else PlainTextResponse("none", 404)
         )
+
+    async def _page(self, request: Request) -> Response:
+        self.headers.append(request.headers)
+        page = self.pages.get(request.url.path)
+        if page is None:
+            return PlainTextResponse("none", 404)
+        return PlainTextResponse(page) if isinstance(page, str) else JSONResponse(page)

@@ -63,7 +63,7 @@ def panel_lines(reading: GaugeReading) -> Content:
         _gauge_line(f"Speed{seen_here}", f"{figures.speed(reading.tokens_per_s)} tok/s"),
         *(Content.styled(line, "$text-primary") for line in sparkline),
         _gauge_line("Speed without drafting", f"{figures.speed(reading.plain_tokens_per_s)} tok/s"),
-        _gauge_line(f"Time to first token{seen_here}", ttft),
+        _gauge_line("First token seen here" if reading.is_served else "Time to first token", ttft),
         _gauge_line("Prompt", _prompt_sources(reading)),
         _gauge_line("Context", context),
         _gauge_line("Memory", figures.size(reading.memory_bytes)),

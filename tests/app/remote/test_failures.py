@@ -115,12 +115,24 @@ def test_a_redirect_of_the_list_is_not_followed_either(server: ChatServer, talk_
             {"error": {"message": "This model's maximum context length is 4096 tokens. However, you requested "
                        "12909 tokens (12901 in the messages, 8 in the completion).",
                        "code": "context_length_exceeded"}},
-            "has 12,909 tokens and is too long for studio.local:8765, whose context is 4,096 tokens",
+            "has 12,901 tokens and is too long for studio.local:8765, whose context is 4,096 tokens",
         ),
         (
             {"error": {"message": "This model's maximum context length is 4096 tokens. However, your prompt "
                        "contains at least 4097 input tokens", "code": 400}},
-            "4,097 tokens and is too long",
+            "has at least 4,097 tokens and is too long",
+        ),
+        (
+            {"error": {"message": "The input (12901 tokens) is longer than the model's context length "
+                       "(4096 tokens).", "code": 400}},
+            "has 12,901 tokens and is too long for studio.local:8765, whose context is 4,096 tokens. Start a new",
+        ),
+        (
+            {"error": {"message": "Requested token count exceeds the model's maximum context length of 4096 "
+                       "tokens. You requested a total of 5001 tokens: 1001 tokens from the input messages and "
+                       "4000 tokens for the completion.", "code": 400}},
+            "has 1,001 tokens, and with 4,000 more for the reply it is too long for studio.local:8765, whose "
+            "context is 4,096 tokens. Allow fewer with --max-tokens",
         ),
         (
             {"error": {"message": "This model's maximum context length is 8192 tokens. However, your messages "
@@ -155,6 +167,15 @@ def test_the_words_of_a_server_neither_steer_the_terminal_nor_show_the_key() -> 
     assert "\n" not in message
     assert len(message) < 600
     assert "<html>" not in str(status_error(HERE, 502, {}, "<html>Bad Gateway</html>"))
+
+
+def test_an_error_before_the_first_word_leaves_nothing_to_continue(server: ChatServer, talk_to: TalkTo) -> None:
+    talk = talk_to(server)
+    died = {"error": {"message": "died"}}
+    server.answers.append(stream(chunk(delta={"role": "assistant", "content": ""}), died))
+    assert "failed before the reply began: died. Try again in a moment." in talk.ask().message
+    server.answers.append(stream(chunk("Hel"), died))
+    assert "broke the reply off: died. /continue goes on." in talk.ask().message
 
 
 def test_no_server_is_there_and_later_one_is(talk_to: TalkTo) -> None:

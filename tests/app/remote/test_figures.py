@@ -106,6 +106,7 @@ def test_vllm_mlx_says_stop_where_the_limit_ended_the_reply(server: ChatServer, 
     ("kind", "name"),
     [
         (kinds.VLLM_MLX, "vllm_mlx_busy"),
+        (kinds.VLLM, "vllm_engine_died"),
         (kinds.TRANSFORMERS, "transformers_error"),
         (kinds.LLAMA_CPP_PYTHON, "llama_cpp_python_interrupted"),
     ],
@@ -130,9 +131,9 @@ def test_llama_cpp_without_a_drafter_has_no_acceptance() -> None:
 
 def test_slipstreams_own_object() -> None:
     own = {"drafter": "assistant", "drafted_tokens": 30, "accepted_tokens": 24, "rounds": 11,
-           "tokens_per_round": 3.2, "speedup": 1.9, "tokens_per_s": 50.0}  # fmt: skip
+           "tokens_per_round": 3.2, "speedup": 1.9, "tokens_per_s": 50.0, "disk_tokens": 4}  # fmt: skip
     figures = kinds.SLIPSTREAM.figures(Reported(usage(9, 35)["usage"], {"slipstream": own}), "Slipstream")
-    assert (figures.drafted, figures.accepted, figures.rounds) == (30, 24, 10)
+    assert (figures.drafted, figures.accepted, figures.rounds, figures.disk_tokens) == (30, 24, 10, 4)
     assert (figures.tokens_per_round, figures.speedup) == (3.2, 1.9)
     unmeasured = dict.fromkeys(own)
     figures = kinds.SLIPSTREAM.figures(Reported(usage(9, 35)["usage"], {"slipstream": unmeasured}), "")
@@ -172,6 +173,7 @@ COUNTERS = """\
 vllm:num_requests_running{{engine="0",model_name="pocket"}} {running}
 vllm:request_success_total{{engine="0",finished_reason="stop"}} {stopped}
 vllm:request_success_total{{engine="0",finished_reason="length"}} 2.0
+vllm:generation_tokens_total{{engine="0"}} {generated}
 vllm:spec_decode_num_drafts_total{{engine="0"}} {drafts}
 vllm:spec_decode_num_draft_tokens_total{{engine="0"}} {drafted}
 vllm:spec_decode_num_accepted_tokens_total{{engine="0"}} {accepted}
@@ -181,23 +183,53 @@ nan_total NaN
 """
 
 
-def counters(running: int, stopped: int, drafts: int, drafted: int, accepted: int) -> str:
-    return COUNTERS.format(running=running, stopped=stopped, drafts=drafts, drafted=drafted, accepted=accepted)
+def counters(running: int, stopped: int, generated: int, drafts: int, drafted: int, accepted: int) -> str:
+    return COUNTERS.format(
+        running=running, stopped=stopped, generated=generated, drafts=drafts, drafted=drafted, accepted=accepted
+    )
 
 
 @pytest.mark.parametrize(
-    ("running", "stopped", "is_known"), [(0, 6, True), (1, 6, False), (0, 7, False), (0, 5, False)]
+    ("running_before", "running_after", "finished", "generated", "is_known"),
+    [
+        (0, 0, 1, 24, True),
+        (1, 0, 1, 24, False),
+        (0, 1, 1, 24, False),
+        (0, 0, 2, 24, False),
+        (0, 0, 0, 24, False),
+        (0, 0, 1, 30, False),
+    ],
+    ids=["alone", "began before", "goes on", "ended too", "not counted", "broken off meanwhile"],
 )
 def test_vllms_counters_count_only_if_no_other_request_ran(
-    server: ChatServer, talk_to: TalkTo, running: int, stopped: int, is_known: bool
+    server: ChatServer,
+    talk_to: TalkTo,
+    running_before: int,
+    running_after: int,
+    finished: int,
+    generated: int,
+    is_known: bool,
 ) -> None:
     is_like(server, kinds.VLLM)
-    before, after = counters(running, 5, 10, 30, 20), counters(0, stopped, 20, 60, 44)
+    before = counters(running_before, 5, 100, 10, 30, 20)
+    after = counters(running_after, 5 + finished, 100 + generated, 20, 60, 44)
     server.metrics.extend((before, before, after))
     server.answers.append(stream(*recorded("vllm")))
     figures = talk_to(server).ask().reported
     expected = (30, 24, 10, 3.4) if is_known else (None, None, None, None)
     assert (figures.drafted, figures.accepted, figures.rounds, figures.tokens_per_round) == expected
+
+
+def test_vllms_counters_as_recorded(server: ChatServer, talk_to: TalkTo) -> None:
+    """Of a server that had answered 25 requests, with an assistant, and answered one more."""
+    is_like(server, kinds.VLLM)
+    before, after = ((RECORDED / f"vllm_counters_{when}.txt").read_text() for when in ("before", "after"))
+    server.metrics.extend((before, before, after))
+    _, finished = replay(server, talk_to, kinds.VLLM, "vllm_drafting")
+    assert finished.reported == ServerFigures(
+        "vLLM", 14, 0, 13, drafted=12, accepted=8, rounds=4, tokens_per_round=3.0
+    )
+    assert finished.reported.generated_tokens == 1 + finished.reported.accepted + finished.reported.rounds
 
 
 def test_rapid_mlxs_counters() -> None:

@@ -21,8 +21,10 @@ STOPPED = (HI, Message("assistant", "Hello th"))
 ALL = (*kinds.OF_A_PORT, kinds.VERTEX, kinds.BEDROCK, kinds.OTHER)
 
 
-def body_of(kind: ServerKind, *messages: Message, **options: Any) -> dict[str, Any]:
-    return dict(server_request(Generate(1, messages or (HI,), **options), kind, "m", 4096).body)
+def body_of(
+    kind: ServerKind, *messages: Message, context_tokens: int | None = None, **options: Any
+) -> dict[str, Any]:
+    return dict(server_request(Generate(1, messages or (HI,), **options), kind, "m", context_tokens).body)
 
 
 def test_an_unknown_server_gets_the_words_that_all_know() -> None:
@@ -41,6 +43,8 @@ def test_no_stop_texts_and_no_probabilities_are_ever_asked_for(kind: ServerKind)
         (kinds.VLLM, {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1}),
         (kinds.LLAMA_CPP, {"top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1}),
         (kinds.TRANSFORMERS, {}),
+        (kinds.LM_STUDIO, {"top_k": 5, "repeat_penalty": 1.1}),
+        (kinds.LITERT_LM, {"top_k": 5}),
         (kinds.OLLAMA, {}),
         (kinds.OTHER, {}),
     ],
@@ -67,19 +71,22 @@ def test_options_that_a_server_ignores_while_it_drafts_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "limit"),
+    ("kind", "context_tokens", "limit"),
     [
-        (kinds.MLX_LM, {"max_tokens": 32_768}),
-        (kinds.TRANSFORMERS, {"max_tokens": 32_768}),
-        (kinds.RAPID_MLX, {"max_tokens": 2048}),
-        (kinds.VLLM, {}),
+        (kinds.MLX_LM, None, {"max_tokens": 32_768}),
+        (kinds.TRANSFORMERS, None, {"max_tokens": 32_768}),
+        (kinds.RAPID_MLX, 4096, {"max_tokens": 2048}),
+        (kinds.VLLM, 4096, {}),
     ],
 )
-def test_without_a_limit_small_ones_of_servers_are_raised(kind: ServerKind, limit: dict[str, int]) -> None:
-    body = body_of(kind)
+def test_without_a_limit_small_ones_of_servers_are_raised(
+    kind: ServerKind, context_tokens: int | None, limit: dict[str, int]
+) -> None:
+    body = body_of(kind, context_tokens=context_tokens)
     assert {name: value for name, value in body.items() if name.startswith("max_")} == limit
     name = "max_completion_tokens" if kind is kinds.LITERT_LM else "max_tokens"
     assert body_of(kind, max_tokens=7)[name] == 7
+    assert body_of(kind, max_tokens=9000, context_tokens=4096)[name] == 4096, "vLLM refuses more than its context"
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,10 @@ def test_thinking_is_switched_in_the_words_of_each() -> None:
     assert body_of(kinds.VLLM, is_thinking=True)["chat_template_kwargs"] == {"enable_thinking": True}
     assert body_of(kinds.MLX_VLM)["enable_thinking"] is False
     assert body_of(kinds.OLLAMA)["reasoning_effort"] == "none"
-    request = server_request(Generate(1, (HI,), is_thinking=True), kinds.LM_STUDIO, "m", None)
-    assert any("thinks is set at LM Studio" in notice for notice in request.notices)
+    assert body_of(kinds.LM_STUDIO, is_thinking=True)["reasoning_effort"] == "medium"
+    assert body_of(kinds.LITERT_LM)["reasoning_effort"] == "none"
+    request = server_request(Generate(1, (HI,), is_thinking=True), kinds.TRANSFORMERS, "m", None)
+    assert any("thinks is set at transformers serve" in notice for notice in request.notices)
 
 
 def test_a_stopped_reply_goes_on_by_the_server_or_in_words() -> None:
@@ -141,6 +150,26 @@ def test_what_llama_cpp_repeats_is_not_written_twice(
     server.answers.append(stream(*map(chunk, texts), chunk(finish="stop")))
     talk.ask(*STOPPED)
     assert talk.text == shown
+
+
+@pytest.mark.parametrize(
+    ("stopped", "texts", "whole"),
+    [
+        ("One.\n\n", ("\n", "\nTwo."), "One.\n\nTwo."),
+        ("One.\n\n", ("\n\nTwo.",), "One.\n\nTwo."),
+        ("It turns ", (" drafting", " on"), "It turns drafting on"),
+        ("One", (" two",), "One two"),
+        ("One.\n", ("Two.",), "One.\nTwo."),
+    ],
+)
+def test_what_stands_behind_the_last_word_is_not_written_twice_after_vllm_has_trimmed_it(
+    server: ChatServer, talk_to: TalkTo, stopped: str, texts: tuple[str, ...], whole: str
+) -> None:
+    is_like(server, kinds.VLLM)
+    talk = talk_to(server)
+    server.answers.append(stream(*map(chunk, texts), chunk(finish="stop")))
+    talk.ask(HI, Message("assistant", stopped))
+    assert stopped + talk.text == whole
 
 
 def test_tools_calls_and_results_are_passed_on() -> None:
@@ -260,6 +289,7 @@ def test_an_address_with_a_key_is_refused_without_repeating_it() -> None:
         ("h", {}, {"owned_by": "vllm"}, kinds.VLLM),
         ("h", {}, {"owned_by": "llamacpp"}, kinds.LLAMA_CPP),
         ("h", {}, {"owned_by": "slipstream"}, kinds.SLIPSTREAM),
+        ("h", {"server": "BaseHTTP/0.6 Python/3.11.7"}, {"owned_by": "litert-lm"}, kinds.LITERT_LM),
         ("h", {"server": "mlx_vlm/0.7.10"}, {}, kinds.MLX_VLM),
         ("h", {"server": "BaseHTTP/0.6 Python/3.11.7"}, {}, kinds.MLX_LM),
         ("h", {}, {"owned_by": "openai", "created": 1_677_610_602}, kinds.LITELLM),
@@ -280,6 +310,8 @@ def test_servers_are_recognised(
         ({"max_model_len": 4096}, 4096),
         ({"context_window": 4096, "max_model_len": None}, 4096),
         ({"meta": {"n_ctx": 2048, "n_ctx_train": 4096}}, 2048),
+        ({"state": "loaded", "loaded_context_length": 4096, "max_context_length": 131_072}, 4096),
+        ({"state": "not-loaded", "max_context_length": 131_072}, None),
         ({}, None),
         ({"max_model_len": "many"}, None),
     ],
@@ -293,6 +325,24 @@ def test_the_context_is_what_the_server_says(
     ready = talk.until(Ready)
     assert (ready.target, ready.context_tokens) == ("m", context)
     assert ready.server.models == ("other", "m")
+
+
+@pytest.mark.parametrize("owner", ["library", "unsloth"])
+def test_ollama_says_elsewhere_what_it_is_and_how_long_the_context_of_a_loaded_model_is(
+    server: ChatServer, talk_to: TalkTo, owner: str
+) -> None:
+    """The form of its lists: middleware/openai.go and PsHandler in server/routes.go."""
+    server.models = {"data": [{"id": "other:latest", "owned_by": owner}, {"id": "m", "owned_by": owner}]}
+    server.pages = {
+        "/": "Ollama is running",
+        "/api/ps": {"models": [{"model": ["odd"]}, 7, {"name": "m", "model": "m", "context_length": 4096}]},
+    }
+    talk = talk_to(server)
+    talk.engine.start()
+    ready = talk.until(Ready)
+    assert ready.server.name == "Ollama"
+    assert (ready.target, ready.context_tokens) == ("m", 4096)
+    assert any("may leave out the oldest messages" in notice for notice in talk.notices)
 
 
 def test_a_notice_is_given_once(server: ChatServer, talk_to: TalkTo) -> None:

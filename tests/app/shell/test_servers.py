@@ -55,6 +55,17 @@ def test_run_says_why_there_is_no_reply(server: ChatServer, capsys: pytest.Captu
     assert "secret" not in capsys.readouterr().err
 
 
+def test_run_says_what_made_a_reply_too_short_for_its_schema(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """vLLM's grammar allows any number of spaces, with which a small model may fill the context."""
+    (schema := tmp_path / "schema.json").write_text('{"type": "object"}')
+    for options, advice in (([], "It filled what the context"), (["--max-tokens", "9"], "a larger --max-tokens")):
+        server.answers.append(stream(chunk("{  "), chunk(finish="length"), usage(3, 9)))
+        assert main(["run", "--server", server.url, "--schema", str(schema), *options, "Hi"]) == FAILED
+        assert advice in capsys.readouterr().err
+
+
 def test_the_server_may_stand_in_the_environment(
     server: ChatServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +159,10 @@ def test_bench_measures_a_server_and_leaves_blank_what_it_does_not_report(
     reply = results["replies"][0]
     assert (reply["tokens"], reply["drafted"], reply["target_passes"]) == (6, None, None)
     assert (reply["peak_memory_bytes"], reply["energy_j"], reply["is_same"]) == (None, None, None)
-    assert f"answered by {results['pair']['server']}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"answered by {results['pair']['server']}" in printed
+    assert ("cannot switch drafting, so there was nothing to compare" in printed) == (settings == ["as-is"])
+    assert ("Speedup by kind" in printed) == (settings != ["as-is"])
 
 
 def test_bench_says_so_where_a_server_counts_nothing(

@@ -55,6 +55,15 @@ def test_the_strip_fits_every_width(each: GaugeReading, width: int) -> None:
     assert line.cell_length <= max(width, 11)
 
 
+@pytest.mark.parametrize("ttft_s", [0.47, 123.45])
+@pytest.mark.parametrize("is_served", [False, True])
+def test_every_line_of_the_panel_fits_with_a_space_before_its_figure(is_served: bool, ttft_s: float) -> None:
+    lines = panel_lines(reading(is_served=is_served, ttft_s=ttft_s)).plain.splitlines()
+    assert max(map(len, lines)) <= PANEL_WIDTH - 4
+    (line,) = (line for line in lines if "first token" in line.lower())
+    assert line.endswith(f" {ttft_s:.2f} s")
+
+
 def test_figures_keep_their_columns() -> None:
     few = strip_line(reading(acceptance=0.07, tokens_per_s=9.4, context_tokens=10, speedup=1.1), 78).plain
     many = strip_line(reading(acceptance=1.0, tokens_per_s=412.0, context_tokens=32_000, speedup=9.9), 78).plain
