@@ -14,7 +14,7 @@ from typing import Literal
 from mlx_engine.files import config_file
 from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
 from mlx_engine.files.stored_dtypes import check_stored
-from mlx_engine.files.tensor_names import ORDERING
+from mlx_engine.files.tensor_names import ORDERING, is_final_norm
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.protocol.prefill_chunk import attention_row_bytes, chunk_range
 from models.catalog import Catalog, CatalogEntry, Source
@@ -299,7 +299,7 @@ def size_of_folders(target: Path, *drafters: Path | None, drafter_vocabulary: in
     """
     config, tensors = read_config(target), read_tensors(target)
     check_stored(tensors, config_file.read_config(target), target)
-    norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
+    norm = next((tensor for name, tensor in tensors.items() if is_final_norm(name)), None)
     drafter_bytes, half_bytes = 0, half_precision_bytes(tensors, config)
     with_kv = []
     for folder in filter(None, drafters):

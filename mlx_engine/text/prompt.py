@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import read_bytes
+from mlx_engine.files.written_values import token_ids
 from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError, naming
 from mlx_engine.protocol.events import Message, Tool
 from mlx_engine.text.call_reader import CallMarks
@@ -32,7 +33,14 @@ from mlx_engine.text.sandbox import TemplateFailedError
 from mlx_engine.text.template_age import old_habits
 from mlx_engine.text.template_files import TEMPLATE_FILE, read_template
 from mlx_engine.text.template_process import TemplateProcess
-from mlx_engine.text.tokenizer import parse_tokenizer, read_tokenizer_config, special_tokens, vocabulary_size
+from mlx_engine.text.tokenizer import (
+    end_token_texts,
+    parse_tokenizer,
+    read_special_tokens_map,
+    read_tokenizer_config,
+    special_tokens,
+    vocabulary_size,
+)
 from mlx_engine.text.tool_declaration import declaration
 from mlx_engine.text.tool_format import Parts, opened_thought
 
@@ -76,7 +84,10 @@ class ChatFormat:
         # Its process starts while the tokenizer is made, which takes a second for Gemma's.
         self._template = TemplateProcess(source)
         self._tokenizer = parse_tokenizer(content, path)
-        self._special_tokens = special_tokens(config)
+        named = config, read_special_tokens_map(folder)
+        self._special_tokens = special_tokens(*named)
+        self._end_texts = end_token_texts(*named) | {self._special_tokens["eos_token"]}
+        self._end_ids = frozenset[int]().union(*(token_ids(one.get("eos_token_id"))[0] for one in named))
         self._controls = self._control_tokens()
         self._control_ids = frozenset(self._controls.values())
         self._tokenizer.encode_special_tokens = True
@@ -92,10 +103,9 @@ class ChatFormat:
         """The highest token id plus one."""
 
     def _control_tokens(self) -> dict[str, int]:
-        """Text -> id: special tokens, and an end token that is an added one but not marked as special."""
-        end = self._special_tokens["eos_token"]
+        """Text -> id: special tokens, and end tokens that are added ones but not marked as special."""
         added = self._tokenizer.get_added_tokens_decoder().items()
-        return {token.content: id for id, token in added if token.special or token.content == end}
+        return {token.content: id for id, token in added if token.special or token.content in self._end_texts}
 
     @cached_property
     def longest_token(self) -> int:
@@ -131,10 +141,10 @@ class ChatFormat:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """The ids that end every Gemma 4 reply, and the end token that tokenizer_config.json names."""
-        own = self._tokenizer.token_to_id(self._special_tokens["eos_token"])
-        ids = {self._controls[name] for name in STOP_SPELLINGS if name in self._controls}
-        return frozenset(ids if own is None else ids | {own})
+        """The ids that end every Gemma 4 reply, and the end tokens that the tokenizer's files name."""
+        named = map(self._tokenizer.token_to_id, self._end_texts)
+        usual = {self._controls[name] for name in STOP_SPELLINGS if name in self._controls}
+        return self._end_ids.union(usual, (id for id in named if id is not None))
 
     def render(
         self,
