@@ -160,6 +160,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     drafter_bits: int | None = None
     """Quantize the drafters' weights to 4 or 8 bits while loading; 0: leave them as they are; None: by device and
     layout."""
+    drafter_vocabulary: int | None = None
+    """Assistants of 12B, 26B-A4B and 31B draft this many of the most frequent tokens, and those that the
+    conversation contains; None or 0: any token."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
     is_float32: bool | None = None
@@ -266,6 +269,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Whether the target is a mixture of experts."""
     drafter_bits: int | None = None
     """Bits to which drafters were quantized while loading; None: they are as stored."""
+    drafter_vocabulary: int | None = None
+    """How many of the most frequent tokens an assistant drafts; None: any token."""
     refusal: str | None = None
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True

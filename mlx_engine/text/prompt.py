@@ -24,6 +24,7 @@ from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, Reque
 from mlx_engine.protocol.events import Message, Tool
 from mlx_engine.text.call_reader import CallMarks
 from mlx_engine.text.common_prefix import common_length
+from mlx_engine.text.frequent_tokens import frequent_tokens
 from mlx_engine.text.grammar import Grammars
 from mlx_engine.text.hidden_texts import HiddenTexts
 from mlx_engine.text.model_turn import ModelTurn, in_turns, joined, written_turn
@@ -110,6 +111,11 @@ class ChatFormat:
     def longest_token(self) -> int:
         """The most characters that a token stands for."""
         return max(map(len, self._tokenizer.get_vocab()), default=1)
+
+    def frequent_tokens(self, count: int, ends: Set[int]) -> tuple[int, ...]:
+        """About `count` ids, sorted, that most of any text consists of, control tokens and `ends` included."""
+        certain = self._control_ids | ends
+        return tuple(sorted(frequent_tokens(self._tokenizer.get_vocab(), certain, count)))
 
     def check_fits(self, embedded_tokens: int) -> None:
         """Raise ModelFolderError if an id is beyond the model's embedding table.
