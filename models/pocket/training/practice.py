@@ -21,7 +21,7 @@ Practice = Exercises | Literal["review"]
 Kind = Literal["lessons", "copying", "tools"]
 SHARES: dict[Practice, dict[Kind, float]] = {
     "tools": {"lessons": 0.7, "tools": 0.3},
-    "review": {"lessons": 0.88, "tools": 0.12},
+    "review": {"lessons": 0.85, "tools": 0.15},
     "copying": {"lessons": 0.5, "tools": 0.14, "copying": 0.36},
 }
 """Of the conversations."""

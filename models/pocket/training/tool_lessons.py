@@ -63,7 +63,8 @@ class ToolLessons:
         return self._draft_length(rng)
 
     def _memory(self, rng: random.Random) -> Turn:
-        gigabytes = f"{rng.uniform(0.1, 99):.1f} GB", f"{rng.randint(1, 99)} GB"
+        most = rng.choice((9, 99))
+        gigabytes = f"{rng.uniform(0.1, most):.1f} GB", f"{rng.randint(1, most)} GB"
         amount = rng.choice((*gigabytes, f"{rng.randint(1, 999)} MB"))
         result = rng.choice(MEMORY_RESULTS).format(amount)
         return self._turn(rng, MEMORY, "", (MEMORY, {}), (result, f"The engine uses {amount} of memory."))

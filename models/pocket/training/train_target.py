@@ -35,7 +35,7 @@ LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
 
 LESSONS = Stage("target", 1550, 0.015, 4e-3, 0.02, 2048)
 TOOLS = Stage("tools", 600, 0.003, 6e-4, 0.02, 2048)
-REVIEW = Stage("review", 300, 0.0015, 3e-4, 0.02, 2048)
+REVIEW = Stage("review", 450, 0.0015, 3e-4, 0.02, 2048)
 """Slow, so that the lessons stay, and with more of them towards the end."""
 HEADS = Stage("heads", 600, 0.01, 4e-3, 0.02, 1024)
 COPYING = Stage("copying", 1500, 0.01, 2e-3, 0.02, 2048)

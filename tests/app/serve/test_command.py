@@ -146,7 +146,7 @@ def _call_as_anthropic(url: str) -> None:
         {"name": each["name"], "description": each["description"], "input_schema": each["parameters"]}
         for each in json.loads(pocket.TOOLS_FILE.read_text())
     ]
-    options: Any = {"model": "any", "max_tokens": 64, "tools": tools, "temperature": 0}
+    options: Any = {"model": "any", "max_tokens": 64, "tools": tools}
     asked: list[Any] = [{"role": "user", "content": "Can you check the memory use?"}]
     with anthropic.Anthropic(base_url=url, api_key="any", max_retries=0) as client:
         message = client.messages.create(messages=asked, **options)
