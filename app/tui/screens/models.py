@@ -23,6 +23,7 @@ from app.tui.screens.columns import Column, Columns, cells, fitting, titles
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from app.tui.screens.overlay import Overlay
+from app.tui.screens.row_list import RowList
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import Catalog
@@ -31,7 +32,7 @@ from models.pull import PullEvent, PullFailed, PullFinished
 
 KEYS = "enter: switch to it, or pull it first · ctrl+d: delete · esc: close"
 PULL_KEYS = "esc: close, the pull goes on · ctrl+x: stop it"
-NARROW_KEYS = "enter: use or pull · ctrl+d: delete"
+NARROW_KEYS = "enter: use · ctrl+d: delete · esc: close"
 NARROW_PULL_KEYS = "esc: pull goes on · ctrl+x: stop it"
 FILTER_HINT = "Type to filter"
 NARROW_COLUMNS = 74
@@ -283,7 +284,7 @@ class ModelsScreen(Overlay[str | None]):
         self._hint.update(sanitise("\n".join(filter(None, lines))))
 
 
-class _ModelList(OptionList):
+class _ModelList(RowList):
     """Keeps the highlighted model in view when the hint below grows by a line."""
 
     def on_resize(self) -> None:

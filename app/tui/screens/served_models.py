@@ -15,6 +15,7 @@ from app.text.sanitise import sanitise_line
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from app.tui.screens.overlay import Overlay
+from app.tui.screens.row_list import RowList
 
 CURRENT = "●"
 FILTER_HINT = "Type to filter"
@@ -36,7 +37,7 @@ class ServedModelsScreen(Overlay[str | None]):
         self._shown: list[str] = []
         """Those that match the filter."""
         self._filter = LineInput("", FILTER_HINT, id="models-search", compact=True)
-        self._list = OptionList(id="models-list", markup=False)
+        self._list = RowList(id="models-list", markup=False)
         self._hint = Static(KEYS, id="models-hint", markup=False)
 
     def compose(self) -> ComposeResult:
