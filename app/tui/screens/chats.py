@@ -103,8 +103,8 @@ class ChatsScreen(Overlay[tuple[int, str] | None]):
         if self._renaming is None and self._input.value != self._listed_query:
             self._show_matches()
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def action_enter(self) -> None:
+        """Save the title, or open the highlighted chat."""
         if self._renaming is not None:
             self._finish_renaming(self._renaming)
         elif (chat := self._highlighted_chat()) is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from app.core.unsaved import keep_unsaved
 from app.store.chat_store import ChatStore
@@ -52,8 +51,8 @@ class UnsavedScreen(Overlay[bool]):
         """Ask for the path."""
         self._input.focus()
 
-    @on(Input.Submitted)
-    def _keep(self) -> None:
+    def action_enter(self) -> None:
+        """Keep what is not saved in the file that was typed, and quit."""
         if not self._input.value.strip():
             return
         try:
