@@ -23,8 +23,8 @@ class Palette(CommandPalette, Overlay[None]):
         self.query_one("#--container").border_subtitle = CLOSE
 
     async def _on_message(self, message: Message) -> None:
-        # A second enter that was on its way when the palette closed would run the command again.
-        if self.is_active or not isinstance(message, Input.Submitted | OptionList.OptionSelected):
+        # What was on its way when the palette closed would run a second command, or search in what is gone.
+        if self.is_active or not isinstance(message, Input.Changed | Input.Submitted | OptionList.OptionSelected):
             await super()._on_message(message)
 
     def _action_command_list(self, action: str) -> None:
