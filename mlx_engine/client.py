@@ -373,8 +373,8 @@ def raise_if_failed(event: events.Event) -> None:
     match event:
         case events.Failed(id=None, message=message):
             raise SlipstreamError(message)
-        case events.Failed(message=message):
-            raise RequestError(message)
+        case events.Failed(message=message, about=about):
+            raise RequestError(message, about)
         case events.Died(message=message):
             raise EngineDiedError(message)
 

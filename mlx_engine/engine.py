@@ -26,6 +26,7 @@ from mlx_engine.loading.on_device import (
     float32_notice,
     room_bytes,
     start_length_of,
+    vocabulary_notice,
     working_set_bytes,
 )
 from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
@@ -78,6 +79,7 @@ class Engine:
         wiring = wire_weights(working_set_bytes()) if load.is_wired else None
         self._format, self._target = pair.format, pair.target
         self._drafters, self._drafter_bits = pair.drafters, pair.drafter_bits
+        self._drafter_vocabulary = pair.drafter_vocabulary
         """As in `LoadedPair`."""
         self._refusals = [load.refusal] if load.refusal else []
         self._refusals += pair.refusals
@@ -112,6 +114,7 @@ class Engine:
             pair.notice,
             wiring,
             float32_notice(load, self._target),
+            vocabulary_notice(load, pair),
             self._policies.notice,
             self._claim.notice,
         )
@@ -290,6 +293,7 @@ class Engine:
             prefill_chunk=self._chunk.tokens,
             has_experts=self._target.facts.is_moe,
             drafter_bits=self._drafter_bits,
+            drafter_vocabulary=self._drafter_vocabulary,
             refusal=" ".join(self._refusals) or None,
             can_think=self._format.can_think,
         )

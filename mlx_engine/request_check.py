@@ -6,7 +6,7 @@ from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, RequestError
 from mlx_engine.speculation.draft_choice import check_length
-from mlx_engine.text.grammar import ReplyForm, check_form
+from mlx_engine.text.grammar import ReplyForm, check_form, check_start
 from mlx_engine.text.prompt import ChatFormat, KnownReplies, RenderedPrompt
 
 MOST_PROMPTS = 8
@@ -47,6 +47,14 @@ class RequestCheck:
         form = ReplyForm.of(request)
         if form.is_constrained:
             check_form(form)
+        if form.schema is not None and prompt.reply_prefix:
+            check_start(form.schema, prompt.reply_prefix)
+        if form.must_call and prompt.reply_prefix:
+            raise RequestError(
+                "The reply has to call a tool, but the last message has begun it with text. "
+                "Leave that message out, or let the model choose.",
+                "messages",
+            )
         return events.Checked(request.id, len(prompt.ids), self._context_tokens)
 
     def _is_hopeless(self, characters: int) -> bool:

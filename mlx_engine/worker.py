@@ -202,10 +202,10 @@ def serve(commands: Commands, emit: Emit) -> int:
 
 def failed(request_id: int | None, error: SlipstreamError) -> events.Failed:
     """The event for an error of a request, or of the load if the id is None."""
-    reason: events.FailureReason = "failed"
-    if isinstance(error, RequestError):
-        reason = "too_long" if isinstance(error, ContextOverflowError) else "refused"
-    return events.Failed(request_id, str(error), reason)
+    if not isinstance(error, RequestError):
+        return events.Failed(request_id, str(error))
+    reason: events.FailureReason = "too_long" if isinstance(error, ContextOverflowError) else "refused"
+    return events.Failed(request_id, str(error), reason, error.about)
 
 
 def _read_then_leave(commands: Commands, pipe: EventPipe) -> None:

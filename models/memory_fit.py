@@ -14,6 +14,7 @@ from typing import Literal
 from mlx_engine.files import config_file
 from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
 from mlx_engine.files.stored_dtypes import check_stored
+from mlx_engine.files.tensor_names import ORDERING, is_final_norm
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.protocol.prefill_chunk import attention_row_bytes, chunk_range
 from models.catalog import Catalog, CatalogEntry, Source
@@ -21,8 +22,11 @@ from models.config import Config, LayerFacts, read_config
 from models.drafter_config import DRAFTER_WINDOW
 
 GROWTH_ROWS = 256
+SLIDING_GROWTH_ROWS = 64
 RESERVE_ROWS = 33
 """Rows that a sliding buffer keeps beyond its window: the rollback reserve, plus one."""
+SNAPSHOT_RESERVE_ROWS = 9
+"""Rows that a snapshot has beyond the window: its reserve, plus one."""
 CHUNK_TOKENS = 256
 """Tokens in one prefill step, where nothing says otherwise."""
 SNAPSHOTS_KEPT = 2
@@ -45,6 +49,8 @@ USUAL_CONTEXT_TOKENS = 8192
 TIGHT_SHARE = 0.9
 """Above this share of the working set, little is left for what was not predicted."""
 
+HEAD_TABLE = "model.embed_tokens."
+"""Of an assistant."""
 HALF_PRECISION = ("BF16", "F16")
 """What the engine converts to float32 where there is no GPU; see `mlx_engine/network/precision.py`."""
 ENTRY_BITS = {"4-bit": 4, "8-bit": 8, "bf16": None}
@@ -228,7 +234,7 @@ def kv_bytes(layers: LayerFacts, tokens: int, item_bytes: int, chunk_tokens: int
 
 def snapshot_bytes(layers: LayerFacts, tokens: int, item_bytes: int) -> int:
     """The most bytes that snapshots of a chat take: copies of the rows that sliding layers forget."""
-    rows = min(tokens, layers.window + RESERVE_ROWS)
+    rows = min(tokens, layers.window + SNAPSHOT_RESERVE_ROWS)
     one = 2 * layers.sliding_layers * layers.sliding_kv_heads * layers.sliding_head_dim * rows * item_bytes
     count = min(tokens // SHORTEST_SNAPSHOT_TOKENS, MOST_SNAPSHOTS)
     return min(one * count, max(one * SNAPSHOTS_KEPT, MORE_SNAPSHOTS_BYTES))
@@ -242,11 +248,11 @@ def tapped_bytes(drafter: DrafterMemory, tokens: int, item_bytes: int, chunk_tok
 def _sliding_rows(window: int, tokens: int, chunk_tokens: int) -> int:
     """A full buffer grows to fit its kept rows, the next chunk, and one step of growth."""
     kept, chunk = window + RESERVE_ROWS, min(chunk_tokens, tokens)
-    if chunk > GROWTH_ROWS:
-        return kept + GROWTH_ROWS  # a chunk that is longer than the growth makes a buffer of the full size
+    if chunk > SLIDING_GROWTH_ROWS:
+        return kept + SLIDING_GROWTH_ROWS  # a chunk that is longer than the growth makes a buffer of the full size
     rows = 0
     while rows < tokens:
-        grown = min(rows + chunk, kept) + GROWTH_ROWS
+        grown = min(rows + chunk, kept) + SLIDING_GROWTH_ROWS
         if grown == rows:
             break
         rows = grown
@@ -289,16 +295,19 @@ def expected_half_precision_bytes(weights_bytes: int, bits: int | None) -> int:
     return weights_bytes if bits is None else weights_bytes * 32 // (64 * bits + 32)
 
 
-def size_of_folders(target: Path, *drafters: Path | None) -> PairSize:
-    """The sizes of a target and its drafters, from headers alone. None: no drafter. Raises ModelFolderError."""
+def size_of_folders(target: Path, *drafters: Path | None, drafter_vocabulary: int | None = None) -> PairSize:
+    """The sizes of a target and its drafters, from headers alone. None: no drafter. Raises ModelFolderError.
+
+    drafter_vocabulary: rows of a large assistant's head that are kept a second time, apart from the others.
+    """
     config, tensors = read_config(target), read_tensors(target)
     check_stored(tensors, config_file.read_config(target), target)
-    norm = next((tensor for name, tensor in tensors.items() if name.endswith("model.norm.weight")), None)
+    norm = next((tensor for name, tensor in tensors.items() if is_final_norm(name)), None)
     drafter_bytes, half_bytes = 0, half_precision_bytes(tensors, config)
     with_kv = []
     for folder in filter(None, drafters):
         own, own_tensors = read_config(folder), read_tensors(folder)
-        drafter_bytes += loaded_bytes(own_tensors, own)
+        drafter_bytes += loaded_bytes(own_tensors, own) + _reduced_head_bytes(own_tensors, own, drafter_vocabulary)
         half_bytes += half_precision_bytes(own_tensors, own)
         if own.is_drafter_packaging:
             with_kv.append(DrafterMemory(own.layers, tapped_numbers=own.taps * config.hidden_size))
@@ -312,6 +321,15 @@ def size_of_folders(target: Path, *drafters: Path | None) -> PairSize:
         drafters=tuple(with_kv),
         half_precision_bytes=half_bytes,
     )
+
+
+def _reduced_head_bytes(tensors: Mapping[str, Tensor], config: Config, rows: int | None) -> int:
+    """See `mlx_engine/speculation/reduced_head.py`. The few rows that a conversation adds are not counted."""
+    is_large = config.model_type in config_file.ASSISTANT_TYPES and ORDERING not in tensors
+    table = [tensor for name, tensor in tensors.items() if name.startswith(HEAD_TABLE) and tensor.shape]
+    if not (rows and is_large and table) or rows >= table[0].shape[0]:
+        return 0
+    return sum(tensor.size_bytes * rows // tensor.shape[0] for tensor in table)
 
 
 def size_of_entry(entry: CatalogEntry, catalog: Catalog, drafter: Source | None = None) -> PairSize:

@@ -14,9 +14,9 @@ import msgspec
 from mlx_engine.files import config_file
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import MAX_FILE_BYTES, opened, read_json, snapshot_of
-from mlx_engine.files.quantization import check_quantization
+from mlx_engine.files.main_tensors import check_main_tensors
 from mlx_engine.files.stored_dtypes import check_stored
-from mlx_engine.files.tensor_names import check_head, target_names
+from mlx_engine.files.tensor_names import assistant_names, target_names
 from mlx_engine.files.weight_files import read_tensors, weight_files
 from mlx_engine.protocol.errors import ModelFolderError
 from models import hub_cache
@@ -125,11 +125,12 @@ def _check_tensors(folder: Path) -> Config:
     config, source = config_file.read_config(folder), folder / "config.json"
     parsed, tensors = parse_config(config, source), read_tensors(folder)
     check_stored(tensors, config, folder)
-    check_head(tensors, parsed.parts, folder)
-    if not parsed.is_drafter:
+    if parsed.parts.is_assistant:
+        assistant_names(tensors, parsed.parts, folder)
+    elif not parsed.is_drafter:
         target_names(tensors, parsed.parts, folder)
-    if any(name.endswith(".scales") for name in tensors):
-        check_quantization(config, source)
+    if not parsed.is_drafter_packaging:
+        check_main_tensors(tensors, config, folder)
     return parsed
 
 

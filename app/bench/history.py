@@ -105,15 +105,15 @@ def machine_name(results: Results) -> str:
 
 def pair_name(results: Results) -> str:
     """A name that distinguishes pairs, including how they were loaded."""
-    bits = f" {results.pair.drafter_bits}-bit" if results.pair.drafter_bits else ""
+    pair = results.pair
+    bits = f" {pair.drafter_bits}-bit" if pair.drafter_bits else ""
+    bits += f" of {pair.drafter_vocabulary} tokens" if pair.drafter_vocabulary else ""
     marks = "".join(
-        f", {mark}"
-        for mark, applies in (("compiled", results.pair.is_compiled), ("wired", results.pair.is_wired))
-        if applies
+        f", {mark}" for mark, applies in (("compiled", pair.is_compiled), ("wired", pair.is_wired)) if applies
     )
-    if results.pair.server is not None:
-        return f"{results.pair.target} at {results.pair.title} by {results.pair.server}"
-    return f"{results.pair.title} {results.pair.precision} with {results.pair.drafter}{bits}{marks}"
+    if pair.server is not None:
+        return f"{pair.target} at {pair.title} by {pair.server}"
+    return f"{pair.title} {pair.precision} with {pair.drafter}{bits}{marks}"
 
 
 def slug(name: str) -> str:

@@ -191,6 +191,7 @@ def _empty(job: BenchJob, ready: Ready) -> Results:
             target=ready.target,
             drafter=ready.drafter,
             drafter_bits=ready.drafter_bits,
+            drafter_vocabulary=ready.drafter_vocabulary,
             precision=ready.precision,
             is_compiled=ready.is_compiled,
             is_wired=job.pair.load.is_wired,

@@ -13,9 +13,10 @@ from app.bench.statistics import Estimate
 from mlx_engine.protocol.micro_figures import MicroFigures
 
 FORMAT = "slipstream-bench"
-VERSION = 4
+VERSION = 5
 """2 added `pair.is_wired`; 3 `micro`, `accepted_by_drafter`, and `settled_memory_bytes` and `context_tokens` of
-replies; 4 `pair.server`, and figures that a server does not report. Files from version 1 on can be read."""
+replies; 4 `pair.server`, and figures that a server does not report; 5 `pair.drafter_vocabulary`. Files from
+version 1 on can be read."""
 OLDEST_VERSION = 1
 
 Mode = Literal["greedy", "sampled"]
@@ -109,6 +110,8 @@ class PairFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     target: str
     drafter: str | None
     drafter_bits: int | None
+    drafter_vocabulary: int | None = None
+    """How many of the most frequent tokens it drafts; None: any, as in all files before version 5."""
     precision: str | None
     is_compiled: bool = False
     is_wired: bool | None = None

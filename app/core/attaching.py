@@ -14,7 +14,8 @@ from app.system.running_server import RunningServer, find_server
 from mlx_engine.protocol.errors import SlipstreamError
 
 HOW_IT_LOADS = (
-    "drafter", "drafter_bits", "draft_start", "compile", "prefill_chunk", "chat_memory", "float32", "wire",
+    "drafter", "drafter_bits", "drafter_vocabulary", "draft_start", "compile", "prefill_chunk", "chat_memory",
+    "float32", "wire",
 )  # fmt: skip
 """Settings that only an engine of one's own can follow. In the file they are the server's as well, so flags alone
 count."""

@@ -124,6 +124,8 @@ class CurrentPair:
         if self.state is PairState.CANCELLED:
             return
         self.state = PairState.LOADING
+        if not event.is_remote:
+            self._leave_ended_server()
         if event.total_bytes:
             done, total = (figures.size(count).strip() for count in (event.done_bytes, event.total_bytes))
             self.status = f"loading {done} of {total}"
@@ -131,9 +133,9 @@ class CurrentPair:
             self.status = f"loading: {event.step}"
 
     def loaded(self, ready: Ready) -> None:
+        if ready.server is None:
+            self._leave_ended_server()
         self.state, self.status, self.ready = PairState.LOADED, "ready", ready
-        if self.choice.is_attached and ready.server is None and self._own is not None:
-            self.choice = self._own  # the server has ended
         self._last_loaded = self.choice
         name, self._chosen_name = self._chosen_name, None
         if name is not None and not self.choice.is_served:
@@ -172,6 +174,12 @@ class CurrentPair:
         if self.ready is not None and self.ready.refusal is not None:
             return f"Drafting is off, so there is nothing to {purpose}. {self.ready.refusal}"
         return f"This model runs without a drafter, so there is nothing to {purpose}."
+
+    def _leave_ended_server(self) -> None:
+        """The engine loads a model here in place of the attached server's: that has ended."""
+        if self.choice.is_attached and self._own is not None:
+            self.choice = self._last_loaded = self._own
+            self.ready = None
 
     def _load(self, choice: PairChoice) -> None:
         self.choice = choice

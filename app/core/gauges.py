@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.core.current_pair import CurrentPair
 from app.core.reply_settings import ReplySettings
-from mlx_engine.protocol.events import DraftSetting, Ready, Round, Started
+from mlx_engine.protocol.events import DraftSetting, Ready, Round, ServerFigures, Started
 from mlx_engine.protocol.stats import RecentRounds, ReplyStats, ServerStats
 
 GAUGE_HELP = (
@@ -182,6 +182,7 @@ class Gauges:
             tokens_per_s=stats.tokens_per_s,
             pace_samples=tuple(self._samples),
             ttft_s=self._ttft_s,
+            prompt=_prompt_of(stats.reported),
             context_tokens=self._context_tokens,
             context_limit=ready.context_tokens,
         )
@@ -201,6 +202,13 @@ class Gauges:
         self._measured_length = self._settings.draft_length
         self._recent = RecentRounds(self._pair.baseline)
         self._latest = RecentRounds(self._pair.baseline, PACE_WINDOW_ROUNDS)
+
+
+def _prompt_of(reported: ServerFigures) -> Started | None:
+    """Where the tokens of a server's prompt came from, if it says so."""
+    if reported.prompt_tokens is None or reported.cached_tokens is None:
+        return None
+    return Started(0, reported.prompt_tokens, reported.cached_tokens, reported.disk_tokens or 0)
 
 
 def _accepted_share(stats: ReplyStats) -> tuple[tuple[str, float], ...]:

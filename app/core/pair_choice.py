@@ -31,6 +31,7 @@ class PairOptions:
     drafter: str = "auto"
     """NAME, FOLDER, HUB-ID, assistant or lookup, or several of them with commas; auto or none."""
     drafter_bits: int | None = None
+    drafter_vocabulary: int | None = None
     start_length: int | None = None
     is_compiled: bool | None = None
     prefill_chunk: int | None = None
@@ -46,6 +47,7 @@ def pair_options_of(settings: Settings) -> PairOptions:
     return PairOptions(
         drafter=settings.drafter,
         drafter_bits=settings.drafter_bits,
+        drafter_vocabulary=settings.drafter_vocabulary,
         start_length=settings.draft_start,
         is_compiled=settings.compile,
         prefill_chunk=None if settings.prefill_chunk == "auto" else settings.prefill_chunk,
@@ -136,7 +138,8 @@ def _fitting(pair: PairFolders, drafters: list[Path], options: PairOptions) -> t
     machine = replace(machine, working_set_bytes=room)
 
     def fit_of(kept: list[Path], is_float32: bool | None) -> Fit:
-        sizes = replace(size_of_folders(pair.target, *kept), prefill_chunk=options.prefill_chunk)
+        sizes = size_of_folders(pair.target, *kept, drafter_vocabulary=options.drafter_vocabulary)
+        sizes = replace(sizes, prefill_chunk=options.prefill_chunk)
         return fit(sizes, machine, is_float32=is_float32)
 
     try:
@@ -170,6 +173,7 @@ def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options
         target=_resolved(pair.target),
         drafters=(*folders, *([LOOKUP] if has_lookup and (drafters or not pair.refusal) else [])),
         drafter_bits=options.drafter_bits,
+        drafter_vocabulary=options.drafter_vocabulary,
         is_compiled=options.is_compiled,
         prefill_chunk=options.prefill_chunk,
         conversation_bytes=options.conversation_bytes,

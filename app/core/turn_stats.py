@@ -167,7 +167,7 @@ def _prompt(stats: TurnStats) -> list[str]:
     if not counts.cached_tokens or counts.prompt_tokens is None:
         return []
     read = f"{counts.prompt_tokens - counts.cached_tokens} of {counts.prompt_tokens} prompt tok read"
-    return [f"{read}, {stats.disk_tokens} from disk" if stats.disk_tokens else read]
+    return [f"{read}, {counts.disk_tokens} from disk" if counts.disk_tokens else read]
 
 
 def _speedup(stats: TurnStats) -> list[str]:

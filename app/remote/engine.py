@@ -176,7 +176,7 @@ class RemoteEngine:
 
     async def _look(self) -> Connection:
         began_s = time.monotonic()
-        self._deliver(events.Loading(f"asking {self._address.shown}"))
+        self._deliver(events.Loading(f"asking {self._address.shown}", is_remote=True))
         key = await asyncio.to_thread(key_for, self._address)
         http = open_http(self._address, key)
         client = await asyncio.to_thread(_openai_client, self._address, key, http)

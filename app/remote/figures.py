@@ -59,6 +59,7 @@ def of_slipstream(reported: Reported, source: str) -> ServerFigures:
     rounds = _count(own, "rounds")
     return msgspec.structs.replace(
         of_usage(reported, source),
+        disk_tokens=_count(own, "disk_tokens"),
         drafted=_count(own, "drafted_tokens"),
         accepted=_count(own, "accepted_tokens"),
         rounds=rounds - 1 if rounds else rounds,

@@ -28,6 +28,8 @@ class ReportedPair(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefill_chunk: int
     drafter_bits: int | None = None
     """To which the drafter was quantized while it was loaded; None: as stored."""
+    drafter_vocabulary: int | None = None
+    """How many of the most frequent tokens it drafts; None: any."""
     memory_bytes: int | None = 0
     """What MLX has allocated for the weights."""
     refusal: str | None = None

@@ -57,6 +57,7 @@ def reported_pair(title: str, ready: Ready) -> ReportedPair:
         start_length=ready.start_length,
         prefill_chunk=ready.prefill_chunk,
         drafter_bits=ready.drafter_bits,
+        drafter_vocabulary=ready.drafter_vocabulary,
         memory_bytes=ready.memory_bytes,
         refusal=ready.refusal,
     )

@@ -6,7 +6,9 @@ The engine's events become the few pieces that dialects need: text, thoughts, co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from mlx_engine.protocol.events import ToolCall
 
@@ -66,6 +68,11 @@ class Drafting:
     disk_tokens: int
     read_tokens: int
     queued_s: float
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As every dialect writes it; clients ignore what they do not know."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

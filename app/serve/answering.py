@@ -6,8 +6,8 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 
 import msgspec
 
@@ -15,7 +15,7 @@ from app.core.reply_facts import ReplyFacts
 from app.core.reply_options import ReplyOptions
 from app.serve.answer import Answer, AnswerPiece, Drafting, EndReason, Usage
 from app.serve.engine_line import EngineLine
-from app.serve.errors import BadRequestError, BrokenServerError, EngineFailedError, ServeError, TooLongError
+from app.serve.errors import BadRequestError, BrokenServerError, ServeError, ServerEndedError, TooLongError
 from app.serve.job import Job
 from app.serve.queue import JobQueue
 from app.serve.request import AnswerRequest
@@ -53,7 +53,8 @@ class AnswerMaker:
     async def check(self, request: AnswerRequest) -> tuple[Generate, Checked]:
         """The engine's request, and how long its prompt is, which may be too long. Raises ServeError."""
         generate = _generate(next(self._ids), request, self._usual)
-        return generate, await self._line.check(generate)
+        with _in_words_of(request):
+            return generate, await self._line.check(generate)
 
     async def accept(self, request: AnswerRequest, client: str) -> Job:
         """A job that waits for its turn. Raises ServeError if the request cannot be answered."""
@@ -88,11 +89,12 @@ class AnswerMaker:
             self._running = job
             try:
                 job.facts = ReplyFacts(self._line.baseline)
-                outcome: Answer | ServeError = await self._answer(job)
+                with _in_words_of(job.request):
+                    outcome: Answer | ServeError = await self._answer(job)
             except ServeError as error:
                 outcome = error
             except asyncio.CancelledError:
-                job.finish(EngineFailedError("The server is being stopped."))
+                job.finish(ServerEndedError())
                 raise
             except Exception as error:
                 tell(trace(error))
@@ -129,21 +131,34 @@ class AnswerMaker:
         return _answer_of(job, finished, stops.found, self._line.ready)
 
     def _take(self, job: Job, event: Round | Finished, stops: StopStrings) -> None:
-        """Pass on what a round adds. After a stop string nothing is."""
+        """Pass on what a round adds. After a stop string, or the only call, nothing is."""
         job.facts.add(event)
-        if stops.found is not None:
+        if stops.found is not None or job.has_its_call:
             return
-        text = stops.add(event.text)
+        text, calls = stops.add(event.text), event.calls
         if stops.found is not None:
-            self._line.cancel()
-        elif isinstance(event, Finished) or event.calls:  # the text before a call is complete
+            calls = ()
+        elif isinstance(event, Finished) or calls:  # the text before a call is complete
             text += stops.finish()
-        calls = () if stops.found is not None else event.calls
+        if calls and job.request.is_single_call:
+            calls, job.has_its_call = calls[:1], True
+        if (stops.found is not None or job.has_its_call) and isinstance(event, Round):
+            self._line.cancel()
         if isinstance(event, Round):
             job.state = "writing"
         job.refused_calls += event.refused_calls
         if text or event.thinking or calls:
             job.add(AnswerPiece(text, event.thinking, calls))
+
+
+@contextmanager
+def _in_words_of(request: AnswerRequest) -> Iterator[None]:
+    """What the engine refuses is named as the client named it."""
+    try:
+        yield
+    except BadRequestError as error:
+        error.param = request.places.get(error.param or "", error.param)
+        raise
 
 
 def _generate(id: int, request: AnswerRequest, usual: ReplyOptions) -> Generate:
@@ -191,6 +206,8 @@ def _answer_of(job: Job, finished: Finished | None, stop_string: str | None, rea
 def _end_reason(job: Job, finished: Finished | None, stop_string: str | None) -> EndReason:
     if stop_string is not None:
         return "stop_string"
+    if job.has_its_call:
+        return "tool_calls"
     if finished is None or finished.reason == "cancelled":
         return "cancelled"
     if finished.reason == "length":

@@ -147,14 +147,15 @@ class EngineLine:
 
 
 def _refusal(failed: events.Failed) -> ServeError:
-    """A prompt that is too long is found before; if a reply made it longer since, the numbers are not known."""
+    """With the engine's word for what is at fault. A prompt that is too long is found before; if a reply made it
+    longer since, the numbers are not known."""
     match failed.reason:
         case "too_long":
-            error: ServeError = BadRequestError(failed.message, "messages")
+            error: ServeError = BadRequestError(failed.message, failed.about or "messages")
             error.code = TooLongError.code
             return error
         case "refused":
-            return BadRequestError(failed.message)
+            return BadRequestError(failed.message, failed.about)
         case "failed":
             return EngineFailedError(_for_clients(failed.message))
 

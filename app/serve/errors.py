@@ -56,6 +56,16 @@ class EngineFailedError(ServeError):
     retry_after_s = 2
 
 
+class ServerEndedError(ServeError):
+    """The server ends before the answer does."""
+
+    status, type, code = 503, "server_error", "server_ended"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("The server was ended before this answer was whole. Start it and send the request again.")
+
+
 class BusyError(ServeError):
     """Too much waits already. Clients try again by themselves."""
 

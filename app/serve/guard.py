@@ -188,15 +188,17 @@ def _read(body: bytes, reader: Callable[[dict[str, Any]], Read]) -> Read:
 
 def _parsed(body: bytes) -> Any:
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(body.decode("utf-8"))
         # Programs that cut texts anywhere send halves of characters, which are no text.
         return _whole(value) if HALF_CHARACTER.search(body) else value
     except UnicodeDecodeError as error:
         raise BadRequestError(f"The body is not valid UTF-8 (byte {error.start}).") from None
     except json.JSONDecodeError as error:
         raise BadRequestError(f"The body is not valid JSON: {error.msg}, at character {error.pos}.") from None
-    except (ValueError, RecursionError):
-        raise BadRequestError("The body is not valid JSON: nested too deeply, or with such a number.") from None
+    except RecursionError:
+        raise BadRequestError("The body is nested too deeply to be read. Send a simpler one.") from None
+    except ValueError:
+        raise BadRequestError("A number in the body has too many digits. Send a smaller one.") from None
 
 
 def _whole(value: Any) -> Any:
@@ -208,7 +210,3 @@ def _whole(value: Any) -> Any:
         case dict():
             return {_whole(key): _whole(inner) for key, inner in value.items()}
     return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)

@@ -44,6 +44,8 @@ class Job:
     """A person stopped it in the chat beside it."""
     has_left: bool = False
     """Nobody waits for the answer any more."""
+    has_its_call: bool = False
+    """The only one that its client wants."""
     refused_calls: tuple[str, ...] = ()
     """Why calls are none; they are in the text."""
     _all: list[AnswerPiece] = field(default_factory=list)

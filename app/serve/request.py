@@ -3,6 +3,7 @@ gone by then, so that the same conversation gives the same tokens however a clie
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +24,8 @@ class AnswerRequest:
     """Text to continue as it is, without the chat template (completions alone)."""
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
+    is_single_call: bool = False
+    """The answer ends with its first call."""
     strict_tools: frozenset[str] = frozenset()
     """Names of the tools whose arguments must match their schema."""
     schema: str | None = None
@@ -40,6 +43,8 @@ class AnswerRequest:
     """The name that the client used, repeated in the answer; empty: none. Any name gets the loaded model."""
     draft_length: DraftSetting = "auto"
     """From the request's `slipstream` object, `{"draft": 0}`."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where the client wrote what the engine may refuse: `messages`, `schema`, `tools` and `tools.NAME`."""
 
     def __post_init__(self) -> None:
         if not self.messages and self.prompt is None:

@@ -15,12 +15,14 @@ from starlette.types import Receive, Scope, Send
 from app.serve.answer import Answer
 from app.serve.answering import AnswerMaker
 from app.serve.dialect import AnswerHead, AnswerStream, Dialect
-from app.serve.errors import ServeError
+from app.serve.errors import ServeError, ServerEndedError
 from app.serve.job import Job
 
 FIRST_SIGN_S = 1.0
 NEXT_SIGN_S = 10.0
 """Between two signs of life. Clients give up after 60 seconds and more; some proxies after 30."""
+LAST_WORDS_S = 1.0
+"""How long a client may take to read that the server ends."""
 NO_PATIENCE_S = 3600.0
 """Whoever wants a whole answer gets no signs of life."""
 STREAM_HEADERS = {
@@ -51,7 +53,10 @@ class AnswerResponse(Response):
 
     def __init__(self, answering: AnswerMaker, job: Job, dialect: Dialect) -> None:
         self._answering, self._job, self._dialect = answering, job, dialect
-        self._head = AnswerHead(job.id, int(time.time()), job.request.model, job.checked.prompt_tokens)
+        head = AnswerHead(job.id, int(time.time()), job.request.model, job.checked.prompt_tokens)
+        self._head, self._stream = head, dialect.stream(job.request, head)
+        self._is_begun = False
+        """Headers were sent."""
         super().__init__()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,20 +65,38 @@ class AnswerResponse(Response):
         leaving = asyncio.create_task(_left(receive))
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if self._job.outcome is None:
+                sending.cancel()  # the client has left
+            with suppress(asyncio.CancelledError):
+                await sending
+        except asyncio.CancelledError:
+            # The server is being ended, and nobody waits any longer for this answer to be whole.
+            sending.cancel()
+            await asyncio.wait((sending,))
+            if sending.cancelled():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_WORDS_S):
+                        await self._give_up(scope, receive, send)
+            raise
         finally:
             leaving.cancel()
             if self._job.outcome is None:
-                # Without an end: the client has left, or the server is being stopped and this answer is not whole.
-                sending.cancel()
                 self._answering.leave(self._job)
-            with suppress(asyncio.CancelledError):
-                await sending
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._job.request.is_streamed:
-            await self._stream(send)
+            await self._send_stream(send)
         else:
-            await (await self._whole())(scope, receive, send)
+            response = await self._whole()
+            self._is_begun = True
+            await response(scope, receive, send)
+
+    async def _give_up(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = ServerEndedError()
+        if not self._is_begun:
+            await error_response(error, self._dialect.error(error))(scope, receive, send)
+        elif self._job.request.is_streamed:
+            await send({"type": "http.response.body", "body": self._stream.fail(error), "more_body": False})
 
     async def _whole(self) -> Response:
         while self._job.outcome is None:
@@ -83,9 +106,10 @@ class AnswerResponse(Response):
             return json_response(self._dialect.whole(self._job.request, self._head, outcome))
         return error_response(outcome, self._dialect.error(outcome))
 
-    async def _stream(self, send: Send) -> None:
-        stream = self._dialect.stream(self._job.request, self._head)
+    async def _send_stream(self, send: Send) -> None:
+        stream = self._stream
         headers = [(name.encode(), value.encode()) for name, value in STREAM_HEADERS.items()]
+        self._is_begun = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send_part(send, stream.begin())
         patience_s = FIRST_SIGN_S

@@ -38,6 +38,7 @@ TOP_K = Number(0, 1 << 30, is_whole=True, placeholder="K", range=FROM_ZERO)
 SEED = Number(0, (1 << 32) - 1, is_whole=True)
 MAX_TOKENS = Number(1, 1 << 30, is_whole=True, range="from 1")
 DRAFTER = "the name, folder or hub id of an assistant, another drafter or a smaller model, auto, lookup or none"
+VOCABULARIES = {f"{size}k": size << 10 for size in (16, 32, 64, 128)} | {"all": 0}
 SET_BY_MODEL = "set by the model"
 NO_SERVER = "none"
 
@@ -103,6 +104,17 @@ class Settings:
             "quantize the drafter's weights while loading; stored: leave them as they are",
             unset="8 on M5 and later for drafters of 12B, 26B-A4B and 31B, else as stored",
             example="4",
+        ),
+    ] = None
+    drafter_vocabulary: Annotated[
+        int | None,
+        SettingInfo(
+            Choice(VOCABULARIES, "16k, 32k, 64k, 128k or all", "16k|32k|64k|128k|all"),
+            "let the assistants of 12B, 26B-A4B and 31B draft only this many of the most frequent tokens, and "
+            "those that the conversation contains: drafts take less time and miss more of the rare words; replies "
+            "stay the model's own",
+            unset="all",
+            example="64k",
         ),
     ] = None
     compile: Annotated[

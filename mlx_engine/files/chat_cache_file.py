@@ -26,7 +26,7 @@ from mlx_engine.files.folder_files import parse_json
 from mlx_engine.files.safetensors_header import LENGTH_BYTES, Tensor, header_length, parse_header
 from mlx_engine.protocol.errors import ModelFolderError
 
-FORMAT = 2
+FORMAT = 3
 PIECE_BYTES = 1 << 20
 """A writer that is stopped ends after at most this many bytes."""
 NO_HASH = "0" * 64
@@ -56,7 +56,7 @@ class CacheFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     """The key of the model that computed them."""
     tokens: list[int]
-    """The conversation, as far as it was read."""
+    """The conversation, as far as it was read; a part has none."""
     spans: list[tuple[int, int]]
     """Positions of which the sliding layers' rows are here: apart from each other, in order."""
     frontiers: list[tuple[int, int]]

@@ -7,7 +7,6 @@ with that, so that a chat has few parts, and no row is written often.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,9 +20,7 @@ from mlx_engine.files.chat_cache_file import (
     CacheHead,
     NewTensor,
     RowsPart,
-    WriteStoppedError,
     open_cache_file,
-    pieces_of,
     reached,
     read_head,
     read_tensors,
@@ -42,25 +39,27 @@ def write_chat(
     tensors: Sequence[NewTensor],
     rows: Sequence[NewTensor],
     limit_bytes: int | None,
+    has_rows: Callable[[str, int, int], bool],
     is_stopped: Callable[[], bool] = lambda: False,
-) -> None:
-    """Bring the files at `path` up to date, or leave them if there is no room.
+) -> list[RowsPart]:
+    """Bring the files at `path` up to date, or leave them if there is no room; returns the parts that are named.
 
-    facts: without parts. tensors: of the head. rows: of all tokens, along the third axis. Raises OSError, or
-    WriteStoppedError once `is_stopped` is true; what was at `path` can then still be read.
+    facts: without parts. tensors: of the head. rows: of all tokens, along the third axis. has_rows: whether the
+    part of this name was written with these rows, from begin to end. Raises OSError, or WriteStoppedError once
+    `is_stopped` is true; what was at `path` can then still be read.
     """
-    parts = _parts_that_stay(path, facts, rows, is_stopped)
+    parts = _parts_that_stay(path, facts, has_rows)
     stay = len(parts)
     size_bytes = sum(tensor.size_bytes for tensor in (*tensors, *rows))
     if not folder.make_room(size_bytes, limit_bytes, path):
-        return
+        return []
     try:
         for begin in range(_end(parts), len(facts.tokens), MOST_PART_TOKENS):
             end = min(begin + MOST_PART_TOKENS, len(facts.tokens))
             name = secrets.token_hex(8)
             data_hash = write_cache_file(
                 part_file(path, name),
-                CacheFacts(facts.model, facts.tokens[begin:end], [], []),
+                CacheFacts(facts.model, [], [], []),
                 [tensor.rows(begin, end) for tensor in rows],
                 folder.next_stamp_ns(),
                 is_stopped,
@@ -76,6 +75,7 @@ def write_chat(
     named = {part_file(path, part.name) for part in parts}
     _delete(other for other in part_files(path) if other not in named)
     reached("cleared")
+    return parts
 
 
 def read_parts(path: Path, facts: CacheFacts) -> Iterator[tuple[CacheHead, Iterator[tuple[str, bytearray]]]]:
@@ -83,21 +83,17 @@ def read_parts(path: Path, facts: CacheFacts) -> Iterator[tuple[CacheHead, Itera
 
     Raises OSError, CacheFileError, MemoryError.
     """
-    begin = 0
     for part in facts.parts:
         file_path = part_file(path, part.name)
         with open_cache_file(file_path) as file:
             head = read_head(file_path, file)
-            if head.data_hash != part.data_hash or head.facts.tokens != facts.tokens[begin : part.end]:
+            if head.data_hash != part.data_hash:
                 raise CacheFileError("a part of it is another one")
             yield head, read_tensors(file, head)
-        begin = part.end
 
 
-def _parts_that_stay(
-    path: Path, facts: CacheFacts, rows: Sequence[NewTensor], is_stopped: Callable[[], bool]
-) -> list[RowsPart]:
-    """Those on disk that have the first of these rows to the last bit, but for short ones at the end."""
+def _parts_that_stay(path: Path, facts: CacheFacts, has_rows: Callable[[str, int, int], bool]) -> list[RowsPart]:
+    """Those on disk that have the first of the rows, but for short ones at the end."""
     try:
         with open_cache_file(path) as file:
             stored = read_head(path, file).facts
@@ -108,7 +104,7 @@ def _parts_that_stay(
         begin, end = _end(parts), part.end
         if not begin < end <= len(facts.tokens) or stored.tokens[begin:end] != facts.tokens[begin:end]:
             break
-        if not part_file(path, part.name).is_file() or _hash(rows, begin, end, is_stopped) != part.data_hash:
+        if not part_file(path, part.name).is_file() or not has_rows(part.name, begin, end):
             break
         parts.append(part)
     while parts:
@@ -121,15 +117,6 @@ def _parts_that_stay(
 
 def _end(parts: Sequence[RowsPart]) -> int:
     return parts[-1].end if parts else 0
-
-
-def _hash(rows: Sequence[NewTensor], begin: int, end: int, is_stopped: Callable[[], bool]) -> str:
-    data_hash = hashlib.sha256()
-    for piece in pieces_of([tensor.rows(begin, end) for tensor in rows]):
-        if is_stopped():
-            raise WriteStoppedError
-        data_hash.update(piece)
-    return data_hash.hexdigest()
 
 
 def _delete(paths: Iterator[Path]) -> None:

@@ -68,7 +68,8 @@ def check_layers(text: Mapping[str, Any], source: Path) -> None:
         if text.get(key) is None:
             raise out_of_range(source, key, None, "a number")
     count, kinds = text["num_hidden_layers"], text.get("layer_types")
-    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != count or not _are_kinds(kinds)):
+    # transformers and mlx-lm have different patterns for a config without kinds.
+    if not isinstance(kinds, list) or len(kinds) != count or not _are_kinds(kinds):
         raise out_of_range(source, "layer_types", kinds, f"a list of {count} of {' and '.join(sorted(KINDS))}")
     heads = text.get("num_attention_heads") or 8
     for key in ("num_key_value_heads", "num_global_key_value_heads"):

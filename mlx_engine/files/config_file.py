@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mlx_engine.files.config_bounds import check_layers, check_network, out_of_range
-from mlx_engine.files.folder_files import read_json
+from mlx_engine.files.folder_files import is_there, read_json
 from mlx_engine.files.layer_config import in_published_form
 from mlx_engine.files.tensor_names import LoadedParts
-from mlx_engine.files.weight_files import read_tensors
+from mlx_engine.files.weight_files import read_tensors, refuse_other_formats
 from mlx_engine.protocol.errors import ModelFolderError
 
 TEXT_ONLY_TYPES = ("gemma4_text", "gemma4_unified_text")
@@ -37,6 +37,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelFolderError(f"{folder} is not a folder. Name the folder that contains config.json.")
     source = folder / "config.json"
+    if not is_there(source):
+        refuse_other_formats(folder)
     config = read_json(source)
     refuse_code_keys(config, folder)
     if config.get("model_type") in TEXT_ONLY_TYPES:
@@ -51,7 +53,8 @@ def refuse_code_keys(config: Mapping[str, Any], source: Path) -> None:
 
     Drafters of known packagings are saved with the name of their training code, and need none.
     """
-    code = [key for key in CODE_KEYS if key in config and not (key == "auto_map" and is_drafter_packaging(config))]
+    named = [key for key in CODE_KEYS if config.get(key) is not None]
+    code = [key for key in named if not (key == "auto_map" and is_drafter_packaging(config))]
     if code:
         raise ModelFolderError(
             f"{source} asks for code of its own to be run ({code[0]}). Slipstream never runs code from a model "

@@ -35,7 +35,7 @@ def in_published_form(text: Mapping[str, Any], source: Path) -> dict[str, Any]:
         raise out_of_range(source, PER_LAYER, entries, "one object for each layer that differs")
     if not isinstance(kinds, list):
         raise out_of_range(source, "layer_types", kinds, f"a list, which {PER_LAYER} needs")
-    by_layer = _by_layer(entries, len(kinds), source)
+    by_layer = _by_layer(entries, text, len(kinds), source)
     for key, global_key in GLOBAL_KEYS.items():
         default = text.get(key)
         default = DEFAULTS[key] if default is None else default
@@ -57,23 +57,31 @@ def in_published_form(text: Mapping[str, Any], source: Path) -> dict[str, Any]:
     return published
 
 
-def _by_layer(entries: Mapping[str, Any], count: int, source: Path) -> dict[int, dict[str, int]]:
-    """The entries by layer number, with nothing in them but numbers within the limits."""
+def _by_layer(
+    entries: Mapping[str, Any], text: Mapping[str, Any], count: int, source: Path
+) -> dict[int, dict[str, int]]:
+    """The entries by layer number, with nothing in them but numbers within the limits.
+
+    null is as good as nothing, and so is a key that repeats the config's own.
+    """
     by_layer: dict[int, dict[str, int]] = {}
     for name, entry in entries.items():
         is_layer = name.isascii() and name.isdecimal() and len(name) <= 4 and int(name) < count
         if not is_layer or int(name) in by_layer:
             raise out_of_range(source, f"a key of {PER_LAYER}", name, f"a layer from 0 to {count - 1}, each once,")
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping | None):
             raise out_of_range(source, f"{PER_LAYER} {name}", entry, "an object")
-        for key, value in entry.items():
-            if key not in GLOBAL_KEYS:
+        said = {key: value for key, value in (entry or {}).items() if value is not None}
+        for key, value in said.items():
+            if key in GLOBAL_KEYS:
+                _check(value, key, f"{PER_LAYER} {name} {key}", source)
+            elif value != text.get(key):
                 raise ModelFolderError(
                     f"{source}: layer {int(name)} has {str(key)[:40]} of its own in {PER_LAYER}. Slipstream runs "
-                    f"Gemma 4 networks, whose layers differ only in {' and '.join(GLOBAL_KEYS)}."
+                    f"Gemma 4 networks, whose layers differ only in {' and '.join(GLOBAL_KEYS)}. Use a checkpoint "
+                    "of Gemma 4."
                 )
-            _check(value, key, f"{PER_LAYER} {name} {key}", source)
-        by_layer[int(name)] = dict(entry)
+        by_layer[int(name)] = {key: value for key, value in said.items() if key in GLOBAL_KEYS}
     return by_layer
 
 

@@ -1,7 +1,8 @@
 """How a checkpoint is quantized: MLX's block in config.json, the shapes of the tensors, and the methods of others.
 
 The shapes decide, since they are what is computed with. Tools write the settings of single layers under different
-prefixes or not at all, so that they can only confirm the shapes, or contradict them.
+prefixes or not at all, so that they can only confirm the shapes, or contradict them. What is said of all layers
+together need not be true of any: tools that mix several write an average.
 """
 
 from __future__ import annotations
@@ -11,19 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_engine.files.config_bounds import out_of_range
 from mlx_engine.files.tensor_names import PREFIX
+from mlx_engine.files.written_values import whole_number
 from mlx_engine.protocol.errors import ModelFolderError
 
 AFFINE_BITS = (1, 2, 3, 4, 5, 6, 8)
 AFFINE_GROUP_SIZES = (32, 64, 128)
 MODES_WITH_BYTE_SCALES = {(4, 16): "nvfp4", (4, 32): "mxfp4", (8, 32): "mxfp8"}
 """By bits and group size: each mode has exactly one of both."""
-LIMITS: dict[str, tuple[Any, ...]] = {
-    "bits": AFFINE_BITS,
-    "group_size": (16, *AFFINE_GROUP_SIZES),
-    "mode": ("affine", *MODES_WITH_BYTE_SCALES.values()),
-}
+BLOCKS = ("quantization", "quantization_config", "compression_config")
+"""Keys of config.json that hold settings: MLX's, any tool's, and those of older compressed-tensors."""
 WORD_BITS = 32
 """Quantized weights are packed into words of this size."""
 
@@ -41,32 +39,23 @@ def quantization_block(config: Mapping[str, Any]) -> Any:
     """MLX's settings; `quantization_config` may be another tool's. None if there are none."""
     text = config.get("text_config")
     levels = [config, *([text] if isinstance(text, Mapping) else [])]
-    blocks = [level.get(key) for key in ("quantization", "quantization_config") for level in levels]
+    blocks = [level.get(key) for key in BLOCKS[:2] for level in levels]
     return next((block for block in blocks if block), None)
 
 
 def foreign_method(config: Mapping[str, Any]) -> str | None:
     """The `quant_method` of a config without MLX's own settings."""
-    block = quantization_block(config)
+    block = quantization_block(config) or config.get(BLOCKS[2])
     method = block.get("quant_method") if isinstance(block, Mapping) else None
     return method[:40] if isinstance(method, str) and method else None
 
 
-def check_quantization(config: Mapping[str, Any], source: Path) -> None:
-    """Check MLX's settings, also those of single layers. Raises ModelFolderError naming the key.
-
-    MLX divides by the group size without checking it: zero would end the process.
-    """
-    block = quantization_block(config)
-    if block is None or foreign_method(config):
-        return
-    if not isinstance(block, Mapping):
-        raise out_of_range(source, "quantization", block, "an object with bits and group_size")
-    for settings in (block, *(own for own in block.values() if isinstance(own, Mapping))):
-        for key, allowed in LIMITS.items():
-            value = settings.get(key)
-            if value is not None and (isinstance(value, bool | float) or value not in allowed):
-                raise out_of_range(source, f"quantization {key}", value, f"one of {', '.join(map(str, allowed))}")
+def without_quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config without the settings of any tool: left over, they would be taken for those of a copy."""
+    plain = {key: value for key, value in config.items() if key not in BLOCKS}
+    if isinstance(plain.get("text_config"), Mapping):
+        plain["text_config"] = {key: value for key, value in plain["text_config"].items() if key not in BLOCKS}
+    return plain
 
 
 def packing_of(width: int, packed_width: int, groups: int, has_byte_scales: bool) -> Packing | None:
@@ -101,8 +90,10 @@ def bare_path(name: str) -> str:
 
 def contradicts(settings: Mapping[str, Any], packing: Packing) -> bool:
     """Whether the settings of a layer name other numbers than its tensors have."""
-    actual = {"bits": packing.bits, "group_size": packing.group_size, "mode": packing.mode}
-    return any(settings.get(key) not in (None, value) for key, value in actual.items())
+    numbers = {"bits": packing.bits, "group_size": packing.group_size}
+    said = {key: settings.get(key) for key in numbers}
+    is_other_number = any(said[key] is not None and whole_number(said[key]) != numbers[key] for key in numbers)
+    return is_other_number or settings.get("mode") not in (None, packing.mode)
 
 
 def refused_method(folder: Path, method: str | None, tensor: str = "") -> ModelFolderError:

@@ -8,14 +8,18 @@ from typing import Any
 
 from mlx_engine.files.quantization import bare_path, foreign_method, refused_method
 from mlx_engine.files.safetensors_header import Tensor
-from mlx_engine.files.tensor_names import OTHER_PARTS
+from mlx_engine.files.tensor_names import ORDERING, OTHER_PARTS
 from mlx_engine.protocol.errors import ModelFolderError
 
 NOT_IN_MLX = {"F64", "F4", "F6_E2M3", "F6_E3M2", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
 """`mx.load` refuses a whole file that contains one of these."""
 ONLY_IN_SCALES = {"U8", "F8_E4M3", "F8_E8M0"}
 """MLX loads these as bytes, which only the scales of a quantized layer are."""
-NEVER_COMPUTED = {"I8", "C64"}
+WHOLE_NUMBERS = {"I16": "int16", "I32": "int32", "I64": "int64", "U16": "uint16", "U64": "uint64"}
+"""And what people call them. U32 is what MLX packs quantized weights into."""
+NEVER_COMPUTED = {"BOOL", "I8", "C64", *WHOLE_NUMBERS}
+TOKEN_IDS = ("d2t", "t2d", ORDERING)
+"""Tensors of drafters that are no weights."""
 FOREIGN_PARTS = {
     "weight_packed", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight_shape", "weight_zero_point",
     "weight_global_scale", "input_global_scale", "input_scale", "qweight", "qzeros", "g_idx", "absmax",
@@ -37,6 +41,11 @@ def check_stored(tensors: Mapping[str, Tensor], config: Mapping[str, Any], path:
             raise refused_method(path, method, name)
         if not _can_be(name, tensor.dtype):
             raise _refused_dtype(path, name, tensor.dtype)
+        if name.endswith(ORDERING) and tensor.dtype in ("F16", "BF16"):
+            raise ModelFolderError(
+                f"{path}: tensor {name[:80]!r} is stored as {tensor.dtype}, which cannot tell token ids apart. "
+                "Pull the drafter again, or use another copy of it."
+            )
 
 
 def _is_text(name: str) -> bool:
@@ -47,7 +56,7 @@ def _can_be(name: str, dtype: str) -> bool:
     if dtype in NOT_IN_MLX:
         return False
     is_refused = dtype in NEVER_COMPUTED or (dtype in ONLY_IN_SCALES and not name.endswith(".scales"))
-    return not (is_refused and _is_text(name))
+    return not is_refused or name.endswith(TOKEN_IDS) or not _is_text(name)
 
 
 def _refused_dtype(path: Path, name: str, dtype: str) -> ModelFolderError:
@@ -57,4 +66,5 @@ def _refused_dtype(path: Path, name: str, dtype: str) -> ModelFolderError:
         if dtype == "F64"
         else "Use the model's bfloat16 checkpoint, or an MLX conversion of it."
     )
-    return ModelFolderError(f"{path}: tensor {name[:80]!r} is stored as {dtype}, {why}. {advice}")
+    called = f"{dtype} ({WHOLE_NUMBERS[dtype]})" if dtype in WHOLE_NUMBERS else dtype
+    return ModelFolderError(f"{path}: tensor {name[:80]!r} is stored as {called}, {why}. {advice}")

@@ -7,7 +7,7 @@ mlx-lm, and `model.layers.0...` or `layers.0...` in exports of the text model al
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from mlx_engine.files.safetensors_header import Tensor
@@ -19,11 +19,13 @@ OTHER_PARTS = (
     "vision_tower", "multi_modal_projector", "audio_tower", "embed_audio", "embed_vision", "vision_embedder",
 )  # fmt: skip
 """Parts of a checkpoint that a text chat does not load."""
-NOT_WEIGHTS = ("self_attn.rotary_emb", "input_max", "input_min", "output_max", "output_min")
+NOT_WEIGHTS = ("rotary_emb.", "input_max", "input_min", "output_max", "output_min")
 OWN_KV = (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm")
 NOT_DRAFTING = ("verifier_", "confidence_head.", "t2d", "d2t")
 """Of block drafters and EAGLE-3: copies of the target's tensors, and what is no part of the network."""
 ORDERING = "masked_embedding.token_ordering"
+BODY = ("embed_tokens.", "layers.", "norm.")
+"""Of an assistant, without its prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class LoadedParts:
         if own.startswith(LM_HEAD):
             return not self.is_tied
         if self.is_assistant:
-            return self.is_ordered or not own.startswith("masked_embedding.")
+            is_left_out = any(part in own for part in NOT_WEIGHTS)
+            return not is_left_out and (self.is_ordered or not own.startswith("masked_embedding."))
         if own.startswith(OTHER_PARTS) or any(part in own for part in NOT_WEIGHTS):
             return False
         layer = _layer_index(own)
@@ -71,19 +74,39 @@ def target_names(names: Collection[str], parts: LoadedParts, source: object) -> 
     Raises ModelFolderError if two tensors would have the same name, or if an untied head is missing.
     """
     check_head(names, parts, source)
+
+    def renamed(name: str) -> str:
+        own = _without_prefix(name)
+        return f"language_model.{own}" if own.startswith(LM_HEAD) else f"language_model.model.{own}"
+
+    return _renamed(names, parts, renamed, source)
+
+
+def assistant_names(names: Collection[str], parts: LoadedParts, source: object) -> dict[str, str]:
+    """The same for an assistant and our own network, in which its layers and their table are `model`."""
+    check_head(names, parts, source)
+
+    def renamed(name: str) -> str:
+        own = _without_prefix(name)
+        return f"model.{own}" if own.startswith(BODY) else own
+
+    return _renamed(names, parts, renamed, source)
+
+
+def _renamed(
+    names: Collection[str], parts: LoadedParts, renamed: Callable[[str], str], source: object
+) -> dict[str, str]:
     stored: dict[str, str] = {}
-    for name in names:
+    for name in sorted(names):
         if name not in parts:
             continue
-        own = _without_prefix(name)
-        renamed = f"language_model.{own}" if own.startswith(LM_HEAD) else f"language_model.model.{own}"
-        if renamed in stored:
+        if (new := renamed(name)) in stored:
             raise ModelFolderError(
-                f"{source} contains the tensor {own[:80]!r} twice, as {stored[renamed][:80]!r} and {name[:80]!r}. "
-                "Pull the model again."
+                f"{source} contains the tensor {_without_prefix(name)[:80]!r} twice, as {stored[new][:80]!r} and "
+                f"{name[:80]!r}. Pull the model again."
             )
-        stored[renamed] = name
-    return {name: renamed for renamed, name in stored.items()}
+        stored[new] = name
+    return {name: new for new, name in stored.items()}
 
 
 def check_head(names: Collection[str], parts: LoadedParts, source: object) -> None:
@@ -93,6 +116,11 @@ def check_head(names: Collection[str], parts: LoadedParts, source: object) -> No
             f"{source}: config.json says that the LM head is not the embedding table (tie_word_embeddings), but "
             "lm_head.weight is missing. Pull the model again."
         )
+
+
+def is_final_norm(name: str) -> bool:
+    """Whether a tensor is the norm after the last layer, under any prefix."""
+    return _without_prefix(name) == "norm.weight"
 
 
 def is_head(name: str) -> bool:

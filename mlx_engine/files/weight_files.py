@@ -1,7 +1,7 @@
 """The weights of a model folder as its headers describe them. Reads no tensor.
 
 A folder may have its weights in one file, in the shards that an index names, or in numbered shards without an
-index. Exactly one of these must be complete.
+index. Exactly one of these must be complete. Weights in the formats of other programs are named, not read.
 """
 
 from __future__ import annotations
@@ -18,31 +18,71 @@ from mlx_engine.protocol.errors import ModelFolderError
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 NUMBERED = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+ANOTHER_FOLDER = "Use the model's safetensors, or an MLX conversion of it."
+OTHER_FORMATS = (
+    (
+        r"adapter(s|_model)\.(safetensors|bin)",
+        "an adapter, which is no model of its own. Merge it into its model.",
+    ),
+    (r".*\.gguf", f"in the format of llama.cpp. {ANOTHER_FOLDER}"),
+    (
+        r".*\.safetensors",
+        f"which is not the name of a model's weights. Rename it to {WHOLE} if it is the whole model, "
+        "or pull the model again.",
+    ),
+    (
+        r"(pytorch_model|consolidated|model).*\.(bin|pth?)",
+        f"a file of PyTorch, which can contain code and is never read. {ANOTHER_FOLDER}",
+    ),
+    (r".*\.npz", f"in a format of NumPy. {ANOTHER_FOLDER}"),
+)
+"""Names of files, and what to say of them where nothing else can be the model."""
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that make up the model. If they are not complete, a file in the list is missing.
 
-    Raises ModelFolderError for a malformed index, and where two sets of files could be the model.
+    Raises ModelFolderError for a malformed index, where two sets of files could be the model, and where there are
+    weights in other formats only.
     """
-    index = folder / INDEX
-    indexed = _indexed(index) if is_there(index) else None
+    names = _names_in(folder)
+    chosen = choose_weight_files(names, _indexed(folder / INDEX, names), folder)
+    if chosen == [WHOLE] and WHOLE not in names:
+        refuse_other_formats(folder)
+    return [folder / name for name in chosen]
+
+
+def refuse_other_formats(folder: Path) -> None:
+    """Raises ModelFolderError if a folder that has no weights as described above has some in another format."""
+    names = sorted(_names_in(folder))
+    if WHOLE in names or any(map(NUMBERED.fullmatch, names)):
+        return
+    for pattern, what in OTHER_FORMATS:
+        found = next((name for name in names if re.fullmatch(pattern, name)), None)
+        if found:
+            raise ModelFolderError(f"{folder} has no {WHOLE}, but {found[:80]}, {what}")
+
+
+def _names_in(folder: Path) -> list[str]:
     try:
-        names = os.listdir(folder)
+        return os.listdir(folder)
     except OSError:
-        names = []
-    return [folder / name for name in choose_weight_files(names, indexed, folder)]
+        return []
 
 
 def choose_weight_files(names: Collection[str], indexed: Collection[str] | None, source: object) -> list[str]:
     """Which of a folder's files are its weights; `source` names the folder in errors.
 
-    indexed: the shards that its index names, or None without an index. An index that names missing files is out of
-    date where another set is complete. Raises ModelFolderError where two sets could be the model.
+    indexed: the shards that its index names, or None without an index. An index is out of date where it names
+    missing files while another set is complete, and where it names only a part of a complete set. Raises
+    ModelFolderError where two sets could be the model.
     """
+    numbered = _numbered_sets(names)
+    if indexed and any(set(indexed) < set(own) <= set(names) for own in numbered):
+        indexed = None
     sets = [tuple(sorted(indexed))] if indexed else []
     sets += [(WHOLE,)] if WHOLE in names else []
-    sets += _numbered_sets(names)
+    sets += numbered
     complete = list(dict.fromkeys(own for own in sets if set(names).issuperset(own)))
     if indexed and complete and complete[0] == sets[0]:
         # Other shards are left over from earlier. A whole file is not: some tools prefer it to the index.
@@ -67,14 +107,23 @@ def _numbered_sets(names: Collection[str]) -> list[tuple[str, ...]]:
     ]
 
 
-def _indexed(index: Path) -> list[str]:
-    names = read_json(index).get("weight_map")
-    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+def _indexed(index: Path, names: Collection[str]) -> list[str] | None:
+    """The shards that an index names; None without one, and for one of other files beside a whole file."""
+    if not is_there(index):
+        return None
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise damaged(index, "it has no usable weight_map")
-    shards = sorted(set(names.values()))
+    shards = sorted(set(named.values()))
+    if WHOLE in names and not any(name.endswith(".safetensors") for name in shards):
+        return None
+    if not shards:
+        raise damaged(index, "its weight_map is empty")
     for name in shards:
         if "/" in name or "\0" in name or not name.endswith(".safetensors"):
-            raise ModelFolderError(f"{index} names {name[:80]!r}, which is not a shard of this folder.")
+            raise ModelFolderError(
+                f"{index} names {name[:80]!r}, which is not a shard of this folder. Pull the model again."
+            )
     return shards
 
 

@@ -25,10 +25,12 @@ from mlx_lm.utils import quantize_model, save_config, save_model
 
 from mlx_engine.files.config_file import ASSISTANT_TYPES, TARGET_TYPES, TEXT_ONLY_TYPES, read_config
 from mlx_engine.files.folder_files import is_there, read_bytes
+from mlx_engine.files.quantization import without_quantization
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.network import assistant, target
 from mlx_engine.protocol.errors import ModelFolderError, SlipstreamError
 from mlx_engine.protocol.out_of_memory import is_out_of_memory, quoted
+from mlx_engine.text.template_files import DEFAULT, MORE_TEMPLATES_FOLDER, TEMPLATE_FILE
 
 RECORD = "conversion.json"
 RECORD_FORMAT = 1
@@ -62,7 +64,7 @@ def convert(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         say(f"quantizing to {bits} bits")
-        module, made = quantize_model(module, config, group_size, bits, quant_predicate=keep)
+        module, made = quantize_model(module, without_quantization(config), group_size, bits, quant_predicate=keep)
         after = sum(array.nbytes for _, array in tree_flatten(module.parameters()))
         say(f"writing {after / 1e6:,.0f} MB")
         save_model(partial, module, donate_model=True)
@@ -70,6 +72,9 @@ def convert(
         for name in COPIED:
             if is_there(source / name):
                 (partial / name).write_bytes(read_bytes(source / name))
+        packed = source / MORE_TEMPLATES_FOLDER / f"{DEFAULT}.jinja"
+        if not is_there(partial / TEMPLATE_FILE) and is_there(packed) and not packed.parent.is_symlink():
+            (partial / TEMPLATE_FILE).write_bytes(read_bytes(packed))
         say("checking")
         read_tensors(partial)
         record = _record(

@@ -26,16 +26,17 @@ def chosen_bits(setting: int | None, drafter: str, architecture: object) -> int 
         return setting or None
     generation = generation_of(architecture)
     is_fast = generation is not None and generation >= M5
-    return BITS_FROM_M5 if is_fast and _is_large_assistant(DrafterSource(drafter)) else None
+    source = DrafterSource(drafter)
+    return (
+        BITS_FROM_M5 if is_fast and is_large_assistant(source) and not source.config.get("quantization") else None
+    )
 
 
-def _is_large_assistant(source: DrafterSource) -> bool:
+def is_large_assistant(source: DrafterSource) -> bool:
     """An assistant with a head of its own over the vocabulary: of 12B, 26B-A4B or 31B, and not of E2B or E4B."""
     if not has_folder(source):
         return False
     try:
-        is_stored_smaller = bool(source.config.get("quantization"))
-        has_centroids = bool(source.config.get("use_ordered_embeddings"))
-        return assistant_drafter.reads(source) and not has_centroids and not is_stored_smaller
+        return assistant_drafter.reads(source) and not source.config.get("use_ordered_embeddings")
     except ModelFolderError:
         return False  # reported when the drafter is loaded

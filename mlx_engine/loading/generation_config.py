@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlx_engine.files.folder_files import is_there, read_json
-from mlx_engine.loading.written_values import number, token_ids, truth, whole_number
+from mlx_engine.files.written_values import number, token_ids, truth, whole_number
 from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import SamplingOptions
 from mlx_engine.speculation.sampling import Sampler, suppressed_within

@@ -73,10 +73,21 @@ def bits_notice(load: Load, pair: LoadedPair) -> str | None:
     )
 
 
+def vocabulary_notice(load: Load, pair: LoadedPair) -> str | None:
+    """That a reduced vocabulary was asked for in vain; None if it was not."""
+    if not load.drafter_vocabulary or pair.drafter_vocabulary or not pair.drafters:
+        return None
+    return (
+        f"--drafter-vocabulary does nothing for {load.name}: only the assistants of 12B, 26B-A4B and 31B choose "
+        "each draft from so large a vocabulary."
+    )
+
+
 def estimates_path(load: Load, pair: LoadedPair) -> Path | None:
     """The file of what is learned of this pair; None: nothing is kept."""
     if load.estimates_folder is None or not load.drafters:
         return None
     marks = (" compiled" if pair.target.is_compiled else "") + (" float32" if pair.target.added_bytes else "")
+    marks += f" vocabulary {pair.drafter_vocabulary}" if pair.drafter_vocabulary else ""
     device = f"{mx.device_info().get('device_name')} mlx {version('mlx')}{marks}"
     return estimates_file(Path(load.estimates_folder), Path(load.target), load.drafters, pair.drafter_bits, device)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import mlx.core as mx
 
 from mlx_engine.files.config_file import loaded_bytes, read_config
-from mlx_engine.loading.drafter_bits import chosen_bits
+from mlx_engine.loading.drafter_bits import chosen_bits, is_large_assistant
+from mlx_engine.loading.end_tokens import end_tokens
+from mlx_engine.loading.generation_config import GenerationConfig
 from mlx_engine.loading.overflow import widen_if_overflowing
 from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.target import Gemma4Target, load_target
@@ -42,6 +44,8 @@ class LoadedPair:
     """Why requested drafters were not loaded."""
     drafter_bits: int | None = None
     """Bits to which the drafters were quantized while loading; None: they are as stored."""
+    drafter_vocabulary: int | None = None
+    """How many of the most frequent tokens an assistant drafts; None: any token."""
     notice: str | None = None
     """What was changed to make the target work."""
 
@@ -84,6 +88,7 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
         pair.notice = widen_if_overflowing(target, format, load.name)
     for source in sources:
         name = load.drafter_name(source.name)
+        source = replace(source, frequent=_frequent(load, source, pair))
         if drafters.has_folder(source):
             progress.start(f"reading {name}")
         try:
@@ -101,7 +106,19 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
             pair.drafters[source.name] = loaded
             if source.bits:
                 pair.drafter_bits = source.bits
+            if source.frequent:
+                pair.drafter_vocabulary = load.drafter_vocabulary
     return pair
+
+
+def _frequent(load: Load, source: DrafterSource, pair: LoadedPair) -> tuple[int, ...]:
+    """The tokens that a drafter is to be reduced to; empty: it is left as it is."""
+    count, vocab_size = load.drafter_vocabulary, pair.target.facts.vocab_size
+    if not count or count >= vocab_size or not is_large_assistant(source):
+        return ()
+    folder = Path(load.target)
+    ends = end_tokens(read_config(folder), GenerationConfig.read(folder), pair.format)
+    return pair.format.frequent_tokens(count, {id for id in ends if id < vocab_size})
 
 
 def _architecture() -> object:

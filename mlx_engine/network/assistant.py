@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_engine.files.config_file import ASSISTANT_TYPES, assistant_text_config, loaded_parts, read_config
-from mlx_engine.files.tensor_names import ORDERING, check_head, is_head
+from mlx_engine.files.tensor_names import ORDERING, assistant_names, is_head
 from mlx_engine.network import checkpoint
 from mlx_engine.network.layer_cache import Mask, Rows
 from mlx_engine.network.layer_stack import LayerStack
@@ -213,12 +213,12 @@ def assistant_weights(config: dict[str, Any], folder: Path) -> dict[str, mx.arra
     """The tensors of a folder that belong to the network. Raises ModelFolderError."""
     parts = loaded_parts(config, folder / "config.json")
     stored = checkpoint.load_weights(folder, config)
-    check_head(stored, parts, folder)
-    weights = {name: array for name, array in stored.items() if name in parts and not is_head(name)}
+    names = assistant_names(stored, parts, folder)
+    weights = {renamed: stored[name] for name, renamed in names.items() if not is_head(name)}
     if not parts.is_tied:
         # The network uses its own table as a head only: what it reads, it gets as the target's embeddings.
         weights = {name: array for name, array in weights.items() if not name.startswith(TABLE)}
-        heads = {name: array for name, array in stored.items() if is_head(name)}
+        heads = {name: stored[name] for name in names if is_head(name)}
         weights |= {f"{TABLE}{name.rpartition('.')[2]}": array for name, array in heads.items()}
     if ORDERING in weights:
         weights[ORDERING] = weights[ORDERING].astype(mx.int32)

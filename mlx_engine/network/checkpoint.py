@@ -21,7 +21,6 @@ from mlx_engine.files.folder_files import opened
 from mlx_engine.files.quantization import (
     Packing,
     bare_path,
-    check_quantization,
     contradicts,
     foreign_method,
     layer_settings,
@@ -151,7 +150,6 @@ def _quantize_like(
     """Make each layer that has scales a quantized layer of the same bits, group size and mode."""
     if not any(name.endswith(".scales") for name in weights):
         return
-    check_quantization(config, folder / "config.json")
     stated = layer_settings(config)
 
     def predicate(path: str, layer: nn.Module) -> bool | dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,6 +21,7 @@ import mlx.core as mx
 from mlx_engine.files.chat_cache_file import (
     CacheFacts,
     CacheFileError,
+    RowsPart,
     WriteStoppedError,
     open_cache_file,
     read_head,
@@ -35,6 +37,9 @@ from mlx_engine.protocol.errors import ModelFolderError
 
 FEWEST_TOKENS = 256
 """A shorter conversation is read anew in less time than anybody notices."""
+KnownParts = dict[Path, dict[str, list[tuple[int, int]]]]
+"""By head, and by the part's name: the readings that made its rows, one after another; see `_runs`. This process
+wrote or read them; what another one wrote is not known, and written again."""
 UNUSABLE = (OSError, CacheFileError, MemoryError, RuntimeError, ValueError, OverflowError)
 """What a file can make fail."""
 
@@ -60,6 +65,7 @@ class DiskCache:
         self._target = target
         self._limit_bytes = limit_bytes
         self._folder = None if folder is None or limit_bytes == 0 else ChatCacheFolder(folder)
+        self._known: KnownParts = {}
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._identity = ""
@@ -120,6 +126,7 @@ class DiskCache:
             return 0
         self._folder.touch(stored.path)
         prefix.adopt(conversation)
+        self._known[stored.path] = _known(head.facts.parts, prefix.conversation.readings)
         return spared
 
     def begin(self, chat_id: int | None) -> None:
@@ -143,7 +150,9 @@ class DiskCache:
         path = self._folder.file(chat_id, self._key)
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=_write, args=(self._folder, self._limit_bytes, path, facts, rows, self._stop), daemon=True
+            target=_write,
+            args=(self._folder, self._limit_bytes, path, facts, rows, self._known, self._stop),
+            daemon=True,
         )
         self._thread.start()
 
@@ -160,18 +169,35 @@ def _write(
     path: Path,
     facts: CacheFacts,
     rows: StoredRows,
+    known: KnownParts,
     stop: threading.Event,
 ) -> None:
     """Runs in a thread of its own. It only reads memory that the engine's thread has computed."""
+    parts = known.get(path, {})
+
+    def has_rows(name: str, begin: int, end: int) -> bool:
+        return parts.get(name) == _runs(rows.readings[begin:end])
+
     try:
         folder.sweep()
-        write_chat(folder, path, facts, rows.sliding, rows.full, limit_bytes, stop.is_set)
+        written = write_chat(folder, path, facts, rows.sliding, rows.full, limit_bytes, has_rows, stop.is_set)
+        known[path] = _known(written, rows.readings)
     except WriteStoppedError:
         pass
     except FileNotFoundError:
         pass  # the chat was deleted
     except (OSError, ValueError, MemoryError) as error:
         _log(error)
+
+
+def _known(parts: Sequence[RowsPart], readings: Sequence[int]) -> dict[str, list[tuple[int, int]]]:
+    begins = [0, *(part.end for part in parts)]
+    return {part.name: _runs(readings[begin : part.end]) for begin, part in zip(begins, parts)}
+
+
+def _runs(readings: Sequence[int]) -> list[tuple[int, int]]:
+    """Each reading, and how many tokens are by it."""
+    return [(reading, sum(1 for _ in same)) for reading, same in groupby(readings)]
 
 
 def _log(error: Exception) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 
-from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS, CacheSnapshot, TargetCache, copied
+from mlx_engine.network.kv_cache import RESUME_RESERVE_ROWS, CacheSnapshot, TargetCache, copied
 from mlx_engine.network.layer_cache import LayerCache, Rows
 from mlx_engine.network.prefix_tree import Node, PrefixTree
 from mlx_engine.network.tapped_rows import TappedRows
@@ -20,13 +20,18 @@ SlidingRows = tuple[int, int, Callable[[int, int], list[Rows]]]
 
 
 def park(
-    tree: PrefixTree, cache: TargetCache, tokens: Sequence[int], snapshots: list[CacheSnapshot], now: int
+    tree: PrefixTree,
+    cache: TargetCache,
+    tokens: Sequence[int],
+    readings: Sequence[int],
+    snapshots: list[CacheSnapshot],
+    now: int,
 ) -> None:
     """Put what `cache` has read, `tokens`, into the tree. Its full rows stay in the buffers, lent to it.
 
     Drafters' rows go with the last token. Empties `snapshots`, one by one as their rows are copied.
     """
-    tree.extend(tokens)
+    tree.extend(tokens, readings)
     for begin, end, rows in _sliding_rows(cache, snapshots):
         for node in tree.path(tokens):
             start, stop = max(begin, node.begin), min(end, node.end)
@@ -66,11 +71,17 @@ def _rows_of(snapshot: CacheSnapshot) -> SlidingRows:
 
 
 def load(
-    tree: PrefixTree, cache: TargetCache, parked: Sequence[int], tokens: Sequence[int], capacity: int, now: int
-) -> None:
+    tree: PrefixTree,
+    cache: TargetCache,
+    parked: Sequence[int],
+    readings: Sequence[int],
+    tokens: Sequence[int],
+    capacity: int,
+    now: int,
+) -> list[int]:
     """Bring `cache` from the conversation `parked`, which is in the tree, to `tokens`, which `tree.best` named.
 
-    capacity: rows that it will soon have.
+    readings: of the parked tokens. capacity: rows that it will soon have. Returns the readings of `tokens`.
     """
     frontier = len(tokens)
     tree.cut(tokens, frontier)
@@ -83,17 +94,20 @@ def load(
         if can_roll_back:
             layer.rollback(layer.offset - frontier)
         else:
-            begin = frontier - layer.window_rows - ROLLBACK_RESERVE_ROWS
+            begin = frontier - layer.window_rows - RESUME_RESERVE_ROWS
             parts = _sliding_rows_from(after, index, begin, now)
             layer.replace(parts, frontier, 0)
             mx.eval(layer.rows(layer.held_from, frontier) if parts else [])
     for layer in cache.full:
         _give_back(layer, leaving)
         _take_over(layer, kept, after[shared:], frontier, capacity)
+    for node in after[:shared]:  # the rows in the buffers stay, also where the tree had some of an earlier reading
+        node.readings = list(readings[node.begin : node.end])
     for node in after:
         node.full, node.used_at = None, now
     cache.tapped = _tapped(after[-1] if after else None, cache.tapped)
     cache.rollback_taps(frontier)
+    return [reading for node in after for reading in node.readings]
 
 
 def _tapped(last: Node | None, tapped: tuple[TappedRows, ...]) -> tuple[TappedRows, ...]:

@@ -19,9 +19,13 @@ from mlx_engine.network.tapped_rows import TappedRows
 from mlx_engine.protocol.errors import RollbackError
 
 GROWTH_ROWS = 256
-"""Buffers grow by this many rows: enough to copy seldom, few enough to waste little."""
+"""Full buffers grow by this many rows: enough to copy seldom, few enough to waste little."""
+SLIDING_GROWTH_ROWS = 64
+"""Sliding buffers have room for so many: to move one window so often is nothing beside the passes in between."""
 ROLLBACK_RESERVE_ROWS = 32
 """Rows that a sliding buffer keeps beyond its window: more than the longest draft and a round begun ahead."""
+RESUME_RESERVE_ROWS = 8
+"""The same for a place to go on from later. The text behind it may come back with its last few tokens changed."""
 
 
 class FullCache:
@@ -104,11 +108,15 @@ class SlidingCache:
     def _kept_rows(self) -> int:
         return self.window_rows + ROLLBACK_RESERVE_ROWS
 
+    @property
+    def _resume_rows(self) -> int:
+        return self.window_rows + RESUME_RESERVE_ROWS
+
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> Rows:
         """See LayerCache."""
         start, rows = self.offset, keys.shape[2]
         visible_from = max(self._oldest, start - (self._window - 1))
-        if rows > GROWTH_ROWS:
+        if rows > SLIDING_GROWTH_ROWS:
             return self._append_chunk(visible_from, keys, values)
         capacity = self._buffer[0].shape[2] if self._buffer else 0
         if start - self._oldest + rows > capacity:
@@ -126,7 +134,7 @@ class SlidingCache:
         self.offset = visible_from + keys.shape[2]
         self._oldest = max(visible_from, self.offset - self._kept_rows)
         kept = _slice((keys, values), self._oldest - visible_from, keys.shape[2])
-        self._buffer = _grown(kept, kept[0].shape[2], self._kept_rows + GROWTH_ROWS, keys, values)
+        self._buffer = _grown(kept, kept[0].shape[2], self._kept_rows + SLIDING_GROWTH_ROWS, keys, values)
         return keys, values
 
     def _make_room(self, keys: mx.array, values: mx.array) -> None:
@@ -135,7 +143,7 @@ class SlidingCache:
         if self._buffer is not None:
             kept = _slice(self._buffer, oldest - self._oldest, self.offset - self._oldest)
         count = self.offset - oldest
-        rows = min(count + keys.shape[2], self._kept_rows) + GROWTH_ROWS
+        rows = min(count + keys.shape[2], self._kept_rows) + SLIDING_GROWTH_ROWS
         self._buffer, self._oldest = _grown(kept, count, rows, keys, values), oldest
 
     def make_mask(self, rows: int, return_array: bool = False, window_size: int | None = None) -> Mask:
@@ -167,7 +175,7 @@ class SlidingCache:
 
     def snapshot(self, frontier: int) -> LayerSnapshot:
         """See LayerCache."""
-        oldest = max(self._oldest, frontier - self._kept_rows)
+        oldest = max(self._oldest, frontier - self._resume_rows)
         return LayerSnapshot(self._oldest_frontier(oldest), copied(self.rows(oldest, frontier)))
 
     def view(self) -> Rows:
@@ -194,7 +202,7 @@ class SlidingCache:
     @property
     def held_from(self) -> int:
         """See LayerCache."""
-        return max(self._oldest, self.offset - self._kept_rows)
+        return max(self._oldest, self.offset - self._resume_rows)
 
     @property
     def nbytes(self) -> int:

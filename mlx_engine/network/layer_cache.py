@@ -75,7 +75,7 @@ class LayerCache(Protocol):
 
     @property
     def held_from(self) -> int:
-        """Position of the oldest row that is kept on purpose."""
+        """Position of the oldest row that is needed to go on later."""
         ...
 
     @property

@@ -48,6 +48,8 @@ class Conversation:
     cache: TargetCache
     snapshots: list[CacheSnapshot]
     """In the order of their frontiers, all before the cache's."""
+    readings: Sequence[int] = ()
+    """Of the tokens that were read; see PrefixCache. Empty: nothing is known of it."""
 
 
 class PrefixCache:
@@ -68,6 +70,10 @@ class PrefixCache:
         self.cache = target.new_cache()
         self.tokens: list[int] = []
         """The conversation so far; the first `cache.frontier` tokens of it have been read."""
+        self._readings: list[int] = []
+        """Of each token, the number of the reading that made its rows: where it is the same, so are the rows. The
+        latest tokens may be missing."""
+        self._latest_reading = 0
         self.hidden: mx.array | None = None
         """(1, 1, hidden): the hidden state of the last token that `prefill` read."""
         self.tree = PrefixTree(max((layer.window_rows for layer in self.cache.layers), default=0))
@@ -84,7 +90,7 @@ class PrefixCache:
         The last two tokens of the prompt are never kept: decoding needs the hidden state of the last but one.
         Returns the number of tokens kept.
         """
-        self._measure_rows()
+        self._settle()
         read, most = self.tokens[: self.cache.frontier], max(0, len(prompt) - 2)
         kept = min(common_length(read, prompt), most)
         is_near = len(read) - kept < SHORTEST_SNAPSHOT_TOKENS
@@ -97,7 +103,10 @@ class PrefixCache:
         self._budget.keep(max(0, self._expected_bytes(len(prompt)) - self.cache.nbytes))
         return self.cache.frontier
 
-    def _measure_rows(self) -> None:
+    def _settle(self) -> None:
+        """What was read since the last call is one reading; call it before anything is dropped."""
+        self._latest_reading += 1
+        self._readings += [self._latest_reading] * (self.cache.frontier - len(self._readings))
         if self.cache.frontier:
             full_bytes = sum(rows.nbytes for layer in self.cache.full for rows in layer.view())
             self._row_bytes = full_bytes // self.cache.frontier
@@ -108,19 +117,21 @@ class PrefixCache:
 
     def _roll_back(self, frontier: int) -> None:
         self.cache.rollback(self.cache.frontier - frontier)
+        del self._readings[frontier:]
         # A snapshot relies on the rows of the full layers before it.
         self._snapshots = [old for old in self._snapshots if old.frontier <= frontier]
 
     def _switch(self, read: Sequence[int], prompt: Sequence[int], capacity: int) -> None:
         now = self._budget.next_use()
-        handover.park(self.tree, self.cache, read, self._snapshots, now)
+        handover.park(self.tree, self.cache, read, self._readings, self._snapshots, now)
         self._lent = self.tree.best(prompt)
-        handover.load(self.tree, self.cache, read, prompt[: self._lent], capacity, now)
+        lent = prompt[: self._lent]
+        self._readings = handover.load(self.tree, self.cache, read, self._readings, lent, capacity, now)
 
     def forget(self) -> None:
         """Drop all conversations."""
         self.tree.clear()
-        self._snapshots, self.tokens, self._lent = [], [], 0
+        self._snapshots, self.tokens, self._readings, self._lent = [], [], [], 0
         self.cache, self.hidden = self._target.new_cache(), None
 
     def reach(self, prompt: Sequence[int]) -> int:
@@ -135,11 +146,12 @@ class PrefixCache:
     @property
     def conversation(self) -> Conversation:
         """The running conversation."""
-        return Conversation(self.tokens, self.cache, self._snapshots)
+        self._settle()
+        return Conversation(self.tokens, self.cache, self._snapshots, self._readings)
 
     def adopt(self, conversation: Conversation) -> None:
         """Park the running conversation, and go on with one that was read earlier."""
-        self._measure_rows()
+        self._settle()
         self._switch(self.tokens[: self.cache.frontier], (), 0)
         self.tokens, self.cache = conversation.tokens, conversation.cache
         self._snapshots, self.hidden = list(conversation.snapshots), None

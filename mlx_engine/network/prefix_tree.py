@@ -28,6 +28,8 @@ class Node:
     begin: int
     """Position of its first token."""
     tokens: list[int]
+    readings: list[int]
+    """Of each token, by which reading its rows came to be; see PrefixCache."""
     parent: Node | None = None
     full: list[Rows] | None = None
     """By full layer, the rows of all its tokens; None: lent to the running conversation."""
@@ -69,7 +71,7 @@ class PrefixTree:
     def __init__(self, window_rows: int) -> None:
         """window_rows: of sliding layers, needed before a position to continue there; 0 without such layers."""
         self._window_rows = window_rows
-        self.root = Node(0, [], full=[], sliding=[])
+        self.root = Node(0, [], [], full=[], sliding=[])
 
     def path(self, tokens: Sequence[int]) -> list[Node]:
         """The nodes whose tokens `tokens` begins with, in order; the root is left out."""
@@ -98,8 +100,8 @@ class PrefixTree:
                 best = node.begin + matched
         return best
 
-    def extend(self, tokens: Sequence[int]) -> None:
-        """Add what is missing of `tokens`, as a lent node."""
+    def extend(self, tokens: Sequence[int], readings: Sequence[int]) -> None:
+        """Add what is missing of `tokens`, as a lent node. readings: of the tokens."""
         path = self.path(tokens)
         last = path[-1] if path else self.root
         if last.end == len(tokens):
@@ -109,7 +111,9 @@ class PrefixTree:
             last = self.cut(tokens, last.end + common_length(following.tokens, tokens[last.end :]))
             if last.end == len(tokens):
                 return
-        last.children[tokens[last.end]] = Node(last.end, list(tokens[last.end :]), last)
+        last.children[tokens[last.end]] = Node(
+            last.end, list(tokens[last.end :]), list(readings[last.end :]), last
+        )
 
     def cut(self, tokens: Sequence[int], position: int) -> Node:
         """The node along `tokens` that ends at `position`, cut off from what follows if need be.
@@ -169,6 +173,7 @@ def _cut(node: Node, count: int) -> Node:
     head = Node(
         node.begin,
         node.tokens[:count],
+        node.readings[:count],
         node.parent,
         used_at=node.used_at,
         sliding_used_at=node.sliding_used_at,
@@ -177,7 +182,8 @@ def _cut(node: Node, count: int) -> Node:
     node.parent.children[head.tokens[0]] = head
     head.full, node.full = _split(node.full, count)
     head.sliding, node.sliding = _split(node.sliding, count)
-    node.begin, node.tokens, node.parent = head.end, node.tokens[count:], head
+    node.begin, node.parent = head.end, head
+    node.tokens, node.readings = node.tokens[count:], node.readings[count:]
     head.children[node.tokens[0]] = node
     return head
 

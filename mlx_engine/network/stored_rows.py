@@ -16,15 +16,16 @@ import mlx.core as mx
 from mlx_engine.files.chat_cache_file import CacheFacts, CacheFileError, CacheHead, NewTensor
 from mlx_engine.network.kv_cache import CacheSnapshot, TargetCache
 from mlx_engine.network.layer_cache import LayerCache, LayerSnapshot, Rows
-from mlx_engine.network.prefix import Conversation
+from mlx_engine.network.prefix import SNAPSHOTS_KEPT, Conversation
 from mlx_engine.network.target import SLIDING, Gemma4Target
 from mlx_engine.text.common_prefix import common_length
 
 DTYPES = {mx.float32: "F32", mx.bfloat16: "BF16", mx.float16: "F16"}
-POINTS_NEEDED = 2
-"""The next message goes on from the end, or from where the model's turn begins if its thoughts are left out."""
+MOST_READ_AGAIN = 256
+"""A message that is not longer is read again for another reply to it: a window more on disk would cost more."""
 EARLIER_SHARE = 10
-"""Other points are stored while sliding rows take at most one part in this many of the full rows' bytes."""
+"""Points that are not needed are stored while sliding rows take at most one part in this many of the full rows'
+bytes."""
 Interval = tuple[int, int]
 Stored = Iterator[tuple[str, bytearray]]
 """The tensors of a file, as `read_tensors` gives them."""
@@ -42,6 +43,8 @@ class StoredRows:
     """Keys and values of the full layers, of all tokens."""
     sliding: list[NewTensor]
     """Of the sliding layers, by span."""
+    readings: list[int]
+    """Of each token; see PrefixCache."""
 
     @property
     def size_bytes(self) -> int:
@@ -53,8 +56,8 @@ def rows_to_store(conversation: Conversation) -> StoredRows:
     """What the files need of a conversation. Waits for the device."""
     cache = conversation.cache
     frontier = cache.frontier
-    points = [*conversation.snapshots, cache.snapshot(frontier)]
-    points = points[-_points_worth_storing(cache, points) :]
+    earlier = [snapshot for snapshot in conversation.snapshots if snapshot.frontier < frontier]
+    points = _worth_storing(cache, [*earlier, cache.snapshot(frontier)])
     intervals = _intervals(points)
     spans = joined(intervals)
     full: list[NewTensor] = []
@@ -66,7 +69,8 @@ def rows_to_store(conversation: Conversation) -> StoredRows:
         for number, span in enumerate(spans):
             parts = list(_parts(span, points, intervals, index))
             sliding += _tensors(f"{index}.{number}", parts)
-    return StoredRows(conversation.tokens[:frontier], spans, intervals, full, sliding)
+    readings = list(conversation.readings)
+    return StoredRows(conversation.tokens[:frontier], spans, intervals, full, sliding, readings)
 
 
 def _sliding_rows(point: CacheSnapshot) -> int:
@@ -77,18 +81,34 @@ def _intervals(points: Sequence[CacheSnapshot]) -> list[Interval]:
     return [(point.frontier - _sliding_rows(point), point.frontier) for point in points]
 
 
-def _points_worth_storing(cache: TargetCache, points: Sequence[CacheSnapshot]) -> int:
-    """How many, from the end: those that the next message needs, and earlier ones that cost little."""
-    rows = [layer.view() for layer, kept in zip(cache.layers, points[-1].layers) if kept.rows is None]
-    room_bytes = sum(part.nbytes for both in rows for part in both) // EARLIER_SHARE
-    count = min(len(points), POINTS_NEEDED)
-    while count < len(points):
-        spans = joined(_intervals(points[-count - 1 :]))
-        row_bytes = points[-1].nbytes // max(1, _sliding_rows(points[-1]))
-        if sum(end - begin for begin, end in spans) * row_bytes > room_bytes:
-            break
-        count += 1
-    return count
+def _worth_storing(cache: TargetCache, points: Sequence[CacheSnapshot]) -> list[CacheSnapshot]:
+    """Those that the next prompt needs, and others that cost little. points: in order, the last one is the end."""
+    full = [layer.view() for layer, kept in zip(cache.layers, points[-1].layers) if kept.rows is None]
+    room_bytes = sum(part.nbytes for both in full for part in both) // EARLIER_SHARE
+    row_bytes = points[-1].nbytes // max(1, _sliding_rows(points[-1]))
+    chosen: list[CacheSnapshot] = []
+    stored_rows = 0
+    for rank, point in enumerate(_by_need(points)):
+        rows = sum(end - begin for begin, end in joined(_intervals([*chosen, point])))
+        if rank < _needed(points) or rows == stored_rows or rows * row_bytes <= room_bytes:
+            chosen.append(point)
+            stored_rows = rows
+    return sorted(chosen, key=lambda point: point.frontier)
+
+
+def _by_need(points: Sequence[CacheSnapshot]) -> list[CacheSnapshot]:
+    """The end, where the last message begins, where the model's turn begins, and then the latest first."""
+    *earlier, end = points
+    turn = earlier[-SNAPSHOTS_KEPT:]
+    return [end, *turn, *reversed(earlier[:-SNAPSHOTS_KEPT])]
+
+
+def _needed(points: Sequence[CacheSnapshot]) -> int:
+    """How many of them, by need: the end to go on from, and one to change the last message or the reply to it; for
+    the reply another one, if the message is long."""
+    turn = points[-1 - SNAPSHOTS_KEPT : -1]
+    is_long = len(turn) > 1 and turn[-1].frontier - turn[0].frontier > MOST_READ_AGAIN
+    return 3 if is_long else 2
 
 
 def joined(intervals: Sequence[Interval]) -> list[Interval]:

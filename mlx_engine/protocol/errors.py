@@ -18,6 +18,8 @@ Every message is a sentence that can be shown as it is: what happened, where, an
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class SlipstreamError(Exception):
@@ -35,6 +37,11 @@ class PairMismatchError(ModelFolderError):
 class RequestError(SlipstreamError):
     """An option of the request is out of range, or a message is malformed."""
 
+    def __init__(self, message: str, about: str | None = None) -> None:
+        super().__init__(message)
+        self.about = about
+        """See Failed."""
+
 
 class EmptyPromptError(RequestError):
     """The prompt is empty."""
@@ -42,6 +49,16 @@ class EmptyPromptError(RequestError):
 
 class ContextOverflowError(RequestError):
     """The prompt does not fit the model's context."""
+
+
+@contextmanager
+def naming(about: str) -> Iterator[None]:
+    """What RequestErrors from inside this are about, unless they say more themselves."""
+    try:
+        yield
+    except RequestError as error:
+        error.about = error.about or about
+        raise
 
 
 class BrokenNumbersError(SlipstreamError):

@@ -160,6 +160,9 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     drafter_bits: int | None = None
     """Quantize the drafters' weights to 4 or 8 bits while loading; 0: leave them as they are; None: by device and
     layout."""
+    drafter_vocabulary: int | None = None
+    """Assistants of 12B, 26B-A4B and 31B draft this many of the most frequent tokens, and those that the
+    conversation contains; None or 0: any token."""
     is_compiled: bool | None = None
     """Compile the segments between a network's attentions; None: only on Metal."""
     is_float32: bool | None = None
@@ -206,7 +209,7 @@ Command = Load | Generate | CheckRequest | Cancel | SetDraftLength | Count | Mea
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
-    """The engine is reading a model."""
+    """The engine is reading a model, or asks a server for one."""
 
     step: str
     """For people: `reading ...` or `warming up, 1 of 3`."""
@@ -214,6 +217,8 @@ class Loading(msgspec.Struct, frozen=True, tag="loading"):
     """Bytes read so far, of the weights of target and drafter."""
     total_bytes: int = 0
     """Their size by the headers of their files, including tensors that a chat does not need and never reads."""
+    is_remote: bool = False
+    """A server is asked, and nothing is read here."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):
@@ -264,6 +269,8 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """Whether the target is a mixture of experts."""
     drafter_bits: int | None = None
     """Bits to which drafters were quantized while loading; None: they are as stored."""
+    drafter_vocabulary: int | None = None
+    """How many of the most frequent tokens an assistant drafts; None: any token."""
     refusal: str | None = None
     """Why a requested drafter is not used, and what to do."""
     can_think: bool = True
@@ -393,6 +400,8 @@ class ServerFigures(msgspec.Struct, frozen=True):
     peak_memory_bytes: int | None = None
     remark: str = ""
     """What the reader of these figures has to know: `of full width`."""
+    disk_tokens: int | None = None
+    """Those of the cached tokens that came from disk."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -426,6 +435,9 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     id: int | None
     message: str
     reason: FailureReason = "failed"
+    about: str | None = None
+    """What of Generate is at fault, where it can be named: `messages`, `schema`, `tools`, or one of these,
+    `tools.NAME`."""
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):

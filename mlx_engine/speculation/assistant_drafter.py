@@ -19,6 +19,7 @@ from mlx_engine.network.target import Target, TargetFacts
 from mlx_engine.protocol.errors import PairMismatchError
 from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, draft_one_by_one
+from mlx_engine.speculation.reduced_head import DraftHead, ReducedHead
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
 
 DRAFT_POSITION_OFFSET = 0
@@ -34,12 +35,19 @@ class AssistantDrafter:
 
     name = "assistant"
 
-    def __init__(self, assistant: Assistant, target: Target) -> None:
+    def __init__(self, assistant: Assistant, target: Target, frequent: Sequence[int] = ()) -> None:
+        """frequent: as in DrafterSource."""
         self._assistant = assistant
         self._target = target
+        self._reduced: ReducedHead | None = None
+        if frequent:
+            self._reduced = ReducedHead(assistant.model.embed_tokens, frequent, assistant.vocab_size)
+        self._head: DraftHead = self._reduced or assistant
 
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         """Nothing to read: the target's caches are all it needs."""
+        if self._reduced:
+            self._reduced.forget()
         return iter(())
 
     def offer(self, committed: Sequence[int], limit: int) -> Offer:
@@ -50,6 +58,8 @@ class AssistantDrafter:
         self, committed: Sequence[int], frontier: Frontier, cache: TargetCache, length: int, sampler: Sampler
     ) -> Distribution:
         """See Drafter. All steps of a round are at the frontier's position."""
+        if self._reduced:
+            self._reduced.read(committed)
         shared_kv = cache.shared_kv()
         frontier_position = cache.frontier + DRAFT_POSITION_OFFSET
         hidden = frontier.hidden
@@ -58,8 +68,8 @@ class AssistantDrafter:
             nonlocal hidden
             state, hidden = self._assistant(self._target.embed(token[None]), hidden, shared_kv, frontier_position)
             if sampler.is_argmax:
-                return Distribution(self._assistant.argmax(state)[0].astype(mx.int32), None)
-            return sampler.draw(self._assistant.logits(state)[0], position, RandomStream.DRAFT, seen)
+                return Distribution(self._head.argmax(state)[0].astype(mx.int32), None)
+            return sampler.draw(self._head.logits(state)[0], position, RandomStream.DRAFT, seen)
 
         return draft_one_by_one(step, frontier, len(committed), length)
 
@@ -81,7 +91,7 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> Assis
     network.vocab_size = target.network.facts.vocab_size
     if not target.network.has_float16:
         convert_float16(network)  # beside another dtype everything would be computed in float32
-    return AssistantDrafter(network, target.network)
+    return AssistantDrafter(network, target.network, source.frequent)
 
 
 def check_pair(assistant: Assistant, target: TargetFacts, names: tuple[str, str]) -> None:

@@ -76,6 +76,8 @@ class DrafterSource:
     name: str
     bits: int | None = None
     """Quantize the weights to this many bits while loading; None: keep them as they are."""
+    frequent: tuple[int, ...] = ()
+    """Draft none but these tokens, and those of the conversation; empty: any."""
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,7 @@
 """The arguments of a call in Gemma 4's notation, as llguidance's form of Lark, from a tool's JSON schema.
 
-Keys come in the order in which the model knows them, and without spaces. Types, enumerations, lengths, bounds of
-numbers, required keys and references are kept. Patterns and formats of strings, and what combines schemas with
+Keys come in the order in which the model knows them, and without spaces. Types, enumerations, lengths, formats,
+bounds of numbers, required keys and references are kept. Patterns of strings, and what combines schemas with
 allOf or not, allow any value: the client checks arguments as well.
 """
 
@@ -11,8 +11,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mlx_engine.protocol.errors import RequestError
 from mlx_engine.protocol.events import Tool
-from mlx_engine.text.tool_format import in_order, parsed_object, written
+from mlx_engine.text.exact_formats import HOSTNAME, MOST_OF_HOSTNAME, PATTERNS
+from mlx_engine.text.tool_declaration import parameters_of
+from mlx_engine.text.tool_format import in_order, written
 
 ANY_RULES = (
     'any: {quote} PROSE? {quote} | NUMBER | "true" | "false" | "null" | any_object | any_array',
@@ -32,12 +35,12 @@ def any_rules(quote: str) -> Iterator[str]:
 
 
 class ArgumentRules:
-    """The rules of one tool's arguments. Raises RequestError if its schema is no JSON object."""
+    """The rules of one tool's arguments. Raises RequestError if its schema is no object, or allows nothing."""
 
     def __init__(self, tool: Tool, prefix: str, quote: str) -> None:
         """prefix: of the rules' names. `lines` are the rules, `start` is the name of the first."""
-        self._prefix, self._quote = prefix, quote
-        self._root = parsed_object(tool.parameters, f"The parameters of {tool.name[:100]}")
+        self._tool, self._prefix, self._quote = tool, prefix, quote
+        self._root = parameters_of(tool)
         self._references: dict[str, str] = {}
         self._names = 0
         self.lines: list[str] = []
@@ -90,19 +93,42 @@ class ArgumentRules:
         return "any"
 
     def _text(self, schema: Mapping[str, Any]) -> str:
-        least, most = _count(schema, "minLength"), _count(schema, "maxLength")
+        least, most = self._counts(schema, "minLength", "maxLength")
+        format = schema.get("format")
+        if isinstance(format, str) and format in PATTERNS:
+            return self._formatted(PATTERNS[format], least, most)
         if most is None:
             return f"/(?s:.{{{least},}})/" if least else "PROSE?"
         return f"/(?s:.{{{least or 1},{most}}})/{'' if least else '?'}" if most else ""
 
+    def _formatted(self, pattern: str, least: int, most: int | None) -> str:
+        """The name of a token: only tokens can have two expressions at once, for the format and for the length."""
+        if pattern is HOSTNAME:
+            most = MOST_OF_HOSTNAME if most is None else min(most, MOST_OF_HOSTNAME)
+        expressions = [f"({pattern})".replace("/", r"\/")]
+        if least or most is not None:
+            expressions.append(f"(?s:.{{{least},{'' if most is None else most}}})")
+        return self._rule(" & ".join(f"/{each}/" for each in expressions), self._new_name().upper())
+
     def _array(self, schema: Mapping[str, Any]) -> str:
         item = self._value(schema.get("items"))
-        least, most = _count(schema, "minItems") or 0, _count(schema, "maxItems")
+        least, most = self._counts(schema, "minItems", "maxItems")
         if most == 0:
             return '"[]"'
         more = f"{{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
         items = f'{item} ("," {item}){more}'
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
+
+    def _counts(self, schema: Mapping[str, Any], least_key: str, most_key: str) -> tuple[int, int | None]:
+        """The least and the most there may be of something. Raises RequestError if nothing lies between."""
+        least, most = _count(schema, least_key) or 0, _count(schema, most_key)
+        if most is not None and most < least:
+            raise RequestError(
+                f"The parameters of {self._tool.name[:100]} cannot be used: {least_key} ({least}) is greater than "
+                f"{most_key} ({most}). Change one of them.",
+                f"tools.{self._tool.name}",
+            )
+        return least, most
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         """The rule of the keys from one on, before and after the first that is written."""

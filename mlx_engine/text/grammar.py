@@ -11,13 +11,14 @@ llguidance is an extra, and is imported when the first form is used.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tokenizers import Tokenizer
 
-from mlx_engine.protocol.errors import RequestError
+from mlx_engine.protocol.errors import RequestError, naming
 from mlx_engine.protocol.events import Generate, Tool
 from mlx_engine.text.call_grammar import ArgumentRules, any_rules, spelled
 from mlx_engine.text.exact_formats import with_exact_formats
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Thought = Literal["none", "possible", "begun"]
 """Whether the reply may begin with a thought, or begins inside one."""
 UNSUPPORTED = "Unimplemented keys: "
+BAD_PATTERN = re.compile(r"regex parse error:\n    (.*)\n *\^*\nerror: (.*)")
 SPELLING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -94,26 +96,33 @@ class Grammars:
         lark = "\n".join(_rules(form, self._marks, thought))
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
         if matcher.is_error():
-            raise _unusable(matcher.get_error())
+            raise _unusable(form, matcher.get_error())
         return Grammar(matcher, self._end_tokens)
 
 
 def check_form(form: ReplyForm) -> None:
     """Raise RequestError if there is no grammar for it. Quicker than to make one."""
-    try:
-        from llguidance import LLMatcher
-    except ImportError:
-        raise _not_installed() from None
-    marks = {mark: id for id, mark in enumerate(Mark, 1)}
-    lark = "\n".join(_rules(form, marks, "none"))
-    if error := LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark)):
-        raise _unusable(error)
+    if error := _fault(form):
+        raise _unusable(form, error)
+
+
+def check_start(schema: str, text: str) -> None:
+    """Raise RequestError if a reply that begins with this text cannot match the schema."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    lark = "\n".join(_rules(ReplyForm(schema), dict.fromkeys(Mark, -1), "none"))
+    matcher = LLMatcher(LLTokenizer("byte"), LLMatcher.grammar_from_lark(lark), log_level=0)
+    start = list(text.encode())
+    if matcher.try_consume_tokens(start) != len(start):
+        raise _bad_start()
 
 
 def _rules(form: ReplyForm, marks: Mapping[Mark, int], thought: Thought) -> Iterator[str]:
     """In llguidance's form of Lark; <[48]> is a token by its id."""
     if form.must_call and not form.tools:
-        raise RequestError("The reply has to call a tool, but the request has no such tool. Add it to its tools.")
+        raise RequestError(
+            "The reply has to call a tool, but the request has no such tool. Add it to its tools.", "tools"
+        )
     opens, closes = (f"<[{marks[mark]}]>" for mark in (Mark.CHANNEL, Mark.CHANNEL_END))
     calls = "call+" if form.tools else ""
     if form.must_call:
@@ -124,7 +133,8 @@ def _rules(form: ReplyForm, marks: Mapping[Mark, int], thought: Thought) -> Iter
         body = f"PROSE? ({calls})?" if calls else "PROSE?"
     yield "start: " + {"none": "", "possible": "thought? ", "begun": f"PROSE? {closes} "}[thought] + body
     if form.schema is not None:
-        keywords = with_exact_formats(parsed_object(form.schema, "The schema")) | {"x-guidance": SPELLING}
+        with naming("schema"):
+            keywords = with_exact_formats(parsed_object(form.schema, "The schema")) | {"x-guidance": SPELLING}
         yield f"answer: %json {json.dumps(keywords)}"
     yield "PROSE: /(?s:.+)/"
     if thought == "possible":
@@ -194,10 +204,7 @@ class Grammar:
     def resume(self, tokens: Sequence[int]) -> None:
         """Take the start of a reply that is to be continued. Raises RequestError if it does not match."""
         if not self._take(tokens):
-            raise RequestError(
-                "The start of the reply does not match the schema, so it cannot be continued with it. "
-                "Ask for another reply, or continue it without the schema."
-            )
+            raise _bad_start()
 
     def _take(self, tokens: Sequence[int]) -> bool:
         texts = [token for token in tokens if token not in self._end_tokens]
@@ -243,8 +250,37 @@ def _not_installed() -> RequestError:
     )
 
 
-def _unusable(error: str) -> RequestError:
-    return RequestError(f"The schema cannot be used: {_reason(error)}. Change that part of it.")
+def _fault(form: ReplyForm) -> str:
+    """What llguidance says against a form; empty: nothing. Raises RequestError."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise _not_installed() from None
+    marks = {mark: id for id, mark in enumerate(Mark, 1)}
+    lark = "\n".join(_rules(form, marks, "none"))
+    return str(LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark)))
+
+
+def _bad_start() -> RequestError:
+    return RequestError(
+        "The start of the reply does not match the schema, so it cannot be continued with it. "
+        "Ask for another reply, or continue it without the schema.",
+        "messages",
+    )
+
+
+def _unusable(form: ReplyForm, error: str) -> RequestError:
+    """error: what llguidance says about the whole form; it does not say about which part of it."""
+    for tool in form.tools:
+        if tool.name in form.strict_tools:
+            alone = ReplyForm(tools=(tool,), must_call=True, strict_tools=frozenset({tool.name}))
+            if fault := _fault(alone):
+                name = tool.name[:100]
+                return RequestError(
+                    f"The parameters of {name} cannot be used: {_reason(fault)}. Change that part of them.",
+                    f"tools.{tool.name}",
+                )
+    return RequestError(f"The schema cannot be used: {_reason(error)}. Change that part of it.", "schema")
 
 
 def _has_bit(row: bytes, token: int) -> bool:
@@ -254,5 +290,7 @@ def _has_bit(row: bytes, token: int) -> bool:
 def _reason(error: str) -> str:
     """The part of llguidance's message that is about the schema."""
     line = error.partition("failed to compile JSON schema: ")[2] or error
+    if found := BAD_PATTERN.search(line):
+        return f"the pattern {found[1][:200]} is not supported, {found[2][:200]}"
     line = line.partition("\n")[0].rstrip(".")[:300]
     return line.replace(UNSUPPORTED, "it has keywords that are not supported, ") if UNSUPPORTED in line else line

@@ -26,7 +26,9 @@ class HiddenTexts:
         needed = len(spellings) + len(inserts)
         free = list(islice((chr(code) for code in STAND_INS if chr(code) not in used), needed))
         if len(free) < needed:
-            raise RequestError("The conversation contains every private-use character. Remove some of them.")
+            raise RequestError(
+                "The conversation contains every private-use character. Remove some of them.", "messages"
+            )
         self._spellings = dict(zip(sorted(spellings), free))
         self._originals = {ord(stand_in): spelling for spelling, stand_in in self._spellings.items()}
         self.stand_ins = free[len(spellings) :]

@@ -19,10 +19,12 @@ from pathlib import Path
 
 from mlx_engine.files.config_bounds import tables_too_small
 from mlx_engine.files.folder_files import read_bytes
-from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError
+from mlx_engine.files.written_values import token_ids
+from mlx_engine.protocol.errors import EmptyPromptError, ModelFolderError, RequestError, naming
 from mlx_engine.protocol.events import Message, Tool
 from mlx_engine.text.call_reader import CallMarks
 from mlx_engine.text.common_prefix import common_length
+from mlx_engine.text.frequent_tokens import frequent_tokens
 from mlx_engine.text.grammar import Grammars
 from mlx_engine.text.hidden_texts import HiddenTexts
 from mlx_engine.text.model_turn import ModelTurn, in_turns, joined, written_turn
@@ -31,7 +33,14 @@ from mlx_engine.text.sandbox import TemplateFailedError
 from mlx_engine.text.template_age import old_habits
 from mlx_engine.text.template_files import TEMPLATE_FILE, read_template
 from mlx_engine.text.template_process import TemplateProcess
-from mlx_engine.text.tokenizer import parse_tokenizer, read_tokenizer_config, special_tokens, vocabulary_size
+from mlx_engine.text.tokenizer import (
+    end_token_texts,
+    parse_tokenizer,
+    read_special_tokens_map,
+    read_tokenizer_config,
+    special_tokens,
+    vocabulary_size,
+)
 from mlx_engine.text.tool_declaration import declaration
 from mlx_engine.text.tool_format import Parts, opened_thought
 
@@ -75,7 +84,10 @@ class ChatFormat:
         # Its process starts while the tokenizer is made, which takes a second for Gemma's.
         self._template = TemplateProcess(source)
         self._tokenizer = parse_tokenizer(content, path)
-        self._special_tokens = special_tokens(config)
+        named = config, read_special_tokens_map(folder)
+        self._special_tokens = special_tokens(*named)
+        self._end_texts = end_token_texts(*named) | {self._special_tokens["eos_token"]}
+        self._end_ids = frozenset[int]().union(*(token_ids(one.get("eos_token_id"))[0] for one in named))
         self._controls = self._control_tokens()
         self._control_ids = frozenset(self._controls.values())
         self._tokenizer.encode_special_tokens = True
@@ -91,15 +103,19 @@ class ChatFormat:
         """The highest token id plus one."""
 
     def _control_tokens(self) -> dict[str, int]:
-        """Text -> id: special tokens, and an end token that is an added one but not marked as special."""
-        end = self._special_tokens["eos_token"]
+        """Text -> id: special tokens, and end tokens that are added ones but not marked as special."""
         added = self._tokenizer.get_added_tokens_decoder().items()
-        return {token.content: id for id, token in added if token.special or token.content == end}
+        return {token.content: id for id, token in added if token.special or token.content in self._end_texts}
 
     @cached_property
     def longest_token(self) -> int:
         """The most characters that a token stands for."""
         return max(map(len, self._tokenizer.get_vocab()), default=1)
+
+    def frequent_tokens(self, count: int, ends: Set[int]) -> tuple[int, ...]:
+        """About `count` ids, sorted, that most of any text consists of, control tokens and `ends` included."""
+        certain = self._control_ids | ends
+        return tuple(sorted(frequent_tokens(self._tokenizer.get_vocab(), certain, count)))
 
     def check_fits(self, embedded_tokens: int) -> None:
         """Raise ModelFolderError if an id is beyond the model's embedding table.
@@ -125,10 +141,10 @@ class ChatFormat:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """The ids that end every Gemma 4 reply, and the end token that tokenizer_config.json names."""
-        own = self._tokenizer.token_to_id(self._special_tokens["eos_token"])
-        ids = {self._controls[name] for name in STOP_SPELLINGS if name in self._controls}
-        return frozenset(ids if own is None else ids | {own})
+        """The ids that end every Gemma 4 reply, and the end tokens that the tokenizer's files name."""
+        named = map(self._tokenizer.token_to_id, self._end_texts)
+        usual = {self._controls[name] for name in STOP_SPELLINGS if name in self._controls}
+        return self._end_ids.union(usual, (id for id in named if id is not None))
 
     def render(
         self,
@@ -186,11 +202,13 @@ class ChatFormat:
         """By the index of the entry that they replace; -1: the declarations of the tools."""
         for index, entry in enumerate(entries):
             if isinstance(entry, ModelTurn):
-                inserts[index] = written_turn(entry, self._encode_parts, lambda key: list(known.get(key, ())))
+                with naming("messages"):
+                    inserts[index] = written_turn(entry, self._encode_parts, lambda key: list(known.get(key, ())))
             elif entry.role == "assistant" and entry.text in known:
                 inserts[index] = known[entry.text]
         if tools:
-            inserts[-1] = [id for tool in tools for id in self._encode_parts(declaration(tool))]
+            with naming("tools"):
+                inserts[-1] = [id for tool in tools for id in self._encode_parts(declaration(tool))]
         texts = [entry.text for entry in entries if isinstance(entry, Message)]
         hidden = HiddenTexts(self._split, texts, list(inserts.values()))
         stand_ins = dict(zip(inserts, hidden.stand_ins))

@@ -29,7 +29,7 @@ def read_template(folder: Path, tokenizer_config: dict[str, Any]) -> str:
     others = sorted({*named, *(path.stem for path in more.glob("*.jinja"))})
     if others:
         raise ModelFolderError(
-            f"{folder} has several chat templates, but none is named {DEFAULT}: {', '.join(others)[:200]}. "
+            f"{folder} has chat templates, but none is named {DEFAULT}: {', '.join(others)[:200]}. "
             f"Write the one for a plain chat to {TEMPLATE_FILE}."
         )
     raise ModelFolderError(

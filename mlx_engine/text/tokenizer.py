@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 GEMMA_TOKENS = {
     "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>",
 }  # fmt: skip
-"""What transformers' Gemma tokenizer has where tokenizer_config.json names no other."""
+"""What transformers' Gemma tokenizer has where no file names another."""
 
 
 def parse_tokenizer(content: bytes, path: Path) -> Tokenizer:
@@ -43,17 +44,39 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """A folder's tokenizer_config.json; empty without one. Raises ModelFolderError."""
-    path = folder / "tokenizer_config.json"
+    return _read_if_there(folder / "tokenizer_config.json")
+
+
+def read_special_tokens_map(folder: Path) -> dict[str, Any]:
+    """A folder's special_tokens_map.json, which older tools write; empty without one. Raises ModelFolderError."""
+    return _read_if_there(folder / "special_tokens_map.json")
+
+
+def special_tokens(config: Mapping[str, Any], tokens_map: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> text of the special tokens, as templates get them. tokens_map: of `read_special_tokens_map`.
+
+    As in transformers, the map counts only beside a config without the tokens that were added.
+    """
+    files = (config,) if "added_tokens_decoder" in config else (config, tokens_map)
+    found = dict(GEMMA_TOKENS)
+    for file in files:
+        for name, value in file.items():
+            if name.endswith("_token") and (texts := _texts(value)):
+                found[name] = texts[0]
+    return found
+
+
+def end_token_texts(*configs: Mapping[str, Any]) -> frozenset[str]:
+    """The texts of all end tokens that are named by their text."""
+    return frozenset(text for config in configs for text in _texts(config.get("eos_token")))
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
     return read_json(path) if is_there(path) else {}
 
 
-def special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """Name -> text of the special tokens in a tokenizer_config.json, as templates get them."""
-    own = {name: _text(value) for name, value in config.items() if name.endswith("_token")}
-    return GEMMA_TOKENS | {name: text for name, text in own.items() if text is not None}
-
-
-def _text(value: Any) -> str | None:
-    """People write a token as a string, or as an object with its content."""
-    text = value.get("content") if isinstance(value, dict) else value
-    return text if isinstance(text, str) else None
+def _texts(value: Any) -> list[str]:
+    """People write a token as a string, as an object with its content, or several as a list."""
+    entries = value if isinstance(value, list) else [value]
+    texts = [entry.get("content") if isinstance(entry, dict) else entry for entry in entries]
+    return [text for text in texts if isinstance(text, str)]

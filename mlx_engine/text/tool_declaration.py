@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mlx_engine.protocol.errors import naming
 from mlx_engine.protocol.events import Tool
 from mlx_engine.text.tool_format import Mark, Parts, in_order, parsed_object, quoted, written
 from mlx_engine.text.tool_schema import Schema, flattened, flattened_properties
@@ -18,7 +19,7 @@ STANDARD_KEYS = ("description", "type", "properties", "required", "nullable")
 
 def declaration(tool: Tool) -> Parts:
     """Raises RequestError if the parameters are no JSON object."""
-    schema = parsed_object(tool.parameters, f"The parameters of {tool.name[:100]}")
+    schema = parameters_of(tool)
     yield Mark.TOOL
     yield f"declaration:{tool.name}{{description:"
     yield from quoted(tool.description)
@@ -27,6 +28,12 @@ def declaration(tool: Tool) -> Parts:
         yield from _top(schema)
     yield "}"
     yield Mark.TOOL_END
+
+
+def parameters_of(tool: Tool) -> Schema:
+    """The schema of its arguments. Raises RequestError."""
+    with naming(f"tools.{tool.name}"):
+        return parsed_object(tool.parameters, f"The parameters of {tool.name[:100]}")
 
 
 def _top(schema: Schema) -> Parts:

@@ -17,9 +17,10 @@ from statistics import median
 
 import mlx.core as mx
 
+from mlx_engine.files.chat_cache_file import NewTensor
 from mlx_engine.network.disk_cache import DiskCache
 from mlx_engine.network.prefix import PrefixCache
-from mlx_engine.network.stored_rows import StoredRows, rows_to_store
+from mlx_engine.network.stored_rows import rows_to_store
 from mlx_engine.network.target import Gemma4Target, load_target
 from tests.bench.pairs import NAMES, find_pair
 
@@ -45,22 +46,28 @@ def first_token(
     return time.perf_counter() - begun_at_s, len(prompt) - kept, prefix
 
 
-def full_bytes(rows: StoredRows) -> int:
-    """Of the full layers' own rows."""
-    return sum(tensor.size_bytes for tensor in rows.full)
+def turns(tokens: int) -> list[int]:
+    """Where messages of MESSAGE_TOKENS begin and end, in turns of TURN_TOKENS."""
+    begins = range(0, tokens, TURN_TOKENS)
+    return [at for begin in begins for at in (begin, begin + MESSAGE_TOKENS) if 0 < at < tokens]
+
+
+def bytes_of(tensors: Sequence[NewTensor]) -> int:
+    """Of their rows."""
+    return sum(tensor.size_bytes for tensor in tensors)
 
 
 def memory_share(target: Gemma4Target, draw: random.Random) -> float:
     """Bytes that several chats take between their turns, beside their full layers' rows and one window each."""
     prefix, most = PrefixCache(target), min(2000, target.facts.vocab_size)
-    mx.clear_cache()
+    limit_bytes = mx.set_cache_limit(0)  # a buffer that is used again may be a little larger than was asked for
     before_bytes, rows_bytes = mx.get_active_memory(), 0
     for _ in range(CONVERSATIONS):
         prefix.resume(draw.choices(range(10, most), k=CONVERSATION_TOKENS))
         for _ in prefix.prefill((CONVERSATION_TOKENS - 2 * MESSAGE_TOKENS, CONVERSATION_TOKENS - 10)):
             pass
         rows_bytes += sum(part.nbytes for layer in prefix.cache.layers for part in layer.view())
-    mx.clear_cache()
+    mx.set_cache_limit(limit_bytes)
     return (mx.get_active_memory() - before_bytes) / rows_bytes
 
 
@@ -73,7 +80,7 @@ def measure(name: str, tokens: int, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         disk = DiskCache(Path(place), None, target, folder)
         disk.begin(CHAT)
-        _, _, prefix = first_token(target, None, prompt[:tokens], range(TURN_TOKENS, tokens, TURN_TOKENS))
+        _, _, prefix = first_token(target, None, prompt[:tokens], turns(tokens))
         begun_at_s = time.perf_counter()
         rows = rows_to_store(prefix.conversation)
         gathered_s = time.perf_counter() - begun_at_s
@@ -86,7 +93,8 @@ def measure(name: str, tokens: int, repeats: int) -> None:
             reopened.append(first_token(target, disk, prompt))
         disk_bytes = sum(path.stat().st_size for path in Path(place).rglob("*.safetensors"))
     cold_s, reopened_s = (median(seconds for seconds, _, _ in side) for side in (cold, reopened))
-    share = disk_bytes / full_bytes(rows)
+    full_bytes, sliding_bytes = bytes_of(rows.full), bytes_of(rows.sliding)
+    share = disk_bytes / full_bytes
     print(f"{name}, {tokens:,} tokens")
     print(f"  tokens read: reopened / cold      {reopened[0][1]:,} / {cold[0][1]:,}")
     times = f"{reopened_s:.3f} s / {cold_s:.3f} s"
@@ -95,6 +103,8 @@ def measure(name: str, tokens: int, repeats: int) -> None:
     print(
         f"  beside the full layers' own rows  {share:.2f} (aim {BYTES_AIM}; snapshots: {len(rows.frontiers) - 1})"
     )
+    rest_bytes = disk_bytes - full_bytes - sliding_bytes
+    print(f"  of them sliding rows, the rest    {sliding_bytes / full_bytes:.3f}, {rest_bytes / full_bytes:.4f}")
     share = memory_share(target, draw)
     print(f"  memory of {CONVERSATIONS} chats / their rows    {share:.2f} (aim {MEMORY_AIM})")
     print(f"  gathered after the reply, written {gathered_s * 1e3:.0f} ms, {written_s * 1e3:.0f} ms beside it")

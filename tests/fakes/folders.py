@@ -20,9 +20,14 @@ VOCAB = 2048
 
 
 def write_pair(
-    folder: Path, context_tokens: int = 512, seed: int = 3, sizes: Mapping[str, Any] | None = None
+    folder: Path,
+    context_tokens: int = 512,
+    seed: int = 3,
+    sizes: Mapping[str, Any] | None = None,
+    has_centroids: bool = True,
 ) -> tuple[Path, Path]:
-    """Write `target` and `target-assistant` below `folder`; their paths. sizes: in place of the tiny ones."""
+    """Write `target` and `target-assistant` below `folder`; their paths. sizes: in place of the tiny ones.
+    has_centroids: the assistant has E2B's head, and not one over the whole vocabulary."""
     text = tiny.text_config("e2b") | {"vocab_size": VOCAB, "vocab_size_per_layer_input": VOCAB} | dict(sizes or {})
     text["max_position_embeddings"] = context_tokens
     config = {"model_type": "gemma4", "vocab_size": VOCAB, "text_config": text}
@@ -35,7 +40,7 @@ def write_pair(
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(TARGET_FOLDER / name, target)
     (target / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 106], "do_sample": False}))
-    config = _assistant_config(text)
+    config = _assistant_config(text) | {"use_ordered_embeddings": has_centroids}
     network = Assistant(AssistantConfig.from_dict(config))
     tiny.randomise(network, seed + 1)
     _write(assistant, config, network, ("", ""))

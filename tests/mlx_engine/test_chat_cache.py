@@ -114,6 +114,30 @@ def test_the_first_reply_after_a_restart_is_that_of_the_engine_that_never_ended(
     assert (started.disk_tokens, started.memory_tokens) == (started.cached_tokens, 0)
 
 
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_the_last_message_can_be_asked_again_after_a_restart(
+    is_edited: bool, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    first, second = " ".join(TEXTS * 4), " ".join(TEXTS * 3)
+    chat = Reopened(pair, tmp_path / "chats")
+    chat.ask(first, 60)
+    chat.ask(second, 60)
+    replies = dict(chat.rig.engine._known_replies)
+    del chat.messages[-2:]
+    cold = Reopened(pair, tmp_path / "elsewhere")
+    cold.messages = list(chat.messages)
+    cold.rig.engine._known_replies.update(replies)
+    text = "What else?" if is_edited else second
+    expected = cold.ask(text)
+    chat.start()
+    emitted = chat.ask(text)
+    assert token_ids(emitted) == token_ids(expected)
+    (started,), (of_cold,) = only(events.Started, emitted), only(events.Started, expected)
+    assert started.disk_tokens > 100
+    assert started.read_tokens < len(chat.rig.engine._format.encode(text)) + 20, "the message alone"
+    assert of_cold.cached_tokens == 0
+
+
 def test_without_a_chat_nothing_is_kept(chat: Reopened) -> None:
     chat.ask(TEXTS[0], chat_id=None)
     assert not chat.folder.exists()

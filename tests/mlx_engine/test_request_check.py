@@ -13,7 +13,16 @@ import pytest
 from mlx_engine import worker
 from mlx_engine.protocol import events
 from mlx_engine.protocol.errors import ContextOverflowError, EmptyPromptError, RequestError
-from mlx_engine.protocol.events import Checked, CheckRequest, Failed, Generate, Message, SamplingOptions, Tool
+from mlx_engine.protocol.events import (
+    Checked,
+    CheckRequest,
+    Failed,
+    Generate,
+    Message,
+    SamplingOptions,
+    Tool,
+    ToolCall,
+)
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.fakes.folders import write_pair
 from tests.fakes.tool_folder import tool_folder
@@ -64,22 +73,51 @@ def test_a_prompt_that_is_many_times_too_long_is_not_encoded(pocket: Rig, monkey
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "words", "about"),
     [
-        ({"max_tokens": 0}, "limit of 0"),
-        ({"draft_length": 17}, "Draft length 17"),
-        ({"sampling": SamplingOptions(temperature=-1)}, "Temperature"),
-        ({"schema": '{"not": {}}'}, '"not"'),
-        ({"schema": "["}, "not valid JSON"),
-        ({"tool_choice": "required"}, "no such tool"),
-        ({"tools": TOOLS}, "cannot use tools"),
-        ({"messages": ()}, "empty"),
-        ({"prompt": ""}, "empty"),
+        ({"max_tokens": 0}, "limit of 0", None),
+        ({"draft_length": 17}, "Draft length 17", None),
+        ({"sampling": SamplingOptions(temperature=-1)}, "Temperature", None),
+        ({"schema": '{"not": {}}'}, '"not"', "schema"),
+        ({"schema": '{"pattern": "(?=a)"}'}, r"the pattern \(\?=a\) is not supported, look-around", "schema"),
+        ({"schema": "["}, "not valid JSON", "schema"),
+        ({"tool_choice": "required"}, "no such tool", "tools"),
+        ({"tools": TOOLS}, "cannot use tools", "tools"),
+        ({"tools": (Tool("look", "", "["),)}, "not valid JSON", "tools.look"),
+        (
+            {"messages": (HI, Message("assistant", "", calls=(ToolCall("look", '{"at": "it"}'),)))},
+            "cannot use tools",
+            "messages",
+        ),
+        ({"messages": ()}, "empty", None),
+        ({"prompt": ""}, "empty", None),
     ],
 )
-def test_what_cannot_be_answered_is_refused_before(pocket: Rig, fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(RequestError, match=words):
+def test_what_cannot_be_answered_is_refused_before(
+    pocket: Rig, fields: dict[str, Any], words: str, about: str | None
+) -> None:
+    with pytest.raises(RequestError, match=words) as refusal:
         pocket.engine.check.checked(msgspec.structs.replace(Generate(1, (HI,)), **fields))
+    assert refusal.value.about == about
+
+
+def test_a_reply_that_has_begun_must_match_the_schema(pocket: Rig) -> None:
+    begun = Generate(1, (HI, Message("assistant", '{"on')), schema='{"type": "object"}')
+    assert pocket.engine.check.checked(begun).prompt_tokens
+    other = msgspec.structs.replace(begun, messages=(HI, Message("assistant", "Well")))
+    with pytest.raises(RequestError, match="start of the reply does not match") as refusal:
+        pocket.engine.check.checked(other)
+    assert refusal.value.about == "messages"
+
+
+@pytest.mark.slow
+def test_a_reply_that_has_begun_with_text_cannot_be_a_call(tmp_path: Path) -> None:
+    target, drafter = write_pair(tmp_path / "pair", 1024)
+    rig = Rig(tool_folder(tmp_path / "target", source=target), drafter)
+    request = Generate(1, (HI, Message("assistant", "Well")), tools=TOOLS, tool_choice="required")
+    with pytest.raises(RequestError, match="has begun it with text") as refusal:
+        rig.engine.check.checked(request)
+    assert refusal.value.about == "messages"
 
 
 def test_a_text_is_continued_without_the_template(pocket: Rig) -> None:

@@ -121,7 +121,8 @@ class Talk:
 def forgetful_caches() -> Iterator[None]:
     """Sliding caches with no more room than they must have: what can be forgotten, is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv_cache, "GROWTH_ROWS", 8)
+        for growth in ("GROWTH_ROWS", "SLIDING_GROWTH_ROWS"):
+            patch.setattr(kv_cache, growth, 8)
         yield
 
 

@@ -15,7 +15,14 @@ from mlx_engine.files.safetensors_header import Tensor
 from mlx_engine.network import prefix
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.chunk_length import ChunkLength
-from mlx_engine.network.kv_cache import GROWTH_ROWS, ROLLBACK_RESERVE_ROWS, FullCache, SlidingCache
+from mlx_engine.network.kv_cache import (
+    GROWTH_ROWS,
+    RESUME_RESERVE_ROWS,
+    ROLLBACK_RESERVE_ROWS,
+    SLIDING_GROWTH_ROWS,
+    FullCache,
+    SlidingCache,
+)
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
 from mlx_engine.network.tapped_rows import TappedRows
 from mlx_engine.network.target import Gemma4Target, load_target
@@ -74,7 +81,9 @@ def read(target: Gemma4Target, tokens: int) -> int:
 
 def test_the_constants_are_the_engines() -> None:
     assert memory_fit.GROWTH_ROWS == GROWTH_ROWS
+    assert memory_fit.SLIDING_GROWTH_ROWS == SLIDING_GROWTH_ROWS
     assert memory_fit.RESERVE_ROWS == ROLLBACK_RESERVE_ROWS + 1
+    assert memory_fit.SNAPSHOT_RESERVE_ROWS == RESUME_RESERVE_ROWS + 1
     assert memory_fit.CHUNK_TOKENS == PREFILL_CHUNK_TOKENS
     assert memory_fit.BUFFER_CACHE_BYTES == CACHED_BUFFER_BYTES
     assert memory_fit.SNAPSHOTS_KEPT == prefix.SNAPSHOTS_KEPT
@@ -335,7 +344,7 @@ def test_no_drafter_costs_nothing_and_an_unknown_size_gives_no_verdict(catalog: 
 def test_the_way_back_is_part_of_the_sum(catalog: Catalog) -> None:
     found = fit(size_of_entry(catalog.entries["31b-4bit"], catalog), machine(48))
     snapshots = next(line for line in found.lines if "snapshots" in line.what)
-    rows = 1024 + ROLLBACK_RESERVE_ROWS + 1
+    rows = 1024 + RESUME_RESERVE_ROWS + 1
     assert snapshots.size_bytes == 2 * (2 * 50 * 16 * 256 * rows * 2)
 
 

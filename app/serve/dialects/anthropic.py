@@ -9,7 +9,6 @@ from typing import Any
 from app.serve.answer import Answer, AnswerPiece, EndReason, Usage
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.anthropic_request import read_request
-from app.serve.dialects.openai_answer import drafting_object
 from app.serve.dialects.server_sent_events import event
 from app.serve.errors import ServeError, TooLongError
 from app.serve.request import AnswerRequest
@@ -52,7 +51,7 @@ class AnthropicMessages:
         return _message(head, _usage(answer.usage)) | {
             "content": blocks,
             **_ending(answer),
-            "slipstream": drafting_object(answer.drafting),
+            "slipstream": answer.drafting.fields,
         }
 
     def stream(self, request: AnswerRequest, head: AnswerHead) -> AnswerStream:
@@ -103,7 +102,7 @@ class _MessageStream:
         facts = {
             "delta": _ending(answer),
             "usage": _usage(answer.usage),
-            "slipstream": drafting_object(answer.drafting),
+            "slipstream": answer.drafting.fields,
         }
         return empty + self._closed() + _event("message_delta", **facts) + _event("message_stop")
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from app.serve.dialects.conversation import OTHER_STAND_IN, PARAGRAPHS, STAND_INS
 from app.serve.dialects.fields import Fields
-from app.serve.dialects.openai_options import read_draft_length, read_sampling, read_schema, read_token_limit
+from app.serve.dialects.options import (
+    read_draft_length,
+    read_sampling,
+    read_schema,
+    read_stop,
+    read_token_limit,
+)
 from app.serve.request import AnswerRequest, ToolChoice
 from mlx_engine.protocol.events import Message, Tool, ToolCall
 
@@ -26,20 +32,23 @@ def read_request(values: Mapping[str, Any]) -> AnswerRequest:
     """Raises BadRequestError."""
     body = Fields(values)
     conversation = _Conversation(body)
-    tools, strict_tools = _read_tools(body, conversation.referenced_tools)
+    tools, strict_tools, places = _read_tools(body, conversation.referenced_tools)
+    form, choice = _form(body), body.object("tool_choice")
     return AnswerRequest(
         messages=tuple(conversation.messages),
         tools=tools,
         tool_choice=_read_tool_choice(body, tools),
+        is_single_call=bool(choice and choice.flag("disable_parallel_tool_use")),
         strict_tools=strict_tools,
-        schema=_read_schema(body),
+        schema=read_schema(form),
         sampling=read_sampling(body),
         max_tokens=read_token_limit(body, "max_tokens"),
-        stop=tuple(filter(None, body.texts("stop_sequences"))),
+        stop=read_stop(body, "stop_sequences"),
         is_thinking=_read_is_thinking(body),
         is_streamed=bool(body.flag("stream")),
         model=body.text("model") or "",
         draft_length=read_draft_length(body),
+        places=places | ({"schema": form.place()} if form else {}),
     )
 
 
@@ -179,13 +188,14 @@ def _joined(texts: Iterable[str]) -> str:
     return PARAGRAPHS.join(filter(None, texts))
 
 
-def _read_tools(body: Fields, referenced: Set[str]) -> tuple[tuple[Tool, ...], frozenset[str]]:
-    """The tools that the client runs itself, and the names of the strict ones.
+def _read_tools(body: Fields, referenced: Set[str]) -> tuple[tuple[Tool, ...], frozenset[str], dict[str, str]]:
+    """The tools that the client runs itself, the names of the strict ones, and the places of their schemas.
 
     Tools that the API's own servers would run are left out, and so are deferred ones until a result names them.
     """
     tools: dict[str, Tool] = {}
     strict: set[str] = set()
+    places: dict[str, str] = {}
     for fields in body.objects("tools"):
         if fields.value("type") not in (None, "custom"):
             continue
@@ -195,9 +205,10 @@ def _read_tools(body: Fields, referenced: Set[str]) -> tuple[tuple[Tool, ...], f
         if name in tools:
             raise fields.error("name", "is also the name of another tool. Give each a name of its own.")
         tools[name] = Tool(name, fields.text("description") or "", fields.schema("input_schema"))
+        places[f"tools.{name}"] = fields.place("input_schema")
         if fields.flag("strict"):
             strict.add(name)
-    return tuple(tools.values()), frozenset(strict)
+    return tuple(tools.values()), frozenset(strict), places
 
 
 def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> ToolChoice:
@@ -222,15 +233,16 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> ToolChoice:
 def _read_is_thinking(body: Fields) -> bool:
     """Claude Code says `adaptive` and a high effort in every request; only more than that asks for thoughts."""
     thinking, config = body.object("thinking"), body.object("output_config")
-    match thinking and thinking.value("type"):
+    effort = config and config.text("effort")
+    match thinking and thinking.text("type"):
         case "enabled":
             return True
         case "adaptive":
-            return config is not None and config.value("effort") in THOUGHTFUL_EFFORTS
+            return effort in THOUGHTFUL_EFFORTS
     return False
 
 
-def _read_schema(body: Fields) -> str | None:
-    """From `output_config.format`, or `output_format` as older clients write it."""
+def _form(body: Fields) -> Fields | None:
+    """`output_config.format`, or `output_format` as older clients write it."""
     config = body.object("output_config")
-    return read_schema((config and config.object("format")) or body.object("output_format"))
+    return (config and config.object("format")) or body.object("output_format")

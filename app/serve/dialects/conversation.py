@@ -27,6 +27,7 @@ STAND_INS = {
     "input_file": "[a file, which cannot be read here]",
 }
 """What the model reads in place of a part that is no text."""
+TEXT_KINDS = (None, "text", "input_text", "output_text")
 OTHER_STAND_IN = "[something that cannot be read here]"
 
 
@@ -61,6 +62,11 @@ def joined(messages: Iterable[Message], key: str) -> tuple[Message, ...]:
         raise BadRequestError(
             f"{key} has the result of a tool that no message before it calls. Send the call too.", key
         )
+    called = {call.id for message in whole for call in message.calls}
+    if "" not in called and any(message.call_id and message.call_id not in called for message in whole):
+        raise BadRequestError(
+            f"{key} has a result with the id of no call in it. Send the id of the call that it is from.", key
+        )
     _check_question(whole, key)
     return tuple(whole)
 
@@ -89,5 +95,7 @@ def _part_text(part: Any, fields: Fields, key: str) -> str:
     if isinstance(kind, str) and kind in STAND_INS:
         return STAND_INS[kind]
     inner = Fields(part, fields.place(key))
-    text = inner.text("text")
+    text = inner.text("refusal" if kind == "refusal" else "text")
+    if text is None and kind in TEXT_KINDS:
+        raise inner.error("text", "is missing. Send the text of this part.")
     return OTHER_STAND_IN if text is None else text

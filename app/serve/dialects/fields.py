@@ -17,9 +17,9 @@ class Fields:
         self._values = values
         self._place = place
 
-    def place(self, key: str) -> str:
-        """Such as `messages[2].content`."""
-        return f"{self._place}.{key}" if self._place else key
+    def place(self, key: str = "") -> str:
+        """Such as `messages[2].content`; of the object itself without a key."""
+        return f"{self._place}.{key}" if self._place and key else self._place or key
 
     def error(self, key: str, problem: str) -> BadRequestError:
         """problem: goes on after the field's place."""

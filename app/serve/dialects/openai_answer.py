@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
-
-from app.serve.answer import Answer, Drafting, EndReason, Usage
+from app.serve.answer import Answer, EndReason, Usage
 from app.serve.errors import ServeError
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -36,12 +34,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 def figures(answer: Answer) -> dict[str, Any]:
     """What every answer ends with."""
-    return {"usage": usage_object(answer.usage), "slipstream": drafting_object(answer.drafting)}
-
-
-def drafting_object(drafting: Drafting) -> dict[str, Any]:
-    """This project's own; clients ignore what they do not know."""
-    return msgspec.to_builtins(drafting)  # type: ignore[no-any-return]
+    return {"usage": usage_object(answer.usage), "slipstream": answer.drafting.fields}
 
 
 def error_object(error: ServeError) -> dict[str, Any]:

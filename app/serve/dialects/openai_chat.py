@@ -10,16 +10,17 @@ from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.conversation import content_text, joined
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import FINISH_REASONS, error_object, figures
-from app.serve.dialects.openai_options import (
+from app.serve.dialects.openai_tools import read_tools
+from app.serve.dialects.options import (
+    ONE_ANSWER,
     read_draft_length,
     read_is_thinking,
     read_sampling,
     read_schema,
-    read_stop,
+    read_text_or_texts,
     read_token_limit,
     refuse_if,
 )
-from app.serve.dialects.openai_tools import read_tools
 from app.serve.dialects.server_sent_events import COMMENT, DONE, event
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
@@ -42,16 +43,18 @@ class ChatCompletions:
             messages=joined((_message(message) for message in fields.objects("messages")), "messages"),
             tools=tools.tools,
             tool_choice=tools.choice,
+            is_single_call=tools.is_single_call,
             strict_tools=tools.strict,
             schema=read_schema(fields.object("response_format")),
             sampling=read_sampling(fields),
             max_tokens=read_token_limit(fields, "max_completion_tokens", "max_tokens"),
-            stop=read_stop(fields),
+            stop=read_text_or_texts(fields),
             is_thinking=read_is_thinking(fields),
             is_streamed=fields.flag("stream") or False,
             includes_usage=bool(options and options.flag("include_usage")),
             model=fields.text("model") or "",
             draft_length=read_draft_length(fields),
+            places={"schema": "response_format", **tools.places},
         )
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def _reply(fields: Fields) -> Message:
             calls.append(ToolCall(function.name("name"), function.arguments("arguments"), call.text("id") or ""))
     return Message(
         "assistant",
-        content_text(fields, "content", separator=""),
+        content_text(fields, "content", separator="") or fields.text("refusal") or "",
         thinking=(fields.text(thought_field) or "") if thought_field else "",
         calls=tuple(calls),
     )
@@ -167,8 +170,7 @@ def _head(head: AnswerHead, kind: str) -> dict[str, Any]:
 
 
 def _refuse_other_forms(fields: Fields) -> None:
-    one_answer = "asks for more than one answer. Ask again for each."
-    refuse_if(fields, "n", (1, 1.0), one_answer)
+    refuse_if(fields, "n", (1, 1.0), ONE_ANSWER)
     refuse_if(fields, "logprobs", (False,), "cannot be given: drafting keeps no probabilities. Leave it out.")
     refuse_if(fields, "top_logprobs", (0,), "cannot be given: drafting keeps no probabilities. Leave it out.")
     refuse_if(fields, "logit_bias", ({}, []), "is not possible here. Leave it out.")

@@ -9,11 +9,12 @@ from app.serve.answer import Answer, AnswerPiece
 from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import FINISH_REASONS, error_object, figures
-from app.serve.dialects.openai_options import (
+from app.serve.dialects.options import (
+    ONE_ANSWER,
     read_draft_length,
     read_sampling,
     read_schema,
-    read_stop,
+    read_text_or_texts,
     read_token_limit,
     refuse_if,
 )
@@ -35,11 +36,12 @@ class TextCompletions:
             schema=read_schema(fields.object("response_format")),
             sampling=read_sampling(fields),
             max_tokens=read_token_limit(fields, "max_tokens"),
-            stop=read_stop(fields),
+            stop=read_text_or_texts(fields),
             is_streamed=fields.flag("stream") or False,
             includes_usage=bool(options and options.flag("include_usage")),
             model=fields.text("model") or "",
             draft_length=read_draft_length(fields),
+            places={"schema": "response_format", "messages": "prompt"},
         )
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:
@@ -108,8 +110,8 @@ def _head(head: AnswerHead) -> dict[str, Any]:
 
 
 def _refuse_other_forms(fields: Fields) -> None:
-    refuse_if(fields, "n", (1, 1.0), "asks for more than one answer. Ask again for each.")
-    refuse_if(fields, "best_of", (1, 1.0), "asks for more than one answer. Ask again for each.")
+    refuse_if(fields, "n", (1, 1.0), ONE_ANSWER)
+    refuse_if(fields, "best_of", (1, 1.0), ONE_ANSWER)
     refuse_if(fields, "logprobs", (False,), "cannot be given: drafting keeps no probabilities. Leave it out.")
     refuse_if(fields, "logit_bias", ({}, []), "is not possible here. Leave it out.")
     refuse_if(fields, "echo", (False,), "is not possible here. Leave it out; the prompt is yours already.")

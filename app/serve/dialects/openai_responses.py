@@ -10,18 +10,18 @@ from app.serve.dialect import AnswerHead, AnswerStream
 from app.serve.dialects.conversation import joined
 from app.serve.dialects.fields import Fields
 from app.serve.dialects.openai_answer import error_object
-from app.serve.dialects.openai_options import (
+from app.serve.dialects.openai_responses_input import read_input
+from app.serve.dialects.openai_responses_stream import ResponseStream
+from app.serve.dialects.openai_tools import read_tools
+from app.serve.dialects.options import (
     read_draft_length,
     read_is_thinking,
     read_sampling,
     read_schema,
-    read_stop,
+    read_text_or_texts,
     read_token_limit,
     refuse_if,
 )
-from app.serve.dialects.openai_responses_input import read_input
-from app.serve.dialects.openai_responses_stream import ResponseStream
-from app.serve.dialects.openai_tools import read_tools
 from app.serve.errors import ServeError
 from app.serve.request import AnswerRequest
 
@@ -41,15 +41,17 @@ class Responses:
             messages=joined(read_input(fields), "input"),
             tools=tools.tools,
             tool_choice=tools.choice,
+            is_single_call=tools.is_single_call,
             strict_tools=tools.strict,
             schema=read_schema(text.object("format") if text else None),
             sampling=read_sampling(fields),
             max_tokens=read_token_limit(fields, "max_output_tokens"),
-            stop=read_stop(fields),
+            stop=read_text_or_texts(fields),
             is_thinking=read_is_thinking(fields),
             is_streamed=fields.flag("stream") or False,
             model=fields.text("model") or "",
             draft_length=read_draft_length(fields),
+            places={"schema": "text.format", "messages": "input", **tools.places},
         )
 
     def whole(self, request: AnswerRequest, head: AnswerHead, answer: Answer) -> dict[str, Any]:

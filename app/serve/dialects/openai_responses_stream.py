@@ -7,7 +7,7 @@ from typing import Any
 
 from app.serve.answer import Answer, AnswerPiece, Usage
 from app.serve.dialect import AnswerHead
-from app.serve.dialects.openai_answer import FINISH_REASONS, drafting_object
+from app.serve.dialects.openai_answer import FINISH_REASONS
 from app.serve.dialects.openai_tools import split_name
 from app.serve.dialects.server_sent_events import event
 from app.serve.errors import ServeError
@@ -81,7 +81,7 @@ class ResponseStream:
             "max_output_tokens": request.max_tokens,
             "model": head.model,
             "output": self._output,
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": not request.is_single_call,
             "previous_response_id": None,
             "store": False,
             "temperature": request.sampling.temperature,
@@ -120,7 +120,7 @@ class ResponseStream:
             "status": "completed" if is_whole else "incomplete",
             "incomplete_details": None if is_whole else {"reason": "max_output_tokens"},
             "usage": _usage(answer.usage),
-            "slipstream": drafting_object(answer.drafting),
+            "slipstream": answer.drafting.fields,
         }
         return written + self._state(f"response.{self.response['status']}")
 
@@ -209,7 +209,7 @@ def _part(kind: TextItem, text: str) -> dict[str, Any]:
 def _usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.thinking_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from app.serve.dialects.fields import Fields
@@ -28,16 +28,24 @@ class Tools:
     tools: tuple[Tool, ...] = ()
     strict: frozenset[str] = frozenset()
     choice: ToolChoice = "auto"
+    is_single_call: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)
+    """See AnswerRequest."""
 
 
 def read_tools(body: Fields) -> Tools:
     """Tools that run elsewhere, such as web search, are left out: they are the provider's own. Raises
     BadRequestError."""
-    tools: dict[str, Tool] = {}
-    strict: set[str] = set()
+    found = _Found()
     for fields in body.objects("tools"):
-        _read_tool(fields, "", tools, strict)
-    return _with_choice(Tools(tuple(tools.values()), frozenset(strict)), body)
+        found.add(fields)
+    tools = Tools(
+        tuple(found.tools.values()),
+        frozenset(found.strict),
+        is_single_call=body.flag("parallel_tool_calls") is False,
+        places=found.places,
+    )
+    return _with_choice(tools, body)
 
 
 def full_name(fields: Fields, namespace: str | None) -> str:
@@ -52,23 +60,36 @@ def split_name(name: str) -> tuple[str | None, str]:
     return (namespace, rest) if mark else (None, name)
 
 
-def _read_tool(fields: Fields, namespace: str, tools: dict[str, Tool], strict: set[str]) -> None:
-    """Add it by its name, or each tool in it if it is a namespace."""
-    match fields.value("type"):
-        case "namespace" if not namespace:
-            name = _usable_name(fields)
-            for inner in fields.objects("tools"):
-                _read_tool(inner, name, tools, strict)
-        case "function":
-            # Chat completions write the function within the tool, responses as the tool.
-            function = fields.object("function") or fields
-            _usable_name(function)
-            name = full_name(function, namespace)
-            tools[name] = Tool(name, function.text("description") or "", function.schema("parameters"))
-            if function.flag("strict"):
-                strict.add(name)
-        case _:
-            pass
+@dataclass(slots=True)
+class _Found:
+    """The functions among a request's tools, by name. Raises BadRequestError."""
+
+    tools: dict[str, Tool] = field(default_factory=dict)
+    strict: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def add(self, fields: Fields, namespace: str = "") -> None:
+        """A tool, or each tool in it if it is a namespace."""
+        match fields.value("type"):
+            case "namespace" if not namespace:
+                name = _usable_name(fields)
+                for inner in fields.objects("tools"):
+                    self.add(inner, name)
+            case "function":
+                # Chat completions write the function within the tool, responses as the tool.
+                self._add_function(fields.object("function") or fields, namespace)
+            case _:
+                pass
+
+    def _add_function(self, function: Fields, namespace: str) -> None:
+        _usable_name(function)
+        name = full_name(function, namespace)
+        tool = Tool(name, function.text("description") or "", function.schema("parameters"))
+        if self.tools.setdefault(name, tool) != tool:
+            raise function.error("name", "is also the name of another tool. Give each a name of its own.")
+        self.places[f"tools.{name}"] = function.place("parameters")
+        if function.flag("strict"):
+            self.strict.add(name)
 
 
 def _usable_name(fields: Fields) -> str:
@@ -96,7 +117,9 @@ def _with_choice(tools: Tools, body: Fields) -> Tools:
             allowed = fields.object("allowed_tools") or fields
             by_name = _by_name(tools)
             names = {_chosen(by_name, one).name for one in allowed.objects("tools")}
-            kept = Tools(tuple(tool for tool in tools.tools if tool.name in names), tools.strict & names)
+            kept = replace(
+                tools, tools=tuple(tool for tool in tools.tools if tool.name in names), strict=tools.strict & names
+            )
             return _with_kind(kept, body, allowed.text("mode") or "auto")
         case str() as kind:
             return _with_kind(tools, body, kind)

@@ -32,11 +32,10 @@ class LineInput(Input):
         await self.app.run_action("enter", self.screen)
 
     def _on_paste(self, event: events.Paste) -> None:
+        # Textual calls Input's own handler after this one.
         if self._is_behind(events.Paste(event.text)):
             event.stop()
             event.prevent_default()
-        else:
-            super()._on_paste(event)
 
     def _is_behind(self, typed: events.Key | events.Paste) -> bool:
         """Whether a key before this one closed the screen. What was typed is passed on then."""

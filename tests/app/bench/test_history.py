@@ -135,6 +135,12 @@ def test_runs_with_wired_memory_are_of_another_pair(results: Results) -> None:
     assert compare(results, wired).differences == (f"the pair ({pair_name(results)} / {pair_name(wired)})",)
 
 
+def test_runs_with_a_reduced_head_are_of_another_pair(results: Results) -> None:
+    few = msgspec.structs.replace(results, pair=msgspec.structs.replace(results.pair, drafter_vocabulary=32768))
+    assert pair_name(few) == f"{pair_name(results)} of 32768 tokens"
+    assert compare(results, few).differences == (f"the pair ({pair_name(results)} / {pair_name(few)})",)
+
+
 def test_a_file_of_the_first_version_is_still_read(tmp_path: Path, results: Results) -> None:
     content = json.loads(encode(results)) | {"version": 1}
     del content["pair"]["is_wired"]

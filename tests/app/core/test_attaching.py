@@ -19,7 +19,7 @@ from app.remote.address import ServerError, parse_address
 from app.settings.effective import read_settings
 from app.system import places
 from app.system.running_server import RunningServer, announce
-from mlx_engine.protocol.events import Load
+from mlx_engine.protocol.events import Failed, Load, Loading
 from tests.app.core.front import Front
 from tests.app.serve.serving import HeldEngine, QuickEngine, serving
 from tests.fakes.engine import FakeEngine
@@ -121,6 +121,9 @@ async def test_replies_are_the_servers_with_its_figures() -> None:
         assert front.last.reply.stats.reported.source == "Slipstream"
         assert front.pair.title == f"fake at {parse_address(served.url).shown}"
         assert front.pair.model == "fake"
+        prompt = front.dialogue.gauges.reading().prompt
+        assert prompt is not None
+        assert (prompt.memory_tokens, prompt.disk_tokens, prompt.read_tokens) == (0, 0, prompt.prompt_tokens)
         requests = requests_of_pair(front.pair)
         assert requests is not None
         assert [(each.program, each.state) for each in await requests.now()] == [("slipstream", "done")]
@@ -165,10 +168,30 @@ async def test_when_the_server_has_ended_in_between_the_message_is_answered_here
             await front.rest()
             ended(server, monkeypatch)
             await front.dialogue.ask("Hi")
+            while front.pair.title != "own":
+                await front.hear()
+            assert (front.pair.title, front.pair.status) == ("own", "loading: fake")
             await front.answer_here("Hello.")
             assert front.last.text == "Hello."
             assert any("has ended. Loading own here." in each for each in front.told)
             assert not front.errors
+
+
+async def test_when_the_server_has_ended_and_nothing_can_be_loaded_here_it_is_not_gone_back_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(QuickEngine()) as served:
+        server = announced(served.url)
+        with attached(server) as front:
+            await front.rest()
+            ended(server, monkeypatch)
+            failure = Failed(None, "There are no weights.")
+            monkeypatch.setattr(front.own, "start", lambda: front.own.emit(Loading("reading own"), failure))
+            await front.dialogue.ask("Hi")
+            await front.rest()
+            assert front.errors == ["The model could not be loaded. There are no weights."]
+            assert (front.pair.title, front.pair.status) == ("own", "not loaded")
+            assert not any("Going back" in each for each in front.told)
 
 
 async def test_another_model_is_loaded_here_and_the_way_back_is_the_servers_model() -> None:

@@ -131,9 +131,9 @@ def test_llama_cpp_without_a_drafter_has_no_acceptance() -> None:
 
 def test_slipstreams_own_object() -> None:
     own = {"drafter": "assistant", "drafted_tokens": 30, "accepted_tokens": 24, "rounds": 11,
-           "tokens_per_round": 3.2, "speedup": 1.9, "tokens_per_s": 50.0}  # fmt: skip
+           "tokens_per_round": 3.2, "speedup": 1.9, "tokens_per_s": 50.0, "disk_tokens": 4}  # fmt: skip
     figures = kinds.SLIPSTREAM.figures(Reported(usage(9, 35)["usage"], {"slipstream": own}), "Slipstream")
-    assert (figures.drafted, figures.accepted, figures.rounds) == (30, 24, 10)
+    assert (figures.drafted, figures.accepted, figures.rounds, figures.disk_tokens) == (30, 24, 10, 4)
     assert (figures.tokens_per_round, figures.speedup) == (3.2, 1.9)
     unmeasured = dict.fromkeys(own)
     figures = kinds.SLIPSTREAM.figures(Reported(usage(9, 35)["usage"], {"slipstream": unmeasured}), "")

@@ -101,12 +101,17 @@ class Served:
 
 @contextmanager
 def serving(
-    engine: FakeEngine, key: str | None = None, host: str = "127.0.0.1", usual: ReplyOptions | None = None
+    engine: FakeEngine,
+    key: str | None = None,
+    host: str = "127.0.0.1",
+    usual: ReplyOptions | None = None,
+    patience_s: int | None = None,
 ) -> Iterator[Served]:
-    """Run a server in a thread."""
+    """Run a server in a thread. patience_s: how long answers may take to become whole when it is ended."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = Server(engine, Load("fake"), all_dialects(), Policy(host, key), usual)
-    runner = uvicorn.Server(uvicorn.Config(server.app, **uvicorn_options()))
+    options = uvicorn_options() | ({} if patience_s is None else {"timeout_graceful_shutdown": patience_s})
+    runner = uvicorn.Server(uvicorn.Config(server.app, **options))
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -199,7 +199,9 @@ def test_the_servers_own_tools_are_skipped_and_strict_ones_noted() -> None:
 def test_choices_of_tools() -> None:
     tools = [TOOL]
     assert read(tools=tools).tool_choice == "auto"
-    assert read(tools=tools, tool_choice={"type": "auto", "disable_parallel_tool_use": True}).tool_choice == "auto"
+    single = read(tools=tools, tool_choice={"type": "auto", "disable_parallel_tool_use": True})
+    assert (single.tool_choice, single.is_single_call) == ("auto", True)
+    assert not read(tools=tools, tool_choice={"type": "auto"}).is_single_call
     assert read(tools=tools, tool_choice={"type": "none"}).tool_choice == "none"
     assert read(tools=tools, tool_choice={"type": "any"}).tool_choice == "required"
     assert (
@@ -264,6 +266,13 @@ def test_settings_of_the_answer() -> None:
         ({"top_p": 1.5}, "top_p"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"stop_sequences": [1]}, "stop_sequences[0]"),
+        ({"stop_sequences": ["a"] * 65}, "stop_sequences"),
+        ({"thinking": {"type": 7}}, "thinking.type"),
+        ({"output_config": {"effort": 7}}, "output_config.effort"),
+        (
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": 1}},
+            "tool_choice.disable_parallel_tool_use",
+        ),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"stream": "yes"}, "stream"),

@@ -226,10 +226,14 @@ def test_who_does_not_read_holds_nobody_up_and_is_cut_off(monkeypatch: pytest.Mo
         (b"{", "valid JSON"),
         (b"[]", "not a JSON object"),
         (b'"text"', "not a JSON object"),
-        (b'{"a": NaN}', "valid JSON"),
+        (b'{"temperature": NaN, "messages": [{"role": "user", "content": "Hi"}]}', "temperature is out of range"),
+        (
+            b'{"max_tokens": -Infinity, "messages": [{"role": "user", "content": "Hi"}]}',
+            "is not a whole number",
+        ),
         (b'{"a": "\xff"}', "not valid UTF-8"),
-        (b"[" * 100_000, "valid JSON"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "valid JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "too many digits"),
         (b"{}", "messages"),
     ],
 )

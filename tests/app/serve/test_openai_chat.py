@@ -314,3 +314,26 @@ def test_what_nobody_needs_is_ignored() -> None:
         stream=None,
         stop=None,
     )
+
+
+def test_what_the_model_refused_to_do_is_what_it_said() -> None:
+    part = {"type": "refusal", "refusal": "No."}
+    for reply in ({"content": [part]}, {"content": None, "refusal": "No."}):
+        request = ChatCompletions().read(
+            {"messages": [{"role": "user", "content": "Go"}, {"role": "assistant", **reply}]}
+        )
+        assert request.messages[1] == Message("assistant", "No.")
+
+
+def test_a_result_has_the_id_of_its_call() -> None:
+    def read_results(*ids: str, call_id: str = "c1") -> AnswerRequest:
+        calls = [{"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        results = [{"role": "tool", "content": "x", "tool_call_id": id} for id in ids]
+        return read(messages=[USER, {"role": "assistant", "tool_calls": calls}, *results])
+
+    assert read_results("c1").messages[-1].call_id == "c1"
+    assert read_results("").messages[-1].call_id == ""
+    assert read_results("c2", call_id="").messages, "a call without an id may have any"
+    with pytest.raises(BadRequestError, match="the id of no call") as refusal:
+        read_results("c2")
+    assert refusal.value.param == "messages"

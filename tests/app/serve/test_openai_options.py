@@ -42,6 +42,10 @@ def test_a_tool_may_be_written_as_responses_write_it() -> None:
     assert read(tools=[flat]).tools == (READ_TOOL,)
 
 
+def test_a_tool_may_be_there_twice_if_it_is_the_same() -> None:
+    assert read(tools=[READ, BASH, READ]).tools == (READ_TOOL, BASH_TOOL)
+
+
 def test_the_order_of_a_schema_is_kept() -> None:
     schema = {"type": "object", "properties": {"z": {}, "a": {"enum": ["é"]}}}
 
@@ -114,6 +118,7 @@ def test_allowed_tools_are_the_only_ones(allowed: Any) -> None:
             {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"default": float("nan")}}}]},
             "tools[0].function.parameters",
         ),
+        ({"tools": [READ, BASH, {"type": "function", "name": "read"}]}, "tools[2].name"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": "read", "tools": [READ]}, "tool_choice"),
         ({"tool_choice": 7}, "tool_choice"),
@@ -145,6 +150,16 @@ def test_allowed_tools_are_the_only_ones(allowed: Any) -> None:
         ({"stop": ["a", 7]}, "stop[1]"),
         ({"stop": ["a"] * 65}, "stop"),
         ({"reasoning_effort": 7}, "reasoning_effort"),
+        ({"reasoning": "high"}, "reasoning"),
+        ({"reasoning": {"effort": 7}}, "reasoning.effort"),
+        ({"reasoning": {"enabled": "yes"}}, "reasoning.enabled"),
+        ({"thinking": True}, "thinking"),
+        ({"thinking": {"type": True}}, "thinking.type"),
+        ({"enable_thinking": "yes"}, "enable_thinking"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"enable_thinking": 1}}, "chat_template_kwargs.enable_thinking"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"slipstream": {"draft": 17}}, "slipstream.draft"),
         ({"slipstream": {"draft": 1.5}}, "slipstream.draft"),
         ({"slipstream": {"draft": "fast"}}, "slipstream.draft"),
@@ -226,6 +241,12 @@ def test_stop_strings(stop: Any, texts: tuple[str, ...]) -> None:
 )
 def test_thinking_is_off_unless_asked_for(fields: dict[str, Any], is_thinking: bool) -> None:
     assert read(**fields).is_thinking is is_thinking
+
+
+def test_a_client_may_want_one_call_at_a_time() -> None:
+    assert read(parallel_tool_calls=False).is_single_call
+    assert not read(parallel_tool_calls=True).is_single_call
+    assert not read().is_single_call
 
 
 def test_drafting_can_be_set() -> None:

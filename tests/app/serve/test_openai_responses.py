@@ -270,7 +270,7 @@ def test_stream_and_whole_agree() -> None:
     assert whole == last_response(streamed(RESPONSES, request, PIECES, "tool_calls"))
     assert whole["usage"] == {
         "input_tokens": 30,
-        "input_tokens_details": {"cached_tokens": 20},
+        "input_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 0},
         "output_tokens": 12,
         "output_tokens_details": {"reasoning_tokens": 4},
         "total_tokens": 42,

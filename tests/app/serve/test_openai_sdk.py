@@ -127,6 +127,17 @@ def test_responses_whole_with_a_model_of_pydantic() -> None:
     assert response.output_parsed == City(name="Oslo")
 
 
+def test_responses_are_complete_by_the_packages_own_types() -> None:
+    with client_of(PIECES) as client:
+        whole = client.responses.create(model="m", input="Hi", parallel_tool_calls=False)
+        events = list(client.responses.create(model="m", input="Hi", stream=True))
+
+    assert openai.types.responses.Response.model_validate(whole.to_dict()) == whole
+    assert not whole.parallel_tool_calls
+    for event in events:
+        assert type(event).model_validate(event.to_dict()) == event
+
+
 def test_responses_go_on_from_what_was_answered() -> None:
     with client_of(PIECES) as client:
         first = client.responses.create(model="m", input="Hi")

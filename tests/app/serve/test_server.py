@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ import pytest
 from app.core.reply_options import ReplyOptions
 from app.serve import guard, sending
 from app.serve.answering import AnswerMaker
-from mlx_engine.protocol.events import Checked, Failed, Generate, SamplingOptions, Silent, ToolCall
+from app.serve.dialects.openai_chat import ChatCompletions
+from app.serve.job import Job
+from mlx_engine.protocol.events import Checked, Failed, Finished, Generate, SamplingOptions, Silent, ToolCall
 from tests.app.serve.scripted import data_of
 from tests.app.serve.serving import CHAT, HeldEngine, QuickEngine, Served, chat, serving
 from tests.cases import cases
+from tests.fakes.engine import FakeEngine
 from tests.patience import PATIENCE_S
 
 READ = ToolCall("read", '{"path": "a"}', "call_1")
@@ -135,17 +139,64 @@ def test_a_large_body_is_read_in_a_thread(quick: Served, monkeypatch: pytest.Mon
     assert small is not large
 
 
-def test_a_request_that_waits_when_the_server_ends_gets_no_whole_answer(engine: HeldEngine) -> None:
+ENDINGS = {
+    CHAT: "error",
+    "/v1/completions": "error",
+    "/v1/responses": "response.failed",
+    "/v1/messages": "error",
+}
+"""The last event of a stream, by its type or its only field."""
+
+
+@pytest.mark.parametrize("path", ENDINGS)
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_stream_says_that_the_server_ends(
+    engine: HeldEngine, monkeypatch: pytest.MonkeyPatch, path: str, is_running: bool
+) -> None:
+    body = chat(stream=True, prompt="Once") if path != "/v1/responses" else {"input": "Hi", "stream": True}
     with ExitStack() as running, httpx2.Client(timeout=PATIENCE_S, trust_env=False) as client:
-        served = running.enter_context(serving(engine))
-        first = Asking(served, chat())
-        engine.next_request()
-        with client.stream("POST", f"{served.url}{CHAT}", json=chat(stream=True)) as waiting:
-            served.wait_for(lambda states: [each["state"] for each in states] == ["reading", "queued"])
+        served = running.enter_context(serving(engine, patience_s=0))
+        first = None if is_running else Asking(served, chat())
+        with client.stream("POST", f"{served.url}{path}", json=body) as waiting:
+            request = engine.next_request()
+            if is_running:
+                engine.begin()
+                engine.say("Half an ans")
+                served.wait_for(lambda states: bool(states and states[0]["completion_tokens"]))
+            else:
+                served.wait_for(lambda states: [each["state"] for each in states] == ["reading", "queued"])
             running.close()
-            with pytest.raises(httpx2.RemoteProtocolError):
-                waiting.read()
-        first.wait()
+            *before, last = data_of(waiting.read())
+        assert last.get("type", "error") == ENDINGS[path]
+        failed = last["response"] if path == "/v1/responses" else last
+        assert "The server was ended" in failed["error"]["message"]
+        assert ("Half an ans" in json.dumps(before)) == is_running
+        if first:
+            refused = first.answer()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_ended")
+            assert len(engine.requests) == 1
+    assert engine.requests == [request]
+
+
+def test_a_reader_that_takes_nothing_does_not_keep_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LAST_WORDS_S", 0.01)
+    line: Any = FakeEngine()
+    dialect = ChatCompletions()
+    job = Job("1", dialect.read(chat(stream=True)), Generate(1, ()), Checked(1, 2, 3), "?")
+    response = sending.AnswerResponse(AnswerMaker(line), job, dialect)
+
+    async def never(*_: object) -> Any:
+        await asyncio.Event().wait()
+
+    async def end() -> bool:
+        answering = asyncio.create_task(response({"type": "http"}, never, never))
+        await asyncio.sleep(0)
+        answering.cancel()
+        await asyncio.wait((answering,), timeout=PATIENCE_S)
+        return answering.cancelled()
+
+    assert asyncio.run(end())
+    assert job.has_left
 
 
 def test_tokens_are_counted_while_a_reply_runs(served: Served, engine: HeldEngine) -> None:
@@ -183,6 +234,53 @@ def test_what_the_engine_refuses_is_the_clients_to_mend(served: Served, engine: 
         refused = client.post(CHAT, json=chat(stream=True))
     assert refused.status_code == 400
     assert refused.json()["error"]["message"] == "The schema cannot be used."
+
+
+FORM = {"type": "json_schema", "schema": {}}
+REFUSED = [
+    ("/v1/chat/completions", {"response_format": FORM}, "schema", "response_format"),
+    ("/v1/completions", {"prompt": "Hi", "response_format": FORM}, "schema", "response_format"),
+    ("/v1/responses", {"input": "Hi", "text": {"format": FORM}}, "schema", "text.format"),
+    ("/v1/messages", {"output_config": {"format": FORM}}, "schema", "output_config.format"),
+    ("/v1/messages/count_tokens", {"output_format": FORM}, "schema", "output_format"),
+    ("/v1/chat/completions", {}, "tools.look", "tools[1].function.parameters"),
+    ("/v1/responses", {"input": "Hi"}, "tools.agents::look", "tools[2].tools[0].parameters"),
+    ("/v1/messages", {}, "tools.look", "tools[1].input_schema"),
+    ("/v1/chat/completions", {}, "tools", "tools"),
+    ("/v1/responses", {"input": "Hi"}, "messages", "input"),
+    ("/v1/completions", {"prompt": "Hi"}, None, None),
+]
+
+
+@pytest.mark.parametrize(("path", "fields", "about", "param"), REFUSED)
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_what_the_engine_refuses_is_named_as_the_client_named_it(
+    served: Served,
+    engine: HeldEngine,
+    path: str,
+    fields: dict[str, Any],
+    about: str | None,
+    param: str | None,
+    is_checked: bool,
+) -> None:
+    look = {"name": "look", "parameters": {}}
+    tools: list[Any] = [{"type": "web_search"}, {"type": "function", "function": look}]
+    if path == "/v1/responses":
+        tools.append({"type": "namespace", "name": "agents", "tools": [look | {"type": "function"}]})
+    elif path.startswith("/v1/messages"):
+        tools = [{"type": "bash_20250124", "name": "bash"}, {"name": "look", "input_schema": {}}]
+    body = chat(tools=tools) | fields
+    refusal = "It cannot be used."
+    if is_checked or path.endswith("count_tokens"):
+        engine.check = lambda request: engine.emit(Failed(request.id, refusal, "refused", about))  # type: ignore[method-assign]
+    asking = Asking(served, body, path)
+    if not is_checked and not path.endswith("count_tokens"):
+        engine.emit(Failed(engine.next_request().id, refusal, "refused", about))
+    refused = asking.answer()
+    assert refused.status_code == 400
+    assert refused.json()["error"] | {"type": "", "code": ""} == {
+        "message": refusal, "type": "", "code": "", "param": param,
+    }  # fmt: skip
 
 
 def test_a_sign_of_life_in_the_queue_and_while_the_prompt_is_read(
@@ -397,6 +495,26 @@ def test_calls_are_passed_on_with_their_ids(served: Served, engine: HeldEngine) 
     (choice,) = asking.answer().json()["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["tool_calls"][0]["id"] == "call_1"
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_whoever_wants_one_call_gets_the_first_alone(served: Served, engine: HeldEngine, is_last: bool) -> None:
+    tool = {"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}
+    asking = Asking(served, chat(tools=[tool], parallel_tool_calls=False))
+    engine.next_request()
+    engine.begin()
+    engine.say("I read.")
+    calls = (READ, msgspec.structs.replace(READ, id="call_2"))
+    if is_last:
+        engine.emit(Finished(engine.running, "stop", "", "", 1, 1, None, calls=calls))
+    else:
+        engine.emit(msgspec.structs.replace(engine.round("And"), calls=calls))
+        engine.emit(msgspec.structs.replace(engine.round(" more"), calls=calls[1:]))
+        engine.wait_for_cancel()
+    (choice,) = asking.answer().json()["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert [call["id"] for call in choice["message"]["tool_calls"]] == ["call_1"]
+    assert choice["message"]["content"] == ("I read." if is_last else "I read.And")
 
 
 def test_the_list_of_requests_and_its_stop(served: Served, engine: HeldEngine) -> None:

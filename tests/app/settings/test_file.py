@@ -20,6 +20,7 @@ EVERYTHING = """\
 model: e4b
 drafter: none
 drafter_bits: 4
+drafter_vocabulary: 32k
 compile: on
 draft: off
 draft_start: 3
@@ -48,15 +49,15 @@ def test_everything_that_can_be_set(file: Path) -> None:
     found = holds(file, EVERYTHING)
     values = found.settings
     assert (values.model, values.drafter, values.drafter_bits) == ("e4b", "none", 4)
-    assert (values.draft, values.draft_start, values.compile) == (0, 3, True)
+    assert (values.drafter_vocabulary, values.draft, values.draft_start, values.compile) == (32768, 0, 3, True)
     assert (values.temp, values.top_k, values.top_p, values.min_p) == (0.7, 40, 0.9, 0.05)
     assert (values.repetition_penalty, values.sampling, values.seed) == (1.1, "coupled", 7)
     assert (values.max_tokens, values.think, values.system) == (500, True, "Be brief.\nBe kind.\n")
     assert (values.theme, values.send_key) == ("nord", "ctrl+s")
     assert values.keys == {"draft": "ctrl+x", "copy": "f9,alt+y", "retry": "f8,f10"}
     assert found.warnings == ()
-    assert found.sources["temp"] == "config.yaml, line 8"
-    assert found.sources["keys"] == "config.yaml, line 22"
+    assert found.sources["temp"] == "config.yaml, line 9"
+    assert found.sources["keys"] == "config.yaml, line 23"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,7 @@ def test_nothing_set_is_as_it_is_without_a_file(file: Path, text: str) -> None:
         ("draft: on", "Use auto, off or 1 to 16."),
         ("draft_start: 0", "Use a whole number from 1 to 16."),
         ("drafter_bits: 5", "Use 4, 8 or stored."),
+        ("drafter_vocabulary: 32000", "Use 16k, 32k, 64k, 128k or all."),
         ("sampling: maybe", "Use rejection or coupled."),
         ("max_tokens: 0", "Use a whole number from 1."),
         ("think: perhaps", "Use on or off."),

@@ -301,6 +301,7 @@ def test_what_is_set_about_a_pair_reaches_the_engine() -> None:
     settings = Settings(
         drafter="lookup",
         drafter_bits=4,
+        drafter_vocabulary=32768,
         draft_start=3,
         compile=True,
         wire=True,
@@ -310,6 +311,7 @@ def test_what_is_set_about_a_pair_reaches_the_engine() -> None:
     )
     load = choose_pair(None, pair_options_of(settings)).load
     assert (load.drafters, load.drafter_bits, load.start_length) == ((LOOKUP,), 4, 3)
+    assert load.drafter_vocabulary == 32768
     assert load.is_compiled
     assert load.is_wired
     assert (load.is_float32, load.prefill_chunk, load.conversation_bytes) == (False, 700, 1_500_000_000)

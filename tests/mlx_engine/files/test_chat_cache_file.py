@@ -110,8 +110,8 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 1},
-        {"format": 3},
+        {"format": 2},
+        {"format": 4},
         {"tokens": "no"},
         {"tokens": [1.5]},
         {"parts": [{"name": "../../other", "end": 3, "data_hash": ""}]},

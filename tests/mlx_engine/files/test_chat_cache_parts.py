@@ -25,7 +25,7 @@ from mlx_engine.files.chat_cache_file import (
     read_head,
     read_tensors,
 )
-from mlx_engine.files.chat_cache_folder import ChatCacheFolder, part_files
+from mlx_engine.files.chat_cache_folder import ChatCacheFolder, part_file, part_files
 from mlx_engine.files.chat_cache_parts import read_parts, write_chat
 from tests.cases import cases
 from tests.mlx_engine.files.full_disk import fill_after
@@ -65,11 +65,18 @@ def write(
     limit_bytes: int | None = None,
     colour: int = 0,
 ) -> None:
-    """colour: makes the rows of the same tokens other ones."""
+    """colour: makes the rows of the same tokens other ones. A part that has the rows is known to have them."""
     full = [rows(name, [token + colour for token in tokens]) for name in ("0.keys", "0.values")]
     window = [rows("1.0.keys", tokens[-5:])]
     facts = CacheFacts("model", tokens, [(len(tokens) - 5, len(tokens))], [(len(tokens) - 5, len(tokens))])
-    write_chat(ChatCacheFolder(head.parents[1]), head, facts, window, full, limit_bytes, is_stopped)
+
+    def has_rows(name: str, begin: int, end: int) -> bool:
+        with open_cache_file(part_file(head, name)) as file:
+            stored = dict(read_tensors(file, read_head(head, file)))
+        return all(stored[each.name] == b"".join(each.rows(begin, end).pieces) for each in full)
+
+    folder = ChatCacheFolder(head.parents[1])
+    write_chat(folder, head, facts, window, full, limit_bytes, has_rows, is_stopped)
 
 
 def read(head: Path, colour: int = 0) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_the_text_model_alone_in_either_form(tmp_path: Path, model_type: str) ->
     assert mx.array_equal(logits[0], logits[1])
 
 
+@pytest.mark.parametrize("part", ["target", "assistant"])
+def test_layers_of_unsaid_kinds_are_refused_by_all_readers(tmp_path: Path, part: str) -> None:
+    """transformers and mlx-lm fill the gap with different patterns."""
+    folder = copied(GOLDEN / "e2b" / part, tmp_path / part)
+    with edited_config(folder) as found:
+        del found["text_config"]["layer_types"]
+    load: Callable[[Path], object] = load_target if part == "target" else load_assistant
+    for read in (load, config.read_config):
+        with pytest.raises(ModelFolderError, match="layer_types is None, where a list of"):
+            read(folder)
+
+
 TEXT: dict[str, Any] = {
     "layer_types": ["sliding_attention", "full_attention"] * 6,
     "head_dim": 8,
@@ -100,6 +113,23 @@ def test_numbers_are_padded_and_sliding_layers_may_be_listed_too() -> None:
         assert published == TEXT | {"global_head_dim": 16, "num_global_key_value_heads": 2}
         again = published | {"per_layer_config": per_layer}
         assert in_published_form(again, SOURCE) == published
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"00": None},
+        {"00": {}},
+        {"00": {"head_dim": None, "num_key_value_heads": None}},
+        {"00": {"sliding_window": 64, "rms_norm_eps": 1e-6, "layer_scalar": None}},
+    ],
+)
+def test_entries_may_repeat_what_all_layers_have_or_say_nothing(more: dict[str, Any]) -> None:
+    text = TEXT | {"sliding_window": 64, "rms_norm_eps": 1e-6}
+    full = entries(head_dim=16, num_key_value_heads=2)
+    assert in_published_form(text | {"per_layer_config": full | more}, SOURCE) == in_published_form(
+        text | {"per_layer_config": full}, SOURCE
+    )
 
 
 def test_no_entries_mean_that_all_layers_are_alike() -> None:

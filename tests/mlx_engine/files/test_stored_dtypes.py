@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlx_engine.files.safetensors_header import ITEM_BITS
+from mlx_engine.files.stored_dtypes import WHOLE_NUMBERS
 from mlx_engine.loading.convert import convert
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.target import load_target
@@ -22,6 +23,7 @@ from tests.paths import GOLDEN
 
 LAYER = "model.language_model.layers.0.mlp.up_proj"
 TOWER = "model.vision_tower.patch_embedder"
+ORDERING = "masked_embedding.token_ordering"
 METHODS = {
     "compressed-tensors": {"weight_packed": "I32", "weight_scale": "BF16", "weight_shape": "I64"},
     "bitsandbytes": {"weight": "U8", "weight.absmax": "F32", "weight.quant_state.bitsandbytes__nf4": "U8"},
@@ -139,11 +141,12 @@ def test_a_dtype_that_mlx_cannot_load_is_named(target: Path, name: str, dtype: s
         assert "damaged" not in sentence
 
 
-@pytest.mark.parametrize("dtype", ["C64", "F8_E8M0", "F8_E4M3", "U8", "I8"])
+@pytest.mark.parametrize("dtype", ["C64", "F8_E8M0", "F8_E4M3", "U8", "I8", "BOOL", *WHOLE_NUMBERS])
 def test_a_dtype_that_no_weight_has_is_named(target: Path, dtype: str) -> None:
     store(target, f"{LAYER}.weight", dtype)
     for sentence in refusals(target):
-        assert f"is stored as {dtype}, with which a model cannot be computed." in sentence
+        called = f"{dtype} ({WHOLE_NUMBERS[dtype]})" if dtype in WHOLE_NUMBERS else dtype
+        assert f"is stored as {called}, with which a model cannot be computed." in sentence
 
 
 @pytest.mark.parametrize("dtype", ["C64", "F8_E8M0", "U8", "BOOL", "I64"])
@@ -157,6 +160,33 @@ def test_an_assistants_dtypes_are_named_as_well(tmp_path: Path) -> None:
     assistant = Path(shutil.copytree(GOLDEN / "e2b" / "assistant", tmp_path / "assistant"))
     store(assistant, "pre_projection.weight", "F64")
     assert "'pre_projection.weight' is stored as F64" in said(lambda: load_assistant(assistant))
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_token_ids_in_half_precision_are_refused(tmp_path: Path, dtype: str) -> None:
+    assistant = Path(shutil.copytree(GOLDEN / "e2b" / "assistant", tmp_path / "assistant"))
+    store(assistant, ORDERING, dtype)
+    for sentence in (
+        said(lambda: load_assistant(assistant)),
+        *(one.problem for one in verify_folder(assistant, {})),
+    ):
+        assert f"{ORDERING!r} is stored as {dtype}, which cannot tell token ids apart" in sentence
+
+
+@pytest.mark.parametrize("dtype", ["I32", "I64", "U32", "I16"])
+def test_token_ids_may_be_whole_numbers_of_any_size(tmp_path: Path, dtype: str) -> None:
+    assistant = Path(shutil.copytree(GOLDEN / "e2b" / "assistant", tmp_path / "assistant"))
+    store(assistant, ORDERING, dtype)
+    load_assistant(assistant)
+    assert not list(verify_folder(assistant, {}))
+
+
+def test_the_method_is_named_where_older_versions_wrote_it(target: Path) -> None:
+    quantize_by(target, "compressed-tensors", is_named=False)
+    config = json.loads((target / "config.json").read_text())
+    config["compression_config"] = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+    (target / "config.json").write_text(json.dumps(config))
+    assert all("is quantized with compressed-tensors" in sentence for sentence in refusals(target))
 
 
 def test_half_a_byte_is_no_size(target: Path) -> None:

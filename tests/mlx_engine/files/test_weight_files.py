@@ -87,6 +87,47 @@ def test_a_stale_index_beside_other_shards_is_not_obeyed(folder: Path) -> None:
     loads_as_before(folder)
 
 
+@pytest.mark.parametrize("named", [{}, {TABLE: "pytorch_model-00001-of-00002.bin"}])
+def test_an_index_of_no_safetensors_file_beside_a_whole_one_is_not_obeyed(
+    folder: Path, named: dict[str, str]
+) -> None:
+    write_index(folder, named)
+    loads_as_before(folder)
+    assert list(verify_folder(folder, {})) == []
+    (folder / "model.safetensors").unlink()
+    assert "model.safetensors.index.json" in refusal(lambda: load_target(folder))
+
+
+def test_an_index_that_has_forgotten_a_shard_is_not_obeyed(folder: Path) -> None:
+    write_index(folder, {TABLE: sharded(folder, 3)[TABLE]})
+    loads_as_before(folder)
+    assert list(verify_folder(folder, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model-Q4_0.gguf", "model-Q4_0.gguf, in the format of llama.cpp"),
+        ("pytorch_model-00001-of-00002.bin", "a file of PyTorch, which can contain code"),
+        ("consolidated.00.pth", "a file of PyTorch"),
+        ("weights.npz", "weights.npz, in a format of NumPy"),
+        ("adapter_model.safetensors", "an adapter, which is no model of its own"),
+        ("adapters.safetensors", "Merge it into its model"),
+        ("weights.00.safetensors", "weights.00.safetensors, which is not the name of a model's weights"),
+    ],
+)
+def test_weights_in_another_format_are_named(folder: Path, name: str, words: str) -> None:
+    (folder / "model.safetensors").rename(folder / name)
+    (folder / "training_args.bin").touch()
+    (folder / "optimizer.pt").touch()
+    for said in (refusal(lambda: load_target(folder)), *(one.problem for one in verify_folder(folder, {}))):
+        assert str(folder) in said
+        assert words in said
+        assert "missing" not in said
+    (folder / "config.json").unlink()
+    assert words in refusal(lambda: load_target(folder))
+
+
 def test_the_rest_of_older_shards_beside_a_whole_file_does_not_matter(folder: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").write_bytes(b"not looked at")
     loads_as_before(folder)
@@ -137,6 +178,8 @@ def test_two_sets_are_refused_with_a_file_of_each(names: set[str], indexed: list
     ("names", "indexed", "chosen"),
     [
         (set(), None, ["model.safetensors"]),
+        ({ONE, TWO}, [ONE], [ONE, TWO]),
+        ({ONE, TWO, "a.safetensors"}, ["a.safetensors"], ["a.safetensors"]),
         ({"model.safetensors"}, ["model.safetensors"], ["model.safetensors"]),
         ({"model.safetensors", ONE}, [ONE, TWO], ["model.safetensors"]),
         ({ONE}, [ONE, TWO], [ONE, TWO]),
@@ -218,10 +261,38 @@ def test_the_text_model_alone_under_any_names(tmp_path: Path, model_type: str, p
     folder = copied(source, tmp_path / "text")
     text_only(folder, model_type, prefix)
     assert mx.array_equal(logits_of(load_target(folder)), logits_of(load_target(source)))
+    assert size_of_folders(folder, None) == size_of_folders(source, None)
     assert list(verify_folder(folder, {})) == []
     convert(folder, tmp_path / "copy", group_size=32)
     assert load_target(tmp_path / "copy").facts == load_target(source).facts
     assert all(name.startswith("model.") for name in read_tensors(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("prefix", ["", "language_model.", "model.language_model.", "language_model.model."])
+def test_an_assistant_under_any_names(tmp_path: Path, prefix: str) -> None:
+    folder = copied(ASSISTANT, tmp_path / "assistant")
+
+    def renamed(name: str) -> str:
+        is_body = name.startswith("model.")
+        return (
+            prefix + (name.removeprefix("model.") if "model." in prefix or not prefix else name)
+            if is_body
+            else name
+        )
+
+    reweighted(folder, lambda weights: {renamed(name): array for name, array in weights.items()})
+    assert not any(name.startswith("model.layers.") for name in read_tensors(folder))
+    loaded, usual = load_assistant(folder), load_assistant(ASSISTANT)
+    hidden = mx.random.normal((1, 3, usual.config.text.hidden_size), key=mx.random.key(0))
+    assert mx.array_equal(loaded.logits(hidden), usual.logits(hidden))
+    assert size_of_folders(TARGET, folder) == size_of_folders(TARGET, ASSISTANT)
+    assert list(verify_folder(folder, {})) == []
+
+
+def test_tables_of_the_rotation_are_not_loaded(folder: Path) -> None:
+    names = ("model.rotary_emb.inv_freq", "model.language_model.rotary_emb.full_attention_inv_freq")
+    reweighted(folder, lambda weights: weights | {name: mx.zeros((4,)) for name in names})
+    loads_as_before(folder)
 
 
 def test_one_tensor_under_two_names_is_refused(folder: Path) -> None:
@@ -231,6 +302,14 @@ def test_one_tensor_under_two_names_is_refused(folder: Path) -> None:
     said = refusal(lambda: load_target(folder))
     assert "twice" in said
     assert "language_model.model.norm.weight" in said
+    assert [found.problem for found in verify_folder(folder, {})] == [said]
+
+
+def test_one_tensor_of_an_assistant_under_two_names_is_refused(tmp_path: Path) -> None:
+    folder = copied(ASSISTANT, tmp_path / "assistant")
+    reweighted(folder, lambda weights: weights | {"norm.weight": weights["model.norm.weight"]})
+    said = refusal(lambda: load_assistant(folder))
+    assert "contains the tensor 'norm.weight' twice" in said
     assert [found.problem for found in verify_folder(folder, {})] == [said]
 
 

@@ -19,6 +19,8 @@ from mlx_engine.loading.convert import convert
 from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError
+from mlx_engine.protocol.events import Message
+from mlx_engine.text.prompt import ChatFormat
 from models.pocket import DRAFTER_FOLDER, TARGET_FOLDER
 from tests.fakes.cache import COMMIT, put
 from tests.fakes.folders import write_pair
@@ -161,3 +163,28 @@ def test_the_pocket_pair_still_works_together_in_8_bits(tmp_path: Path) -> None:
     assert "ctrl+t" in reply["text"]
     assert reply["stats"]["acceptance"] > 0.5
     assert reply["model"]["drafter"] == "target-assistant"
+
+
+def test_the_template_comes_along_wherever_it_is(tmp_path: Path) -> None:
+    source = Path(shutil.copytree(TARGET_FOLDER, tmp_path / "source"))
+    template = (source / "chat_template.jinja").read_text()
+    (source / "additional_chat_templates").mkdir()
+    (source / "chat_template.jinja").rename(source / "additional_chat_templates" / "default.jinja")
+    convert(source, tmp_path / "copy", bits=8, group_size=32)
+    assert (tmp_path / "copy" / "chat_template.jinja").read_text() == template
+    assert ChatFormat(tmp_path / "copy").render([Message("user", "Hi")]).ids
+
+
+def test_settings_left_over_from_a_quantization_do_not_come_along(tmp_path: Path) -> None:
+    source = Path(shutil.copytree(TARGET_FOLDER, tmp_path / "source"))
+    config = json.loads((source / "config.json").read_text())
+    left_over = {"bits": 4, "group_size": 64, "language_model.model.layers.0.mlp.up_proj": {"bits": 3}}
+    (source / "config.json").unlink()
+    written = config | {"quantization": left_over, "quantization_config": {"quant_method": "gptq"}}
+    (source / "config.json").write_text(json.dumps(written))
+    convert(source, tmp_path / "copy", bits=8, group_size=32)
+    made = json.loads((tmp_path / "copy" / "config.json").read_text())
+    assert made["quantization"]["bits"] == 8
+    assert "language_model.model.layers.0.mlp.up_proj" not in made["quantization"]
+    assert load_model(tmp_path / "copy")
+    assert load_target(tmp_path / "copy").dtype_name == "8-bit"

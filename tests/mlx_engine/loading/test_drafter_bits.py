@@ -51,7 +51,7 @@ def test_the_choice_is_shown(
 ) -> None:
     """On a made-up M5, with the pocket pair's assistant in place of a large one."""
     monkeypatch.setattr(loading, "_architecture", lambda: M5)
-    monkeypatch.setattr(drafter_bits, "_is_large_assistant", lambda source: True)
+    monkeypatch.setattr(drafter_bits, "is_large_assistant", lambda source: True)
     for is_first in (True, False):
         rig = Rig(TARGET_FOLDER, DRAFTER_FOLDER, drafter_bits=setting, estimates_folder=str(tmp_path))
         (ready,) = only(Ready, rig.emitted)

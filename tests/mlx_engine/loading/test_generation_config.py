@@ -18,6 +18,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.protocol.events import Generate, Message
 from mlx_engine.text.prompt import ChatFormat
 from mlx_engine.text.reply_text import TextStream
+from mlx_engine.text.tokenizer import read_special_tokens_map, read_tokenizer_config, special_tokens
 from models.pocket import TARGET_FOLDER
 from tests.fakes.folders import write_pair
 from tests.mlx_engine.rig import Rig, only, token_ids
@@ -158,23 +159,40 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: str) -> Non
         GenerationConfig.read(tmp_path)
 
 
+TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+
+
 @pytest.mark.parametrize(
     ("name", "part", "value"),
     [
         ("generation_config.json", None, [7.0]),
         ("config.json", None, 7),
         ("config.json", "text_config", [7]),
-        ("tokenizer_config.json", None, "<unused7>"),
-        ("tokenizer_config.json", None, {"__type": "AddedToken", "content": "<unused7>"}),
+        *((name, None, "<unused7>") for name in TOKENIZER_FILES),
+        *((name, None, {"__type": "AddedToken", "content": "<unused7>"}) for name in TOKENIZER_FILES),
+        *((name, None, ["<eos>", {"content": "<unused7>"}]) for name in TOKENIZER_FILES),
+        *((name, "ids", [1, "7.0"]) for name in TOKENIZER_FILES),
     ],
 )
 def test_an_end_token_counts_wherever_it_is_named(tmp_path: Path, name: str, part: str | None, value: Any) -> None:
     folder = Path(shutil.copytree(TARGET_FOLDER, tmp_path / "t"))
-    values = json.loads((folder / name).read_text())
-    key = "eos_token" if name == "tokenizer_config.json" else "eos_token_id"
-    (values[part] if part else values)[key] = value
-    (folder / name).unlink()
-    (folder / name).write_text(json.dumps(values))
+    path = folder / name
+    values = json.loads(path.read_text()) if path.exists() else {}
+    key = "eos_token" if name in TOKENIZER_FILES and part != "ids" else "eos_token_id"
+    values.get(part, values)[key] = value
+    path.unlink(missing_ok=True)
+    path.write_text(json.dumps(values))
     ends = end_tokens(read_config(folder), GenerationConfig.read(folder), ChatFormat(folder))
     assert 7 in ends
     assert {1, 106, 50} <= ends, "Gemma's own count as well"
+
+
+@pytest.mark.parametrize(("more", "bos", "own"), [({}, "<s>", "x"), ({"added_tokens_decoder": {}}, "<bos>", "y")])
+def test_the_map_of_special_tokens_counts_where_transformers_reads_it(
+    tmp_path: Path, more: dict[str, Any], bos: str, own: str
+) -> None:
+    written = {"bos_token": {"content": "<s>"}, "x_token": "x"}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(written))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"x_token": "y", "bos_token": None} | more))
+    found = special_tokens(read_tokenizer_config(tmp_path), read_special_tokens_map(tmp_path))
+    assert (found["bos_token"], found["x_token"], found["eos_token"]) == (bos, own, "<eos>")

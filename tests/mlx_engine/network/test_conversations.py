@@ -39,7 +39,8 @@ ALWAYS_READ = 2
 def forgetful_caches() -> Iterator[None]:
     """Sliding caches with no more room than they must have, and no mark is thinned out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv_cache, "GROWTH_ROWS", 8)
+        for growth in ("GROWTH_ROWS", "SLIDING_GROWTH_ROWS"):
+            patch.setattr(kv_cache, growth, 8)
         patch.setattr(prefix_module, "MOST_SNAPSHOTS", 100)
         yield
 
@@ -274,6 +275,7 @@ def assert_tree_is_sound(prefix: PrefixCache) -> None:
     for before, after in pairwise([prefix.tree.root, *lent]):
         assert after.parent is before
     for node in prefix.tree.nodes():
+        assert len(node.readings) == len(node.tokens)
         assert (node.full is None) == (node in lent)
         for keys, values in [*(node.full or ()), *(node.sliding or ())]:
             assert keys.shape[2] == values.shape[2] == len(node.tokens)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_engine.network.kv_cache import (
-    GROWTH_ROWS,
     ROLLBACK_RESERVE_ROWS,
+    SLIDING_GROWTH_ROWS,
     CacheSnapshot,
     FullCache,
     SlidingCache,
@@ -143,7 +143,7 @@ def test_every_rollback_across_the_window_edge(kind: type[LayerCache], start: in
     read(cache, history, 1, draw)
 
 
-@pytest.mark.parametrize("chunk", [GROWTH_ROWS, GROWTH_ROWS + 1, 3 * GROWTH_ROWS])
+@pytest.mark.parametrize("chunk", [SLIDING_GROWTH_ROWS, SLIDING_GROWTH_ROWS + 1, 3 * SLIDING_GROWTH_ROWS])
 def test_prefill_chunks_beyond_the_buffer(chunk: int) -> None:
     cache, history, draw = SlidingCache(WINDOW), History(WINDOW), np.random.default_rng(chunk)
     for count in (5, chunk, 1, chunk, 17):
@@ -160,7 +160,7 @@ def test_a_sliding_cache_stops_growing() -> None:
         cache.rollback(1)
         sizes.add(cache.nbytes)
     row_bytes = 2 * HEADS * DIM * 4
-    assert max(sizes) <= (WINDOW + 1 + ROLLBACK_RESERVE_ROWS + 2 * GROWTH_ROWS) * row_bytes
+    assert max(sizes) <= (WINDOW + 1 + ROLLBACK_RESERVE_ROWS + 2 * SLIDING_GROWTH_ROWS) * row_bytes
 
 
 def test_the_drafter_sees_one_row_more_than_the_window() -> None:

@@ -17,7 +17,7 @@ from mlx_engine.decode import DecodeOptions, Session, generate
 from mlx_engine.network import kv_cache
 from mlx_engine.network import prefix as prefix_module
 from mlx_engine.network.chunk_length import ChunkLength
-from mlx_engine.network.kv_cache import ROLLBACK_RESERVE_ROWS
+from mlx_engine.network.kv_cache import RESUME_RESERVE_ROWS
 from mlx_engine.network.prefix import SHORTEST_SNAPSHOT_TOKENS, PrefixCache
 from mlx_engine.protocol.prefill_chunk import ChunkRange
 from mlx_engine.speculation.assistant_drafter import AssistantDrafter
@@ -37,7 +37,8 @@ DRAW = random.Random(11)
 def forgetful_caches() -> Iterator[None]:
     """Sliding caches with no more room than they must have: what can be forgotten, is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv_cache, "GROWTH_ROWS", 8)
+        for growth in ("GROWTH_ROWS", "SLIDING_GROWTH_ROWS"):
+            patch.setattr(kv_cache, growth, 8)
         yield
 
 
@@ -292,7 +293,7 @@ def test_old_snapshots_go_when_they_take_too_much(monkeypatch: pytest.MonkeyPatc
     chat.turn([*prompt, *some_tokens(20)], (len(prompt), len(prompt) + 20))
     assert chat.prefix.snapshot_bytes < sizes[-1]
     row_bytes = 2 * 2 * 4 * 8 * 4  # sliding layers x heads x head size x float32, keys and values
-    assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + ROLLBACK_RESERVE_ROWS)
+    assert chat.prefix.snapshot_bytes <= 2 * row_bytes * 2 * (tiny.WINDOW + 1 + RESUME_RESERVE_ROWS)
 
 
 def test_few_snapshots_are_kept_and_spread_over_a_long_chat() -> None:

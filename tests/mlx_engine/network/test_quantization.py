@@ -17,6 +17,7 @@ from mlx_engine.network.assistant import load_assistant
 from mlx_engine.network.mlx_lm_gemma4 import gemma4
 from mlx_engine.network.target import load_target
 from mlx_engine.protocol.errors import ModelFolderError
+from models.verify import verify_folder
 from tests.fakes import quantized, tiny
 from tests.mlx_engine.helpers import load_tensors
 
@@ -78,10 +79,33 @@ def test_settings_of_single_layers_count_under_any_prefix(tmp_path: Path, prefix
     check_same(tmp_path, network)
 
 
-@pytest.mark.parametrize("block", [LOW, HIGH, {"bits": 4}, {"mode": "affine"}, None])
-def test_the_shapes_count_where_nothing_is_said_of_a_layer(tmp_path: Path, block: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize(
+    "block",
+    [
+        LOW,
+        HIGH,
+        {"bits": 4},
+        {"mode": "affine"},
+        {"bits": 4.5, "group_size": 64},
+        {"bits": "4", "group_size": 64.0, "mode": "mixed"},
+        {"bits": 0, "group_size": 0},
+        "4-bit",
+        None,
+    ],
+)
+def test_the_shapes_count_where_nothing_is_said_of_a_layer(tmp_path: Path, block: Any) -> None:
     network = quantized.write(tmp_path, "26b-a4b", high_mlp, **LOW)
     quantized.set_block(tmp_path, block)
+    check_same(tmp_path, network)
+    assert list(verify_folder(tmp_path, {})) == []
+
+
+@pytest.mark.parametrize(
+    "own", [{"bits": 8.0, "group_size": "32"}, {"bits": "8"}, {"bits": None, "quant_method": "x"}]
+)
+def test_settings_of_a_layer_are_read_as_people_write_them(tmp_path: Path, own: dict[str, Any]) -> None:
+    network = quantized.write(tmp_path, "31b", high_mlp, **LOW)
+    quantized.set_block(tmp_path, LOW | {"model.language_model.layers.0.mlp.up_proj": own})
     check_same(tmp_path, network)
 
 

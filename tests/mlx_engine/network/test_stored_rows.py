@@ -36,7 +36,8 @@ DRAW = random.Random(23)
 @pytest.fixture(autouse=True)
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sliding caches drop their oldest rows soon."""
-    monkeypatch.setattr(kv_cache, "GROWTH_ROWS", 8)
+    for growth in ("GROWTH_ROWS", "SLIDING_GROWTH_ROWS"):
+        monkeypatch.setattr(kv_cache, growth, 8)
 
 
 @pytest.fixture(params=tiny.LAYOUTS)
@@ -69,7 +70,7 @@ def talked(target: Gemma4Target, turns: int = 3) -> PrefixCache:
 def stored(prefix: PrefixCache, path: Path) -> CacheFacts:
     rows = rows_to_store(prefix.conversation)
     facts = CacheFacts("model", rows.tokens, rows.spans, rows.frontiers)
-    write_chat(ChatCacheFolder(path.parent), path, facts, rows.sliding, rows.full, None)
+    write_chat(ChatCacheFolder(path.parent), path, facts, rows.sliding, rows.full, None, lambda *part: False)
     return facts
 
 
@@ -101,8 +102,7 @@ def edits(conversation: Sequence[int]) -> Iterator[list[int]]:
 def test_logits_are_those_of_the_process_that_never_ended(
     target: Gemma4Target, edit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if edit == 3:
-        monkeypatch.setattr(stored_rows, "POINTS_NEEDED", 3)  # as in a chat that is long enough
+    monkeypatch.setattr(stored_rows, "MOST_READ_AGAIN", 50)  # its messages are long
     running = talked(target)
     facts = stored(running, tmp_path / "file")
     prompt = list(edits(running.tokens))[edit]
@@ -188,10 +188,26 @@ def test_sliding_rows_are_stored_once(target: Gemma4Target) -> None:
     assert {tensor.shape[2] for tensor in rows.sliding} == {end - begin}
 
 
-def test_a_short_chat_keeps_what_the_next_message_needs(target: Gemma4Target) -> None:
-    prefix = talked(target)
-    turn_begins = prefix._snapshots[-1].frontier
-    assert [at for _, at in rows_to_store(prefix.conversation).frontiers] == [turn_begins, prefix.cache.frontier]
+def test_a_short_message_is_read_again_for_another_reply(target: Gemma4Target, tmp_path: Path) -> None:
+    running = talked(target)
+    message, models_turn = (snapshot.frontier for snapshot in running._snapshots[-2:])
+    facts = stored(running, tmp_path / "file")
+    assert [at for _, at in facts.frontiers][-2:] == [message, running.cache.frontier]
+    for prompt in ([*running.tokens[: models_turn + 3], 5], [*running.tokens[: message + 9], *some_tokens(30)]):
+        reopened = PrefixCache(target)
+        reopened.adopt(recalled(tmp_path / "file", target))
+        assert logits_after(target, reopened, prompt)[0] == message
+    assert len(facts.frontiers) == 2, "no other place costs little in a short chat"
+
+
+def test_what_is_stored_anyway_can_be_gone_on_from(target: Gemma4Target) -> None:
+    prefix = PrefixCache(target)
+    turn(target, prefix, some_tokens(60), 45)
+    turn(target, prefix, some_tokens(10), 10)
+    rows = rows_to_store(prefix.conversation)
+    begins = [snapshot.frontier for snapshot in prefix._snapshots[-2:]]
+    assert [at for _, at in rows.frontiers] == [*begins, prefix.cache.frontier]
+    assert len(rows.spans) == 1, "the message and its reply are shorter than a window"
 
 
 def test_a_long_chat_takes_hardly_more_than_its_full_rows() -> None:

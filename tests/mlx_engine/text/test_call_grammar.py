@@ -104,6 +104,40 @@ def test_strict_arguments_that_do_not(accepts: Any, arguments: str) -> None:
     assert not accepts(STRICT, call("read", arguments))
 
 
+TEXTS = {
+    "date": (["2024-02-29", "1999-12-31"], ["2023-02-29", "2024-13-01", "soon", ""]),
+    "time": (["23:59:59.5+05:30"], ["23:59:60Z", "24:00:00Z"]),
+    "date-time": (["2024-02-29T12:00:00Z"], ["2023-02-29T12:00:00Z", "2024-02-29"]),
+    "hostname": (["a-b.example"], ["a..b", "-a", ".".join(["a" * 63] * 4)]),
+    "ipv4": (["0.0.0.0", "255.249.199.99"], ["256.0.0.0", "01.0.0.0", "1.2.3"]),
+    "ipv6": (
+        ["::", "::1", "1::", "1:2:3:4:5:6:7:8", "1::8", "1:2:3:4:5:6:7::", "::ffff:1.2.3.4", "1:2:3::7:8"],
+        ["", ":", ":::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1::2::3", "12345::", "1:2:3:4:5:6:7::8"],
+    ),
+    "uuid": (["123E4567-e89b-12d3-a456-426614174000"], ["123e4567e89b12d3a456426614174000"]),
+    "duration": (["P1Y2M3DT4H5M6S", "PT36H", "P4W", "P1D"], ["P", "PT", "1D", "P1DT", "P1W2D", "P1H"]),
+    "email": (["a.b+c@example.org"], ["a", "@b", "a..b@c", "a@", "a b@c"]),
+    "uri": (["https://example.org/a?b=%20#c", "mailto:a@b"], ["/a", "a b:c", "https:", "a:b#c#d", "a:%2"]),
+}
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_strict_texts_have_their_format(accepts: Any, format: str) -> None:
+    """As exactly as in a schema of the reply."""
+    schema = {"type": "object", "properties": {"at": {"type": "string", "format": format}}, "required": ["at"]}
+    form = ReplyForm(tools=(Tool("f", parameters=json.dumps(schema)),), strict_tools=frozenset({"f"}))
+    written, refused = TEXTS[format]
+    assert [text for text in written if not accepts(form, call("f", f"{{at:'{text}'}}"))] == []
+    assert [text for text in refused if accepts(form, call("f", f"{{at:'{text}'}}"))] == []
+
+
+def test_a_format_and_a_length_hold_together(accepts: Any) -> None:
+    schema = {"properties": {"at": {"type": "string", "format": "email", "minLength": 6, "maxLength": 7}}}
+    form = ReplyForm(tools=(Tool("f", parameters=json.dumps(schema)),), strict_tools=frozenset({"f"}))
+    texts = ["a@b.c", "ab@b.c", "abc@b.c", "abcd@b.c"]
+    assert [accepts(form, call("f", f"{{at:'{text}'}}")) for text in texts] == [False, True, True, False]
+
+
 def test_a_call_is_required(accepts: Any) -> None:
     form = ReplyForm(tools=(READ, WRITE), must_call=True)
     assert accepts(form, call("read", "{a:1}") + call("write", "{}"))
@@ -154,7 +188,21 @@ def test_odd_schemas_have_a_grammar(schema: dict[str, Any]) -> None:
 
 def test_a_schema_that_cannot_be_kept_is_refused() -> None:
     schema = {"properties": {"a": {"type": "integer", "minimum": "1"}}}
-    with pytest.raises(RequestError, match="minimum"):
-        check_form(ReplyForm(tools=(Tool("f", parameters=json.dumps(schema)),), strict_tools=frozenset({"f"})))
-    with pytest.raises(RequestError, match="parameters of f cannot be read"):
+    bad = Tool("f", parameters=json.dumps(schema))
+    for form in (
+        ReplyForm(tools=(bad,), strict_tools=frozenset({"f"})),
+        ReplyForm('{"type": "object"}', (READ, bad), strict_tools=frozenset({"f", "read"})),
+    ):
+        with pytest.raises(RequestError, match=r"parameters of f cannot be used: .*minimum") as refusal:
+            check_form(form)
+        assert refusal.value.about == "tools.f"
+    for bounds in (
+        {"type": "string", "minLength": 5, "maxLength": 3},
+        {"type": "array", "minItems": 5, "maxItems": 3},
+    ):
+        nothing = Tool("f", parameters=json.dumps({"properties": {"a": bounds}}))
+        with pytest.raises(RequestError, match=r"of f cannot be used: min\w+ \(5\) is greater than max\w+ \(3\)"):
+            check_form(ReplyForm(tools=(nothing,), strict_tools=frozenset({"f"})))
+    with pytest.raises(RequestError, match="parameters of f cannot be read") as refusal:
         check_form(ReplyForm(tools=(Tool("f", parameters="["),), strict_tools=frozenset({"f"})))
+    assert refusal.value.about == "tools.f"

@@ -13,7 +13,7 @@ from mlx_engine.protocol.errors import ModelFolderError
 from mlx_engine.text.chat_template import ChatTemplate
 from mlx_engine.text.sandbox import TemplateFailedError
 from mlx_engine.text.template_files import read_template
-from mlx_engine.text.tokenizer import read_tokenizer_config, special_tokens
+from mlx_engine.text.tokenizer import read_special_tokens_map, read_tokenizer_config, special_tokens
 from models.pocket import TARGET_FOLDER
 from tests.golden.make_template_goldens import GOLDENS, write_files
 
@@ -25,7 +25,8 @@ def rendered(folder: Path, source: str | None = None) -> str | None:
     try:
         config = read_tokenizer_config(folder)
         template = ChatTemplate(read_template(folder, config) if source is None else source)
-        return template.render(GOLDEN["talk"], None, add_generation_prompt=False, **special_tokens(config))
+        tokens = special_tokens(config, read_special_tokens_map(folder))
+        return template.render(GOLDEN["talk"], None, add_generation_prompt=False, **tokens)
     except (TemplateFailedError, ModelFolderError):
         return None
 

@@ -1,4 +1,4 @@
-"""The settings of an answer that OpenAI's APIs share, and those that their users add for local models.
+"""The settings of an answer that the APIs share, and those that users add for local models.
 
 `presence_penalty` and `frequency_penalty` are not read: many clients send them always, and the engine has no such
 penalties. What would change the form of an answer is refused instead.
@@ -20,6 +20,7 @@ MOST_TOKENS = 1 << 31
 MAX_STOP_STRINGS = 64
 THINKING_EFFORTS = ("medium", "high", "xhigh", "max")
 """An agent that asks for a title says `low`, `minimal` or `none`, and is answered without thoughts."""
+ONE_ANSWER = "can only be 1: more than one answer is not made at once. Ask again for each."
 ANY_OBJECT = '{"type":"object"}'
 
 
@@ -50,27 +51,36 @@ def read_token_limit(body: Fields, *keys: str) -> int | None:
     return None
 
 
-def read_stop(body: Fields) -> tuple[str, ...]:
-    """One text or a list of them; empty ones stop nothing."""
+def read_text_or_texts(body: Fields) -> tuple[str, ...]:
+    """`stop`, as OpenAI writes it: one text or a list of them."""
     stop = body.value("stop")
-    if not isinstance(stop, str | list | None):
+    if isinstance(stop, str):
+        return tuple(filter(None, (body.text("stop"),)))
+    if not isinstance(stop, list | None):
         raise body.error("stop", "cannot be read. Send a text, or a list of texts.")
-    texts = [body.text("stop") or ""] if isinstance(stop, str) else body.texts("stop")
+    return read_stop(body, "stop")
+
+
+def read_stop(body: Fields, key: str) -> tuple[str, ...]:
+    """A list of texts; empty ones stop nothing."""
+    texts = body.texts(key)
     if len(texts) > MAX_STOP_STRINGS:
-        raise body.error("stop", f"has more than {MAX_STOP_STRINGS} texts. Send fewer.")
-    return tuple(text for text in texts if text)
+        raise body.error(key, f"has more than {MAX_STOP_STRINGS} texts. Send fewer.")
+    return tuple(filter(None, texts))
 
 
 def read_is_thinking(body: Fields) -> bool:
     """Off unless asked for, by any of the switches that clients of local models use."""
-    template = _object_or_nothing(body, "chat_template_kwargs").get("enable_thinking")
-    thinking, reasoning = _object_or_nothing(body, "thinking"), _object_or_nothing(body, "reasoning")
-    for switch in (template, body.value("enable_thinking"), reasoning.get("enabled")):
-        if isinstance(switch, bool):
+    template, thinking, reasoning = (
+        body.object(key) or Fields({}) for key in ("chat_template_kwargs", "thinking", "reasoning")
+    )
+    switches = (template.flag("enable_thinking"), body.flag("enable_thinking"), reasoning.flag("enabled"))
+    kind, effort = thinking.text("type"), reasoning.text("effort")
+    effort = body.text("reasoning_effort") or effort
+    for switch in switches:
+        if switch is not None:
             return switch
-    if "type" in thinking:
-        return bool(thinking["type"] == "enabled")
-    return (body.text("reasoning_effort") or reasoning.get("effort")) in THINKING_EFFORTS
+    return effort in THINKING_EFFORTS if kind is None else kind == "enabled"
 
 
 def read_schema(form: Fields | None) -> str | None:
@@ -107,8 +117,3 @@ def refuse_if(body: Fields, key: str, harmless: tuple[Any, ...], reason: str) ->
     value = body.value(key)
     if value is not None and not any(type(value) is type(one) and value == one for one in harmless):
         raise body.error(key, reason)
-
-
-def _object_or_nothing(body: Fields, key: str) -> dict[str, Any]:
-    value = body.value(key)
-    return value if isinstance(value, dict) else {}
