@@ -11,7 +11,7 @@ from time import monotonic
 from textual import on
 from textual.app import SystemCommand
 from textual.screen import Screen
-from textual.theme import Theme
+from textual.theme import Theme, ThemeProvider
 from textual.widgets._toast import ToastHolder
 
 from app.core.chat_options import ChatOptions
@@ -26,6 +26,7 @@ from app.tui.chat_screen import ChatScreen
 from app.tui.keys import bindings, key_in, prefer
 from app.tui.layout import SMALL
 from app.tui.screens.chats import ChatsScreen
+from app.tui.screens.palette import Palette
 from app.tui.screens.unsaved import UnsavedScreen
 from app.tui.terminal.safe_app import SafeApp
 from app.tui.transcript.code_block import CodeBlock
@@ -140,6 +141,12 @@ class ChatApp(SafeApp):
     def action_screenshot_soon(self) -> None:
         """Save the screen as an SVG file in the current folder, once the palette has closed."""
         self.set_timer(0.1, self._save_screenshot)
+
+    def action_command_palette(self) -> None:
+        self.push_screen(Palette())
+
+    def search_themes(self) -> None:
+        self.push_screen(Palette([ThemeProvider], placeholder="Search for themes"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for command in COMMANDS:

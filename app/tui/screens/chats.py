@@ -23,6 +23,7 @@ from app.text.sanitise import sanitise, sanitise_line
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from app.tui.screens.overlay import Overlay
+from app.tui.screens.row_list import RowList
 
 MOST_SHOWN = 200
 """A search finds the others. Wrapping thousands of titles would slow down every key."""
@@ -75,7 +76,7 @@ class ChatsScreen(Overlay[tuple[int, str] | None]):
         """The query that the list currently shows matches of. Renaming uses its input, and gives it back."""
         self._search_timer: Timer | None = None
         self._input = LineInput(query, SEARCH_HINT, id="chats-search", compact=True)
-        self._list = OptionList(id="chats-list", markup=False)
+        self._list = RowList(id="chats-list", markup=False)
         self._hint = Static(id="chats-hint", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -102,8 +103,8 @@ class ChatsScreen(Overlay[tuple[int, str] | None]):
         if self._renaming is None and self._input.value != self._listed_query:
             self._show_matches()
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def action_enter(self) -> None:
+        """Save the title, or open the highlighted chat."""
         if self._renaming is not None:
             self._finish_renaming(self._renaming)
         elif (chat := self._highlighted_chat()) is not None:

@@ -27,6 +27,10 @@ class LineInput(Input):
                     return
         await super()._on_key(event)
 
+    async def action_submit(self) -> None:
+        """Run the screen's action `enter` at once: Textual's message would come behind what was typed after it."""
+        await self.app.run_action("enter", self.screen)
+
     def _on_paste(self, event: events.Paste) -> None:
         # Textual calls Input's own handler after this one.
         if self._is_behind(events.Paste(event.text)):

@@ -23,6 +23,7 @@ from app.tui.screens.columns import Column, Columns, cells, fitting, titles
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from app.tui.screens.overlay import Overlay
+from app.tui.screens.row_list import RowList
 from mlx_engine.protocol.errors import SlipstreamError
 from models import hub_cache
 from models.catalog import Catalog
@@ -31,7 +32,7 @@ from models.pull import PullEvent, PullFailed, PullFinished
 
 KEYS = "enter: switch to it, or pull it first · ctrl+d: delete · esc: close"
 PULL_KEYS = "esc: close, the pull goes on · ctrl+x: stop it"
-NARROW_KEYS = "enter: use or pull · ctrl+d: delete"
+NARROW_KEYS = "enter: use · ctrl+d: delete · esc: close"
 NARROW_PULL_KEYS = "esc: pull goes on · ctrl+x: stop it"
 FILTER_HINT = "Type to filter"
 NARROW_COLUMNS = 74
@@ -73,6 +74,8 @@ class ModelsScreen(Overlay[str | None]):
         self._rows: list[ModelRow] = []
         self._shown: list[ModelRow] = []
         """The rows that match the filter."""
+        self._listed_filter = ""
+        """The filter that the list shows the matches of."""
         self._confirmed = ""
         """What a second press of the same key confirms: the key and the name of a model."""
         self._is_switch_due = False
@@ -107,12 +110,16 @@ class ModelsScreen(Overlay[str | None]):
     # What the person does
 
     @on(Input.Changed)
-    def _filter_changed(self) -> None:
-        self._confirmed = self._message = ""
-        self._show_rows()
+    def _filter_now(self) -> None:
+        """List the matches, if the filter has changed; at once, before keys that were typed behind it."""
+        if self._filter.value != self._listed_filter:
+            self._confirmed = self._message = ""
+            self._show_rows()
+            self._explain(self._highlighted_row())
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def action_enter(self) -> None:
+        """Switch to the highlighted model, or pull it."""
+        self._filter_now()
         if (row := self._highlighted_row()) is not None:
             self._choose(row)
 
@@ -122,13 +129,17 @@ class ModelsScreen(Overlay[str | None]):
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self) -> None:
-        row = self._highlighted_row()
+        self._explain(self._highlighted_row())
+        self._show_hint()
+
+    def _explain(self, row: ModelRow | None) -> None:
+        """What was said and asked was about another model."""
         if row is not None and row["name"] != self._explained:
             self._explained, self._confirmed, self._message = row["name"], "", ""
-        self._show_hint()
 
     def action_move(self, direction: str) -> None:
         """Move the highlight; the filter keeps the focus."""
+        self._filter_now()
         move_highlight(self._list, direction)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -166,6 +177,7 @@ class ModelsScreen(Overlay[str | None]):
 
     def _delete(self) -> None:
         """Delete the files of the highlighted model after a second press."""
+        self._filter_now()
         row = self._highlighted_row()
         if row is None:
             return
@@ -241,7 +253,8 @@ class ModelsScreen(Overlay[str | None]):
     def _show_rows(self) -> None:
         """List the rows that match the filter; the highlight stays on its model."""
         before = self._highlighted_row()
-        wanted = self._filter.value.lower().split()
+        self._listed_filter = self._filter.value
+        wanted = self._listed_filter.lower().split()
         self._shown = [row for row in self._rows if all(word in _searched(row) for word in wanted)]
         columns = fitting_columns(max(1, self._list.content_region.width - 1))  # the scrollbar
         self._titles.update(titles(columns))
@@ -283,7 +296,7 @@ class ModelsScreen(Overlay[str | None]):
         self._hint.update(sanitise("\n".join(filter(None, lines))))
 
 
-class _ModelList(OptionList):
+class _ModelList(RowList):
     """Keeps the highlighted model in view when the hint below grows by a line."""
 
     def on_resize(self) -> None:

@@ -231,10 +231,6 @@ class ParamsScreen(Overlay[Mapping[str, Any] | None]):
                 self._where.update(setting_input.where, layout=False)
                 self._meaning.update(setting_input.meaning(), layout=False)
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
-        self.action_apply()
-
     def action_reset(self) -> None:
         """Fill in the defaults, without applying them yet."""
         for setting_input in self._inputs:
@@ -246,9 +242,10 @@ class ParamsScreen(Overlay[Mapping[str, Any] | None]):
 
         Runs in the focused input's queue, after any keys that it has not handled yet.
         """
-        (self.focused or self).call_later(self._apply)
+        (self.focused or self).call_later(self.action_enter)
 
-    def _apply(self) -> None:
+    def action_enter(self) -> None:
+        """Return the values, as `action_apply`, but at once."""
         for setting_input in self._inputs:
             if not setting_input.is_valid:
                 setting_input.query_one(".param-field").focus()

@@ -21,6 +21,7 @@ from app.text import figures
 from app.text.sanitise import sanitise
 from app.tui.screens.columns import Column, cells, fitting, titles
 from app.tui.screens.overlay import Overlay
+from app.tui.screens.row_list import RowList
 
 KEYS = "x: stop the request · esc: close"
 STOP_KEYS = "x again: stop it · esc: leave it"
@@ -70,7 +71,7 @@ class RequestsScreen(Overlay[None]):
         """The request that a second press stops."""
         self._message = f"Asking {requests.address.shown}"
         self._titles = Static(id="requests-titles", markup=False)
-        self._list = OptionList(id="requests-list", markup=False)
+        self._list = RowList(id="requests-list", markup=False)
         self._hint = Static(id="requests-hint", markup=False)
 
     def compose(self) -> ComposeResult:

@@ -15,6 +15,7 @@ from app.text.sanitise import sanitise_line
 from app.tui.screens.line_input import LineInput
 from app.tui.screens.list_moves import MOVE_KEYS, move_highlight
 from app.tui.screens.overlay import Overlay
+from app.tui.screens.row_list import RowList
 
 CURRENT = "●"
 FILTER_HINT = "Type to filter"
@@ -35,8 +36,10 @@ class ServedModelsScreen(Overlay[str | None]):
         self._models, self._current = models, current
         self._shown: list[str] = []
         """Those that match the filter."""
+        self._listed_filter: str | None = None
+        """The filter that the list shows the matches of; None before the first."""
         self._filter = LineInput("", FILTER_HINT, id="models-search", compact=True)
-        self._list = OptionList(id="models-list", markup=False)
+        self._list = RowList(id="models-list", markup=False)
         self._hint = Static(KEYS, id="models-hint", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -53,7 +56,11 @@ class ServedModelsScreen(Overlay[str | None]):
 
     @on(Input.Changed)
     def _show(self) -> None:
-        words = self._filter.value.lower().split()
+        """List the matches, if the filter has changed; at once, before keys that were typed behind it."""
+        if self._listed_filter == self._filter.value:
+            return
+        self._listed_filter = self._filter.value
+        words = self._listed_filter.lower().split()
         self._shown = [name for name in self._models if all(word in name.lower() for word in words)]
         marks = (CURRENT if name == self._current else " " for name in self._shown)
         self._list.clear_options()
@@ -61,8 +68,9 @@ class ServedModelsScreen(Overlay[str | None]):
         if self._shown:
             self._list.highlighted = self._shown.index(self._current) if self._current in self._shown else 0
 
-    @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def action_enter(self) -> None:
+        """Chat with the highlighted model."""
+        self._show()
         if (row := self._list.highlighted) is not None:
             self.dismiss(self._shown[row])
 
@@ -72,4 +80,5 @@ class ServedModelsScreen(Overlay[str | None]):
 
     def action_move(self, direction: str) -> None:
         """Move the highlight; the filter keeps the focus."""
+        self._show()
         move_highlight(self._list, direction)

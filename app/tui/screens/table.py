@@ -91,7 +91,7 @@ class TableScreen(Overlay[None]):
         self._scroll.styles.height = room if self._is_searchable else "auto"
         self._box.border_subtitle = ""
         if height < LOW_ROWS:
-            self._box.border_subtitle = "esc closes this"
+            self._box.border_subtitle = CLOSE
         has_two = width >= TWO_TABLES_COLUMNS and len(self._tables) > 1
         self.set_class(has_two, "-two")
         words = self._search.value.lower().split()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from app.core.unsaved import keep_unsaved
 from app.store.chat_store import ChatStore
 from app.store.errors import StoreError
 from app.text.sanitise import sanitise
+from app.tui.screens.line_input import LineInput
 from app.tui.screens.overlay import Overlay
 
 
@@ -36,7 +36,7 @@ class UnsavedScreen(Overlay[bool]):
         """unsaved: what is not saved, as a clause."""
         super().__init__()
         self._store = store
-        self._input = Input(placeholder="a file on another disk, such as /tmp/chats.json", compact=True)
+        self._input = LineInput(placeholder="a file on another disk, such as /tmp/chats.json", compact=True)
         self._text = Static(sanitise(f"{unsaved}. The file of chats cannot be written."), markup=False)
         keys = f"enter keeps them in this file and quits · {quit_key} quits without · esc: back"
         self._hint = Static(keys, markup=False)
@@ -51,8 +51,8 @@ class UnsavedScreen(Overlay[bool]):
         """Ask for the path."""
         self._input.focus()
 
-    @on(Input.Submitted)
-    def _keep(self) -> None:
+    def action_enter(self) -> None:
+        """Keep what is not saved in the file that was typed, and quit."""
         if not self._input.value.strip():
             return
         try:

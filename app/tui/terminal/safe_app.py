@@ -15,6 +15,7 @@ from textual.app import App
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
+from textual.worker import WorkerFailed
 
 from app.settings.table import Notify
 from app.system.clipboard import copy_with_pbcopy
@@ -136,6 +137,8 @@ class SafeApp(App[None]):
             self._close_messages_no_wait()
             return
         if not self._exit_renderables:
+            if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
+                error = error.error  # which has the traceback
             self._exit_renderables.append(Text(sanitise(write_crash(error, self._log_path))))
         super()._handle_exception(error)
 

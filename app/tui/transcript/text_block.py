@@ -87,7 +87,7 @@ class TextBlock(Scrollbarless):
     def render_line(self, y: int) -> Strip:
         """Draw one line. Textual asks only for those in the window."""
         style, lines = self.visual_style, self._lines
-        if y >= len(lines):
+        if y >= len(lines) or not self.size.width:
             return Strip.blank(self.size.width, style.rich_style)
         line = lines[y]
         selection = self.text_selection.get_span(y) if self.text_selection else None

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from textual.content import Content
 
 from app.settings.table import per_chat
+from app.tui.transcript.flow import TextRow
+from app.tui.transcript.text_block import TextBlock
 from tests.app.tui.pilot import Story, chat
 
 SIZES = ((20, 5), (1, 1), (200, 1), (2, 30), (120, 36), (80, 24))
@@ -108,3 +111,13 @@ async def test_each_completion_is_one_row(width: int) -> None:
         ]
         assert second == first + 1
         assert rows[second + 1].split()[:1] == ["/theme"]
+
+
+async def test_a_text_that_has_no_width_yet_draws_nothing() -> None:
+    async with chat() as story:
+        await story.exchange("hello", "An answer.")
+        block = story.transcript.query(TextBlock).last()
+        block.display = False
+        await story.until(lambda: block.size.width == 0)
+        block.show([TextRow(Content("words"))])
+        assert block.render_line(0).cell_length == 0

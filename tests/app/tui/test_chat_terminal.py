@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.tui.terminal.safe_app import SafeApp
 from tests.app.tui.terminal import Terminal
 from tests.paths import ROOT
 from tests.patience import PATIENCE_S
@@ -114,3 +115,19 @@ def test_a_log_on_a_full_disk_holds_nobody_up(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_size == 100_000
     assert "crashed (KeyError), and the log could not be written" in said
     assert "what was typed" not in said
+
+
+async def test_a_crash_in_a_worker_is_told_by_its_own_error(tmp_path: Path) -> None:
+    typed = "words that were typed"
+
+    async def fail() -> None:
+        raise KeyError(typed)
+
+    app = SafeApp(tmp_path / "log")
+    with pytest.raises(KeyError):  # noqa: PT012
+        async with app.run_test() as pilot:
+            app.run_worker(fail())
+            await pilot.pause()
+    log = (tmp_path / "log").read_text()
+    assert "raise KeyError(typed)" in log
+    assert typed not in log
