@@ -86,5 +86,6 @@ def test_the_wheel_carries_the_code_and_the_pocket_pair_and_nothing_else() -> No
         "models/pocket/target/model.safetensors",
         "models/pocket/target/tokenizer.json",
         "models/pocket/target/tokenizer_config.json",
+        "models/pocket/tools.json",
         "models/py.typed",
     }
