@@ -14,7 +14,7 @@ from typing import Literal
 from mlx_engine.files import config_file
 from mlx_engine.files.safetensors_header import ITEM_BITS, Tensor
 from mlx_engine.files.stored_dtypes import check_stored
-from mlx_engine.files.tensor_names import ORDERING, is_final_norm
+from mlx_engine.files.tensor_names import ORDERING, is_final_norm, is_table
 from mlx_engine.files.weight_files import read_tensors
 from mlx_engine.protocol.prefill_chunk import attention_row_bytes, chunk_range
 from models.catalog import Catalog, CatalogEntry, Source
@@ -49,8 +49,6 @@ USUAL_CONTEXT_TOKENS = 8192
 TIGHT_SHARE = 0.9
 """Above this share of the working set, little is left for what was not predicted."""
 
-HEAD_TABLE = "model.embed_tokens."
-"""Of an assistant."""
 HALF_PRECISION = ("BF16", "F16")
 """What the engine converts to float32 where there is no GPU; see `mlx_engine/network/precision.py`."""
 ENTRY_BITS = {"4-bit": 4, "8-bit": 8, "bf16": None}
@@ -326,7 +324,7 @@ def size_of_folders(target: Path, *drafters: Path | None, drafter_vocabulary: in
 def _reduced_head_bytes(tensors: Mapping[str, Tensor], config: Config, rows: int | None) -> int:
     """See `mlx_engine/speculation/reduced_head.py`. The few rows that a conversation adds are not counted."""
     is_large = config.model_type in config_file.ASSISTANT_TYPES and ORDERING not in tensors
-    table = [tensor for name, tensor in tensors.items() if name.startswith(HEAD_TABLE) and tensor.shape]
+    table = [tensor for name, tensor in tensors.items() if is_table(name) and tensor.shape]
     if not (rows and is_large and table) or rows >= table[0].shape[0]:
         return 0
     return sum(tensor.size_bytes * rows // tensor.shape[0] for tensor in table)

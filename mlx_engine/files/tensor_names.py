@@ -24,7 +24,8 @@ OWN_KV = (".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.k_norm")
 NOT_DRAFTING = ("verifier_", "confidence_head.", "t2d", "d2t")
 """Of block drafters and EAGLE-3: copies of the target's tensors, and what is no part of the network."""
 ORDERING = "masked_embedding.token_ordering"
-BODY = ("embed_tokens.", "layers.", "norm.")
+TABLE = "embed_tokens."
+BODY = (TABLE, "layers.", "norm.")
 """Of an assistant, without its prefix."""
 
 
@@ -121,6 +122,11 @@ def check_head(names: Collection[str], parts: LoadedParts, source: object) -> No
 def is_final_norm(name: str) -> bool:
     """Whether a tensor is the norm after the last layer, under any prefix."""
     return _without_prefix(name) == "norm.weight"
+
+
+def is_table(name: str) -> bool:
+    """Whether a tensor belongs to the table of embeddings, under any prefix."""
+    return _without_prefix(name).startswith(TABLE)
 
 
 def is_head(name: str) -> bool:

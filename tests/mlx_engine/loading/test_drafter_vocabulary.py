@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -69,6 +70,17 @@ def test_its_rows_are_counted(folders: tuple[Path, Path]) -> None:
     )
     assert few > whole + 60_000
     assert sizes_bytes[1] - sizes_bytes[0] == pytest.approx(few - whole, abs=10_000)
+
+
+@pytest.mark.parametrize("prefix", ["", "language_model.model."])
+def test_its_rows_are_counted_under_any_prefix(folders: tuple[Path, Path], tmp_path: Path, prefix: str) -> None:
+    target, drafter = folders
+    renamed = shutil.copytree(drafter, tmp_path / "renamed")
+    weights: dict[str, mx.array] = mx.load(str(drafter / "model.safetensors"))  # type: ignore[assignment]
+    changed = {prefix + name.removeprefix("model."): array for name, array in weights.items()}
+    mx.save_safetensors(str(renamed / "model.safetensors"), changed, metadata={"format": "pt"})
+    few = [size_of_folders(target, folder, drafter_vocabulary=FEW).drafter_bytes for folder in (drafter, renamed)]
+    assert few[0] == few[1]
 
 
 def test_the_ends_of_a_reply_can_be_drafted(folders: tuple[Path, Path]) -> None:
