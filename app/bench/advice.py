@@ -6,7 +6,7 @@ quoted next to it.
 
 from __future__ import annotations
 
-from app.bench.results import AS_IS, AUTO, EVERY_KIND, Context, Mode, ResultRow, Results
+from app.bench.results import AUTO, EVERY_KIND, Context, Mode, ResultRow, Results
 from app.bench.statistics import Estimate
 
 DRAFT_LESS, TRY_MORE = 0.60, 0.90
@@ -22,7 +22,7 @@ def advise(results: Results) -> str:
     mode, context = _subject(results)
     rows = [row for row in results.rows if (row.mode, row.context) == (mode, context)]
     overall = {row.setting: row for row in rows if row.kind == EVERY_KIND and row.speedup}
-    if results.method.settings == (AS_IS,):
+    if not results.method.compares:
         return f"A request to {results.pair.server} cannot switch drafting, so there was nothing to compare."
     if not overall:
         return "Too little was measured to give advice. Allow more time with --minutes."

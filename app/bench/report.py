@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from app.bench import table
 from app.bench.advice import advise
 from app.bench.machine_state import state_text
-from app.bench.results import AS_IS, PairFacts, ResultRow, Results
+from app.bench.results import PairFacts, ResultRow, Results
 from app.text.figures import UNKNOWN, per_round, percent, size, speed
 from app.text.sanitise import sanitise_line
 from models.bundles import DRAFTER_NAMES
@@ -31,7 +31,7 @@ def as_text(results: Results) -> str:
         lines += ["", f"{mode.capitalize()}, {context} context, all kinds of prompts", ""]
         lines += table.main_table(results.rows, mode, context)
         lines += ["", *table.bars(results.rows, mode, context)]
-        if results.method.settings != (AS_IS,):
+        if results.method.compares:
             lines += ["", "Speedup by kind of prompt", ""]
             lines += table.kind_table(results.rows, mode, context, results.method.settings)
         if drafters := table.drafter_table(results.rows, mode, context, results.method.settings):
@@ -49,7 +49,7 @@ def as_markdown(results: Results) -> str:
     for mode, context in table.subjects(results.rows):
         lines += ["", f"**{mode.capitalize()}, {context} context, all kinds of prompts**", ""]
         lines += _markdown_table(results.rows, mode, context)
-        if results.method.settings != (AS_IS,):
+        if results.method.compares:
             lines += ["", "Speedup by kind of prompt:", ""]
             lines += _markdown_lines(table.kind_table(results.rows, mode, context, results.method.settings))
         if drafters := table.drafter_table(results.rows, mode, context, results.method.settings):

@@ -159,6 +159,11 @@ class Method(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prompts: str
     """`in the box`, `own file` or `stored chats`."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether there are settings to compare: some servers draft as they do, whatever a request asks."""
+        return self.settings != (AS_IS,)
+
 
 class Results(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run of the bench."""

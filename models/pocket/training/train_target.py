@@ -25,7 +25,7 @@ from models.pocket.training.forward import answer_logits
 from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, SHARE, Guide, guidance_loss, make_guide
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Exercises, PracticeSource
+from models.pocket.training.practice import Exercises, Practice, PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import LAYERS, load_target, new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
@@ -64,13 +64,20 @@ def run(folder: Path, work: Path, practice: Exercises | None) -> None:
     corpus, tokenizer = load_corpus(), load_tokenizer(folder)
     mx.random.seed(SEED)
     model = load_target(folder) if practice else new_target()
+
+    def learn(stage: Stage, source: SampleSource) -> None:
+        run_stage(stage, model, source, tokenizer, work, ring)
+
+    def practise(stage: Stage, kind: Practice, seed: int) -> None:
+        learn(stage, PracticeSource(corpus, tokenizer, kind, seed))
+
     if not practice:
-        run_phase(LESSONS, model, ConversationSource(corpus, tokenizer, SEED), tokenizer, work, ring)
+        learn(LESSONS, ConversationSource(corpus, tokenizer, SEED))
     if practice != "copying":
-        run_phase(TOOLS, model, PracticeSource(corpus, tokenizer, "tools", SEED + 1), tokenizer, work, ring)
-        run_phase(REVIEW, model, PracticeSource(corpus, tokenizer, "review", SEED + 2), tokenizer, work, ring)
+        practise(TOOLS, "tools", SEED + 1)
+        practise(REVIEW, "review", SEED + 2)
         before = dict(tree_flatten(model.parameters()))
-        run_phase(POLISH, model, PracticeSource(corpus, tokenizer, "review", SEED + 3), tokenizer, work, ring)
+        practise(POLISH, "review", SEED + 3)
         mean = {
             name: POLISHED_SHARE * after + (1 - POLISHED_SHARE) * before[name]
             for name, after in tree_flatten(model.parameters())
@@ -80,17 +87,17 @@ def run(folder: Path, work: Path, practice: Exercises | None) -> None:
         model.freeze()
         for layer in HEADS_LAYERS:
             model.layers[layer].unfreeze()
-        run_phase(HEADS, model, PracticeSource(corpus, tokenizer, "copying", SEED), tokenizer, work, ring)
+        practise(HEADS, "copying", SEED)
         model.unfreeze()
-        run_phase(COPYING, model, PracticeSource(corpus, tokenizer, "copying", SEED + 1), tokenizer, work, ring)
+        practise(COPYING, "copying", SEED + 1)
     if ring.rank == 0:
         save_target(model, folder)
 
 
-def run_phase(
+def run_stage(
     stage: Stage, model: gemma4.Model, source: SampleSource, tokenizer: Tokenizer, work: Path, ring: Ring
 ) -> None:
-    """All steps of one stage."""
+    """All steps that are left of a stage, with checkpoints, and scores by the first process."""
 
     def batch_loss(*batch: mx.array) -> mx.array:
         tokens, rows, targets, *guide, weights = batch

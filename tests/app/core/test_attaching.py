@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,17 @@ def ended(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunningServer, "is_running", False)
 
 
+@asynccontextmanager
+async def without_its_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AttachedFront]:
+    """Attached to a server that has ended since."""
+    with serving(QuickEngine()) as served:
+        server = announced(served.url)
+        with attached(server) as front:
+            await front.rest()
+            ended(server, monkeypatch)
+            yield front
+
+
 async def test_replies_are_the_servers_with_its_figures() -> None:
     with serving(QuickEngine()) as served, attached(announced(served.url)) as front:
         await front.rest()
@@ -162,36 +173,28 @@ async def test_when_the_server_ends_in_mid_reply_the_text_is_kept_and_the_own_en
 async def test_when_the_server_has_ended_in_between_the_message_is_answered_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with serving(QuickEngine()) as served:
-        server = announced(served.url)
-        with attached(server) as front:
-            await front.rest()
-            ended(server, monkeypatch)
-            await front.dialogue.ask("Hi")
-            while front.pair.title != "own":
-                await front.hear()
-            assert (front.pair.title, front.pair.status) == ("own", "loading: fake")
-            await front.answer_here("Hello.")
-            assert front.last.text == "Hello."
-            assert any("has ended. Loading own here." in each for each in front.told)
-            assert not front.errors
+    async with without_its_server(monkeypatch) as front:
+        await front.dialogue.ask("Hi")
+        while front.pair.title != "own":
+            await front.hear()
+        assert (front.pair.title, front.pair.status) == ("own", "loading: fake")
+        await front.answer_here("Hello.")
+        assert front.last.text == "Hello."
+        assert any("has ended. Loading own here." in each for each in front.told)
+        assert not front.errors
 
 
 async def test_when_the_server_has_ended_and_nothing_can_be_loaded_here_it_is_not_gone_back_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with serving(QuickEngine()) as served:
-        server = announced(served.url)
-        with attached(server) as front:
-            await front.rest()
-            ended(server, monkeypatch)
-            failure = Failed(None, "There are no weights.")
-            monkeypatch.setattr(front.own, "start", lambda: front.own.emit(Loading("reading own"), failure))
-            await front.dialogue.ask("Hi")
-            await front.rest()
-            assert front.errors == ["The model could not be loaded. There are no weights."]
-            assert (front.pair.title, front.pair.status) == ("own", "not loaded")
-            assert not any("Going back" in each for each in front.told)
+    async with without_its_server(monkeypatch) as front:
+        failure = Failed(None, "There are no weights.")
+        monkeypatch.setattr(front.own, "start", lambda: front.own.emit(Loading("reading own"), failure))
+        await front.dialogue.ask("Hi")
+        await front.rest()
+        assert front.errors == ["The model could not be loaded. There are no weights."]
+        assert (front.pair.title, front.pair.status) == ("own", "not loaded")
+        assert not any("Going back" in each for each in front.told)
 
 
 async def test_another_model_is_loaded_here_and_the_way_back_is_the_servers_model() -> None:

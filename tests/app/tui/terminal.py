@@ -187,3 +187,13 @@ def slipstream(
         yield terminal
     finally:
         terminal.close()
+
+
+@contextmanager
+def answered(home: Path) -> Iterator[Terminal]:
+    """The program after one message and its answer."""
+    with slipstream(home, Script(pieces=["An answer."])) as terminal:
+        terminal.until("ready")
+        terminal.type("Hi\r")
+        terminal.until("An answer.")
+        yield terminal

@@ -14,7 +14,7 @@ import pytest
 from app.tui.terminal.driver import PasteGuard
 from app.tui.terminal.input_parser import PASTE_BEGINS, PASTE_ENDS
 from tests.app.tui import vt
-from tests.app.tui.terminal import slipstream
+from tests.app.tui.terminal import answered, slipstream
 from tests.app.tui.test_terminal_signals import kept
 from tests.fakes.scripted_engine import Script
 from tests.paths import ROOT
@@ -62,10 +62,7 @@ def test_a_paste_presses_no_keys(tmp_path: Path) -> None:
 
 
 def test_keys_of_one_burst_edit_a_list_in_their_order(tmp_path: Path) -> None:
-    with slipstream(tmp_path, Script(pieces=["An answer."])) as terminal:
-        terminal.until("ready")
-        terminal.type("Hi\r")
-        terminal.until("An answer.")
+    with answered(tmp_path) as terminal:
         terminal.type(F4)
         terminal.until("2 messages")
         terminal.type("\x12")

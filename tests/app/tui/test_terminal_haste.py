@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.tui.terminal import slipstream
+from tests.app.tui.terminal import answered, slipstream
 from tests.app.tui.test_terminal_signals import kept
 from tests.fakes.scripted_engine import Script
 
@@ -37,10 +37,7 @@ def test_the_palette_closes_once(tmp_path: Path, keys: str) -> None:
 
 @pytest.mark.parametrize("rows", [24, 3])
 def test_pages_of_a_list_that_has_no_room_yet(tmp_path: Path, rows: int) -> None:
-    with slipstream(tmp_path, Script(pieces=["An answer."])) as terminal:
-        terminal.until("ready")
-        terminal.type("Hi\r")
-        terminal.until("An answer.")
+    with answered(tmp_path) as terminal:
         terminal.resize(80, rows)
         for opening in LISTS:
             terminal.type(f"{opening}{PAGE_DOWN}{PAGE_UP}")
@@ -54,10 +51,7 @@ def test_pages_of_a_list_that_has_no_room_yet(tmp_path: Path, rows: int) -> None
 
 
 def test_what_is_typed_behind_enter_comes_after_it(tmp_path: Path) -> None:
-    with slipstream(tmp_path, Script(pieces=["An answer."])) as terminal:
-        terminal.until("ready")
-        terminal.type("Hi\r")
-        terminal.until("An answer.")
+    with answered(tmp_path) as terminal:
         terminal.type(F4)
         terminal.until("2 messages")
         terminal.type(f"\x12\x15one\r\x12 two\r{F4}after\r")
