@@ -350,7 +350,8 @@ def size_of_entry(entry: CatalogEntry, catalog: Catalog, drafter: Source | None 
 def suggest(catalog: Catalog, machine: Machine) -> tuple[str, str]:
     """(name, reason): the entry to start with on this machine; the reason is one sentence."""
     if "Apple" not in machine.chip:
-        return "pocket", f"Gemma 4 needs Apple silicon; on {machine.chip or 'this chip'} it would be very slow."
+        chip = machine.chip or "this chip"
+        return "pocket", f"It runs on any machine; Gemma 4 is for Apple silicon and would be very slow on {chip}."
     is_wide = any(kind in machine.chip for kind in ("Max", "Ultra"))
     at_rest = Machine(machine.chip, machine.memory_bytes, machine.working_set_bytes, True, machine.memory_bytes)
     for name in ("31b-4bit", "26b-a4b-4bit", "12b-4bit", "e4b-4bit", "e2b-4bit"):
