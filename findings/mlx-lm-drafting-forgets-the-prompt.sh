@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # mlx-lm 0.32.2, stream_generate with `logits_processors`: without a draft model they get prompt and reply, with one only the
-# prompt's last token and the reply. So penalties change what they penalise as soon as a draft model is given.
+# prompt's last token and the reply. So a penalty covers less text as soon as a draft model is given.
 #
 # Expected: the same greedy reply with and without a draft model, as the main model checks every token.
-# Seen: with a presence penalty a model that likes red, green and blue, in this order, replies to "red green" with "blue grey
-# black" alone, and with "red blue grey" beside a draft model, itself: the prompt's "red" is no longer penalised.
+# Seen: with a presence penalty a model that likes red, green and blue best, in this order, replies to "red green" with "blue
+# grey black" alone, and with "red blue grey" beside a draft model, its own copy: "red" is not penalised there.
 # Fails if both replies are the same.
 set -euo pipefail
 folder=$(mktemp -d)
