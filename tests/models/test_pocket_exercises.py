@@ -9,13 +9,11 @@ import string
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
 from tokenizers import Tokenizer
 
 from mlx_engine.protocol.events import Message
 from mlx_engine.text.prompt import ChatFormat
 from models import pocket
-from models.pocket.training.assistant_config import CENTROID_HEAD, load_plain_assistant
 from models.pocket.training.batches import make_batch
 from models.pocket.training.copied_texts import CopiedTexts
 from models.pocket.training.copying import SHARES, Copying
@@ -139,11 +137,3 @@ def test_attention_shows_its_scores_while_it_is_watched() -> None:
     (scores,) = seen
     assert scores.shape == (1, 4, 3, 3)
     assert np.array(scores[0, 0] == 2).tolist() == np.tri(3, dtype=bool).tolist()
-
-
-def test_an_assistant_with_a_plain_head_has_the_weights_of_the_file() -> None:
-    stored = mx.load(str(pocket.DRAFTER_FOLDER / "model.safetensors"))
-    assert isinstance(stored, dict)
-    own = dict(tree_flatten(load_plain_assistant(pocket.DRAFTER_FOLDER).parameters()))
-    assert stored.keys() - own.keys() == {f"{CENTROID_HEAD}centroids.weight", f"{CENTROID_HEAD}token_ordering"}
-    assert all(bool((own[name] == stored[name]).all()) for name in own)

@@ -14,15 +14,14 @@ from models.pocket.training.lessons import Corpus
 from models.pocket.training.tool_lessons import ToolLessons, declared, load_tools
 from models.pocket.training.turns import Sample, Turn, answered, encode_turns
 
-Exercises = Literal["tools", "copying"]
-"""What a target can practise."""
-Practice = Exercises | Literal["review"]
-"""A stage of it: in review there are more lessons."""
+Practice = Literal["copying", "lessons", "tools", "review"]
+"""A stage of the training, by what is new in it; in review nothing is."""
 Kind = Literal["lessons", "copying", "tools"]
 SHARES: dict[Practice, dict[Kind, float]] = {
-    "tools": {"lessons": 0.7, "tools": 0.3},
-    "review": {"lessons": 0.85, "tools": 0.15},
-    "copying": {"lessons": 0.5, "tools": 0.14, "copying": 0.36},
+    "copying": {"copying": 1.0},
+    "lessons": {"lessons": 0.8, "copying": 0.2},
+    "tools": {"lessons": 0.62, "copying": 0.1, "tools": 0.28},
+    "review": {"lessons": 0.78, "copying": 0.1, "tools": 0.12},
 }
 """Of the conversations."""
 LESSON_SHARE = 0.3
