@@ -28,7 +28,7 @@ MALLOC_SETTINGS = {
 """Keeps glibc from returning every array's memory to the kernel, which would have to clear it again."""
 
 
-def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False) -> None:
+def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False, has_copying: bool = False) -> None:
     """Run the stages that are not done yet; all of them if `is_fresh`."""
     if is_fresh:
         for folder in (target, drafter, work):
@@ -38,7 +38,7 @@ def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False) -> No
     if not (target / "tokenizer.json").exists():
         write_tokenizer(load_corpus().texts(), target)
     if not (target / "model.safetensors").exists():
-        train_target(target, work)
+        train_target(target, work, has_copying)
     if not (drafter / "model.safetensors").exists():
         train_assistant(target, drafter, work)
 
@@ -49,9 +49,10 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=pocket.TARGET_FOLDER, help="where the target goes")
     parser.add_argument("--drafter", type=Path, default=pocket.DRAFTER_FOLDER, help="where the assistant goes")
     parser.add_argument("--work", type=Path, default=WORK, help="where checkpoints go")
+    parser.add_argument("--copying", action="store_true", help="teach copying as well, which costs other answers")
     parser.add_argument("--fresh", action="store_true", help="begin again, deleting what is there")
     arguments = parser.parse_args()
-    train(arguments.target, arguments.drafter, arguments.work, arguments.fresh)
+    train(arguments.target, arguments.drafter, arguments.work, arguments.fresh, arguments.copying)
 
 
 if __name__ == "__main__":

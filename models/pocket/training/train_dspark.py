@@ -181,7 +181,7 @@ def run(target_folder: Path, folder: Path, work: Path) -> None:
     model = new_dspark(target)
     learner = Learner(model, lambda *batch: block_loss(model, target, *batch), DSPARK_STAGE.plan(work), ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
-    source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, "copying", SEED), tokenizer, SEED)
+    source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, "tools", SEED), tokenizer, SEED)
     batches = endless_batches(source, DSPARK_STAGE.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)

@@ -1,4 +1,7 @@
-"""Trains the pocket target: on exercises in copying, on the lessons, then on calls of tools between more of both.
+"""Trains the pocket target: on the lessons, then on exercises in calling tools between more of the same lessons.
+
+With copying it begins with exercises in copying, and all stages have some. It then repeats and continues texts,
+but answers fewer questions, so the weights in the package are without.
 
 `train_target` starts the processes; `python -m models.pocket.training.train_target` is what each of them runs.
 """
@@ -29,25 +32,26 @@ from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.turns import Sample
 
 SEED = 20260501
-LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
+LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 400
 
-COPYING = Stage("copying", 400, 0.015, 4e-3, 0.02, 2048)
-"""First, with guided heads: learned late, copying would cost the lessons much of what they have settled."""
-LESSONS = Stage("lessons", 1900, 0.015, 4e-3, 0.02, 2048)
-TOOLS = Stage("tools", 500, 0.003, 6e-4, 0.02, 2048)
+LESSONS = Stage("target", 1550, 0.015, 4e-3, 0.02, 2048)
+TOOLS = Stage("tools", 600, 0.003, 6e-4, 0.02, 2048)
 REVIEW = Stage("review", 300, 0.0015, 3e-4, 0.02, 2048)
 POLISH = Stage("polish", 150, 0.001, 2e-4, 0.02, 2048)
 """Slow, so that the lessons stay, and with more of them."""
 POLISHED_SHARE = 0.65
 """Of the weights after the last stage in a mean with those before it, which answers more questions than either."""
+COPYING = Stage("copying", 400, 0.015, 4e-3, 0.02, 2048)
+"""First, with guided heads: attention that has settled on lessons learns it late, and loses most of them."""
 
 
-def train_target(folder: Path, work: Path) -> None:
+def train_target(folder: Path, work: Path, has_copying: bool) -> None:
     """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`."""
-    run_ring("models.pocket.training.train_target", [str(folder), str(work)], work)
+    flags = ["--copying"] if has_copying else []
+    run_ring("models.pocket.training.train_target", [str(folder), str(work), *flags], work)
 
 
-def run(folder: Path, work: Path) -> None:
+def run(folder: Path, work: Path, has_copying: bool) -> None:
     """One process's part of the training."""
     ring = Ring()
     corpus, tokenizer = load_corpus(), load_tokenizer(folder)
@@ -55,15 +59,16 @@ def run(folder: Path, work: Path) -> None:
     model = new_target()
 
     def learn(stage: Stage, practice: Practice, seed: int) -> None:
-        source = PracticeSource(corpus, tokenizer, practice, seed)
+        source = PracticeSource(corpus, tokenizer, practice, seed, has_copying)
         run_stage(stage, model, source, tokenizer, work, ring)
 
-    learn(COPYING, "copying", SEED)
-    learn(LESSONS, "lessons", SEED + 1)
-    learn(TOOLS, "tools", SEED + 2)
-    learn(REVIEW, "review", SEED + 3)
+    if has_copying:
+        learn(COPYING, "copying", SEED + 4)
+    learn(LESSONS, "lessons", SEED)
+    learn(TOOLS, "tools", SEED + 1)
+    learn(REVIEW, "review", SEED + 2)
     before = dict(tree_flatten(model.parameters()))
-    learn(POLISH, "review", SEED + 4)
+    learn(POLISH, "review", SEED + 3)
     mean = {
         name: POLISHED_SHARE * after + (1 - POLISHED_SHARE) * before[name]
         for name, after in tree_flatten(model.parameters())
@@ -117,9 +122,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--copying", action="store_true", help="teach copying as well")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.folder, arguments.work)
+        run(arguments.folder, arguments.work, arguments.copying)
 
 
 if __name__ == "__main__":
