@@ -64,7 +64,8 @@ def new_dspark(target: gemma4.Model) -> DSparkModel:
     """One that begins with the target's table as embedding and head, and corrects nothing yet."""
     model = DSparkModel(copy.deepcopy(CONFIG), facts(), HIDDEN)
     table = target.language_model.model.embed_tokens.weight
-    model.embed_tokens.weight = model.lm_head.weight = table
+    # Copies: a compiled function takes no argument that is also a constant in it, and the target's are.
+    model.embed_tokens.weight, model.lm_head.weight = table * 1, table * 1
     model.markov_w2.weight = mx.zeros_like(model.markov_w2.weight)
     for layer in model.network.layers:
         for norm in ("post_attention_layernorm", "post_feedforward_layernorm"):

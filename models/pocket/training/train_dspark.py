@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -125,7 +125,7 @@ def drafted_blocks(model: DSparkModel, taps: mx.array, tokens: mx.array, anchors
         scores = queries.reshape(rows, -1, size) @ old_keys[:, 0].swapaxes(1, 2)
         scores = mx.where(is_seen, scores.reshape(rows, count, heads, BLOCK, -1), MASKED)
         own_scores = (queries @ keys.swapaxes(2, 3)).reshape(rows, count, heads, BLOCK, BLOCK)
-        shares: mx.array = softmax(mx.concatenate([scores, own_scores], -1))
+        shares = cast(mx.array, softmax(mx.concatenate([scores, own_scores], -1)))
         old, own = shares[..., :-BLOCK], shares[..., -BLOCK:]
         attended = (old.reshape(rows, -1, old.shape[-1]) @ old_values[:, 0]).reshape(queries.shape)
         x = layer.finish(x, attended + own.reshape(-1, heads, BLOCK, BLOCK) @ values)
@@ -148,7 +148,7 @@ def block_logits(
     places = (mx.arange(rows)[:, None] * length + anchors).reshape(-1, 1) + mx.arange(BLOCK)
     teacher = head_logits(target, final.reshape(-1, final.shape[-1])[places])
     flat = tokens.reshape(-1)
-    logits = softcap(mx.array(CONFIG["final_logit_softcapping"]), model.lm_head(hidden))
+    logits = cast(mx.array, softcap(mx.array(CONFIG["final_logit_softcapping"]), model.lm_head(hidden)))
     corrected = model.corrected(logits, flat[places])
     return mx.stop_gradient(teacher), corrected, flat[places + 1]
 
@@ -157,8 +157,8 @@ def block_loss(model: DSparkModel, target: gemma4.Model, *batch: mx.array) -> mx
     """Summed cross entropy against the target's distribution, over all slots."""
     tokens, anchors, weights = batch
     teacher, logits, _ = block_logits(model, target, tokens, anchors)
-    surprise = logsumexp(logits) - (softmax(teacher) * logits).sum(-1)
-    return (surprise * weights).sum()
+    expected = (cast(mx.array, softmax(teacher)) * logits).sum(-1)
+    return ((cast(mx.array, logsumexp(logits)) - expected) * weights).sum()
 
 
 def accepted_by_slot(model: DSparkModel, target: gemma4.Model, batches: Sequence[BlockBatch]) -> list[float]:
