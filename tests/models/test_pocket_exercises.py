@@ -9,20 +9,20 @@ import string
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
 from tokenizers import Tokenizer
 
 from mlx_engine.protocol.events import Message
 from mlx_engine.text.prompt import ChatFormat
 from models import pocket
-from models.pocket.training.assistant_config import CENTROID_HEAD, load_plain_assistant
 from models.pocket.training.batches import make_batch
+from models.pocket.training.conversations import ConversationSource
 from models.pocket.training.copied_texts import CopiedTexts
 from models.pocket.training.copying import SHARES, Copying
 from models.pocket.training.fast_ops import attention, watched_scores
 from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, guidance_loss, make_guide, sources
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import PracticeSource
+from models.pocket.training.practice import SHARES as COURSE
+from models.pocket.training.practice import SHARES_WITH_COPYING, PracticeSource
 from models.pocket.training.target_config import LAYERS
 from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.tool_lessons import DRAFT_LENGTH, MEMORY, ToolLessons, declared, load_tools
@@ -94,8 +94,25 @@ def test_a_turn_with_a_call_is_what_the_engine_writes(name: str, tokenizer: Toke
 
 
 def test_practice_draws_the_same_again_by_its_seed(tokenizer: Tokenizer) -> None:
-    one, two = (PracticeSource(CORPUS, tokenizer, "copying", 5) for _ in range(2))
-    assert [one.draw(turns) for turns in (1, 2, 4, 9)] == [two.draw(turns) for turns in (1, 2, 4, 9)]
+    one, two, other = (
+        PracticeSource(CORPUS, tokenizer, "review", 5, has_copying) for has_copying in (True, True, False)
+    )
+    drawn = [[source.draw(turns) for turns in (1, 2, 4, 9)] for source in (one, two, other)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_without_copying_the_first_stage_has_the_lessons_alone(tokenizer: Tokenizer) -> None:
+    practice = PracticeSource(CORPUS, tokenizer, "lessons", 5)
+    lessons = ConversationSource(CORPUS, tokenizer, 5)
+    assert [practice.draw(turns) for turns in (1, 2, 9)] == [lessons.draw(turns) for turns in (1, 2, 9)]
+
+
+@pytest.mark.parametrize("has_copying", [False, True])
+def test_every_stage_draws_what_is_new_in_it(tokenizer: Tokenizer, has_copying: bool) -> None:
+    shares = SHARES_WITH_COPYING if has_copying else COURSE
+    assert list(shares) == (["copying"] if has_copying else []) + ["lessons", "tools", "review"]
+    assert all(sum(each.values()) == pytest.approx(1) for each in shares.values())
+    assert any("copying" in each for each in shares.values()) == has_copying
 
 
 def test_the_guide_points_at_the_token_that_is_to_be_said(tokenizer: Tokenizer) -> None:
@@ -139,11 +156,3 @@ def test_attention_shows_its_scores_while_it_is_watched() -> None:
     (scores,) = seen
     assert scores.shape == (1, 4, 3, 3)
     assert np.array(scores[0, 0] == 2).tolist() == np.tri(3, dtype=bool).tolist()
-
-
-def test_an_assistant_with_a_plain_head_has_the_weights_of_the_file() -> None:
-    stored = mx.load(str(pocket.DRAFTER_FOLDER / "model.safetensors"))
-    assert isinstance(stored, dict)
-    own = dict(tree_flatten(load_plain_assistant(pocket.DRAFTER_FOLDER).parameters()))
-    assert stored.keys() - own.keys() == {f"{CENTROID_HEAD}centroids.weight", f"{CENTROID_HEAD}token_ordering"}
-    assert all(bool((own[name] == stored[name]).all()) for name in own)

@@ -60,18 +60,6 @@ def new_assistant() -> Assistant:
     return assistant
 
 
-def load_plain_assistant(folder: Path) -> Assistant:
-    """The assistant that `save_assistant` wrote, with a plain head again."""
-    assistant = new_assistant()
-    weights = mx.load(str(folder / "model.safetensors"))
-    assert isinstance(weights, dict)
-    assistant.load_weights(
-        [(name, array) for name, array in weights.items() if not name.startswith(CENTROID_HEAD)]
-    )
-    mx.eval(assistant.parameters())
-    return assistant
-
-
 def save_assistant(assistant: Assistant, centroids: mx.array, ordering: mx.array, folder: Path) -> None:
     """Write config.json and model.safetensors; `ordering` lists the vocabulary cluster by cluster."""
     folder.mkdir(parents=True, exist_ok=True)

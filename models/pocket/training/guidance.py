@@ -19,9 +19,9 @@ from models.pocket.training.turns import Sample
 
 SHARE = 0.5
 """Weight of each guided head beside the loss of a token."""
-BACK_HEADS = ((2, 0), (6, 0))
+BACK_HEADS = ((2, 2), (6, 2))
 """(layer, head) that look at the token before."""
-COPY_HEADS = ((9, 0), (14, 0), (14, 1), (19, 0), (24, 0))
+COPY_HEADS = ((9, 0), (9, 1), (14, 1), (14, 3), (19, 2), (24, 2))
 """(layer, head) that look at what is to be copied: in full layers, of which the last two read the keys of 14."""
 LONGEST_MATCH = 12
 

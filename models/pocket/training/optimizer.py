@@ -14,6 +14,8 @@ ADAM_BETAS = (0.9, 0.97)
 ADAM_EPS = 1e-8
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
+TABLES = ("embed_tokens", "centroids", "lm_head", "markov_")
+"""In the names of matrices with a row per token or cluster, for Adam."""
 
 
 def learning_rate_factor(step: int, steps: int, warm_up: int = 40, floor: float = 0.02) -> float:
@@ -83,6 +85,6 @@ def _same_shapes(parameters: Arrays) -> dict[tuple[int, ...], list[str]]:
     """Names of the layers' matrices by shape; tables stay with Adam."""
     stacks: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, p in parameters.items():
-        if p.ndim == 2 and "embed_tokens" not in name and "centroids" not in name:
+        if p.ndim == 2 and not any(table in name for table in TABLES):
             stacks[p.shape].append(name)
     return dict(stacks)

@@ -1,4 +1,4 @@
-"""What the target is trained on after its lessons: exercises, between more of the same lessons."""
+"""What the target is trained on: lessons, and exercises between them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from models.pocket.training.lessons import Corpus
 from models.pocket.training.tool_lessons import ToolLessons, declared, load_tools
 from models.pocket.training.turns import Sample, Turn, answered, encode_turns
 
-Exercises = Literal["tools", "copying"]
-"""What a target can practise."""
-Practice = Exercises | Literal["review"]
-"""A stage of it: in review there are more lessons."""
+Practice = Literal["copying", "lessons", "tools", "review"]
+"""A stage of the training, by what is new in it; in review nothing is."""
 Kind = Literal["lessons", "copying", "tools"]
 SHARES: dict[Practice, dict[Kind, float]] = {
+    "lessons": {"lessons": 1.0},
     "tools": {"lessons": 0.7, "tools": 0.3},
     "review": {"lessons": 0.85, "tools": 0.15},
-    "copying": {"lessons": 0.5, "tools": 0.14, "copying": 0.36},
+}
+SHARES_WITH_COPYING: dict[Practice, dict[Kind, float]] = {
+    "copying": {"copying": 1.0},
+    "lessons": {"lessons": 0.8, "copying": 0.2},
+    "tools": {"lessons": 0.6, "copying": 0.15, "tools": 0.25},
+    "review": {"lessons": 0.75, "copying": 0.13, "tools": 0.12},
 }
 """Of the conversations."""
 LESSON_SHARE = 0.3
@@ -43,6 +47,7 @@ class PracticeSource:
     tokenizer: Tokenizer
     practice: Practice
     seed: int
+    has_copying: bool = False
     _rng: random.Random = field(init=False)
     _lessons: ConversationSource = field(init=False)
     _copying: Copying = field(init=False)
@@ -56,7 +61,7 @@ class PracticeSource:
 
     def draw(self, turn_count: int) -> Sample:
         """A conversation of `turn_count` turns, or of the most that one with exercises has."""
-        shares = SHARES[self.practice]
+        shares = (SHARES_WITH_COPYING if self.has_copying else SHARES)[self.practice]
         kind = self._rng.choices(list(shares), weights=list(shares.values()))[0]
         if kind == "lessons":
             return self._lessons.draw(turn_count)

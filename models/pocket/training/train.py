@@ -1,8 +1,8 @@
 """Makes the pocket pair again: `python -m models.pocket.training.train`.
 
-Three stages, each left out if its result is there: tokenizer, target, assistant. The target learns its lessons,
-then practises calling tools. Interrupted stages go on from their last checkpoint. On Linux give MLX a
-fast BLAS (LD_PRELOAD=.../libblas.so.3 of OpenBLAS), or it takes many times as long.
+Three stages, each left out if its result is there: tokenizer, target, assistant. Interrupted stages go on from
+their last checkpoint. On Linux give MLX a fast BLAS (LD_PRELOAD=.../libblas.so.3 of OpenBLAS), or it takes many
+times as long.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import get_args
 
 from models import pocket
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Exercises
 from models.pocket.training.tokenizer import write_tokenizer
 from models.pocket.training.train_assistant import train_assistant
 from models.pocket.training.train_target import train_target
@@ -30,13 +28,8 @@ MALLOC_SETTINGS = {
 """Keeps glibc from returning every array's memory to the kernel, which would have to clear it again."""
 
 
-def train(
-    target: Path, drafter: Path, work: Path, is_fresh: bool = False, practice: Exercises | None = None
-) -> None:
-    """Run the stages that are not done yet; all of them if `is_fresh`.
-
-    practice: the pair that is there goes on with these exercises.
-    """
+def train(target: Path, drafter: Path, work: Path, is_fresh: bool = False, has_copying: bool = False) -> None:
+    """Run the stages that are not done yet; all of them if `is_fresh`."""
     if is_fresh:
         for folder in (target, drafter, work):
             shutil.rmtree(folder, ignore_errors=True)
@@ -44,10 +37,10 @@ def train(
     os.environ.update({name: os.environ.get(name, value) for name, value in MALLOC_SETTINGS.items()})
     if not (target / "tokenizer.json").exists():
         write_tokenizer(load_corpus().texts(), target)
-    if practice or not (target / "model.safetensors").exists():
-        train_target(target, work, practice)
-    if practice or not (drafter / "model.safetensors").exists():
-        train_assistant(target, drafter, work, practice)
+    if not (target / "model.safetensors").exists():
+        train_target(target, work, has_copying)
+    if not (drafter / "model.safetensors").exists():
+        train_assistant(target, drafter, work)
 
 
 def main() -> None:
@@ -56,10 +49,10 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=pocket.TARGET_FOLDER, help="where the target goes")
     parser.add_argument("--drafter", type=Path, default=pocket.DRAFTER_FOLDER, help="where the assistant goes")
     parser.add_argument("--work", type=Path, default=WORK, help="where checkpoints go")
-    parser.add_argument("--practise", choices=get_args(Exercises), help="train what is there on these exercises")
+    parser.add_argument("--copying", action="store_true", help="teach copying as well, which costs other answers")
     parser.add_argument("--fresh", action="store_true", help="begin again, deleting what is there")
     arguments = parser.parse_args()
-    train(arguments.target, arguments.drafter, arguments.work, arguments.fresh, arguments.practise)
+    train(arguments.target, arguments.drafter, arguments.work, arguments.fresh, arguments.copying)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import get_args
 
 import mlx.core as mx
 import numpy as np
@@ -20,7 +19,6 @@ from mlx_engine.network.assistant import Assistant
 from models.pocket.training.assistant_config import (
     CENTROID_TOP_K,
     CENTROIDS,
-    load_plain_assistant,
     new_assistant,
     save_assistant,
 )
@@ -39,32 +37,25 @@ from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Exercises, PracticeSource
+from models.pocket.training.practice import PracticeSource
 from models.pocket.training.ring import Ring, run_ring
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 SEED = 20260502
-NEW = Stage("assistant", 900, 0.015, 4e-3, 0.02, 3072)
-TRAINED = Stage("assistant", 250, 0.006, 1.5e-3, 0.02, 3072)
-"""For an assistant from nothing, and for one that knew the target before it practised."""
+ASSISTANT = Stage("assistant", 900, 0.015, 4e-3, 0.02, 3072)
 LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
 CENTROID_BATCHES = 40
 SCORED_QUESTIONS = 96
 
 
-def train_assistant(target: Path, folder: Path, work: Path, practice: Exercises | None = None) -> None:
-    """Collect the target's replies, distil the assistant from them, and write it into `folder`.
-
-    practice: what the target has just practised, and the assistant in `folder` does not know yet; None: a new
-    assistant is made.
-    """
+def train_assistant(target: Path, folder: Path, work: Path) -> None:
+    """Collect the target's replies, distil a new assistant from them, and write it into `folder`."""
     replies = work / "own_replies.json"
     if not replies.exists():
         tokenizer = load_tokenizer(target)
         write_own_replies(load_target(target), tokenizer, load_corpus(), replies, SEED)
-    flags = ["--practised", practice] if practice else []
-    run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work), *flags], work)
+    run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work)], work)
 
 
 def unroll(
@@ -120,19 +111,18 @@ def acceptance_by_position(assistant: Assistant, model: gemma4.Model, batches: l
     return [round(float(share), 3) for share in right / np.maximum(rounds, 1)]
 
 
-def run(target: Path, folder: Path, work: Path, practice: Exercises | None) -> None:
+def run(target: Path, folder: Path, work: Path) -> None:
     """One process's part of the distillation."""
     ring = Ring()
     corpus, tokenizer, model = load_corpus(), load_tokenizer(target), load_target(target)
     mx.random.seed(SEED)
-    stage = TRAINED if practice else NEW
-    assistant = load_plain_assistant(folder) if practice else new_assistant()
-    plan = stage.plan(work)
+    assistant = new_assistant()
+    plan = ASSISTANT.plan(work)
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
     replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
-    drawn = PracticeSource(corpus, tokenizer, practice or "tools", SEED)
+    drawn = PracticeSource(corpus, tokenizer, "tools", SEED)
     source = OwnReplySource(replies, drawn, tokenizer, SEED)
-    batches = endless_batches(source, stage.batch_tokens, SEED)
+    batches = endless_batches(source, ASSISTANT.batch_tokens, SEED)
     for _ in range(learner.step):
         next(batches)
     asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]
@@ -181,10 +171,9 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--practised", choices=get_args(Exercises), help="go on from the assistant that is there")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.target, arguments.folder, arguments.work, arguments.practised)
+        run(arguments.target, arguments.folder, arguments.work)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Trains the pocket target: on the lessons, then on exercises in calling tools between more of the same lessons.
 
-It can go on from there with exercises in copying, which the weights in the package have not had.
+With copying it begins with exercises in copying, and all stages have some. It then repeats and continues texts,
+but answers fewer questions, so the weights in the package are without.
 
 `train_target` starts the processes; `python -m models.pocket.training.train_target` is what each of them runs.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import get_args
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
@@ -18,21 +18,21 @@ from mlx_lm.models import gemma4
 from tokenizers import Tokenizer
 
 from models.pocket.training.batches import endless_batches, make_batch
-from models.pocket.training.conversations import ConversationSource, SampleSource
+from models.pocket.training.conversations import SampleSource
 from models.pocket.training.evaluate import exercise_metrics, held_out_metrics
 from models.pocket.training.fast_ops import cross_entropy, fast_ops, watched_scores
 from models.pocket.training.forward import answer_logits
-from models.pocket.training.guidance import BACK_HEADS, COPY_HEADS, SHARE, Guide, guidance_loss, make_guide
+from models.pocket.training.guidance import SHARE, Guide, guidance_loss, make_guide
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import Exercises, Practice, PracticeSource
+from models.pocket.training.practice import Practice, PracticeSource
 from models.pocket.training.ring import Ring, run_ring
-from models.pocket.training.target_config import LAYERS, load_target, new_target, save_target
+from models.pocket.training.target_config import new_target, save_target
 from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.turns import Sample
 
 SEED = 20260501
-LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 200
+LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 400
 
 LESSONS = Stage("target", 1550, 0.015, 4e-3, 0.02, 2048)
 TOOLS = Stage("tools", 600, 0.003, 6e-4, 0.02, 2048)
@@ -41,55 +41,39 @@ POLISH = Stage("polish", 150, 0.001, 2e-4, 0.02, 2048)
 """Slow, so that the lessons stay, and with more of them."""
 POLISHED_SHARE = 0.65
 """Of the weights after the last stage in a mean with those before it, which answers more questions than either."""
-HEADS = Stage("heads", 600, 0.01, 4e-3, 0.02, 1024)
-COPYING = Stage("copying", 1500, 0.01, 2e-3, 0.02, 2048)
-"""The same exercises twice: in the layers of the guided heads, until these look where they should, and in all."""
-HEADS_LAYERS = (*sorted({layer for layer, _ in BACK_HEADS + COPY_HEADS}), LAYERS - 1)
-"""Those with guided heads and the last one."""
+COPYING = Stage("copying", 400, 0.015, 4e-3, 0.02, 2048)
+"""First, with guided heads: attention that has settled on lessons learns it late, and loses most of them."""
 
 
-def train_target(folder: Path, work: Path, practice: Exercises | None = None) -> None:
-    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`.
-
-    practice: the target in `folder` goes on with these exercises; None: a new one gets its lessons, then practises
-    with tools.
-    """
-    flags = ["--practise", practice] if practice else []
+def train_target(folder: Path, work: Path, has_copying: bool) -> None:
+    """Train to the end, resuming from a checkpoint in `work`, and write the result into `folder`."""
+    flags = ["--copying"] if has_copying else []
     run_ring("models.pocket.training.train_target", [str(folder), str(work), *flags], work)
 
 
-def run(folder: Path, work: Path, practice: Exercises | None) -> None:
+def run(folder: Path, work: Path, has_copying: bool) -> None:
     """One process's part of the training."""
     ring = Ring()
     corpus, tokenizer = load_corpus(), load_tokenizer(folder)
     mx.random.seed(SEED)
-    model = load_target(folder) if practice else new_target()
+    model = new_target()
 
-    def learn(stage: Stage, source: SampleSource) -> None:
+    def learn(stage: Stage, practice: Practice, seed: int) -> None:
+        source = PracticeSource(corpus, tokenizer, practice, seed, has_copying)
         run_stage(stage, model, source, tokenizer, work, ring)
 
-    def practise(stage: Stage, kind: Practice, seed: int) -> None:
-        learn(stage, PracticeSource(corpus, tokenizer, kind, seed))
-
-    if not practice:
-        learn(LESSONS, ConversationSource(corpus, tokenizer, SEED))
-    if practice != "copying":
-        practise(TOOLS, "tools", SEED + 1)
-        practise(REVIEW, "review", SEED + 2)
-        before = dict(tree_flatten(model.parameters()))
-        practise(POLISH, "review", SEED + 3)
-        mean = {
-            name: POLISHED_SHARE * after + (1 - POLISHED_SHARE) * before[name]
-            for name, after in tree_flatten(model.parameters())
-        }
-        model.update(tree_unflatten(list(mean.items())))
-    else:
-        model.freeze()
-        for layer in HEADS_LAYERS:
-            model.layers[layer].unfreeze()
-        practise(HEADS, "copying", SEED)
-        model.unfreeze()
-        practise(COPYING, "copying", SEED + 1)
+    if has_copying:
+        learn(COPYING, "copying", SEED + 4)
+    learn(LESSONS, "lessons", SEED)
+    learn(TOOLS, "tools", SEED + 1)
+    learn(REVIEW, "review", SEED + 2)
+    before = dict(tree_flatten(model.parameters()))
+    learn(POLISH, "review", SEED + 3)
+    mean = {
+        name: POLISHED_SHARE * after + (1 - POLISHED_SHARE) * before[name]
+        for name, after in tree_flatten(model.parameters())
+    }
+    model.update(tree_unflatten(list(mean.items())))
     if ring.rank == 0:
         save_target(model, folder)
 
@@ -128,7 +112,7 @@ def run_stage(
 
 def _arrays(samples: list[Sample], stage: Stage) -> tuple[mx.array, ...]:
     batch = make_batch(samples)
-    guide = make_guide(samples, batch) if stage in (HEADS, COPYING) else None
+    guide = make_guide(samples, batch) if stage is COPYING else None
     guided = (guide.rows, guide.keys, guide.weights) if guide else ()
     return batch.tokens, batch.loss_rows, batch.loss_targets, *guided, batch.loss_weights
 
@@ -138,10 +122,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--practise", choices=get_args(Exercises), help="go on from what is there")
+    parser.add_argument("--copying", action="store_true", help="teach copying as well")
     arguments = parser.parse_args()
     with fast_ops():
-        run(arguments.folder, arguments.work, arguments.practise)
+        run(arguments.folder, arguments.work, arguments.copying)
 
 
 if __name__ == "__main__":
