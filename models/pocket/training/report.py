@@ -56,11 +56,9 @@ class PocketReply:
 class PocketRunner:
     """Asks the pair questions, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, drafter: Path) -> None:
         self._heard: list[events.Event] = []
-        self._engine = Engine(
-            events.Load(str(pocket.TARGET_FOLDER), (str(pocket.DRAFTER_FOLDER),)), self._heard.append
-        )
+        self._engine = Engine(events.Load(str(pocket.TARGET_FOLDER), (str(drafter),)), self._heard.append)
 
     def ask(self, question: str, draft_length: int, tools: tuple[events.Tool, ...] = ()) -> PocketReply:
         """The greedy reply, with one draft length in every round."""
@@ -151,12 +149,12 @@ def measure_speed(runner: PocketRunner) -> dict[str, float]:
     return {str(length): tokens[length] / seconds[length] for length in LENGTHS}
 
 
-def measured_in_child(what: str, openblas: Path | None) -> Any:
+def measured_in_child(what: str, drafter: Path, openblas: Path | None) -> Any:
     """One measurement, made in a child process with or without OpenBLAS."""
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     if openblas:
         environment["LD_PRELOAD"] = str(openblas)
-    command = [sys.executable, "-m", "models.pocket.training.report", "--measure", what]
+    command = [sys.executable, "-m", "models.pocket.training.report", "--drafter", str(drafter), "--measure", what]
     return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -201,18 +199,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure the pocket pair and write report.md.")
     parser.add_argument("--openblas", type=Path, help="libblas.so.3 of OpenBLAS (Debian: libopenblas0-pthread)")
+    parser.add_argument(
+        "--drafter",
+        type=Path,
+        default=pocket.DRAFTER_FOLDER,
+        help="another one to measure, without writing report.md",
+    )
     parser.add_argument("--measure", choices=["answers", "speed"], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
         measure = measure_answers if options.measure == "answers" else measure_speed
-        print(json.dumps(measure(PocketRunner())))
+        print(json.dumps(measure(PocketRunner(options.drafter))))
         return
-    speeds = {"reference BLAS": measured_in_child("speed", None)}
+    speeds = {"reference BLAS": measured_in_child("speed", options.drafter, None)}
     if options.openblas:
-        speeds["OpenBLAS"] = measured_in_child("speed", options.openblas)
-    answers = measured_in_child("answers", options.openblas)
-    REPORT.write_text(write_report(answers, speeds))
-    print(REPORT.read_text())
+        speeds["OpenBLAS"] = measured_in_child("speed", options.drafter, options.openblas)
+    answers = measured_in_child("answers", options.drafter, options.openblas)
+    report = write_report(answers, speeds)
+    if options.drafter == pocket.DRAFTER_FOLDER:
+        REPORT.write_text(report)
+    print(report)
     for question, text in answers["wrong"]:
         print(f"wrong: {question}\n   {text}")
 
