@@ -29,7 +29,7 @@ from mlx_engine.loading.on_device import (
     vocabulary_notice,
     working_set_bytes,
 )
-from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair
+from mlx_engine.loading.pair import COMPUTING_ERRORS, computing_refusal, load_pair, untap
 from mlx_engine.loading.told import is_news
 from mlx_engine.loading.wiring import wire_weights
 from mlx_engine.micro_bench import MicroBench
@@ -79,6 +79,7 @@ class Engine:
         wiring = wire_weights(working_set_bytes()) if load.is_wired else None
         self._format, self._target = pair.format, pair.target
         self._drafters, self._drafter_bits = pair.drafters, pair.drafter_bits
+        self._taps = pair.taps
         self._drafter_vocabulary = pair.drafter_vocabulary
         """As in `LoadedPair`."""
         self._refusals = [load.refusal] if load.refusal else []
@@ -359,6 +360,7 @@ class Engine:
         else:
             self._refusals.append(refusal)
             del drafter, self._drafters[name]
+            untap(self._target, self._taps[name])
             mx.clear_cache()
 
 

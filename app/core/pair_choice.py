@@ -171,7 +171,7 @@ def _load(pair: PairFolders, drafters: Sequence[Path], has_lookup: bool, options
     folders = [_resolved(folder) for folder in drafters]
     return Load(
         target=_resolved(pair.target),
-        drafters=(*folders, *([LOOKUP] if has_lookup and (drafters or not pair.refusal) else [])),
+        drafters=(*folders, *([LOOKUP] if has_lookup else [])),
         drafter_bits=options.drafter_bits,
         drafter_vocabulary=options.drafter_vocabulary,
         is_compiled=options.is_compiled,

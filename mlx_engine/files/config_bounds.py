@@ -31,6 +31,8 @@ WHOLE: dict[str, tuple[int, int]] = {
     "backbone_hidden_size": (1, 1 << 16),
     "num_centroids": (1, 1 << 20),
     "centroid_intermediate_top_k": (1, 1 << 20),
+    "markov_rank": (0, 1 << 16),
+    "num_target_layers": (1, 512),
 }
 """Smallest and largest value of each key. Beyond these a config is a mistake or an attack."""
 REAL: dict[str, tuple[float, float]] = {
@@ -40,7 +42,11 @@ REAL: dict[str, tuple[float, float]] = {
     "partial_rotary_factor": (0.0, 1.0),
     "rope_theta": (1.0, 1e12),
 }
-FLAGS = ("attention_k_eq_v", "enable_moe_block", "tie_word_embeddings", "use_double_wide_mlp", "rope_traditional")
+FLAGS = (
+    "attention_k_eq_v", "enable_moe_block", "tie_word_embeddings", "use_double_wide_mlp", "rope_traditional",
+    "attention_bias", "mlp_bias", "fc_norm", "norm_before_fc", "norm_before_residual", "norm_output",
+    "sample_from_anchor", "sliding_window_non_causal",
+)  # fmt: skip
 NEEDED = ("num_hidden_layers", "hidden_size", "vocab_size")
 FULL, SLIDING = "full_attention", "sliding_attention"
 KINDS = {FULL, SLIDING}
@@ -63,18 +69,10 @@ def check_network(values: Mapping[str, Any], source: Path) -> None:
 
 def check_layers(text: Mapping[str, Any], source: Path) -> None:
     """Check a text config and whether its numbers agree. Raises ModelFolderError naming the key."""
-    check_network(text, source)
-    for key in NEEDED:
-        if text.get(key) is None:
-            raise out_of_range(source, key, None, "a number")
-    count, kinds = text["num_hidden_layers"], text.get("layer_types")
-    # transformers and mlx-lm have different patterns for a config without kinds.
-    if not isinstance(kinds, list) or len(kinds) != count or not _are_kinds(kinds):
-        raise out_of_range(source, "layer_types", kinds, f"a list of {count} of {' and '.join(sorted(KINDS))}")
-    heads = text.get("num_attention_heads") or 8
-    for key in ("num_key_value_heads", "num_global_key_value_heads"):
-        if heads % (text.get(key) or 1):
-            raise out_of_range(source, key, text[key], f"a divisor of num_attention_heads, {heads},")
+    _check_shape(text, source)
+    if text.get("layer_types") is None:
+        # transformers and mlx-lm have different patterns for a config without kinds.
+        raise _other_kinds(text, source)
     if (text.get("top_k_experts") or 1) > (text.get("num_experts") or 1):
         raise out_of_range(source, "top_k_experts", text["top_k_experts"], "at most num_experts")
     ropes = text.get("rope_parameters")
@@ -83,6 +81,34 @@ def check_layers(text: Mapping[str, Any], source: Path) -> None:
             raise out_of_range(source, "rope_parameters", ropes, "one object for each kind of layer")
         for rope in ropes.values():
             check_network(rope, source)
+
+
+def check_drafter_layers(layers: Mapping[str, Any], source: Path) -> None:
+    """Check the layers of a block drafter or of EAGLE-3. Raises ModelFolderError naming the key."""
+    _check_shape(layers, source)
+    if SLIDING in (layers.get("layer_types") or ()) and layers.get("sliding_window") is None:
+        raise out_of_range(source, "sliding_window", None, "a number")
+
+
+def _check_shape(layers: Mapping[str, Any], source: Path) -> None:
+    check_network(layers, source)
+    for key in NEEDED:
+        if layers.get(key) is None:
+            raise out_of_range(source, key, None, "a number")
+    kinds = layers.get("layer_types")
+    if kinds is not None and not (
+        isinstance(kinds, list) and len(kinds) == layers["num_hidden_layers"] and _are_kinds(kinds)
+    ):
+        raise _other_kinds(layers, source)
+    heads = layers.get("num_attention_heads") or 8
+    for key in ("num_key_value_heads", "num_global_key_value_heads"):
+        if heads % (layers.get(key) or 1):
+            raise out_of_range(source, key, layers[key], f"a divisor of num_attention_heads, {heads},")
+
+
+def _other_kinds(layers: Mapping[str, Any], source: Path) -> ModelFolderError:
+    expected = f"a list of {layers['num_hidden_layers']} of {' and '.join(sorted(KINDS))}"
+    return out_of_range(source, "layer_types", layers.get("layer_types"), expected)
 
 
 def _are_kinds(kinds: list[Any]) -> bool:
@@ -96,7 +122,7 @@ def _is_real(value: Any) -> bool:
 def out_of_range(source: Path, key: str, value: Any, expected: str) -> ModelFolderError:
     """The error for a key whose value is not the `expected` one."""
     return ModelFolderError(
-        f"{source}: {key} is {str(value)[:40]}, where {expected} is expected. Pull the model again."
+        f"{source}: {key} is {repr(value)[:40]}, where {expected} is expected. Pull the model again."
     )
 
 

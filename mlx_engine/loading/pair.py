@@ -40,6 +40,8 @@ class LoadedPair:
     """Of the conversations that all of them keep in memory."""
     drafters: dict[str, Drafter] = field(default_factory=dict)
     """By their folder, or the name of a kind without one."""
+    taps: dict[str, range] = field(default_factory=dict)
+    """Of each of them, the indices of its taps; see Gemma4Target.tap."""
     refusals: list[str] = field(default_factory=list)
     """Why requested drafters were not loaded."""
     drafter_bits: int | None = None
@@ -87,7 +89,7 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
     with suppress(*COMPUTING_ERRORS):  # reported by the warm-up
         pair.notice = widen_if_overflowing(target, format, load.name)
     for source in sources:
-        name = load.drafter_name(source.name)
+        name, first_tap = load.drafter_name(source.name), target.tap_count
         source = replace(source, frequent=_frequent(load, source, pair))
         if drafters.has_folder(source):
             progress.start(f"reading {name}")
@@ -102,13 +104,21 @@ def load_pair(load: Load, on_loading: Callable[[Loading], None]) -> LoadedPair:
         else:
             if loaded.name in {other.name for other in pair.drafters.values()}:
                 pair.refusals.append(f"{name} is not used: only one drafter of the kind {loaded.name} can be.")
+                untap(target, range(first_tap, target.tap_count))
                 continue
             pair.drafters[source.name] = loaded
+            pair.taps[source.name] = range(first_tap, target.tap_count)
             if source.bits:
                 pair.drafter_bits = source.bits
             if source.frequent:
                 pair.drafter_vocabulary = load.drafter_vocabulary
     return pair
+
+
+def untap(target: Gemma4Target, taps: range) -> None:
+    """The drafter of these taps is left out, so the target need not keep rows for it."""
+    for index in taps:
+        target.untap(index)
 
 
 def _frequent(load: Load, source: DrafterSource, pair: LoadedPair) -> tuple[int, ...]:

@@ -54,6 +54,8 @@ class TappedRows:
         """Of each pass: the output of every layer, (1, n, hidden)."""
         self._position = 0
         """Of the first row that is here."""
+        self.offset = 0
+        """Position behind the newest row."""
         self._kept = 0
         self.context: DrafterContext | None = None
         """The drafter's; None: it has not drafted in this conversation."""
@@ -66,19 +68,16 @@ class TappedRows:
         """For a conversation that begins like this one."""
         other = self.anew()
         other._chunks, other._position, other._kept = list(self._chunks), self._position, self._kept
+        other.offset = self.offset
         other.context = self.context.copied() if self.context else None
         return other
-
-    @property
-    def offset(self) -> int:
-        """Position behind the newest row."""
-        return self._position + sum(chunk[0].shape[1] for chunk in self._chunks)
 
     def append(self, outputs: Mapping[int, mx.array], first_position: int) -> None:
         """Add the rows of a pass: the outputs of all tapped layers, (1, n, hidden) each."""
         if first_position != self.offset:  # rows before it were read without taps, as those of a saved cache
-            self._chunks, self._position = [], first_position
+            self._chunks, self._position, self.offset = [], first_position, first_position
         self._chunks.append([outputs[layer] for layer in self.layers])
+        self.offset += self._chunks[-1][0].shape[1]
         while len(self._chunks) > 1 and self.offset - self._position - self._chunks[0][0].shape[1] >= MOST_ROWS:
             self._position += self._chunks.pop(0)[0].shape[1]
 
@@ -86,6 +85,7 @@ class TappedRows:
         """Drop the rows from this position on."""
         self._kept = min(self._kept, frontier)
         excess = self.offset - max(frontier, self._position)
+        self.offset = min(self.offset, frontier)
         while excess > 0:
             rows = self._chunks[-1][0].shape[1]
             if rows > excess:

@@ -117,6 +117,15 @@ class Gemma4Target:
         self._taps.append(taps)
         return len(self._taps) - 1
 
+    @property
+    def tap_count(self) -> int:
+        """How often `tap` was called: the next index."""
+        return len(self._taps)
+
+    def untap(self, index: int) -> None:
+        """Keep nothing there in caches made from now on: its drafter is not used."""
+        self._taps[index] = ()
+
     def forward(self, tokens: mx.array, cache: TargetCache) -> mx.array:
         """See Target."""
         return self._run(tokens, cache, None)
@@ -136,14 +145,15 @@ class Gemma4Target:
 
     def _run(self, tokens: mx.array, cache: TargetCache, last_row_from: int | None) -> mx.array:
         x, position = self.embed(tokens), cache.frontier
-        outputs = {EMBEDDING: x} if cache.tapped else None
+        tapped = [rows for rows in cache.tapped if rows.layers]
+        outputs = {EMBEDDING: x} if tapped else None
         inputs = self._per_layer_inputs(tokens, x)
         last_row = None if last_row_from is None else (last_row_from, self.facts.sliding_window)
         attended = _PassAttention(self._layer_types, cache, tokens.shape[1], last_row)
         x = self._layers(x, position, attended, inputs, last_row_from, outputs)
-        for tapped in cache.tapped:
+        for rows in tapped:
             assert outputs is not None
-            tapped.append(outputs, position)
+            rows.append(outputs, position)
         return self._model.model.norm(x)
 
     def _per_layer_inputs(self, tokens: mx.array, embedded: mx.array) -> list[mx.array | None]:

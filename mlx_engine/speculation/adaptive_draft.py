@@ -277,6 +277,13 @@ class AdaptiveDraft:
         self._ranking = self._ranked(speeds)
         if len(self._arms) > 1:
             self._probe_if_due(best, speeds, costs_s, tokens)
+        elif self._owes_plain:  # only copies are drafted, and they could leave no plain round
+            self._start_probe(PLAIN, 0.0, 1.0)
+
+    @property
+    def _owes_plain(self) -> bool:
+        """The baseline decode speed is not known yet."""
+        return self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS
 
     def _ranked(self, speeds: Sequence[float]) -> list[Choice]:
         fastest: dict[int, tuple[float, Choice]] = {-1: (speeds[0], PLAIN)}
@@ -291,7 +298,7 @@ class AdaptiveDraft:
     ) -> None:
         patience = 1 if best else 2 ** max(0, self._misses - FREE_MISSES)
         switching_s = SWITCHING_COST * costs_s[0]
-        owes_plain = self._plain_rounds < PLAIN_ROUNDS_NEEDED and self._rounds >= FIRST_BURST_AFTER_ROUNDS
+        owes_plain = self._owes_plain
         if self._saved_tokens < switching_s * speeds[best] * patience and not owes_plain:
             return  # nothing is that cheap
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_engine.files.config_bounds import check_drafter_layers
 from mlx_engine.network import checkpoint
 from mlx_engine.network.block_network import BlockContext, BlockNetwork, Gemma4BlockLayer, Qwen3BlockLayer
 from mlx_engine.network.kv_cache import TargetCache
@@ -33,7 +34,7 @@ from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.draft_vocabulary import DraftVocabulary
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, adapt
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler, history_after
-from mlx_engine.speculation.speculators_config import kind_of
+from mlx_engine.speculation.speculators_config import MOST_VOCABULARY, compare, kind_of, number, rope, shown
 
 DSPARK, DFLASH = "Gemma4DSparkModel", "DFlashDraftModel"
 MOST_BLOCK_TOKENS = 64
@@ -214,7 +215,8 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: checkpoint.OnRea
         if is_dspark:
             model = DSparkModel(config, facts, network.facts.hidden_size)
         else:
-            model = DFlashModel(config, facts, network)
+            rotation = rope(config, folder / "config.json")
+            model = DFlashModel({**config, "rope_parameters": rotation}, facts, network)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ModelFolderError(
             f"{folder / 'config.json'} does not describe a block drafter ({error!r})."
@@ -230,24 +232,20 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: checkpoint.OnRea
 
 def read_facts(config: dict[str, Any], source: Path) -> BlockFacts:
     """What the config says, in the place where its packaging says it. Raises ModelFolderError."""
+    check_drafter_layers(config, source)
     nested = config.get("dflash_config") or {}
+    if not isinstance(nested, dict):
+        raise ModelFolderError(f"{source}: dflash_config is {shown(nested)}; it must map names to values.")
+    values = {**config, **nested}  # newer exports of DFlash nest the numbers, older ones do not
     is_dspark = _architecture(config) == DSPARK
-
-    def number(name: str, lowest: int, highest: int) -> int:
-        # Newer exports of DFlash nest the numbers, older ones do not.
-        value = nested.get(name, config.get(name))
-        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-            raise ModelFolderError(f"{source}: {name} is {value!r}; it must be from {lowest} to {highest}.")
-        return value
-
-    taps = nested.get("target_layer_ids", config.get("target_layer_ids"))
+    taps = values.get("target_layer_ids")
     if not isinstance(taps, list) or not taps or not all(type(tap) is int for tap in taps):
-        raise ModelFolderError(f"{source}: target_layer_ids is {taps!r}; it must be a list of layers.")
-    vocab_size = number("vocab_size", 1, 1 << 24)
+        raise ModelFolderError(f"{source}: target_layer_ids is {shown(taps)}; it must be a list of layers.")
+    vocab_size = number(values, "vocab_size", (1, MOST_VOCABULARY), source)
     return BlockFacts(
         taps=tuple(taps),
-        block_size=number("block_size", 1 if is_dspark else 2, MOST_BLOCK_TOKENS),
-        mask_token=number("mask_token_id", 0, vocab_size - 1),
+        block_size=number(values, "block_size", (1 if is_dspark else 2, MOST_BLOCK_TOKENS), source),
+        mask_token=number(values, "mask_token_id", (0, vocab_size - 1), source),
         first_slot=0 if is_dspark else 1,
     )
 
@@ -255,19 +253,14 @@ def read_facts(config: dict[str, Any], source: Path) -> BlockFacts:
 def _check_pair(config: dict[str, Any], facts: BlockFacts, source: DrafterSource, target: DraftedTarget) -> None:
     """Raises PairMismatchError if the drafter was made for another target."""
     network = target.network
-    layers = config.get("num_target_layers", network.layer_count)
+    layers = network.layer_count
     comparisons: list[tuple[str, object, object]] = [
-        ("layers", layers, network.layer_count),
+        ("layers", config.get("num_target_layers") or layers, layers),
         ("tokens in its vocabulary", config.get("vocab_size"), network.facts.vocab_size),
     ]
     if _architecture(config) == DFLASH:
         comparisons.append(("numbers per hidden state", config.get("hidden_size"), network.facts.hidden_size))
-    for what, expected, actual in comparisons:
-        if expected != actual:
-            raise PairMismatchError(
-                f"The drafter {source.name} was made for a target with {expected} {what}; {target.folder} has "
-                f"{actual}. Use the drafter of the same variant, or --drafter none."
-            )
+    compare(comparisons, (source.name, str(target.folder)))
     if not all(EMBEDDING <= tap < network.layer_count for tap in facts.taps):
         raise PairMismatchError(
             f"The drafter {source.name} reads the layers {list(facts.taps)}; {target.folder} has "

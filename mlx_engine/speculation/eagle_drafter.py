@@ -19,6 +19,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_engine.files.config_bounds import check_drafter_layers
 from mlx_engine.network import checkpoint
 from mlx_engine.network.eagle_network import EagleContext, EagleLayer, EagleNetwork, Gemma4EagleLayer
 from mlx_engine.network.kv_cache import TargetCache
@@ -30,7 +31,7 @@ from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.draft_vocabulary import DraftVocabulary, take_vocabulary
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, adapt, draft_one_by_one
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
-from mlx_engine.speculation.speculators_config import SpeculatorsConfig, check_target
+from mlx_engine.speculation.speculators_config import SpeculatorsConfig, check_target, shown
 
 EAGLE3, DEEPSPEC = "eagle3", "Gemma4Eagle3Model"
 DEEPSPEC_TAPS = 5
@@ -176,9 +177,10 @@ def _deepspec(config: dict[str, Any], source: DrafterSource) -> SpeculatorsConfi
     is_list = isinstance(taps, list) and all(type(tap) is int and tap >= 0 for tap in taps)
     if not is_list or len(taps or ()) != DEEPSPEC_TAPS:
         raise ModelFolderError(
-            f"{path}: target_layer_ids is {taps!r}; it must be a list of {DEEPSPEC_TAPS} layers."
+            f"{path}: target_layer_ids is {shown(taps)}; it must be a list of {DEEPSPEC_TAPS} layers."
         )
     speculators_config.number(config, "num_hidden_layers", (1, 1), path)
+    check_drafter_layers(config, path)
     bounds = 1, speculators_config.MOST_VOCABULARY
     vocab_size = speculators_config.number(config, "vocab_size", bounds, path)
     return SpeculatorsConfig(config, tuple(taps or ()), vocab_size, vocab_size)

@@ -80,6 +80,8 @@ class LookupDrafter:
         self._tokens: list[int] = []
         self._next_position: list[dict[int, int]] = [{} for _ in RUN_LENGTHS]
         """For each run length: hash of a run -> the position after its latest occurrence."""
+        self._positions_before: list[tuple[int | None, ...]] = []
+        """What each token replaced in `_next_position`, which it gets back when the token is dropped."""
         self._last_runs: list[int] = []
         """Hashes of the last tokens, by run length; none for lengths that the text does not have yet."""
         self._source: int | None = None
@@ -98,12 +100,10 @@ class LookupDrafter:
     def prefill(self, prompt: Sequence[int], branch_points: Collection[int]) -> Iterator[int]:
         """Index the prompt, of which the conversation so far is kept as far as it is the same."""
         same = common_length(self._tokens, prompt)
-        # Entries that point behind the cut do no harm: a match is compared before it is used.
-        del self._tokens[same:]
+        self._drop_from(same)
         self._source = self._break = None
         self._replacements = {}
         self._surprising = {position for position in self._surprising if position < same}
-        self._hash_last_runs()
         for token in prompt[same:]:
             self._take_in(token)
         self._look_for_better_match()
@@ -205,10 +205,25 @@ class LookupDrafter:
 
     def _take_in(self, token: int) -> None:
         """Append a token, and remember that it comes after the runs that ended here."""
+        before = []
         for _, run, next_position in self._runs():
+            before.append(next_position.get(run))
             next_position[run] = len(self._tokens)
+        self._positions_before.append(tuple(before))
         self._tokens.append(token)
         self._hash_last_runs()
+
+    def _drop_from(self, position: int) -> None:
+        """Forget the tokens from a position on. Else the runs of a reply would hide those that it was copied from,
+        and the next reply to the same message would find nothing to copy."""
+        while len(self._tokens) > position:
+            self._tokens.pop()
+            self._hash_last_runs()
+            for (_, run, next_position), before in zip(self._runs(), self._positions_before.pop()):
+                if before is None:
+                    del next_position[run]
+                else:
+                    next_position[run] = before
 
     def _runs(self) -> Iterator[tuple[int, int, dict[int, int]]]:
         """The runs that end here, the longest first: their lengths, hashes and later positions."""

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 import mlx.core as mx
 
+from mlx_engine.files.config_file import TARGET_TYPES
 from mlx_engine.network.cache_budget import CacheBudget
 from mlx_engine.network.checkpoint import OnRead
 from mlx_engine.network.kv_cache import TargetCache
 from mlx_engine.network.prefix import PREFILL_CHUNK_TOKENS, PrefixCache
 from mlx_engine.network.target import Target, load_target
-from mlx_engine.protocol.errors import PairMismatchError
+from mlx_engine.protocol.errors import ModelFolderError, PairMismatchError
 from mlx_engine.speculation.draft_choice import Offer
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, Frontier, draft_one_by_one
 from mlx_engine.speculation.sampling import Distribution, RandomStream, Sampler
@@ -63,6 +64,12 @@ class ModelDrafter:
 
 def load(source: DrafterSource, target: DraftedTarget, on_read: OnRead) -> ModelDrafter:
     """See LoadDrafter."""
+    kind = source.config.get("model_type")
+    if kind not in TARGET_TYPES:  # before the tokenizer, which other kinds do not have
+        raise ModelFolderError(
+            f"{source.folder} is a {str(kind)[:40]!r} model, and no drafter that Slipstream can run. Use an "
+            "assistant, DSpark, DFlash, EAGLE-3 or a smaller Gemma 4, or --drafter none."
+        )
     format = ChatFormat(source.folder)
     model = load_target(source.folder, source.bits, on_read, target.network.is_compiled, target.network.is_float32)
     format.check_fits(model.facts.vocab_size)

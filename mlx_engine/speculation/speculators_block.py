@@ -19,7 +19,7 @@ from mlx_engine.speculation import speculators_config
 from mlx_engine.speculation.block_drafter import MOST_BLOCK_TOKENS, BlockDrafter, BlockFacts
 from mlx_engine.speculation.draft_vocabulary import take_vocabulary
 from mlx_engine.speculation.drafter import DraftedTarget, DrafterSource, adapt
-from mlx_engine.speculation.speculators_config import SpeculatorsConfig, number
+from mlx_engine.speculation.speculators_config import SpeculatorsConfig, number, shown
 
 DSPARK, DFLASH = "dspark", "dflash"
 TARGETS_OWN = ("verifier_lm_head.", "verifier_norm.")
@@ -116,7 +116,7 @@ def block_facts(config: dict[str, Any], read: SpeculatorsConfig, source: Drafter
         tokens = block_size if has_anchor else block_size - 1
     if type(tokens) is not int or tokens < 1 or tokens not in (block_size, block_size - 1):
         raise ModelFolderError(
-            f"{path}: speculative_tokens is {tokens!r}; a block of {block_size} has {block_size} or one less. "
+            f"{path}: speculative_tokens is {shown(tokens)}; a block of {block_size} has as many or one less. "
             "Pull the drafter again."
         )
     return BlockFacts(

@@ -278,6 +278,7 @@ def test_a_wrong_drafter_among_several_is_named_with_both_numbers_and_the_others
     wrong = GOLDEN / "e2b" / "assistant"
     load = choose_pair(str(BLOCK_TARGET), PairOptions(f"{BLOCK},{wrong},lookup")).load
     assert load.drafters == (str(BLOCK), LOOKUP)
+    assert choose_pair(str(BLOCK_TARGET), PairOptions(f"{wrong},lookup")).load.drafters == (LOOKUP,)
     assert f"{wrong} was made for a target with a hidden size of 32; {BLOCK_TARGET} has 72" in str(load.refusal)
 
 

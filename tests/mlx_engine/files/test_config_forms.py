@@ -141,7 +141,7 @@ def test_no_entries_mean_that_all_layers_are_alike() -> None:
     ("changes", "words"),
     [
         ({"per_layer_config": []}, "per_layer_config is []"),
-        ({"per_layer_config": "05"}, "per_layer_config is 05"),
+        ({"per_layer_config": "05"}, "per_layer_config is '05'"),
         ({"per_layer_config": entries(head_dim=16), "layer_types": None}, "layer_types is None"),
         ({"per_layer_config": entries(head_dim=16) | {"1": {"head_dim": 16}}}, "each once"),
         ({"per_layer_config": entries(head_dim=16) | {"12": {"head_dim": 16}}}, "a layer from 0 to 11"),
@@ -153,7 +153,7 @@ def test_no_entries_mean_that_all_layers_are_alike() -> None:
         ({"per_layer_config": {"11": {"head_dim": 16}}}, "full-attention layers have 8 and 16"),
         ({"per_layer_config": entries(head_dim=16) | {"00": {"head_dim": 16}}}, "a sliding layer has 16"),
         ({"per_layer_config": entries(head_dim=16) | {"11": 5}}, "per_layer_config 11 is 5"),
-        ({"per_layer_config": entries(head_dim="16")}, "head_dim is 16, where a whole number"),
+        ({"per_layer_config": entries(head_dim="16")}, "head_dim is '16', where a whole number"),
         ({"per_layer_config": entries(head_dim=True)}, "head_dim is True"),
         ({"per_layer_config": entries(head_dim=0)}, "head_dim is 0"),
         ({"per_layer_config": entries(num_key_value_heads=10**9)}, "num_key_value_heads is 1000000000"),

@@ -276,13 +276,13 @@ def spoil(config: dict[str, Any], draw: random.Random) -> None:
         ("num_hidden_layers", 513, "num_hidden_layers is 513, where a whole number from 1 to 512"),
         ("vocab_size", 0, "vocab_size is 0"),
         ("num_attention_heads", 0, "num_attention_heads is 0"),
-        ("hidden_size", "32", "hidden_size is 32, where a whole number"),
+        ("hidden_size", "32", "hidden_size is '32', where a whole number"),
         ("hidden_size", True, "hidden_size is True"),
         ("rms_norm_eps", math.nan, "rms_norm_eps is nan, where a number from 0 to 1"),
         ("num_key_value_heads", 3, "num_key_value_heads is 3, where a divisor"),
         ("layer_types", ["full_attention"], "layer_types is"),
         ("num_kv_shared_layers", 512, "num_kv_shared_layers is 512, where less than num_hidden_layers"),
-        ("tie_word_embeddings", "no", "tie_word_embeddings is no, where true or false"),
+        ("tie_word_embeddings", "no", "tie_word_embeddings is 'no', where true or false"),
     ],
 )
 def test_a_number_out_of_range_is_named_with_its_range(folder: Path, key: str, value: Any, words: str) -> None:

@@ -236,7 +236,7 @@ def test_an_untied_head_that_is_not_stored_is_said(folder: Path) -> None:
     assert [found.problem for found in verify_folder(folder, {})] == [said]
     with edited_config(folder) as config:
         config["tie_word_embeddings"] = "no"
-    assert "tie_word_embeddings is no" in refusal(lambda: load_target(folder))
+    assert "tie_word_embeddings is 'no'" in refusal(lambda: load_target(folder))
 
 
 def test_an_assistants_untied_head_replaces_its_table(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_folder_that_is_neither_is_refused(pair: tuple[Path, Path], tmp_path: 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(ModelFolderError):
         load(tmp_path, None)
-    assert "tokenizer.json is missing" in refusal(pair[0], tmp_path)
+    assert "is a 'llama' model, and no drafter" in refusal(pair[0], tmp_path)
 
 
 def refusal(target: Path, drafter: Path) -> str:

@@ -64,6 +64,23 @@ def test_only_the_newest_rows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken(rows) == (30, 30, [30.0])
 
 
+def test_plain_rounds_cost_the_same_however_many_rows_wait() -> None:
+    asked = 0
+
+    class Row:
+        @property
+        def shape(self) -> tuple[int, int, int]:
+            nonlocal asked
+            asked += 1
+            return 1, 1, 1
+
+    rows = TappedRows([3])
+    for position in range(200):
+        rows.append({3: Row()}, position)  # type: ignore[dict-item]
+        rows.rollback(position + 1)
+    assert asked <= 4 * 200
+
+
 def test_rows_behind_others_that_were_not_tapped_begin_anew() -> None:
     rows = TappedRows([3])
     rows.append({3: mx.zeros((1, 2, 1))}, 50)

@@ -7,15 +7,17 @@ tests.mlx_engine.speculation.drafting_simulator` prints the whole table.
 from __future__ import annotations
 
 from itertools import chain
+from math import inf
 from statistics import fmean
 from typing import Any
 
 import msgspec
 import pytest
 
+from mlx_engine.protocol.events import LOOKUP
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
 from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
-from mlx_engine.speculation.draft_choice import DraftPolicy, FixedLength
+from mlx_engine.speculation.draft_choice import DraftPolicy, FixedLength, Offer
 from mlx_engine.speculation.learned_costs import Costs
 from tests.mlx_engine.speculation.drafting_simulator import (
     CURVES,
@@ -99,13 +101,13 @@ def test_plain_rounds_that_were_slow_for_a_while_do_not_keep_a_drafter_that_is_a
     assert machine.run(policy, 200) >= 0.9
 
 
-@pytest.mark.parametrize("slow_s", [0.5, 30.0])
-def test_one_slow_round_changes_nothing(slow_s: float) -> None:
+@pytest.mark.parametrize("odd_s", [0.5, 30.0, 0.0, inf])
+def test_one_odd_time_changes_nothing(odd_s: float) -> None:
     for length in (0, 3, 4):
         policy = adaptive(4)
         machine = SimulatedPair(CURVES["31B M3 Ultra"], KINDS["prose"])
         machine.run(policy, 300)
-        policy.observe(round_facts(length, 0, length == 0), slow_s)
+        policy.observe(round_facts(length, 0, length == 0), odd_s)
         assert machine.run(policy, 100) >= 0.95 * best_throughput(machine.curve, machine.hazards)[1]
 
 
@@ -194,6 +196,17 @@ def test_the_plain_pace_is_measured_early_in_every_run(kind: str) -> None:
         assert pipelined >= PLAIN_ROUNDS_NEEDED
         machine.run(policy, 300)
         policy = adaptive(4, policy.estimates)
+
+
+def test_the_plain_pace_is_measured_where_only_copies_are_drafted() -> None:
+    """A text that is copied from beginning to end leaves no plain round by itself."""
+    policy, lengths = AdaptiveDraft((LOOKUP,), 4), list[int]()
+    for _ in range(100):
+        lengths.append(policy.choose([Offer(16, [0.97] * 16)]).length)
+        is_pipelined = lengths[-2:] == [0, 0]
+        policy.observe(round_facts(lengths[-1], lengths[-1], is_pipelined, drafter=LOOKUP), 0.03)
+    assert PLAIN_ROUNDS_NEEDED <= lengths.count(0) <= 8
+    assert 0 not in lengths[:8]
 
 
 @pytest.mark.parametrize("context_tokens", [0, 16_000])

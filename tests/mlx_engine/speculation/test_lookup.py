@@ -85,3 +85,22 @@ def test_another_conversation_is_forgotten_and_the_same_one_is_not() -> None:
     assert draft(drafter, [*text, 1, 2], 2) == [3, 4]
     drafter.prefill([8, 8, 8, 1, 2], ())
     assert draft(drafter, [8, 8, 8, 1, 2], 2) == []
+
+
+def test_another_reply_to_the_same_message_is_copied_from_it_as_the_first_one_was() -> None:
+    drafter = LookupDrafter()
+    text = list(range(100, 140))
+    prompt = [1, *text, 2]
+    offers = []
+    for _ in range(2):
+        drafter.prefill(prompt, ())
+        offers.append([drafter.offer([*prompt, *text[:made]], 4).tokens for made in range(len(text))])
+    assert offers[0] == offers[1]
+    assert offers[0].count(4) == len(text) - 2
+
+
+def test_nothing_is_kept_of_conversations_that_are_over() -> None:
+    drafter = LookupDrafter()
+    for conversation in range(20):
+        drafter.prefill([1, 2, *range(1000 * conversation, 1000 * conversation + 50)], ())
+    assert sum(len(runs) for runs in drafter._next_position) <= 3 * 52

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from mlx_engine.decode import DecodeOptions, Session, generate
+from mlx_engine.engine import Engine
 from mlx_engine.loading.pair import load_pair
 from mlx_engine.network.eagle_network import EagleContext
 from mlx_engine.network.prefix import PrefixCache
-from mlx_engine.protocol.events import Load
+from mlx_engine.protocol.events import Event, Generate, Load, Message, Ready, Round
 from mlx_engine.speculation.block_drafter import BlockDrafter
 from mlx_engine.speculation.draft_vocabulary import DraftVocabulary
 from mlx_engine.speculation.eagle_drafter import EagleDrafter
+from mlx_engine.speculation.steering import ReplyControl
 from tests.mlx_engine.helpers import GREEDY, ScriptedControl, load_tensors
 from tests.mlx_engine.speculation.golden_drafts import FOLDER, GOLDENS, changed, drafter_in, drafts_of, loaded
 
@@ -308,6 +310,26 @@ def test_two_drafters_may_tap_the_same_layers() -> None:
     for drafter in (block, eagle):
         alone = loaded(FOLDER / names[session.drafters.index(drafter)])
         assert drafted(pair.target, drafter, tokens) == drafted(alone.target, drafter_in(alone), tokens)
+
+
+def test_the_target_keeps_no_rows_for_drafters_that_are_left_out(tmp_path: Path) -> None:
+    """One of a kind that is there already, and one that the warm-up refuses."""
+    broken = changed(tmp_path, "eagle3-llama", lambda config: None)
+    tensors = load_tensors(broken / "model.safetensors")
+    tensors["fc.weight"] = tensors["fc.weight"] * mx.nan
+    mx.eval(tensors)
+    mx.save_safetensors(str(broken / "model.safetensors"), tensors)
+    folders = tuple(str(folder) for folder in (broken, FOLDER / "dspark-12b", FOLDER / "dspark-masks"))
+    emitted: list[Event] = []
+    engine = Engine(Load(str(FOLDER / "target-12b"), folders), emitted.append)
+    (ready,) = (event for event in emitted if isinstance(event, Ready))
+    assert set(ready.drafters) == {"dspark"}
+    assert "only one drafter of the kind dspark" in str(ready.refusal)
+    assert "NaN" in str(ready.refusal)
+    kept = [rows.layers for rows in engine._target.new_cache().tapped]
+    assert [bool(layers) for layers in kept] == [False, True, False]
+    engine.generate(Generate(1, (Message("user", "Hello"),), max_tokens=8, draft_length=4), ReplyControl(4))
+    assert sum(event.drafted for event in emitted if isinstance(event, Round)) > 0
 
 
 def drafted(target: Any, drafter: Any, tokens: list[int]) -> list[int]:
