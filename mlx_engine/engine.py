@@ -154,7 +154,8 @@ class Engine:
         policies = self._schema_policies if form.is_constrained else self._policies
         # With a grammar no round begins before the one before it is read: none shows the baseline decode speed.
         can_measure = request.measures_baseline and not form.is_constrained
-        options = self._options(request, prompt, form, Steering(control, policies, can_measure))
+        steering = Steering(control, policies, can_measure, self._is_thinking(request))
+        options = self._options(request, prompt, form, steering)
         self._forget_old_replies(_reply_keys(request))
         self._disk.begin(request.chat_id)
         try:
@@ -270,11 +271,13 @@ class Engine:
             constraint=self._constraint(request, prompt, form) if form.is_constrained else None,
         )
 
+    def _is_thinking(self, request: events.Generate) -> bool:
+        return request.is_thinking and self._format.can_think
+
     def _constraint(self, request: events.Generate, prompt: RenderedPrompt, form: ReplyForm) -> Constraint:
         if self._grammars is None:
             self._grammars = self._format.grammars(self._end_tokens, self._target.facts.vocab_size)
-        can_think = request.is_thinking and self._format.can_think
-        thought: Thought = "begun" if prompt.thought_ids else "possible" if can_think else "none"
+        thought: Thought = "begun" if prompt.thought_ids else "possible" if self._is_thinking(request) else "none"
         grammar = self._grammars.grammar(form, thought)
         grammar.resume(prompt.reply_prefix_ids)
         return grammar

@@ -2,7 +2,8 @@
 
 Two estimates are kept up to date from round to round:
 
-    Acceptance  how often a drafter's draft at each position is accepted  -> expected tokens of a round
+    Acceptance  how often a drafter's draft at each position is accepted, with thinking and without
+                                                                          -> expected tokens of a round
     Costs       how long a round of each drafter and length takes         -> seconds of a round
 
 `AdaptiveDraft` picks the arm, a drafter with a length, that has the most expected tokens per second. Drafters that
@@ -28,6 +29,7 @@ from mlx_engine.speculation.estimates import (
     MAX_MISSES,
     MOST_SAVED_TOKENS,
     VERSION,
+    AcceptanceEstimates,
     DrafterEstimates,
     Estimates,
 )
@@ -87,9 +89,13 @@ class AdaptiveDraft:
         self._pipelines_plain = pipelines_plain
         self._learned = [index for index, name in enumerate(drafters) if name not in telling]
         self._arms = [PLAIN, *(Choice(i, n) for i in self._learned for n in range(1, MAX_DRAFT_LENGTH + 1))]
-        self._acceptance = {
-            index: Acceptance(kept.drafters.get(self._names[index]) if kept else None) for index in self._learned
+        self._acceptances = {
+            is_thinking: {i: Acceptance(_kept(kept, self._names[i], is_thinking)) for i in self._learned}
+            for is_thinking in (False, True)
         }
+        """By whether the reply is one with thinking, which many drafters were not trained on."""
+        self._acceptance = self._acceptances[False]
+        """Of the reply that is being made."""
         self._start_length = start_length
         self._context_tokens = kept.context_tokens if kept else 0
         self._misses = kept.misses if kept else 0
@@ -119,17 +125,15 @@ class AdaptiveDraft:
     @property
     def estimates(self) -> Estimates:
         """What a later run starts from."""
+        replies, thinking = (self._acceptances[is_thinking] for is_thinking in (False, True))
         drafters = {
-            self._names[index]: DrafterEstimates(
-                first_draft=acceptance.first_draft,
-                drafted=acceptance.long.drafted,
-                accepted=acceptance.long.accepted,
-                rounds_s=self._costs.rounds_s(self._names[index]),
+            name: DrafterEstimates(
+                rounds_s=self._costs.rounds_s(name),
+                acceptance=replies[index].estimates if index in replies else None,
+                acceptance_thinking=thinking[index].estimates if index in thinking else None,
             )
-            for index, acceptance in self._acceptance.items()
+            for index, name in enumerate(self._names)
         }
-        for name in set(self._names) - set(drafters):
-            drafters[name] = DrafterEstimates(rounds_s=self._costs.rounds_s(name))
         return Estimates(
             version=VERSION,
             drafters=drafters,
@@ -139,6 +143,12 @@ class AdaptiveDraft:
             copy_misses=self._copy_misses,
             saved_tokens=min(max(self._saved_tokens, -MOST_SAVED_TOKENS), MOST_SAVED_TOKENS),
         )
+
+    def begin_reply(self, is_thinking: bool) -> None:
+        """From here on rounds belong to a reply with or without thinking: acceptance is learned apart."""
+        if self._acceptance is not self._acceptances[is_thinking]:
+            self._acceptance = self._acceptances[is_thinking]
+            self._undecided_rounds = PLAIN_ROUNDS_A_DECISION
 
     def choose(self, offers: Offers) -> Choice:
         """See DraftPolicy."""
@@ -333,6 +343,14 @@ class AdaptiveDraft:
         self._saved_tokens -= loss_tokens
         self._expected_tokens = expected_tokens
         self._probe, self._probe_rounds, self._postponed_rounds = arm, _rounds_of(arm), 0
+
+
+def _kept(kept: Estimates | None, name: str, is_thinking: bool) -> AcceptanceEstimates | None:
+    """What an earlier run learned of a drafter's acceptance."""
+    drafter = kept.drafters.get(name) if kept else None
+    if drafter is None:
+        return None
+    return drafter.acceptance_thinking if is_thinking else drafter.acceptance
 
 
 def _misses_after(misses: int, done: RoundFacts) -> int:

@@ -11,7 +11,7 @@ from mlx_engine.files.atomic import replace_file
 from mlx_engine.files.regular_file import read_regular
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH
 
-VERSION = 2
+VERSION = 3
 """Version of the meaning of these figures. A file of another version is not used."""
 LENGTHS = MAX_DRAFT_LENGTH + 1
 SAMPLES_KEPT = 31
@@ -36,17 +36,26 @@ def _no_drafts() -> list[float]:
     return [0.0] * MAX_DRAFT_LENGTH
 
 
+class AcceptanceEstimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a drafter's drafts were accepted."""
+
+    first_draft: Share
+    """The first ones of a round, over many rounds."""
+    drafted: ByPosition = msgspec.field(default_factory=_no_drafts)
+    """Drafts by position, older ones fading, without those behind a rejected draft."""
+    accepted: ByPosition = msgspec.field(default_factory=_no_drafts)
+    """How many of them were accepted."""
+
+
 class DrafterEstimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of one drafter."""
 
     rounds_s: ByLength
     """Seconds of the last rounds of each length 1 to 16, oldest first."""
-    first_draft: Share = 0.0
-    """How often the first draft of a round is accepted, over many rounds."""
-    drafted: ByPosition = msgspec.field(default_factory=_no_drafts)
-    """Drafts by position, older ones fading, without those behind a rejected draft."""
-    accepted: ByPosition = msgspec.field(default_factory=_no_drafts)
-    """How many of them were accepted."""
+    acceptance: AcceptanceEstimates | None = None
+    """In replies without thinking; None: it has not drafted there."""
+    acceptance_thinking: AcceptanceEstimates | None = None
+    """In replies with thinking."""
 
 
 class Estimates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,8 +84,9 @@ def load(path: Path) -> tuple[Estimates | None, str | None]:
     try:
         body = read_regular(path, MAX_FILE_BYTES + 1)
         kept = msgspec.json.decode(body, type=Estimates)
-        counts = [pair for each in kept.drafters.values() for pair in zip(each.accepted, each.drafted)]
-        if any(accepted > drafted for accepted, drafted in counts):
+        both = [(each.acceptance, each.acceptance_thinking) for each in kept.drafters.values()]
+        known = [each for pair in both for each in pair if each]
+        if any(a > d for each in known for a, d in zip(each.accepted, each.drafted)):
             raise ValueError("more drafts accepted than drafted")
         return kept, None
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from math import log
 from operator import mul
 
 from mlx_engine.protocol.events import MAX_DRAFT_LENGTH, RoundFacts
-from mlx_engine.speculation.estimates import DrafterEstimates
+from mlx_engine.speculation.estimates import AcceptanceEstimates
 
 PRIOR_ACCEPTANCE = 0.7
 """Assumed of a drafter that is not known yet: a little less than was published for prose."""
@@ -72,7 +72,7 @@ class Acceptance:
     than the long one.
     """
 
-    def __init__(self, kept: DrafterEstimates | None = None) -> None:
+    def __init__(self, kept: AcceptanceEstimates | None = None) -> None:
         self.first_draft = kept.first_draft if kept else PRIOR_ACCEPTANCE
         self.long = FadingCounts(LONG_ROUNDS, kept.drafted, kept.accepted) if kept else FadingCounts(LONG_ROUNDS)
         self._short = FadingCounts(SHORT_ROUNDS)
@@ -80,6 +80,13 @@ class Acceptance:
         self._evidence_nats = 0.0
         self._tokens: list[float] | None = None
         """By length; None after a round that may have changed them."""
+
+    @property
+    def estimates(self) -> AcceptanceEstimates | None:
+        """What a later run starts from; None: no draft was made."""
+        if not any(self.long.drafted):
+            return None
+        return AcceptanceEstimates(self.first_draft, self.long.drafted, self.long.accepted)
 
     def observe(self, done: RoundFacts) -> None:
         """Learn from a round."""

@@ -49,6 +49,10 @@ class DraftPolicies:
         self._auto = AdaptiveDraft(drafters, start_length, kept, pipelines_plain=pipelines_plain)
         self._fixed = FixedLength(start_length, self._auto.tokens_of)
 
+    def begin_reply(self, is_thinking: bool) -> None:
+        """The next rounds belong to a reply with or without thinking."""
+        self._auto.begin_reply(is_thinking)
+
     def choose(self, setting: DraftSetting, measures_baseline: bool, offers: Offers) -> Choice:
         """The next round's draft. Raises RequestError if the setting is out of range."""
         if setting == "auto":
@@ -70,10 +74,17 @@ class DraftPolicies:
 class Steering:
     """The loop's `Control` for one reply."""
 
-    def __init__(self, control: ReplyControl, policies: DraftPolicies, measures_baseline: bool = True) -> None:
+    def __init__(
+        self,
+        control: ReplyControl,
+        policies: DraftPolicies,
+        measures_baseline: bool = True,
+        is_thinking: bool = False,
+    ) -> None:
         self._control = control
         self._policies = policies
         self._measures_baseline = measures_baseline
+        policies.begin_reply(is_thinking)
 
     def next_draft(self, offers: Offers) -> Choice:
         """See decode.Control. Raises RequestError if the setting is out of range."""

@@ -200,6 +200,17 @@ def test_estimates_that_cannot_be_kept_are_told_once(pair: tuple[Path, Path], tm
     assert second == []
 
 
+def test_rounds_of_replies_with_thinking_are_learned_apart(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig, begun = Rig(*pair), list[bool]()
+    monkeypatch.setattr(rig.engine._policies, "begin_reply", begun.append)
+    for id, is_thinking in enumerate((True, False), 1):
+        rig.ask(Generate(id, HELLO, max_tokens=3, is_thinking=is_thinking))
+    assert rig.engine._format.can_think
+    assert begun == [True, False]
+
+
 def test_without_a_drafter_every_round_is_plain(pair: tuple[Path, Path]) -> None:
     emitted = Rig(pair[0], None).ask(Generate(1, HELLO, max_tokens=10, draft_length=4))
     assert {done.drafted for done in only(events.Round, emitted)} == {0}

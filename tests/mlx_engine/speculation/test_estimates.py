@@ -36,6 +36,11 @@ def altered_drafter(**fields: object) -> bytes:
     return altered(drafters={DRAFTER: drafters[DRAFTER] | fields})
 
 
+def altered_acceptance(which: str = "acceptance", **fields: object) -> bytes:
+    drafter = msgspec.to_builtins(learned().estimates)["drafters"][DRAFTER]
+    return altered_drafter(**{which: drafter["acceptance"] | fields})
+
+
 def test_what_is_saved_is_loaded_again_and_nobody_else_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "state" / "estimates" / "pair.json"
     kept = learned().estimates
@@ -66,9 +71,13 @@ FOLDERLESS = Estimates(estimates.VERSION, {}, [])
         pytest.param(b"[" * 5_000, id="too deep"),
         pytest.param(b"\xff\xfe", id="not text"),
         pytest.param(altered(version=1), id="another version"),
-        pytest.param(altered_drafter(first_draft=1.5), id="more than always"),
-        pytest.param(altered_drafter(drafted=[0.0] * 15), id="a position missing"),
-        pytest.param(altered_drafter(drafted=[0.0] * 16, accepted=[1.0] * 16), id="accepted without a try"),
+        pytest.param(altered_acceptance(first_draft=1.5), id="more than always"),
+        pytest.param(altered_acceptance(drafted=[0.0] * 15), id="a position missing"),
+        pytest.param(altered_acceptance(drafted=[0.0] * 16, accepted=[1.0] * 16), id="accepted without a try"),
+        pytest.param(
+            altered_acceptance("acceptance_thinking", drafted=[0.0] * 16, accepted=[1.0] * 16),
+            id="accepted without a try, with thinking",
+        ),
         pytest.param(altered_drafter(rounds_s=[[0.0]] * 16), id="a round in no time"),
         pytest.param(altered(plain_rounds_s=[-1.0]), id="before it began"),
         pytest.param(altered_drafter(rounds_s=[[1.0] * 32] * 16), id="more than is kept"),
@@ -129,7 +138,9 @@ def test_any_bytes_give_figures_that_can_be_used_or_a_notice(tmp_path: Path, bod
     if kept is None:
         return
     for each in kept.drafters.values():
-        assert all(math.isfinite(figure) for figure in chain(each.drafted, each.accepted, *each.rounds_s))
+        known = [acceptance for acceptance in (each.acceptance, each.acceptance_thinking) if acceptance]
+        counts = [counted for acceptance in known for counted in (acceptance.drafted, acceptance.accepted)]
+        assert all(math.isfinite(figure) for figure in chain(*counts, *each.rounds_s))
     lengths = adaptive(4, kept)
     for _ in range(30):
         drafted = next_length(lengths)

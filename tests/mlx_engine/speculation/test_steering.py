@@ -131,6 +131,33 @@ def test_what_was_learned_is_there_in_the_next_run(tmp_path: Path) -> None:
     assert str(path) in broken.notice
 
 
+def test_with_thinking_acceptance_is_learned_apart(tmp_path: Path) -> None:
+    """A drafter that was trained on replies without thoughts: always right without thinking, never with it."""
+    path = tmp_path / "pair.json"
+    policies = DraftPolicies(path, 4, (DRAFTER,))
+
+    def reply(is_thinking: bool, rounds: int) -> list[int]:
+        steering = Steering(ReplyControl("auto"), policies, is_thinking=is_thinking)
+        lengths = []
+        for _ in range(rounds):
+            lengths.append(next_length(steering))
+            accepted = 0 if is_thinking else lengths[-1]
+            policies.observe(round_facts(lengths[-1], accepted, lengths[-1] == 0), 1.0 + 0.3 * lengths[-1])
+        return lengths
+
+    reply(is_thinking=False, rounds=200)
+    assert reply(is_thinking=True, rounds=200).count(0) > 150
+    back = reply(is_thinking=False, rounds=12)
+    assert min(back) >= 4, "what was learned with thinking changes nothing here"
+    assert reply(is_thinking=True, rounds=4) == [0] * 4, "and is known at once"
+
+    policies.save()
+    policies = DraftPolicies(path, 4, (DRAFTER,))
+    assert policies.notice is None
+    assert reply(is_thinking=True, rounds=4) == [0] * 4
+    assert min(reply(is_thinking=False, rounds=12)[-4:]) >= 4, "after a burst for the baseline"
+
+
 def test_a_new_version_of_mlx_learns_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its kernels may cost something else."""
     load, paths = Load(str(TARGET_FOLDER), (LOOKUP,), estimates_folder=str(tmp_path)), set()
