@@ -10,8 +10,8 @@
 
 Every tap is the output of the layer that it names. `speculators_block.py` reads another packaging of both.
 
-Confidence heads are left in the file. To end a block by them, the host would wait for the block before the target's
-pass, a second time in each round; the length comes from what the rounds before it brought instead.
+Confidence heads are left in the file. To end a block by them, the host would wait for the block before the
+target's pass, a second time in each round; the length comes from what the rounds before it brought instead.
 """
 
 from __future__ import annotations
