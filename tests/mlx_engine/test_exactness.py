@@ -23,7 +23,7 @@ from tests.fakes import tiny
 from tests.mlx_engine.helpers import OracleDrafter, ScriptedControl, rounds, session_for, token_list, tokens
 
 PROMPT = [2, *random.Random(7).choices(range(3, tiny.VOCAB), k=23)]
-TOKENS = 300
+TOKENS = cases(120, 300)
 SOME_TOKENS = 60
 """Enough to go past the window."""
 TEMPERATURES = (0.3, 0.7, 1.0, 1.5, 3.0)

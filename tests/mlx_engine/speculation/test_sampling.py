@@ -99,8 +99,6 @@ SOME_LOOP_CASES = [
     ("poor", "both", 2, "rejection"),
     ("wrong", "all", 4, "rejection"),
     ("good", "both", 2, "coupled"),
-    ("poor", "all", 4, "coupled"),
-    ("good", "both", 0, "rejection"),
 ]
 LOOP_CASES = [
     *[(drafter, sampler, length, "rejection")
