@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_engine.files.config_bounds import check_drafter_layers
+from mlx_engine.files.config_bounds import FULL, SLIDING, check_drafter_layers
 from mlx_engine.network import checkpoint
 from mlx_engine.network.block_network import BlockContext, BlockNetwork, Gemma4BlockLayer, Qwen3BlockLayer
 from mlx_engine.network.kv_cache import TargetCache
@@ -218,6 +219,7 @@ def load(source: DrafterSource, target: DraftedTarget, on_read: checkpoint.OnRea
         if is_dspark:
             model = DSparkModel(config, facts, network.facts.hidden_size)
         else:
+            _check_dflash(config, folder / "config.json")
             rotation = rope(config, folder / "config.json")
             model = DFlashModel({**config, "rope_parameters": rotation}, facts, network)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
@@ -251,6 +253,32 @@ def read_facts(config: dict[str, Any], source: Path) -> BlockFacts:
         mask_token=number(values, "mask_token_id", (0, vocab_size - 1), source),
         first_slot=0 if is_dspark else 1,
     )
+
+
+def _check_dflash(config: dict[str, Any], source: Path) -> None:
+    """Raises ModelFolderError for ways to draft that z-lab's packaging can name and its Gemma 4 drafters lack."""
+    values = {**config, **(config.get("dflash_config") or {})}
+    scale, kinds = config["hidden_size"] ** 0.5, config.get("layer_types") or [FULL]
+    scaled, multiplied = values.get("input_embedding_scale", 1), values.get("output_multiplier", 1)
+    is_causal = values.get("is_causal")
+    known = {
+        "input_embedding_scale": (_is_near(scaled, 1) or _is_near(scaled, scale), f"1 or {scale:.4g}"),
+        "output_multiplier": (_is_near(multiplied, 1), "1"),
+        "is_causal": (
+            is_causal is None or all(is_causal is (kind == SLIDING) for kind in kinds),
+            "null, or true where all layers slide and false where none does",
+        ),
+    }
+    for name, (is_known, expected) in known.items():
+        if not is_known:
+            raise ModelFolderError(
+                f"{source}: {name} is {shown(values[name])}; a DFlash drafter is run with {expected} alone. "
+                "Use another drafter of this variant."
+            )
+
+
+def _is_near(value: object, known: float) -> bool:
+    return isinstance(value, int | float) and isclose(value, known, rel_tol=1e-3)
 
 
 def _check_pair(config: dict[str, Any], facts: BlockFacts, source: DrafterSource, target: DraftedTarget) -> None:

@@ -226,6 +226,35 @@ def put(config: dict[str, Any], name: str, value: object) -> None:
     config.get("dflash_config", config)[name] = value
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong", "known"),
+    [
+        ("input_embedding_scale", 3.0, [1.0, 72**0.5]),
+        ("output_multiplier", 0.5, [1, 1.0]),
+        ("output_multiplier", "1", [1]),
+        ("is_causal", False, [True, None]),
+    ],
+)
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_way_to_draft_that_is_not_known_is_refused_and_not_ignored(
+    tmp_path: Path, key: str, wrong: object, known: list[object], is_nested: bool
+) -> None:
+    """z-lab's dflash 0.1.0 reads these; the layers of this drafter slide, so that they are causal."""
+
+    def with_value(value: object) -> Path:
+        def change(config: dict[str, Any]) -> None:
+            (config["dflash_config"] if is_nested else config)[key] = value
+
+        return changed(tmp_path / repr(value), "dflash-12b", change)
+
+    pair = loaded(with_value(wrong))
+    assert not pair.drafters
+    (refusal,) = pair.refusals
+    assert f"{key} is" in refusal
+    for value in known:
+        assert drafts_of("dflash-12b", loaded(with_value(value))) == drafts_of("dflash-12b")
+
+
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("fault", REFUSED)
 def test_what_does_not_fit_is_refused_in_a_sentence(tmp_path: Path, name: str, fault: str) -> None:
