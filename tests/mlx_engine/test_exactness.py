@@ -78,6 +78,7 @@ def plain(layout: str) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("layout", "length"), in_layouts([7, 4, 1, 16, 2]))
+@pytest.mark.sampled(2)
 def test_with_the_assistant(layout: str, length: int) -> None:
     assert tokens(rounds(tiny.target(layout), assistant(layout), PROMPT, TOKENS, length)) == plain(layout)
 
@@ -142,6 +143,7 @@ def test_quickly_in_every_layout(layout: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("layout", "temperature"), in_layouts(TEMPERATURES))
+@pytest.mark.sampled(2)
 def test_coupled_one_seed_gives_the_same_words_however_they_were_drafted(layout: str, temperature: float) -> None:
     target = tiny.target(layout)
     sampler = Sampler(temperature, is_coupled=True, seed=21)
@@ -157,6 +159,7 @@ def test_coupled_one_seed_gives_the_same_words_however_they_were_drafted(layout:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("layout", "setting"), in_layouts(list(SETTINGS)))
+@pytest.mark.sampled(2)
 def test_every_setting_sees_what_plain_decoding_sees(layout: str, setting: str) -> None:
     target, sampler = tiny.target(layout), SETTINGS[setting]
     expected = tokens(rounds(target, None, PROMPT, SOME_TOKENS, 0, sampler=sampler))

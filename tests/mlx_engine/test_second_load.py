@@ -40,6 +40,7 @@ def no_collector() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", ["assistant", "model", LOOKUP, "none", "refused"])
 @pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.sampled(2)
 def test_the_second_load_of_a_process_frees_the_first(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, kind: str, is_compiled: bool
 ) -> None:

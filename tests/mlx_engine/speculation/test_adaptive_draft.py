@@ -18,6 +18,7 @@ from mlx_engine.protocol.events import LOOKUP
 from mlx_engine.protocol.stats import PLAIN_ROUNDS_NEEDED
 from mlx_engine.speculation.adaptive_draft import AdaptiveDraft
 from mlx_engine.speculation.draft_choice import DraftPolicy, FixedLength, Offer
+from mlx_engine.speculation.estimates import AcceptanceEstimates
 from mlx_engine.speculation.learned_costs import Costs
 from tests.mlx_engine.speculation.drafting_simulator import (
     CURVES,
@@ -287,7 +288,8 @@ def test_a_probe_that_the_drafter_has_nothing_for_is_over() -> None:
 @pytest.mark.parametrize("first_draft", [0.0, 1.0])
 def test_what_was_held_for_certain_may_turn_out_otherwise(first_draft: float) -> None:
     kept = adaptive(16).estimates
-    drafter = msgspec.structs.replace(kept.drafters[DRAFTER], first_draft=first_draft)
+    acceptance = AcceptanceEstimates(first_draft)
+    drafter = msgspec.structs.replace(kept.drafters[DRAFTER], acceptance=acceptance)
     policy = adaptive(16, msgspec.structs.replace(kept, drafters={DRAFTER: drafter}))
     for _ in range(600):
         policy.observe(round_facts(16, 16, False), 0.03)
