@@ -173,6 +173,7 @@ THEMES_TRIED = cases(SOME_THEMES, [name for name in THEMES if name not in OF_THE
 
 
 @pytest.mark.parametrize("key", ["f2", "f4", "f6", "f1", "ctrl+p"])
+@pytest.mark.sampled(2)
 async def test_lists_can_be_read_in_every_theme(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
