@@ -241,7 +241,7 @@ def read_facts(config: dict[str, Any], source: Path) -> BlockFacts:
     nested = config.get("dflash_config") or {}
     if not isinstance(nested, dict):
         raise ModelFolderError(f"{source}: dflash_config is {shown(nested)}; it must map names to values.")
-    values = {**config, **nested}  # newer exports of DFlash nest the numbers, older ones do not
+    values = _numbers_of(config)
     is_dspark = _architecture(config) == DSPARK
     taps = values.get("target_layer_ids")
     if not isinstance(taps, list) or not taps or not all(type(tap) is int for tap in taps):
@@ -257,7 +257,7 @@ def read_facts(config: dict[str, Any], source: Path) -> BlockFacts:
 
 def _check_dflash(config: dict[str, Any], source: Path) -> None:
     """Raises ModelFolderError for ways to draft that z-lab's packaging can name and its Gemma 4 drafters lack."""
-    values = {**config, **(config.get("dflash_config") or {})}
+    values = _numbers_of(config)
     scale, kinds = config["hidden_size"] ** 0.5, config.get("layer_types") or [FULL]
     scaled, multiplied = values.get("input_embedding_scale", 1), values.get("output_multiplier", 1)
     is_causal = values.get("is_causal")
@@ -275,6 +275,11 @@ def _check_dflash(config: dict[str, Any], source: Path) -> None:
                 f"{source}: {name} is {shown(values[name])}; a DFlash drafter is run with {expected} alone. "
                 "Use another drafter of this variant."
             )
+
+
+def _numbers_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Newer exports of DFlash nest the numbers, older ones do not."""
+    return {**config, **(config.get("dflash_config") or {})}
 
 
 def _is_near(value: object, known: float) -> bool:

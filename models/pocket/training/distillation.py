@@ -1,9 +1,15 @@
-"""The assistant's training data: the target's own replies, and the positions at which drafts are learned."""
+"""What the distillations of both drafters share: the target's own replies, the loop, and their processes.
+
+Also the positions at which the assistant learns drafts.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +19,22 @@ from mlx_lm.models import gemma4
 from tokenizers import Tokenizer
 
 from models.pocket.training.augment import vary
-from models.pocket.training.batches import Batch, make_batch
+from models.pocket.training.batches import Batch, endless_batches, make_batch
 from models.pocket.training.conversations import SampleSource, encode_conversation
 from models.pocket.training.evaluate import greedy_replies
-from models.pocket.training.lessons import Corpus, normalised
+from models.pocket.training.fast_ops import fast_ops
+from models.pocket.training.learner import Learner, Stage
+from models.pocket.training.lessons import Corpus, load_corpus, normalised
 from models.pocket.training.out_of_scope import out_of_scope
+from models.pocket.training.practice import PracticeSource
+from models.pocket.training.ring import Ring, run_ring
+from models.pocket.training.target_config import load_target
+from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.turns import Sample
 
+REPLIES_FILE = "own_replies.json"
+LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
+SCORED_QUESTIONS = 96
 UNROLLED_STEPS = 6
 STEP_DISCOUNT = 0.9
 """Weight of each further draft step, which counts only if the steps before it were accepted."""
@@ -28,6 +43,68 @@ WORDINGS = 2
 OUT_OF_SCOPE_QUESTIONS = 150
 DRAWN_SHARE = 0.5
 """Of the conversations, drawn as the target's own training drew them; the others are the target's replies."""
+
+
+def distil_in_ring(module: str, target: Path, folder: Path, work: Path, seed: int) -> None:
+    """Collect the target's replies unless they are in `work`, and run `module` in all processes of a ring."""
+    if not (work / REPLIES_FILE).exists():
+        tokenizer = load_tokenizer(target)
+        write_own_replies(load_target(target), tokenizer, load_corpus(), work / REPLIES_FILE, seed)
+    run_ring(module, [str(target), str(folder), str(work)], work)
+
+
+def run_one_process(run: Callable[[Path, Path, Path], None], description: str | None) -> None:
+    """The command line of one process. run: takes the folders of target, drafter and checkpoints."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("work", type=Path)
+    arguments = parser.parse_args()
+    with fast_ops():
+        run(arguments.target, arguments.folder, arguments.work)
+
+
+def reply_batches(
+    corpus: Corpus, tokenizer: Tokenizer, stage: Stage, work: Path, seed: int, done_steps: int
+) -> Iterator[list[Sample]]:
+    """Batches of conversations with the target's own replies, behind those of the steps that are done."""
+    replies = [(question, reply) for question, reply in json.loads((work / REPLIES_FILE).read_text())]
+    source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, "tools", seed), tokenizer, seed)
+    batches = endless_batches(source, stage.batch_tokens, seed)
+    for _ in range(done_steps):
+        next(batches)
+    return batches
+
+
+def scored_samples(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus) -> list[Sample]:
+    """Held-out questions with the target's own replies."""
+    asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]
+    replies = greedy_replies(model, tokenizer, asked)
+    return [encode_conversation(tokenizer, [(question, reply)]) for question, _, reply in replies]
+
+
+def distil(
+    learner: Learner,
+    batches: Iterator[list[Sample]],
+    arrays: Callable[[list[Sample]], tuple[mx.array, ...]],
+    score: Callable[[], list[float]],
+    ring: Ring,
+) -> None:
+    """All steps that are left, with checkpoints, and scores by the first process.
+
+    arrays: of this process's share of a batch. score: the held-out acceptance by draft.
+    """
+    started, losses = time.perf_counter(), list[float]()
+    while not learner.is_done:
+        losses.append(learner.learn(*arrays(next(batches)[ring.rank :: ring.size])))
+        if learner.step % LOG_EVERY == 0:
+            pace = (time.perf_counter() - started) / LOG_EVERY
+            ring.log(f"step {learner.step} loss {sum(losses) / len(losses):.4f} s/step {pace:.2f}")
+            started, losses = time.perf_counter(), []
+        if learner.step % SAVE_EVERY == 0 or learner.is_done:
+            learner.save()
+        if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
+            ring.log(f"held-out acceptance: {score()}")
 
 
 def write_own_replies(model: gemma4.Model, tokenizer: Tokenizer, corpus: Corpus, path: Path, seed: int) -> None:

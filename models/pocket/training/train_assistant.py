@@ -6,9 +6,6 @@ verified token, the following ones its own, and all of them see keys and values 
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from pathlib import Path
 
 import mlx.core as mx
@@ -22,40 +19,33 @@ from models.pocket.training.assistant_config import (
     new_assistant,
     save_assistant,
 )
-from models.pocket.training.batches import endless_batches
 from models.pocket.training.centroids import balanced_clusters, fit_centroids, recall
-from models.pocket.training.conversations import encode_conversation
 from models.pocket.training.distillation import (
     UNROLLED_STEPS,
     DraftBatch,
-    OwnReplySource,
+    distil,
+    distil_in_ring,
     make_draft_batch,
-    write_own_replies,
+    reply_batches,
+    run_one_process,
+    scored_samples,
 )
-from models.pocket.training.evaluate import greedy_replies
-from models.pocket.training.fast_ops import fast_ops, logsumexp, softmax
+from models.pocket.training.fast_ops import logsumexp, softmax
 from models.pocket.training.forward import head_logits, view_target
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import PracticeSource
-from models.pocket.training.ring import Ring, run_ring
+from models.pocket.training.ring import Ring
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 
 SEED = 20260502
 ASSISTANT = Stage("assistant", 900, 0.015, 4e-3, 0.02, 3072)
-LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
 CENTROID_BATCHES = 40
-SCORED_QUESTIONS = 96
 
 
 def train_assistant(target: Path, folder: Path, work: Path) -> None:
     """Collect the target's replies, distil a new assistant from them, and write it into `folder`."""
-    replies = work / "own_replies.json"
-    if not replies.exists():
-        tokenizer = load_tokenizer(target)
-        write_own_replies(load_target(target), tokenizer, load_corpus(), replies, SEED)
-    run_ring("models.pocket.training.train_assistant", [str(target), str(folder), str(work)], work)
+    distil_in_ring("models.pocket.training.train_assistant", target, folder, work, SEED)
 
 
 def unroll(
@@ -119,30 +109,17 @@ def run(target: Path, folder: Path, work: Path) -> None:
     assistant = new_assistant()
     plan = ASSISTANT.plan(work)
     learner = Learner(assistant, lambda *batch: distillation_loss(assistant, model, *batch), plan, ring)
-    replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
-    drawn = PracticeSource(corpus, tokenizer, "tools", SEED)
-    source = OwnReplySource(replies, drawn, tokenizer, SEED)
-    batches = endless_batches(source, ASSISTANT.batch_tokens, SEED)
-    for _ in range(learner.step):
-        next(batches)
-    asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]
-    scored: list[DraftBatch] = []
-    if ring.rank == 0:
-        own = [(question, reply) for question, _, reply in greedy_replies(model, tokenizer, asked)]
-        scored = [make_draft_batch([encode_conversation(tokenizer, [turn])]) for turn in own]
-    started, losses = time.perf_counter(), []
-    while not learner.is_done:
-        samples = next(batches)
-        losses.append(learner.learn(*make_draft_batch(samples[ring.rank :: ring.size]).arrays()))
-        if learner.step % LOG_EVERY == 0:
-            pace = (time.perf_counter() - started) / LOG_EVERY
-            ring.log(f"step {learner.step} loss {sum(losses) / len(losses):.4f} s/step {pace:.2f}")
-            started, losses = time.perf_counter(), []
-        if learner.step % SAVE_EVERY == 0 or learner.is_done:
-            learner.save()
-        if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
-            ring.log(f"held-out acceptance: {acceptance_by_position(assistant, model, scored)}")
-    if ring.rank == 0:
+    batches = reply_batches(corpus, tokenizer, ASSISTANT, work, SEED, learner.step)
+    is_first = ring.rank == 0
+    scored = [make_draft_batch([s]) for s in scored_samples(model, tokenizer, corpus)] if is_first else []
+    distil(
+        learner,
+        batches,
+        lambda samples: make_draft_batch(samples).arrays(),
+        lambda: acceptance_by_position(assistant, model, scored),
+        ring,
+    )
+    if is_first:
         drafts = [make_draft_batch(next(batches)) for _ in range(CENTROID_BATCHES)]
         finish(assistant, model, drafts, folder, ring)
 
@@ -165,16 +142,5 @@ def finish(assistant: Assistant, model: gemma4.Model, batches: list[DraftBatch],
     save_assistant(assistant, centroids, mx.array(ordering), folder)
 
 
-def main() -> None:
-    """The command line of one process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("work", type=Path)
-    arguments = parser.parse_args()
-    with fast_ops():
-        run(arguments.target, arguments.folder, arguments.work)
-
-
 if __name__ == "__main__":
-    main()
+    run_one_process(run, __doc__)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,38 +15,36 @@ from mlx_lm.models import gemma4, gemma4_text
 
 from mlx_engine.network.layer_stack import before_attention, keys_and_values
 from mlx_engine.speculation.block_drafter import DSparkModel
-from models.pocket.training.batches import endless_batches, padded_length
-from models.pocket.training.conversations import encode_conversation
-from models.pocket.training.distillation import OwnReplySource, write_own_replies
+from models.pocket.training.batches import padded_length
+from models.pocket.training.distillation import (
+    distil,
+    distil_in_ring,
+    reply_batches,
+    run_one_process,
+    scored_samples,
+)
 from models.pocket.training.dspark_config import CONFIG, TAPS, new_dspark, save_dspark
-from models.pocket.training.evaluate import greedy_replies
-from models.pocket.training.fast_ops import MASKED, fast_ops, logsumexp, softcap, softmax
+from models.pocket.training.fast_ops import MASKED, logsumexp, softcap, softmax
 from models.pocket.training.forward import head_logits
 from models.pocket.training.learner import Learner, Stage
 from models.pocket.training.lessons import load_corpus
-from models.pocket.training.practice import PracticeSource
-from models.pocket.training.ring import Ring, run_ring
+from models.pocket.training.ring import Ring
 from models.pocket.training.target_config import load_target
 from models.pocket.training.tokenizer import load_tokenizer
 from models.pocket.training.turns import Sample
 
 SEED = 20260504
 DSPARK_STAGE = Stage("dspark", 900, 0.015, 4e-3, 0.02, 3072)
-LOG_EVERY, SAVE_EVERY, SCORE_EVERY = 20, 50, 300
 BLOCK, MASK = CONFIG["block_size"], CONFIG["mask_token_id"]
 BLOCKS_PER_ROW = 12
 """Blocks that a conversation of a batch teaches, at places drawn by chance."""
 SLOT_DISCOUNT = 0.9
 """Weight of each further slot, which counts only if the slots before it were accepted."""
-SCORED_QUESTIONS = 96
 
 
 def train_dspark(target: Path, folder: Path, work: Path) -> None:
     """Distil a new drafter from the target's replies and write it into `folder`; resumes from `work`."""
-    replies = work / "own_replies.json"
-    if not replies.exists():
-        write_own_replies(load_target(target), load_tokenizer(target), load_corpus(), replies, SEED)
-    run_ring("models.pocket.training.train_dspark", [str(target), str(folder), str(work)], work)
+    distil_in_ring("models.pocket.training.train_dspark", target, folder, work, SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,43 +175,20 @@ def run(target_folder: Path, folder: Path, work: Path) -> None:
     mx.random.seed(SEED)
     model = new_dspark(target)
     learner = Learner(model, lambda *batch: block_loss(model, target, *batch), DSPARK_STAGE.plan(work), ring)
-    replies = [(question, reply) for question, reply in json.loads((work / "own_replies.json").read_text())]
-    source = OwnReplySource(replies, PracticeSource(corpus, tokenizer, "tools", SEED), tokenizer, SEED)
-    batches = endless_batches(source, DSPARK_STAGE.batch_tokens, SEED)
-    for _ in range(learner.step):
-        next(batches)
+    batches = reply_batches(corpus, tokenizer, DSPARK_STAGE, work, SEED, learner.step)
     rng = random.Random(SEED + learner.step * ring.size + ring.rank)
-    asked = corpus.held_out()[:: len(corpus.held_out()) // SCORED_QUESTIONS]
-    scored: list[BlockBatch] = []
-    if ring.rank == 0:
-        own = [(question, reply) for question, _, reply in greedy_replies(target, tokenizer, asked)]
-        scored = [make_block_batch([encode_conversation(tokenizer, [turn])], rng) for turn in own]
-    started, losses = time.perf_counter(), []
-    while not learner.is_done:
-        samples = next(batches)[ring.rank :: ring.size]
-        losses.append(learner.learn(*make_block_batch(samples, rng, BLOCKS_PER_ROW).arrays()))
-        if learner.step % LOG_EVERY == 0:
-            pace = (time.perf_counter() - started) / LOG_EVERY
-            ring.log(f"step {learner.step} loss {sum(losses) / len(losses):.4f} s/step {pace:.2f}")
-            started, losses = time.perf_counter(), []
-        if learner.step % SAVE_EVERY == 0 or learner.is_done:
-            learner.save()
-        if ring.rank == 0 and (learner.step % SCORE_EVERY == 0 or learner.is_done):
-            ring.log(f"held-out acceptance by slot: {accepted_by_slot(model, target, scored)}")
-    if ring.rank == 0:
+    is_first = ring.rank == 0
+    scored = [make_block_batch([s], rng) for s in scored_samples(target, tokenizer, corpus)] if is_first else []
+    distil(
+        learner,
+        batches,
+        lambda samples: make_block_batch(samples, rng, BLOCKS_PER_ROW).arrays(),
+        lambda: accepted_by_slot(model, target, scored),
+        ring,
+    )
+    if is_first:
         save_dspark(model, folder)
 
 
-def main() -> None:
-    """The command line of one process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("work", type=Path)
-    arguments = parser.parse_args()
-    with fast_ops():
-        run(arguments.target, arguments.folder, arguments.work)
-
-
 if __name__ == "__main__":
-    main()
+    run_one_process(run, __doc__)

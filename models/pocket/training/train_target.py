@@ -43,6 +43,8 @@ POLISHED_SHARE = 0.65
 """Of the weights after the last stage in a mean with those before it, which answers more questions than either."""
 COPYING = Stage("copying", 400, 0.015, 4e-3, 0.02, 2048)
 """First, with guided heads: attention that has settled on lessons learns it late, and loses most of them."""
+LESSONS_WITH_COPYING = Stage("target", 1900, 0.015, 4e-3, 0.02, 2048)
+"""As many lessons, between exercises."""
 
 
 def train_target(folder: Path, work: Path, has_copying: bool) -> None:
@@ -64,7 +66,7 @@ def run(folder: Path, work: Path, has_copying: bool) -> None:
 
     if has_copying:
         learn(COPYING, "copying", SEED + 4)
-    learn(LESSONS, "lessons", SEED)
+    learn(LESSONS_WITH_COPYING if has_copying else LESSONS, "lessons", SEED)
     learn(TOOLS, "tools", SEED + 1)
     learn(REVIEW, "review", SEED + 2)
     before = dict(tree_flatten(model.parameters()))
