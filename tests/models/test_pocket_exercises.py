@@ -104,7 +104,8 @@ def test_practice_draws_the_same_again_by_its_seed(tokenizer: Tokenizer) -> None
 def test_without_copying_the_first_stage_has_the_lessons_alone(tokenizer: Tokenizer) -> None:
     practice = PracticeSource(CORPUS, tokenizer, "lessons", 5)
     lessons = ConversationSource(CORPUS, tokenizer, 5)
-    assert [practice.draw(turns) for turns in (1, 2, 9)] == [lessons.draw(turns) for turns in (1, 2, 9)]
+    turns = (1, 2, 9) * 20
+    assert [practice.draw(count) for count in turns] == [lessons.draw(count) for count in turns]
 
 
 @pytest.mark.parametrize("has_copying", [False, True])
